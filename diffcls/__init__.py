@@ -1,0 +1,33 @@
+"""diffcls turns a trained diffusion model into a zero-shot image classifier, and measures it."""
+
+from __future__ import annotations
+
+from importlib import metadata
+from typing import Any
+
+from diffcls.registry import Registry
+
+try:
+    __version__ = metadata.version("diffcls")
+except metadata.PackageNotFoundError:  # the source tree, not installed
+    __version__ = "0+unknown"
+
+_EXPORTS = Registry(
+    "name in diffcls",
+    {
+        "ZeroShotImageClassifier": "diffcls.zero_shot:ZeroShotImageClassifier",
+        "DiffusionClassifier": "diffcls.estimator:DiffusionClassifier",
+        "run_evaluation": "diffcls.evaluation:run_evaluation",
+    },
+)
+__all__ = ["DiffusionClassifier", "ZeroShotImageClassifier", "__version__", "run_evaluation"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _EXPORTS:
+        return _EXPORTS.load(name)
+    raise AttributeError(f"module 'diffcls' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

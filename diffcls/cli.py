@@ -1,0 +1,73 @@
+"""What all commands share: the console script, spellings of flags, errors and exit statuses."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+
+from diffcls.errors import DiffclsError, UsageError, unknown_name
+from diffcls.registry import Registry
+
+COMMANDS = Registry(
+    "command",
+    {"evaluate": "diffcls.evaluate:main", "train": "diffcls.train:main"},
+)
+SUMMARIES = {
+    "evaluate": "measure a classifier on a data set",
+    "train": "train a small text-to-image model",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The console script ``diffcls COMMAND …``; the same as ``python -m diffcls.COMMAND …``."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print("usage: diffcls COMMAND …\n\ncommands:")
+        for name in COMMANDS:
+            print(f"  {name:10} {SUMMARIES[name]}")
+        print("\n`diffcls COMMAND --help` says what each takes.")
+        return 0 if arguments else 2
+    if arguments[0] == "--version":
+        import diffcls
+
+        print(f"diffcls {diffcls.__version__}")
+        return 0
+    if arguments[0] not in COMMANDS:
+        print(f"diffcls: {unknown_name('command', arguments[0], COMMANDS)}", file=sys.stderr)
+        return 2
+    command: Callable[[Sequence[str]], int] = COMMANDS.load(arguments[0])
+    return command(arguments[1:])
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse that takes ``--n_samples`` for ``--n-samples`` and says errors as we do."""
+
+    def parse_args(self, args=None, namespace=None):  # type: ignore[no-untyped-def]
+        """As argparse, hyphens and underscores in a flag being the same."""
+        return super().parse_args([_hyphens(a) for a in args], namespace)
+
+    def error(self, message: str):  # type: ignore[no-untyped-def]
+        """Raise instead of exit, so that every error takes the same way out."""
+        raise UsageError(message, todo=f"see {self.prog} --help")
+
+
+def _hyphens(argument: str) -> str:
+    if not argument.startswith("--"):
+        return argument
+    flag, equals, value = argument.partition("=")
+    return flag.replace("_", "-") + equals + value
+
+
+def guarded(body: Callable[[], int]) -> int:
+    """Run a command's body; errors become one line on stderr and an exit status, no traceback."""
+    try:
+        return body()
+    except DiffclsError as error:
+        print(f"diffcls: {' '.join(str(error).split())}", file=sys.stderr)
+        return error.exit_status
+    except KeyboardInterrupt:
+        print("\ndiffcls: stopped; the same command goes on from here", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        return 1

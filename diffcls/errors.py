@@ -1,0 +1,73 @@
+"""What can go wrong, and what a person is told about it.
+
+    DiffclsError            exit status 1: the run failed or is partial; the same command resumes it
+    ├── UsageError          exit status 2: a flag, a name or a value that is not allowed (a ValueError too)
+    ├── DataError           exit status 2: images, labels or prompts that are missing or do not fit
+    ├── ModelError          exit status 2: a model that is missing, broken or does not fit
+    └── RecordError         exit status 1: stored results that cannot be trusted or cannot be written
+
+Every message has the same four parts: what was wrong, what was given, what is allowed, what to do.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class DiffclsError(Exception):
+    """Base of all errors that diffcls raises on purpose.
+
+    Args:
+        what: what was wrong, as the start of a sentence without a full stop.
+        given: the offending value, shown with ``repr``; left out when None.
+        allowed: what would have been accepted: a text, or an iterable of names.
+        todo: what the person can do about it.
+    """
+
+    exit_status = 1
+
+    def __init__(
+        self,
+        what: str,
+        given: object = None,
+        allowed: str | Iterable[object] | None = None,
+        todo: str | None = None,
+    ) -> None:
+        parts = [what if given is None else f"{what}: {given!r}"]
+        if allowed is not None:
+            shown = allowed if isinstance(allowed, str) else ", ".join(map(str, allowed))
+            parts.append(f"allowed: {shown}")
+        if todo is not None:
+            parts.append(todo)
+        super().__init__("; ".join(parts))
+
+
+class UsageError(DiffclsError, ValueError):
+    """A name, flag or value that is not allowed."""
+
+    exit_status = 2
+
+
+class DataError(DiffclsError, ValueError):
+    """Images, labels or prompts that are missing or do not fit together."""
+
+    exit_status = 2
+
+
+class ModelError(DiffclsError, ValueError):
+    """A model that is missing, incomplete, not finite, or does not fit its input."""
+
+    exit_status = 2
+
+
+class RecordError(DiffclsError):
+    """Stored results that cannot be read back intact, or cannot be written."""
+
+
+def unknown_name(kind: str, name: str, names: Iterable[str]) -> UsageError:
+    """The error for a `name` that is not among `names`, with a "did you mean" where one is close."""
+    names = list(names)
+    close = difflib.get_close_matches(name.lower(), names, n=1, cutoff=0.5)
+    todo = f"did you mean {close[0]!r}?" if close else None
+    return UsageError(f"unknown {kind}", given=name, allowed=names, todo=todo)

@@ -1,0 +1,109 @@
+"""``python -m diffcls.evaluate``: measure a classifier on a data set."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import sys
+from collections.abc import Sequence
+
+from diffcls.cli import Parser, guarded
+from diffcls.options import EvaluationOptions
+
+DEFAULTS = EvaluationOptions()
+
+EPILOG = """examples:
+  python -m diffcls.evaluate                            the digits that come with the package
+  python -m diffcls.evaluate --limit 100 --search exhaustive --draws 50
+  python -m diffcls.evaluate --dataset folder:photos --template "a photo of a {}."
+  python -m diffcls.evaluate --n_samples 50 500 --to_keep 5 1     the published stages
+
+exit status: 0 done, 1 failed or partial, 2 bad usage or input, 130 interrupted; after 1 and 130
+the same command goes on where it stopped."""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command's flags; their meaning stands in `diffcls.options.EvaluationOptions`."""
+    p = Parser(
+        prog="diffcls evaluate",
+        description="Measure a classifier on a data set: accuracy with its interval, and its cost.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        argument_default=argparse.SUPPRESS,
+        allow_abbrev=False,
+    )
+    add = p.add_argument_group("what is measured").add_argument
+    add("--dataset", metavar="NAME", help="a data set, or folder:PATH (default: digits)")
+    add("--split", help="split of the data set (default: test)")
+    add("--data-root", metavar="DIR", help="where local data lie: the set's folder or its parent")
+    add("--limit", type=int, metavar="N", help="a stratified sample of N images")
+    add("--subset", metavar="NAME", help="a named subset: N-per-class")
+    add("--indices", metavar="FILE", help="positions within the split, one a line, or .npy")
+    add("--prompts", metavar="FILE", help="CSV with prompt, classidx and, optional, classname")
+    add("--template", nargs="+", metavar="T", help="prompt templates with {}")
+    add = p.add_argument_group("with what").add_argument
+    add("--model", metavar="NAME|PATH", help="a bundled model, or a diffusers pipeline folder")
+    add("--method", nargs="+", metavar="M", help="one or more methods (default: diffusion)")
+    add("--search", metavar="S", help="racing, paper, exhaustive or halving (default: racing)")
+    add("--draws", type=int, metavar="N", help="(timestep, noise) draws a class at most")
+    add("--confidence", type=float, metavar="P", help="of racing, between 0 and 1")
+    add("--max-evaluations", type=int, metavar="N", help="of racing: evaluations an image at most")
+    add("--stages", nargs="+", metavar="N:K", help="of paper: samples:kept, stage by stage")
+    add("--n-samples", nargs="+", type=int, metavar="N", help="the same, as published")
+    add("--to-keep", nargs="+", type=int, metavar="K", help="the same, as published")
+    add("--loss", metavar="L", help="l2, l1 or huber (default: l2; paper: as published)")
+    add("--weighting", metavar="W", help="of the error over time (default: uniform)")
+    add("--img-size", type=int, metavar="PX", help="side of the images (default: the model's)")
+    add("--seed", type=int, metavar="N", help="keys the noise (default: 0)")
+    add("--noise-path", metavar="FILE", help="noise of the first draws, .safetensors or .pt")
+    add = p.add_argument_group("how it runs").add_argument
+    add("--device", metavar="D", help="auto, cpu, cuda, cuda:N or mps (default: auto)")
+    add("--dtype", metavar="T", help="float32, bfloat16 or float16 (default: float32 on a CPU)")
+    add("--batch-size", "-b", metavar="N", help="rows of a forward, or auto")
+    add("--threads", type=int, metavar="N", help="CPU threads (default: torch's choice)")
+    add("--shard", metavar="i/n", help="only every n-th image from the i-th, i from 0")
+    add("--n-workers", type=int, metavar="n", help="the same, as published")
+    add("--worker-idx", type=int, metavar="i", help="the same, as published")
+    add = p.add_argument_group("what it leaves").add_argument
+    add("--output-dir", metavar="DIR", help="the one folder written to (default: results)")
+    add("--save-errors", metavar="DIR", help="one .npz with the error table an image")
+    add("--dry-run", action="store_true", help="print the resolved spec and its cost, and stop")
+    add("--json", action="store_true", help="machine output on stdout")
+    add("--quiet", action="store_true", help="no progress")
+    return p
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit status."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    return guarded(lambda: _main(arguments))
+
+
+def _main(arguments: list[str]) -> int:
+    wishes = vars(parser().parse_args(arguments))
+    command = shlex.join(["python", "-m", "diffcls.evaluate", *arguments])
+
+    from diffcls.evaluation import failed_images, run_evaluation, warn
+
+    rows = run_evaluation(**wishes, command=command)
+    if wishes.get("json") or wishes.get("dry_run"):
+        print(json.dumps(rows, indent=2, allow_nan=False))
+    else:
+        _report(rows, wishes.get("output_dir", DEFAULTS.output_dir))
+    for row in rows:
+        if "status" in row and failed_images(row):
+            warn(f"{failed_images(row)} images could not be scored; their records say why")
+    return 0
+
+
+def _report(rows: list[dict[str, object]], output_dir: str) -> None:
+    from diffcls.leaderboard import format_table
+
+    print(format_table(rows))
+    for row in rows:
+        print(f"{row['status']}: {output_dir}/leaderboard.csv, fingerprint {row['fingerprint']}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

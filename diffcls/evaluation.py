@@ -1,0 +1,338 @@
+"""One evaluation from options to rows: find, build, run, summarise."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import diffcls
+from diffcls import leaderboard
+from diffcls.data import specs
+from diffcls.data.dataset import Dataset
+from diffcls.data.subsets import choose
+from diffcls.errors import RecordError, UsageError
+from diffcls.executor import ErrorArchive, Progress, clock, execute, waiting
+from diffcls.method import Built
+from diffcls.methods import METHODS
+from diffcls.methods.building import build_search, search_name
+from diffcls.options import EvaluationOptions
+from diffcls.prompts import PromptSet
+from diffcls.records import RecordStore, RunSpec, shard_of
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """An evaluation that is ready to run.
+
+    Args:
+        options: a person's wishes.
+        dataset: the chosen images.
+        prompts: candidate classes.
+        built: the method.
+        spec: what defines the numbers.
+        shard: (i, n).
+    """
+
+    options: EvaluationOptions
+    dataset: Dataset
+    prompts: PromptSet
+    built: Built
+    spec: RunSpec
+    shard: tuple[int, int]
+
+
+def run_evaluation(**wishes: Any) -> list[Row]:
+    """Evaluate one or more methods on a data set and put a row for each into the leaderboard.
+
+    Args:
+        wishes: the fields of `diffcls.options.EvaluationOptions`, which are the flags of
+            ``python -m diffcls.evaluate``.
+
+    Returns:
+        One row a method, its keys the leaderboard's columns. With ``dry_run`` nothing is written,
+        and each row is the resolved spec with the estimated cost.
+
+    Raises:
+        DiffclsError: see `diffcls.errors`; the same call resumes a run that was cut off.
+    """
+    options = _options(wishes)
+    _check_names(options)
+    spec = specs.find(options.dataset)
+    shard = shard_from(options, os.environ)
+    whole = specs.load(options.dataset, options.split, options.data_root)
+    dataset, subset = choose(whole, options.limit, options.subset, options.indices)
+    prompts = _prompts(options, spec, dataset)
+    rows = []
+    for name in options.method:
+        _set_threads(options.threads)
+        built = METHODS.load(name)(options, spec, prompts)
+        plan = Plan(
+            options, dataset, prompts, built, _run_spec(name, options, subset, dataset, prompts, built), shard
+        )  # fmt: skip
+        rows.append(estimate(plan) if options.dry_run else run(plan))
+    return rows
+
+
+def run(plan: Plan) -> Row:
+    """Score what the store does not hold yet, then put the run's row into the leaderboard."""
+    options, built = plan.options, plan.built
+    output = Path(options.output_dir)
+    with RecordStore(output, plan.spec, plan.shard) as store:
+        header = store.header(_header(plan))
+        built.method.batch_size = int(header["batch_size"])
+        _set_threads(header["threads"])
+        mine = shard_of(len(plan.dataset), plan.shard)
+        items = waiting(plan.dataset, store, mine)
+        title = f"{plan.spec.dataset} {plan.spec.method}"
+        progress = Progress(len(mine), len(mine) - len(items), options.quiet, title)
+        keep = _archive(plan)
+        try:
+            execute(built.method, items, store, progress, keep)
+        finally:
+            progress.close()
+        row = leaderboard.summarise(
+            store.records(),
+            _metadata(plan),
+            n_asked=len(plan.dataset),
+            posterior_scale=header["posterior_scale"],
+        )
+        leaderboard.upsert(output / "leaderboard.csv", [row])
+    if row["n_scored"] == 0 and plan.shard[1] == 1:
+        raise RecordError("no image could be scored", todo="see the errors in the records")
+    return row
+
+
+def estimate(plan: Plan) -> Row:
+    """The resolved spec and what it would cost: the evaluations at most, timed on one batch."""
+    from diffcls.data.dataset import Item
+
+    method = plan.built.method
+    item: Item = plan.dataset.items[0]
+    began = time.perf_counter()
+    answers = list(method.classify([item]))
+    seconds = time.perf_counter() - began
+    spent = max(1, sum(answer.evaluations for answer in answers))
+    per_batch = seconds / -(-spent // method.batch_size)
+    most = plan.built.most_evaluations * len(plan.dataset)
+    return {
+        "fingerprint": plan.spec.fingerprint,
+        "spec": plan.spec.as_dict(),
+        "images": len(plan.dataset),
+        "evaluations_per_image_at_most": plan.built.most_evaluations,
+        "evaluations_of_first_image": spent,
+        "seconds_at_most": round(per_batch * most / method.batch_size, 1),
+        "device": describe_device(plan.built.device),
+    }
+
+
+def shard_from(options: EvaluationOptions, environment: Any) -> tuple[int, int]:
+    """(i, n) from ``--shard``, ``--n-workers --worker-idx``, torchrun's or SLURM's variables.
+
+    Raises:
+        UsageError: for a shard that cannot be read, or outside 0 <= i < n.
+    """
+    if options.shard is not None:
+        try:
+            i, n = map(int, options.shard.split("/"))
+        except ValueError:
+            raise UsageError(
+                "cannot read shard", given=options.shard, allowed="i/n, i from 0, such as 0/4"
+            ) from None
+    elif options.n_workers is not None or options.worker_idx is not None:
+        if options.n_workers is None or options.worker_idx is None:
+            raise UsageError("--n-workers and --worker-idx go together", allowed="both, or neither")
+        i, n = options.worker_idx, options.n_workers
+    else:
+        i, n = 0, 1
+        for rank, size in (
+            ("RANK", "WORLD_SIZE"),
+            ("SLURM_ARRAY_TASK_ID", "SLURM_ARRAY_TASK_COUNT"),
+            ("SLURM_PROCID", "SLURM_NTASKS"),
+        ):
+            if rank in environment and size in environment:
+                i, n = int(environment[rank]), int(environment[size])
+                break
+    shard_of(0, (i, n))  # checks the range
+    return i, n
+
+
+def _options(wishes: dict[str, Any]) -> EvaluationOptions:
+    for name in ("method", "template", "stages", "n_samples", "to_keep"):
+        value = wishes.get(name)
+        if isinstance(value, str):
+            value = (value,)
+        if value is not None:
+            wishes = {**wishes, name: tuple(value)}
+    try:
+        return EvaluationOptions(**wishes)
+    except TypeError as error:
+        raise UsageError(
+            str(error).replace("EvaluationOptions.__init__()", "run_evaluation"),
+            allowed=list(EvaluationOptions.__dataclass_fields__),
+        ) from None
+
+
+def _check_names(options: EvaluationOptions) -> None:
+    """Everything that can be refused before anything heavy is loaded."""
+    from diffcls.models.loading import find
+    from diffcls.parameterization import WEIGHTINGS, unknown_name
+
+    spec = specs.find(options.dataset)
+    for name in options.method:
+        METHODS[name]
+    search_name(options)
+    build_search(options, spec)
+    find(options.model or spec.model or "digits")
+    if options.weighting not in WEIGHTINGS:
+        raise unknown_name("weighting", options.weighting, WEIGHTINGS)
+    if options.prompts and options.template:
+        raise UsageError("prompts given twice", allowed="--prompts, or --template")
+    if options.noise_path and not Path(options.noise_path).is_file():
+        raise UsageError("noise file not found", given=options.noise_path)
+
+
+def _prompts(options: EvaluationOptions, spec: specs.DatasetSpec, dataset: Dataset) -> PromptSet:
+    if options.prompts:
+        return PromptSet.from_csv(options.prompts, dataset.class_names)
+    return PromptSet.from_templates(dataset.class_names, options.template or spec.templates)
+
+
+def _run_spec(
+    method: str,
+    options: EvaluationOptions,
+    subset: str,
+    dataset: Dataset,
+    prompts: PromptSet,
+    built: Built,
+) -> RunSpec:
+    return RunSpec(
+        dataset=dataset.name,
+        data_revision=dataset.revision,
+        split=dataset.split,
+        subset=subset,
+        class_names=prompts.class_names,
+        prompts=prompts.prompts,
+        class_of=prompts.class_of,
+        model=built.card.name,
+        model_revision=built.card.revision,
+        method=method,
+        search=built.search,
+        search_options=dict(built.search_options),
+        img_size=built.img_size,
+        loss=built.loss,
+        weighting=options.weighting,
+        seed=options.seed,
+        dtype=built.dtype,
+        noise=built.noise,
+    )
+
+
+def _archive(plan: Plan) -> ErrorArchive | None:
+    if plan.options.save_errors is None:
+        return None
+    return ErrorArchive(
+        Path(plan.options.save_errors), plan.built.timesteps, plan.prompts.class_names
+    )
+
+
+def _header(plan: Plan) -> dict[str, Any]:
+    return {
+        "batch_size": plan.built.method.batch_size,
+        "threads": _threads(),
+        "posterior_scale": plan.built.method.posterior_scale,
+        "device": describe_device(plan.built.device),
+        "versions": versions(),
+        "commit": commit(),
+        "command": plan.options.command,
+        "date": clock(),
+    }
+
+
+def _metadata(plan: Plan) -> Row:
+    spec, card = plan.spec, plan.built.card
+    own = spec.dataset in card.trained_on
+    return {
+        "fingerprint": spec.fingerprint,
+        "dataset": spec.dataset,
+        "split": spec.split,
+        "n_classes": plan.prompts.n_classes,
+        "method": spec.method,
+        "model": spec.model,
+        "revision": spec.model_revision,
+        "search": spec.search,
+        "setting": plan.options.setting(),
+        "supervision": "model trained on this data set" if own else "zero-shot",
+        "seed": spec.seed,
+        "device": describe_device(plan.built.device),
+        "dtype": spec.dtype,
+        "versions": versions(),
+        "commit": commit(),
+        "command": plan.options.command,
+        "date": clock(),
+    }
+
+
+def versions() -> str:
+    """The versions that the numbers were made with."""
+    names = ("torch", "diffusers", "transformers")
+    return " ".join(
+        [f"diffcls {diffcls.__version__}", *(f"{name} {metadata.version(name)}" for name in names)]
+    )
+
+
+def commit() -> str:
+    """The commit of the source that runs, with ``+`` where files differ from it; else empty."""
+    folder = Path(__file__).parent
+    try:
+        answer = subprocess.run(
+            ["git", "-C", str(folder), "describe", "--always", "--dirty=+", "--abbrev=12", "--exclude=*"],
+            capture_output=True, text=True, timeout=10, check=True,
+        )  # fmt: skip
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return answer.stdout.strip()
+
+
+def describe_device(device: str) -> str:
+    """``cpu (x86_64, 2 threads)``, or the accelerator's own name."""
+    if device.startswith("cuda"):
+        import torch
+
+        return torch.cuda.get_device_name(device)
+    return f"{device} ({platform.machine()}, {_threads()} threads)"
+
+
+def _threads() -> int:
+    import torch
+
+    return torch.get_num_threads()
+
+
+def _set_threads(count: int | None) -> None:
+    if count is None:
+        return
+    if count < 1:
+        raise UsageError("threads out of range", given=count, allowed="1 or more")
+    import torch
+
+    if torch.get_num_threads() != count:
+        torch.set_num_threads(count)
+
+
+def failed_images(row: Row) -> int:
+    """How many images of a finished run could not be scored."""
+    return int(row["n_asked"]) - int(row["n_scored"]) if row["status"] == "complete" else 0
+
+
+def warn(text: str) -> None:
+    """One line to stderr."""
+    print(f"diffcls: {text}", file=sys.stderr)

@@ -1,0 +1,89 @@
+"""What every classifier in the harness looks like, whatever it is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diffcls.data.dataset import Item
+from diffcls.denoiser import ModelCard
+
+
+@dataclass(frozen=True)
+class ClassScores:
+    """The answer for one image.
+
+    Args:
+        image_id: whose.
+        scores: (K,) by class index, higher is better; empty where the image failed.
+        ranking: (K,) class indices, best first; empty where the image failed.
+        evaluations: forward passes spent on this image (a backward pass counts as two).
+        seconds: its share of the time spent.
+        error: what went wrong, or None.
+        errors: (K, N) error table where one was asked for, NaN where not evaluated.
+    """
+
+    image_id: str
+    scores: NDArray[np.float64]
+    ranking: NDArray[np.int64]
+    evaluations: int
+    seconds: float
+    error: str | None = None
+    errors: NDArray[np.float32] | None = None
+
+    @classmethod
+    def failed(cls, image_id: str, error: str, seconds: float = 0.0) -> ClassScores:
+        """The answer for an image that could not be scored."""
+        none = np.empty(0)
+        return cls(image_id, none, none.astype(np.int64), 0, seconds, error)
+
+
+class Method(Protocol):
+    """A classifier with its candidate classes, ready for images.
+
+    Attributes:
+        posterior_scale: the class posterior is ``softmax(posterior_scale * scores)``.
+        batch_size: rows of a forward; it may be set before `classify` is called.
+    """
+
+    posterior_scale: float
+    batch_size: int
+
+    def classify(self, items: Iterable[Item]) -> Iterator[ClassScores]:
+        """The answer for each image, in order of completion.
+
+        Takes images as it has room for them, so a stream of any length needs bounded memory. An
+        image that cannot be read becomes a `ClassScores` with its error; the others go on.
+        """
+
+
+@dataclass(frozen=True)
+class Built:
+    """A method made ready from a person's options, and what its row will say.
+
+    Args:
+        method: the classifier.
+        card: of its model.
+        search, search_options: of a method that searches, else empty.
+        img_size: side of the images, in pixels.
+        loss, dtype, device: as resolved.
+        most_evaluations: evaluations an image at most.
+        timesteps: (N,) what the network is told at each draw; empty for other methods.
+        noise: hash of the noise file, or empty.
+    """
+
+    method: Method
+    card: ModelCard
+    search: str
+    search_options: Mapping[str, Any]
+    img_size: int
+    loss: str
+    dtype: str
+    device: str
+    most_evaluations: int
+    timesteps: NDArray[np.float64]
+    noise: str = ""

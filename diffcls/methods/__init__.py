@@ -1,0 +1,8 @@
+"""Classifiers behind the one `Method` contract: one file a method."""
+
+from __future__ import annotations
+
+from diffcls.registry import Registry
+
+# each builds (options, data set, prompts, batch size) -> Built
+METHODS = Registry("method", {"diffusion": "diffcls.methods.building:diffusion"})

@@ -1,0 +1,170 @@
+"""From a person's options to a diffusion classifier that is ready for images."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from diffcls.data.specs import DatasetSpec
+from diffcls.errors import UsageError
+from diffcls.method import Built
+from diffcls.options import EvaluationOptions
+from diffcls.prompts import PromptSet
+from diffcls.search import SEARCHES
+from diffcls.search.table import Search
+
+DEFAULT_BATCH = 64
+
+
+def search_name(options: EvaluationOptions) -> str:
+    """The search asked for; stages imply ``paper``.
+
+    Raises:
+        UsageError: for an unknown search, or stages together with another one.
+    """
+    stages = options.stages or options.n_samples or options.to_keep
+    name = options.search or ("paper" if stages else "racing")
+    SEARCHES[name]  # raises for an unknown name
+    if stages and name != "paper":
+        raise UsageError("stages belong to the search 'paper'", given=name)
+    return name
+
+
+def build_search(options: EvaluationOptions, spec: DatasetSpec) -> tuple[str, Search]:
+    """The search with its options, the data set's published stages where none are given.
+
+    Raises:
+        UsageError: for an option that the search does not have, or a value out of range.
+    """
+    name = search_name(options)
+    kind: Any = SEARCHES.load(name)
+    given: dict[str, Any] = {
+        "draws": options.draws,
+        "confidence": options.confidence,
+        "budget": options.max_evaluations,
+    }
+    given = {key: value for key, value in given.items() if value is not None}
+    if name == "paper":
+        samples, keep = _stages(options, spec)
+        given = {**given, "samples": samples, "keep": keep}
+    allowed = [field.name for field in dataclasses.fields(kind)]
+    for key in given:
+        if key not in allowed:
+            raise UsageError(f"the search {name!r} has no such option", given=key, allowed=allowed)
+    search: Search = kind(**given)
+    return name, search
+
+
+def _stages(
+    options: EvaluationOptions, spec: DatasetSpec
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    if options.stages and (options.n_samples or options.to_keep):
+        raise UsageError("stages given twice", allowed="--stages, or --n-samples with --to-keep")
+    if options.stages:
+        try:
+            pairs = [tuple(map(int, stage.split(":"))) for stage in options.stages]
+            samples, keep = (tuple(column) for column in zip(*pairs, strict=True))
+        except ValueError:
+            raise UsageError(
+                "cannot read stages",
+                given=" ".join(options.stages),
+                allowed="SAMPLES:KEEP …, such as 50:5 500:1",
+            ) from None
+        return samples, keep
+    if bool(options.n_samples) != bool(options.to_keep):
+        raise UsageError("--n-samples and --to-keep go together", allowed="both, or neither")
+    if options.n_samples and options.to_keep:
+        return tuple(options.n_samples), tuple(options.to_keep)
+    return spec.stages.samples, spec.stages.keep
+
+
+def build_loss(options: EvaluationOptions, spec: DatasetSpec) -> str:
+    """The loss asked for; else the published one where the published stages are used, else l2."""
+    if options.loss:
+        return options.loss
+    given = options.stages or options.n_samples
+    return spec.stages.loss if search_name(options) == "paper" and not given else "l2"
+
+
+def diffusion(options: EvaluationOptions, spec: DatasetSpec, prompts: PromptSet) -> Built:
+    """The diffusion classifier that `options` describe.
+
+    Args:
+        options: a person's wishes.
+        spec: of the data set, for its defaults.
+        prompts: candidate classes.
+
+    Raises:
+        UsageError, ModelError: see `build_search` and `diffcls.models.loading.load`.
+    """
+    name, search = build_search(options, spec)
+    loss = build_loss(options, spec)
+
+    from diffcls.methods.diffusion import DiffusionMethod
+    from diffcls.models import loading
+    from diffcls.scorer import Scoring
+
+    device = loading.resolve_device(options.device)
+    scoring = Scoring(loss, options.weighting)
+    denoiser = loading.load(
+        options.model or spec.model or "digits",
+        device,
+        loading.resolve_dtype(options.dtype),
+        options.img_size,
+    )
+    method = DiffusionMethod(
+        denoiser,
+        prompts,
+        search,
+        scoring,
+        options.seed,
+        _batch_size(options.batch_size),
+        noise_path=options.noise_path,
+        keep_errors=options.save_errors is not None,
+    )
+    return Built(
+        method=method,
+        card=denoiser.card,
+        search=name,
+        search_options=dataclasses.asdict(search),  # type: ignore[call-overload]
+        img_size=denoiser.image_size,
+        loss=loss,
+        dtype=str(denoiser.dtype).removeprefix("torch."),
+        device=device,
+        most_evaluations=most_evaluations(search, len(prompts), prompts.n_classes),
+        timesteps=denoiser.schedule.timesteps[method.plan.indices],
+        noise=_file_hash(options.noise_path),
+    )
+
+
+def most_evaluations(search: Search, prompts: int, classes: int) -> int:
+    """Evaluations of an image at most, prompts counted: driven with errors that never differ."""
+    import numpy as np
+
+    table = np.full((classes, len(search.plan(1000))), np.nan, dtype=np.float32)
+    total = 0
+    while (wanted := search.ask(table)) is not None:
+        table[wanted[:, 0], wanted[:, 1]] = 0.0
+        total += len(wanted)
+    return total * prompts // classes
+
+
+def _batch_size(given: int | str | None) -> int:
+    if given in (None, "auto"):
+        return DEFAULT_BATCH
+    try:
+        size = int(str(given))
+    except ValueError:
+        size = 0
+    if size < 1:
+        raise UsageError("batch size out of range", given=given, allowed="1 or more, or auto")
+    return size
+
+
+def _file_hash(path: str | None) -> str:
+    if path is None:
+        return ""
+    with open(Path(path), "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]

@@ -1,0 +1,187 @@
+"""The diffusion classifier: the class whose prompt explains the noise best.
+
+p(c | x0) ∝ exp(−E_{t,ε} ‖ε − ε_θ(α_t·x0 + σ_t·ε, t, c)‖²)      (Li et al. 2023, eq. 5)
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from diffcls.data.dataset import Item
+from diffcls.denoiser import Denoiser
+from diffcls.draws import DrawPlan
+from diffcls.errors import DataError
+from diffcls.method import ClassScores
+from diffcls.prompts import PromptSet
+from diffcls.scorer import Scorer, Scoring
+from diffcls.search.table import Search, scores
+from diffcls.transforms import load_image, to_pixels
+
+
+@dataclass
+class _InFlight:
+    """An image being scored: its latent, its table of prompt errors, and what is still out."""
+
+    image_id: str
+    x0: Tensor  # (C, h, w)
+    table: NDArray[np.float32]  # (P, N)
+    waiting: int = 0
+    evaluations: int = 0
+    seconds: float = 0.0
+    error: str | None = None
+
+
+class DiffusionMethod:
+    """Scores images against prompts; many images share every batch.
+
+    Args:
+        denoiser: the model.
+        prompts: candidate classes.
+        search: which (class, draw) pairs to evaluate.
+        scoring: loss and weighting.
+        seed: keys the noise.
+        batch_size: rows of every forward of the denoiser.
+        encode_batch: rows of every forward of the image encoder.
+        noise_path: see `diffcls.draws.DrawPlan`.
+        keep_errors: hand each image's error table out with its scores.
+    """
+
+    def __init__(
+        self,
+        denoiser: Denoiser,
+        prompts: PromptSet,
+        search: Search,
+        scoring: Scoring | None = None,
+        seed: int = 0,
+        batch_size: int = 64,
+        encode_batch: int = 16,
+        noise_path: str | None = None,
+        keep_errors: bool = False,
+    ) -> None:
+        self.denoiser, self.prompts, self.search = denoiser, prompts, search
+        self.keep_errors = keep_errors
+        self.encode_batch = encode_batch
+        self.plan = DrawPlan(search.plan(len(denoiser.schedule)), seed, noise_path)
+        cond = denoiser.encode_prompts(prompts.prompts)
+        self.scorer = Scorer(denoiser, cond, self.plan, scoring, batch_size)
+        self._rows_of = [prompts.rows_of(k) for k in range(prompts.n_classes)]
+        # scores are means over dimensions: the posterior sums them, then cools them down
+        dimensions = float(np.prod(denoiser.sample_shape))
+        self.posterior_scale = dimensions / denoiser.card.temperature
+
+    @property
+    def batch_size(self) -> int:
+        """Rows of every forward of the denoiser."""
+        return self.scorer.batch_size
+
+    @batch_size.setter
+    def batch_size(self, rows: int) -> None:
+        self.scorer.batch_size = rows
+
+    def classify(self, items: Iterable[Item]) -> Iterator[ClassScores]:
+        """The answer for each image, in order of completion (see `diffcls.method.Method`)."""
+        stream = iter(items)
+        queue: deque[tuple[_InFlight, int, int]] = deque()
+        exhausted = False
+        while True:
+            # admit images until a full batch waits, and no more: memory stays bounded
+            while len(queue) < self.scorer.batch_size and not exhausted:
+                started, failed = self._admit(stream)
+                exhausted = not started and not failed
+                yield from failed
+                for image in started:
+                    self._ask(image, queue)
+            if not queue:
+                return
+            count = min(len(queue), self.scorer.batch_size)
+            yield from self._score([queue.popleft() for _ in range(count)], queue)
+
+    def _admit(self, stream: Iterator[Item]) -> tuple[list[_InFlight], list[ClassScores]]:
+        """Read and encode the next images; both lists are empty when the stream is at its end."""
+        began = time.perf_counter()
+        ids: list[str] = []
+        pixels: list[NDArray[np.float32]] = []
+        failed: list[ClassScores] = []
+        for item in stream:
+            try:
+                pixels.append(to_pixels(load_image(item.open()), self.denoiser.image_size))
+                ids.append(item.image_id)
+            except (DataError, OSError, ValueError) as error:
+                failed.append(ClassScores.failed(item.image_id, f"{error}"))
+            if len(ids) == self.encode_batch:
+                break
+        if not ids:
+            return [], failed
+        # padded to one shape with the last image, so that a latent does not depend on its company
+        padded = pixels + pixels[-1:] * (self.encode_batch - len(pixels))
+        latents = self.denoiser.encode_images(torch.from_numpy(np.stack(padded)))
+        share = (time.perf_counter() - began) / len(ids)
+        shape = (len(self.prompts), len(self.plan))
+        started = [
+            _InFlight(image_id, x0, np.full(shape, np.nan, np.float32), seconds=share)
+            for image_id, x0 in zip(ids, latents, strict=False)
+        ]
+        return started, failed
+
+    def _ask(self, image: _InFlight, queue: deque[tuple[_InFlight, int, int]]) -> bool:
+        """Queue what the search wants next of an image; False when it wants nothing more."""
+        wanted = self.search.ask(self.prompts.average(image.table))
+        if wanted is None:
+            return False
+        for k, draw in wanted.tolist():
+            for row in self._rows_of[k]:
+                queue.append((image, row, draw))
+                image.waiting += 1
+        return True
+
+    def _score(
+        self,
+        batch: list[tuple[_InFlight, int, int]],
+        queue: deque[tuple[_InFlight, int, int]],
+    ) -> Iterator[ClassScores]:
+        """Evaluate one batch; yields the images that it completes."""
+        began = time.perf_counter()
+        errors = self.scorer.errors(
+            torch.stack([image.x0 for image, _, _ in batch]),
+            torch.tensor([row for _, row, _ in batch]),
+            torch.tensor([draw for _, _, draw in batch]),
+        ).cpu()
+        share = (time.perf_counter() - began) / len(batch)
+        complete: list[_InFlight] = []
+        for (image, row, draw), error in zip(batch, errors.tolist(), strict=True):
+            if not np.isfinite(error):
+                image.error = (
+                    f"the model's output is not finite for prompt {self.prompts.prompts[row]!r}, "
+                    f"draw {draw}; try --dtype float32"
+                )
+            image.table[row, draw] = error
+            image.waiting -= 1
+            image.evaluations += 1
+            image.seconds += share
+            if image.waiting == 0:
+                complete.append(image)
+        for image in complete:
+            # a value that is not finite never takes part in a comparison
+            if image.error is not None:
+                yield ClassScores.failed(image.image_id, image.error, image.seconds)
+            elif not self._ask(image, queue):
+                yield self._finish(image)
+
+    def _finish(self, image: _InFlight) -> ClassScores:
+        table = self.prompts.average(image.table)
+        return ClassScores(
+            image.image_id,
+            scores(table),
+            self.search.rank(table),
+            image.evaluations,
+            image.seconds,
+            errors=table if self.keep_errors else None,
+        )

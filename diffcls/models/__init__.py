@@ -1,0 +1,1 @@
+"""Model families behind the one `Denoiser` contract: one file a family."""

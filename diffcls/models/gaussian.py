@@ -1,0 +1,82 @@
+"""A denoiser that is exact: each class is a Gaussian, so every expectation has a closed form.
+
+It stands in for a trained model wherever a truth is wanted instead of a number: its noise
+prediction is the conditional expectation itself, its class posterior is known, and so are the
+errors that a scorer must find.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from diffcls.denoiser import Conditioning, ModelCard
+from diffcls.errors import ModelError
+from diffcls.parameterization import parameterization
+from diffcls.schedule import NoiseSchedule
+
+
+class GaussianDenoiser:
+    """p(x0 | c) = N(μ_c, s²·I), denoised exactly.
+
+    Args:
+        means: prompt to mean image; every mean (C, h, w), one for each prompt it understands.
+        scale: s, the standard deviation of x0 about its mean, 0 or more.
+        schedule: default: the scaled-linear schedule of 1000 steps.
+        prediction_type: which native output `predict` returns.
+        device, dtype: where and in what precision.
+    """
+
+    def __init__(
+        self,
+        means: dict[str, Tensor],
+        scale: float = 0.5,
+        schedule: NoiseSchedule | None = None,
+        prediction_type: str = "epsilon",
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        self.device, self.dtype = torch.device(device), dtype
+        self.schedule = schedule or NoiseSchedule.scaled_linear()
+        self.parameterization = parameterization(prediction_type)
+        self.means = {name: mean.to(self.device, torch.float32) for name, mean in means.items()}
+        self.scale = float(scale)
+        channels, height, width = next(iter(means.values())).shape
+        self.sample_shape = (channels, height, width)
+        self.image_size = width
+        self.card = ModelCard("gaussian", f"s={scale:g}")
+
+    def encode_images(self, images: Tensor) -> Tensor:
+        """The images themselves: x0 is in pixel space."""
+        return images.to(self.device, torch.float32)
+
+    def decode_latents(self, x0: Tensor) -> Tensor:
+        """x0 itself."""
+        return x0
+
+    def encode_prompts(self, prompts: Sequence[str]) -> Conditioning:
+        """The means (P, C, h, w) of the prompts' classes.
+
+        Raises:
+            ModelError: for a prompt that has no mean.
+        """
+        unknown = [prompt for prompt in prompts if prompt not in self.means]
+        if unknown:
+            raise ModelError("prompt without a mean", given=unknown, allowed=self.means)
+        return Conditioning({"mean": torch.stack([self.means[prompt] for prompt in prompts])})
+
+    def predict(self, x_t: Tensor, index: Tensor, cond: Conditioning) -> Tensor:
+        """The exact conditional expectation of the native output, given x_t and the class."""
+        alpha, sigma = (
+            torch.as_tensor(gain, device=self.device)[index].view(-1, 1, 1, 1)
+            for gain in (self.schedule.alpha.copy(), self.schedule.sigma.copy())
+        )
+        mean = cond["mean"].double()
+        surprise = (x_t.double() - alpha * mean) / (alpha**2 * self.scale**2 + sigma**2)
+        # E[x0 | x_t] = μ + α·s²·(x_t − α·μ)/(α²s² + σ²);  E[ε | x_t] = σ·(x_t − α·μ)/(α²s² + σ²)
+        x0 = mean + alpha * self.scale**2 * surprise
+        noise = sigma * surprise
+        out: Tensor = self.parameterization.target(x0, noise, alpha, sigma)
+        return out.to(self.dtype)

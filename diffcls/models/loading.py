@@ -1,0 +1,232 @@
+"""From a name or a folder to a denoiser: the one place that opens weights."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from diffcls.denoiser import Denoiser, ModelCard
+from diffcls.errors import ModelError, UsageError, unknown_name
+from diffcls.registry import Registry
+
+if TYPE_CHECKING:
+    import torch
+
+WEIGHTS = Path(__file__).parents[1] / "weights"
+CARD = "diffcls.json"
+
+# the class that a pipeline folder's model_index.json names -> its adapter
+FAMILIES = Registry(
+    "model family",
+    {"StableDiffusionPipeline": "diffcls.models.diffusers_unet:StableDiffusionDenoiser"},
+)
+
+
+def bundled() -> list[str]:
+    """Names of the models that come with the package."""
+    return sorted(p.parent.name for p in WEIGHTS.glob("*/model_index.json"))
+
+
+def find(name: str) -> Path:
+    """The folder of a bundled model's name or of a path.
+
+    Raises:
+        UsageError: for what is neither, with the allowed names and a "did you mean".
+        ModelError: for a folder that holds no pipeline.
+    """
+    if name in bundled():
+        return WEIGHTS / name
+    folder = Path(name)
+    if not folder.exists():
+        raise unknown_name("model", name, [*bundled(), "PATH of a diffusers pipeline folder"])
+    if not (folder / "model_index.json").is_file():
+        raise ModelError(
+            "not a diffusers pipeline folder",
+            given=name,
+            allowed="a folder with model_index.json, as save_pretrained writes it",
+        )
+    return folder
+
+
+def read_card(folder: Path, name: str | None = None) -> ModelCard:
+    """The card of a pipeline folder; its revision is a hash of every weight and config."""
+    path = folder / CARD
+    stored: Mapping[str, Any] = {}
+    if path.is_file():
+        stored = json.loads(path.read_text(encoding="utf-8"))
+    return ModelCard(
+        name=name or stored.get("name") or folder.resolve().name,
+        revision=_revision(folder),
+        temperature=float(stored.get("temperature", 1.0)),
+        trained_on=tuple(stored.get("trained_on", ())),
+    )
+
+
+def _revision(folder: Path) -> str:
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        if path.suffix in (".json", ".safetensors", ".txt") and path.name != CARD:
+            digest.update(path.relative_to(folder).as_posix().encode())
+            with open(path, "rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()[:16]
+
+
+def load(
+    name: str,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype | None = None,
+    img_size: int | None = None,
+) -> Denoiser:
+    """The denoiser of a bundled model or of a pipeline folder.
+
+    Args:
+        name: a bundled model's name, or a path.
+        device, dtype: where and in what precision it runs; float32 by default on a CPU, bfloat16
+            elsewhere.
+        img_size: side of the images in pixels, default: what the model was trained on.
+
+    Raises:
+        UsageError: for an unknown name.
+        ModelError: for a family that is not supported, a missing file or tensor, or weights that
+            are not finite.
+    """
+    import torch
+
+    folder = find(name)
+    index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
+    family = str(index.get("_class_name"))
+    if family not in FAMILIES:
+        raise ModelError("model family not supported", given=family, allowed=FAMILIES)
+    if dtype is None:
+        dtype = torch.float32 if torch.device(device).type == "cpu" else torch.bfloat16
+    adapter: Any = FAMILIES.load(family)
+    pipeline = _open(folder, index, dtype)
+    denoiser: Denoiser = adapter(pipeline, read_card(folder), device, dtype, img_size)
+    return denoiser
+
+
+def _open(folder: Path, index: Mapping[str, Any], dtype: torch.dtype) -> Any:
+    """The pipeline, each part loaded on its own so that missing tensors are seen."""
+    import diffusers
+    import torch
+    import transformers
+
+    libraries = {"diffusers": diffusers, "transformers": transformers}
+    parts: dict[str, Any] = {}
+    with _quiet():
+        for part, place in index.items():
+            if part.startswith("_") or not isinstance(place, list):
+                continue
+            if place[0] is None or part in ("safety_checker", "feature_extractor"):
+                parts[part] = None
+                continue
+            if place[0] not in libraries:
+                raise ModelError(
+                    f"part {part!r} of the model needs code of its own",
+                    given=place,
+                    allowed=list(libraries),
+                )
+            # an autoencoder overflows in half precision, and costs little beside the denoiser
+            wanted = torch.float32 if part == "vae" else dtype
+            parts[part] = _open_part(getattr(libraries[place[0]], place[1]), folder / part, wanted)
+        pipeline_class = getattr(diffusers, str(index["_class_name"]))
+        extra = {"requires_safety_checker": False} if "safety_checker" in parts else {}
+        return pipeline_class(**parts, **extra)
+
+
+def _open_part(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
+    import torch
+
+    if not folder.is_dir():
+        raise ModelError("a part of the model is missing", given=str(folder))
+    weights = issubclass(kind, torch.nn.Module)
+    try:
+        if not weights:
+            return kind.from_pretrained(folder)
+        module, info = kind.from_pretrained(
+            folder, dtype=dtype, use_safetensors=True, output_loading_info=True
+        )
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
+        raise ModelError(
+            f"cannot load part {folder.name!r} of the model ({_first_line(error)})",
+            given=str(folder),
+            todo="check that every file of the model is there and whole, in safetensors",
+        ) from error
+    missing = sorted(info.get("missing_keys", ()))
+    if missing:
+        raise ModelError(
+            f"{len(missing)} tensors are missing in part {folder.name!r} of the model",
+            given=missing[0],
+            todo="get the whole file again",
+        )
+    for tensor_name, tensor in module.state_dict().items():
+        if tensor.is_meta or not torch.isfinite(tensor.float()).all():
+            raise ModelError(f"weights of part {folder.name!r} are not finite", given=tensor_name)
+    return module
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No progress bars and no advice from the libraries while weights load."""
+    import diffusers
+    import transformers
+
+    loggers = (diffusers.utils.logging, transformers.utils.logging)
+    levels = [logger.get_verbosity() for logger in loggers]
+    for logger in loggers:
+        logger.set_verbosity_error()
+        logger.disable_progress_bar()
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.set_verbosity(level)
+            logger.enable_progress_bar()
+
+
+def resolve_device(name: str | None) -> str:
+    """``auto``: an accelerator where there is one, else the CPU; any torch device name else.
+
+    Raises:
+        UsageError: for a name torch does not know, or a device that is not there.
+    """
+    import torch
+
+    if name in (None, "auto"):
+        if torch.cuda.is_available():
+            return "cuda"
+        return "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        kind = torch.device(name).type
+    except RuntimeError:
+        raise UsageError(
+            "unknown device", given=name, allowed="auto, cpu, cuda, cuda:N, mps"
+        ) from None
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise UsageError("no such device here", given=name, todo="use --device cpu")
+    return str(name)
+
+
+def resolve_dtype(name: str | None) -> torch.dtype | None:
+    """The torch dtype of ``float32``, ``float16`` or ``bfloat16``; None for ``auto``.
+
+    Raises:
+        UsageError: for any other name.
+    """
+    import torch
+
+    table = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+    if name in (None, "auto"):
+        return None
+    if name not in table:
+        raise unknown_name("dtype", str(name), [*table, "auto"])
+    return table[str(name)]

@@ -1,0 +1,94 @@
+"""What a person may ask of an evaluation: one field a flag, with its default."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationOptions:
+    """The flags of ``python -m diffcls.evaluate``, and the arguments of `run_evaluation`.
+
+    None always means "the default of the data set, the model or the search".
+
+    Args:
+        dataset: name of a data set, or ``folder:PATH``.
+        split: name of the split.
+        data_root: where local data lie: the set's own folder or its parent.
+        model: bundled name or path; None: the data set's default model.
+        method: one or more methods, each a row of its own.
+        search: name of the search; None: racing, or paper where stages are given.
+        draws: (timestep, noise) draws a class at most.
+        confidence: of racing, in (0, 1).
+        max_evaluations: of racing: evaluations (class, draw) an image at most.
+        stages: of paper, as texts ``SAMPLES:KEEP``.
+        n_samples, to_keep: the same as the published script spells it.
+        prompts: CSV file with prompts.
+        template: one or more templates with ``{}``.
+        limit: a stratified sample of that many images.
+        subset: a named subset, ``N-per-class``.
+        indices: a file of positions within the split, one a line or a ``.npy`` array.
+        img_size: side of the images, in pixels.
+        loss: l1, l2 or huber.
+        weighting: of the ε-error over timesteps.
+        seed: keys the noise.
+        dtype, device: precision and place of the network.
+        batch_size: rows of a forward, or "auto".
+        threads: of the CPU; None: torch's choice.
+        noise_path: file with the noise of the first draws.
+        save_errors: folder for one ``.npz`` an image.
+        shard: "i/n".
+        n_workers, worker_idx: the same as the published script spells it.
+        output_dir: the one folder that is written to.
+        dry_run, json, quiet: say what would be done; machine output; no progress.
+        command: as it stands in the leaderboard.
+    """
+
+    dataset: str = "digits"
+    split: str = "test"
+    data_root: str | None = None
+    model: str | None = None
+    method: tuple[str, ...] = ("diffusion",)
+    search: str | None = None
+    draws: int | None = None
+    confidence: float | None = None
+    max_evaluations: int | None = None
+    stages: tuple[str, ...] | None = None
+    n_samples: tuple[int, ...] | None = None
+    to_keep: tuple[int, ...] | None = None
+    prompts: str | None = None
+    template: tuple[str, ...] | None = None
+    limit: int | None = None
+    subset: str | None = None
+    indices: str | None = None
+    img_size: int | None = None
+    loss: str | None = None
+    weighting: str = "uniform"
+    seed: int = 0
+    dtype: str = "auto"
+    device: str = "auto"
+    batch_size: int | str | None = None
+    threads: int | None = None
+    noise_path: str | None = None
+    save_errors: str | None = None
+    shard: str | None = None
+    n_workers: int | None = None
+    worker_idx: int | None = None
+    output_dir: str = "results"
+    dry_run: bool = False
+    json: bool = False
+    quiet: bool = False
+    command: str = "diffcls.run_evaluation(...)"
+
+    def setting(self) -> str:
+        """The search options that were given, for the leaderboard; ``default`` without any."""
+        given: dict[str, Any] = {
+            "draws": self.draws,
+            "confidence": self.confidence,
+            "max_evaluations": self.max_evaluations,
+            "stages": self.stages and ",".join(self.stages),
+            "n_samples": self.n_samples and ",".join(map(str, self.n_samples)),
+            "to_keep": self.to_keep and ",".join(map(str, self.to_keep)),
+        }
+        return " ".join(f"{k}={v}" for k, v in given.items() if v is not None) or "default"

@@ -1,0 +1,71 @@
+"""How each small model was trained: one row a data set. A changed row makes another model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from diffcls.models.tiny import TinyConfig
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Random changes that keep the class; every range is symmetric around "no change".
+
+    Args:
+        degrees: rotation.
+        scale: relative size, 0.1 for 0.9 to 1.1.
+        shear: relative horizontal shear.
+        shift: move, relative to the side.
+        warp: smooth distortion, standard deviation relative to the side.
+        contrast: relative strength of the signal, above its darkest value.
+        flip: whether to mirror left and right.
+    """
+
+    degrees: float = 0.0
+    scale: float = 0.0
+    shear: float = 0.0
+    shift: float = 0.0
+    warp: float = 0.0
+    contrast: float = 0.0
+    flip: bool = False
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that decides the weights, but for the seed.
+
+    Args:
+        config: shape of the model.
+        augmentation: applied to each copy of each training image.
+        copies: augmented copies of each image that latents are made of, the first unchanged.
+        vae_images, images: training images seen, by the autoencoder and by the U-Net with its
+            text encoder.
+        batch: images a step.
+        learning_rate: at its peak; warmed up over `warmup` of the steps, then a cosine to zero.
+        ema: decay of the weights' moving average.
+        prompt_dropout: share of captions replaced by the empty one, for guidance.
+    """
+
+    config: TinyConfig = field(default_factory=TinyConfig)
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    copies: int = 1
+    vae_images: int = 200_000
+    images: int = 1_000_000
+    batch: int = 128
+    learning_rate: float = 1e-3
+    warmup: float = 0.02
+    ema: float = 0.999
+    prompt_dropout: float = 0.1
+
+
+RECIPES: Mapping[str, Recipe] = {
+    "digits": Recipe(
+        augmentation=Augmentation(
+            degrees=10, scale=0.1, shear=0.1, shift=0.06, warp=0.02, contrast=0.15
+        ),
+        copies=40,
+        vae_images=60_000,
+        images=480_000,
+    ),
+}

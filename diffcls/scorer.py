@@ -1,0 +1,120 @@
+"""(image, prompt, draw) requests from many images -> errors, in full batches of one fixed shape."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from diffcls.denoiser import Conditioning, Denoiser
+from diffcls.draws import DrawPlan, NoiseBank
+from diffcls.errors import UsageError, unknown_name
+from diffcls.parameterization import loss_weight
+
+# (prediction, target) -> elementwise error; huber as published, with δ = 1
+LOSSES: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "l2": lambda a, b: F.mse_loss(a, b, reduction="none"),
+    "l1": lambda a, b: F.l1_loss(a, b, reduction="none"),
+    "huber": lambda a, b: F.huber_loss(a, b, reduction="none"),
+}
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """How an error is measured.
+
+    Args:
+        loss: "l2", "l1" or "huber", of the ε-residual, averaged over C·h·w.
+        weighting: see `diffcls.parameterization.loss_weight`.
+    """
+
+    loss: str = "l2"
+    weighting: str = "uniform"
+
+    def __post_init__(self) -> None:
+        if self.loss not in LOSSES:
+            raise unknown_name("loss", self.loss, LOSSES)
+
+
+class Scorer:
+    """Measures errors ``w(t) · mean(loss(ε̂ − ε))`` of (image, prompt, draw) triples.
+
+    Every forward has the same shape, padded where fewer requests are left; so a triple's error
+    does not depend, to the bit, on which others share its batch (on a CPU, at one batch size and
+    number of threads).
+
+    Args:
+        denoiser: the model.
+        cond: of the P prompts.
+        plan: the draws; their indices must lie within the denoiser's schedule.
+        scoring: loss and weighting.
+        batch_size: B, rows of every forward.
+
+    Raises:
+        UsageError: for a plan that does not fit the schedule, or a batch size below 1.
+    """
+
+    def __init__(
+        self,
+        denoiser: Denoiser,
+        cond: Conditioning,
+        plan: DrawPlan,
+        scoring: Scoring | None = None,
+        batch_size: int = 64,
+    ) -> None:
+        if batch_size < 1:
+            raise UsageError("batch size out of range", given=batch_size, allowed="1 or more")
+        length = len(denoiser.schedule)
+        if plan.indices.min() < 0 or plan.indices.max() >= length:
+            raise UsageError("draws beyond the schedule", allowed=f"indices 0 to {length - 1}")
+        self.denoiser, self.cond, self.plan = denoiser, cond, plan
+        self.scoring = scoring or Scoring()
+        self.batch_size = batch_size
+        self.noise = NoiseBank(plan, denoiser.sample_shape, denoiser.device)
+        self._constants(plan)
+
+    def _constants(self, plan: DrawPlan) -> None:
+        """(N,) constants of each draw, computed in float64 and then moved."""
+        schedule, row = self.denoiser.schedule, self.denoiser.parameterization
+        alpha, sigma = schedule.alpha[plan.indices], schedule.sigma[plan.indices]
+        weight = loss_weight(self.scoring.weighting, schedule)[plan.indices]
+        a, b = row.coefficients(alpha, sigma)
+        device = self.denoiser.device
+        self._index = torch.tensor(plan.indices, device=device)
+        self._weight = torch.tensor(weight, dtype=torch.float32, device=device)
+        # columns: alpha, sigma, a, b, α/det
+        columns = np.stack([alpha, sigma, a, b, row.noise_scale(alpha, sigma)], axis=1)
+        self._gains = torch.tensor(columns, dtype=torch.float32, device=device)
+
+    @torch.inference_mode()
+    def errors(self, x0: Tensor, prompts: Tensor, draws: Tensor) -> Tensor:
+        """Errors of up to B triples.
+
+        Args:
+            x0: (M, C, h, w) float32, M <= B: the image of each triple.
+            prompts: (M,) index of its prompt.
+            draws: (M,) its draw, on the CPU; the noise is looked up by it.
+
+        Returns:
+            (M,) float32, on the denoiser's device.
+        """
+        count = len(prompts)
+        rows = torch.arange(self.batch_size).clamp(max=count - 1)  # the last triple fills up
+        device = self.denoiser.device
+        noise = torch.stack([self.noise[j] for j in draws.tolist()])[rows.to(device)]
+        x0, prompts, draws = (v[rows.to(v.device)].to(device) for v in (x0, prompts, draws))
+        gains = self._gains[draws].T.reshape(5, -1, 1, 1, 1)
+        alpha, sigma, a, b, to_noise = gains
+        # x_t = α·x0 + σ·ε, in float32 whatever the network's dtype
+        x_t = alpha * x0 + sigma * noise
+        out = self.denoiser.predict(
+            x_t.to(self.denoiser.dtype), self._index[draws], self.cond.rows(prompts)
+        )
+        # ε − ε̂ = (α/det)·(target − out), target = a·x0 + b·ε
+        loss = LOSSES[self.scoring.loss](to_noise * out.float(), to_noise * (a * x0 + b * noise))
+        error = loss.mean(dim=(1, 2, 3)) * self._weight[draws]
+        return error[:count]

@@ -1,0 +1,51 @@
+"""Successive halving (Karnin et al. 2013): the worse half goes, the others' draws double."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from diffcls.draws import nested_order
+from diffcls.errors import UsageError
+from diffcls.search.exhaustive import check_draws
+from diffcls.search.table import Int64, Table, counts, means, pairs, ranking
+
+
+@dataclass(frozen=True)
+class Halving:
+    """Start with a few draws a class; after each round keep the better half and double the draws.
+
+    Args:
+        draws: N, draws of a class that survives to the end.
+        start: draws of every class in the first round.
+    """
+
+    draws: int = 100
+    start: int = 4
+
+    def __post_init__(self) -> None:
+        check_draws(self.draws)
+        if not 1 <= self.start <= self.draws:
+            raise UsageError("start out of range", given=self.start, allowed=f"1 to {self.draws}")
+
+    def plan(self, length: int) -> Int64:
+        return nested_order(length, self.draws)
+
+    def ask(self, errors: Table) -> Int64 | None:
+        n = counts(errors)
+        done = int(n.max())
+        alive = np.flatnonzero(n == done)
+        if done == 0:
+            return pairs(alive, np.arange(min(self.start, errors.shape[1])))
+        keep = (len(alive) + 1) // 2
+        if len(alive) == 1 or done == errors.shape[1]:
+            return None
+        order = np.argsort(means(errors)[alive], kind="stable")
+        alive = np.sort(alive[order[:keep]])
+        if len(alive) == 1:
+            return None
+        return pairs(alive, np.arange(done, min(2 * done, errors.shape[1])))
+
+    def rank(self, errors: Table) -> Int64:
+        return ranking(errors)

@@ -1,0 +1,60 @@
+"""The published stages (Li et al. 2023, algorithm 2), to the letter."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from diffcls.draws import published_order
+from diffcls.errors import UsageError
+from diffcls.search.table import Int64, Table, counts, means, pairs, ranking
+
+
+@dataclass(frozen=True)
+class Paper:
+    """Stage i gives every surviving class its samples, then keeps the `keep[i]` best.
+
+    Args:
+        samples: (S,) samples a class after each stage, as the published ``--n_samples``.
+        keep: (S,) classes kept after each stage, as ``--to_keep``; the last is 1.
+
+    Raises:
+        UsageError: when both differ in length, `keep` grows, or the last is not 1.
+    """
+
+    samples: tuple[int, ...] = (50, 500)
+    keep: tuple[int, ...] = (5, 1)
+
+    def __post_init__(self) -> None:
+        falling = all(a >= b for a, b in zip(self.keep, self.keep[1:], strict=False))
+        if len(self.samples) != len(self.keep) or not falling or self.keep[-1:] != (1,):
+            raise UsageError(
+                "stages do not fit",
+                given={"n_samples": list(self.samples), "to_keep": list(self.keep)},
+                allowed="two lists of one length, the numbers kept falling to 1",
+            )
+
+    def plan(self, length: int) -> Int64:
+        return published_order(length, self.samples)[0]
+
+    def ask(self, errors: Table) -> Int64 | None:
+        ends = self._ends()
+        n = counts(errors)
+        done = int(n.max())
+        alive = np.flatnonzero(n == done)
+        if done == 0:
+            return pairs(alive, np.arange(ends[0]))
+        stage = int(np.searchsorted(ends, done, side="right")) - 1
+        if stage + 1 == len(ends):
+            return None
+        order = np.argsort(means(errors)[alive], kind="stable")
+        alive = np.sort(alive[order[: self.keep[stage]]])
+        return pairs(alive, np.arange(done, ends[stage + 1]))
+
+    def rank(self, errors: Table) -> Int64:
+        return ranking(errors)
+
+    def _ends(self) -> Int64:
+        # the ends depend on the grid's step only through N, the last stage's samples
+        return published_order(max(self.samples), self.samples)[1]

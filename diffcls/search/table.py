@@ -1,0 +1,91 @@
+"""The error table of one image, and the scores that it holds."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Table = NDArray[np.float32]
+Int64 = NDArray[np.int64]
+Float64 = NDArray[np.float64]
+
+
+class Search(Protocol):
+    """Names the evaluations worth making, then ranks the classes."""
+
+    def plan(self, length: int) -> Int64:
+        """(N,) schedule index of each draw, for a schedule of `length` timesteps."""
+
+    def ask(self, errors: Table) -> Int64 | None:
+        """(M, 2) pairs (class, draw) to evaluate next, or None when done.
+
+        Args:
+            errors: (K, N), NaN where not evaluated; every earlier request has been answered.
+        """
+
+    def rank(self, errors: Table) -> Int64:
+        """(K,) class indices, best first."""
+
+
+def counts(errors: Table) -> Int64:
+    """(K,) number of draws evaluated of each class."""
+    return (~np.isnan(errors)).sum(axis=1).astype(np.int64)
+
+
+def means(errors: Table) -> Float64:
+    """(K,) mean error over the draws evaluated, in float64; infinite for a class without any."""
+    seen = ~np.isnan(errors)
+    n = seen.sum(axis=1)
+    total = np.where(seen, errors, 0.0).sum(axis=1, dtype=np.float64)
+    return np.where(n > 0, total / np.maximum(n, 1), np.inf)
+
+
+def leader(errors: Table) -> int:
+    """The class of least mean error among those with the most draws."""
+    n = counts(errors)
+    return int(np.argmin(np.where(n == n.max(), means(errors), np.inf)))
+
+
+def paired(errors: Table, reference: int) -> tuple[Float64, Float64, Int64]:
+    """Each class against `reference`, on the draws that both have.
+
+    Returns:
+        difference (K,): mean of e_k − e_reference; variance (K,): of one such difference,
+        with n − 1 below, NaN for n < 2; n (K,): number of common draws.
+    """
+    d = errors.astype(np.float64) - errors[reference].astype(np.float64)
+    seen = ~np.isnan(d)
+    n = seen.sum(axis=1)
+    d = np.where(seen, d, 0.0)
+    mean = d.sum(axis=1) / np.maximum(n, 1)
+    centred = np.where(seen, d - mean[:, None], 0.0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        variance = np.where(n > 1, (centred**2).sum(axis=1) / (n - 1), np.nan)
+    return np.where(n > 0, mean, np.inf), variance, n.astype(np.int64)
+
+
+def scores(errors: Table) -> Float64:
+    """(K,) minus the mean error; a class dropped early keeps its paired difference to the leader.
+
+    A class that was dropped stays behind the leader, even where their few common draws would now
+    say otherwise. A class without any draw scores minus infinity.
+    """
+    best = leader(errors)
+    difference, _, _ = paired(errors, best)
+    top = -means(errors)[best]
+    result = np.minimum(top - difference, np.nextafter(top, -np.inf))
+    result[best] = top
+    return result
+
+
+def ranking(errors: Table) -> Int64:
+    """(K,) class indices by falling score; equal scores keep the order of classes."""
+    return np.argsort(-scores(errors), kind="stable").astype(np.int64)
+
+
+def pairs(classes: NDArray[np.int64], draws: NDArray[np.int64]) -> Int64:
+    """(M, 2): every class with every draw, draw by draw."""
+    grid = np.stack(np.meshgrid(classes, draws, indexing="xy"), axis=-1)
+    return grid.reshape(-1, 2).astype(np.int64)

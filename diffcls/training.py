@@ -1,0 +1,315 @@
+"""The training loop, and the two things that are trained with it: autoencoder and denoiser.
+
+Every random choice of a step comes from (seed, phase, step), so a run that was killed goes on to
+the same weights as one that was not.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from diffcls.draws import key
+from diffcls.errors import RecordError
+from diffcls.parameterization import parameterization_of
+from diffcls.recipes import Augmentation, Recipe
+from diffcls.schedule import NoiseSchedule
+
+if TYPE_CHECKING:
+    from diffusers import StableDiffusionPipeline
+
+
+def generator(*parts: object) -> torch.Generator:
+    """A CPU generator that depends on `parts` alone."""
+    return torch.Generator("cpu").manual_seed(key(*parts))
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One stretch of training.
+
+    Args:
+        name: says it in messages, file names and random keys.
+        modules: what is trained, by name.
+        loss: (step) -> scalar loss of that step's batch.
+        steps: how many.
+        learning_rate, warmup, ema: see `diffcls.recipes.Recipe`.
+    """
+
+    name: str
+    modules: dict[str, nn.Module]
+    loss: Callable[[int], Tensor]
+    steps: int
+    learning_rate: float
+    warmup: float
+    ema: float
+
+
+class Ema:
+    """Moving average of the weights (Polyak averaging), warmed up so that it forgets the start."""
+
+    def __init__(self, module: nn.Module, decay: float) -> None:
+        self.decay = decay
+        self.shadow = [p.detach().clone() for p in module.parameters()]
+        self._parameters = list(module.parameters())
+
+    @torch.no_grad()
+    def update(self, step: int) -> None:
+        """shadow ← d·shadow + (1 − d)·weights, d = min(decay, (1 + step)/(10 + step))."""
+        decay = min(self.decay, (1 + step) / (10 + step))
+        torch._foreach_lerp_(self.shadow, self._parameters, 1 - decay)
+
+    @torch.no_grad()
+    def swap(self) -> None:
+        """Exchange weights and average; called twice it changes nothing."""
+        for average, parameter in zip(self.shadow, self._parameters, strict=True):
+            held = parameter.detach().clone()
+            parameter.copy_(average)
+            average.copy_(held)
+
+
+def learning_rate(step: int, phase: Phase) -> float:
+    """Linear warm-up, then half a cosine down to zero at the last step."""
+    warm = max(1, round(phase.warmup * phase.steps))
+    if step < warm:
+        return phase.learning_rate * (step + 1) / warm
+    done = (step - warm) / max(1, phase.steps - warm)
+    return phase.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
+
+
+class Loop:
+    """Trains a phase, with checkpoints from which it goes on to the same weights.
+
+    Args:
+        phase: what to train.
+        folder: where ``PHASE.pt`` (the newest checkpoint) and ``PHASE-curve.jsonl`` are kept.
+        every: seconds between checkpoints.
+        quiet: no progress bar.
+    """
+
+    def __init__(self, phase: Phase, folder: Path, every: float = 120, quiet: bool = False) -> None:
+        self.phase, self.folder, self.every, self.quiet = phase, folder, every, quiet
+        self.model = nn.ModuleDict(phase.modules)
+        self.ema = Ema(self.model, phase.ema)
+        self.optimizer = torch.optim.AdamW(
+            self.model.parameters(), lr=phase.learning_rate, betas=(0.9, 0.99), weight_decay=0.01
+        )
+        self.step, self.seconds = 0, 0.0
+        self.path = folder / f"{phase.name}.pt"
+        if self.path.exists():
+            self._load()
+
+    def run(
+        self, measure: Callable[[int], dict[str, float]] | None = None, points: int = 12
+    ) -> None:
+        """Train to the end; weights are the averaged ones afterwards.
+
+        Args:
+            measure: called at `points` evenly spaced steps with the averaged weights in place;
+                what it returns goes into the curve.
+        """
+        from tqdm import tqdm
+
+        self.model.train()
+        saved = time.monotonic()
+        smooth = float("nan")
+        with tqdm(
+            total=self.phase.steps,
+            initial=self.step,
+            desc=self.phase.name,
+            unit="step",
+            disable=True if self.quiet else None,
+        ) as bar:
+            while self.step < self.phase.steps:
+                loss = self._one_step()
+                smooth = loss if math.isnan(smooth) else 0.99 * smooth + 0.01 * loss
+                bar.update()
+                if self.step % 20 == 0:
+                    bar.set_postfix(loss=f"{smooth:.4f}")
+                if self.step % max(1, self.phase.steps // points) == 0:
+                    self._note(smooth, measure)
+                if time.monotonic() - saved > self.every or self.step == self.phase.steps:
+                    self._save()
+                    saved = time.monotonic()
+        self.ema.swap()
+        self.model.eval()
+
+    def _one_step(self) -> float:
+        started = time.monotonic()
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(self.step, self.phase)
+        loss = self.phase.loss(self.step)
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            raise RecordError(
+                f"the loss of {self.phase.name} is not finite at step {self.step}",
+                todo="start again with a lower --learning-rate",
+            )
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        self.optimizer.step()
+        self.step += 1
+        self.ema.update(self.step)
+        self.seconds += time.monotonic() - started
+        return value
+
+    def _note(self, loss: float, measure: Callable[[int], dict[str, float]] | None) -> None:
+        line: dict[str, float] = {"step": self.step, "seconds": round(self.seconds, 1)}
+        line["loss"] = round(loss, 6)
+        if measure is not None:
+            self.ema.swap()
+            self.model.eval()
+            line.update(measure(self.step))
+            self.model.train()
+            self.ema.swap()
+        with open(self.folder / f"{self.phase.name}-curve.jsonl", "a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+
+    def _save(self) -> None:
+        state = {
+            "step": self.step,
+            "seconds": self.seconds,
+            "model": self.model.state_dict(),
+            "ema": self.ema.shadow,
+            "optimizer": self.optimizer.state_dict(),
+        }
+        fresh = self.path.with_suffix(".pt.new")
+        torch.save(state, fresh)
+        os.replace(fresh, self.path)
+
+    def _load(self) -> None:
+        state = torch.load(self.path, map_location="cpu", weights_only=True)
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        for mine, stored in zip(self.ema.shadow, state["ema"], strict=True):
+            mine.copy_(stored)
+        self.step, self.seconds = int(state["step"]), float(state["seconds"])
+
+
+def augment(images: Tensor, a: Augmentation, rng: torch.Generator) -> Tensor:
+    """(B, 3, H, W) in [−1, 1] -> the same, each image changed at random within `a`."""
+    count, _, height, width = images.shape
+
+    def spread(*shape: int) -> Tensor:
+        return torch.rand(shape, generator=rng) * 2 - 1
+
+    angle = spread(count) * math.radians(a.degrees)
+    size = 1 + spread(count) * a.scale
+    shear = spread(count) * a.shear
+    shift = spread(count, 2) * 2 * a.shift  # a side is 2 long in grid coordinates
+    mirror = torch.where(torch.rand(count, generator=rng) < (0.5 if a.flip else 0.0), -1.0, 1.0)
+    cos, sin = torch.cos(angle) / size, torch.sin(angle) / size
+    rows = torch.stack([mirror * cos, shear * cos - sin, shift[:, 0]], 1)
+    rows = torch.cat([rows, torch.stack([mirror * sin, shear * sin + cos, shift[:, 1]], 1)], 1)
+    grid = F.affine_grid(rows.view(count, 2, 3), [count, 3, height, width], align_corners=False)
+    if a.warp:
+        # a coarse random field, smoothed by interpolation: (B, 2, 4, 4) -> (B, H, W, 2)
+        field = torch.randn(count, 2, 4, 4, generator=rng) * 2 * a.warp
+        field = F.interpolate(field, (height, width), mode="bicubic", align_corners=True)
+        grid = grid + field.permute(0, 2, 3, 1)
+    out = F.grid_sample(images, grid, mode="bicubic", padding_mode="border", align_corners=False)
+    if a.contrast:
+        gain = 1 + spread(count, 1, 1, 1) * a.contrast
+        out = (out + 1) * gain - 1
+    return out.clamp(-1, 1)
+
+
+def vae_phase(vae: Any, images: Tensor, recipe: Recipe, seed: int) -> Phase:
+    """The autoencoder: mean squared error plus a faint pull towards unit normal latents.
+
+    Args:
+        images: (N, 3, H, W) in [−1, 1].
+    """
+
+    def loss(step: int) -> Tensor:
+        rng = generator("vae", seed, step)
+        rows = torch.randint(len(images), (recipe.batch,), generator=rng)
+        x = augment(images[rows], recipe.augmentation, rng)
+        posterior = vae.encode(x).latent_dist
+        z = posterior.mean + posterior.std * torch.randn(posterior.mean.shape, generator=rng)
+        return F.mse_loss(vae.decode(z).sample, x) + 1e-3 * posterior.kl().mean() / z[0].numel()
+
+    steps = max(1, recipe.vae_images // recipe.batch)
+    return Phase("vae", {"vae": vae}, loss, steps, 2e-3, recipe.warmup, 0.995)
+
+
+@torch.inference_mode()
+def make_latents(vae: Any, images: Tensor, recipe: Recipe, seed: int) -> Tensor:
+    """(copies, N, C, h, w) latents, unscaled: of each image as it is, then of changed copies."""
+    copies = []
+    for copy in range(recipe.copies):
+        parts = []
+        for start in range(0, len(images), 256):
+            x = images[start : start + 256]
+            if copy:
+                x = augment(x, recipe.augmentation, generator("copy", seed, copy, start))
+            parts.append(vae.encode(x).latent_dist.mean)
+        copies.append(torch.cat(parts))
+    return torch.stack(copies)
+
+
+def denoiser_phase(
+    pipeline: StableDiffusionPipeline,
+    latents: Tensor,
+    captions: Callable[[int, int], str],
+    recipe: Recipe,
+    seed: int,
+) -> Phase:
+    """U-Net and text encoder together, on the mean squared error of the native output.
+
+    Args:
+        latents: (copies, N, C, h, w), scaled to unit variance.
+        captions: (image index, draw) -> caption.
+    """
+    scheduler = dict(pipeline.scheduler.config)
+    schedule = NoiseSchedule.from_diffusers(scheduler)
+    row = parameterization_of(scheduler)
+    alpha, sigma = (torch.tensor(v, dtype=torch.float32) for v in (schedule.alpha, schedule.sigma))
+    unet, text_encoder, tokenizer = pipeline.unet, pipeline.text_encoder, pipeline.tokenizer
+    batch = recipe.batch
+
+    def loss(step: int) -> Tensor:
+        rng = generator("denoiser", seed, step)
+        image = torch.randint(latents.shape[1], (batch,), generator=rng)
+        copy = torch.randint(latents.shape[0], (batch,), generator=rng)
+        x0 = latents[copy, image]
+        noise = torch.randn(x0.shape, generator=rng)
+        # one timestep from each of B equal parts of the schedule: less variance than B draws
+        u = (torch.arange(batch) + torch.rand(batch, generator=rng)) / batch
+        index = (u * len(schedule)).long().clamp(max=len(schedule) - 1)
+        a, s = alpha[index].view(-1, 1, 1, 1), sigma[index].view(-1, 1, 1, 1)
+        dropped = torch.rand(batch, generator=rng) < recipe.prompt_dropout
+        texts = [
+            "" if drop else captions(int(i), step * batch + j)
+            for j, (i, drop) in enumerate(zip(image, dropped, strict=True))
+        ]
+        states = text_encoder(tokenize(tokenizer, texts)).last_hidden_state
+        out = unet(a * x0 + s * noise, index, encoder_hidden_states=states).sample
+        return F.mse_loss(out, row.target(x0, noise, a, s))
+
+    steps = max(1, recipe.images // batch)
+    modules = {"unet": unet, "text_encoder": text_encoder}
+    return Phase("denoiser", modules, loss, steps, recipe.learning_rate, recipe.warmup, recipe.ema)
+
+
+def tokenize(tokenizer: Any, texts: Sequence[str]) -> Tensor:
+    """(B, max_tokens) token ids, padded to the tokenizer's length and cut there."""
+    ids: Tensor = tokenizer(
+        list(texts),
+        padding="max_length",
+        truncation=True,
+        max_length=tokenizer.model_max_length,
+        return_tensors="pt",
+    ).input_ids
+    return ids

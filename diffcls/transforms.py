@@ -1,0 +1,138 @@
+"""From whatever a person calls an image to the pixels a model sees: the one resize and crop."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diffcls.errors import DataError, UsageError
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
+MAX_PIXELS = 50_000_000
+
+
+def load_image(source: Any) -> Image.Image:
+    """A PIL image in RGB from a PIL image, a path, encoded bytes, or an array.
+
+    Args:
+        source: a PIL image; a path; bytes of an encoded image; or an array (H, W), (H, W, 1),
+            (H, W, 3) or (H, W, 4) of uint8 in 0–255 or floats in 0–1. EXIF orientation is not
+            applied, as in the published protocol; transparency is dropped.
+
+    Raises:
+        DataError: when it cannot be read as an image, or has more than 50 million pixels.
+    """
+    from PIL import Image
+
+    if isinstance(source, Image.Image):
+        image = source
+    elif isinstance(source, str | Path):
+        image = _decode(Path(source), str(source))
+    elif isinstance(source, bytes | bytearray):
+        image = _decode(io.BytesIO(source), f"{len(source)} bytes")
+    else:
+        image = Image.fromarray(_to_uint8(source))
+    return _to_rgb(image)
+
+
+def _decode(file: Any, shown: str) -> Image.Image:
+    from PIL import Image
+
+    try:
+        image = Image.open(file, formats=FORMATS)
+        width, height = image.size
+        if width * height > MAX_PIXELS:
+            raise DataError(
+                "image too large",
+                given=f"{shown}, {width}x{height}",
+                allowed=f"at most {MAX_PIXELS:,} pixels",
+            )
+        image.load()
+    except DataError:
+        raise
+    except Exception as error:  # every decoder has its own exceptions
+        raise DataError(
+            f"cannot read image ({type(error).__name__}: {error})",
+            given=shown,
+            allowed=FORMATS,
+        ) from error
+    return image
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode in ("I", "I;16", "I;16B", "I;16L"):
+        # 16-bit gray: PIL's own conversion clips at 255 instead of scaling
+        wide = np.asarray(image).astype(np.float64) / 257.0
+        from PIL import Image as PILImage
+
+        image = PILImage.fromarray(np.clip(np.rint(wide), 0, 255).astype(np.uint8))
+    if image.width == 0 or image.height == 0:
+        raise DataError("image without pixels", given=image.size)
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _to_uint8(array: Any) -> NDArray[np.uint8]:
+    pixels = np.asarray(array)
+    good_shape = pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] in (1, 3, 4))
+    if not good_shape or pixels.size == 0 or pixels.dtype.kind not in "uif":
+        raise DataError(
+            "array is not an image",
+            given=f"shape {pixels.shape}, dtype {pixels.dtype}",
+            allowed="(H, W), (H, W, 1), (H, W, 3) or (H, W, 4), uint8 in 0–255 or floats in 0–1",
+        )
+    low, high = float(pixels.min()), float(pixels.max())
+    limit = 1.0 if pixels.dtype.kind == "f" else 255.0
+    if not (low >= 0.0 and high <= limit):  # also refuses NaN
+        raise DataError(
+            "pixel values out of range",
+            given=f"{low:g} to {high:g} as {pixels.dtype}",
+            allowed=f"0 to {limit:g}",
+        )
+    if pixels.ndim == 3 and pixels.shape[2] == 1:
+        pixels = pixels[:, :, 0]  # (H, W, 1) -> (H, W)
+    return np.rint(pixels * (255.0 / limit)).astype(np.uint8)
+
+
+def to_pixels(image: Image.Image, size: int) -> NDArray[np.float32]:
+    """The published transform: bicubic resize of the short side, centre crop, scale to [−1, 1].
+
+    Rounding is torchvision's (``Resize`` then ``CenterCrop``), so that both agree bit for bit.
+
+    Args:
+        image: a PIL image in RGB.
+        size: side of the square result, in pixels.
+
+    Returns:
+        (3, size, size) float32 in [−1, 1].
+    """
+    from PIL import Image
+
+    if size < 1:
+        raise UsageError("image size out of range", given=size, allowed="at least 1 pixel")
+    width, height = image.size
+    if width <= height:
+        resized = (size, int(size * height / width))
+    else:
+        resized = (int(size * width / height), size)
+    if image.size != resized:
+        image = image.resize(resized, Image.Resampling.BICUBIC)
+    left = round((resized[0] - size) / 2.0)
+    top = round((resized[1] - size) / 2.0)
+    image = image.crop((left, top, left + size, top + size))
+    pixels = np.asarray(image, dtype=np.float32)  # (size, size, 3)
+    return np.ascontiguousarray(pixels.transpose(2, 0, 1)) / np.float32(127.5) - np.float32(1.0)
+
+
+def to_image(pixels: Any) -> Image.Image:
+    """The PIL image of (3, H, W) floats in [−1, 1], clipped and rounded: undoes `to_pixels`."""
+    from PIL import Image
+
+    array = np.asarray(pixels, dtype=np.float64).transpose(1, 2, 0)  # (H, W, 3)
+    return Image.fromarray(np.rint(np.clip(array * 127.5 + 127.5, 0, 255)).astype(np.uint8))
