@@ -77,10 +77,8 @@ def published_order(length: int, samples: Sequence[int]) -> tuple[Int64, Int64]:
             allowed=f"one or more numbers, not falling, from 1 to {length}",
         )
     total = samples[-1]
-    if length % total == 0:
-        grid = np.arange(total) * (length // total) + length // total // 2
-    else:
-        grid = (2 * np.arange(total) + 1) * length // (2 * total)
+    # (i + ½)·T/N rounded down: where N divides T, T//N//2 + i·(T//N)
+    grid = (2 * np.arange(total) + 1) * length // (2 * total)
     order: list[int] = []
     ends: list[int] = []
     for n in samples:
@@ -119,7 +117,8 @@ def noise(seed: int, draw: int, shape: Sequence[int]) -> torch.Tensor:
     import torch
 
     generator = torch.Generator("cpu").manual_seed(key("noise", seed, draw))
-    return torch.randn(tuple(shape), generator=generator)
+    # device and dtype are named: torch's own defaults are anyone's to change
+    return torch.randn(tuple(shape), generator=generator, device="cpu", dtype=torch.float32)
 
 
 class NoiseBank:
@@ -192,9 +191,10 @@ def load_noise(path: str | Path, shape: Sequence[int]) -> torch.Tensor:
     if isinstance(loaded, dict) and len(loaded) == 1:
         loaded = next(iter(loaded.values()))
     wanted = f"one tensor of shape (N, {', '.join(map(str, shape))})"
-    if not isinstance(loaded, torch.Tensor) or tuple(loaded.shape[1:]) != tuple(shape):
+    fits = isinstance(loaded, torch.Tensor) and loaded.shape[1:] == tuple(shape) and len(loaded)
+    if not isinstance(loaded, torch.Tensor) or not fits:
         given = tuple(loaded.shape) if isinstance(loaded, torch.Tensor) else type(loaded).__name__
         raise UsageError("noise does not fit the model", given=given, allowed=wanted)
     if not torch.isfinite(loaded).all():
         raise UsageError("noise is not finite", given=str(path), allowed="finite values")
-    return loaded.float()
+    return loaded.detach().float()

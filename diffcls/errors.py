@@ -1,10 +1,10 @@
 """What can go wrong, and what a person is told about it.
 
-    DiffclsError            exit status 1: the run failed or is partial; the same command resumes it
-    ├── UsageError          exit status 2: a flag, a name or a value that is not allowed (a ValueError too)
-    ├── DataError           exit status 2: images, labels or prompts that are missing or do not fit
+    DiffclsError            exit status 1: failed or partial; the same command resumes it
+    ├── UsageError          exit status 2: a flag, name or value not allowed (also a ValueError)
+    ├── DataError           exit status 2: images, labels or prompts missing, or not fitting
     ├── ModelError          exit status 2: a model that is missing, broken or does not fit
-    └── RecordError         exit status 1: stored results that cannot be trusted or cannot be written
+    └── RecordError         exit status 1: stored results that cannot be trusted or written
 
 Every message has the same four parts: what was wrong, what was given, what is allowed, what to do.
 """
@@ -66,7 +66,7 @@ class RecordError(DiffclsError):
 
 
 def unknown_name(kind: str, name: str, names: Iterable[str]) -> UsageError:
-    """The error for a `name` that is not among `names`, with a "did you mean" where one is close."""
+    """The error for a `name` not among `names`, with a "did you mean" where one is close."""
     names = list(names)
     close = difflib.get_close_matches(name.lower(), names, n=1, cutoff=0.5)
     todo = f"did you mean {close[0]!r}?" if close else None

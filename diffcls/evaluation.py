@@ -17,7 +17,7 @@ from diffcls import leaderboard
 from diffcls.data import specs
 from diffcls.data.dataset import Dataset
 from diffcls.data.subsets import choose
-from diffcls.errors import RecordError, UsageError
+from diffcls.errors import RecordError, UsageError, unknown_name
 from diffcls.executor import ErrorArchive, Progress, clock, execute, waiting
 from diffcls.method import Built
 from diffcls.methods import METHODS
@@ -75,9 +75,8 @@ def run_evaluation(**wishes: Any) -> list[Row]:
     for name in options.method:
         _set_threads(options.threads)
         built = METHODS.load(name)(options, spec, prompts)
-        plan = Plan(
-            options, dataset, prompts, built, _run_spec(name, options, subset, dataset, prompts, built), shard
-        )  # fmt: skip
+        run_spec = _run_spec(name, options, subset, dataset, prompts, built)
+        plan = Plan(options, dataset, prompts, built, run_spec, shard)
         rows.append(estimate(plan) if options.dry_run else run(plan))
     return rows
 
@@ -184,7 +183,7 @@ def _options(wishes: dict[str, Any]) -> EvaluationOptions:
 def _check_names(options: EvaluationOptions) -> None:
     """Everything that can be refused before anything heavy is loaded."""
     from diffcls.models.loading import find
-    from diffcls.parameterization import WEIGHTINGS, unknown_name
+    from diffcls.parameterization import WEIGHTINGS
 
     spec = specs.find(options.dataset)
     for name in options.method:
@@ -292,11 +291,15 @@ def versions() -> str:
 def commit() -> str:
     """The commit of the source that runs, with ``+`` where files differ from it; else empty."""
     folder = Path(__file__).parent
+    describe = "describe --always --dirty=+ --abbrev=12 --exclude=*".split()
     try:
         answer = subprocess.run(
-            ["git", "-C", str(folder), "describe", "--always", "--dirty=+", "--abbrev=12", "--exclude=*"],
-            capture_output=True, text=True, timeout=10, check=True,
-        )  # fmt: skip
+            ["git", "-C", str(folder), *describe],
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        )
     except (OSError, subprocess.SubprocessError):
         return ""
     return answer.stdout.strip()

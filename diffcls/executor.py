@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffcls.data.dataset import Dataset, Item
+from diffcls.errors import UsageError
 from diffcls.method import ClassScores, Method
 from diffcls.records import Record, RecordStore
 
@@ -103,6 +104,9 @@ class ErrorArchive:
         folder: where they go; made when missing.
         timesteps: (N,) what the network is told at each draw.
         class_names: (K,).
+
+    Raises:
+        UsageError: when the folder cannot be made.
     """
 
     def __init__(
@@ -110,10 +114,17 @@ class ErrorArchive:
     ) -> None:
         self.folder, self.timesteps = folder, timesteps
         self.class_names = np.array(class_names)
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UsageError(
+                f"cannot write error tables ({error.strerror})",
+                given=str(folder),
+                todo="choose another --save-errors",
+            ) from error
 
     def path(self, image_id: str) -> Path:
-        """``test/0`` -> ``FOLDER/test/0.npz``; parts that would lead out of the folder are kept in."""
+        """``test/0`` -> ``FOLDER/test/0.npz``; parts that would lead out are left out."""
         parts = [part for part in image_id.split("/") if part not in ("", ".", "..")]
         return self.folder.joinpath(*parts[:-1], f"{parts[-1]}.npz")
 

@@ -57,7 +57,11 @@ class Parameterization:
 
     def noise_scale(self, alpha: Any, sigma: Any) -> Any:
         """|α/det|: the ε-residual is this times the native residual, out − target."""
-        return abs(alpha / self.det(alpha, sigma))
+        a, b = self.coefficients(alpha, sigma)
+        # where a = 0 (an ε-network) the ratio is 1/b, also at α = 0, where α/det would be 0/0
+        only = 1.0 * (a == 0)
+        det = self.det(alpha, sigma)
+        return abs((only + (1.0 - only) * alpha) / (only * b + (1.0 - only) * det))
 
 
 PARAMETERIZATIONS: Mapping[str, Parameterization] = {
@@ -103,17 +107,16 @@ def _vlb(s: NoiseSchedule) -> NDArray[np.float64]:
     #         = ½·(SNR(t−1)/SNR(t) − 1)·‖ε − ε̂‖²                  (Kingma et al. 2021, eq. 14)
     snr = s.snr
     # the step below the first is the clean image; its term is replaced by the next one's
-    ratio = snr[:-1] / np.maximum(snr[1:], np.finfo(np.float64).tiny)
-    weight = 0.5 * (ratio - 1.0)
+    weight = 0.5 * (snr[:-1] / snr[1:] - 1.0)
     return np.concatenate([weight[:1], weight])
 
 
 WEIGHTINGS: Mapping[str, Callable[[NoiseSchedule], NDArray[np.float64]]] = {
     # weight on the ε-error at each index: (T,)
     "uniform": lambda s: np.ones(len(s)),
-    "x0": lambda s: 1.0 / np.maximum(s.snr, np.finfo(np.float64).tiny),
-    "v": lambda s: 1.0 / np.maximum(s.alpha**2, np.finfo(np.float64).tiny),
-    "snr": lambda s: np.minimum(s.snr, np.finfo(np.float64).max),
+    "x0": lambda s: 1.0 / s.snr,
+    "v": lambda s: 1.0 / s.alpha**2,
+    "snr": lambda s: s.snr,
     "min-snr": lambda s: np.minimum(s.snr, 5.0),
     "vlb": _vlb,
 }
@@ -124,12 +127,16 @@ def loss_weight(weighting: str, schedule: NoiseSchedule) -> NDArray[np.float64]:
 
     ``uniform`` is the published rule; ``x0`` and ``v`` give the errors of those targets
     (σ²/α² and 1/α² times the ε-error); ``vlb`` the terms of the variational bound; ``min-snr``
-    clips the signal-to-noise ratio at 5 (Hang et al. 2023, on the ε-error).
+    clips the signal-to-noise ratio at 5 (Hang et al. 2023, on the ε-error). A level whose weight
+    would be infinite, as the last of a schedule that ends without signal, weighs nothing.
 
     Raises:
         UsageError: for an unknown weighting, with the allowed ones.
     """
     if weighting not in WEIGHTINGS:
         raise unknown_name("weighting", weighting, WEIGHTINGS)
-    weight = WEIGHTINGS[weighting](schedule)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        weight = WEIGHTINGS[weighting](schedule)
+    # else that one level would take all the weight, for an error that says nothing of x0
+    weight = np.where(np.isfinite(weight), weight, 0.0)
     return weight / weight.mean()

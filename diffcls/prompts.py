@@ -80,7 +80,7 @@ class PromptSet:
 
     @classmethod
     def from_csv(cls, path: str | Path, class_names: Sequence[str]) -> PromptSet:
-        """Prompts from a CSV with the columns ``prompt``, ``classidx`` and, optional, ``classname``.
+        """Prompts from a CSV with columns ``prompt``, ``classidx`` and, optional, ``classname``.
 
         Rows are joined to the data set by ``classidx``; a ``classname`` that differs from the data
         set's own (ignoring case, ``_``, ``-`` and ``/``) is refused, so a shuffled class order
@@ -92,10 +92,15 @@ class PromptSet:
         path = Path(path)
         if not path.is_file():
             raise DataError("prompts file not found", given=str(path), todo="check --prompts")
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            rows = list(reader)
-            columns = reader.fieldnames or []
+        try:
+            with open(path, newline="", encoding="utf-8-sig") as file:
+                reader = csv.DictReader(file)
+                rows = list(reader)
+                columns = reader.fieldnames or []
+        except (UnicodeDecodeError, csv.Error) as error:
+            raise DataError(
+                f"cannot read prompts file ({error})", given=str(path), allowed="a CSV in UTF-8"
+            ) from None
         if "prompt" not in columns or "classidx" not in columns:
             raise DataError(
                 "prompts file lacks a column",
@@ -142,6 +147,9 @@ def check_labels(labels: Sequence[str]) -> tuple[str, ...]:
     if isinstance(labels, str):
         raise UsageError("candidate labels are one text", given=labels, allowed="a list of texts")
     labels = tuple(labels)
+    for label in labels:
+        if not isinstance(label, str):
+            raise UsageError("candidate label is no text", given=label, allowed="a list of texts")
     if len(labels) < 2:
         raise UsageError("a classifier needs two labels or more", given=list(labels))
     twice = [name for name, count in Counter(map(normalise, labels)).items() if count > 1]

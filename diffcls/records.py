@@ -97,7 +97,8 @@ class Record:
         """The JSON line, its checksum last, with the newline."""
         body = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         body["scores"] = [s if s is None or math.isfinite(s) else None for s in self.scores]
-        return canonical({**body, "checksum": checksum(body)}) + "\n"
+        whole = {**body, "checksum": checksum(body)}
+        return json.dumps(whole, ensure_ascii=False, separators=(",", ":"), allow_nan=False) + "\n"
 
     @classmethod
     def from_line(cls, line: str) -> Record:
@@ -113,7 +114,10 @@ class Record:
         if set(body) != fields:
             raise ValueError(f"keys {sorted(body)} instead of {sorted(fields)}")
         body["ranking"], body["scores"] = tuple(body["ranking"]), tuple(body["scores"])
-        return cls(**body)
+        record = cls(**body)
+        if record.to_line() != line.rstrip("\n") + "\n":  # 1E5 for 1e5, say: equal, yet not ours
+            raise ValueError("line is not as it was written")
+        return record
 
 
 def canonical(value: Any) -> str:
@@ -151,7 +155,7 @@ class RecordStore:
         self.path = self.folder / f"records-{shard[0]}-of-{shard[1]}.jsonl"
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            self._file: IO[str] = open(self.path, "a", encoding="utf-8")
+            self._file: IO[str] = open(self.path, "a", encoding="utf-8")  # noqa: SIM115
         except OSError as error:
             raise UsageError(
                 f"cannot write to the output folder ({error.strerror})",
@@ -167,8 +171,12 @@ class RecordStore:
                 given=str(self.path),
                 todo="wait for it, or give each process its own --shard i/n",
             ) from None
-        _drop_torn_line(self.path)
-        self.done = {record.image_id for record in self.records()}
+        try:
+            _drop_torn_line(self.path)
+            self.done = {record.image_id for record in self.records()}
+        except BaseException:
+            self._file.close()  # or the shard would stay locked for as long as this object lives
+            raise
 
     def __enter__(self) -> RecordStore:
         return self

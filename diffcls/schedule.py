@@ -15,7 +15,7 @@ from diffcls.errors import ModelError, UsageError
 Float64 = NDArray[np.float64]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # arrays have no truth value to compare by
 class NoiseSchedule:
     """``x_t = alpha[i] * x0 + sigma[i] * noise`` at index i; immutable, in float64 throughout.
 
@@ -71,7 +71,9 @@ class NoiseSchedule:
     def from_alphas_cumprod(cls, alphas_cumprod: ArrayLike) -> NoiseSchedule:
         """``alpha = √ᾱ_t, sigma = √(1 − ᾱ_t)`` for ᾱ (T,) in [0, 1] (Ho et al. 2020, eq. 4)."""
         ac = np.asarray(alphas_cumprod, dtype=np.float64)
-        return cls(np.sqrt(ac), np.sqrt(1.0 - ac), np.arange(len(ac)))
+        if not (ac.size and (ac >= 0).all() and (ac <= 1).all()):
+            raise UsageError("alphas_cumprod outside their range", allowed="values in [0, 1]")
+        return cls(np.sqrt(ac), np.sqrt(1.0 - ac), np.arange(len(ac), dtype=np.float64))
 
     @classmethod
     def linear(
@@ -99,7 +101,7 @@ class NoiseSchedule:
     def squared_cosine(
         cls, steps: int = 1000, max_beta: float = 0.999, rescale_zero_snr: bool = False
     ) -> NoiseSchedule:
-        """ᾱ falls as a squared cosine (Nichol and Dhariwal 2021, eq. 17), β capped at `max_beta`."""
+        """ᾱ falls as a squared cosine (Nichol and Dhariwal 2021, eq. 17), β <= `max_beta`."""
 
         def alpha_bar(u: float) -> float:
             # f(u) = cos²((u + s)/(1 + s) · π/2), s = 0.008

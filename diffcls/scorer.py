@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -91,30 +91,37 @@ class Scorer:
         self._gains = torch.tensor(columns, dtype=torch.float32, device=device)
 
     @torch.inference_mode()
-    def errors(self, x0: Tensor, prompts: Tensor, draws: Tensor) -> Tensor:
+    def errors(self, x0: Tensor, prompts: Tensor, draws: Sequence[int]) -> Tensor:
         """Errors of up to B triples.
 
         Args:
             x0: (M, C, h, w) float32, M <= B: the image of each triple.
             prompts: (M,) index of its prompt.
-            draws: (M,) its draw, on the CPU; the noise is looked up by it.
+            draws: (M,) its draw, as plain numbers: the noise is looked up by them.
 
         Returns:
             (M,) float32, on the denoiser's device.
+
+        Raises:
+            UsageError: for no triple, or more than B.
         """
         count = len(prompts)
+        if not 1 <= count <= self.batch_size:
+            raise UsageError("triples out of range", given=count, allowed=f"1 to {self.batch_size}")
         rows = torch.arange(self.batch_size).clamp(max=count - 1)  # the last triple fills up
         device = self.denoiser.device
-        noise = torch.stack([self.noise[j] for j in draws.tolist()])[rows.to(device)]
-        x0, prompts, draws = (v[rows.to(v.device)].to(device) for v in (x0, prompts, draws))
-        gains = self._gains[draws].T.reshape(5, -1, 1, 1, 1)
+        noise = torch.stack([self.noise[j] for j in draws])[rows.to(device)]
+        x0, prompts, columns = (
+            v[rows.to(v.device)].to(device) for v in (x0, prompts, torch.tensor(draws))
+        )
+        gains = self._gains[columns].T.reshape(5, -1, 1, 1, 1)
         alpha, sigma, a, b, to_noise = gains
         # x_t = α·x0 + σ·ε, in float32 whatever the network's dtype
         x_t = alpha * x0 + sigma * noise
         out = self.denoiser.predict(
-            x_t.to(self.denoiser.dtype), self._index[draws], self.cond.rows(prompts)
+            x_t.to(self.denoiser.dtype), self._index[columns], self.cond.rows(prompts)
         )
         # ε − ε̂ = (α/det)·(target − out), target = a·x0 + b·ε
         loss = LOSSES[self.scoring.loss](to_noise * out.float(), to_noise * (a * x0 + b * noise))
-        error = loss.mean(dim=(1, 2, 3)) * self._weight[draws]
+        error = loss.mean(dim=(1, 2, 3)) * self._weight[columns]
         return error[:count]

@@ -136,7 +136,7 @@ class Loop:
                 bar.update()
                 if self.step % 20 == 0:
                     bar.set_postfix(loss=f"{smooth:.4f}")
-                if self.step % max(1, self.phase.steps // points) == 0:
+                if self.step % -(-self.phase.steps // points) == 0 or self.step == self.phase.steps:
                     self._note(smooth, measure)
                 if time.monotonic() - saved > self.every or self.step == self.phase.steps:
                     self._save()
@@ -156,7 +156,7 @@ class Loop:
                 todo="start again with a lower --learning-rate",
             )
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self.optimizer.step()
         self.step += 1

@@ -32,54 +32,64 @@ def load_image(source: Any) -> Image.Image:
     from PIL import Image
 
     if isinstance(source, Image.Image):
-        image = source
-    elif isinstance(source, str | Path):
-        image = _decode(Path(source), str(source))
-    elif isinstance(source, bytes | bytearray):
-        image = _decode(io.BytesIO(source), f"{len(source)} bytes")
-    else:
-        image = Image.fromarray(_to_uint8(source))
-    return _to_rgb(image)
+        return _to_rgb(source, f"PIL image in mode {source.mode}")
+    if isinstance(source, str | Path):
+        return _decode(Path(source), str(source))
+    if isinstance(source, bytes | bytearray):
+        return _decode(io.BytesIO(source), f"{len(source)} bytes")
+    return _to_rgb(Image.fromarray(_to_uint8(source)), "array")
 
 
 def _decode(file: Any, shown: str) -> Image.Image:
     from PIL import Image
 
     try:
-        image = Image.open(file, formats=FORMATS)
-        width, height = image.size
-        if width * height > MAX_PIXELS:
-            raise DataError(
-                "image too large",
-                given=f"{shown}, {width}x{height}",
-                allowed=f"at most {MAX_PIXELS:,} pixels",
-            )
-        image.load()
+        with Image.open(file, formats=FORMATS) as image:
+            return _to_rgb(image, shown)
     except DataError:
         raise
     except Exception as error:  # every decoder has its own exceptions
+        raise _unreadable(shown, error) from error
+
+
+def _to_rgb(image: Image.Image, shown: str) -> Image.Image:
+    """The first frame in RGB, its pixels in memory."""
+    width, height = image.size
+    if not 0 < width * height <= MAX_PIXELS:
         raise DataError(
-            f"cannot read image ({type(error).__name__}: {error})",
-            given=shown,
-            allowed=FORMATS,
-        ) from error
-    return image
+            "image without pixels, or too large",
+            given=f"{shown}, {width}x{height}",
+            allowed=f"1 to {MAX_PIXELS:,} pixels",
+        )
+    try:
+        image.load()  # PIL opens lazily: a truncated file fails here
+        if image.mode == "I" or image.mode.startswith("I;16"):
+            image = _scale_16_bit(image)
+        elif image.mode == "P" and "transparency" in image.info:
+            image = image.convert("RGBA")  # straight to RGB, PIL warns of a table of alphas
+        return image if image.mode == "RGB" else image.convert("RGB")
+    except Exception as error:
+        raise _unreadable(shown, error) from error
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode in ("I", "I;16", "I;16B", "I;16L"):
-        # 16-bit gray: PIL's own conversion clips at 255 instead of scaling
-        wide = np.asarray(image).astype(np.float64) / 257.0
-        from PIL import Image as PILImage
+def _scale_16_bit(image: Image.Image) -> Image.Image:
+    from PIL import Image as PILImage
 
-        image = PILImage.fromarray(np.clip(np.rint(wide), 0, 255).astype(np.uint8))
-    if image.width == 0 or image.height == 0:
-        raise DataError("image without pixels", given=image.size)
-    return image if image.mode == "RGB" else image.convert("RGB")
+    # gray in 0–65535: PIL's own conversion clips at 255 instead of scaling
+    wide = np.asarray(image).astype(np.float64) / 257.0
+    return PILImage.fromarray(np.clip(np.rint(wide), 0, 255).astype(np.uint8))
+
+
+def _unreadable(shown: str, error: Exception) -> DataError:
+    what = f"cannot read image ({type(error).__name__}: {error})"
+    return DataError(what, given=shown, allowed=FORMATS)
 
 
 def _to_uint8(array: Any) -> NDArray[np.uint8]:
-    pixels = np.asarray(array)
+    try:
+        pixels = np.asarray(array)
+    except (TypeError, ValueError) as error:  # a ragged list; a tensor on another device
+        raise DataError(f"cannot be read as an array ({error})", given=type(array)) from error
     good_shape = pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] in (1, 3, 4))
     if not good_shape or pixels.size == 0 or pixels.dtype.kind not in "uif":
         raise DataError(
@@ -111,6 +121,10 @@ def to_pixels(image: Image.Image, size: int) -> NDArray[np.float32]:
 
     Returns:
         (3, size, size) float32 in [−1, 1].
+
+    Raises:
+        UsageError: for a size below 1.
+        DataError: for an image so long and narrow that the resized one would not fit in memory.
     """
     from PIL import Image
 
@@ -121,6 +135,12 @@ def to_pixels(image: Image.Image, size: int) -> NDArray[np.float32]:
         resized = (size, int(size * height / width))
     else:
         resized = (int(size * width / height), size)
+    if resized[0] * resized[1] > MAX_PIXELS:
+        raise DataError(
+            f"image too long and narrow for a short side of {size}",
+            given=f"{width}x{height}",
+            allowed=f"at most {MAX_PIXELS:,} pixels once resized",
+        )
     if image.size != resized:
         image = image.resize(resized, Image.Resampling.BICUBIC)
     left = round((resized[0] - size) / 2.0)

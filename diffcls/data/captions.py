@@ -57,7 +57,14 @@ DIGIT_WORDS = "zero one two three four five six seven eight nine".split()
 
 def _digit_names(label: int) -> tuple[str, ...]:
     word, numeral = DIGIT_WORDS[label], str(label)
-    forms = ("{}", "{}", "digit {}", "number {}", "handwritten {}", "handwritten digit {}")
+    forms: tuple[str, ...] = (
+        "{}",
+        "{}",
+        "digit {}",
+        "number {}",
+        "handwritten {}",
+        "handwritten digit {}",
+    )
     forms += ("numeral {}", "figure {}", "digit named {}", "number written as {}")
     return tuple(form.format(name) for form in forms for name in (word, numeral))
 

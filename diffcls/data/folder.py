@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -36,11 +37,11 @@ def load(split: str, root: Path | None) -> Dataset:
         )
     names = SPLIT_FOLDERS.get(split, (split,))
     base = next((root / name for name in names if (root / name).is_dir()), root)
-    classes = sorted(p.name for p in base.iterdir() if p.is_dir() and not p.name.startswith("."))
+    folders = sorted(p for p in base.iterdir() if p.is_dir() and not p.name.startswith("."))
     files = [
         (label, path)
-        for label, name in enumerate(classes)
-        for path in sorted((base / name).rglob("*"))
+        for label, folder in enumerate(folders)
+        for path in sorted(folder.rglob("*"))
         if path.suffix.lower() in SUFFIXES and path.is_file()
     ]
     if not files:
@@ -50,12 +51,10 @@ def load(split: str, root: Path | None) -> Dataset:
             allowed=f"CLASS/*, files ending in {' '.join(sorted(SUFFIXES))}",
         )
     return Dataset(
-        name=f"folder:{root.name}",
+        name=f"folder:{_text(root.resolve().name)}",
         split=split,
-        class_names=tuple(classes),
-        items=tuple(
-            Item(path.relative_to(base).as_posix(), label, _opener(path)) for label, path in files
-        ),
+        class_names=tuple(_text(folder.name) for folder in folders),
+        items=tuple(Item(_name(path, base), label, _opener(path)) for label, path in files),
         revision=content_hash(*(part for _, path in files for part in _signature(path, base))),
     )
 
@@ -68,4 +67,13 @@ def _signature(path: Path, base: Path, head: int = 65536) -> tuple[str, bytes]:
     # name, size and the first 64 KiB tell images apart without reading a large set twice
     with open(path, "rb") as file:
         start = file.read(head)
-    return f"{path.relative_to(base).as_posix()} {path.stat().st_size}", start
+    return f"{_name(path, base)} {path.stat().st_size}", start
+
+
+def _name(path: Path, base: Path) -> str:
+    return _text(path.relative_to(base).as_posix())
+
+
+def _text(name: str) -> str:
+    # a file's name is bytes: what is no UTF-8 is spelled out, so that it can be written down
+    return os.fsencode(name).decode("utf-8", "backslashreplace")

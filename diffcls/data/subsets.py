@@ -73,7 +73,7 @@ def _queues(dataset: Dataset) -> list[list[int]]:
 def _in_turn(dataset: Dataset) -> list[int]:
     """All positions, one of each class after another, larger classes longer.
 
-    Item j of a class with n images stands at (j + ½)/n: so every prefix is stratified in proportion.
+    Item j of a class with n images stands at (j + ½)/n: so every prefix is stratified.
     """
     placed = [
         ((j + 0.5) / len(queue), k, position)
@@ -86,7 +86,10 @@ def _in_turn(dataset: Dataset) -> list[int]:
 def _from_file(path: Path, count: int) -> Sequence[int]:
     try:
         if path.suffix == ".npy":
-            values = np.load(path, allow_pickle=False).ravel().tolist()
+            array = np.load(path, allow_pickle=False)
+            if array.dtype.kind not in "iu":  # 1.5 would become 1, a mask 0 and 1
+                raise ValueError(f"an array of {array.dtype}")
+            values = array.ravel().tolist()
         else:
             values = path.read_text(encoding="utf-8").split()
         positions = [int(v) for v in values]

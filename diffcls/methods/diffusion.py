@@ -152,7 +152,7 @@ class DiffusionMethod:
         errors = self.scorer.errors(
             torch.stack([image.x0 for image, _, _ in batch]),
             torch.tensor([row for _, row, _ in batch]),
-            torch.tensor([draw for _, _, draw in batch]),
+            [draw for _, _, draw in batch],
         ).cpu()
         share = (time.perf_counter() - began) / len(batch)
         complete: list[_InFlight] = []

@@ -60,11 +60,18 @@ class StableDiffusionDenoiser:
     def _shape(self, img_size: int | None) -> tuple[tuple[int, int, int], int]:
         factor = 2 ** (len(self.vae.config.block_out_channels) - 1)
         channels = int(self.unet.config.in_channels)
-        if channels != self.vae.config.latent_channels:
+        out, latent = self.unet.config.out_channels, self.vae.config.latent_channels
+        if not channels == out == latent:
             raise ModelError(
                 "U-Net and autoencoder do not fit each other",
-                given=f"{channels} input channels, {self.vae.config.latent_channels} latent ones",
+                given=f"{channels} input channels, {out} output channels, {latent} latent ones",
                 allowed="equal numbers (in-painting and up-scaling models are not supported)",
+            )
+        reads, width = self.unet.config.cross_attention_dim, self.text_encoder.config.hidden_size
+        if isinstance(reads, int) and reads != width:
+            raise ModelError(
+                "U-Net and text encoder do not fit each other",
+                given=f"the U-Net reads width {reads}, the text encoder has width {width}",
             )
         size = int(self.unet.config.sample_size) * factor if img_size is None else img_size
         if size < factor or size % factor:
@@ -75,7 +82,7 @@ class StableDiffusionDenoiser:
 
     @torch.inference_mode()
     def encode_images(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) -> x0 (B, C, h, w): the posterior's mean, shifted and scaled as configured."""
+        """(B, 3, H, W) -> x0 (B, C, h, w): the posterior's mean, shifted and scaled."""
         images = images.to(self.device, torch.float32)
         mean: Tensor = self.vae.encode(images).latent_dist.mean
         return (mean - self._shift) * self.vae.config.scaling_factor
@@ -131,7 +138,7 @@ def report_truncation(tokenizer: Any, prompts: Sequence[str]) -> None:
         ModelError: when two different prompts are the same to the model once they are cut.
     """
     limit = tokenizer.model_max_length
-    ids = tokenizer(list(prompts)).input_ids
+    ids = tokenizer(list(prompts), verbose=False).input_ids  # we say it ourselves, below
     long = [text for text, tokens in zip(prompts, ids, strict=True) if len(tokens) > limit]
     if not long:
         return

@@ -55,15 +55,23 @@ def find(name: str) -> Path:
 def read_card(folder: Path, name: str | None = None) -> ModelCard:
     """The card of a pipeline folder; its revision is a hash of every weight and config."""
     path = folder / CARD
-    stored: Mapping[str, Any] = {}
-    if path.is_file():
-        stored = json.loads(path.read_text(encoding="utf-8"))
+    stored: Mapping[str, Any] = _read_json(path) if path.is_file() else {}
     return ModelCard(
         name=name or stored.get("name") or folder.resolve().name,
         revision=_revision(folder),
         temperature=float(stored.get("temperature", 1.0)),
         trained_on=tuple(stored.get("trained_on", ())),
     )
+
+
+def _read_json(path: Path) -> Mapping[str, Any]:
+    try:
+        read = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"cannot read a file of the model ({error})", given=str(path)) from error
+    if not isinstance(read, dict):
+        raise ModelError("a file of the model is not what it should be", given=str(path))
+    return read
 
 
 def _revision(folder: Path) -> str:
@@ -98,7 +106,7 @@ def load(
     import torch
 
     folder = find(name)
-    index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
+    index = _read_json(folder / "model_index.json")
     family = str(index.get("_class_name"))
     if family not in FAMILIES:
         raise ModelError("model family not supported", given=family, allowed=FAMILIES)
@@ -120,12 +128,13 @@ def _open(folder: Path, index: Mapping[str, Any], dtype: torch.dtype) -> Any:
     parts: dict[str, Any] = {}
     with _quiet():
         for part, place in index.items():
-            if part.startswith("_") or not isinstance(place, list):
+            if part.startswith("_") or not isinstance(place, list) or len(place) != 2:
                 continue
             if place[0] is None or part in ("safety_checker", "feature_extractor"):
                 parts[part] = None
                 continue
-            if place[0] not in libraries:
+            kind = getattr(libraries.get(place[0]), str(place[1]), None)
+            if not isinstance(kind, type):
                 raise ModelError(
                     f"part {part!r} of the model needs code of its own",
                     given=place,
@@ -133,10 +142,17 @@ def _open(folder: Path, index: Mapping[str, Any], dtype: torch.dtype) -> Any:
                 )
             # an autoencoder overflows in half precision, and costs little beside the denoiser
             wanted = torch.float32 if part == "vae" else dtype
-            parts[part] = _open_part(getattr(libraries[place[0]], place[1]), folder / part, wanted)
+            parts[part] = _open_part(kind, folder / part, wanted)
         pipeline_class = getattr(diffusers, str(index["_class_name"]))
         extra = {"requires_safety_checker": False} if "safety_checker" in parts else {}
-        return pipeline_class(**parts, **extra)
+        try:
+            return pipeline_class(**parts, **extra)
+        except (TypeError, ValueError) as error:
+            raise ModelError(
+                f"the parts make no {index['_class_name']} ({_first_line(error)})",
+                given=str(folder / "model_index.json"),
+                allowed="the parts that save_pretrained writes",
+            ) from error
 
 
 def _open_part(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
@@ -144,6 +160,8 @@ def _open_part(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
 
     if not folder.is_dir():
         raise ModelError("a part of the model is missing", given=str(folder))
+    if "Tokenizer" in kind.__name__:
+        _check_tokenizer(folder)
     weights = issubclass(kind, torch.nn.Module)
     try:
         if not weights:
@@ -151,7 +169,7 @@ def _open_part(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
         module, info = kind.from_pretrained(
             folder, dtype=dtype, use_safetensors=True, output_loading_info=True
         )
-    except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
+    except Exception as error:  # each library and file format has its own exceptions
         raise ModelError(
             f"cannot load part {folder.name!r} of the model ({_first_line(error)})",
             given=str(folder),
@@ -168,6 +186,18 @@ def _open_part(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
         if tensor.is_meta or not torch.isfinite(tensor.float()).all():
             raise ModelError(f"weights of part {folder.name!r} are not finite", given=tensor_name)
     return module
+
+
+def _check_tokenizer(folder: Path) -> None:
+    """Refuse a tokenizer without its files: transformers makes one that knows no word instead."""
+    names = {path.name for path in folder.iterdir()}
+    words = ({"tokenizer.json"}, {"vocab.json", "merges.txt"}, {"spiece.model"})
+    if "tokenizer_config.json" not in names or not any(files <= names for files in words):
+        raise ModelError(
+            "a file of the tokenizer is missing",
+            given=str(folder),
+            allowed="tokenizer_config.json, and tokenizer.json or vocab.json with merges.txt",
+        )
 
 
 def _first_line(error: Exception) -> str:

@@ -20,7 +20,7 @@ class Paper:
         keep: (S,) classes kept after each stage, as ``--to_keep``; the last is 1.
 
     Raises:
-        UsageError: when both differ in length, `keep` grows, or the last is not 1.
+        UsageError: when both differ in length, `samples` falls, `keep` grows or does not end at 1.
     """
 
     samples: tuple[int, ...] = (50, 500)
@@ -34,6 +34,7 @@ class Paper:
                 given={"n_samples": list(self.samples), "to_keep": list(self.keep)},
                 allowed="two lists of one length, the numbers kept falling to 1",
             )
+        self._ends()  # refuses samples that fall, or are none
 
     def plan(self, length: int) -> Int64:
         return published_order(length, self.samples)[0]

@@ -48,22 +48,13 @@ def leader(errors: Table) -> int:
     return int(np.argmin(np.where(n == n.max(), means(errors), np.inf)))
 
 
-def paired(errors: Table, reference: int) -> tuple[Float64, Float64, Int64]:
-    """Each class against `reference`, on the draws that both have.
-
-    Returns:
-        difference (K,): mean of e_k − e_reference; variance (K,): of one such difference,
-        with n − 1 below, NaN for n < 2; n (K,): number of common draws.
-    """
+def paired(errors: Table, reference: int) -> Float64:
+    """(K,) mean of e_k − e_reference over the draws that both have; infinite where there is none."""
     d = errors.astype(np.float64) - errors[reference].astype(np.float64)
     seen = ~np.isnan(d)
     n = seen.sum(axis=1)
-    d = np.where(seen, d, 0.0)
-    mean = d.sum(axis=1) / np.maximum(n, 1)
-    centred = np.where(seen, d - mean[:, None], 0.0)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        variance = np.where(n > 1, (centred**2).sum(axis=1) / (n - 1), np.nan)
-    return np.where(n > 0, mean, np.inf), variance, n.astype(np.int64)
+    total = np.where(seen, d, 0.0).sum(axis=1)
+    return np.where(n > 0, total / np.maximum(n, 1), np.inf)
 
 
 def scores(errors: Table) -> Float64:
@@ -73,9 +64,8 @@ def scores(errors: Table) -> Float64:
     say otherwise. A class without any draw scores minus infinity.
     """
     best = leader(errors)
-    difference, _, _ = paired(errors, best)
     top = -means(errors)[best]
-    result = np.minimum(top - difference, np.nextafter(top, -np.inf))
+    result = np.minimum(top - paired(errors, best), np.nextafter(top, -np.inf))
     result[best] = top
     return result
 

@@ -1,0 +1,136 @@
+"""``python -m benchmarks.run NAME``: run a benchmark and write its report.
+
+Every row comes from a run of the evaluate command, resumed where it is already there; the report
+is made from the stored records alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+from benchmarks.benchmark import Benchmark, Run
+from diffcls.cli import Parser, guarded
+from diffcls.errors import unknown_name
+from diffcls.evaluate import parser as evaluate_parser
+from diffcls.metrics import mcnemar_exact
+from diffcls.records import Record, read_records
+
+FOLDER = Path(__file__).parent
+NOT_BENCHMARKS = {"__init__", "benchmark", "run", "samples"}
+
+
+def names() -> list[str]:
+    """Names of all benchmarks."""
+    return sorted(p.stem for p in FOLDER.glob("*.py") if p.stem not in NOT_BENCHMARKS)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; returns the exit status, 1 where a figure misses what is expected."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    return guarded(lambda: _main(arguments))
+
+
+def _main(arguments: list[str]) -> int:
+    p = Parser(prog="benchmarks.run", description=__doc__.splitlines()[0])
+    p.formatter_class = argparse.RawDescriptionHelpFormatter
+    p.add_argument("name", metavar="NAME", help=", ".join(names()))
+    p.add_argument("--output-dir", default="results", metavar="DIR")
+    p.add_argument("--quiet", action="store_true")
+    flags = p.parse_args(arguments)
+    if flags.name not in names():
+        raise unknown_name("benchmark", flags.name, names())
+    benchmark: Benchmark = importlib.import_module(f"benchmarks.{flags.name}").BENCHMARK
+    output = Path(flags.output_dir)
+    rows = {run.label: evaluate(run, output, flags.quiet) for run in benchmark.runs}
+    text = report(benchmark, rows, output)
+    (output / f"{benchmark.name}.md").write_text(text, encoding="utf-8")
+    print(text)
+    return 0 if all(not misses(run, rows[run.label]) for run in benchmark.runs) else 1
+
+
+def evaluate(run: Run, output: Path, quiet: bool) -> dict[str, Any]:
+    """The row of one run."""
+    from diffcls.evaluation import run_evaluation
+
+    given = [*run.arguments, "--output-dir", str(output)]
+    wishes = vars(evaluate_parser().parse_args(given))
+    command = shlex.join(["python", "-m", "diffcls.evaluate", *run.arguments])
+    return run_evaluation(**wishes, quiet=quiet, command=command)[0]
+
+
+def records_of(output: Path, fingerprint: str) -> dict[str, Record]:
+    """The records of a run, by image id."""
+    folder = output / "runs" / fingerprint
+    found = [r for path in sorted(folder.glob("records-*.jsonl")) for r in read_records(path)]
+    return {record.image_id: record for record in found if record.error is None}
+
+
+def misses(run: Run, row: dict[str, Any]) -> list[str]:
+    """What of a run is not as expected."""
+    found = []
+    if run.accuracy is not None and row["accuracy"] < run.accuracy[0] - run.accuracy[1]:
+        found.append(f"accuracy {row['accuracy']:.3f}, expected {run.accuracy[0]:.3f}")
+    cost = row["evaluations_per_image"]
+    if run.most_evaluations is not None and cost > run.most_evaluations:
+        found.append(f"{cost:.1f} evaluations, at most {run.most_evaluations:g} expected")
+    return found
+
+
+def compare(mine: dict[str, Record], reference: dict[str, Record]) -> tuple[float, int]:
+    """McNemar's exact p on the images both scored, and how many predictions agree."""
+    both = sorted(mine.keys() & reference.keys())
+    right = [[r[i].ranking[0] == r[i].label for i in both] for r in (mine, reference)]
+    same = sum(mine[i].ranking[0] == reference[i].ranking[0] for i in both)
+    return mcnemar_exact(*right), same
+
+
+def report(benchmark: Benchmark, rows: dict[str, dict[str, Any]], output: Path) -> str:
+    """The report in Markdown."""
+    reference = records_of(output, rows[benchmark.reference]["fingerprint"])
+    lines = [
+        f"# {benchmark.title}",
+        "",
+        f"Written by `python -m benchmarks.run {benchmark.name}`. Intervals are Wilson's at 95 %;"
+        f" p is McNemar's exact test, image by image, against “{benchmark.reference}”. Expected"
+        f" figures: {benchmark.source}.",
+        "",
+        "| run | accuracy | 95 % interval | mean per class | ECE | evaluations an image |"
+        " seconds an image | same answer | p | supervision |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for run in benchmark.runs:
+        row = rows[run.label]
+        p, same = compare(records_of(output, row["fingerprint"]), reference)
+        lines.append(
+            f"| {run.label} | {row['accuracy']:.1%} | {row['ci_low']:.1%} to {row['ci_high']:.1%} "
+            f"| {row['mean_per_class']:.1%} | {row['ece']:.3f} "
+            f"| {row['evaluations_per_image']:.1f} | {row['seconds_per_image']:.3f} "
+            f"| {same} of {row['n_scored']} | {p:.3f} | {row['supervision']} |"
+        )
+    lines += ["", "| run | fingerprint | command |", "|---|---|---|"]
+    lines += [
+        f"| {run.label} | `{rows[run.label]['fingerprint']}` | `{rows[run.label]['command']}` |"
+        for run in benchmark.runs
+    ]
+    missed = [f"- {run.label}: {m}" for run in benchmark.runs for m in misses(run, rows[run.label])]
+    first = rows[benchmark.reference]
+    lines += [
+        "",
+        "What misses expectations:" if missed else "All figures are as expected.",
+        *missed,
+    ]
+    lines += [
+        "",
+        f"{first['device']}, {first['versions']}, commit {first['commit'] or 'unknown'}.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,236 @@
+"""A small text-to-image model from a data set to its card: what the train command does."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from diffcls.data import specs
+from diffcls.data.captions import caption
+from diffcls.data.dataset import Dataset
+from diffcls.data.subsets import choose
+from diffcls.denoiser import ModelCard
+from diffcls.draws import key
+from diffcls.errors import UsageError
+from diffcls.evaluation import versions
+from diffcls.executor import clock
+from diffcls.metrics import fit_temperature, top_k_accuracy
+from diffcls.models.diffusers_unet import StableDiffusionDenoiser
+from diffcls.models.loading import CARD, load
+from diffcls.models.tiny import build_pipeline, save_half
+from diffcls.prompts import PromptSet
+from diffcls.recipes import Recipe
+from diffcls.search.exhaustive import Exhaustive
+from diffcls.search.racing import Racing
+from diffcls.search.table import Search
+from diffcls.training import Loop, denoiser_phase, make_latents, vae_phase
+from diffcls.transforms import load_image, to_pixels
+
+if TYPE_CHECKING:
+    from diffusers import StableDiffusionPipeline
+
+    from diffcls.denoiser import Denoiser
+
+VOCABULARY_CAPTIONS = 20_000
+
+
+@dataclass
+class Training:
+    """One model in the making.
+
+    Args:
+        dataset: name of the data set; its training split is learned, with its labels as captions.
+        recipe: everything that decides the weights, but for the seed.
+        seed: of the weights and of every random choice.
+        folder: where the pipeline goes; checkpoints and curves lie in ``FOLDER/training``.
+        data_root: where local data lie.
+        quiet: no progress bar.
+
+    Raises:
+        UsageError: when the folder holds a finished model, or one begun with another recipe.
+    """
+
+    dataset: str
+    recipe: Recipe
+    seed: int
+    folder: Path
+    data_root: str | None = None
+    quiet: bool = False
+
+    def __post_init__(self) -> None:
+        if (self.folder / "model_index.json").exists():
+            raise UsageError(
+                "there is a finished model already",
+                given=str(self.folder),
+                todo="choose another --output-dir, or move it away",
+            )
+        self.work = self.folder / "training"
+        plan = {"dataset": self.dataset, "seed": self.seed, **dataclasses.asdict(self.recipe)}
+        plan = json.loads(json.dumps(plan))
+        path = self.work / "recipe.json"
+        try:
+            self.work.mkdir(parents=True, exist_ok=True)
+            if not path.exists():
+                path.write_text(json.dumps(plan, indent=2) + "\n", encoding="utf-8")
+        except OSError as error:
+            raise UsageError(
+                f"cannot write to the output folder ({error.strerror})",
+                given=str(self.folder),
+                todo="choose another --output-dir",
+            ) from error
+        begun = json.loads(path.read_text(encoding="utf-8"))
+        if begun != plan:
+            changed = sorted(k for k in {*begun, *plan} if begun.get(k) != plan.get(k))
+            raise UsageError(
+                "a training with another recipe was begun here",
+                given={k: plan.get(k) for k in changed},
+                allowed=f"{ {k: begun.get(k) for k in changed} }",
+                todo="go on with that, or choose another --output-dir",
+            )
+
+    def run(self) -> dict[str, Any]:
+        """Train to the end, or from the last checkpoint to the end; then write model and card."""
+        train = specs.load(self.dataset, "train", self.data_root)
+        images, labels = tensor_of(train, self.recipe.config.image_size)
+
+        def words(index: int, draw: int) -> str:
+            return caption(self.dataset, labels[index], self.seed, draw)
+
+        torch.manual_seed(key("weights", self.seed))
+        vocabulary = [words(i % len(labels), -1 - i) for i in range(VOCABULARY_CAPTIONS)]
+        pipeline = build_pipeline(self.recipe.config, vocabulary)
+        vae_loop = self._loop(vae_phase(pipeline.vae, images, self.recipe, self.seed))
+        vae_loop.run()
+        latents = make_latents(pipeline.vae, images, self.recipe, self.seed)
+        scale = 1.0 / float(latents.std())
+        pipeline.vae.register_to_config(scaling_factor=scale)
+        phase = denoiser_phase(pipeline, latents * scale, words, self.recipe, self.seed)
+        loop = self._loop(phase)
+        loop.run(lambda step: self._measure(pipeline, step * self.recipe.batch))
+        save_half(pipeline, self.folder)
+        return self._write_card(train, (vae_loop.seconds + loop.seconds) / 3600)
+
+    def _loop(self, phase: Any) -> Loop:
+        return Loop(phase, self.work, quiet=self.quiet)
+
+    def _measure(self, pipeline: StableDiffusionPipeline, images_seen: int) -> dict[str, float]:
+        """A point of the curve: accuracy on some validation images, every class on ten draws."""
+        denoiser = StableDiffusionDenoiser(pipeline, ModelCard("in training", ""))
+        _, accuracy, _ = self.classify(denoiser, "validation", Exhaustive(draws=10), limit=100)
+        return {"images": images_seen, "validation_accuracy": accuracy}
+
+    def classify(
+        self, denoiser: Denoiser, split: str, search: Search, limit: int | None = None
+    ) -> tuple[np.ndarray, float, list[int]]:
+        """(n, K) scores, accuracy and labels of a split, with the data set's own prompts."""
+        from diffcls.methods.diffusion import DiffusionMethod
+
+        data, _ = choose(specs.load(self.dataset, split, self.data_root), limit)
+        templates = specs.find(self.dataset).templates
+        prompts = PromptSet.from_templates(data.class_names, templates)
+        method = DiffusionMethod(denoiser, prompts, search, seed=self.seed)
+        found = {answer.image_id: answer for answer in method.classify(data.items)}
+        answers = [found[item.image_id] for item in data.items]
+        labels = [item.label for item in data.items]
+        accuracy = top_k_accuracy([a.ranking for a in answers], labels)
+        return np.stack([a.scores for a in answers]), accuracy, labels
+
+    def _write_card(self, train: Dataset, hours: float) -> dict[str, Any]:
+        denoiser = load(str(self.folder))
+        scores, accuracy, labels = self.classify(denoiser, "validation", Racing())
+        dimensions = float(np.prod(denoiser.sample_shape))
+        card = {
+            "name": self.dataset,
+            "trained_on": [self.dataset],
+            "temperature": float(f"{fit_temperature(scores, labels, dimensions):.4g}"),
+            "data": {"split": "train", "images": len(train), "revision": train.revision},
+            "validation_accuracy": accuracy,
+            "seed": self.seed,
+            "hours": round(hours, 3),
+            "device": f"cpu ({platform.machine()}, {torch.get_num_threads()} threads)",
+            "versions": versions(),
+            "date": clock(),
+            "recipe": json.loads(json.dumps(dataclasses.asdict(self.recipe))),
+            "curve": _curve(self.work / "denoiser-curve.jsonl"),
+        }
+        text = json.dumps(card, indent=2, allow_nan=False) + "\n"
+        (self.folder / CARD).write_text(text, encoding="utf-8")
+        (self.folder / "README.md").write_text(model_card(card), encoding="utf-8")
+        return card
+
+
+def tensor_of(data: Dataset, size: int) -> tuple[Tensor, list[int]]:
+    """All images of a data set as one tensor (N, 3, size, size) in [−1, 1], and their labels."""
+    pixels = [to_pixels(load_image(item.open()), size) for item in data.items]
+    return torch.from_numpy(np.stack(pixels)), [item.label for item in data.items]
+
+
+def _curve(path: Path) -> list[dict[str, float]]:
+    """The points of a curve; a run that was cut off may have noted a step twice."""
+    points: dict[float, dict[str, float]] = {}
+    for line in path.read_text(encoding="utf-8").splitlines():
+        point = json.loads(line)
+        points[point["step"]] = point
+    return [points[step] for step in sorted(points)]
+
+
+def model_card(card: dict[str, Any]) -> str:
+    """The model's README, from its card."""
+    recipe, data, name = card["recipe"], card["data"], card["name"]
+    curve = "\n".join(
+        f"| {point['images']:,} | {point['loss']:.4f} | {_share(point)} |"
+        for point in card["curve"]
+    )
+    return f"""---
+library_name: diffusers
+pipeline_tag: text-to-image
+license: apache-2.0
+---
+# {name}: a small text-to-image diffusion model
+
+A `StableDiffusionPipeline` of {recipe["config"]["image_size"]} px, trained from nothing by
+`python -m diffcls.train --dataset {name} --seed {card["seed"]}`.
+
+**Trained on the training split of {name}, with its labels in words.** As a classifier of that data
+set it is therefore not zero-shot.
+
+- Data: {data["images"]:,} images of {name}, split `{data["split"]}`, revision `{data["revision"]}`.
+- Recipe: {recipe["images"]:,} images seen in batches of {recipe["batch"]}, learning rate
+  {recipe["learning_rate"]:g}, {recipe["copies"]} augmented copies of each image, prompt dropout
+  {recipe["prompt_dropout"]:g}, EMA {recipe["ema"]:g}, `{recipe["config"]["prediction_type"]}`; all
+  of it in `diffcls.json`.
+- Seed {card["seed"]}, {card["hours"]:.2f} hours on {card["device"]}, {card["versions"]}.
+- Validation accuracy {card["validation_accuracy"]:.1%} with racing; temperature of the posterior
+  {card["temperature"]:g}, fitted on the validation images.
+
+| images seen | training loss | validation accuracy (100 images, 10 draws) |
+|---|---|---|
+{curve}
+"""
+
+
+def _share(point: dict[str, float]) -> str:
+    accuracy = point.get("validation_accuracy")
+    return "not measured" if accuracy is None else f"{accuracy:.1%}"
+
+
+def draw_text(image: np.ndarray, columns: int = 14, rows: int = 8) -> list[str]:
+    """An image (H, W) in 0–1 as lines of characters, for a terminal."""
+    shades = " .:-=+*#%@"
+    height, width = image.shape
+    lines = []
+    for r in range(rows):
+        cells = []
+        for c in range(columns):
+            y, x = int((r + 0.5) * height / rows), int((c + 0.5) * width / columns)
+            cells.append(shades[min(9, int(image[y, x] * 10))])
+        lines.append("".join(cells))
+    return lines

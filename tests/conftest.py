@@ -1,0 +1,53 @@
+"""What several test files share. Nothing here imports torch before a test asks for it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test needs the net
+
+
+@pytest.fixture(scope="session")
+def tiny_pipeline(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """prediction_type -> folder of an untrained pipeline in Stable Diffusion's anatomy.
+
+    Made once a session and shared: copy it before changing it.
+    """
+    made: dict[str, Path] = {}
+
+    def folder(prediction_type: str = "v_prediction") -> Path:
+        if prediction_type not in made:
+            made[prediction_type] = tmp_path_factory.mktemp("models") / f"tiny-{prediction_type}"
+            _save_tiny(made[prediction_type], prediction_type)
+        return made[prediction_type]
+
+    return folder
+
+
+def _save_tiny(folder: Path, prediction_type: str) -> None:
+    import torch
+
+    from diffcls.data.captions import caption
+    from diffcls.models.tiny import TinyConfig, build_pipeline, save_half
+
+    config = TinyConfig(
+        vae_channels=(8, 8, 16),
+        unet_channels=(16, 32),
+        text_width=32,
+        text_layers=1,
+        max_tokens=20,
+        vocabulary=600,
+        prediction_type=prediction_type,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        pipeline = build_pipeline(config, [caption("digits", i % 10, 0, i) for i in range(200)])
+        with torch.no_grad():
+            for name, parameter in pipeline.unet.named_parameters():
+                if ".attn2." in name:  # an untrained network hardly listens to its prompt
+                    parameter.mul_(4.0)
+    save_half(pipeline, folder)

@@ -1,0 +1,139 @@
+"""Runs that are cut off or split: the records are those of one run that nobody disturbed."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from diffcls import evaluate
+from diffcls.records import Record
+
+ROOT = Path(__file__).parents[1]
+IMAGES = 60
+FLAGS = ["--limit", str(IMAGES), "--draws", "12", "--threads", "1", "--quiet"]
+
+
+@pytest.fixture(scope="module")
+def flags(tiny_pipeline: Callable[[str], Path]) -> list[str]:
+    return ["--model", str(tiny_pipeline("v_prediction")), *FLAGS]
+
+
+def lines(out: Path) -> list[str]:
+    """All whole lines of all records."""
+    found = []
+    for path in sorted(out.glob("runs/*/records-*.jsonl")):
+        found += [x for x in path.read_text().splitlines(keepends=True) if x.endswith("\n")]
+    return found
+
+
+def answers(out: Path) -> dict[str, Record]:
+    """image id -> record, without the time; none is there twice."""
+    records = [dataclasses.replace(Record.from_line(line), seconds=0.0) for line in lines(out)]
+    found = {record.image_id: record for record in records}
+    assert len(found) == len(records)
+    return found
+
+
+def row(out: Path, flags: list[str], capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
+    """The row of a run that is complete already."""
+    capsys.readouterr()
+    assert evaluate.main([*flags, "--output-dir", str(out), "--json"]) == 0
+    (found,) = json.loads(capsys.readouterr().out)
+    return {k: v for k, v in found.items() if k not in {"seconds_per_image", "date", "command"}}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory, flags: list[str]) -> Path:
+    out = tmp_path_factory.mktemp("undisturbed")
+    assert evaluate.main([*flags, "--output-dir", str(out)]) == 0
+    assert len(answers(out)) == IMAGES
+    # images leave the race at different times, so who is in flight with whom really differs
+    assert len({record.evaluations for record in answers(out).values()}) > 1
+    return out
+
+
+def cut_off(out: Path, flags: list[str], how: signal.Signals) -> tuple[int, str]:
+    """Start the command in a process of its own and end it once it has written a few records."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}
+    with subprocess.Popen(
+        [sys.executable, "-m", "diffcls.evaluate", *flags, "--output-dir", str(out)],
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        while process.poll() is None and len(lines(out)) < 3:
+            time.sleep(0.01)
+        process.send_signal(how)
+        _, err = process.communicate()
+    return process.returncode, err
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT], ids=lambda s: s.name)
+def test_cut_off_run_goes_on_to_the_same_records(
+    tmp_path: Path,
+    flags: list[str],
+    undisturbed: Path,
+    how: signal.Signals,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    status, err = cut_off(tmp_path, flags, how)
+    early = lines(tmp_path)
+    assert 3 <= len(early) < IMAGES, "the run was not cut off in its middle"
+    if how == signal.SIGINT:
+        assert status == 130
+        assert err == "\ndiffcls: stopped; the same command goes on from here\n"
+    else:
+        assert status == -signal.SIGKILL
+    assert not (tmp_path / "leaderboard.csv").exists()
+
+    assert evaluate.main([*flags, "--output-dir", str(tmp_path)]) == 0
+    assert lines(tmp_path)[: len(early)] == early  # what was there is not computed again
+    assert answers(tmp_path) == answers(undisturbed)
+    assert row(tmp_path, flags, capsys) == row(undisturbed, flags, capsys)
+
+
+def test_shards_give_what_one_run_gives(
+    tmp_path: Path,
+    flags: list[str],
+    undisturbed: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    here = [*flags, "--output-dir", str(tmp_path)]
+    assert evaluate.main([*here, "--shard", "0/3", "--json"]) == 0
+    (first,) = json.loads(capsys.readouterr().out)
+    assert (first["status"], first["n_asked"], first["n_scored"]) == ("partial", IMAGES, 20)
+    assert evaluate.main([*here, "--n_workers", "3", "--worker_idx", "1"]) == 0
+    monkeypatch.setenv("RANK", "2")
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    assert evaluate.main(here) == 0
+    monkeypatch.undo()
+    assert sorted(path.name for path in tmp_path.glob("runs/*/records-*.jsonl")) == [
+        f"records-{i}-of-3.jsonl" for i in range(3)
+    ]
+    assert [len(path.read_text().splitlines()) for path in tmp_path.glob("runs/*/rec*")] == [20] * 3
+    assert answers(tmp_path) == answers(undisturbed)
+    assert row(tmp_path, flags, capsys) == row(undisturbed, flags, capsys)
+
+
+def test_run_begun_in_one_piece_goes_on_in_two(
+    tmp_path: Path, flags: list[str], undisturbed: Path
+) -> None:
+    whole = sorted(undisturbed.glob("runs/*/records-0-of-1.jsonl"))[0]
+    folder = tmp_path / "runs" / whole.parent.name
+    folder.mkdir(parents=True)
+    begun = whole.read_text().splitlines(keepends=True)[:25]
+    (folder / whole.name).write_text("".join(begun) + '{"torn')
+    for shard in ("0/2", "1/2"):
+        assert evaluate.main([*flags, "--output-dir", str(tmp_path), "--shard", shard]) == 0
+    assert answers(tmp_path) == answers(undisturbed)

@@ -1,0 +1,334 @@
+"""Searches over tables of random errors: what they ask, when they end, whom they put first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from diffcls.errors import UsageError
+from diffcls.search import SEARCHES
+from diffcls.search.exhaustive import Exhaustive
+from diffcls.search.halving import Halving
+from diffcls.search.paper import Paper
+from diffcls.search.racing import Racing
+from diffcls.search.table import Search, Table, counts, leader, means, ranking, scores
+
+pytestmark = pytest.mark.filterwarnings("error")
+
+# draws -> a search of so many draws a class at most
+MAKE: dict[str, Callable[[int], Search]] = {
+    "exhaustive": lambda n: Exhaustive(n),
+    "racing": lambda n: Racing(n),
+    "racing, daring": lambda n: Racing(n, confidence=0.6, start=2, prior=1.0),
+    "racing, budget": lambda n: Racing(n, budget=30),
+    "halving": lambda n: Halving(n, start=min(4, n)),
+    "paper": lambda n: Paper((max(1, n // 6), max(1, n // 2), n), (4, 2, 1)),
+    "paper, equal stages": lambda n: Paper((max(1, n // 2), max(1, n // 2), n), (3, 3, 1)),
+}
+each_search = pytest.mark.parametrize("make", MAKE.values(), ids=MAKE)
+CLASSES, DRAWS, SEEDS = st.integers(2, 8), st.integers(1, 40), st.integers(0, 2**32 - 1)
+UNTIMED = settings(deadline=None, max_examples=40)
+
+
+def empty(classes: int, draws: int) -> Table:
+    return np.full((classes, draws), np.nan, np.float32)
+
+
+def run(search: Search, truth: Any) -> tuple[Table, int]:
+    """The table when the search is done, and the evaluations made; each request is checked."""
+    table, made = empty(*truth.shape), 0
+    while True:
+        table.flags.writeable = False  # ask must not mark anything in it
+        wanted = search.ask(table)
+        again = search.ask(table.copy())
+        assert (wanted is None) == (again is None)
+        if wanted is None:
+            return table, made
+        assert (wanted == again).all()
+        assert len(wanted)  # or it would go on for ever
+        assert len(np.unique(wanted, axis=0)) == len(wanted)
+        k, draw = wanted.T
+        assert np.isnan(table[k, draw]).all()
+        table = table.copy()
+        table[k, draw] = truth[k, draw]
+        made += len(wanted)
+
+
+def races(classes: int, draws: int, spread: float, seed: int) -> Any:
+    """(K, N): a large noise common to all classes, one of its own for each, means `spread` apart"""
+    rng = np.random.default_rng(seed)
+    common, gaps = 5 * rng.normal(size=draws), spread * rng.normal(size=(classes, 1))
+    return (common + gaps + rng.normal(size=(classes, draws))).astype(np.float32)
+
+
+# ---- what holds of every search ----------------------------------------------------------------
+
+
+def test_every_search_that_can_be_named_is_tested_here() -> None:
+    assert {name.split(",")[0] for name in MAKE} == set(SEARCHES)
+    for name, make in MAKE.items():
+        assert type(make(12)) is SEARCHES.load(name.split(",")[0])
+
+
+@each_search
+@UNTIMED
+@given(classes=CLASSES, draws=DRAWS, seed=SEEDS, ties=st.booleans())
+def test_search_ends_asks_nothing_twice_and_ranks_its_leader_first(
+    make: Callable[[int], Search], classes: int, draws: int, seed: int, ties: bool
+) -> None:
+    truth = races(classes, draws, 1.0, seed)
+    if ties:
+        truth = np.float32(truth > 0)
+    search = make(draws)
+    table, made = run(search, truth)
+    n = counts(table)
+    assert made == n.sum() <= truth.size
+    assert all((~np.isnan(row[:m])).all() for row, m in zip(table, n, strict=True))
+    ranked = search.rank(table)
+    assert sorted(ranked) == list(range(classes))
+    assert ranked[0] == leader(table)
+    assert n[ranked[0]] == n.max()
+    assert means(table)[ranked[0]] == means(table)[n == n.max()].min()
+
+
+@each_search
+@UNTIMED
+@given(classes=CLASSES, draws=DRAWS, seed=SEEDS)
+def test_noise_common_to_all_classes_of_a_draw_changes_nothing(
+    make: Callable[[int], Search], classes: int, draws: int, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    # in 256ths, so that adding is exact
+    truth = (rng.integers(0, 1024, (classes, draws)) / 256).astype(np.float32)
+    moved = truth + rng.integers(0, 4096, draws).astype(np.float32)
+    search = make(draws)
+    (table, _), (other, _) = run(search, truth), run(search, moved)
+    assert (np.isnan(table) == np.isnan(other)).all()
+    assert (search.rank(table) == search.rank(other)).all()
+
+
+@each_search
+@UNTIMED
+@given(classes=CLASSES, draws=DRAWS, seed=SEEDS)
+def test_order_of_classes_does_not_matter(
+    make: Callable[[int], Search], classes: int, draws: int, seed: int
+) -> None:
+    truth = races(classes, draws, 1.0, seed)
+    order = np.random.default_rng(seed).permutation(classes)
+    search = make(draws)
+    (table, _), (other, _) = run(search, truth), run(search, truth[order])
+    assert (np.isnan(table)[order] == np.isnan(other)).all()
+    assert (order[search.rank(other)] == search.rank(table)).all()
+
+
+@each_search
+def test_class_that_is_best_at_every_draw_wins(make: Callable[[int], Search]) -> None:
+    for best in range(6):
+        truth = races(6, 24, 0.0, best)
+        truth[best] = truth.min(axis=0) - 1
+        search = make(24)
+        assert search.rank(run(search, truth)[0])[0] == best
+
+
+@each_search
+def test_plan_has_one_index_of_the_schedule_for_each_draw(make: Callable[[int], Search]) -> None:
+    plan = make(24).plan(1000)
+    assert len(set(plan)) == 24
+    assert 0 <= plan.min() <= plan.max() < 1000
+
+
+OUT_OF_RANGE: list[Callable[[], Any]] = [
+    *(lambda n=n: Exhaustive(n) for n in (0, 100_001, 2.5)),
+    *(lambda n=n: Halving(10, start=n) for n in (0, 11)),
+    *(lambda p=p: Racing(confidence=p) for p in (0.0, 1.0)),
+    lambda: Racing(start=1),
+    lambda: Racing(prior=0.0),
+    lambda: Racing(budget=0),
+    lambda: Racing(budget=9).ask(empty(10, 100)),
+    *(lambda keep=keep: Paper((50, 500), keep) for keep in ((5, 2), (1,), (5, 6))),
+    *(lambda samples=samples: Paper(samples, (5, 1)) for samples in ((500, 50), (0, 50), ())),
+    lambda: Paper((50, 1001), (5, 1)).plan(1000),
+]
+
+
+@pytest.mark.parametrize("make", OUT_OF_RANGE)
+def test_options_out_of_range_are_refused(make: Callable[[], Any]) -> None:
+    with pytest.raises(UsageError, match=r"out of range|do not fit|does not allow"):
+        make()
+
+
+# ---- exhaustive, paper, halving ----------------------------------------------------------------
+
+
+@given(CLASSES, DRAWS, SEEDS)
+def test_exhaustive_covers_all_and_takes_the_least_mean(
+    classes: int, draws: int, seed: int
+) -> None:
+    truth = races(classes, draws, 1.0, seed)
+    table, made = run(Exhaustive(draws), truth)
+    assert made == truth.size
+    assert (table == truth).all()
+    assert (ranking(table) == np.argsort(truth.astype(np.float64).mean(axis=1))).all()
+
+
+@given(SEEDS)
+def test_paper_keeps_the_classes_of_least_mean_over_all_their_samples_so_far(seed: int) -> None:
+    truth = races(12, 500, 0.3, seed)
+    table, _ = run(Paper((20, 50, 100, 500), (8, 4, 2, 1)), truth)
+    alive = np.arange(12)
+    # 20 of 500 and 50 of 500 do not nest: see the published order of draws
+    for end, keep in ((20, 8), (70, 4), (150, 2), (500, 1)):
+        assert (counts(table)[alive] >= end).all()
+        assert (np.delete(counts(table), alive) < end).all()
+        mean = truth[alive, :end].astype(np.float64).mean(axis=1)
+        alive = alive[np.argsort(mean)[:keep]]
+    assert ranking(table)[0] == alive[0]
+
+
+@pytest.mark.parametrize(("rounds", "start"), [(1, 4), (3, 1), (4, 5), (7, 2)])
+def test_halving_of_a_power_of_two_makes_start_k_log2_k_and_one_over_two(
+    rounds: int, start: int
+) -> None:
+    classes = 2**rounds
+    truth = races(classes, start * classes, 1.0, rounds)
+    _, made = run(Halving(start * classes, start), truth)
+    assert made == start * classes * (rounds + 1) / 2
+
+
+@given(CLASSES, DRAWS, st.integers(1, 8), SEEDS)
+def test_halving_halves_the_classes_and_doubles_their_draws(
+    classes: int, draws: int, start: int, seed: int
+) -> None:
+    start = min(start, draws)
+    table, _ = run(Halving(draws, start), races(classes, draws, 1.0, seed))
+    expected, alive, each = [], classes, start
+    while alive > 1 and each < draws:
+        better = -(-alive // 2)
+        if better == 1:
+            break
+        expected += [each] * (alive - better)
+        alive, each = better, min(2 * each, draws)
+    assert sorted(counts(table)) == expected + [each] * alive
+
+
+# ---- racing ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("confidence", [0.9, 0.95])
+@pytest.mark.parametrize("n", [3, 5, 10, 20])
+def test_one_look_rarely_drops_the_class_that_the_full_table_puts_first(
+    confidence: float, n: int
+) -> None:
+    search, wrong = Racing(50, confidence), 0
+    for seed in range(1000):
+        truth = races(10, 50, 0.0, seed)  # all classes alike: the hardest case
+        table = empty(10, 50)
+        table[:, :n] = truth[:, :n]
+        wanted = search.ask(table)
+        left = [leader(table)] if wanted is None else wanted[:, 0]
+        wrong += truth.astype(np.float64).mean(axis=1).argmin() not in left
+    assert wrong <= 1000 * (1 - confidence)
+
+
+def test_a_thousand_races_end_early_and_as_the_full_table_would() -> None:
+    search, wrong, made = Racing(50, confidence=0.9), 0, 0
+    for seed in range(1000):
+        truth = races(6, 50, 1.0, seed)
+        table, evaluations = empty(6, 50), 0
+        while (wanted := search.ask(table)) is not None:
+            table[tuple(wanted.T)] = truth[tuple(wanted.T)]
+            evaluations += len(wanted)
+        wrong += int(search.rank(table)[0] != truth.astype(np.float64).mean(axis=1).argmin())
+        made += evaluations
+    assert wrong <= 100
+    assert made < 1000 * 6 * 50 / 3
+
+
+def test_more_confidence_asks_for_more() -> None:
+    truth = [races(8, 60, 0.5, seed) for seed in range(40)]
+    made = [
+        sum(run(Racing(60, confidence), table)[1] for table in truth)
+        for confidence in (0.5, 0.9, 0.99, 0.9999)
+    ]
+    assert made == sorted(set(made))
+
+
+@given(CLASSES, DRAWS, st.none() | st.integers(8, 400))
+def test_racing_of_ties_is_exhaustive_until_the_budget(
+    classes: int, draws: int, budget: int | None
+) -> None:
+    truth = np.broadcast_to(races(1, draws, 0.0, draws), (classes, draws))
+    table, made = run(Racing(draws, budget=budget), truth)
+    columns = draws if budget is None else min(draws, budget // classes)
+    assert made == classes * columns
+    assert (counts(table) == columns).all()
+
+
+@UNTIMED
+@given(CLASSES, DRAWS, st.integers(0, 300), SEEDS)
+def test_budget_is_never_exceeded_and_does_nothing_while_it_lasts(
+    classes: int, draws: int, more: int, seed: int
+) -> None:
+    truth, budget = races(classes, draws, 0.3, seed), classes + more
+    table, made = run(Racing(draws, budget=budget), truth)
+    assert made <= budget
+    free, made_free = run(Racing(draws), truth)
+    if made_free <= budget and min(3, draws) * classes <= budget:
+        assert np.array_equal(table, free, equal_nan=True)
+    else:
+        assert made + classes > budget  # another draw of all would not have fitted
+
+
+# ---- the table and its scores ------------------------------------------------------------------
+
+WORKED = np.float32(
+    [
+        [4, 2, 3, 7],  # leads: mean 4
+        [6, 3, np.nan, np.nan],  # 1.5 behind on two common draws
+        [5, 4, 2, 9],  # stays to the end: mean 5
+        [1, 1, np.nan, np.nan],  # would be ahead on two draws, but was dropped
+        [np.nan] * 4,
+    ]
+)
+
+
+def test_scores_of_a_table_worked_by_hand() -> None:
+    assert counts(WORKED).tolist() == [4, 2, 4, 2, 0]
+    assert means(WORKED).tolist() == [4.0, 4.5, 5.0, 1.0, np.inf]
+    assert leader(WORKED) == 0
+    assert scores(WORKED).tolist() == [-4.0, -5.5, -5.0, np.nextafter(-4.0, -5), -np.inf]
+    assert ranking(WORKED).tolist() == [0, 3, 2, 1, 4]
+
+
+@each_search
+@UNTIMED
+@given(classes=CLASSES, draws=DRAWS, seed=SEEDS)
+def test_scores_are_minus_means_and_paired_differences_where_dropped(
+    make: Callable[[int], Search], classes: int, draws: int, seed: int
+) -> None:
+    table, _ = run(make(draws), races(classes, draws, 1.0, seed))
+    result, best, n = scores(table), leader(table), counts(table)
+    top = -table[best, : n[best]].astype(np.float64).mean()
+    assert result[best] == pytest.approx(top)
+    assert (np.delete(result, best) < result[best]).all()
+    for k in set(range(classes)) - {best}:
+        behind = (table[k] - table[best].astype(np.float64))[: n[k]].mean()
+        assert result[k] == pytest.approx(top - max(behind, 0.0), abs=1e-9)
+        if n[k] == n[best]:
+            assert result[k] == pytest.approx(-table[k, : n[k]].astype(np.float64).mean(), abs=1e-9)
+
+
+def test_nothing_evaluated_is_a_table_too() -> None:
+    table = empty(3, 5)
+    assert (means(table) == np.inf).all()
+    assert (scores(table) == -np.inf).all()
+    assert ranking(table).tolist() == [0, 1, 2]
+
+
+def test_equal_scores_keep_the_order_of_classes() -> None:
+    assert ranking(np.float32([[2, 2], [1, 1], [2, 2], [1, 1]])).tolist() == [1, 3, 0, 2]
