@@ -1,1 +1,1 @@
-"""One file a benchmark; ``python -m benchmarks.run NAME`` runs it and writes ``results/NAME.md``."""
+"""One file a benchmark; ``python -m benchmarks.run NAME`` runs it, writes ``results/NAME.md``."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Sequence
+from typing import NoReturn
 
 from diffcls.errors import DiffclsError, UsageError, unknown_name
 from diffcls.registry import Registry
@@ -43,11 +44,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 class Parser(argparse.ArgumentParser):
     """argparse that takes ``--n_samples`` for ``--n-samples`` and says errors as we do."""
 
-    def parse_args(self, args=None, namespace=None):  # type: ignore[no-untyped-def]
+    def parse_args(  # type: ignore[override]
+        self, args: Sequence[str], namespace: argparse.Namespace | None = None
+    ) -> argparse.Namespace:
         """As argparse, hyphens and underscores in a flag being the same."""
         return super().parse_args([_hyphens(a) for a in args], namespace)
 
-    def error(self, message: str):  # type: ignore[no-untyped-def]
+    def error(self, message: str) -> NoReturn:
         """Raise instead of exit, so that every error takes the same way out."""
         raise UsageError(message, todo=f"see {self.prog} --help")
 

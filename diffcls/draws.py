@@ -34,8 +34,9 @@ def key(*parts: object) -> int:
 def nested_order(length: int, draws: int) -> Int64:
     """(draws,) schedule indices in [0, length), any prefix of which is spread evenly over time.
 
-    The van der Corput sequence in base 2, moved to the middle of its cells: the first 2^k draws
-    hit each of 2^k equal parts of the schedule once (van der Corput 1935; Niederreiter 1992, 3.1).
+    The van der Corput sequence in base 2: ½, ¼, ¾, ⅛, ⅝, … of the schedule (van der Corput 1935;
+    Niederreiter 1992, section 3.1). The first 2^k − 1 draws are the multiples of 2^−k, so they lie
+    evenly about the middle; and fewer draws are always a prefix of more.
 
     Args:
         length: T, the length of the schedule.
@@ -43,11 +44,10 @@ def nested_order(length: int, draws: int) -> Int64:
     """
     if length < 1 or draws < 1:
         raise UsageError("draws out of range", given=draws, allowed="at least 1")
-    bits = max(1, int(draws - 1).bit_length())
-    j = np.arange(draws, dtype=np.int64)
+    bits = draws.bit_length()
+    j = np.arange(1, draws + 1, dtype=np.int64)
     reversed_bits = sum(((j >> k) & 1) << (bits - 1 - k) for k in range(bits))
-    # middle of cell r of 2^bits cells: (r + ½)/2^bits
-    return ((2 * reversed_bits + 1) * length // 2 ** (bits + 1)).astype(np.int64)
+    return (reversed_bits * length >> bits).astype(np.int64)
 
 
 def published_order(length: int, samples: Sequence[int]) -> tuple[Int64, Int64]:

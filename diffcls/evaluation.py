@@ -12,8 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import diffcls
-from diffcls import leaderboard
+from diffcls import __version__, leaderboard
 from diffcls.data import specs
 from diffcls.data.dataset import Dataset
 from diffcls.data.subsets import choose
@@ -158,7 +157,8 @@ def shard_from(options: EvaluationOptions, environment: Any) -> tuple[int, int]:
             ("SLURM_PROCID", "SLURM_NTASKS"),
         ):
             if rank in environment and size in environment:
-                i, n = int(environment[rank]), int(environment[size])
+                first = environment.get("SLURM_ARRAY_TASK_MIN", 0) if "ARRAY" in rank else 0
+                i, n = int(environment[rank]) - int(first), int(environment[size])
                 break
     shard_of(0, (i, n))  # checks the range
     return i, n
@@ -284,7 +284,7 @@ def versions() -> str:
     """The versions that the numbers were made with."""
     names = ("torch", "diffusers", "transformers")
     return " ".join(
-        [f"diffcls {diffcls.__version__}", *(f"{name} {metadata.version(name)}" for name in names)]
+        [f"diffcls {__version__}", *(f"{name} {metadata.version(name)}" for name in names)]
     )
 
 
@@ -321,12 +321,14 @@ def _threads() -> int:
 
 
 def _set_threads(count: int | None) -> None:
+    """Threads of the CPU; and numbers too small to matter become zero: they slow a CPU down."""
+    import torch
+
+    torch.set_flush_denormal(True)
     if count is None:
         return
     if count < 1:
         raise UsageError("threads out of range", given=count, allowed="1 or more")
-    import torch
-
     if torch.get_num_threads() != count:
         torch.set_num_threads(count)
 

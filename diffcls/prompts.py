@@ -152,15 +152,16 @@ def check_labels(labels: Sequence[str]) -> tuple[str, ...]:
             raise UsageError("candidate label is no text", given=label, allowed="a list of texts")
     if len(labels) < 2:
         raise UsageError("a classifier needs two labels or more", given=list(labels))
-    twice = [name for name, count in Counter(map(normalise, labels)).items() if count > 1]
+    names = Counter(" ".join(label.split()) for label in labels)
+    twice = [name for name, count in names.items() if count > 1]
     if twice:
         raise UsageError("labels given twice", given=twice, todo="give each label once")
     return labels
 
 
 def normalise(name: str) -> str:
-    """The name without case, ``_``, ``-`` and ``/``, for comparison only."""
-    return re.sub(r"[\s_/-]+", " ", name).strip().lower()
+    """The name without case, spaces, ``_``, ``-`` and ``/``, for comparison only."""
+    return re.sub(r"[\s_/-]+", "", name).lower()
 
 
 def _check_join(

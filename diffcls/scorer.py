@@ -29,7 +29,8 @@ class Scoring:
 
     Args:
         loss: "l2", "l1" or "huber", of the ε-residual, averaged over C·h·w.
-        weighting: see `diffcls.parameterization.loss_weight`.
+        weighting: multiplies the loss, whatever the loss; see
+            `diffcls.parameterization.loss_weight`.
     """
 
     loss: str = "l2"

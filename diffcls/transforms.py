@@ -54,6 +54,8 @@ def _decode(file: Any, shown: str) -> Image.Image:
 
 def _to_rgb(image: Image.Image, shown: str) -> Image.Image:
     """The first frame in RGB, its pixels in memory."""
+    from PIL import Image
+
     width, height = image.size
     if not 0 < width * height <= MAX_PIXELS:
         raise DataError(
@@ -65,9 +67,13 @@ def _to_rgb(image: Image.Image, shown: str) -> Image.Image:
         image.load()  # PIL opens lazily: a truncated file fails here
         if image.mode == "I" or image.mode.startswith("I;16"):
             image = _scale_16_bit(image)
+        elif image.mode == "F":
+            image = Image.fromarray(_to_uint8(np.asarray(image)))
         elif image.mode == "P" and "transparency" in image.info:
             image = image.convert("RGBA")  # straight to RGB, PIL warns of a table of alphas
         return image if image.mode == "RGB" else image.convert("RGB")
+    except DataError:
+        raise
     except Exception as error:
         raise _unreadable(shown, error) from error
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -126,14 +127,42 @@ def test_shards_give_what_one_run_gives(
     assert row(tmp_path, flags, capsys) == row(undisturbed, flags, capsys)
 
 
+def begin(out: Path, undisturbed: Path, count: int) -> None:
+    """As a run that was cut off after `count` images leaves its folder."""
+    (whole,) = undisturbed.glob("runs/*/records-0-of-1.jsonl")
+    folder = out / "runs" / whole.parent.name
+    folder.mkdir(parents=True)
+    begun = whole.read_text().splitlines(keepends=True)[:count]
+    (folder / whole.name).write_text("".join(begun) + '{"torn')
+    shutil.copy(whole.with_name("run.json"), folder)
+
+
 def test_run_begun_in_one_piece_goes_on_in_two(
     tmp_path: Path, flags: list[str], undisturbed: Path
 ) -> None:
-    whole = sorted(undisturbed.glob("runs/*/records-0-of-1.jsonl"))[0]
-    folder = tmp_path / "runs" / whole.parent.name
-    folder.mkdir(parents=True)
-    begun = whole.read_text().splitlines(keepends=True)[:25]
-    (folder / whole.name).write_text("".join(begun) + '{"torn')
+    begin(tmp_path, undisturbed, 25)
     for shard in ("0/2", "1/2"):
         assert evaluate.main([*flags, "--output-dir", str(tmp_path), "--shard", shard]) == 0
+    assert answers(tmp_path) == answers(undisturbed)
+
+
+def test_resumed_run_keeps_the_batch_shape_and_threads_it_was_begun_with(
+    tmp_path: Path, flags: list[str], undisturbed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    from diffcls.scorer import Scorer
+
+    shapes = set()
+    errors = Scorer.errors
+
+    def noted(scorer: Scorer, *request: Any) -> torch.Tensor:
+        shapes.add((scorer.batch_size, torch.get_num_threads()))
+        return errors(scorer, *request)
+
+    monkeypatch.setattr(Scorer, "errors", noted)
+    begin(tmp_path, undisturbed, 40)
+    other = ["--batch-size", "24", "--threads", "2", "--output-dir", str(tmp_path)]
+    assert evaluate.main([*flags, *other]) == 0
+    assert shapes == {(64, 1)}
     assert answers(tmp_path) == answers(undisturbed)

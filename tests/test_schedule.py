@@ -48,7 +48,7 @@ BETAS = hnp.arrays(
 )
 
 
-def from_diffusers(config: dict[str, Any]) -> Any:
+def ddpm_scheduler(config: dict[str, Any]) -> Any:
     diffusers = pytest.importorskip("diffusers", reason="the reference is diffusers")
     return diffusers.DDPMScheduler(**config)
 
@@ -58,8 +58,9 @@ def from_diffusers(config: dict[str, Any]) -> Any:
 
 @pytest.mark.parametrize("config", DDPM_CONFIGS.values(), ids=DDPM_CONFIGS)
 def test_signal_left_is_that_of_diffusers(config: dict[str, Any]) -> None:
-    reference = from_diffusers(config)
-    ours = NoiseSchedule.from_diffusers(reference.config)
+    reference = ddpm_scheduler(config)
+    ours = NoiseSchedule.from_diffusers(config)  # what it leaves out is as diffusers fills it in
+    assert (ours.alpha == NoiseSchedule.from_diffusers(reference.config).alpha).all()
     assert len(ours) == len(reference.alphas_cumprod)
     # diffusers multiplies in float32: its ᾱ, and the same from its betas in float64
     recomputed = np.cumprod(1.0 - reference.betas.double().numpy())
@@ -69,7 +70,7 @@ def test_signal_left_is_that_of_diffusers(config: dict[str, Any]) -> None:
 
 def test_noised_image_is_that_of_diffusers() -> None:
     torch = pytest.importorskip("torch", reason="diffusers noises tensors")
-    reference = from_diffusers(SD)
+    reference = ddpm_scheduler(SD)
     ours = NoiseSchedule.from_diffusers(reference.config)
     x0, noise = torch.randn(2, 5, 3, 4, 4, generator=torch.Generator().manual_seed(0))
     index = np.array([0, 1, 333, 998, 999])

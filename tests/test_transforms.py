@@ -82,7 +82,7 @@ def test_bytes_go_to_minus_1_to_1_and_back() -> None:
     assert pixels_of(to_image(pixels)) == pixels_of(image)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(1, 60), st.integers(1, 60), st.integers(1, 40))
 def test_round_trip_gives_the_same_pixels(width: int, height: int, size: int) -> None:
     pixels = to_pixels(random_image(width, height), size)
@@ -106,7 +106,7 @@ def test_size_below_1_is_refused() -> None:
         to_pixels(random_image(4, 4), 0)
 
 
-@pytest.mark.parametrize("shape", [(1, 40_000), (40_000, 1)])
+@pytest.mark.parametrize("shape", [(1, 400), (400, 1)])
 def test_image_too_long_to_be_resized_is_refused_before_it_fills_the_memory(
     shape: tuple[int, int],
 ) -> None:

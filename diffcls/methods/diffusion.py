@@ -116,7 +116,7 @@ class DiffusionMethod:
                 ids.append(item.image_id)
             except (DataError, OSError, ValueError) as error:
                 failed.append(ClassScores.failed(item.image_id, f"{error}"))
-            if len(ids) == self.encode_batch:
+            if self.encode_batch in (len(ids), len(failed)):
                 break
         if not ids:
             return [], failed

@@ -49,6 +49,10 @@ class StableDiffusionDenoiser:
         self.unet: Any = pipeline.unet.to(self.device).eval()
         self.text_encoder: Any = pipeline.text_encoder.to(self.device).eval()
         self.tokenizer: Any = pipeline.tokenizer
+        # a tokenizer saved without a limit says 1e30
+        self.tokenizer.model_max_length = min(
+            self.tokenizer.model_max_length, self.text_encoder.config.max_position_embeddings
+        )
         if self.device.type == "cpu":
             self.unet = self.unet.to(memory_format=torch.channels_last)
         scheduler = dict(pipeline.scheduler.config)
@@ -101,7 +105,6 @@ class StableDiffusionDenoiser:
     @torch.inference_mode()
     def encode_prompts(self, prompts: Sequence[str]) -> Conditioning:
         """P texts -> ``text`` (P, L, D): hidden states, padded to the tokenizer's length L."""
-        limit = self.tokenizer.model_max_length
         report_truncation(self.tokenizer, prompts)
         parts = []
         for start in range(0, len(prompts), PROMPTS_A_BATCH):
@@ -109,7 +112,7 @@ class StableDiffusionDenoiser:
                 list(prompts[start : start + PROMPTS_A_BATCH]),
                 padding="max_length",
                 truncation=True,
-                max_length=limit,
+                max_length=self.tokenizer.model_max_length,
                 return_tensors="pt",
             )
             mask = getattr(self.text_encoder.config, "use_attention_mask", None)

@@ -46,7 +46,8 @@ class Racing:
         confidence: probability, at one look, that no class is dropped which the full table would
             put first; in (0, 1).
         start: draws of every class before the first look, at least 2.
-        prior: draws that the pooled variance counts as, above 0.
+        prior: draws that the pooled variance counts as at most, above 0; never more than the
+            other living rivals have.
         budget: evaluations (class, draw) of an image at most, if given: no further draw begins
             that would exceed it. It must allow one for each class.
     """
@@ -109,11 +110,13 @@ class Racing:
         if n < 2:
             return np.zeros(len(errors), dtype=bool)
         difference = errors.astype(np.float64) - errors[best].astype(np.float64)
-        in_time = difference[:, np.argsort(nested_order(_FINE, self.draws)[:n], kind="stable")]
+        in_time = difference[:, np.argsort(nested_order(_FINE, n))]
         # s² = Σ (d_{i+1} − d_i)² / (2(n − 1)), i in order of time
         variance = (np.diff(in_time, axis=1) ** 2).sum(axis=1) / (2 * (n - 1))
-        degrees = self.prior + n - 1
-        shrunk = (self.prior * variance[rivals].mean() + (n - 1) * variance) / degrees
+        # the pooled variance cannot count for more draws than the other rivals have
+        prior = min(self.prior, float((rivals.sum() - 1) * (n - 1)))
+        degrees = prior + n - 1
+        shrunk = (prior * variance[rivals].mean() + (n - 1) * variance) / degrees
         delta = (1.0 - self.confidence) / (classes - 1)
         margin = np.sqrt(shrunk / n) * _student_quantile(1.0 - delta, degrees)
         return rivals & (difference.mean(axis=1) > margin)

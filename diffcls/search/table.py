@@ -49,7 +49,7 @@ def leader(errors: Table) -> int:
 
 
 def paired(errors: Table, reference: int) -> Float64:
-    """(K,) mean of e_k − e_reference over the draws that both have; infinite where there is none."""
+    """(K,) mean of e_k − e_reference over the draws that both have; infinite without any."""
     d = errors.astype(np.float64) - errors[reference].astype(np.float64)
     seen = ~np.isnan(d)
     n = seen.sum(axis=1)

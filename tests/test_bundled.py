@@ -1,0 +1,114 @@
+"""The model that comes with the package is what its card says it is."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import diffcls
+from diffcls.data import specs
+from diffcls.models import loading
+
+FOLDER = loading.WEIGHTS / "digits"
+MEGABYTE = 2**20
+
+
+@pytest.fixture(scope="module")
+def card() -> dict[str, Any]:
+    loaded: dict[str, Any] = json.loads((FOLDER / loading.CARD).read_text(encoding="utf-8"))
+    return loaded
+
+
+def accuracy(tmp_path: Path, **wishes: Any) -> float:
+    row = diffcls.run_evaluation(output_dir=str(tmp_path), quiet=True, **wishes)[0]
+    assert row["supervision"] == "model trained on this data set"
+    return float(row["accuracy"])
+
+
+def test_weights_are_small_and_in_half_precision() -> None:
+    files = list(FOLDER.rglob("*.safetensors"))
+    assert {file.parent.name for file in files} == {"text_encoder", "unet", "vae"}
+    assert sum(file.stat().st_size for file in FOLDER.rglob("*") if file.is_file()) < 16 * MEGABYTE
+    from safetensors.torch import load_file
+
+    for file in files:
+        dtypes = {t.dtype for t in load_file(file).values() if t.is_floating_point()}
+        assert dtypes == {torch.float16}, file
+
+
+def test_card_states_data_recipe_seed_hours_and_that_it_is_not_zero_shot(
+    card: dict[str, Any],
+) -> None:
+    data = specs.load("digits", "train")
+    assert card["trained_on"] == ["digits"]
+    assert card["data"] == {"split": "train", "images": len(data), "revision": data.revision}
+    assert card["temperature"] > 0
+    assert card["hours"] > 0
+    assert card["seed"] == 0
+    readme = (FOLDER / "README.md").read_text(encoding="utf-8")
+    assert "Trained on the training split of digits" in readme
+    assert "not zero-shot" in readme
+
+
+def test_shape_is_stable_diffusions_in_miniature() -> None:
+    from torch.utils.flop_counter import FlopCounterMode
+
+    denoiser = loading.load("digits")
+    assert denoiser.image_size == 32
+    channels, height, width = denoiser.sample_shape
+    assert 4 <= channels <= 16
+    assert (height, width) == (8, 8)  # a factor of 4
+    cond = denoiser.encode_prompts(["a 3"])
+    with FlopCounterMode(display=False) as flops:
+        denoiser.predict(torch.zeros(1, channels, 8, 8), torch.zeros(1, dtype=torch.long), cond)
+    # a multiply-add counts as two
+    assert flops.get_total_flops() <= 130e6
+
+
+def test_plain_diffusers_loads_and_samples_it_without_a_dtype() -> None:
+    from diffusers import StableDiffusionPipeline
+
+    pipeline = StableDiffusionPipeline.from_pretrained(FOLDER)
+    pipeline.set_progress_bar_config(disable=True)
+    parts = (pipeline.unet, pipeline.vae, pipeline.text_encoder)
+    assert {part.dtype for part in parts} == {torch.float32}
+    images = pipeline(
+        ["a photo of a zero.", "a photo of a one."],
+        num_inference_steps=20,
+        guidance_scale=2.0,
+        generator=[torch.Generator("cpu").manual_seed(k) for k in range(2)],
+    ).images
+    classifier = diffcls.ZeroShotImageClassifier.from_pretrained("digits")
+    answers = classifier(images, candidate_labels=["zero", "one"])
+    assert [answer[0]["label"] for answer in answers] == ["zero", "one"]
+
+
+def test_held_out_images_are_recognised(tmp_path: Path) -> None:
+    assert accuracy(tmp_path, limit=100) >= 0.95
+
+
+def test_it_reads_words_and_not_ten_numbers() -> None:
+    classifier = diffcls.ZeroShotImageClassifier.from_pretrained("digits")
+    items = specs.load("digits", "test").items[:20]
+    images = [item.open() for item in items]
+    for labels in ("zero one two three four five six seven eight nine".split(), list("0123456789")):
+        answers = classifier(images, candidate_labels=labels)
+        right = sum(
+            answer[0]["label"] == labels[item.label]
+            for answer, item in zip(answers, items, strict=True)
+        )
+        assert right >= 18
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "template", ["a photo of a {}.", "somebody's pencil sketch of the {} on brown paper"]
+)
+def test_another_template_loses_at_most_two_points(tmp_path: Path, template: str) -> None:
+    usual = accuracy(tmp_path)
+    assert usual >= 0.98
+    assert accuracy(tmp_path, template=(template,)) >= usual - 0.02
