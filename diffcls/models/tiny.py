@@ -65,7 +65,8 @@ def build_tokenizer(captions: Iterable[str], config: TinyConfig) -> CLIPTokenize
     )
     trainer = trainers.BpeTrainer(
         vocab_size=config.vocabulary - 2,
-        initial_alphabet=byte_symbols,
+        # the trainer breaks ties by number, and numbers by chance what is not named here
+        special_tokens=symbols,
         end_of_word_suffix="</w>",
         show_progress=False,
     )
@@ -173,6 +174,9 @@ def save_half(pipeline: StableDiffusionPipeline, folder: Path) -> None:
             parts[name] = copy.deepcopy(module)
             for parameter in parts[name].parameters():
                 parameter.data = parameter.data.half()
+    tokenizer = parts["tokenizer"].backend_tokenizer
+    tokenizer.no_padding()  # left over from the last call, and no part of the model
+    tokenizer.no_truncation()
     halved = type(pipeline)(**parts, requires_safety_checker=False)
     halved.save_pretrained(folder, safe_serialization=True)
     path = folder / "text_encoder" / "config.json"
