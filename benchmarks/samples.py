@@ -6,23 +6,28 @@ folder is loaded and sampled by ``diffusers.StableDiffusionPipeline`` alone.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 
+from diffcls.cli import Parser, guarded
 from diffcls.data import specs
 from diffcls.models.loading import find
 
 SCALES = (1.0, 2.0, 3.0, 4.0, 5.0)
 
 
-def main() -> int:
-    """Write ``results/NAME_samples.png``."""
-    p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def main(argv: list[str] | None = None) -> int:
+    """Write ``results/NAME_samples.png``; returns the exit status."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    return guarded(lambda: _main(arguments))
+
+
+def _main(arguments: list[str]) -> int:
+    p = Parser(prog="benchmarks.samples", description=__doc__.splitlines()[0])
     p.add_argument("name", nargs="?", default="digits", help="a bundled model (default: digits)")
     p.add_argument("--output-dir", default="results", metavar="DIR")
     p.add_argument("--steps", type=int, default=50)
-    flags = p.parse_args()
+    flags = p.parse_args(arguments)
 
     import matplotlib
 

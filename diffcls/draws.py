@@ -46,8 +46,11 @@ def nested_order(length: int, draws: int) -> Int64:
         raise UsageError("draws out of range", given=draws, allowed="at least 1")
     bits = draws.bit_length()
     j = np.arange(1, draws + 1, dtype=np.int64)
-    reversed_bits = sum(((j >> k) & 1) << (bits - 1 - k) for k in range(bits))
-    return (reversed_bits * length >> bits).astype(np.int64)
+    reversed_bits = np.zeros_like(j)
+    for k in range(bits):
+        reversed_bits |= ((j >> k) & 1) << (bits - 1 - k)
+    indices: Int64 = reversed_bits * length >> bits
+    return indices
 
 
 def published_order(length: int, samples: Sequence[int]) -> tuple[Int64, Int64]:

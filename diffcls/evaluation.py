@@ -6,7 +6,8 @@ import os
 import platform
 import subprocess
 import sys
-import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -26,6 +27,7 @@ from diffcls.prompts import PromptSet
 from diffcls.records import RecordStore, RunSpec, shard_of
 
 Row = dict[str, Any]
+BOARD = "leaderboard.csv"
 
 
 @dataclass(frozen=True)
@@ -71,63 +73,82 @@ def run_evaluation(**wishes: Any) -> list[Row]:
     dataset, subset = choose(whole, options.limit, options.subset, options.indices)
     prompts = _prompts(options, spec, dataset)
     rows = []
-    for name in options.method:
-        _set_threads(options.threads)
-        built = METHODS.load(name)(options, spec, prompts)
-        run_spec = _run_spec(name, options, subset, dataset, prompts, built)
-        plan = Plan(options, dataset, prompts, built, run_spec, shard)
-        rows.append(estimate(plan) if options.dry_run else run(plan))
+    with denormals_flushed():
+        for name in options.method:
+            _set_threads(options.threads)
+            built = METHODS.load(name)(options, spec, prompts)
+            run_spec = _run_spec(name, options, subset, dataset, prompts, built)
+            plan = Plan(options, dataset, prompts, built, run_spec, shard)
+            rows.append(estimate(plan) if options.dry_run else run(plan))
     return rows
+
+
+@contextmanager
+def denormals_flushed() -> Iterator[None]:
+    """Numbers too small to matter become zero: they slow a CPU down."""
+    import torch
+
+    # before the first product, so that torch's own threads are made with it
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)
 
 
 def run(plan: Plan) -> Row:
     """Score what the store does not hold yet, then put the run's row into the leaderboard."""
     options, built = plan.options, plan.built
     output = Path(options.output_dir)
+    if (output / BOARD).exists():
+        leaderboard.read(output / BOARD)  # one that is damaged is refused now, not after the work
+    archive = _archive(plan)
     with RecordStore(output, plan.spec, plan.shard) as store:
         header = store.header(_header(plan))
         built.method.batch_size = int(header["batch_size"])
         _set_threads(header["threads"])
         mine = shard_of(len(plan.dataset), plan.shard)
-        items = waiting(plan.dataset, store, mine)
+        items = waiting(plan.dataset, store, mine, archive)
+        held = sum(plan.dataset.items[i].image_id in store.done for i in mine)
         title = f"{plan.spec.dataset} {plan.spec.method}"
-        progress = Progress(len(mine), len(mine) - len(items), options.quiet, title)
-        keep = _archive(plan)
+        progress = Progress(len(mine), held, options.quiet, title)
         try:
-            execute(built.method, items, store, progress, keep)
+            execute(built.method, items, store, progress, archive)
         finally:
             progress.close()
-        row = leaderboard.summarise(
-            store.records(),
-            _metadata(plan),
-            n_asked=len(plan.dataset),
-            posterior_scale=header["posterior_scale"],
-        )
-        leaderboard.upsert(output / "leaderboard.csv", [row])
+        row = _put_row(plan, store, header)
     if row["n_scored"] == 0 and plan.shard[1] == 1:
         raise RecordError("no image could be scored", todo="see the errors in the records")
     return row
 
 
-def estimate(plan: Plan) -> Row:
-    """The resolved spec and what it would cost: the evaluations at most, timed on one batch."""
-    from diffcls.data.dataset import Item
+def _put_row(plan: Plan, store: RecordStore, header: dict[str, Any]) -> Row:
+    """The run's row, in the leaderboard as well."""
+    while True:
+        records = store.records()
+        row = leaderboard.summarise(
+            records,
+            _metadata(plan, header),
+            n_asked=len(plan.dataset),
+            posterior_scale=header["posterior_scale"],
+        )
+        leaderboard.upsert(Path(plan.options.output_dir) / BOARD, [row])
+        # else another shard went on meanwhile, and this row may have replaced its fuller one
+        if len(store.records()) == len(records):
+            return row
 
+
+def estimate(plan: Plan) -> Row:
+    """The resolved spec and what the shard would cost: all evaluations at most, one batch timed."""
     method = plan.built.method
-    item: Item = plan.dataset.items[0]
-    began = time.perf_counter()
-    answers = list(method.classify([item]))
-    seconds = time.perf_counter() - began
-    spent = max(1, sum(answer.evaluations for answer in answers))
-    per_batch = seconds / -(-spent // method.batch_size)
-    most = plan.built.most_evaluations * len(plan.dataset)
+    images = len(shard_of(len(plan.dataset), plan.shard))
+    batches = -(-images * plan.built.most_evaluations // method.batch_size)
     return {
         "fingerprint": plan.spec.fingerprint,
         "spec": plan.spec.as_dict(),
-        "images": len(plan.dataset),
+        "images": images,
         "evaluations_per_image_at_most": plan.built.most_evaluations,
-        "evaluations_of_first_image": spent,
-        "seconds_at_most": round(per_batch * most / method.batch_size, 1),
+        "seconds_at_most": round(batches * method.seconds_a_batch(), 1),
         "device": describe_device(plan.built.device),
     }
 
@@ -182,8 +203,8 @@ def _options(wishes: dict[str, Any]) -> EvaluationOptions:
 
 def _check_names(options: EvaluationOptions) -> None:
     """Everything that can be refused before anything heavy is loaded."""
-    from diffcls.models.loading import find
-    from diffcls.parameterization import WEIGHTINGS
+    from diffcls.models.loading import check_dtype, find
+    from diffcls.parameterization import LOSSES, WEIGHTINGS
 
     spec = specs.find(options.dataset)
     for name in options.method:
@@ -193,6 +214,9 @@ def _check_names(options: EvaluationOptions) -> None:
     find(options.model or spec.model or "digits")
     if options.weighting not in WEIGHTINGS:
         raise unknown_name("weighting", options.weighting, WEIGHTINGS)
+    if options.loss and options.loss not in LOSSES:
+        raise unknown_name("loss", options.loss, LOSSES)
+    check_dtype(options.dtype)
     if options.prompts and options.template:
         raise UsageError("prompts given twice", allowed="--prompts, or --template")
     if options.noise_path and not Path(options.noise_path).is_file():
@@ -239,7 +263,10 @@ def _archive(plan: Plan) -> ErrorArchive | None:
     if plan.options.save_errors is None:
         return None
     return ErrorArchive(
-        Path(plan.options.save_errors), plan.built.timesteps, plan.prompts.class_names
+        Path(plan.options.save_errors),
+        plan.spec.fingerprint,
+        plan.built.timesteps,
+        plan.prompts.class_names,
     )
 
 
@@ -256,7 +283,9 @@ def _header(plan: Plan) -> dict[str, Any]:
     }
 
 
-def _metadata(plan: Plan) -> Row:
+def _metadata(plan: Plan, header: dict[str, Any]) -> Row:
+    # where, with what and when: as the run was begun, whoever only looks at it later
+    begun = {name: header[name] for name in ("device", "versions", "commit", "command", "date")}
     spec, card = plan.spec, plan.built.card
     own = spec.dataset in card.trained_on
     return {
@@ -271,12 +300,8 @@ def _metadata(plan: Plan) -> Row:
         "setting": plan.options.setting(),
         "supervision": "model trained on this data set" if own else "zero-shot",
         "seed": spec.seed,
-        "device": describe_device(plan.built.device),
         "dtype": spec.dtype,
-        "versions": versions(),
-        "commit": commit(),
-        "command": plan.options.command,
-        "date": clock(),
+        **begun,
     }
 
 
@@ -290,19 +315,20 @@ def versions() -> str:
 
 def commit() -> str:
     """The commit of the source that runs, with ``+`` where files differ from it; else empty."""
-    folder = Path(__file__).parent
+    git = ["git", "-C", str(Path(__file__).parent)]
+    # installed below somebody else's repository, say in its .venv, the source has no commit there
+    ours = "ls-files --error-unmatch __init__.py".split()
     describe = "describe --always --dirty=+ --abbrev=12 --exclude=*".split()
+    said = ""
     try:
-        answer = subprocess.run(
-            ["git", "-C", str(folder), *describe],
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=True,
-        )
+        for question in (ours, describe):
+            answer = subprocess.run(
+                [*git, *question], capture_output=True, text=True, timeout=10, check=True
+            )
+            said = answer.stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return ""
-    return answer.stdout.strip()
+    return said
 
 
 def describe_device(device: str) -> str:
@@ -321,14 +347,12 @@ def _threads() -> int:
 
 
 def _set_threads(count: int | None) -> None:
-    """Threads of the CPU; and numbers too small to matter become zero: they slow a CPU down."""
-    import torch
-
-    torch.set_flush_denormal(True)
     if count is None:
         return
     if count < 1:
         raise UsageError("threads out of range", given=count, allowed="1 or more")
+    import torch
+
     if torch.get_num_threads() != count:
         torch.set_num_threads(count)
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffcls.data.dataset import Dataset, Item
-from diffcls.errors import UsageError
+from diffcls.errors import RecordError, UsageError
 from diffcls.method import ClassScores, Method
 from diffcls.records import Record, RecordStore
 
@@ -55,9 +55,9 @@ def execute(
 
     Args:
         method: the classifier.
-        items: images that the store does not hold yet.
-        store: where the records go.
-        progress: told of every record.
+        items: the images, see `waiting`.
+        store: where the records go; of an image that it holds already, the record stays.
+        progress: told of every new record.
         keep: called with each answer and the image's label before its record is written.
 
     Raises:
@@ -74,6 +74,8 @@ def execute(
         label = labels.pop(answer.image_id)
         if keep is not None and answer.error is None:
             keep(answer, label)
+        if answer.image_id in store.done:  # scored once more for its error table
+            continue
         record = to_record(answer, label, store.fingerprint)
         store.append(record)
         if progress is not None:
@@ -98,30 +100,46 @@ class ErrorArchive:
     """Error tables on disk: one ``.npz`` an image, its name made from the image id.
 
     Each holds ``errors`` (K, N) float32 with NaN where not evaluated, ``timesteps`` (N,),
-    ``label`` and ``class_names``.
+    ``label`` and ``class_names``. A folder is for one run: ``.fingerprint`` in it says which.
 
     Args:
         folder: where they go; made when missing.
+        fingerprint: of the run.
         timesteps: (N,) what the network is told at each draw.
         class_names: (K,).
 
     Raises:
-        UsageError: when the folder cannot be made.
+        UsageError: when the folder cannot be written, or holds the tables of another run.
     """
 
     def __init__(
-        self, folder: Path, timesteps: NDArray[np.float64], class_names: tuple[str, ...]
+        self,
+        folder: Path,
+        fingerprint: str,
+        timesteps: NDArray[np.float64],
+        class_names: tuple[str, ...],
     ) -> None:
         self.folder, self.timesteps = folder, timesteps
         self.class_names = np.array(class_names)
         try:
             folder.mkdir(parents=True, exist_ok=True)
+            with open(folder / ".fingerprint", "a+", encoding="utf-8") as file:
+                file.seek(0)
+                held = file.readline().strip()
+                if not held:
+                    file.write(fingerprint + "\n")
         except OSError as error:
             raise UsageError(
                 f"cannot write error tables ({error.strerror})",
                 given=str(folder),
                 todo="choose another --save-errors",
             ) from error
+        if held not in ("", fingerprint):
+            raise UsageError(
+                f"the folder holds the error tables of another run, {held}",
+                given=str(folder),
+                todo="choose another --save-errors",
+            )
 
     def path(self, image_id: str) -> Path:
         """``test/0`` -> ``FOLDER/test/0.npz``; parts that would lead out are left out."""
@@ -131,23 +149,43 @@ class ErrorArchive:
     def __call__(self, answer: ClassScores, label: int) -> None:
         """Write one table, whole or not at all."""
         path = self.path(answer.image_id)
-        path.parent.mkdir(parents=True, exist_ok=True)
         fresh = path.with_name(f".{path.name}.tmp")
-        with open(fresh, "wb") as file:
-            np.savez_compressed(
-                file,
-                errors=np.asarray(answer.errors, dtype=np.float32),
-                timesteps=self.timesteps,
-                label=np.int64(label),
-                class_names=self.class_names,
-            )
-        fresh.replace(path)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with open(fresh, "wb") as file:
+                np.savez_compressed(
+                    file,
+                    errors=np.asarray(answer.errors, dtype=np.float32),
+                    timesteps=self.timesteps,
+                    label=np.int64(label),
+                    class_names=self.class_names,
+                )
+            fresh.replace(path)
+        except OSError as error:
+            raise RecordError(
+                f"cannot write an error table ({error.strerror})",
+                given=str(path),
+                todo="make room, then run the same command again: it goes on from here",
+            ) from error
 
 
-def waiting(dataset: Dataset, store: RecordStore, positions: Iterable[int]) -> list[Item]:
-    """The items at `positions` that the store does not hold yet."""
+def waiting(
+    dataset: Dataset,
+    store: RecordStore,
+    positions: Iterable[int],
+    archive: ErrorArchive | None = None,
+) -> list[Item]:
+    """The items at `positions` that the store, or the archive if any, does not hold yet."""
+    done = store.done
+    if archive is not None:
+        # an image that failed has no table, and would fail again
+        done = {
+            record.image_id
+            for record in store.records()
+            if record.error is not None or archive.path(record.image_id).exists()
+        }
     items = (dataset.items[i] for i in positions)
-    return [item for item in items if item.image_id not in store.done]
+    return [item for item in items if item.image_id not in done]
 
 
 def clock() -> str:

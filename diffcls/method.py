@@ -60,6 +60,9 @@ class Method(Protocol):
         image that cannot be read becomes a `ClassScores` with its error; the others go on.
         """
 
+    def seconds_a_batch(self) -> float:
+        """Time of one full forward, measured now."""
+
 
 @dataclass(frozen=True)
 class Built:

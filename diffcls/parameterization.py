@@ -102,6 +102,10 @@ def parameterization_of(config: Mapping[str, Any], class_name: str = "") -> Para
     return PARAMETERIZATIONS[name]
 
 
+# the loss of a residual -> its function in torch.nn.functional; huber as published, with δ = 1
+LOSSES: Mapping[str, str] = {"l2": "mse_loss", "l1": "l1_loss", "huber": "huber_loss"}
+
+
 def _vlb(s: NoiseSchedule) -> NDArray[np.float64]:
     # L_{t−1} = β_t² / (2·β̃_t·(1 − β_t)·(1 − ᾱ_t)) · ‖ε − ε̂‖²   (Ho et al. 2020, eq. 12, σ_t² = β̃_t)
     #         = ½·(SNR(t−1)/SNR(t) − 1)·‖ε − ε̂‖²                  (Kingma et al. 2021, eq. 14)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from diffcls.atomic import locked, write_text
 from diffcls.errors import RecordError, UsageError
 
 SCORING_VERSION = 1
@@ -196,19 +197,14 @@ class RecordStore:
 
         A resumed run so goes on with the batch shape and threads that it was begun with.
         """
-        path = self.folder / "run.json"
         body = {"fingerprint": self.fingerprint, "spec": self.spec.as_dict(), **proposed}
-        fresh = path.with_name(f"run.json.{os.getpid()}")
-        fresh.write_text(json.dumps(body, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-        try:
-            os.link(fresh, path)  # fails if it exists: the first writer wins
-        except FileExistsError:
-            pass
-        finally:
-            fresh.unlink()
+        text = json.dumps(body, indent=2, allow_nan=False) + "\n"
+        with locked(self.folder / "run.json") as path:
+            if not path.exists():  # the first of several shards wins
+                write_text(path, text)
         try:
             stored: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
+        except (OSError, ValueError) as error:
             raise RecordError(
                 f"the run's header cannot be read ({error})",
                 given=str(path),

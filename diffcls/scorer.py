@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,14 +13,7 @@ from torch import Tensor
 from diffcls.denoiser import Conditioning, Denoiser
 from diffcls.draws import DrawPlan, NoiseBank
 from diffcls.errors import UsageError, unknown_name
-from diffcls.parameterization import loss_weight
-
-# (prediction, target) -> elementwise error; huber as published, with δ = 1
-LOSSES: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "l2": lambda a, b: F.mse_loss(a, b, reduction="none"),
-    "l1": lambda a, b: F.l1_loss(a, b, reduction="none"),
-    "huber": lambda a, b: F.huber_loss(a, b, reduction="none"),
-}
+from diffcls.parameterization import LOSSES, loss_weight
 
 
 @dataclass(frozen=True)
@@ -76,6 +69,7 @@ class Scorer:
         self.scoring = scoring or Scoring()
         self.batch_size = batch_size
         self.noise = NoiseBank(plan, denoiser.sample_shape, denoiser.device)
+        self._elementwise = getattr(F, LOSSES[self.scoring.loss])
         self._constants(plan)
 
     def _constants(self, plan: DrawPlan) -> None:
@@ -123,6 +117,7 @@ class Scorer:
             x_t.to(self.denoiser.dtype), self._index[columns], self.cond.rows(prompts)
         )
         # ε − ε̂ = (α/det)·(target − out), target = a·x0 + b·ε
-        loss = LOSSES[self.scoring.loss](to_noise * out.float(), to_noise * (a * x0 + b * noise))
+        target = to_noise * (a * x0 + b * noise)
+        loss = self._elementwise(to_noise * out.float(), target, reduction="none")
         error = loss.mean(dim=(1, 2, 3)) * self._weight[columns]
         return error[:count]

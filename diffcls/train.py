@@ -64,11 +64,10 @@ def _main(arguments: list[str]) -> int:
 
     import torch
 
+    from diffcls.evaluation import denormals_flushed
     from diffcls.recipes import RECIPES
     from diffcls.trainer import Training
 
-    # numbers too small to matter slow a CPU down a hundredfold
-    torch.set_flush_denormal(True)
     if flags.threads is not None:
         torch.set_num_threads(flags.threads)
     changes: dict[str, Any] = {
@@ -81,11 +80,12 @@ def _main(arguments: list[str]) -> int:
     )
     folder = Path(flags.output_dir) / flags.dataset
     training = Training(flags.dataset, recipe, flags.seed, folder, flags.data_root, flags.quiet)
-    card = training.run()
-    if flags.json:
-        print(json.dumps(card, indent=2, allow_nan=False))
-    else:
-        _report(training, card)
+    with denormals_flushed():
+        card = training.run()
+        if flags.json:
+            print(json.dumps(card, indent=2, allow_nan=False))
+        else:
+            _report(training, card)
     return 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 import platform
@@ -13,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from diffcls.atomic import write_text
 from diffcls.data import specs
 from diffcls.data.captions import caption
 from diffcls.data.dataset import Dataset
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
     from diffcls.denoiser import Denoiser
 
 VOCABULARY_CAPTIONS = 20_000
+CURVE_DRAWS = 10
 
 
 @dataclass
@@ -66,13 +69,15 @@ class Training:
     quiet: bool = False
 
     def __post_init__(self) -> None:
-        if (self.folder / "model_index.json").exists():
+        self.work = self.folder / "training"
+        # the card is written last: without it a model of ours is not finished yet
+        ours = (self.work / "recipe.json").exists() and not (self.folder / CARD).exists()
+        if (self.folder / "model_index.json").exists() and not ours:
             raise UsageError(
                 "there is a finished model already",
                 given=str(self.folder),
                 todo="choose another --output-dir, or move it away",
             )
-        self.work = self.folder / "training"
         plan = {"dataset": self.dataset, "seed": self.seed, **dataclasses.asdict(self.recipe)}
         plan = json.loads(json.dumps(plan))
         path = self.work / "recipe.json"
@@ -122,9 +127,13 @@ class Training:
         return Loop(phase, self.work, quiet=self.quiet)
 
     def _measure(self, pipeline: StableDiffusionPipeline, images_seen: int) -> dict[str, float]:
-        """A point of the curve: accuracy on some validation images, every class on ten draws."""
-        denoiser = StableDiffusionDenoiser(pipeline, ModelCard("in training", ""))
-        _, accuracy, _ = self.classify(denoiser, "validation", Exhaustive(draws=10), limit=100)
+        """A point of the curve: accuracy on some validation images, every class on a few draws."""
+        # a copy: the denoiser lays the weights out anew, and training must not depend on when
+        # somebody looked
+        parts = {name: copy.deepcopy(part) for name, part in pipeline.components.items()}
+        looked_at = type(pipeline)(**parts, requires_safety_checker=False)
+        denoiser = StableDiffusionDenoiser(looked_at, ModelCard("in training", ""))
+        _, accuracy, _ = self.classify(denoiser, "validation", Exhaustive(CURVE_DRAWS), limit=100)
         return {"images": images_seen, "validation_accuracy": accuracy}
 
     def classify(
@@ -162,8 +171,8 @@ class Training:
             "curve": _curve(self.work / "denoiser-curve.jsonl"),
         }
         text = json.dumps(card, indent=2, allow_nan=False) + "\n"
-        (self.folder / CARD).write_text(text, encoding="utf-8")
         (self.folder / "README.md").write_text(model_card(card), encoding="utf-8")
+        write_text(self.folder / CARD, text)
         return card
 
 
@@ -211,7 +220,7 @@ set it is therefore not zero-shot.
 - Validation accuracy {card["validation_accuracy"]:.1%} with racing; temperature of the posterior
   {card["temperature"]:g}, fitted on the validation images.
 
-| images seen | training loss | validation accuracy (100 images, 10 draws) |
+| images seen | training loss | validation accuracy (100 images, {CURVE_DRAWS} draws) |
 |---|---|---|
 {curve}
 """

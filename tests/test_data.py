@@ -143,6 +143,37 @@ def test_folder_prefers_test_to_validation(tmp_path: Path) -> None:
     assert ids(specs.load(f"folder:{tmp_path}", "validation"))[0] == "a/validation.png"
 
 
+def test_splits_are_not_taken_for_classes(tmp_path: Path) -> None:
+    for split in ("test", "val"):
+        for name in ("a", "b"):
+            write(tmp_path / split / name / "1.png")
+    with pytest.raises(DataError, match=r"no folder of this split: 'train'; allowed: test, val"):
+        specs.load(f"folder:{tmp_path}", "train")
+    write(tmp_path / "tram" / "1.png")  # not all of them are splits: a class may be called train
+    (tmp_path / "test").rename(tmp_path / "train")
+    (tmp_path / "val").rename(tmp_path / "car")
+    assert specs.load(f"folder:{tmp_path}").class_names == ("car", "train", "tram")
+
+
+def test_image_that_may_not_be_read_is_found_out_when_it_is_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a", "b"):
+        write(tmp_path / name / "1.png")
+    locked, really = tmp_path / "a" / "1.png", open
+
+    def guarded(path: Any, *mode: Any, **options: Any) -> Any:
+        if str(path) == str(locked):
+            raise PermissionError(13, "Permission denied")
+        return really(path, *mode, **options)
+
+    monkeypatch.setattr("builtins.open", guarded)
+    first, second = specs.load(f"folder:{tmp_path}").items
+    with pytest.raises(DataError, match="cannot read image"):
+        first.open()
+    assert second.open().size == (4, 4)
+
+
 def test_folder_revision_follows_content_not_place(tmp_path: Path) -> None:
     for root in ("one", "two", "three", "four"):
         write(tmp_path / root / "a" / "1.png")

@@ -10,20 +10,11 @@ import numpy as np
 import pytest
 from sklearn.base import clone
 from sklearn.metrics import accuracy_score
-from sklearn.utils.estimator_checks import estimator_checks_generator
+from sklearn.utils import estimator_checks, get_tags
 
 from diffcls import DiffusionClassifier
 from diffcls.data import digits
 from diffcls.errors import DataError
-
-# checks that feed a table (n, features) of numbers, which is no image
-TABLES = {
-    "check_fit2d_1feature",
-    "check_fit2d_1sample",
-    "check_fit2d_predict1d",
-    "check_fit1d",
-    "check_n_features_in",
-}
 
 
 @pytest.fixture(scope="module")
@@ -120,14 +111,30 @@ def test_class_names_must_fit_the_labels(
         DiffusionClassifier(class_names=["one"], **options).fit(*data)
 
 
-def test_scikit_learns_own_checks_hold_as_far_as_images_allow(options: dict[str, Any]) -> None:
-    ran = []
-    estimator = DiffusionClassifier(**options)
-    with pytest.warns(UserWarning, match="Can't test estimator"):
-        checks = list(estimator_checks_generator(estimator, legacy=True))
-    for checked, check in checks:
-        name = getattr(check, "func", check).__name__
-        if name not in TABLES:
-            check(checked)
-            ran.append(name)
-    assert {"check_estimator_cloneable", "check_no_attributes_set_in_init"} <= set(ran)
+# scikit-learn's checks that feed no table of numbers, which is no image
+CHECKS = (
+    "check_estimator_cloneable",
+    "check_estimator_repr",
+    "check_estimator_get_tags_default_keys",
+    "check_get_params_invariance",
+    "check_mixin_order",
+    "check_no_attributes_set_in_init",
+    "check_parameters_default_constructible",
+    "check_set_params",
+    "check_valid_tag_types",
+)
+
+
+@pytest.mark.parametrize("name", [name for name in CHECKS if hasattr(estimator_checks, name)])
+def test_scikit_learns_own_checks_hold_as_far_as_images_allow(
+    options: dict[str, Any], name: str
+) -> None:
+    getattr(estimator_checks, name)("DiffusionClassifier", DiffusionClassifier(**options))
+
+
+def test_scikit_learn_knows_that_it_takes_images_and_gives_classes() -> None:
+    tags = get_tags(DiffusionClassifier())
+    assert tags.estimator_type == "classifier"
+    assert tags.input_tags.three_d_array
+    assert not tags.input_tags.two_d_array
+    assert sum(hasattr(estimator_checks, name) for name in CHECKS) >= 6

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from diffcls import cli, evaluate
+from diffcls import cli, evaluate, evaluation, leaderboard
 from diffcls.data import specs
 from diffcls.errors import UsageError
 from diffcls.evaluation import run_evaluation
@@ -135,11 +135,39 @@ def test_complete_run_is_not_computed_again(
     before = {p: p.read_bytes() for p in command.out.glob("runs/*/records-*.jsonl")}
     assert command(*SMALL) == 0
     assert {p: p.read_bytes() for p in command.out.glob("runs/*/records-*.jsonl")} == before
-    changing = {"date", "command", "commit"}
-    for old, new in zip((first, second), command.rows(), strict=True):
-        assert {k: v for k, v in old.items() if k not in changing} == {
-            k: v for k, v in new.items() if k not in changing
-        }
+    # who only looks at a run changes nothing in its row: not when, by what and where it was made
+    monkeypatch.setattr(evaluation, "clock", lambda: "2000-01-01T00:00:00Z")
+    monkeypatch.setattr(evaluation, "commit", lambda: "another")
+    assert command(*SMALL, "--batch-size", "8") == 0
+    assert command.rows() == [first, second]
+
+
+def test_leaderboard_that_is_not_ours_stops_a_run_before_it_begins(
+    command: Command, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command.out.mkdir()
+    (command.out / "leaderboard.csv").write_text("mine,all mine\n")
+    assert command(*SMALL) == 1
+    assert "columns differ" in capsys.readouterr().err
+    assert [path.name for path in command.out.iterdir()] == ["leaderboard.csv"]
+    assert (command.out / "leaderboard.csv").read_text() == "mine,all mine\n"
+
+
+def test_shards_that_end_at_the_same_time_leave_a_complete_row(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upsert = leaderboard.upsert
+
+    def late(*row: Any) -> None:
+        # the other shard ends between this one's look at the records and its row
+        monkeypatch.setattr(leaderboard, "upsert", upsert)
+        assert command(*SMALL, "--shard", "1/2") == 0
+        assert command.row()["status"] == "complete"
+        upsert(*row)
+
+    monkeypatch.setattr(leaderboard, "upsert", late)
+    assert command(*SMALL, "--shard", "0/2") == 0
+    assert (command.row()["status"], command.row()["n_scored"]) == ("complete", "6")
 
 
 def test_what_is_not_about_numbers_does_not_change_the_fingerprint(command: Command) -> None:
@@ -207,7 +235,8 @@ def test_error_tables_are_kept(command: Command, tmp_path: Path) -> None:
     assert command("--limit", "3", "--quiet", "--draws", "6", "--save-errors", folder) == 0
     records = command.records()
     assert {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()} == {
-        f"{record.image_id}.npz" for record in records
+        ".fingerprint",
+        *(f"{record.image_id}.npz" for record in records),
     }
     for record in records:
         with np.load(folder / f"{record.image_id}.npz", allow_pickle=False) as kept:
@@ -220,6 +249,25 @@ def test_error_tables_are_kept(command: Command, tmp_path: Path) -> None:
         assert np.isfinite(errors).sum() == record.evaluations
         best = record.ranking[0]
         assert record.scores[best] == pytest.approx(-np.nanmean(errors[best]), rel=1e-6)
+
+
+def test_error_tables_of_a_run_that_has_records_are_made_up_for(
+    command: Command, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ("--limit", "3", "--quiet", "--draws", "6")
+    folder, later = tmp_path / "errors", tmp_path / "later"
+    assert command(*flags, "--save-errors", folder) == 0
+    row, before = command.row(), command.records()
+    assert command(*flags, "--save-errors", later) == 0
+    assert (command.row(), command.records()) == (row, before)
+    for record in before:
+        one, two = (np.load(f / f"{record.image_id}.npz")["errors"] for f in (folder, later))
+        assert np.array_equal(one, two, equal_nan=True)
+    # another run's tables never take their place
+    kept = {path: path.read_bytes() for path in folder.rglob("*.npz")}
+    assert command(*flags, "--seed", "1", "--save-errors", folder) == 2
+    assert "error tables of another run" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in folder.rglob("*.npz")} == kept
 
 
 def test_json_is_for_machines(command: Command, capsys: pytest.CaptureFixture[str]) -> None:

@@ -87,6 +87,13 @@ def test_unknown_name(refused: Callable[..., str], flags: str, said: str) -> Non
         ("--n-samples 5 9 --to-keep 1", "stages do not fit"),
         ("--search racing --n-samples 5 --to-keep 1", "belong to the search 'paper': 'racing'"),
         ("--search exhaustive --confidence 0.9", "'exhaustive' has no such option: 'confidence'"),
+        (
+            "--search halving --max-evaluations 9",
+            "'halving' has no such option: 'max_evaluations'; allowed: draws",
+        ),
+        ("--search paper --draws 9", "'paper' has no such option: 'draws'; allowed: stages"),
+        ("--device meta", "unknown device: 'meta'"),
+        ("--device cuda:99", "no such device here: 'cuda:99'; use --device cpu"),
         ("--template nothing", "exactly one place for the class name: 'nothing'"),
         ("--prompts no.csv", "prompts file not found: 'no.csv'"),
         ("--prompts a.csv --template {}", "prompts given twice"),

@@ -144,7 +144,7 @@ def test_plan_has_one_index_of_the_schedule_for_each_draw(make: Callable[[int], 
 
 OUT_OF_RANGE: list[Callable[[], Any]] = [
     *(lambda n=n: Exhaustive(n) for n in (0, 100_001, 2.5)),
-    *(lambda n=n: Halving(10, start=n) for n in (0, 11)),
+    lambda: Halving(10, start=0),
     *(lambda p=p: Racing(confidence=p) for p in (0.0, 1.0)),
     lambda: Racing(start=1),
     lambda: Racing(prior=0.0),
@@ -160,6 +160,12 @@ OUT_OF_RANGE: list[Callable[[], Any]] = [
 def test_options_out_of_range_are_refused(make: Callable[[], Any]) -> None:
     with pytest.raises(UsageError, match=r"out of range|do not fit|does not allow"):
         make()
+
+
+def test_halving_with_fewer_draws_than_its_start_gives_every_class_all_of_them() -> None:
+    truth = np.arange(12.0).reshape(4, 3)
+    table, made = run(Halving(draws=3, start=4), truth)
+    assert made == truth.size and np.array_equal(table, truth.astype(np.float32))
 
 
 # ---- exhaustive, paper, halving ----------------------------------------------------------------

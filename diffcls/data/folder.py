@@ -38,6 +38,14 @@ def load(split: str, root: Path | None) -> Dataset:
     names = SPLIT_FOLDERS.get(split, (split,))
     base = next((root / name for name in names if (root / name).is_dir()), root)
     folders = sorted(p for p in base.iterdir() if p.is_dir() and not p.name.startswith("."))
+    splits = {name for names in SPLIT_FOLDERS.values() for name in names}
+    if base == root and folders and {folder.name for folder in folders} <= splits:
+        raise DataError(
+            "no folder of this split",
+            given=split,
+            allowed=[folder.name for folder in folders],
+            todo=f"else these would pass for the classes of {root}",
+        )
     files = [
         (label, path)
         for label, folder in enumerate(folders)
@@ -65,8 +73,11 @@ def _opener(path: Path) -> Callable[[], Image.Image]:
 
 def _signature(path: Path, base: Path, head: int = 65536) -> tuple[str, bytes]:
     # name, size and the first 64 KiB tell images apart without reading a large set twice
-    with open(path, "rb") as file:
-        start = file.read(head)
+    try:
+        with open(path, "rb") as file:
+            start = file.read(head)
+    except OSError:  # it will be recorded as an image that cannot be read
+        start = b""
     return f"{_name(path, base)} {path.stat().st_size}", start
 
 

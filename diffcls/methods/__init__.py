@@ -4,5 +4,5 @@ from __future__ import annotations
 
 from diffcls.registry import Registry
 
-# each builds (options, data set, prompts, batch size) -> Built
+# each builds (options, spec of the data set, prompts) -> Built
 METHODS = Registry("method", {"diffusion": "diffcls.methods.building:diffusion"})

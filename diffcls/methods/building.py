@@ -16,6 +16,8 @@ from diffcls.search import SEARCHES
 from diffcls.search.table import Search
 
 DEFAULT_BATCH = 64
+# option of a search -> the flag that sets it
+FLAGS = {"draws": "draws", "confidence": "confidence", "budget": "max_evaluations"}
 
 
 def search_name(options: EvaluationOptions) -> str:
@@ -40,19 +42,18 @@ def build_search(options: EvaluationOptions, spec: DatasetSpec) -> tuple[str, Se
     """
     name = search_name(options)
     kind: Any = SEARCHES.load(name)
-    given: dict[str, Any] = {
-        "draws": options.draws,
-        "confidence": options.confidence,
-        "budget": options.max_evaluations,
-    }
-    given = {key: value for key, value in given.items() if value is not None}
+    wishes = {option: getattr(options, flag) for option, flag in FLAGS.items()}
+    given = {option: value for option, value in wishes.items() if value is not None}
+    known = [field.name for field in dataclasses.fields(kind)]
+    for option in given:
+        if option not in known:
+            raise UsageError(
+                f"the search {name!r} has no such option",
+                given=FLAGS[option],
+                allowed=[FLAGS[other] for other in known if other in FLAGS] or ["stages"],
+            )
     if name == "paper":
-        samples, keep = _stages(options, spec)
-        given = {**given, "samples": samples, "keep": keep}
-    allowed = [field.name for field in dataclasses.fields(kind)]
-    for key in given:
-        if key not in allowed:
-            raise UsageError(f"the search {name!r} has no such option", given=key, allowed=allowed)
+        given["samples"], given["keep"] = _stages(options, spec)
     search: Search = kind(**given)
     return name, search
 

@@ -86,6 +86,18 @@ class DiffusionMethod:
     def batch_size(self, rows: int) -> None:
         self.scorer.batch_size = rows
 
+    def seconds_a_batch(self) -> float:
+        """Time of one full forward of the denoiser, measured now."""
+        rows = range(self.batch_size)
+        x0 = torch.zeros(self.batch_size, *self.denoiser.sample_shape)
+        prompts = torch.tensor([row % len(self.prompts) for row in rows])
+        draws = [row % len(self.plan) for row in rows]
+        began = 0.0
+        for _ in range(2):  # the first one warms up
+            began = time.perf_counter()
+            self.scorer.errors(x0, prompts, draws).cpu()  # on the CPU: it waits for the accelerator
+        return time.perf_counter() - began
+
     def classify(self, items: Iterable[Item]) -> Iterator[ClassScores]:
         """The answer for each image, in order of completion (see `diffcls.method.Method`)."""
         stream = iter(items)

@@ -56,8 +56,9 @@ class StableDiffusionDenoiser:
         if self.device.type == "cpu":
             self.unet = self.unet.to(memory_format=torch.channels_last)
         scheduler = dict(pipeline.scheduler.config)
-        self.schedule = NoiseSchedule.from_diffusers(scheduler, type(pipeline.scheduler).__name__)
-        self.parameterization = parameterization_of(scheduler)
+        class_name = type(pipeline.scheduler).__name__
+        self.schedule = NoiseSchedule.from_diffusers(scheduler, class_name)
+        self.parameterization = parameterization_of(scheduler, class_name)
         self._timesteps = torch.tensor(self.schedule.timesteps, device=self.device)
         self.sample_shape, self.image_size = self._shape(img_size)
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 WEIGHTS = Path(__file__).parents[1] / "weights"
 CARD = "diffcls.json"
+DTYPES = ("float32", "float16", "bfloat16")
 
 # the class that a pipeline folder's model_index.json names -> its adapter
 FAMILIES = Registry(
@@ -224,10 +225,10 @@ def _quiet() -> Iterator[None]:
 
 
 def resolve_device(name: str | None) -> str:
-    """``auto``: an accelerator where there is one, else the CPU; any torch device name else.
+    """``auto``: an accelerator where there is one, else the CPU; else the device of that name.
 
     Raises:
-        UsageError: for a name torch does not know, or a device that is not there.
+        UsageError: for another name, or a device that is not there.
     """
     import torch
 
@@ -235,13 +236,18 @@ def resolve_device(name: str | None) -> str:
         if torch.cuda.is_available():
             return "cuda"
         return "mps" if torch.backends.mps.is_available() else "cpu"
+    there = {
+        "cpu": 1,
+        "cuda": torch.cuda.device_count(),
+        "mps": int(torch.backends.mps.is_available()),
+    }
     try:
-        kind = torch.device(name).type
+        device = torch.device(name)
     except RuntimeError:
-        raise UsageError(
-            "unknown device", given=name, allowed="auto, cpu, cuda, cuda:N, mps"
-        ) from None
-    if kind == "cuda" and not torch.cuda.is_available():
+        device = None
+    if device is None or device.type not in there:
+        raise UsageError("unknown device", given=name, allowed="auto, cpu, cuda, cuda:N, mps")
+    if (device.index or 0) >= there[device.type]:
         raise UsageError("no such device here", given=name, todo="use --device cpu")
     return str(name)
 
@@ -254,9 +260,14 @@ def resolve_dtype(name: str | None) -> torch.dtype | None:
     """
     import torch
 
-    table = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
     if name in (None, "auto"):
         return None
-    if name not in table:
-        raise unknown_name("dtype", str(name), [*table, "auto"])
-    return table[str(name)]
+    check_dtype(str(name))
+    dtype: torch.dtype = getattr(torch, str(name))
+    return dtype
+
+
+def check_dtype(name: str) -> None:
+    """Raises UsageError for a dtype that models do not run in; needs no torch."""
+    if name not in (*DTYPES, "auto"):
+        raise unknown_name("dtype", name, (*DTYPES, "auto"))

@@ -18,7 +18,7 @@ class Halving:
 
     Args:
         draws: N, draws of a class that survives to the end.
-        start: draws of every class in the first round.
+        start: draws of every class in the first round, or N if that is less.
     """
 
     draws: int = 100
@@ -26,8 +26,8 @@ class Halving:
 
     def __post_init__(self) -> None:
         check_draws(self.draws)
-        if not 1 <= self.start <= self.draws:
-            raise UsageError("start out of range", given=self.start, allowed=f"1 to {self.draws}")
+        if not 1 <= self.start:
+            raise UsageError("start out of range", given=self.start, allowed="1 or more")
 
     def plan(self, length: int) -> Int64:
         return nested_order(length, self.draws)

@@ -1,0 +1,149 @@
+"""The train command on a recipe of seconds: what it writes, refuses and repeats."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from diffcls import recipes, train, trainer
+from diffcls.errors import UsageError
+from diffcls.models import loading
+from diffcls.models.tiny import TinyConfig
+from diffcls.recipes import Recipe
+from diffcls.search.exhaustive import Exhaustive
+from diffcls.training import Loop
+
+SMALL = Recipe(
+    config=TinyConfig(
+        vae_channels=(8, 8, 8), unet_channels=(8, 16), text_width=16, text_layers=1, vocabulary=600
+    ),
+    copies=2,
+    vae_images=128,
+    images=256,
+    batch=32,
+)
+
+
+@pytest.fixture(autouse=True)
+def _of_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(recipes.RECIPES, "digits", SMALL)  # type: ignore[misc]
+    monkeypatch.setattr(trainer, "VOCABULARY_CAPTIONS", 300)
+    # an untrained model keeps every race open to its end
+    monkeypatch.setattr(trainer, "Racing", lambda: Exhaustive(draws=1))
+    monkeypatch.setattr(trainer, "CURVE_DRAWS", 1)
+
+
+def run(folder: Path, *flags: str) -> int:
+    return train.main(["--output-dir", str(folder), "--quiet", *flags])
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    from safetensors.torch import load_file
+
+    files = sorted(folder.rglob("*.safetensors"))
+    return {f"{f.parent.name}.{k}": v for f in files for k, v in load_file(f).items()}
+
+
+@pytest.fixture(scope="module")
+def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("trained")
+
+
+@pytest.mark.slow
+def test_a_training_killed_twice_ends_at_the_same_weights(
+    shelf: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(shelf / "whole") == 0
+    said = capsys.readouterr().out
+    assert "test accuracy" in said
+    assert "500 held-out images" in said
+
+    steps = 0
+    one_step = Loop._one_step
+
+    def interrupted(loop: Loop) -> float:
+        nonlocal steps
+        steps += 1
+        if steps in (3, 8):  # once in each phase
+            raise KeyboardInterrupt
+        return one_step(loop)
+
+    monkeypatch.setattr(Loop, "_one_step", interrupted)
+    save_always = Loop.__init__
+
+    def eager(self: Loop, *args: object, **options: object) -> None:
+        save_always(self, *args, **{**options, "every": 0})  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Loop, "__init__", eager)
+    assert [run(shelf / "cut") for _ in range(3)] == [130, 130, 0]
+    whole, cut = weights(shelf / "whole"), weights(shelf / "cut")
+    assert whole.keys() == cut.keys()
+    assert all(torch.equal(whole[name], cut[name]) for name in whole)
+
+    other = shelf / "seed"
+    assert run(other, "--seed", "1") == 0
+    assert any(not torch.equal(whole[name], tensor) for name, tensor in weights(other).items())
+
+    folder = shelf / "whole" / "digits"
+    card = json.loads((folder / loading.CARD).read_text(encoding="utf-8"))
+    assert card["trained_on"] == ["digits"]
+    assert card["recipe"]["images"] == SMALL.images
+    assert loading.load(str(folder)).card.temperature == card["temperature"]
+
+    capsys.readouterr()
+    assert run(shelf / "whole") == 2
+    assert "finished model already" in capsys.readouterr().err
+
+
+def test_another_recipe_does_not_go_on_with_what_was_begun(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stopped(loop: Loop) -> float:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Loop, "_one_step", stopped)
+    assert run(tmp_path) == 130
+    assert run(tmp_path, "--images", "512") == 2
+    said = capsys.readouterr().err
+    assert "another recipe was begun here" in said
+    assert "'images': 256" in said
+    assert run(tmp_path, "--seed", "1") == 2
+
+
+def test_only_a_model_with_its_card_is_finished_and_a_foreign_one_is_left_alone(
+    tmp_path: Path,
+) -> None:
+    def begin(name: str) -> trainer.Training:
+        return trainer.Training("digits", SMALL, 0, tmp_path / name)
+
+    begin("ours")
+    (tmp_path / "ours" / "model_index.json").write_text("{}")  # killed before the card was there
+    begin("ours")
+    (tmp_path / "ours" / loading.CARD).write_text("{}")
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "theirs" / "model_index.json").write_text("{}")
+    for name in ("ours", "theirs"):
+        with pytest.raises(UsageError, match="finished model already"):
+            begin(name)
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--dataset", "digit"], "did you mean 'digits'"),
+        (["--images", "0"], "--images out of range"),
+        (["--learning-rate", "-1"], "--learning-rate out of range"),
+        (["--epochs", "3"], "unrecognized arguments"),
+    ],
+)
+def test_bad_usage_is_one_line_and_status_2(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], flags: list[str], said: str
+) -> None:
+    assert run(tmp_path, *flags) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.count("\n") == 1
+    assert said in captured.err
