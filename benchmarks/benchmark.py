@@ -12,14 +12,20 @@ class Run:
     Args:
         label: names it in the report.
         arguments: of ``python -m diffcls.evaluate``.
-        accuracy: expected, as (value, tolerance) in 0–1; None where nothing is expected.
-        most_evaluations: evaluations an image at most, on average; None for no limit.
+        at_least: accuracy in 0–1 that it must reach.
+        most_evaluations: evaluations an image at most, on average.
+        most_lost: accuracy that it may lose to the reference, in 0–1.
+        least_p: of McNemar's test against the reference: below it the two differ for sure.
+
+    What is None is not expected.
     """
 
     label: str
     arguments: tuple[str, ...]
-    accuracy: tuple[float, float] | None = None
+    at_least: float | None = None
     most_evaluations: float | None = None
+    most_lost: float | None = None
+    least_p: float | None = None
 
 
 @dataclass(frozen=True)
@@ -31,7 +37,7 @@ class Benchmark:
         title: of the report.
         runs: the commands.
         reference: label of the run that all others are compared with, image by image.
-        source: where the expected figures come from.
+        source: where the expectations come from.
         hours, device: what it takes, roughly, and on what.
     """
 

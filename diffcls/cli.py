@@ -24,10 +24,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The console script ``diffcls COMMAND …``; the same as ``python -m diffcls.COMMAND …``."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     if not arguments or arguments[0] in ("-h", "--help"):
-        print("usage: diffcls COMMAND …\n\ncommands:")
-        for name in COMMANDS:
-            print(f"  {name:10} {SUMMARIES[name]}")
-        print("\n`diffcls COMMAND --help` says what each takes.")
+        lines = [f"  {name:10} {SUMMARIES[name]}" for name in COMMANDS]
+        lines = ["usage: diffcls COMMAND …", "", "commands:", *lines, ""]
+        lines.append("`diffcls COMMAND --help` says what each takes.")
+        print("\n".join(lines), file=sys.stdout if arguments else sys.stderr)
         return 0 if arguments else 2
     if arguments[0] == "--version":
         import diffcls

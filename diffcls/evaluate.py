@@ -16,7 +16,7 @@ DEFAULTS = EvaluationOptions()
 EPILOG = """examples:
   python -m diffcls.evaluate                            the digits that come with the package
   python -m diffcls.evaluate --limit 100 --search exhaustive --draws 50
-  python -m diffcls.evaluate --dataset folder:photos --template "a photo of a {}."
+  python -m diffcls.evaluate --dataset folder:photos --model path/to/pipeline
   python -m diffcls.evaluate --n_samples 50 500 --to_keep 5 1     the published stages
 
 exit status: 0 done, 1 failed or partial, 2 bad usage or input, 130 interrupted; after 1 and 130

@@ -21,7 +21,7 @@ from diffcls.errors import RecordError, UsageError, unknown_name
 from diffcls.executor import ErrorArchive, Progress, clock, execute, waiting
 from diffcls.method import Built
 from diffcls.methods import METHODS
-from diffcls.methods.building import build_search, search_name
+from diffcls.methods.building import build_search, model_name, search_name
 from diffcls.options import EvaluationOptions
 from diffcls.prompts import PromptSet
 from diffcls.records import RecordStore, RunSpec, shard_of
@@ -105,8 +105,12 @@ def run(plan: Plan) -> Row:
     archive = _archive(plan)
     with RecordStore(output, plan.spec, plan.shard) as store:
         header = store.header(_header(plan))
+        if header["threads"] != _threads():
+            _set_threads(header["threads"])
+            # prompts were encoded with other threads, which touches their last bits
+            build = METHODS.load(plan.spec.method)
+            built = build(options, specs.find(options.dataset), plan.prompts)
         built.method.batch_size = int(header["batch_size"])
-        _set_threads(header["threads"])
         mine = shard_of(len(plan.dataset), plan.shard)
         items = waiting(plan.dataset, store, mine, archive)
         held = sum(plan.dataset.items[i].image_id in store.done for i in mine)
@@ -211,7 +215,7 @@ def _check_names(options: EvaluationOptions) -> None:
         METHODS[name]
     search_name(options)
     build_search(options, spec)
-    find(options.model or spec.model or "digits")
+    find(model_name(options, spec))
     if options.weighting not in WEIGHTINGS:
         raise unknown_name("weighting", options.weighting, WEIGHTINGS)
     if options.loss and options.loss not in LOSSES:

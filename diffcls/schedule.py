@@ -155,12 +155,16 @@ class NoiseSchedule:
             return cls.linear(steps, start, end, zero_snr)
         if name == "scaled_linear":
             return cls.scaled_linear(steps, start, end, zero_snr)
+        if name == "sigmoid":
+            # β between start and end along a logistic curve over (−6, 6)
+            curve = 1.0 / (1.0 + np.exp(-np.linspace(-6.0, 6.0, steps)))
+            return cls._of_betas(start + (end - start) * curve, zero_snr)
         if name == "squaredcos_cap_v2":
             return cls.squared_cosine(steps, rescale_zero_snr=zero_snr)
         raise ModelError(
             "beta_schedule not supported",
             given=name,
-            allowed=["linear", "scaled_linear", "squaredcos_cap_v2", "trained_betas"],
+            allowed=["linear", "scaled_linear", "sigmoid", "squaredcos_cap_v2", "trained_betas"],
         )
 
     @classmethod

@@ -194,10 +194,6 @@ def _curve(path: Path) -> list[dict[str, float]]:
 def model_card(card: dict[str, Any]) -> str:
     """The model's README, from its card."""
     recipe, data, name = card["recipe"], card["data"], card["name"]
-    curve = "\n".join(
-        f"| {point['images']:,} | {point['loss']:.4f} | {_share(point)} |"
-        for point in card["curve"]
-    )
     return f"""---
 library_name: diffusers
 pipeline_tag: text-to-image
@@ -220,15 +216,21 @@ set it is therefore not zero-shot.
 - Validation accuracy {card["validation_accuracy"]:.1%} with racing; temperature of the posterior
   {card["temperature"]:g}, fitted on the validation images.
 
-| images seen | training loss | validation accuracy (100 images, {CURVE_DRAWS} draws) |
-|---|---|---|
-{curve}
+{_table(card["curve"])}
 """
 
 
-def _share(point: dict[str, float]) -> str:
-    accuracy = point.get("validation_accuracy")
-    return "not measured" if accuracy is None else f"{accuracy:.1%}"
+def _table(curve: list[dict[str, float]]) -> str:
+    """The points of a curve as a Markdown table, of what was measured at each of them."""
+    columns = {
+        "images": ("images seen", "{:,.0f}"),
+        "loss": ("training loss", "{:.4f}"),
+        "validation_accuracy": (f"accuracy, 100 validation images, {CURVE_DRAWS} draws", "{:.1%}"),
+    }
+    shown = [name for name in columns if all(name in point for point in curve)]
+    lines = [[columns[name][0] for name in shown], ["---"] * len(shown)]
+    lines += [[columns[name][1].format(point[name]) for name in shown] for point in curve]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
 def draw_text(image: np.ndarray, columns: int = 14, rows: int = 8) -> list[str]:

@@ -264,7 +264,8 @@ def test_per_class_takes_that_many_of_each(sizes: tuple[int, ...], n: int) -> No
     part, name = choose(made_up(sizes), subset=f"{n}-per-class")
     taken = np.bincount([item.label for item in part.items]).tolist()
     assert taken == [min(n, size) for size in sizes]
-    assert name.startswith(f"{n}-per-class:")
+    whole = len(part) == sum(sizes)
+    assert name == "all" if whole else name.startswith(f"{len(part)}:")
 
 
 def test_subset_names_the_images_it_holds() -> None:

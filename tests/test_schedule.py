@@ -22,6 +22,7 @@ DDPM_CONFIGS: dict[str, dict[str, Any]] = {
     "defaults": {},
     "linear": {"beta_schedule": "linear", "beta_start": 2e-4, "beta_end": 0.03},
     "scaled_linear": SD,
+    "sigmoid": {"beta_schedule": "sigmoid", "beta_start": 0.0001, "beta_end": 0.02},
     "squaredcos_cap_v2": {"beta_schedule": "squaredcos_cap_v2"},
     "trained_betas": {"trained_betas": np.geomspace(1e-4, 0.05, 300).tolist()},
     "short": {**SD, "num_train_timesteps": 50},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -71,14 +72,13 @@ def _opener(path: Path) -> Callable[[], Image.Image]:
     return lambda: load_image(path)
 
 
-def _signature(path: Path, base: Path, head: int = 65536) -> tuple[str, bytes]:
-    # name, size and the first 64 KiB tell images apart without reading a large set twice
+def _signature(path: Path, base: Path) -> tuple[str, bytes]:
     try:
         with open(path, "rb") as file:
-            start = file.read(head)
+            digest = hashlib.file_digest(file, "sha256").digest()
     except OSError:  # it will be recorded as an image that cannot be read
-        start = b""
-    return f"{_name(path, base)} {path.stat().st_size}", start
+        digest = b""
+    return _name(path, base), digest
 
 
 def _name(path: Path, base: Path) -> str:

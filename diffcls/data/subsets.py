@@ -21,7 +21,7 @@ def choose(
     subset: str | None = None,
     indices: str | None = None,
 ) -> tuple[Dataset, str]:
-    """The chosen images, in the order of the split, and the subset's name with its hash.
+    """The chosen images, in the order of the split, and what the fingerprint says of them.
 
     Which images are chosen depends on the data set alone, not on the seed of the noise: so runs
     that differ in their seed can be compared image by image, and a larger limit of the same data
@@ -45,19 +45,22 @@ def choose(
             "more than one subset", given=rules, allowed="one of --limit --subset --indices"
         )
     if indices is not None:
-        chosen, name = _from_file(Path(indices), len(dataset)), f"indices-{Path(indices).stem}"
+        chosen = _from_file(Path(indices), len(dataset))
     elif limit is not None:
         if not 1 <= limit:
             raise UsageError("limit out of range", given=limit, allowed="1 or more")
-        chosen, name = _in_turn(dataset)[:limit], f"limit-{limit}"
+        chosen = _in_turn(dataset)[:limit]
     else:
         count = re.fullmatch(r"([1-9]\d*)-per-class", str(subset))
         if count is None:
             raise UsageError("unknown subset", given=subset, allowed="N-per-class")
         queues = _queues(dataset)
-        chosen, name = [i for q in queues for i in q[: int(count[1])]], str(subset)
+        chosen = [i for q in queues for i in q[: int(count[1])]]
     part = dataset.take(sorted(chosen))
-    return part, f"{name}:{content_hash(*(item.image_id for item in part.items))}"
+    if len(part) == len(dataset):
+        return dataset, "all"
+    # the images alone: two rules that choose the same ones are the same subset
+    return part, f"{len(part)}:{content_hash(*(item.image_id for item in part.items))}"
 
 
 def _queues(dataset: Dataset) -> list[list[int]]:

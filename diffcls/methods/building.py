@@ -81,6 +81,17 @@ def _stages(
     return spec.stages.samples, spec.stages.keep
 
 
+def model_name(options: EvaluationOptions, spec: DatasetSpec) -> str:
+    """The model asked for, else the data set's default.
+
+    Raises:
+        UsageError: where there is neither.
+    """
+    if options.model or spec.model:
+        return options.model or spec.model
+    raise UsageError(f"no default model for {spec.name}", todo="name one with --model")
+
+
 def build_loss(options: EvaluationOptions, spec: DatasetSpec) -> str:
     """The loss asked for; else the published one where the published stages are used, else l2."""
     if options.loss:
@@ -110,7 +121,7 @@ def diffusion(options: EvaluationOptions, spec: DatasetSpec, prompts: PromptSet)
     device = loading.resolve_device(options.device)
     scoring = Scoring(loss, options.weighting)
     denoiser = loading.load(
-        options.model or spec.model or "digits",
+        model_name(options, spec),
         device,
         loading.resolve_dtype(options.dtype),
         options.img_size,
@@ -134,22 +145,24 @@ def diffusion(options: EvaluationOptions, spec: DatasetSpec, prompts: PromptSet)
         loss=loss,
         dtype=str(denoiser.dtype).removeprefix("torch."),
         device=device,
-        most_evaluations=most_evaluations(search, len(prompts), prompts.n_classes),
+        most_evaluations=most_evaluations(search, prompts),
         timesteps=denoiser.schedule.timesteps[method.plan.indices],
         noise=_file_hash(options.noise_path),
     )
 
 
-def most_evaluations(search: Search, prompts: int, classes: int) -> int:
+def most_evaluations(search: Search, prompts: PromptSet) -> int:
     """Evaluations of an image at most, prompts counted: driven with errors that never differ."""
     import numpy as np
 
-    table = np.full((classes, len(search.plan(1000))), np.nan, dtype=np.float32)
+    # of equal errors a search keeps the first classes: let these be the ones of most prompts
+    of_class = np.sort(np.bincount(prompts.class_of))[::-1]
+    table = np.full((prompts.n_classes, len(search.plan(1000))), np.nan, dtype=np.float32)
     total = 0
     while (wanted := search.ask(table)) is not None:
         table[wanted[:, 0], wanted[:, 1]] = 0.0
-        total += len(wanted)
-    return total * prompts // classes
+        total += int(of_class[wanted[:, 0]].sum())
+    return total
 
 
 def _batch_size(given: int | str | None) -> int:

@@ -76,9 +76,13 @@ def _read_json(path: Path) -> Mapping[str, Any]:
 
 
 def _revision(folder: Path) -> str:
+    """A hash of what is loaded: the index, and every weight and config of the parts it names."""
+    index = _read_json(folder / "model_index.json")
+    parts = [folder / name for name, place in index.items() if isinstance(place, list) and place[0]]
+    files = [path for part in parts for path in part.rglob("*")]
     digest = hashlib.sha256()
-    for path in sorted(folder.rglob("*")):
-        if path.suffix in (".json", ".safetensors", ".txt") and path.name != CARD:
+    for path in sorted([folder / "model_index.json", *files]):
+        if path.suffix in (".json", ".safetensors", ".txt"):
             digest.update(path.relative_to(folder).as_posix().encode())
             with open(path, "rb") as file:
                 digest.update(hashlib.file_digest(file, "sha256").digest())
