@@ -72,5 +72,15 @@ def guarded(body: Callable[[], int]) -> int:
     except KeyboardInterrupt:
         print("\ndiffcls: stopped; the same command goes on from here", file=sys.stderr)
         return 130
+    except (MemoryError, RuntimeError) as error:
+        # torch's own class, which cannot be named without importing it
+        if not isinstance(error, MemoryError) and type(error).__name__ != "OutOfMemoryError":
+            raise
+        print(
+            "diffcls: out of memory; the same command with a smaller --batch-size in another "
+            "--output-dir needs less",
+            file=sys.stderr,
+        )
+        return 1
     except BrokenPipeError:
         return 1

@@ -105,6 +105,9 @@ def run(plan: Plan) -> Row:
     archive = _archive(plan)
     with RecordStore(output, plan.spec, plan.shard) as store:
         header = store.header(_header(plan))
+        for name, asked in (("batch_size", options.batch_size), ("threads", options.threads)):
+            if asked not in (None, "auto") and int(asked) != header[name]:
+                warn(f"the run goes on with the {name} it was begun with: {header[name]}")
         if header["threads"] != _threads():
             _set_threads(header["threads"])
             # prompts were encoded with other threads, which touches their last bits
@@ -113,7 +116,8 @@ def run(plan: Plan) -> Row:
         built.method.batch_size = int(header["batch_size"])
         mine = shard_of(len(plan.dataset), plan.shard)
         items = waiting(plan.dataset, store, mine, archive)
-        held = sum(plan.dataset.items[i].image_id in store.done for i in mine)
+        ids = {plan.dataset.items[i].image_id for i in mine}
+        held = [record for record in store.records() if record.image_id in ids]
         title = f"{plan.spec.dataset} {plan.spec.method}"
         progress = Progress(len(mine), held, options.quiet, title)
         try:
@@ -127,19 +131,22 @@ def run(plan: Plan) -> Row:
 
 
 def _put_row(plan: Plan, store: RecordStore, header: dict[str, Any]) -> Row:
-    """The run's row, in the leaderboard as well."""
-    while True:
-        records = store.records()
-        row = leaderboard.summarise(
-            records,
-            _metadata(plan, header),
-            n_asked=len(plan.dataset),
-            posterior_scale=header["posterior_scale"],
-        )
-        leaderboard.upsert(Path(plan.options.output_dir) / BOARD, [row])
-        # else another shard went on meanwhile, and this row may have replaced its fuller one
-        if len(store.records()) == len(records):
-            return row
+    """The run's row, from the records of all shards, in the leaderboard as well."""
+    made: list[Row] = []
+
+    def rows() -> list[Row]:
+        made[:] = [
+            leaderboard.summarise(
+                store.records(),
+                _metadata(plan, header),
+                n_asked=len(plan.dataset),
+                posterior_scale=header["posterior_scale"],
+            )
+        ]
+        return made
+
+    leaderboard.upsert(Path(plan.options.output_dir) / BOARD, rows)
+    return made[0]
 
 
 def estimate(plan: Plan) -> Row:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,26 +18,31 @@ from diffcls.records import Record, RecordStore
 class Progress:
     """The progress bar: running accuracy, images a second, time left; on stderr."""
 
-    def __init__(self, total: int, initial: int, quiet: bool, title: str) -> None:
+    def __init__(self, total: int, held: Sequence[Record], quiet: bool, title: str) -> None:
         from tqdm import tqdm
 
         self._bar = tqdm(
             total=total,
-            initial=initial,
+            initial=len(held),
             desc=title,
             unit="img",
             disable=True if quiet else None,
             dynamic_ncols=True,
         )
         self._right = self._scored = 0
+        for record in held:
+            self._count(record)
 
     def add(self, record: Record) -> None:
         """Count one image more."""
+        self._count(record)
+        self._bar.update()
+
+    def _count(self, record: Record) -> None:
         if record.error is None:
             self._scored += 1
             self._right += record.ranking[0] == record.label
             self._bar.set_postfix(accuracy=f"{self._right / self._scored:.1%}", refresh=False)
-        self._bar.update()
 
     def close(self) -> None:
         """Leave the bar as it stands."""

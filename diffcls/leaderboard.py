@@ -10,7 +10,7 @@ import csv
 import io
 import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import resources
 from numbers import Integral, Real
 from typing import Any
@@ -83,7 +83,10 @@ def read(path: str | os.PathLike[str]) -> list[dict[str, str]]:
     return [dict(zip(COLUMNS, cells, strict=True)) for cells in lines[1:]]
 
 
-def upsert(path: str | os.PathLike[str], rows: Iterable[Mapping[str, Any]]) -> None:
+Rows = Iterable[Mapping[str, Any]]
+
+
+def upsert(path: str | os.PathLike[str], rows: Rows | Callable[[], Rows]) -> None:
     """Put measured rows into a leaderboard file, which is made if it does not exist.
 
     A row takes the place of the one with its fingerprint, or comes last. The published rows are
@@ -93,14 +96,19 @@ def upsert(path: str | os.PathLike[str], rows: Iterable[Mapping[str, Any]]) -> N
     Args:
         path: the CSV file; its folder is made.
         rows: mappings from COLUMNS to text or numbers; what is missing, None or NaN is left empty.
+            A function that makes them is called once no other writer is at work.
 
     Raises:
         UsageError: for a column that is not in COLUMNS, a row that is not measured or has no
             fingerprint, or a folder that cannot be written.
         RecordError: for a file that `read` refuses, or that cannot be written. It is left as it is.
     """
-    fresh = {_key(row): row for row in map(_measured_cells, rows)}
+    # rows that are there are checked before anything is touched
+    fresh = {} if callable(rows) else _fresh(rows)
     with locked(path) as target:
+        if callable(rows):
+            # under the lock: of two shards that end together the later one sees all records
+            fresh = _fresh(rows())
         old = read(target) if target.exists() else []
         text = io.StringIO()
         table = csv.DictWriter(text, COLUMNS, lineterminator="\n")
@@ -237,6 +245,10 @@ def _check_header(path: str | os.PathLike[str], header: Sequence[str]) -> None:
         allowed=",".join(COLUMNS),
         todo="nothing was written: move the file aside, or choose another output folder",
     )
+
+
+def _fresh(rows: Rows) -> dict[tuple[str, ...], dict[str, str]]:
+    return {_key(row): row for row in map(_measured_cells, rows)}
 
 
 def _measured_cells(row: Mapping[str, Any]) -> dict[str, str]:
