@@ -3,27 +3,31 @@
 from __future__ import annotations
 
 import os
-import platform
-import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from diffcls import __version__, leaderboard
+from diffcls import leaderboard
 from diffcls.data import specs
 from diffcls.data.dataset import Dataset
 from diffcls.data.subsets import choose
 from diffcls.errors import RecordError, UsageError, unknown_name
-from diffcls.executor import ErrorArchive, Progress, clock, execute, waiting
+from diffcls.executor import ErrorArchive, Progress, execute, waiting
 from diffcls.method import Built
 from diffcls.methods import METHODS
 from diffcls.methods.building import build_search, model_name, search_name
 from diffcls.options import EvaluationOptions
 from diffcls.prompts import PromptSet
+from diffcls.provenance import (
+    clock,
+    commit,
+    denormals_flushed,
+    describe_device,
+    set_threads,
+    threads,
+    versions,
+)
 from diffcls.records import RecordStore, RunSpec, shard_of
 
 Row = dict[str, Any]
@@ -75,25 +79,12 @@ def run_evaluation(**wishes: Any) -> list[Row]:
     rows = []
     with denormals_flushed():
         for name in options.method:
-            _set_threads(options.threads)
+            set_threads(options.threads)
             built = METHODS.load(name)(options, spec, prompts)
             run_spec = _run_spec(name, options, subset, dataset, prompts, built)
             plan = Plan(options, dataset, prompts, built, run_spec, shard)
             rows.append(estimate(plan) if options.dry_run else run(plan))
     return rows
-
-
-@contextmanager
-def denormals_flushed() -> Iterator[None]:
-    """Numbers too small to matter become zero: they slow a CPU down."""
-    import torch
-
-    # before the first product, so that torch's own threads are made with it
-    torch.set_flush_denormal(True)
-    try:
-        yield
-    finally:
-        torch.set_flush_denormal(False)
 
 
 def run(plan: Plan) -> Row:
@@ -108,8 +99,8 @@ def run(plan: Plan) -> Row:
         for name, asked in (("batch_size", options.batch_size), ("threads", options.threads)):
             if asked not in (None, "auto") and int(asked) != header[name]:
                 warn(f"the run goes on with the {name} it was begun with: {header[name]}")
-        if header["threads"] != _threads():
-            _set_threads(header["threads"])
+        if header["threads"] != threads():
+            set_threads(header["threads"])
             # prompts were encoded with other threads, which touches their last bits
             build = METHODS.load(plan.spec.method)
             built = build(options, specs.find(options.dataset), plan.prompts)
@@ -284,7 +275,7 @@ def _archive(plan: Plan) -> ErrorArchive | None:
 def _header(plan: Plan) -> dict[str, Any]:
     return {
         "batch_size": plan.built.method.batch_size,
-        "threads": _threads(),
+        "threads": threads(),
         "posterior_scale": plan.built.method.posterior_scale,
         "device": describe_device(plan.built.device),
         "versions": versions(),
@@ -314,58 +305,6 @@ def _metadata(plan: Plan, header: dict[str, Any]) -> Row:
         "dtype": spec.dtype,
         **begun,
     }
-
-
-def versions() -> str:
-    """The versions that the numbers were made with."""
-    names = ("torch", "diffusers", "transformers")
-    return " ".join(
-        [f"diffcls {__version__}", *(f"{name} {metadata.version(name)}" for name in names)]
-    )
-
-
-def commit() -> str:
-    """The commit of the source that runs, with ``+`` where files differ from it; else empty."""
-    git = ["git", "-C", str(Path(__file__).parent)]
-    # installed below somebody else's repository, say in its .venv, the source has no commit there
-    ours = "ls-files --error-unmatch __init__.py".split()
-    describe = "describe --always --dirty=+ --abbrev=12 --exclude=*".split()
-    said = ""
-    try:
-        for question in (ours, describe):
-            answer = subprocess.run(
-                [*git, *question], capture_output=True, text=True, timeout=10, check=True
-            )
-            said = answer.stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return ""
-    return said
-
-
-def describe_device(device: str) -> str:
-    """``cpu (x86_64, 2 threads)``, or the accelerator's own name."""
-    if device.startswith("cuda"):
-        import torch
-
-        return torch.cuda.get_device_name(device)
-    return f"{device} ({platform.machine()}, {_threads()} threads)"
-
-
-def _threads() -> int:
-    import torch
-
-    return torch.get_num_threads()
-
-
-def _set_threads(count: int | None) -> None:
-    if count is None:
-        return
-    if count < 1:
-        raise UsageError("threads out of range", given=count, allowed="1 or more")
-    import torch
-
-    if torch.get_num_threads() != count:
-        torch.set_num_threads(count)
 
 
 def failed_images(row: Row) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -191,8 +190,3 @@ def waiting(
         }
     items = (dataset.items[i] for i in positions)
     return [item for item in items if item.image_id not in done]
-
-
-def clock() -> str:
-    """Now, in UTC, to the second."""
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())

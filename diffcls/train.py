@@ -64,7 +64,7 @@ def _main(arguments: list[str]) -> int:
 
     import torch
 
-    from diffcls.evaluation import denormals_flushed
+    from diffcls.provenance import denormals_flushed
     from diffcls.recipes import RECIPES
     from diffcls.trainer import Training
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import dataclasses
 import json
-import platform
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,13 +21,12 @@ from diffcls.data.subsets import choose
 from diffcls.denoiser import ModelCard
 from diffcls.draws import key
 from diffcls.errors import UsageError
-from diffcls.evaluation import versions
-from diffcls.executor import clock
 from diffcls.metrics import fit_temperature, top_k_accuracy
 from diffcls.models.diffusers_unet import StableDiffusionDenoiser
 from diffcls.models.loading import CARD, load
 from diffcls.models.tiny import build_pipeline, save_half
 from diffcls.prompts import PromptSet
+from diffcls.provenance import clock, describe_device, versions
 from diffcls.recipes import Recipe
 from diffcls.search.exhaustive import Exhaustive
 from diffcls.search.racing import Racing
@@ -164,7 +162,7 @@ class Training:
             "validation_accuracy": accuracy,
             "seed": self.seed,
             "hours": round(hours, 3),
-            "device": f"cpu ({platform.machine()}, {torch.get_num_threads()} threads)",
+            "device": describe_device("cpu"),
             "versions": versions(),
             "date": clock(),
             "recipe": json.loads(json.dumps(dataclasses.asdict(self.recipe))),

@@ -19,7 +19,7 @@ settings.load_profile("untimed")
 def tiny_pipeline(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """prediction_type -> folder of an untrained pipeline in Stable Diffusion's anatomy.
 
-    Made once a session and shared: copy it before changing it.
+    Made once and shared: copy it before changing it.
     """
     made: dict[str, Path] = {}
 
