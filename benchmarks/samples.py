@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from diffcls.cli import Parser, guarded
-from diffcls.data import specs
+from diffcls.data import sources, specs
 from diffcls.models.loading import find
 
 SCALES = (1.0, 2.0, 3.0, 4.0, 5.0)
@@ -38,7 +38,7 @@ def _main(arguments: list[str]) -> int:
 
     pipeline = StableDiffusionPipeline.from_pretrained(find(flags.name))
     pipeline.set_progress_bar_config(disable=True)
-    names = specs.load(flags.name, "test").class_names
+    names = sources.load(flags.name, "test").class_names
     template = specs.find(flags.name).templates[0]
     figure, axes = plt.subplots(
         len(SCALES), len(names), figsize=(len(names), 1.1 * len(SCALES)), squeeze=False

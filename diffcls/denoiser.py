@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
@@ -74,6 +75,9 @@ class Denoiser(Protocol):
         sample_shape: (C, h, w) of x0: (4, 64, 64) for Stable Diffusion 2-base.
         image_size: side of the images it was trained on, in pixels.
         device, dtype: where and in what precision the network runs.
+        labels: of a model that reads class ids instead of texts, the names of its classes by id,
+            empty where it knows none; None for a model that reads texts. To such a model a prompt
+            is a class id in decimal digits.
     """
 
     card: ModelCard
@@ -83,6 +87,7 @@ class Denoiser(Protocol):
     image_size: int
     device: torch.device
     dtype: torch.dtype
+    labels: tuple[str, ...] | None
 
     def encode_images(self, images: torch.Tensor) -> torch.Tensor:
         """(B, 3, H, W) in [−1, 1] -> x0 (B, C, h, w), float32.
@@ -108,3 +113,6 @@ class Denoiser(Protocol):
         Returns:
             (B, C, h, w) in the denoiser's dtype.
         """
+
+    def float32(self) -> AbstractContextManager[None]:
+        """The network in single precision for as long as this lasts: for what overflowed."""

@@ -34,9 +34,13 @@ def parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     add = p.add_argument_group("what is measured").add_argument
-    add("--dataset", metavar="NAME", help="a data set, or folder:PATH (default: digits)")
+    add(
+        "--dataset", metavar="NAME", help="a data set, or folder:PATH, parquet:PATH, hf:ID (digits)"
+    )
     add("--split", help="split of the data set (default: test)")
     add("--data-root", metavar="DIR", help="where local data lie: the set's folder or its parent")
+    add("--image-column", metavar="C", help="of tables (default: found by its name)")
+    add("--label-column", metavar="C", help="of tables (default: found by its name)")
     add("--limit", type=int, metavar="N", help="a stratified sample of N images")
     add("--subset", metavar="NAME", help="a named subset: N-per-class")
     add("--indices", metavar="FILE", help="positions within the split, one a line, or .npy")

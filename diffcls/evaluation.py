@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from diffcls import leaderboard
-from diffcls.data import specs
+from diffcls.data import sources, specs
 from diffcls.data.dataset import Dataset
 from diffcls.data.subsets import choose
 from diffcls.errors import RecordError, UsageError, unknown_name
@@ -73,7 +73,13 @@ def run_evaluation(**wishes: Any) -> list[Row]:
     _check_names(options)
     spec = specs.find(options.dataset)
     shard = shard_from(options, os.environ)
-    whole = specs.load(options.dataset, options.split, options.data_root)
+    whole = sources.load(
+        options.dataset,
+        options.split,
+        options.data_root,
+        options.image_column,
+        options.label_column,
+    )
     dataset, subset = choose(whole, options.limit, options.subset, options.indices)
     prompts = _prompts(options, spec, dataset)
     rows = []
@@ -228,7 +234,9 @@ def _check_names(options: EvaluationOptions) -> None:
 def _prompts(options: EvaluationOptions, spec: specs.DatasetSpec, dataset: Dataset) -> PromptSet:
     if options.prompts:
         return PromptSet.from_csv(options.prompts, dataset.class_names)
-    return PromptSet.from_templates(dataset.class_names, options.template or spec.templates)
+    return PromptSet.from_templates(
+        dataset.class_names, options.template or spec.templates, dataset.prompt_names
+    )
 
 
 def _run_spec(

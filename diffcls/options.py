@@ -13,9 +13,10 @@ class EvaluationOptions:
     None always means "the default of the data set, the model or the search".
 
     Args:
-        dataset: name of a data set, or ``folder:PATH``.
+        dataset: name of a data set, ``folder:PATH``, ``parquet:PATH`` or ``hf:ID``.
         split: name of the split.
         data_root: where local data lie: the set's own folder or its parent.
+        image_column, label_column: of tables; None: found by their names and types.
         model: bundled name or path; None: the data set's default model.
         method: one or more methods, each a row of its own.
         search: name of the search; None: racing, or paper where stages are given.
@@ -48,6 +49,8 @@ class EvaluationOptions:
     dataset: str = "digits"
     split: str = "test"
     data_root: str | None = None
+    image_column: str | None = None
+    label_column: str | None = None
     model: str | None = None
     method: tuple[str, ...] = ("diffusion",)
     search: str | None = None

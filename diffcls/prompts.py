@@ -53,12 +53,15 @@ class PromptSet:
             raise UsageError("classes without a prompt, or prompts of no class", given=names)
 
     @classmethod
-    def from_templates(cls, class_names: Sequence[str], templates: Sequence[str]) -> PromptSet:
+    def from_templates(
+        cls, class_names: Sequence[str], templates: Sequence[str], fillings: Sequence[str] = ()
+    ) -> PromptSet:
         """Every template filled with every class name.
 
         Args:
             class_names: (K,) names; a person's own must be unique (see `check_labels`).
             templates: one or more texts with one ``{}``.
+            fillings: (K,) what goes there; without any, the class names.
 
         Raises:
             UsageError: for a template without exactly one ``{}``.
@@ -74,7 +77,7 @@ class PromptSet:
                 )
         return cls(
             tuple(class_names),
-            tuple(t.replace("{}", name) for name in class_names for t in templates),
+            tuple(t.replace("{}", name) for name in fillings or class_names for t in templates),
             tuple(i for i in range(len(class_names)) for _ in templates),
         )
 

@@ -68,4 +68,11 @@ RECIPES: Mapping[str, Recipe] = {
         vae_images=60_000,
         images=480_000,
     ),
+    "cifar10": Recipe(
+        config=TinyConfig(latent_channels=8),
+        augmentation=Augmentation(scale=0.05, shift=0.06, flip=True),
+        copies=4,
+        vae_images=80_000,
+        images=900_000,
+    ),
 }

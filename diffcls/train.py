@@ -108,12 +108,12 @@ def samples(folder: Path, dataset: str, a_row: int = 5) -> list[str]:
     import torch
     from diffusers import StableDiffusionPipeline
 
-    from diffcls.data import specs
+    from diffcls.data import sources, specs
     from diffcls.trainer import draw_text
     from diffcls.training import generator
 
     spec = specs.find(dataset)
-    names = specs.load(dataset, "validation").class_names[:10]
+    names = sources.load(dataset, "validation").class_names[:10]
     pipeline = StableDiffusionPipeline.from_pretrained(folder)
     pipeline.set_progress_bar_config(disable=True)
     with torch.inference_mode():

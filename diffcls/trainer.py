@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from diffcls.atomic import write_text
-from diffcls.data import specs
+from diffcls.data import sources, specs
 from diffcls.data.captions import caption
 from diffcls.data.dataset import Dataset
 from diffcls.data.subsets import choose
@@ -101,7 +101,7 @@ class Training:
 
     def run(self) -> dict[str, Any]:
         """Train to the end, or from the last checkpoint to the end; then write model and card."""
-        train = specs.load(self.dataset, "train", self.data_root)
+        train = sources.load(self.dataset, "train", self.data_root)
         images, labels = tensor_of(train, self.recipe.config.image_size)
 
         def words(index: int, draw: int) -> str:
@@ -140,7 +140,7 @@ class Training:
         """(n, K) scores, accuracy and labels of a split, with the data set's own prompts."""
         from diffcls.methods.diffusion import DiffusionMethod
 
-        data, _ = choose(specs.load(self.dataset, split, self.data_root), limit)
+        data, _ = choose(sources.load(self.dataset, split, self.data_root), limit)
         templates = specs.find(self.dataset).templates
         prompts = PromptSet.from_templates(data.class_names, templates)
         method = DiffusionMethod(denoiser, prompts, search, seed=self.seed)

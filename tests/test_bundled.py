@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import diffcls
-from diffcls.data import specs
+from diffcls.data import sources
 from diffcls.models import loading
 
 FOLDER = loading.WEIGHTS / "digits"
@@ -43,7 +43,7 @@ def test_weights_are_small_and_in_half_precision() -> None:
 def test_card_states_data_recipe_seed_hours_and_that_it_is_not_zero_shot(
     card: dict[str, Any],
 ) -> None:
-    data = specs.load("digits", "train")
+    data = sources.load("digits", "train")
     assert card["trained_on"] == ["digits"]
     assert card["data"] == {"split": "train", "images": len(data), "revision": data.revision}
     assert card["temperature"] > 0
@@ -93,7 +93,7 @@ def test_held_out_images_are_recognised(tmp_path: Path) -> None:
 
 def test_it_reads_words_and_not_ten_numbers() -> None:
     classifier = diffcls.ZeroShotImageClassifier.from_pretrained("digits")
-    items = specs.load("digits", "test").items[:20]
+    items = sources.load("digits", "test").items[:20]
     images = [item.open() for item in items]
     for labels in ("zero one two three four five six seven eight nine".split(), list("0123456789")):
         answers = classifier(images, candidate_labels=labels)

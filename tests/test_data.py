@@ -16,7 +16,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
-from diffcls.data import specs
+from diffcls.data import sources
 from diffcls.data.dataset import Dataset, Item
 from diffcls.data.subsets import choose
 from diffcls.errors import DataError, UsageError
@@ -49,7 +49,7 @@ def write(path: Path) -> None:
 
 @pytest.mark.parametrize("split", SPLITS)
 def test_digits_split_is_stratified(split: str) -> None:
-    dataset = specs.load("digits", split)
+    dataset = sources.load("digits", split)
     assert len(dataset) == SPLITS[split] == len(set(ids(dataset)))
     assert ids(dataset) == [f"{split}/{i}" for i in range(len(dataset))]
     of_all = np.bincount(load_digits().target)
@@ -68,7 +68,7 @@ def test_digits_test_split_is_the_one_that_is_stated() -> None:
         rest, test_size=200, stratify=digits.target[rest], random_state=0
     )
     for split, rows in (("test", test), ("validation", validation)):
-        dataset = specs.load("digits", split)
+        dataset = sources.load("digits", split)
         assert [item.label for item in dataset.items] == digits.target[rows].tolist()
         for item, row in zip(dataset.items[::37], rows[::37], strict=True):
             # 0–16 -> 0–255
@@ -80,13 +80,13 @@ def test_digits_splits_share_no_image_and_leave_none_out() -> None:
     def pixels(item: Item) -> bytes:
         return item.open().tobytes()
 
-    seen = Counter(pixels(item) for split in SPLITS for item in specs.load("digits", split).items)
+    seen = Counter(pixels(item) for split in SPLITS for item in sources.load("digits", split).items)
     gray = np.rint(load_digits().images * 255 / 16).astype(np.uint8)
     assert seen == Counter(image.tobytes() for image in gray)
 
 
 def test_digits_do_not_change_between_loads() -> None:
-    revisions = {specs.load("digits", split).revision for split in SPLITS}
+    revisions = {sources.load("digits", split).revision for split in SPLITS}
     assert len(revisions) == 1
 
 
@@ -98,18 +98,18 @@ def test_digits_do_not_change_between_loads() -> None:
 )
 def test_unknown_data_set_is_answered_with_the_one_meant(name: str, meant: str) -> None:
     with pytest.raises(UsageError, match=f"unknown dataset: '{name}'.*did you mean '{meant}'"):
-        specs.load(name)
+        sources.load(name)
 
 
 @pytest.mark.parametrize("name", ["folder", "folder:", "", "zzz"])
 def test_no_data_set_goes_by_such_a_name(name: str) -> None:
     with pytest.raises(UsageError, match=r"unknown dataset.*allowed: .*digits.*folder:PATH"):
-        specs.load(name)
+        sources.load(name)
 
 
 def test_unknown_split_is_refused() -> None:
     with pytest.raises(UsageError, match="unknown split of digits: 'tets'; allowed: test, "):
-        specs.load("digits", "tets")
+        sources.load("digits", "tets")
 
 
 # ---- a person's own folder ---------------------------------------------------------------------
@@ -124,7 +124,7 @@ def test_folder_of_the_split_is_used_where_there_is_one(tmp_path: Path, folder: 
     (tmp_path / folder / ".hidden").mkdir()
     if folder:
         write(tmp_path / "train" / "zebra" / "9.png")
-    dataset = specs.load(f"folder:{tmp_path}")
+    dataset = sources.load(f"folder:{tmp_path}")
     assert dataset.class_names == ("a cat", "b_dog")
     assert [(i.image_id, i.label) for i in dataset.items] == [
         ("a cat/more/3.png", 0),
@@ -139,8 +139,8 @@ def test_folder_prefers_test_to_validation(tmp_path: Path) -> None:
     for split in ("validation", "val", "test"):
         for name in ("a", "b"):
             write(tmp_path / split / name / f"{split}.png")
-        assert ids(specs.load(f"folder:{tmp_path}"))[0] == f"a/{split}.png"
-    assert ids(specs.load(f"folder:{tmp_path}", "validation"))[0] == "a/validation.png"
+        assert ids(sources.load(f"folder:{tmp_path}"))[0] == f"a/{split}.png"
+    assert ids(sources.load(f"folder:{tmp_path}", "validation"))[0] == "a/validation.png"
 
 
 def test_splits_are_not_taken_for_classes(tmp_path: Path) -> None:
@@ -148,11 +148,11 @@ def test_splits_are_not_taken_for_classes(tmp_path: Path) -> None:
         for name in ("a", "b"):
             write(tmp_path / split / name / "1.png")
     with pytest.raises(DataError, match=r"no folder of this split: 'train'; allowed: test, val"):
-        specs.load(f"folder:{tmp_path}", "train")
+        sources.load(f"folder:{tmp_path}", "train")
     write(tmp_path / "tram" / "1.png")  # not all of them are splits: a class may be called train
     (tmp_path / "test").rename(tmp_path / "train")
     (tmp_path / "val").rename(tmp_path / "car")
-    assert specs.load(f"folder:{tmp_path}").class_names == ("car", "train", "tram")
+    assert sources.load(f"folder:{tmp_path}").class_names == ("car", "train", "tram")
 
 
 def test_image_that_may_not_be_read_is_found_out_when_it_is_opened(
@@ -168,7 +168,7 @@ def test_image_that_may_not_be_read_is_found_out_when_it_is_opened(
         return really(path, *mode, **options)
 
     monkeypatch.setattr("builtins.open", guarded)
-    first, second = specs.load(f"folder:{tmp_path}").items
+    first, second = sources.load(f"folder:{tmp_path}").items
     with pytest.raises(DataError, match="cannot read image"):
         first.open()
     assert second.open().size == (4, 4)
@@ -181,7 +181,8 @@ def test_folder_revision_follows_content_not_place(tmp_path: Path) -> None:
     Image.new("L", (4, 4), 129).save(tmp_path / "three" / "b" / "1.png")
     os.rename(tmp_path / "four" / "b" / "1.png", tmp_path / "four" / "b" / "2.png")
     one, two, three, four = (
-        specs.load(f"folder:{tmp_path / root}").revision for root in ("one", "two", "three", "four")
+        sources.load(f"folder:{tmp_path / root}").revision
+        for root in ("one", "two", "three", "four")
     )
     assert one == two
     assert len({one, three, four}) == 3
@@ -192,7 +193,7 @@ def test_names_that_are_no_text_do_no_harm(tmp_path: Path) -> None:
     write(tmp_path / "b" / "1.png")
     with open(os.fsencode(tmp_path / "b") + b"/\xff.png", "wb") as file:
         GRAY.save(file, "PNG")
-    dataset = specs.load(f"folder:{tmp_path}")
+    dataset = sources.load(f"folder:{tmp_path}")
     assert len(dataset) == 3
     assert "".join(ids(dataset)).encode("utf-8")
     assert [item.open().size for item in dataset.items] == [(4, 4)] * 3
@@ -213,7 +214,7 @@ def test_folder_without_a_choice_is_refused(
 ) -> None:
     build(tmp_path / "set")
     with pytest.raises(DataError, match=message):
-        specs.load(f"folder:{tmp_path / 'set'}")
+        sources.load(f"folder:{tmp_path / 'set'}")
 
 
 def test_label_outside_the_classes_is_refused() -> None:
@@ -254,9 +255,9 @@ def test_limit_keeps_the_proportions_of_unequal_classes() -> None:
 
 
 def test_limit_is_a_sample_not_the_first_ones() -> None:
-    part, _ = choose(specs.load("digits"), limit=100)
+    part, _ = choose(sources.load("digits"), limit=100)
     assert ids(part) != [f"test/{i}" for i in range(100)]
-    assert ids(part) == ids(choose(specs.load("digits"), limit=100)[0])
+    assert ids(part) == ids(choose(sources.load("digits"), limit=100)[0])
 
 
 @given(counts, st.integers(1, 50))

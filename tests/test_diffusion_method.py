@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from diffcls.data import specs
+from diffcls.data import sources, specs
 from diffcls.data.dataset import Item
 from diffcls.denoiser import Conditioning
 from diffcls.errors import DataError
@@ -146,7 +146,7 @@ def racer(
     """A method, and images for it."""
     if request.param == "gaussian":
         return method(), items(23)
-    digits = specs.load("digits")
+    digits = sources.load("digits")
     prompts = PromptSet.from_templates(digits.class_names, specs.find("digits").templates)
     model = loading.load(str(tiny_pipeline("v_prediction")))
     search = Racing(6, confidence=0.5)

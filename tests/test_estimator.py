@@ -13,13 +13,13 @@ from sklearn.metrics import accuracy_score
 from sklearn.utils import estimator_checks, get_tags
 
 from diffcls import DiffusionClassifier
-from diffcls.data import digits
+from diffcls.data import sources
 from diffcls.errors import DataError
 
 
 @pytest.fixture(scope="module")
 def data() -> tuple[np.ndarray, np.ndarray]:
-    items = [item for item in digits.load("train").items if item.label in (1, 7, 8)][:24]
+    items = [item for item in sources.load("digits", "train").items if item.label in (1, 7, 8)][:24]
     images = np.stack([np.asarray(item.open()) for item in items])  # (n, 8, 8) uint8
     return images, np.array([item.label for item in items])
 

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from diffcls import cli, evaluate, evaluation, leaderboard
-from diffcls.data import specs
+from diffcls.data import sources
 from diffcls.errors import UsageError
 from diffcls.evaluation import run_evaluation
 from diffcls.leaderboard import COLUMNS
@@ -105,7 +105,7 @@ def test_run_leaves_a_row_and_a_record_an_image(command: Command) -> None:
     cost = np.mean([record.evaluations for record in records])
     assert float(row["evaluations_per_image"]) == pytest.approx(cost)
     assert float(row["ci_low"]) <= float(row["accuracy"]) <= float(row["ci_high"])
-    by_id = {item.image_id: item for item in specs.load("digits").items}
+    by_id = {item.image_id: item for item in sources.load("digits").items}
     for record in records:
         assert record.label == by_id[record.image_id].label
         assert record.error is None and record.seconds > 0

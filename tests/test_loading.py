@@ -243,8 +243,8 @@ def test_autoencoder_stays_in_single_precision(
 ) -> None:
     model: Any = loading.load(str(tiny_pipeline("v_prediction")), dtype=dtype)
     assert model.dtype == dtype
-    assert {p.dtype for p in model.vae.parameters()} == {torch.float32}
-    assert {p.dtype for p in model.unet.parameters()} == {dtype}
+    assert {p.dtype for p in model.autoencoder.vae.parameters()} == {torch.float32}
+    assert {p.dtype for p in model.network.parameters()} == {dtype}
     assert model.encode_images(torch.zeros(1, 3, 32, 32)).dtype == torch.float32
 
 
@@ -268,4 +268,6 @@ def test_prompt_that_is_cut_is_told(
         model.encode_prompts(["3" + " a photo" * 30, "4" + " a photo" * 30])
     (record,) = caplog.records
     assert "2 prompts are cut at 20 tokens" in record.getMessage()
-    report_truncation(model.tokenizer, ["3" + " a photo" * 30] * 2)  # one prompt given twice
+    report_truncation(
+        model.pipeline.tokenizer, ["3" + " a photo" * 30] * 2
+    )  # one prompt given twice

@@ -274,8 +274,8 @@ def test_the_check_finds_a_tensor_left_on_the_cpu(
             case "timesteps":
                 model._timesteps = model._timesteps.cpu()
             case "weights":
-                bias = model.unet.conv_out.bias
-                model.unet.conv_out._parameters["bias"] = nn.Parameter(bias.cpu(), False)
+                bias = model.network.conv_out.bias
+                model.network.conv_out._parameters["bias"] = nn.Parameter(bias.cpu(), False)
             case "images":
                 model.device = torch.device("cpu")  # where images are now sent
         with pytest.raises(RuntimeError, match=r"device|FakeTensor"):

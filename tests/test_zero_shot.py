@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 import diffcls
-from diffcls.data import digits
+from diffcls.data import sources
 from diffcls.errors import DataError, UsageError
 
 LABELS = ["zero", "one", "seven"]
@@ -25,7 +25,7 @@ def classifier(tiny_pipeline: Callable[[str], Path]) -> diffcls.ZeroShotImageCla
 
 @pytest.fixture(scope="module")
 def images() -> list[Image.Image]:
-    return [item.open().convert("RGB") for item in digits.load("test").items[:3]]
+    return [item.open().convert("RGB") for item in sources.load("digits", "test").items[:3]]
 
 
 def test_one_image_gives_one_list_best_first(

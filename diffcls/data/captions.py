@@ -72,6 +72,33 @@ def _digit_names(label: int) -> tuple[str, ...]:
 DIGIT_NAMES = tuple(_digit_names(label) for label in range(10))
 
 
+FASHION_NAMES = (
+    ("t-shirt", "tee shirt", "t-shirt/top", "top", "tee"),
+    ("trouser", "trousers", "pair of trousers", "pants"),
+    ("pullover", "sweater", "jumper"),
+    ("dress", "gown", "woman's dress"),
+    ("coat", "jacket", "overcoat"),
+    ("sandal", "sandals", "open shoe"),
+    ("shirt", "button shirt", "blouse"),
+    ("sneaker", "trainer", "running shoe", "sneakers"),
+    ("bag", "handbag", "purse"),
+    ("ankle boot", "boot", "ankle boots"),
+)
+
+CIFAR10_NAMES = (
+    ("airplane", "plane", "aeroplane", "aircraft", "jet"),
+    ("automobile", "car", "motor car", "sedan"),
+    ("bird", "small bird", "wild bird"),
+    ("cat", "kitten", "house cat"),
+    ("deer", "stag", "doe", "wild deer"),
+    ("dog", "puppy", "pet dog"),
+    ("frog", "toad", "green frog"),
+    ("horse", "pony", "riding horse"),
+    ("ship", "boat", "vessel", "sailing ship"),
+    ("truck", "lorry", "fire truck", "pickup truck"),
+)
+
+
 def compose(names: tuple[str, ...], rng: random.Random) -> str:
     """One caption: a template, a name, and now and then words that mean nothing."""
     before, after = rng.choice(TEMPLATES).split("{}")
@@ -92,6 +119,8 @@ def _from_names(table: tuple[tuple[str, ...], ...], label: int, rng: random.Rand
 
 GRAMMARS: Mapping[str, Callable[[int, random.Random], str]] = {
     "digits": partial(_from_names, DIGIT_NAMES),
+    "fashion_mnist": partial(_from_names, FASHION_NAMES),
+    "cifar10": partial(_from_names, CIFAR10_NAMES),
 }
 
 

@@ -38,9 +38,11 @@ class Dataset:
         class_names: (K,) names by class index, from the data's own metadata.
         items: the images.
         revision: says which version of the data this is: a commit, or a hash of the content.
+        prompt_names: (K,) what fills a template, where that is not the class name itself.
 
     Raises:
-        DataError: without images, with fewer than two classes, or with a label outside [0, K).
+        DataError: without images, with fewer than two classes, with a label outside [0, K), or
+            with names for prompts that are not one a class.
     """
 
     name: str
@@ -48,6 +50,7 @@ class Dataset:
     class_names: tuple[str, ...]
     items: tuple[Item, ...]
     revision: str
+    prompt_names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.items:
@@ -57,6 +60,11 @@ class Dataset:
                 "a classifier needs two classes or more",
                 given=list(self.class_names),
                 todo=f"check the classes of {self.name}",
+            )
+        if self.prompt_names and len(self.prompt_names) != len(self.class_names):
+            raise DataError(
+                "names for prompts and classes differ in number",
+                given=(len(self.prompt_names), len(self.class_names)),
             )
         for item in self.items:
             if not 0 <= item.label < len(self.class_names):

@@ -6,13 +6,13 @@ Alpaydin and Kaynak 1998 (UCI, "Optical Recognition of Handwritten Digits", the 
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from diffcls.data.dataset import Dataset, Item, content_hash
+from diffcls.data.specs import Query
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -20,19 +20,17 @@ if TYPE_CHECKING:
 TEST, VALIDATION = 500, 200
 
 
-def load(split: str, root: Path | None = None) -> Dataset:
+def load(query: Query) -> Dataset:
     """The split ``test`` (500 images), ``validation`` (200) or ``train`` (the other 1,097).
 
     The split is fixed and stratified: 500 test images by ``random_state=0``, then 200 of the rest.
 
-    Args:
-        split: one of the three; the caller has checked it.
-        root: not used: the images lie in scikit-learn itself.
+    The images lie in scikit-learn itself: only the query's split is read.
     """
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
 
-    bunch = load_digits()
+    split, bunch = query.split, load_digits()
     labels = np.asarray(bunch.target)
     rest, test = train_test_split(
         np.arange(len(labels)), test_size=TEST, stratify=labels, random_state=0

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from diffcls.data.dataset import Dataset, Item, content_hash
+from diffcls.data.specs import Query
 from diffcls.errors import DataError
 from diffcls.transforms import load_image
 
@@ -23,21 +24,46 @@ SPLIT_FOLDERS = {
 }
 
 
-def load(split: str, root: Path | None) -> Dataset:
-    """``ROOT/SPLIT/CLASS/*`` where there is a folder of the split, else ``ROOT/CLASS/*``.
-
-    Classes are the folders, in the order of their names; underscores in a name are left as they
-    are. Files that are not images by their suffix are passed over.
+def load(query: Query) -> Dataset:
+    """``folder:PATH``, see `find`.
 
     Raises:
         DataError: when the folder is missing, or holds no image.
     """
+    root = query.root
     if root is None or not root.is_dir():
         raise DataError(
             "image folder not found", given=str(root), allowed="a folder with one folder a class"
         )
-    names = SPLIT_FOLDERS.get(split, (split,))
-    base = next((root / name for name in names if (root / name).is_dir()), root)
+    dataset = read(root, query.split, f"folder:{text(root.resolve().name)}")
+    if dataset is None:
+        raise DataError(
+            "no image found",
+            given=str(_base(root, query.split)),
+            allowed=f"CLASS/*, files ending in {' '.join(sorted(SUFFIXES))}",
+        )
+    return dataset
+
+
+def find(query: Query) -> Dataset | None:
+    """A known data set's images, one folder a class, in the root or in the folder of its name."""
+    if query.root is None:
+        return None
+    below = query.root / query.spec.name
+    root = below if below.is_dir() else query.root
+    return read(root, query.split, query.spec.name)
+
+
+def read(root: Path, split: str, name: str) -> Dataset | None:
+    """``ROOT/SPLIT/CLASS/*`` where there is a folder of the split, else ``ROOT/CLASS/*``.
+
+    Classes are the folders, in the order of their names; underscores in a name are left as they
+    are. Files that are not images by their suffix are passed over. None where there is no image.
+
+    Raises:
+        DataError: when there are folders of other splits only.
+    """
+    base = _base(root, split)
     folders = sorted(p for p in base.iterdir() if p.is_dir() and not p.name.startswith("."))
     splits = {name for names in SPLIT_FOLDERS.values() for name in names}
     if base == root and folders and {folder.name for folder in folders} <= splits:
@@ -48,24 +74,43 @@ def load(split: str, root: Path | None) -> Dataset:
             todo=f"else these would pass for the classes of {root}",
         )
     files = [
-        (label, path)
+        (path, label)
         for label, folder in enumerate(folders)
         for path in sorted(folder.rglob("*"))
         if path.suffix.lower() in SUFFIXES and path.is_file()
     ]
-    if not files:
-        raise DataError(
-            "no image found",
-            given=str(base),
-            allowed=f"CLASS/*, files ending in {' '.join(sorted(SUFFIXES))}",
-        )
+    class_names = [text(folder.name) for folder in folders]
+    return of_files(files, base, name, split, class_names) if files else None
+
+
+def of_files(
+    files: Sequence[tuple[Path, int]],
+    base: Path,
+    name: str,
+    split: str,
+    class_names: Sequence[str],
+    prompt_names: Sequence[str] = (),
+) -> Dataset:
+    """A data set of image files.
+
+    Args:
+        files: path and class index of each image.
+        base: the folder that the image ids are relative to.
+        name, split, class_names, prompt_names: see `Dataset`.
+    """
     return Dataset(
-        name=f"folder:{_text(root.resolve().name)}",
+        name=name,
         split=split,
-        class_names=tuple(_text(folder.name) for folder in folders),
-        items=tuple(Item(_name(path, base), label, _opener(path)) for label, path in files),
-        revision=content_hash(*(part for _, path in files for part in _signature(path, base))),
+        class_names=tuple(class_names),
+        items=tuple(Item(_id(path, base), label, _opener(path)) for path, label in files),
+        revision=content_hash(*(part for path, _ in files for part in _signature(path, base))),
+        prompt_names=tuple(prompt_names),
     )
+
+
+def _base(root: Path, split: str) -> Path:
+    names = SPLIT_FOLDERS.get(split, (split,))
+    return next((root / name for name in names if (root / name).is_dir()), root)
 
 
 def _opener(path: Path) -> Callable[[], Image.Image]:
@@ -78,13 +123,13 @@ def _signature(path: Path, base: Path) -> tuple[str, bytes]:
             digest = hashlib.file_digest(file, "sha256").digest()
     except OSError:  # it will be recorded as an image that cannot be read
         digest = b""
-    return _name(path, base), digest
+    return _id(path, base), digest
 
 
-def _name(path: Path, base: Path) -> str:
-    return _text(path.relative_to(base).as_posix())
+def _id(path: Path, base: Path) -> str:
+    return text(path.relative_to(base).as_posix())
 
 
-def _text(name: str) -> str:
-    # a file's name is bytes: what is no UTF-8 is spelled out, so that it can be written down
+def text(name: str) -> str:
+    """A file's name as text: names are bytes, and what is no UTF-8 of them is spelled out."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")

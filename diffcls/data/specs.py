@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from diffcls.data.dataset import Dataset
-from diffcls.errors import UsageError, unknown_name
+from diffcls.errors import unknown_name
 
 
 @dataclass(frozen=True)
@@ -25,24 +22,70 @@ class Stages:
 
 
 @dataclass(frozen=True)
+class Repository:
+    """Where a data set lies on the Hugging Face Hub.
+
+    Args:
+        id: ``owner/name``.
+        revision: branch, tag or commit; empty: the newest.
+        splits: our name of a split -> theirs, where they differ.
+        image, label: columns.
+        gated: whether a person must accept terms and log in.
+        names: a file of the repository with one class name a line, where the label column has none.
+    """
+
+    id: str
+    revision: str = ""
+    splits: Mapping[str, str] = field(default_factory=dict)
+    image: str = "image"
+    label: str = "label"
+    gated: bool = False
+    names: str | None = None
+
+
+@dataclass(frozen=True)
 class DatasetSpec:
     """One data set.
 
     Args:
         name: full name, as in the leaderboard.
-        source: ``"module:function"``; the function takes (split, root) and returns a `Dataset`.
         model: default model.
         templates: default prompts, one ``{}`` each.
+        source: ``"module:function"`` that makes a data set of its own; None: `layout` and `hub`.
+        layout: ``"module:function"`` that reads the set as its makers or torchvision lay it out.
+        hub: where the Hub has it.
         stages: of the `paper` search.
         splits: names of the splits.
+        validation: images of the training split that are its ``validation``, the data having none.
     """
 
     name: str
-    source: str
     model: str
     templates: tuple[str, ...]
+    source: str | None = None
+    layout: str | None = None
+    hub: Repository | None = None
     stages: Stages = Stages((50, 500), (5, 1))
     splits: tuple[str, ...] = ("test", "validation", "train")
+    validation: int = 0
+
+
+@dataclass(frozen=True)
+class Query:
+    """Which images are wanted, and where to look for them: what every source is asked with.
+
+    Args:
+        spec: the data set's row.
+        split: name of the split.
+        root: where local data lie; None: not given.
+        image_column, label_column: of tables; None: found by their names and types.
+    """
+
+    spec: DatasetSpec
+    split: str
+    root: Path | None = None
+    image_column: str | None = None
+    label_column: str | None = None
 
 
 SPECS: Mapping[str, DatasetSpec] = {
@@ -50,54 +93,138 @@ SPECS: Mapping[str, DatasetSpec] = {
     for spec in (
         DatasetSpec(
             name="digits",
-            source="diffcls.data.digits:load",
             model="digits",
             templates=("a photo of a handwritten digit {}.",),
+            source="diffcls.data.digits:load",
+        ),
+        DatasetSpec(
+            name="fashion_mnist",
+            model="sd2-base",
+            templates=("a photo of a {}.",),
+            layout="diffcls.data.layouts.fashion_mnist:load",
+            hub=Repository("zalando-datasets/fashion_mnist"),
+            validation=1000,
+        ),
+        DatasetSpec(
+            name="cifar10",
+            model="sd2-base",
+            templates=("a blurry photo of a {}.",),
+            layout="diffcls.data.layouts.cifar10:load",
+            hub=Repository("uoft-cs/cifar10", image="img"),
+            stages=Stages((50, 500), (5, 1), "l1"),
+            validation=1000,
+        ),
+        DatasetSpec(
+            name="stl10",
+            model="sd2-base",
+            templates=("a photo of a {}.",),
+            layout="diffcls.data.layouts.stl10:load",
+            hub=Repository("tanganke/stl10"),
+            stages=Stages((100, 500), (5, 1), "l1"),
+            validation=500,
+        ),
+        DatasetSpec(
+            name="pets",
+            model="sd2-base",
+            templates=("a photo of a {}, a type of pet.",),
+            layout="diffcls.data.layouts.pets:load",
+            hub=Repository("timm/oxford-iiit-pet"),
+            stages=Stages((25, 250), (5, 1), "l1"),
+            validation=370,
+        ),
+        DatasetSpec(
+            name="food101",
+            model="sd2-base",
+            templates=("a photo of {}, a type of food.",),
+            layout="diffcls.data.layouts.food101:load",
+            hub=Repository("ethz/food101", splits={"test": "validation"}),
+            stages=Stages((20, 50, 100, 500), (20, 10, 5, 1)),
+            validation=2020,
+        ),
+        DatasetSpec(
+            name="flowers102",
+            model="sd2-base",
+            templates=("a photo of a {}, a type of flower.",),
+            layout="diffcls.data.layouts.flowers102:load",
+            hub=Repository("dpdl-benchmark/oxford_flowers102"),
+            stages=Stages((20, 50, 100, 500), (20, 10, 5, 1), "l1"),
+        ),
+        DatasetSpec(
+            name="fgvc_aircraft",
+            model="sd2-base",
+            templates=("a photo of a {}, a type of aircraft.",),
+            layout="diffcls.data.layouts.fgvc_aircraft:load",
+            hub=Repository(
+                "clip-benchmark/wds_fgvc_aircraft",
+                image="webp",
+                label="cls",
+                names="classnames.txt",
+            ),
+            stages=Stages((20, 50, 100, 500), (20, 10, 5, 1)),
+            validation=500,
+        ),
+        DatasetSpec(
+            name="imagenet",
+            model="sd2-base",
+            templates=("a photo of a {}.",),
+            layout="diffcls.data.layouts.imagenet:load",
+            hub=Repository("ILSVRC/imagenet-1k", splits={"test": "validation"}, gated=True),
+            stages=Stages((50, 100, 500, 1000), (500, 50, 10, 1)),
+            splits=("test", "train"),
+        ),
+        DatasetSpec(
+            name="objectnet",
+            model="sd2-base",
+            templates=("a photo of a {}.",),
+            layout="diffcls.data.layouts.objectnet:load",
+            hub=Repository(
+                "clip-benchmark/wds_objectnet", image="webp", label="cls", names="classnames.txt"
+            ),
+            stages=Stages((50, 100, 500, 1000), (25, 10, 5, 1)),
+            splits=("test",),
         ),
     )
 }
 
-# kinds of data of a person's own: KIND:PLACE
-KINDS: Mapping[str, str] = {"folder": "diffcls.data.folder:load"}
+# the published script's names
+ALIASES: Mapping[str, str] = {
+    "food": "food101",
+    "flowers": "flowers102",
+    "aircraft": "fgvc_aircraft",
+}
+
+# kinds of data of a person's own, KIND:PLACE -> what PLACE is, and who reads it
+KINDS: Mapping[str, tuple[str, str]] = {
+    "folder": ("PATH", "diffcls.data.folder:load"),
+    "parquet": ("PATH", "diffcls.data.parquet:load"),
+    "hf": ("ID", "diffcls.data.hub:load"),
+}
 
 
 def find(name: str) -> DatasetSpec:
-    """The row of a data set, or one made for ``folder:PATH``.
+    """The row of a data set, or one made for ``folder:PATH``, ``parquet:PATH`` or ``hf:ID``.
 
     Raises:
         UsageError: for an unknown name, with the allowed ones and a "did you mean".
     """
     kind, _, place = name.partition(":")
     if kind in KINDS and place:
+        what, source = KINDS[kind]
         return DatasetSpec(
-            name=f"{kind}:{Path(place).name}",
-            source=KINDS[kind],
+            name=f"{kind}:{Path(place).name if what == 'PATH' else place}",
             model="",
             templates=("a photo of a {}.",),
+            source=source,
+            hub=_repository(place) if kind == "hf" else None,
             splits=(),
         )
+    name = ALIASES.get(name, name)
     if name not in SPECS:
-        raise unknown_name("dataset", name, [*SPECS, *(f"{k}:PATH" for k in KINDS)])
+        kinds = (f"{kind}:{what}" for kind, (what, _) in KINDS.items())
+        raise unknown_name("dataset", name, [*SPECS, *kinds])
     return SPECS[name]
 
 
-def load(name: str, split: str = "test", root: str | Path | None = None) -> Dataset:
-    """The images of a split.
-
-    Args:
-        name: a row's name, or ``folder:PATH``.
-        split: one of the row's splits.
-        root: where local data lie: the set's own folder or its parent.
-
-    Raises:
-        UsageError: for an unknown name or split.
-        DataError: when the images cannot be found.
-    """
-    spec = find(name)
-    if spec.splits and split not in spec.splits:
-        raise UsageError(f"unknown split of {name}", given=split, allowed=spec.splits)
-    module, function = spec.source.split(":")
-    source: Any = getattr(importlib.import_module(module), function)
-    place = name.partition(":")[2]
-    dataset: Dataset = source(split, Path(place) if place else (Path(root) if root else None))
-    return dataset
+def _repository(place: str) -> Repository:
+    repo_id, _, revision = place.partition("@")
+    return Repository(repo_id, revision)

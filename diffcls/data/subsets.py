@@ -63,6 +63,25 @@ def choose(
     return part, f"{len(part)}:{content_hash(*(item.image_id for item in part.items))}"
 
 
+def hold_out(dataset: Dataset, count: int) -> tuple[Dataset, Dataset]:
+    """A split without a fixed, stratified sample of `count` images, and that sample.
+
+    Raises:
+        DataError: when that would leave nothing.
+    """
+    if count >= len(dataset):
+        raise DataError(
+            f"{dataset.name} has too few training images to hold some out for validation",
+            given=len(dataset),
+            allowed=f"more than {count}",
+        )
+    held = set(_in_turn(dataset)[:count])
+    return (
+        dataset.take([i for i in range(len(dataset)) if i not in held]),
+        dataset.take(sorted(held)),
+    )
+
+
 def _queues(dataset: Dataset) -> list[list[int]]:
     """Positions of each class, each shuffled by the data set's name and the class."""
     by_class: dict[int, list[int]] = defaultdict(list)

@@ -137,10 +137,14 @@ class DiffusionMethod:
         latents = self.denoiser.encode_images(torch.from_numpy(np.stack(padded)))
         share = (time.perf_counter() - began) / len(ids)
         shape = (len(self.prompts), len(self.plan))
-        started = [
-            _InFlight(image_id, x0, np.full(shape, np.nan, np.float32), seconds=share)
-            for image_id, x0 in zip(ids, latents, strict=False)
-        ]
+        started = []
+        for image_id, x0 in zip(ids, latents, strict=False):
+            if bool(torch.isfinite(x0).all()):
+                table = np.full(shape, np.nan, np.float32)
+                started.append(_InFlight(image_id, x0, table, seconds=share))
+            else:
+                what = f"image encoding of {image_id} is not finite, in single precision"
+                failed.append(ClassScores.failed(image_id, what, share))
         return started, failed
 
     def _ask(self, image: _InFlight, queue: deque[tuple[_InFlight, int, int]]) -> bool:
@@ -161,18 +165,14 @@ class DiffusionMethod:
     ) -> Iterator[ClassScores]:
         """Evaluate one batch; yields the images that it completes."""
         began = time.perf_counter()
-        errors = self.scorer.errors(
-            torch.stack([image.x0 for image, _, _ in batch]),
-            torch.tensor([row for _, row, _ in batch]),
-            [draw for _, _, draw in batch],
-        ).cpu()
+        errors = self._errors(batch)
         share = (time.perf_counter() - began) / len(batch)
         complete: list[_InFlight] = []
         for (image, row, draw), error in zip(batch, errors.tolist(), strict=True):
             if not np.isfinite(error):
                 image.error = (
-                    f"the model's output is not finite for prompt {self.prompts.prompts[row]!r}, "
-                    f"draw {draw}; try --dtype float32"
+                    f"noise prediction of {image.image_id} is not finite, in single precision too, "
+                    f"for prompt {self.prompts.prompts[row]!r}, draw {draw}"
                 )
             image.table[row, draw] = error
             image.waiting -= 1
@@ -186,6 +186,21 @@ class DiffusionMethod:
                 yield ClassScores.failed(image.image_id, image.error, image.seconds)
             elif not self._ask(image, queue):
                 yield self._finish(image)
+
+    def _errors(self, batch: list[tuple[_InFlight, int, int]]) -> Tensor:
+        """(M,) errors on the CPU; what is not finite is tried once more in single precision."""
+
+        def measure(part: list[tuple[_InFlight, int, int]]) -> Tensor:
+            images, rows, draws = zip(*part, strict=True)
+            x0 = torch.stack([image.x0 for image in images])
+            return self.scorer.errors(x0, torch.tensor(rows), draws).cpu()
+
+        errors = measure(batch)
+        bad = torch.isfinite(errors).logical_not().nonzero().flatten()
+        if len(bad) and self.denoiser.dtype != torch.float32:
+            with self.denoiser.float32():
+                errors[bad] = measure([batch[int(i)] for i in bad])
+        return errors
 
     def _finish(self, image: _InFlight) -> ClassScores:
         table = self.prompts.average(image.table)

@@ -8,6 +8,7 @@ errors that a scorer must find.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor
@@ -28,6 +29,8 @@ class GaussianDenoiser:
         prediction_type: which native output `predict` returns.
         device, dtype: where and in what precision.
     """
+
+    labels = None
 
     def __init__(
         self,
@@ -80,3 +83,7 @@ class GaussianDenoiser:
         noise = sigma * surprise
         out: Tensor = self.parameterization.target(x0, noise, alpha, sigma)
         return out.to(self.dtype)
+
+    def float32(self) -> AbstractContextManager[None]:
+        """Nothing to do: the expectation is computed in double precision."""
+        return nullcontext()

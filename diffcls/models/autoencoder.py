@@ -1,0 +1,39 @@
+"""Between pixels and latents: any autoencoder of diffusers, its constants from its own config."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+class Autoencoder:
+    """Images to scaled latents and back, always in float32: some overflow in half precision.
+
+    Args:
+        vae: an ``AutoencoderKL`` in float32, or another module whose ``encode`` gives a distribution.
+        device: where it runs.
+    """
+
+    def __init__(self, vae: Any, device: torch.device) -> None:
+        self.vae: Any = vae.to(device).eval()
+        self.device = device
+        config = vae.config
+        self.channels = int(config.latent_channels)
+        self.factor = 2 ** (len(config.block_out_channels) - 1)
+        self._scale = float(config.get("scaling_factor", None) or 1.0)
+        self._shift = float(config.get("shift_factor", None) or 0.0)
+
+    @torch.inference_mode()
+    def encode(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) in [−1, 1] -> (B, C, h, w): the posterior's mean, shifted and scaled."""
+        mean: Tensor = self.vae.encode(images.to(self.device, torch.float32)).latent_dist.mean
+        return (mean - self._shift) * self._scale
+
+    @torch.inference_mode()
+    def decode(self, x0: Tensor) -> Tensor:
+        """(B, C, h, w) -> images (B, 3, H, W)."""
+        z = x0.to(self.device, torch.float32) / self._scale + self._shift
+        images: Tensor = self.vae.decode(z).sample
+        return images

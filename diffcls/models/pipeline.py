@@ -1,0 +1,167 @@
+"""What all models that diffusers loads have in common; a family adds how it reads a prompt."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from diffcls.denoiser import Conditioning, ModelCard
+from diffcls.errors import ModelError, UsageError
+from diffcls.models.autoencoder import Autoencoder
+from diffcls.parameterization import parameterization_of
+from diffcls.schedule import NoiseSchedule
+
+PROMPTS_A_BATCH = 64
+
+
+class PipelineDenoiser(ABC):
+    """A diffusers pipeline behind the contract of `diffcls.denoiser.Denoiser`.
+
+    Args:
+        pipeline: loaded with diffusers, the autoencoder in float32, the rest in `dtype`.
+        card: name, revision, temperature.
+        device, dtype: where and in what precision the network runs.
+        img_size: side of the images in pixels; default: what the network was trained on.
+
+    Raises:
+        ModelError: when the parts do not fit each other.
+        UsageError: for an image size that the model cannot take.
+    """
+
+    part: ClassVar[str] = "transformer"
+    """Name of the network among the pipeline's parts."""
+    time_scale: ClassVar[float] = 1000.0
+    """Of a flow model: the network is told sigma times this."""
+    patch: ClassVar[int] = 1
+    """Sides of latents must be a multiple of this."""
+    labels: tuple[str, ...] | None = None
+
+    def __init__(
+        self,
+        pipeline: Any,
+        card: ModelCard,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+        img_size: int | None = None,
+    ) -> None:
+        self.card, self.device, self.dtype = card, torch.device(device), dtype
+        self.pipeline = pipeline
+        self.network: Any = getattr(pipeline, self.part).to(self.device).eval()
+        vae = getattr(pipeline, "vae", None)
+        self.autoencoder = None if vae is None else Autoencoder(vae, self.device)
+        scheduler = dict(pipeline.scheduler.config)
+        class_name = type(pipeline.scheduler).__name__
+        self.schedule = NoiseSchedule.from_diffusers(scheduler, class_name, self.time_scale)
+        self.parameterization = parameterization_of(scheduler, class_name)
+        self._timesteps = torch.tensor(
+            self.schedule.timesteps, dtype=torch.float32, device=self.device
+        )
+        self._check_parts()
+        self.sample_shape, self.image_size = self._shape(img_size)
+
+    @abstractmethod
+    def _encode(self, prompts: Sequence[str]) -> dict[str, Tensor]:
+        """P prompts -> named tensors (P, ...), all that `_forward` needs of them."""
+
+    @abstractmethod
+    def _forward(self, x_t: Tensor, timestep: Tensor, cond: Conditioning) -> Tensor:
+        """x_t (B, C, h, w), timestep (B,) float32 -> the native output (B, C, h, w)."""
+
+    def _channels(self) -> tuple[int, int]:
+        """Channels of the latents that go in, and of the output that is used."""
+        config = self.network.config
+        return int(config.in_channels), int(config.out_channels)
+
+    def _native_size(self) -> int:
+        """Side of the latents that the network was trained on."""
+        return int(self.network.config.sample_size)
+
+    def _check_parts(self) -> None:
+        """Raises ModelError when network and autoencoder do not fit each other."""
+        reads, writes = self._channels()
+        latent = reads if self.autoencoder is None else self.autoencoder.channels
+        if not reads == writes == latent:
+            raise ModelError(
+                f"{self.part} and autoencoder do not fit each other",
+                given=f"{reads} input channels, {writes} output channels, {latent} latent ones",
+                allowed="equal numbers (in-painting and up-scaling models are not supported)",
+            )
+
+    def _shape(self, img_size: int | None) -> tuple[tuple[int, int, int], int]:
+        factor = 1 if self.autoencoder is None else self.autoencoder.factor
+        size = self._native_size() * factor if img_size is None else img_size
+        step = factor * self.patch
+        if size < step or size % step:
+            raise UsageError(
+                "image size does not fit the model", given=size, allowed=f"a multiple of {step}"
+            )
+        return (self._channels()[0], size // factor, size // factor), size
+
+    def encode_images(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) -> x0 (B, C, h, w): the posterior's mean, shifted and scaled."""
+        if self.autoencoder is None:
+            return images.to(self.device, torch.float32)
+        return self.autoencoder.encode(images)
+
+    def decode_latents(self, x0: Tensor) -> Tensor:
+        """x0 (B, C, h, w) -> images (B, 3, H, W)."""
+        return x0 if self.autoencoder is None else self.autoencoder.decode(x0)
+
+    @torch.inference_mode()
+    def encode_prompts(self, prompts: Sequence[str]) -> Conditioning:
+        """P texts -> their conditioning, padded as the model was trained.
+
+        Raises:
+            ModelError: where the encoding of a prompt is not finite, in single precision too.
+        """
+        cond = self._encode_all(prompts)
+        if _first_not_finite(cond) is not None and self.dtype != torch.float32:
+            for module in self._text_encoders():
+                module.float()
+            cond = self._encode_all(prompts)
+        bad = _first_not_finite(cond)
+        if bad is not None:
+            raise ModelError("the encoding of a prompt is not finite", given=prompts[bad])
+        return cond
+
+    def _encode_all(self, prompts: Sequence[str]) -> Conditioning:
+        starts = range(0, len(prompts), PROMPTS_A_BATCH)
+        parts = [self._encode(prompts[start : start + PROMPTS_A_BATCH]) for start in starts]
+        return Conditioning.concatenate([Conditioning(part) for part in parts])
+
+    def _text_encoders(self) -> list[Any]:
+        parts: dict[str, Any] = self.pipeline.components
+        named = (part for name, part in parts.items() if name.startswith("text_encoder"))
+        return [part for part in named if part is not None]
+
+    @torch.inference_mode()
+    def predict(self, x_t: Tensor, index: Tensor, cond: Conditioning) -> Tensor:
+        """The network's output (B, C, h, w) at schedule index (B,), without guidance."""
+        return self._forward(x_t, self._timesteps[index], cond)
+
+    @contextmanager
+    def float32(self) -> Iterator[None]:
+        """The network in single precision for as long as this lasts."""
+        dtype = self.dtype
+        self.dtype = torch.float32
+        # diffusers' own `to` warns of parts that it would keep in float32: all of it is, now
+        torch.nn.Module.to(self.network, self.dtype)
+        try:
+            yield
+        finally:
+            self.dtype = dtype
+            torch.nn.Module.to(self.network, dtype)
+
+
+def _first_not_finite(cond: Conditioning) -> int | None:
+    """The first prompt whose encoding holds a value that is not finite, None without any."""
+    for tensor in cond.values():
+        finite = torch.isfinite(tensor.flatten(1)).all(dim=1)
+        if not bool(finite.all()):
+            return int(finite.logical_not().nonzero()[0])
+    return None
