@@ -211,7 +211,8 @@ def _options(wishes: dict[str, Any]) -> EvaluationOptions:
 
 def _check_names(options: EvaluationOptions) -> None:
     """Everything that can be refused before anything heavy is loaded."""
-    from diffcls.models.loading import check_dtype, find
+    from diffcls.models.devices import check_dtype
+    from diffcls.models.loading import find
     from diffcls.parameterization import LOSSES, WEIGHTINGS
 
     spec = specs.find(options.dataset)

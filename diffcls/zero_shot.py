@@ -85,11 +85,11 @@ class ZeroShotImageClassifier:
             UsageError, ModelError: see `diffcls.models.loading.load`.
         """
         SEARCHES[search]  # refused before anything heavy is loaded
-        from diffcls.models import loading
+        from diffcls.models import devices, loading
 
         if dtype is None or isinstance(dtype, str):
-            dtype = loading.resolve_dtype(dtype)
-        denoiser = loading.load(name_or_path, loading.resolve_device(device), dtype, img_size)
+            dtype = devices.resolve_dtype(dtype)
+        denoiser = loading.load(name_or_path, devices.resolve_device(device), dtype, img_size)
         return cls(
             denoiser, search=search, search_options=search_options, seed=seed, batch_size=batch_size
         )

@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from diffcls.errors import ModelError, UsageError
-from diffcls.models import loading
+from diffcls.models import devices, loading
 from diffcls.models.diffusers_unet import report_truncation
 
 Pipelines = Callable[[str], Path]
@@ -228,13 +228,13 @@ def test_image_size_must_fit_the_factor(tiny_pipeline: Pipelines, size: int) -> 
 
 
 def test_names_of_devices_and_types() -> None:
-    assert loading.resolve_device("cpu") == "cpu"
-    assert loading.resolve_dtype("bfloat16") is torch.bfloat16
-    assert loading.resolve_dtype("auto") is None
+    assert devices.resolve_device("cpu") == "cpu"
+    assert devices.resolve_dtype("bfloat16") is torch.bfloat16
+    assert devices.resolve_dtype("auto") is None
     with pytest.raises(UsageError, match="unknown device: 'gpu'"):
-        loading.resolve_device("gpu")
+        devices.resolve_device("gpu")
     with pytest.raises(UsageError, match=r"unknown dtype.*did you mean 'float16'"):
-        loading.resolve_dtype("fp16")
+        devices.resolve_dtype("fp16")
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

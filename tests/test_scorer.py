@@ -235,6 +235,8 @@ def on_fake_cuda(pipe: Any, mode: FakeTensorMode, monkeypatch: pytest.MonkeyPatc
                     part._buffers[name] = fake
     # they are where they belong; torch cannot move a module of fake tensors
     monkeypatch.setattr(nn.Module, "to", lambda self, *args, **kwargs: self)
+    # and they have no values to look at
+    monkeypatch.setattr("diffcls.models.pipeline._first_not_finite", lambda cond: None)
     return StableDiffusionDenoiser(pipe, ModelCard("fake", "0"), "cuda")
 
 
@@ -277,7 +279,7 @@ def test_the_check_finds_a_tensor_left_on_the_cpu(
                 bias = model.network.conv_out.bias
                 model.network.conv_out._parameters["bias"] = nn.Parameter(bias.cpu(), False)
             case "images":
-                model.device = torch.device("cpu")  # where images are now sent
+                model.autoencoder.device = torch.device("cpu")  # where images are now sent
         with pytest.raises(RuntimeError, match=r"device|FakeTensor"):
             if what == "images":
                 model.encode_images(torch.zeros(5, 3, 32, 32))

@@ -115,15 +115,15 @@ def diffusion(options: EvaluationOptions, spec: DatasetSpec, prompts: PromptSet)
     loss = build_loss(options, spec)
 
     from diffcls.methods.diffusion import DiffusionMethod
-    from diffcls.models import loading
+    from diffcls.models import devices, loading
     from diffcls.scorer import Scoring
 
-    device = loading.resolve_device(options.device)
+    device = devices.resolve_device(options.device)
     scoring = Scoring(loss, options.weighting)
     denoiser = loading.load(
         model_name(options, spec),
         device,
-        loading.resolve_dtype(options.dtype),
+        devices.resolve_dtype(options.dtype),
         options.img_size,
     )
     method = DiffusionMethod(

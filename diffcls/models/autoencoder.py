@@ -12,7 +12,7 @@ class Autoencoder:
     """Images to scaled latents and back, always in float32: some overflow in half precision.
 
     Args:
-        vae: an ``AutoencoderKL`` in float32, or another module whose ``encode`` gives a distribution.
+        vae: in float32, as ``AutoencoderKL``: its ``encode`` gives a distribution.
         device: where it runs.
     """
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diffcls.denoiser import Denoiser, ModelCard
-from diffcls.errors import ModelError, UsageError, unknown_name
+from diffcls.errors import ModelError, unknown_name
+from diffcls.models.quiet import quiet
 from diffcls.registry import Registry
 
 if TYPE_CHECKING:
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 WEIGHTS = Path(__file__).parents[1] / "weights"
 CARD = "diffcls.json"
-DTYPES = ("float32", "float16", "bfloat16")
 
 # the class that a pipeline folder's model_index.json names -> its adapter
 FAMILIES = Registry(
@@ -131,7 +130,7 @@ def _open(folder: Path, index: Mapping[str, Any], dtype: torch.dtype) -> Any:
 
     libraries = {"diffusers": diffusers, "transformers": transformers}
     parts: dict[str, Any] = {}
-    with _quiet():
+    with quiet():
         for part, place in index.items():
             if part.startswith("_") or not isinstance(place, list) or len(place) != 2:
                 continue
@@ -207,71 +206,3 @@ def _check_tokenizer(folder: Path) -> None:
 
 def _first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """No progress bars and no advice from the libraries while weights load."""
-    import diffusers
-    import transformers
-
-    loggers = (diffusers.utils.logging, transformers.utils.logging)
-    levels = [logger.get_verbosity() for logger in loggers]
-    for logger in loggers:
-        logger.set_verbosity_error()
-        logger.disable_progress_bar()
-    try:
-        yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.set_verbosity(level)
-            logger.enable_progress_bar()
-
-
-def resolve_device(name: str | None) -> str:
-    """``auto``: an accelerator where there is one, else the CPU; else the device of that name.
-
-    Raises:
-        UsageError: for another name, or a device that is not there.
-    """
-    import torch
-
-    if name in (None, "auto"):
-        if torch.cuda.is_available():
-            return "cuda"
-        return "mps" if torch.backends.mps.is_available() else "cpu"
-    there = {
-        "cpu": 1,
-        "cuda": torch.cuda.device_count(),
-        "mps": int(torch.backends.mps.is_available()),
-    }
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        device = None
-    if device is None or device.type not in there:
-        raise UsageError("unknown device", given=name, allowed="auto, cpu, cuda, cuda:N, mps")
-    if (device.index or 0) >= there[device.type]:
-        raise UsageError("no such device here", given=name, todo="use --device cpu")
-    return str(name)
-
-
-def resolve_dtype(name: str | None) -> torch.dtype | None:
-    """The torch dtype of ``float32``, ``float16`` or ``bfloat16``; None for ``auto``.
-
-    Raises:
-        UsageError: for any other name.
-    """
-    import torch
-
-    if name in (None, "auto"):
-        return None
-    check_dtype(str(name))
-    dtype: torch.dtype = getattr(torch, str(name))
-    return dtype
-
-
-def check_dtype(name: str) -> None:
-    """Raises UsageError for a dtype that models do not run in; needs no torch."""
-    if name not in (*DTYPES, "auto"):
-        raise unknown_name("dtype", name, (*DTYPES, "auto"))

@@ -13,6 +13,7 @@ from torch import Tensor
 from diffcls.denoiser import Conditioning, ModelCard
 from diffcls.errors import ModelError, UsageError
 from diffcls.models.autoencoder import Autoencoder
+from diffcls.models.quiet import quiet
 from diffcls.parameterization import parameterization_of
 from diffcls.schedule import NoiseSchedule
 
@@ -131,7 +132,8 @@ class PipelineDenoiser(ABC):
 
     def _encode_all(self, prompts: Sequence[str]) -> Conditioning:
         starts = range(0, len(prompts), PROMPTS_A_BATCH)
-        parts = [self._encode(prompts[start : start + PROMPTS_A_BATCH]) for start in starts]
+        with quiet():  # the library tells of prompts that are cut; so do we
+            parts = [self._encode(prompts[start : start + PROMPTS_A_BATCH]) for start in starts]
         return Conditioning.concatenate([Conditioning(part) for part in parts])
 
     def _text_encoders(self) -> list[Any]:

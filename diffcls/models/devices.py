@@ -1,0 +1,61 @@
+"""Where a model runs and in what precision, from what a person wrote."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from diffcls.errors import UsageError, unknown_name
+
+if TYPE_CHECKING:
+    import torch
+
+DTYPES = ("float32", "float16", "bfloat16")
+
+
+def resolve_device(name: str | None) -> str:
+    """``auto``: an accelerator where there is one, else the CPU; else the device of that name.
+
+    Raises:
+        UsageError: for another name, or a device that is not there.
+    """
+    import torch
+
+    if name in (None, "auto"):
+        if torch.cuda.is_available():
+            return "cuda"
+        return "mps" if torch.backends.mps.is_available() else "cpu"
+    there = {
+        "cpu": 1,
+        "cuda": torch.cuda.device_count(),
+        "mps": int(torch.backends.mps.is_available()),
+    }
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = None
+    if device is None or device.type not in there:
+        raise UsageError("unknown device", given=name, allowed="auto, cpu, cuda, cuda:N, mps")
+    if (device.index or 0) >= there[device.type]:
+        raise UsageError("no such device here", given=name, todo="use --device cpu")
+    return str(name)
+
+
+def resolve_dtype(name: str | None) -> torch.dtype | None:
+    """The torch dtype of ``float32``, ``float16`` or ``bfloat16``; None for ``auto``.
+
+    Raises:
+        UsageError: for any other name.
+    """
+    import torch
+
+    if name in (None, "auto"):
+        return None
+    check_dtype(str(name))
+    dtype: torch.dtype = getattr(torch, str(name))
+    return dtype
+
+
+def check_dtype(name: str) -> None:
+    """Raises UsageError for a dtype that models do not run in; needs no torch."""
+    if name not in (*DTYPES, "auto"):
+        raise unknown_name("dtype", name, (*DTYPES, "auto"))
