@@ -1,12 +1,14 @@
 """``python -m benchmarks.run NAME``: run a benchmark and write its report.
 
 Every row comes from a run of the evaluate command, resumed where it is already there; the report
-is made from the stored records alone.
+is made from the stored records alone. What follows ``--`` goes to each of these commands, as where
+the data lie: ``python -m benchmarks.run published_pets --only racing -- --data-root data``.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import importlib
 import shlex
 import sys
@@ -22,7 +24,7 @@ from diffcls.records import Record, read_records
 
 FOLDER = Path(__file__).parent
 AS_EXPECTED = "All figures are as expected."
-NOT_BENCHMARKS = {"__init__", "benchmark", "run", "samples"}
+NOT_BENCHMARKS = {"__init__", "benchmark", "published", "run", "samples"}
 
 
 def names() -> list[str]:
@@ -40,27 +42,54 @@ def _main(arguments: list[str]) -> int:
     p = Parser(prog="benchmarks.run", description=__doc__.splitlines()[0])
     p.formatter_class = argparse.RawDescriptionHelpFormatter
     p.add_argument("name", metavar="NAME", help=", ".join(names()))
+    p.add_argument("--only", nargs="+", metavar="LABEL", help="these of its runs")
     p.add_argument("--output-dir", default="results", metavar="DIR")
     p.add_argument("--quiet", action="store_true")
-    flags = p.parse_args(arguments)
+    mine, further = _split(arguments)
+    flags = p.parse_args(mine)
     if flags.name not in names():
         raise unknown_name("benchmark", flags.name, names())
     benchmark: Benchmark = importlib.import_module(f"benchmarks.{flags.name}").BENCHMARK
+    benchmark = select(benchmark, flags.only)
     output = Path(flags.output_dir)
-    rows = {run.label: evaluate(run, output, flags.quiet) for run in benchmark.runs}
+    rows = {run.label: evaluate(run, output, flags.quiet, further) for run in benchmark.runs}
     text = report(benchmark, rows, output)
     (output / f"{benchmark.name}.md").write_text(text, encoding="utf-8")
     print(text)
     return 0 if text.count(AS_EXPECTED) else 1
 
 
-def evaluate(run: Run, output: Path, quiet: bool) -> dict[str, Any]:
-    """The row of one run."""
+def _split(arguments: list[str]) -> tuple[list[str], list[str]]:
+    """What stands before ``--`` and after it."""
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    return arguments[:end], arguments[end + 1 :]
+
+
+def select(benchmark: Benchmark, labels: list[str] | None) -> Benchmark:
+    """The benchmark cut down to the runs of these labels; without its reference, the first is one.
+
+    Raises:
+        UsageError: for a label that no run has.
+    """
+    if not labels:
+        return benchmark
+    known = [run.label for run in benchmark.runs]
+    for label in labels:
+        if label not in known:
+            raise unknown_name("run of this benchmark", label, known)
+    runs = tuple(run for run in benchmark.runs if run.label in labels)
+    reference = benchmark.reference if benchmark.reference in labels else runs[0].label
+    return dataclasses.replace(benchmark, runs=runs, reference=reference)
+
+
+def evaluate(run: Run, output: Path, quiet: bool, further: list[str]) -> dict[str, Any]:
+    """The row of one run, with `further` arguments of the evaluate command."""
     from diffcls.evaluation import run_evaluation
 
-    given = [*run.arguments, "--output-dir", str(output)]
+    asked = [*run.arguments, *further]
+    given = [*asked, "--output-dir", str(output)]
     wishes = vars(evaluate_parser().parse_args(given))
-    command = shlex.join(["python", "-m", "diffcls.evaluate", *run.arguments])
+    command = shlex.join(["python", "-m", "diffcls.evaluate", *asked])
     return run_evaluation(**wishes, quiet=quiet, command=command)[0]
 
 

@@ -17,7 +17,8 @@ EPILOG = """examples:
   python -m diffcls.evaluate                            the digits that come with the package
   python -m diffcls.evaluate --limit 100 --search exhaustive --draws 50
   python -m diffcls.evaluate --dataset folder:photos --model path/to/pipeline
-  python -m diffcls.evaluate --n_samples 50 500 --to_keep 5 1     the published stages
+  python -m diffcls.evaluate --dataset pets --model sd2-base --search paper
+  python -m diffcls.evaluate --dataset pets --data-root data --limit 100 --budget 2h
 
 exit status: 0 done, 1 failed or partial, 2 bad usage or input, 130 interrupted; after 1 and 130
 the same command goes on where it stopped."""
@@ -43,11 +44,29 @@ def parser() -> argparse.ArgumentParser:
     add("--label-column", metavar="C", help="of tables (default: found by its name)")
     add("--limit", type=int, metavar="N", help="a stratified sample of N images")
     add("--subset", metavar="NAME", help="a named subset: N-per-class")
-    add("--indices", metavar="FILE", help="positions within the split, one a line, or .npy")
-    add("--prompts", metavar="FILE", help="CSV with prompt, classidx and, optional, classname")
+    add(
+        "--indices",
+        "--subset-path",
+        metavar="FILE",
+        help="positions within the split, one a line, or .npy",
+    )
+    add(
+        "--prompts",
+        "--prompt-path",
+        metavar="FILE",
+        help="CSV with prompt, classidx and, optional, classname",
+    )
     add("--template", nargs="+", metavar="T", help="prompt templates with {}")
+    add(
+        "--aggregate", metavar="A", help="several prompts a class: classes (mean) or prompts (best)"
+    )
     add = p.add_argument_group("with what").add_argument
-    add("--model", metavar="NAME|PATH", help="a bundled model, or a diffusers pipeline folder")
+    add("--model", metavar="NAME|PATH|ID", help="a name, pipeline folder, file, or ID[@revision]")
+    add("--version", metavar="V", help="of Stable Diffusion, as published: 1-4, 1-5, 2-0, 2-1")
+    add("--model-config", metavar="ID|DIR", help="completes a model that is a single file")
+    add("--lora", metavar="FILE[:W]", help="LoRA weights to merge, with their weight (1)")
+    add("--class-ids", metavar="FILE", help="CSV with classidx, classid: of a model without text")
+    add("--check-model", action=argparse.BooleanOptionalAction, help="self-test at load (on)")
     add("--method", nargs="+", metavar="M", help="one or more methods (default: diffusion)")
     add("--search", metavar="S", help="racing, paper, exhaustive or halving (default: racing)")
     add("--draws", type=int, metavar="N", help="(timestep, noise) draws a class at most")
@@ -56,9 +75,11 @@ def parser() -> argparse.ArgumentParser:
     add("--stages", nargs="+", metavar="N:K", help="of paper: samples:kept, stage by stage")
     add("--n-samples", nargs="+", type=int, metavar="N", help="the same, as published")
     add("--to-keep", nargs="+", type=int, metavar="K", help="the same, as published")
+    add("--n-trials", type=int, metavar="N", help="of paper: noises a timestep (1)")
     add("--loss", metavar="L", help="l2, l1 or huber (default: l2; paper: as published)")
     add("--weighting", metavar="W", help="of the error over time (default: uniform)")
     add("--img-size", type=int, metavar="PX", help="side of the images (default: the model's)")
+    add("--interpolation", metavar="I", help="bicubic, bilinear or lanczos (default: bicubic)")
     add("--seed", type=int, metavar="N", help="keys the noise (default: 0)")
     add("--noise-path", metavar="FILE", help="noise of the first draws, .safetensors or .pt")
     add = p.add_argument_group("how it runs").add_argument
@@ -69,12 +90,15 @@ def parser() -> argparse.ArgumentParser:
     add("--shard", metavar="i/n", help="only every n-th image from the i-th, i from 0")
     add("--n-workers", type=int, metavar="n", help="the same, as published")
     add("--worker-idx", type=int, metavar="i", help="the same, as published")
+    add("--budget", metavar="TIME", help="fit images and draws to a time: 90m, 2h, 1h30m")
     add = p.add_argument_group("what it leaves").add_argument
     add("--output-dir", metavar="DIR", help="the one folder written to (default: results)")
     add("--save-errors", metavar="DIR", help="one .npz with the error table an image")
     add("--dry-run", action="store_true", help="print the resolved spec and its cost, and stop")
     add("--json", action="store_true", help="machine output on stdout")
     add("--quiet", action="store_true", help="no progress")
+    add("--extra", metavar="TEXT", help="as published; a note that changes nothing here")
+    add("--load-stats", action="store_true", help="as published; runs always go on here")
     return p
 
 

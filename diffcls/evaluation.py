@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from diffcls import leaderboard
-from diffcls.data import sources, specs
-from diffcls.data.dataset import Dataset
-from diffcls.data.subsets import choose
-from diffcls.errors import RecordError, UsageError, unknown_name
+from diffcls.cost import advice, estimate, fit, measure
+from diffcls.data import specs
+from diffcls.errors import RecordError
 from diffcls.executor import ErrorArchive, Progress, execute, waiting
 from diffcls.method import Built
 from diffcls.methods import METHODS
-from diffcls.methods.building import build_search, model_name, search_name
-from diffcls.options import EvaluationOptions
-from diffcls.prompts import PromptSet
+from diffcls.planning import (
+    Plan,
+    check_names,
+    choose_images,
+    make_plan,
+    read_options,
+    shard_from,
+)
 from diffcls.provenance import (
     clock,
     commit,
@@ -28,31 +32,12 @@ from diffcls.provenance import (
     threads,
     versions,
 )
-from diffcls.records import RecordStore, RunSpec, shard_of
+from diffcls.records import RecordStore, shard_of
 
 Row = dict[str, Any]
 BOARD = "leaderboard.csv"
-
-
-@dataclass(frozen=True)
-class Plan:
-    """An evaluation that is ready to run.
-
-    Args:
-        options: a person's wishes.
-        dataset: the chosen images.
-        prompts: candidate classes.
-        built: the method.
-        spec: what defines the numbers.
-        shard: (i, n).
-    """
-
-    options: EvaluationOptions
-    dataset: Dataset
-    prompts: PromptSet
-    built: Built
-    spec: RunSpec
-    shard: tuple[int, int]
+CHECKED = 4
+"""Images that a model is tested on before it is used."""
 
 
 def run_evaluation(**wishes: Any) -> list[Row]:
@@ -69,26 +54,17 @@ def run_evaluation(**wishes: Any) -> list[Row]:
     Raises:
         DiffclsError: see `diffcls.errors`; the same call resumes a run that was cut off.
     """
-    options = _options(wishes)
-    _check_names(options)
-    spec = specs.find(options.dataset)
+    options = read_options(wishes)
+    check_names(options)
     shard = shard_from(options, os.environ)
-    whole = sources.load(
-        options.dataset,
-        options.split,
-        options.data_root,
-        options.image_column,
-        options.label_column,
-    )
-    dataset, subset = choose(whole, options.limit, options.subset, options.indices)
-    prompts = _prompts(options, spec, dataset)
+    dataset, subset = choose_images(options)
     rows = []
     with denormals_flushed():
         for name in options.method:
             set_threads(options.threads)
-            built = METHODS.load(name)(options, spec, prompts)
-            run_spec = _run_spec(name, options, subset, dataset, prompts, built)
-            plan = Plan(options, dataset, prompts, built, run_spec, shard)
+            plan = make_plan(name, options, dataset, subset, shard)
+            if options.budget:
+                plan = fit(plan, options.budget)
             rows.append(estimate(plan) if options.dry_run else run(plan))
     return rows
 
@@ -115,6 +91,8 @@ def run(plan: Plan) -> Row:
         items = waiting(plan.dataset, store, mine, archive)
         ids = {plan.dataset.items[i].image_id for i in mine}
         held = [record for record in store.records() if record.image_id in ids]
+        if items:
+            _before(plan, built, len(items))
         title = f"{plan.spec.dataset} {plan.spec.method}"
         progress = Progress(len(mine), held, options.quiet, title)
         try:
@@ -125,6 +103,19 @@ def run(plan: Plan) -> Row:
     if row["n_scored"] == 0 and plan.shard[1] == 1:
         raise RecordError("no image could be scored", todo="see the errors in the records")
     return row
+
+
+def _before(plan: Plan, built: Built, images: int) -> None:
+    """What is worth knowing before hours are spent: whether the model is sound, and the cost."""
+    options, dataset = plan.options, plan.dataset
+    if options.check_model:
+        step = max(1, len(dataset) // CHECKED)
+        built.method.check(dataset.items[::step][:CHECKED])
+    cost = measure(dataclasses.replace(plan, built=built), images)
+    if not options.quiet:
+        warn(str(cost))
+    if not options.budget and (long := advice(cost)):
+        warn(long)
 
 
 def _put_row(plan: Plan, store: RecordStore, header: dict[str, Any]) -> Row:
@@ -146,130 +137,6 @@ def _put_row(plan: Plan, store: RecordStore, header: dict[str, Any]) -> Row:
     return made[0]
 
 
-def estimate(plan: Plan) -> Row:
-    """The resolved spec and what the shard would cost: all evaluations at most, one batch timed."""
-    method = plan.built.method
-    images = len(shard_of(len(plan.dataset), plan.shard))
-    batches = -(-images * plan.built.most_evaluations // method.batch_size)
-    return {
-        "fingerprint": plan.spec.fingerprint,
-        "spec": plan.spec.as_dict(),
-        "images": images,
-        "evaluations_per_image_at_most": plan.built.most_evaluations,
-        "seconds_at_most": round(batches * method.seconds_a_batch(), 1),
-        "device": describe_device(plan.built.device),
-    }
-
-
-def shard_from(options: EvaluationOptions, environment: Any) -> tuple[int, int]:
-    """(i, n) from ``--shard``, ``--n-workers --worker-idx``, torchrun's or SLURM's variables.
-
-    Raises:
-        UsageError: for a shard that cannot be read, or outside 0 <= i < n.
-    """
-    if options.shard is not None:
-        try:
-            i, n = map(int, options.shard.split("/"))
-        except ValueError:
-            raise UsageError(
-                "cannot read shard", given=options.shard, allowed="i/n, i from 0, such as 0/4"
-            ) from None
-    elif options.n_workers is not None or options.worker_idx is not None:
-        if options.n_workers is None or options.worker_idx is None:
-            raise UsageError("--n-workers and --worker-idx go together", allowed="both, or neither")
-        i, n = options.worker_idx, options.n_workers
-    else:
-        i, n = 0, 1
-        for rank, size in (
-            ("RANK", "WORLD_SIZE"),
-            ("SLURM_ARRAY_TASK_ID", "SLURM_ARRAY_TASK_COUNT"),
-            ("SLURM_PROCID", "SLURM_NTASKS"),
-        ):
-            if rank in environment and size in environment:
-                first = environment.get("SLURM_ARRAY_TASK_MIN", 0) if "ARRAY" in rank else 0
-                i, n = int(environment[rank]) - int(first), int(environment[size])
-                break
-    shard_of(0, (i, n))  # checks the range
-    return i, n
-
-
-def _options(wishes: dict[str, Any]) -> EvaluationOptions:
-    for name in ("method", "template", "stages", "n_samples", "to_keep"):
-        value = wishes.get(name)
-        if isinstance(value, str):
-            value = (value,)
-        if value is not None:
-            wishes = {**wishes, name: tuple(value)}
-    try:
-        return EvaluationOptions(**wishes)
-    except TypeError as error:
-        raise UsageError(
-            str(error).replace("EvaluationOptions.__init__()", "run_evaluation"),
-            allowed=list(EvaluationOptions.__dataclass_fields__),
-        ) from None
-
-
-def _check_names(options: EvaluationOptions) -> None:
-    """Everything that can be refused before anything heavy is loaded."""
-    from diffcls.models.devices import check_dtype
-    from diffcls.models.loading import find
-    from diffcls.parameterization import LOSSES, WEIGHTINGS
-
-    spec = specs.find(options.dataset)
-    for name in options.method:
-        METHODS[name]
-    search_name(options)
-    build_search(options, spec)
-    find(model_name(options, spec))
-    if options.weighting not in WEIGHTINGS:
-        raise unknown_name("weighting", options.weighting, WEIGHTINGS)
-    if options.loss and options.loss not in LOSSES:
-        raise unknown_name("loss", options.loss, LOSSES)
-    check_dtype(options.dtype)
-    if options.prompts and options.template:
-        raise UsageError("prompts given twice", allowed="--prompts, or --template")
-    if options.noise_path and not Path(options.noise_path).is_file():
-        raise UsageError("noise file not found", given=options.noise_path)
-
-
-def _prompts(options: EvaluationOptions, spec: specs.DatasetSpec, dataset: Dataset) -> PromptSet:
-    if options.prompts:
-        return PromptSet.from_csv(options.prompts, dataset.class_names)
-    return PromptSet.from_templates(
-        dataset.class_names, options.template or spec.templates, dataset.prompt_names
-    )
-
-
-def _run_spec(
-    method: str,
-    options: EvaluationOptions,
-    subset: str,
-    dataset: Dataset,
-    prompts: PromptSet,
-    built: Built,
-) -> RunSpec:
-    return RunSpec(
-        dataset=dataset.name,
-        data_revision=dataset.revision,
-        split=dataset.split,
-        subset=subset,
-        class_names=prompts.class_names,
-        prompts=prompts.prompts,
-        class_of=prompts.class_of,
-        model=built.card.name,
-        model_revision=built.card.revision,
-        method=method,
-        search=built.search,
-        search_options=dict(built.search_options),
-        img_size=built.img_size,
-        loss=built.loss,
-        weighting=options.weighting,
-        seed=options.seed,
-        dtype=built.dtype,
-        noise=built.noise,
-    )
-
-
 def _archive(plan: Plan) -> ErrorArchive | None:
     if plan.options.save_errors is None:
         return None
@@ -277,7 +144,7 @@ def _archive(plan: Plan) -> ErrorArchive | None:
         Path(plan.options.save_errors),
         plan.spec.fingerprint,
         plan.built.timesteps,
-        plan.prompts.class_names,
+        plan.built.prompts.class_names,
     )
 
 
@@ -303,7 +170,7 @@ def _metadata(plan: Plan, header: dict[str, Any]) -> Row:
         "fingerprint": spec.fingerprint,
         "dataset": spec.dataset,
         "split": spec.split,
-        "n_classes": plan.prompts.n_classes,
+        "n_classes": plan.built.prompts.n_classes,
         "method": spec.method,
         "model": spec.model,
         "revision": spec.model_revision,

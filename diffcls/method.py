@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from diffcls.data.dataset import Item
 from diffcls.denoiser import ModelCard
+from diffcls.prompts import PromptSet
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,13 @@ class Method(Protocol):
     def seconds_a_batch(self) -> float:
         """Time of one full forward, measured now."""
 
+    def check(self, items: Sequence[Item]) -> None:
+        """A self-test on a few images, in seconds.
+
+        Raises:
+            ModelError: where the model is not what it says it is.
+        """
+
 
 @dataclass(frozen=True)
 class Built:
@@ -71,6 +79,7 @@ class Built:
     Args:
         method: the classifier.
         card: of its model.
+        prompts: what it is asked: the candidates' prompts, or their ids where it reads no text.
         search, search_options: of a method that searches, else empty.
         img_size: side of the images, in pixels.
         loss, dtype, device: as resolved.
@@ -81,6 +90,7 @@ class Built:
 
     method: Method
     card: ModelCard
+    prompts: PromptSet
     search: str
     search_options: Mapping[str, Any]
     img_size: int

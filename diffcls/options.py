@@ -17,20 +17,30 @@ class EvaluationOptions:
         split: name of the split.
         data_root: where local data lie: the set's own folder or its parent.
         image_column, label_column: of tables; None: found by their names and types.
-        model: bundled name or path; None: the data set's default model.
+        model: bundled name, short name, hub id ``ID[@revision]``, pipeline folder or
+            ``.safetensors`` file; None: the data set's default model.
+        version: of Stable Diffusion, as the published script spells the model.
+        model_config: for a single file: the folder, name or hub id that completes it.
+        lora: ``FILE`` or ``FILE:WEIGHT``, merged into the model.
+        check_model: test at load that the model predicts what its config says.
         method: one or more methods, each a row of its own.
         search: name of the search; None: racing, or paper where stages are given.
         draws: (timestep, noise) draws a class at most.
         confidence: of racing, in (0, 1).
         max_evaluations: of racing: evaluations (class, draw) an image at most.
         stages: of paper, as texts ``SAMPLES:KEEP``.
-        n_samples, to_keep: the same as the published script spells it.
+        n_samples, to_keep, n_trials: the same as the published script spells it; `n_trials` noises
+            a timestep.
         prompts: CSV file with prompts.
         template: one or more templates with ``{}``.
+        class_ids: CSV file with the class ids of a class-conditional model.
+        aggregate: ``classes``: a class's prompts are averaged before they are compared;
+            ``prompts``: prompts race and the best one's class wins, as in the published script.
         limit: a stratified sample of that many images.
         subset: a named subset, ``N-per-class``.
         indices: a file of positions within the split, one a line or a ``.npy`` array.
         img_size: side of the images, in pixels.
+        interpolation: of the resize: bicubic, bilinear or lanczos.
         loss: l1, l2 or huber.
         weighting: of the ε-error over timesteps.
         seed: keys the noise.
@@ -41,6 +51,9 @@ class EvaluationOptions:
         save_errors: folder for one ``.npz`` an image.
         shard: "i/n".
         n_workers, worker_idx: the same as the published script spells it.
+        budget: time that the run may take, as ``90m`` or ``2h``: images and draws are fitted to it.
+        extra, load_stats: flags of the published script that change no number here: a run is known
+            by its fingerprint, and what it holds already is never computed again.
         output_dir: the one folder that is written to.
         dry_run, json, quiet: say what would be done; machine output; no progress.
         command: as it stands in the leaderboard.
@@ -52,6 +65,10 @@ class EvaluationOptions:
     image_column: str | None = None
     label_column: str | None = None
     model: str | None = None
+    version: str | None = None
+    model_config: str | None = None
+    lora: str | None = None
+    check_model: bool = True
     method: tuple[str, ...] = ("diffusion",)
     search: str | None = None
     draws: int | None = None
@@ -60,12 +77,16 @@ class EvaluationOptions:
     stages: tuple[str, ...] | None = None
     n_samples: tuple[int, ...] | None = None
     to_keep: tuple[int, ...] | None = None
+    n_trials: int | None = None
     prompts: str | None = None
     template: tuple[str, ...] | None = None
+    class_ids: str | None = None
+    aggregate: str = "classes"
     limit: int | None = None
     subset: str | None = None
     indices: str | None = None
     img_size: int | None = None
+    interpolation: str = "bicubic"
     loss: str | None = None
     weighting: str = "uniform"
     seed: int = 0
@@ -78,6 +99,9 @@ class EvaluationOptions:
     shard: str | None = None
     n_workers: int | None = None
     worker_idx: int | None = None
+    budget: str | None = None
+    extra: str | None = None
+    load_stats: bool = False
     output_dir: str = "results"
     dry_run: bool = False
     json: bool = False
@@ -93,5 +117,7 @@ class EvaluationOptions:
             "stages": self.stages and ",".join(self.stages),
             "n_samples": self.n_samples and ",".join(map(str, self.n_samples)),
             "to_keep": self.to_keep and ",".join(map(str, self.to_keep)),
+            "n_trials": self.n_trials,
+            "aggregate": None if self.aggregate == "classes" else self.aggregate,
         }
         return " ".join(f"{k}={v}" for k, v in given.items() if v is not None) or "default"

@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 
 from diffcls.errors import DataError, UsageError
 
+AGGREGATES = ("classes", "prompts")
+"""What several prompts a class do: average to one error of the class, or race each for itself."""
+
 
 @dataclass(frozen=True)
 class PromptSet:

@@ -37,6 +37,8 @@ class RunSpec:
         img_size: side of the images, in pixels.
         loss, weighting, seed, dtype: as the flags of the same name.
         noise: hash of a noise file, or empty.
+        interpolation, aggregate: as the flags of the same name. They came later: at their defaults
+            they are no part of the fingerprint, so that older runs keep theirs.
     """
 
     dataset: str
@@ -58,12 +60,17 @@ class RunSpec:
     dtype: str
     noise: str = ""
     scoring_version: int = SCORING_VERSION
+    interpolation: str = "bicubic"
+    aggregate: str = "classes"
 
     def as_dict(self) -> dict[str, Any]:
         """The spec in plain JSON types."""
         plain: dict[str, Any] = json.loads(
             canonical({f.name: getattr(self, f.name) for f in dataclasses.fields(self)})
         )
+        for name, usual in (("interpolation", "bicubic"), ("aggregate", "classes")):
+            if plain[name] == usual:
+                del plain[name]
         return plain
 
     @property

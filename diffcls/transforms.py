@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from diffcls.errors import DataError, UsageError
+from diffcls.errors import DataError, UsageError, unknown_name
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -116,26 +116,32 @@ def _to_uint8(array: Any) -> NDArray[np.uint8]:
     return np.rint(pixels * (255.0 / limit)).astype(np.uint8)
 
 
-def to_pixels(image: Image.Image, size: int) -> NDArray[np.float32]:
-    """The published transform: bicubic resize of the short side, centre crop, scale to [−1, 1].
+INTERPOLATIONS = ("bicubic", "bilinear", "lanczos")
+
+
+def to_pixels(image: Image.Image, size: int, interpolation: str = "bicubic") -> NDArray[np.float32]:
+    """The published transform: resize of the short side, centre crop, scale to [−1, 1].
 
     Rounding is torchvision's (``Resize`` then ``CenterCrop``), so that both agree bit for bit.
 
     Args:
         image: a PIL image in RGB.
         size: side of the square result, in pixels.
+        interpolation: one of `INTERPOLATIONS`.
 
     Returns:
         (3, size, size) float32 in [−1, 1].
 
     Raises:
-        UsageError: for a size below 1.
+        UsageError: for a size below 1, or an unknown interpolation.
         DataError: for an image so long and narrow that the resized one would not fit in memory.
     """
     from PIL import Image
 
     if size < 1:
         raise UsageError("image size out of range", given=size, allowed="at least 1 pixel")
+    if interpolation not in INTERPOLATIONS:
+        raise unknown_name("interpolation", interpolation, INTERPOLATIONS)
     width, height = image.size
     if width <= height:
         resized = (size, int(size * height / width))
@@ -148,7 +154,7 @@ def to_pixels(image: Image.Image, size: int) -> NDArray[np.float32]:
             allowed=f"at most {MAX_PIXELS:,} pixels once resized",
         )
     if image.size != resized:
-        image = image.resize(resized, Image.Resampling.BICUBIC)
+        image = image.resize(resized, Image.Resampling[interpolation.upper()])
     left = round((resized[0] - size) / 2.0)
     top = round((resized[1] - size) / 2.0)
     image = image.crop((left, top, left + size, top + size))

@@ -35,7 +35,7 @@ LAYERS = (
     # 3 methods, and the two classes that people import
     "methods zero_shot estimator",
     # 4 harness
-    "executor leaderboard evaluation trainer",
+    "executor leaderboard planning cost evaluation trainer",
     # 5 commands, and the package's front door
     "evaluate train generate replay likelihood fidelity cli __init__",
 )

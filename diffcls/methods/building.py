@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from diffcls.data.specs import DatasetSpec
-from diffcls.errors import UsageError
+from diffcls.errors import UsageError, unknown_name
 from diffcls.method import Built
 from diffcls.options import EvaluationOptions
 from diffcls.prompts import PromptSet
@@ -17,7 +17,12 @@ from diffcls.search.table import Search
 
 DEFAULT_BATCH = 64
 # option of a search -> the flag that sets it
-FLAGS = {"draws": "draws", "confidence": "confidence", "budget": "max_evaluations"}
+FLAGS = {
+    "draws": "draws",
+    "confidence": "confidence",
+    "budget": "max_evaluations",
+    "trials": "n_trials",
+}
 
 
 def search_name(options: EvaluationOptions) -> str:
@@ -26,7 +31,7 @@ def search_name(options: EvaluationOptions) -> str:
     Raises:
         UsageError: for an unknown search, or stages together with another one.
     """
-    stages = options.stages or options.n_samples or options.to_keep
+    stages = options.stages or options.n_samples or options.to_keep or options.n_trials
     name = options.search or ("paper" if stages else "racing")
     SEARCHES[name]  # raises for an unknown name
     if stages and name != "paper":
@@ -81,12 +86,30 @@ def _stages(
     return spec.stages.samples, spec.stages.keep
 
 
+# the published script's --version
+VERSIONS = {
+    "1-1": "CompVis/stable-diffusion-v1-1",
+    "1-2": "CompVis/stable-diffusion-v1-2",
+    "1-3": "CompVis/stable-diffusion-v1-3",
+    "1-4": "CompVis/stable-diffusion-v1-4",
+    "1-5": "sd15",
+    "2-0": "sd2-base",
+    "2-1": "sd21-base",
+}
+
+
 def model_name(options: EvaluationOptions, spec: DatasetSpec) -> str:
     """The model asked for, else the data set's default.
 
     Raises:
         UsageError: where there is neither.
     """
+    if options.version is not None:
+        if options.model:
+            raise UsageError("model given twice", allowed="--model, or --version")
+        if options.version not in VERSIONS:
+            raise unknown_name("version of Stable Diffusion", options.version, VERSIONS)
+        return VERSIONS[options.version]
     if options.model or spec.model:
         return options.model or spec.model
     raise UsageError(f"no default model for {spec.name}", todo="name one with --model")
@@ -125,6 +148,7 @@ def diffusion(options: EvaluationOptions, spec: DatasetSpec, prompts: PromptSet)
         device,
         devices.resolve_dtype(options.dtype),
         options.img_size,
+        **({} if options.lora is None and options.model_config is None else dict(lora=options.lora, model_config=options.model_config)),
     )
     method = DiffusionMethod(
         denoiser,
@@ -135,33 +159,38 @@ def diffusion(options: EvaluationOptions, spec: DatasetSpec, prompts: PromptSet)
         _batch_size(options.batch_size),
         noise_path=options.noise_path,
         keep_errors=options.save_errors is not None,
+        interpolation=options.interpolation,
+        aggregate=options.aggregate,
     )
     return Built(
         method=method,
         card=denoiser.card,
+        prompts=prompts,
         search=name,
         search_options=dataclasses.asdict(search),  # type: ignore[call-overload]
         img_size=denoiser.image_size,
         loss=loss,
         dtype=str(denoiser.dtype).removeprefix("torch."),
         device=device,
-        most_evaluations=most_evaluations(search, prompts),
+        most_evaluations=most_evaluations(search, prompts, options.aggregate),
         timesteps=denoiser.schedule.timesteps[method.plan.indices],
         noise=_file_hash(options.noise_path),
     )
 
 
-def most_evaluations(search: Search, prompts: PromptSet) -> int:
+def most_evaluations(search: Search, prompts: PromptSet, aggregate: str = "classes") -> int:
     """Evaluations of an image at most, prompts counted: driven with errors that never differ."""
     import numpy as np
 
     # of equal errors a search keeps the first classes: let these be the ones of most prompts
-    of_class = np.sort(np.bincount(prompts.class_of))[::-1]
-    table = np.full((prompts.n_classes, len(search.plan(1000))), np.nan, dtype=np.float32)
+    of_row = np.sort(np.bincount(prompts.class_of))[::-1]
+    if aggregate == "prompts":
+        of_row = np.ones(len(prompts), dtype=np.int64)
+    table = np.full((len(of_row), len(search.plan(1000))), np.nan, dtype=np.float32)
     total = 0
     while (wanted := search.ask(table)) is not None:
         table[wanted[:, 0], wanted[:, 1]] = 0.0
-        total += int(of_class[wanted[:, 0]].sum())
+        total += int(of_row[wanted[:, 0]].sum())
     return total
 
 

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,9 +19,10 @@ from torch import Tensor
 from diffcls.data.dataset import Item
 from diffcls.denoiser import Denoiser
 from diffcls.draws import DrawPlan
-from diffcls.errors import DataError
+from diffcls.errors import DataError, unknown_name
 from diffcls.method import ClassScores
-from diffcls.prompts import PromptSet
+from diffcls.models.check import check_model
+from diffcls.prompts import AGGREGATES, PromptSet
 from diffcls.scorer import Scorer, Scoring
 from diffcls.search.table import Search, scores
 from diffcls.transforms import load_image, to_pixels
@@ -52,6 +54,10 @@ class DiffusionMethod:
         encode_batch: rows of every forward of the image encoder.
         noise_path: see `diffcls.draws.DrawPlan`.
         keep_errors: hand each image's error table out with its scores.
+        interpolation: of the resize, see `diffcls.transforms.to_pixels`.
+        aggregate: ``classes``: the errors of a class's prompts are averaged, then classes are
+            searched; ``prompts``: prompts are searched, as in the published script, and a class
+            scores what its best prompt does.
     """
 
     def __init__(
@@ -65,14 +71,26 @@ class DiffusionMethod:
         encode_batch: int = 16,
         noise_path: str | None = None,
         keep_errors: bool = False,
+        interpolation: str = "bicubic",
+        aggregate: str = "classes",
     ) -> None:
+        if aggregate not in AGGREGATES:
+            raise unknown_name("aggregate", aggregate, AGGREGATES)
         self.denoiser, self.prompts, self.search = denoiser, prompts, search
         self.keep_errors = keep_errors
         self.encode_batch = encode_batch
         self.plan = DrawPlan(search.plan(len(denoiser.schedule)), seed, noise_path)
         cond = denoiser.encode_prompts(prompts.prompts)
         self.scorer = Scorer(denoiser, cond, self.plan, scoring, batch_size)
-        self._rows_of = [prompts.rows_of(k) for k in range(prompts.n_classes)]
+        self.interpolation = interpolation
+        self._prompts_race = aggregate == "prompts" and len(prompts) > prompts.n_classes
+        # the prompts to evaluate for each row of the table that the search sees
+        self._rows_of = (
+            [[row] for row in range(len(prompts))]
+            if self._prompts_race
+            else [prompts.rows_of(k) for k in range(prompts.n_classes)]
+        )
+        self._first_row = [prompts.rows_of(k)[0] for k in range(prompts.n_classes)]
         # scores are means over dimensions: the posterior sums them, then cools them down
         dimensions = float(np.prod(denoiser.sample_shape))
         self.posterior_scale = dimensions / denoiser.card.temperature
@@ -97,6 +115,19 @@ class DiffusionMethod:
             began = time.perf_counter()
             self.scorer.errors(x0, prompts, draws).cpu()  # on the CPU: it waits for the accelerator
         return time.perf_counter() - began
+
+    def check(self, items: Sequence[Item]) -> None:
+        """See `diffcls.models.check.check_model`; images that cannot be read are passed over."""
+        readable: list[tuple[NDArray[np.float32], str]] = []
+        for item in items:
+            with suppress(
+                DataError, OSError, ValueError
+            ):  # it will be recorded when its turn comes
+                prompt = self.prompts.prompts[self._first_row[item.label]]
+                readable.append((self._pixels(item), prompt))
+        if len(readable) > 1:
+            pixels, prompts = zip(*readable, strict=True)
+            check_model(self.denoiser, torch.from_numpy(np.stack(pixels)), prompts)
 
     def classify(self, items: Iterable[Item]) -> Iterator[ClassScores]:
         """The answer for each image, in order of completion (see `diffcls.method.Method`)."""
@@ -124,7 +155,7 @@ class DiffusionMethod:
         failed: list[ClassScores] = []
         for item in stream:
             try:
-                pixels.append(to_pixels(load_image(item.open()), self.denoiser.image_size))
+                pixels.append(self._pixels(item))
                 ids.append(item.image_id)
             except (DataError, OSError, ValueError) as error:
                 failed.append(ClassScores.failed(item.image_id, f"{error}"))
@@ -149,7 +180,7 @@ class DiffusionMethod:
 
     def _ask(self, image: _InFlight, queue: deque[tuple[_InFlight, int, int]]) -> bool:
         """Queue what the search wants next of an image; False when it wants nothing more."""
-        wanted = self.search.ask(self.prompts.average(image.table))
+        wanted = self.search.ask(self._seen(image.table))
         if wanted is None:
             return False
         for k, draw in wanted.tolist():
@@ -202,13 +233,27 @@ class DiffusionMethod:
                 errors[bad] = measure([batch[int(i)] for i in bad])
         return errors
 
+    def _pixels(self, item: Item) -> NDArray[np.float32]:
+        return to_pixels(load_image(item.open()), self.denoiser.image_size, self.interpolation)
+
+    def _seen(self, table: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The table that the search works on: a row a class, or a row a prompt where these race."""
+        return table if self._prompts_race else self.prompts.average(table)
+
     def _finish(self, image: _InFlight) -> ClassScores:
-        table = self.prompts.average(image.table)
+        table = self._seen(image.table)
+        of_row, ranking = scores(table), self.search.rank(table)
+        if self._prompts_race:
+            of_class = np.array(self.prompts.class_of)
+            best = np.full(self.prompts.n_classes, -np.inf)
+            np.maximum.at(best, of_class, of_row)
+            # classes in the order of their best prompt
+            of_row, ranking = best, np.array(list(dict.fromkeys(of_class[ranking].tolist())))
         return ClassScores(
             image.image_id,
-            scores(table),
-            self.search.rank(table),
+            of_row,
+            ranking,
             image.evaluations,
             image.seconds,
-            errors=table if self.keep_errors else None,
+            errors=self.prompts.average(image.table) if self.keep_errors else None,
         )

@@ -18,13 +18,16 @@ class Paper:
     Args:
         samples: (S,) samples a class after each stage, as the published ``--n_samples``.
         keep: (S,) classes kept after each stage, as ``--to_keep``; the last is 1.
+        trials: noises a timestep, as ``--n_trials``; evaluations grow by that factor.
 
     Raises:
-        UsageError: when both differ in length, `samples` falls, `keep` grows or does not end at 1.
+        UsageError: when both differ in length, `samples` falls, `keep` grows or does not end at 1,
+            or `trials` is below 1.
     """
 
     samples: tuple[int, ...] = (50, 500)
     keep: tuple[int, ...] = (5, 1)
+    trials: int = 1
 
     def __post_init__(self) -> None:
         falling = all(a >= b for a, b in zip(self.keep, self.keep[1:], strict=False))
@@ -34,10 +37,12 @@ class Paper:
                 given={"n_samples": list(self.samples), "to_keep": list(self.keep)},
                 allowed="two lists of one length, the numbers kept falling to 1",
             )
+        if self.trials < 1:
+            raise UsageError("trials out of range", given=self.trials, allowed="1 or more")
         self._ends()  # refuses samples that fall, or are none
 
     def plan(self, length: int) -> Int64:
-        return published_order(length, self.samples)[0]
+        return published_order(length, self.samples)[0].repeat(self.trials)
 
     def ask(self, errors: Table) -> Int64 | None:
         ends = self._ends()
@@ -58,4 +63,4 @@ class Paper:
 
     def _ends(self) -> Int64:
         # the ends depend on the grid's step only through N, the last stage's samples
-        return published_order(max(self.samples), self.samples)[1]
+        return published_order(max(self.samples), self.samples)[1] * self.trials
