@@ -1,8 +1,8 @@
-"""The published table on Stable Diffusion 2.0-base: what is run, what it should give, what it takes.
+"""The published table on Stable Diffusion 2.0-base: what is run, and what it gives and takes.
 
-``python -m benchmarks.published`` prints the table of hours that REPRODUCE.md holds. Nothing here was
-measured by this project: figures and costs are the published ones, and hours on other devices are
-scaled from them as the table says.
+``python -m benchmarks.published`` prints the table of hours that REPRODUCE.md holds. Nothing here
+was measured by this project: figures and costs are the published ones, and hours on other devices
+are scaled from them as the table says.
 """
 
 from __future__ import annotations
