@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from diffcls.errors import ModelError, UsageError
 from diffcls.models import devices, loading
-from diffcls.models.diffusers_unet import report_truncation
+from diffcls.models.truncation import report_truncation
 
 Pipelines = Callable[[str], Path]
 UNET = "unet/diffusion_pytorch_model.safetensors"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from diffcls.errors import DataError, UsageError
 
 # what a local folder may be, where it is not laid out as the set's makers do it
 LOCAL = ("diffcls.data.parquet:find", "diffcls.data.folder:find")
+
+SPLIT_NAME = re.compile(r"\w[\w.-]*")
 
 
 def load(
@@ -37,6 +40,8 @@ def load(
     spec = specs.find(name)
     if spec.splits and split not in spec.splits:
         raise UsageError(f"unknown split of {spec.name}", given=split, allowed=spec.splits)
+    if not SPLIT_NAME.fullmatch(split):  # it becomes part of a path
+        raise UsageError("no name of a split", given=split, allowed="letters, digits, . - _")
     place = name.partition(":")[2] if not spec.splits else ""
     folder = Path(place) if place else (Path(root) if root else None)
     held_out = bool(spec.validation) and split in ("train", "validation")

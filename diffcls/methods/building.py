@@ -148,7 +148,11 @@ def diffusion(options: EvaluationOptions, spec: DatasetSpec, prompts: PromptSet)
         device,
         devices.resolve_dtype(options.dtype),
         options.img_size,
-        **({} if options.lora is None and options.model_config is None else dict(lora=options.lora, model_config=options.model_config)),
+        **(
+            {}
+            if options.lora is None and options.model_config is None
+            else dict(lora=options.lora, model_config=options.model_config)
+        ),
     )
     method = DiffusionMethod(
         denoiser,

@@ -93,9 +93,7 @@ def _outputs(denoiser: Denoiser, images: Tensor, prompts: Sequence[str]) -> tupl
         out = denoiser.predict(x_t, index, cond)
         columns = (out, latents, eps, torch.tensor(alpha), torch.tensor(sigma))
         shape = (len(latents), 1, 1, 1)
-        parts.append(
-            [c.cpu().double() if c.ndim else c.double().expand(shape) for c in columns]
-        )
+        parts.append([c.cpu().double() if c.ndim else c.double().expand(shape) for c in columns])
     return tuple(torch.cat(column) for column in zip(*parts, strict=True))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,8 +11,7 @@ from torch import Tensor
 from diffcls.denoiser import Conditioning
 from diffcls.errors import ModelError
 from diffcls.models.pipeline import PipelineDenoiser
-
-logger = logging.getLogger(__name__)
+from diffcls.models.truncation import report_truncation
 
 
 class StableDiffusionDenoiser(PipelineDenoiser):
@@ -57,27 +55,3 @@ class StableDiffusionDenoiser(PipelineDenoiser):
         text = cond["text"].to(self.dtype)
         out: Tensor = self.network(x_t, timestep, encoder_hidden_states=text).sample
         return out
-
-
-def report_truncation(tokenizer: Any, prompts: Sequence[str]) -> None:
-    """Say which prompts are longer than the model can read.
-
-    Raises:
-        ModelError: when two different prompts are the same to the model once they are cut.
-    """
-    limit = tokenizer.model_max_length
-    ids = tokenizer(list(prompts), verbose=False).input_ids  # we say it ourselves, below
-    long = [text for text, tokens in zip(prompts, ids, strict=True) if len(tokens) > limit]
-    if not long:
-        return
-    # the end token takes the last place, whatever is cut
-    seen: dict[tuple[int, ...], str] = {}
-    for text, tokens in zip(prompts, ids, strict=True):
-        other = seen.setdefault(tuple(tokens[: limit - 1]), text)
-        if other != text and text in long:
-            raise ModelError(
-                f"two prompts are the same to the model, which reads {limit} tokens",
-                given=[other, text],
-                todo="shorten the template or the labels",
-            )
-    logger.warning("%d prompts are cut at %d tokens, the first is %r", len(long), limit, long[0])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,7 +23,17 @@ CARD = "diffcls.json"
 # the class that a pipeline folder's model_index.json names -> its adapter
 FAMILIES = Registry(
     "model family",
-    {"StableDiffusionPipeline": "diffcls.models.diffusers_unet:StableDiffusionDenoiser"},
+    {
+        "StableDiffusionPipeline": "diffcls.models.diffusers_unet:StableDiffusionDenoiser",
+        "StableDiffusionXLPipeline": "diffcls.models.sdxl:StableDiffusionXLDenoiser",
+        "StableDiffusion3Pipeline": "diffcls.models.sd3:StableDiffusion3Denoiser",
+        "FluxPipeline": "diffcls.models.flux:FluxDenoiser",
+        "PixArtAlphaPipeline": "diffcls.models.pixart:PixArtDenoiser",
+        "PixArtSigmaPipeline": "diffcls.models.pixart:PixArtDenoiser",
+        "DiTPipeline": "diffcls.models.dit:DiTDenoiser",
+        "DDPMPipeline": "diffcls.models.pixel_unet:ClassUNetDenoiser",
+        "DDIMPipeline": "diffcls.models.pixel_unet:ClassUNetDenoiser",
+    },
 )
 
 
@@ -148,7 +159,11 @@ def _open(folder: Path, index: Mapping[str, Any], dtype: torch.dtype) -> Any:
             wanted = torch.float32 if part == "vae" else dtype
             parts[part] = _open_part(kind, folder / part, wanted)
         pipeline_class = getattr(diffusers, str(index["_class_name"]))
-        extra = {"requires_safety_checker": False} if "safety_checker" in parts else {}
+        takes = inspect.signature(pipeline_class).parameters
+        # settings that stand beside the parts, as DiT's names of its classes
+        extra = {k: v for k, v in index.items() if k in takes and k not in parts}
+        if "safety_checker" in parts:
+            extra["requires_safety_checker"] = False
         try:
             return pipeline_class(**parts, **extra)
         except (TypeError, ValueError) as error:

@@ -149,21 +149,26 @@ class PipelineDenoiser(ABC):
     @contextmanager
     def float32(self) -> Iterator[None]:
         """The network in single precision for as long as this lasts."""
-        dtype = self.dtype
+        whole = self.dtype
+        held = [tensor.dtype for tensor in self._weights()]  # some are in float32 anyway
         self.dtype = torch.float32
         # diffusers' own `to` warns of parts that it would keep in float32: all of it is, now
         torch.nn.Module.to(self.network, self.dtype)
         try:
             yield
         finally:
-            self.dtype = dtype
-            torch.nn.Module.to(self.network, dtype)
+            self.dtype = whole
+            for tensor, dtype in zip(self._weights(), held, strict=True):
+                tensor.data = tensor.data.to(dtype)
+
+    def _weights(self) -> list[Tensor]:
+        return [*self.network.parameters(), *self.network.buffers()]
 
 
 def _first_not_finite(cond: Conditioning) -> int | None:
     """The first prompt whose encoding holds a value that is not finite, None without any."""
     for tensor in cond.values():
-        finite = torch.isfinite(tensor.flatten(1)).all(dim=1)
+        finite = torch.isfinite(tensor.reshape(len(tensor), -1)).all(dim=1)
         if not bool(finite.all()):
             return int(finite.logical_not().nonzero()[0])
     return None

@@ -1,0 +1,42 @@
+"""DiT: a transformer over latents that reads class ids instead of texts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from diffcls.denoiser import Conditioning
+from diffcls.models.pipeline import PipelineDenoiser
+
+
+class DiTDenoiser(PipelineDenoiser):
+    """DiT (Peebles and Xie 2023); the variance that it learned is left out."""
+
+    def __init__(self, pipeline: Any, *args: Any, **kwargs: Any) -> None:
+        super().__init__(pipeline, *args, **kwargs)
+        # the table of embeddings has one row more, for "no class"
+        names: list[list[str]] = [[] for _ in range(self.network.config.num_embeds_ada_norm)]
+        for name, class_id in getattr(pipeline, "labels", {}).items():
+            names[class_id].append(name)
+        self.labels = tuple(", ".join(synonyms) for synonyms in names)
+
+    @property
+    def patch(self) -> int:  # type: ignore[override]
+        """Sides of latents must be a multiple of this."""
+        return int(self.network.config.patch_size)
+
+    def _channels(self) -> tuple[int, int]:
+        config = self.network.config
+        reads, writes = int(config.in_channels), int(config.out_channels)
+        return reads, reads if writes == 2 * reads else writes
+
+    def _encode(self, prompts: Sequence[str]) -> dict[str, Tensor]:
+        """``class_id`` (P,)."""
+        return {"class_id": torch.tensor([int(prompt) for prompt in prompts], device=self.device)}
+
+    def _forward(self, x_t: Tensor, timestep: Tensor, cond: Conditioning) -> Tensor:
+        out: Tensor = self.network(x_t, timestep=timestep, class_labels=cond["class_id"]).sample
+        return out[:, : x_t.shape[1]]

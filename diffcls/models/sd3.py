@@ -1,0 +1,58 @@
+"""Stable Diffusion 3 and 3.5: a transformer trained as a rectified flow, three text encoders."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor
+
+from diffcls.denoiser import Conditioning
+from diffcls.models.pipeline import PipelineDenoiser
+from diffcls.models.truncation import report_truncation
+
+T5_TOKENS = 256
+
+
+class StableDiffusion3Denoiser(PipelineDenoiser):
+    """SD 3 (Esser et al. 2024); its third encoder, T5, may be left out of the pipeline."""
+
+    def __init__(self, pipeline: Any, *args: Any, **kwargs: Any) -> None:
+        super().__init__(pipeline, *args, **kwargs)
+        for encoder in self._text_encoders():
+            encoder.to(self.device).eval()
+
+    @property
+    def patch(self) -> int:  # type: ignore[override]
+        """Sides of latents must be a multiple of this."""
+        return int(self.network.config.patch_size)
+
+    def encode_prompts(self, prompts: Sequence[str]) -> Conditioning:
+        """As every denoiser; prompts too long for the encoder that reads most are told of first."""
+        if self.pipeline.text_encoder_3 is None:
+            report_truncation(self.pipeline.tokenizer, prompts)
+        else:
+            report_truncation(self.pipeline.tokenizer_3, prompts, T5_TOKENS)
+        return super().encode_prompts(prompts)
+
+    def _encode(self, prompts: Sequence[str]) -> dict[str, Tensor]:
+        """``text`` (P, 77 + 256, D) and ``pooled`` (P, D')."""
+        texts = list(prompts)
+        text, _, pooled, _ = self.pipeline.encode_prompt(
+            texts,
+            texts,
+            texts,
+            device=self.device,
+            do_classifier_free_guidance=False,
+            max_sequence_length=T5_TOKENS,
+        )
+        return {"text": text, "pooled": pooled}
+
+    def _forward(self, x_t: Tensor, timestep: Tensor, cond: Conditioning) -> Tensor:
+        out: Tensor = self.network(
+            hidden_states=x_t,
+            timestep=timestep,
+            encoder_hidden_states=cond["text"].to(self.dtype),
+            pooled_projections=cond["pooled"].to(self.dtype),
+        ).sample
+        return out

@@ -1,0 +1,40 @@
+"""Prompts that are longer than a model can read."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+from diffcls.errors import ModelError
+
+logger = logging.getLogger(__name__)
+
+
+def report_truncation(tokenizer: Any, prompts: Sequence[str], limit: int | None = None) -> None:
+    """Say which prompts are longer than the model can read.
+
+    Args:
+        tokenizer: of the encoder that reads most of a prompt.
+        prompts: all of them.
+        limit: tokens that it reads; default: the tokenizer's own.
+
+    Raises:
+        ModelError: when two different prompts are the same to the model once they are cut.
+    """
+    limit = limit or tokenizer.model_max_length
+    ids = tokenizer(list(prompts), verbose=False).input_ids  # we say it ourselves, below
+    long = [text for text, tokens in zip(prompts, ids, strict=True) if len(tokens) > limit]
+    if not long:
+        return
+    # the end token takes the last place, whatever is cut
+    seen: dict[tuple[int, ...], str] = {}
+    for text, tokens in zip(prompts, ids, strict=True):
+        other = seen.setdefault(tuple(tokens[: limit - 1]), text)
+        if other != text and text in long:
+            raise ModelError(
+                f"two prompts are the same to the model, which reads {limit} tokens",
+                given=[other, text],
+                todo="shorten the template or the labels",
+            )
+    logger.warning("%d prompts are cut at %d tokens, the first is %r", len(long), limit, long[0])
