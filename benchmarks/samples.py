@@ -36,7 +36,7 @@ def _main(arguments: list[str]) -> int:
     import torch
     from diffusers import StableDiffusionPipeline
 
-    pipeline = StableDiffusionPipeline.from_pretrained(find(flags.name))
+    pipeline = StableDiffusionPipeline.from_pretrained(find(flags.name).path)
     pipeline.set_progress_bar_config(disable=True)
     names = sources.load(flags.name, "test").class_names
     template = specs.find(flags.name).templates[0]

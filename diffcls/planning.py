@@ -65,7 +65,7 @@ def read_options(wishes: Mapping[str, Any]) -> EvaluationOptions:
 def check_names(options: EvaluationOptions) -> None:
     """Refuse everything that can be refused before anything heavy is loaded."""
     from diffcls.models.devices import check_dtype
-    from diffcls.models.loading import find
+    from diffcls.models.loading import check_name
     from diffcls.parameterization import LOSSES, WEIGHTINGS
     from diffcls.transforms import INTERPOLATIONS
 
@@ -74,7 +74,7 @@ def check_names(options: EvaluationOptions) -> None:
         METHODS[name]
     search_name(options)
     build_search(options, spec)
-    find(model_name(options, spec))
+    check_name(model_name(options, spec))
     for kind, given, allowed in (
         ("weighting", options.weighting, WEIGHTINGS),
         ("loss", options.loss, LOSSES),

@@ -177,8 +177,8 @@ def _check_join(
     if wanted != given:
         raise DataError(
             "prompts do not cover the data set's classes",
-            given=f"classidx {_shorten(sorted(given))}",
-            allowed=f"0 to {len(class_names) - 1}: {_shorten(class_names)}",
+            given=f"classidx {shorten(sorted(given))}",
+            allowed=f"0 to {len(class_names) - 1}: {shorten(class_names)}",
         )
     for row, k in zip(rows, class_of, strict=True):
         name = row.get("classname")
@@ -186,12 +186,13 @@ def _check_join(
             theirs = [r.get("classname", "") for r in rows]
             raise DataError(
                 f"classname of classidx {k} differs from the data set's",
-                given=f"{name!r} in {_shorten(theirs)}",
-                allowed=f"{class_names[k]!r} in {_shorten(class_names)}",
+                given=f"{name!r} in {shorten(theirs)}",
+                allowed=f"{class_names[k]!r} in {shorten(class_names)}",
                 todo="order the prompts as the data set orders its classes",
             )
 
 
-def _shorten(values: Sequence[object], most: int = 12) -> str:
+def shorten(values: Sequence[object], most: int = 12) -> str:
+    """The first values of a list, and how many there are."""
     shown = ", ".join(map(str, values[:most]))
     return shown + (f", … ({len(values)} in all)" if len(values) > most else "")

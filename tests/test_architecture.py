@@ -29,7 +29,7 @@ LAYERS = (
     # 0 vocabulary: no model, no disk
     "errors registry schedule parameterization draws prompts transforms metrics search text_table",
     # 1 contracts
-    "denoiser method records data atomic options provenance",
+    "denoiser method records data atomic options provenance hub_access",
     # 2 implementations
     "models scorer screens process sampling guidance bound distances recipes training",
     # 3 methods, and the two classes that people import

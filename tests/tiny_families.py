@@ -1,4 +1,4 @@
-"""Every family that is supported, built small from the real diffusers classes, weights at random."""
+"""Every supported family, built small from the real diffusers classes, weights at random."""
 
 from __future__ import annotations
 

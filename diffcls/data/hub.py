@@ -1,52 +1,29 @@
-"""Data sets of the Hugging Face Hub: fetched once, then read from the cache that its tools share.
+"""Data sets of the Hugging Face Hub: which files hold a split, and how they are read.
 
-The Hub is asked one question, with a limit on the wait; where no answer comes, what lies in the
-cache is used. No code of a repository is run.
+Tables and archives are taken as they are; whatever else the Hub's own library reads, it reads. No
+code of a repository is run.
 """
 
 from __future__ import annotations
 
-import glob
-import os
-import queue
-import re
-import threading
 from collections import defaultdict
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import Any, TypeVar
+from typing import Any
 
 from diffcls.data.dataset import Dataset
 from diffcls.data.parquet import SHARD, Table, TableLike, check_shards, read, read_labels
-from diffcls.data.specs import Query, Repository
+from diffcls.data.snapshot import Snapshot, fetch, find_snapshot
+from diffcls.data.specs import Query
 from diffcls.errors import DataError
 
-T = TypeVar("T")
-
-SECONDS = 3.0  # that the Hub may take to answer
 # names of a split in paths -> the one that the Hub's libraries use
 SPLITS = {name: name for name in ("train", "validation", "test")}
 SPLITS |= {"val": "validation", "valid": "validation", "dev": "validation"}
 CONFIGURATIONS = (".", "data", "default")  # the one meant where a repository has several
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """One commit of a repository.
-
-    Args:
-        repository: whose.
-        commit: hash of the commit.
-        files: paths of the files: all of them, or those in the cache when offline.
-        offline: whether the Hub is out of reach.
-    """
-
-    repository: Repository
-    commit: str
-    files: tuple[str, ...]
-    offline: bool
 
 
 def load(query: Query) -> Dataset:
@@ -73,141 +50,6 @@ def load(query: Query) -> Dataset:
     return _named_for_prompts(dataset, tables)
 
 
-# ---- which commit ------------------------------------------------------------------------------
-
-
-def find_snapshot(repository: Repository) -> Snapshot:
-    """The commit that is meant: by the Hub's word, or the cache's where the Hub is out of reach.
-
-    Raises:
-        DataError: for an id that is none, a repository or revision that does not exist, and for one
-            that is neither in reach nor in the cache.
-    """
-    from huggingface_hub.errors import HFValidationError
-    from huggingface_hub.utils import validate_repo_id
-
-    try:
-        validate_repo_id(repository.id)
-    except HFValidationError as error:
-        raise DataError(
-            "no id of a repository", given=repository.id, allowed="owner/name"
-        ) from error
-    info = None if _told_to_stay_offline() else _ask(repository)
-    if info is not None:
-        files = sorted((str(file.rfilename) for file in info.siblings or ()), key=_natural)
-        return Snapshot(repository, str(info.sha), tuple(files), offline=False)
-    folder = _cache(repository)
-    commit = _cached_commit(folder, repository.revision or "main")
-    if commit is None:
-        raise _out_of_reach(repository, folder)
-    base = folder / "snapshots" / commit
-    paths = (path.relative_to(base).as_posix() for path in base.rglob("*") if path.is_file())
-    return Snapshot(repository, commit, tuple(sorted(paths, key=_natural)), offline=True)
-
-
-def _told_to_stay_offline() -> bool:
-    from huggingface_hub.constants import ENV_VARS_TRUE_VALUES, is_offline_mode
-
-    told = os.environ.get("HF_DATASETS_OFFLINE", "").upper() in ENV_VARS_TRUE_VALUES
-    return told or bool(is_offline_mode())
-
-
-def _ask(repository: Repository) -> Any | None:
-    """What the Hub says of the repository; None where it cannot be reached.
-
-    Raises:
-        DataError: where it says that there is no such thing, or that it may not be seen.
-    """
-    from huggingface_hub import HfApi
-
-    try:
-        return _within(
-            SECONDS + 0.5,  # the name of the Hub's host may take as long to resolve as it likes
-            lambda: HfApi().dataset_info(
-                repository.id, revision=repository.revision or None, timeout=SECONDS
-            ),
-        )
-    except Exception as error:  # of the network there are more kinds than can be named
-        refused = _refused(repository, error)
-        if refused is not None:
-            raise refused from error
-        return None
-
-
-def _within(seconds: float, call: Callable[[], T]) -> T:
-    """What `call` returns or raises; TimeoutError where that takes longer, and the call is left."""
-    answers: queue.SimpleQueue[tuple[T | None, Exception | None]] = queue.SimpleQueue()
-
-    def run() -> None:
-        try:
-            answers.put((call(), None))
-        except Exception as error:
-            answers.put((None, error))
-
-    threading.Thread(target=run, daemon=True).start()
-    try:
-        answer, error = answers.get(timeout=seconds)
-    except queue.Empty:
-        raise TimeoutError(f"no answer within {seconds} s") from None
-    if error is not None:
-        raise error
-    return answer  # type: ignore[return-value]
-
-
-def _refused(repository: Repository, error: Exception) -> DataError | None:
-    """The error for what the Hub will not give, None for any other trouble."""
-    from huggingface_hub import errors
-
-    page = f"https://huggingface.co/datasets/{repository.id}"
-    if isinstance(error, errors.GatedRepoError):
-        return DataError(
-            "this data set of the Hub is gated",
-            given=repository.id,
-            todo=f"accept its terms at {page}, log in with `hf auth login`, or give --data-root",
-        )
-    if isinstance(error, errors.RevisionNotFoundError):
-        return DataError(f"no such revision of {repository.id}", given=repository.revision)
-    if isinstance(error, errors.RepositoryNotFoundError | errors.DisabledRepoError):
-        return DataError(
-            "no such data set on the Hub",
-            given=repository.id,
-            todo=f"see whether {page} is there; for a private one, log in with `hf auth login`",
-        )
-    return None
-
-
-def _cache(repository: Repository) -> Path:
-    from huggingface_hub.constants import HF_HUB_CACHE
-
-    return Path(HF_HUB_CACHE) / f"datasets--{repository.id.replace('/', '--')}"
-
-
-def _cached_commit(folder: Path, revision: str) -> str | None:
-    """The commit that a branch, tag or commit stands for, None where it is not in the cache."""
-    reference = folder / "refs" / revision
-    commit = reference.read_text(encoding="utf-8").strip() if reference.is_file() else revision
-    return commit if (folder / "snapshots" / commit).is_dir() else None
-
-
-def _out_of_reach(repository: Repository, folder: Path) -> DataError:
-    at = f" --revision {repository.revision}" if repository.revision else ""
-    return DataError(
-        "the Hub cannot be reached, and this data set is not in the cache",
-        given=repository.id,
-        allowed=f"a copy in {folder}",
-        todo=f"run `hf download --repo-type dataset {repository.id}{at}` where there is a network "
-        "and set HF_HOME to the cache it fills; or give --data-root DIR (its makers' or "
-        "torchvision's layout, one folder a class, or parquet files); or --dataset folder:PATH or "
-        "parquet:PATH",
-    )
-
-
-def _natural(path: str) -> list[tuple[int, str]]:
-    """Order of paths in which 10.tar comes after 2.tar."""
-    parts = re.split(r"(\d+)", path)
-    return [(int(part), "") if i % 2 else (-1, part) for i, part in enumerate(parts)]
-
-
 # ---- which files -------------------------------------------------------------------------------
 
 
@@ -220,7 +62,11 @@ def _tables(snapshot: Snapshot, split: str) -> list[TableLike]:
             continue
         if split not in splits:
             raise DataError(
-                f"no such split of {snapshot.repository.id}", given=split, allowed=sorted(splits)
+                "no such split in the cache, and the Hub is out of reach"
+                if snapshot.offline
+                else "no such split on the Hub",
+                given=f"{split} of {snapshot.repository.id}",
+                allowed=sorted(splits),
             )
         chosen = _one_configuration([path for path in files if split_of(path) == split], snapshot)
         check_shards([PurePosixPath(path).stem for path in chosen])
@@ -257,38 +103,8 @@ def _one_configuration(files: Sequence[str], snapshot: Snapshot) -> list[str]:
     raise DataError(
         f"{snapshot.repository.id} holds several data sets",
         given=sorted(folders),
-        todo=f"run `hf download --repo-type dataset {snapshot.repository.id}` and give one of these "
-        "folders: --dataset parquet:PATH",
+        todo="download it, and give one of these folders: --dataset parquet:PATH",
     )
-
-
-def fetch(snapshot: Snapshot, files: Sequence[str] | None) -> Path:
-    """The folder of a snapshot, with `files` in it, or all files for None.
-
-    Raises:
-        DataError: where they may not be had, are not all in the cache, or the network fails.
-    """
-    from huggingface_hub import snapshot_download
-
-    repository = snapshot.repository
-    patterns = None if files is None else [glob.escape(path) for path in files]
-    try:
-        folder = snapshot_download(
-            repository.id,
-            repo_type="dataset",
-            revision=snapshot.commit,
-            allow_patterns=patterns,
-            local_files_only=snapshot.offline,
-        )
-    except Exception as error:  # of the network there are more kinds than can be named
-        raise _refused(repository, error) or DataError(
-            f"could not get all files ({type(error).__name__})",
-            given=repository.id,
-            todo="the same command with a network goes on from here"
-            if snapshot.offline
-            else "the same command goes on from here",
-        ) from error
-    return Path(folder)
 
 
 def _names(snapshot: Snapshot) -> list[str]:
@@ -399,6 +215,8 @@ def _named_for_prompts(dataset: Dataset, tables: Sequence[TableLike]) -> Dataset
     if dataset.name == "imagenet":
         from diffcls.data.layouts.imagenet import class_names
 
+        if len(dataset.class_names) != len(class_names()):
+            raise DataError("not ImageNet's classes", given=f"{len(dataset.class_names)} classes")
         return replace(dataset, class_names=class_names())
     spaced = tuple(name.replace("_", " ") for name in dataset.class_names)
     if dataset.name == "pets":
@@ -413,18 +231,24 @@ def _with_species(name: str, species: str) -> str:
 
 
 def _species(dataset: Dataset, tables: Sequence[TableLike]) -> list[str]:
-    """``cat``, ``dog`` or nothing for each class.
-
-    By the column that says so, else by the file's name: Oxford's begin with a capital for cats.
-    """
-    words: list[str] = [""] * len(dataset)
-    columns = set(tables[0].columns)
-    if "label_cat_dog" in columns:
-        numbers, names = read_labels(tables, "label_cat_dog", ("", ""))
-        words = [names[number].lower() for number in numbers]
-    if not set(words) <= {"cat", "dog"} and "image_id" in columns:
-        files = [str(value) for table in tables for value in table.values("image_id")]
-        words = ["cat" if file[:1].isupper() else "dog" for file in files]
+    """``cat``, ``dog`` or nothing for each class."""
+    words = _species_of_rows(tables) or [""] * len(dataset)
     of_class = {item.label: word for item, word in zip(dataset.items, words, strict=True)}
     found = [of_class.get(label, "") for label in range(len(dataset.class_names))]
     return [word if word in ("cat", "dog") else "" for word in found]
+
+
+def _species_of_rows(tables: Sequence[TableLike]) -> list[str]:
+    """By the column that says so, else by the file's name: Oxford's begin with a capital for cats.
+
+    Empty where there is neither.
+    """
+    columns = set(tables[0].columns)
+    if "label_cat_dog" in columns:
+        with suppress(DataError):  # numbers without names say nothing
+            numbers, names = read_labels(tables, "label_cat_dog")
+            return [names[number].lower() for number in numbers]
+    if "image_id" in columns:
+        files = [str(value) for table in tables for value in table.values("image_id")]
+        return ["cat" if file[:1].isupper() else "dog" for file in files]
+    return []

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from diffcls.data.specs import DatasetSpec
 from diffcls.errors import UsageError, unknown_name
 from diffcls.method import Built
+from diffcls.methods.class_ids import class_prompts
 from diffcls.options import EvaluationOptions
 from diffcls.prompts import PromptSet
 from diffcls.search import SEARCHES
@@ -148,12 +150,13 @@ def diffusion(options: EvaluationOptions, spec: DatasetSpec, prompts: PromptSet)
         device,
         devices.resolve_dtype(options.dtype),
         options.img_size,
-        **(
-            {}
-            if options.lora is None and options.model_config is None
-            else dict(lora=options.lora, model_config=options.model_config)
-        ),
+        lora=options.lora,
+        model_config=options.model_config,
     )
+    if denoiser.labels is not None:
+        prompts = _ask_by_id(options, denoiser.labels, prompts)
+    elif options.class_ids:
+        raise UsageError("the model reads texts", given="--class-ids", todo="leave it out")
     method = DiffusionMethod(
         denoiser,
         prompts,
@@ -180,6 +183,17 @@ def diffusion(options: EvaluationOptions, spec: DatasetSpec, prompts: PromptSet)
         timesteps=denoiser.schedule.timesteps[method.plan.indices],
         noise=_file_hash(options.noise_path),
     )
+
+
+def _ask_by_id(options: EvaluationOptions, labels: Sequence[str], prompts: PromptSet) -> PromptSet:
+    """The same candidates for a model that reads class ids."""
+    if options.prompts or options.template:
+        raise UsageError(
+            "the model reads class ids, no texts",
+            given="--prompts" if options.prompts else "--template",
+            todo="leave it out; --class-ids FILE says which class each candidate is",
+        )
+    return class_prompts(prompts.class_names, labels, options.class_ids)
 
 
 def most_evaluations(search: Search, prompts: PromptSet, aggregate: str = "classes") -> int:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import inspect
-import json
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diffcls.denoiser import Denoiser, ModelCard
-from diffcls.errors import ModelError, unknown_name
-from diffcls.models.quiet import quiet
+from diffcls.errors import ModelError, UsageError, unknown_name
+from diffcls.models import hub, single_file
+from diffcls.models.lora import merge
+from diffcls.models.names import MODELS
+from diffcls.models.parts import check_finite, open_pipeline, read_json
 from diffcls.registry import Registry
 
 if TYPE_CHECKING:
@@ -42,52 +44,89 @@ def bundled() -> list[str]:
     return sorted(p.parent.name for p in WEIGHTS.glob("*/model_index.json"))
 
 
-def find(name: str) -> Path:
-    """The folder of a bundled model's name or of a path.
+@dataclass(frozen=True)
+class Place:
+    """Where a model lies on this machine.
+
+    Args:
+        path: folder of a pipeline, or a single file.
+        name: as the leaderboard calls it; None: as its card or its folder says.
+        commit: on the Hub; None: it is known by its content.
+    """
+
+    path: Path
+    name: str | None = None
+    commit: str | None = None
+
+
+def check_name(name: str) -> None:
+    """Refuse what cannot be a model, without reading one or asking the Hub.
 
     Raises:
-        UsageError: for what is neither, with the allowed names and a "did you mean".
+        UsageError: for an unknown name, with the allowed ones and a "did you mean"; or a file of a
+            kind that is not opened.
         ModelError: for a folder that holds no pipeline.
     """
+    path = Path(name)
     if name in bundled():
-        return WEIGHTS / name
-    folder = Path(name)
-    if not folder.exists():
-        raise unknown_name("model", name, [*bundled(), "PATH of a diffusers pipeline folder"])
-    if not (folder / "model_index.json").is_file():
-        raise ModelError(
-            "not a diffusers pipeline folder",
-            given=name,
-            allowed="a folder with model_index.json, as save_pretrained writes it",
-        )
-    return folder
+        return
+    if path.is_file():
+        single_file.check(path)
+    elif path.is_dir():
+        if not (path / "model_index.json").is_file():
+            raise ModelError(
+                "not a diffusers pipeline folder",
+                given=name,
+                allowed="a folder with model_index.json, as save_pretrained writes it",
+            )
+    elif hub.named(name) is None:
+        places = ["ID@revision on the Hub", "PATH of a pipeline folder", "FILE.safetensors"]
+        raise unknown_name("model", name, [*bundled(), *MODELS, *places])
 
 
-def read_card(folder: Path, name: str | None = None) -> ModelCard:
-    """The card of a pipeline folder; its revision is a hash of every weight and config."""
+def find(name: str, half: bool = False, weights: bool = True) -> Place:
+    """A model by its bundled or short name, path, or id on the Hub, from where it is downloaded.
+
+    Args:
+        name: which.
+        half, weights: see `diffcls.models.hub.fetch`.
+
+    Raises:
+        UsageError, ModelError: see `check_name` and `diffcls.models.hub.fetch`.
+    """
+    check_name(name)
+    if name in bundled():
+        return Place(WEIGHTS / name)
+    path = Path(name)
+    if path.exists():
+        return Place(path, path.stem if path.is_file() else None)
+    model = hub.named(name)
+    if model is None:
+        raise unknown_name("model", name, MODELS)
+    folder, commit = hub.fetch(model, half, weights)
+    return Place(folder, name.partition("@")[0], commit)
+
+
+def read_card(place: Place) -> ModelCard:
+    """The card of a model; its revision is the Hub's commit, or a hash of weights and configs."""
+    folder = place.path
+    if folder.is_file():
+        with open(folder, "rb") as file:
+            revision = hashlib.file_digest(file, "sha256").hexdigest()[:16]
+        return ModelCard(name=place.name or folder.stem, revision=revision)
     path = folder / CARD
-    stored: Mapping[str, Any] = _read_json(path) if path.is_file() else {}
+    stored: Mapping[str, Any] = read_json(path) if path.is_file() else {}
     return ModelCard(
-        name=name or stored.get("name") or folder.resolve().name,
-        revision=_revision(folder),
+        name=place.name or stored.get("name") or folder.resolve().name,
+        revision=place.commit or _revision(folder),
         temperature=float(stored.get("temperature", 1.0)),
         trained_on=tuple(stored.get("trained_on", ())),
     )
 
 
-def _read_json(path: Path) -> Mapping[str, Any]:
-    try:
-        read = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelError(f"cannot read a file of the model ({error})", given=str(path)) from error
-    if not isinstance(read, dict):
-        raise ModelError("a file of the model is not what it should be", given=str(path))
-    return read
-
-
 def _revision(folder: Path) -> str:
     """A hash of what is loaded: the index, and every weight and config of the parts it names."""
-    index = _read_json(folder / "model_index.json")
+    index = read_json(folder / "model_index.json")
     parts = [folder / name for name, place in index.items() if isinstance(place, list) and place[0]]
     files = [path for part in parts for path in part.rglob("*")]
     digest = hashlib.sha256()
@@ -104,14 +143,18 @@ def load(
     device: torch.device | str = "cpu",
     dtype: torch.dtype | None = None,
     img_size: int | None = None,
+    lora: str | None = None,
+    model_config: str | None = None,
 ) -> Denoiser:
-    """The denoiser of a bundled model or of a pipeline folder.
+    """The denoiser of a model, wherever it lies.
 
     Args:
-        name: a bundled model's name, or a path.
+        name: see `find`.
         device, dtype: where and in what precision it runs; float32 by default on a CPU, bfloat16
             elsewhere.
         img_size: side of the images in pixels, default: what the model was trained on.
+        lora: ``FILE`` or ``FILE:WEIGHT`` to merge into it.
+        model_config: of a single file: the name or folder of the model that completes it.
 
     Raises:
         UsageError: for an unknown name.
@@ -120,104 +163,38 @@ def load(
     """
     import torch
 
-    folder = find(name)
-    index = _read_json(folder / "model_index.json")
+    if dtype is None:
+        dtype = torch.float32 if torch.device(device).type == "cpu" else torch.bfloat16
+    place = find(name, half=dtype != torch.float32)
+    if place.path.is_file():
+        config = model_config or single_file.completed_by(place.path)
+        folder = find(config, weights=False).path
+    elif model_config is not None:
+        raise UsageError("the model is no single file", given="--model-config", todo="leave it out")
+    else:
+        folder = place.path
+    index = read_json(folder / "model_index.json")
     family = str(index.get("_class_name"))
     if family not in FAMILIES:
         raise ModelError("model family not supported", given=family, allowed=FAMILIES)
-    if dtype is None:
-        dtype = torch.float32 if torch.device(device).type == "cpu" else torch.bfloat16
     adapter: Any = FAMILIES.load(family)
-    pipeline = _open(folder, index, dtype)
-    denoiser: Denoiser = adapter(pipeline, read_card(folder), device, dtype, img_size)
+    if place.path.is_file():
+        pipeline = _open_file(place.path, folder, family, dtype)
+    else:
+        pipeline = open_pipeline(folder, index, dtype)
+    card = read_card(place)
+    if lora is not None:
+        card = replace(card, revision=f"{card.revision} + {merge(pipeline, lora)}")
+    denoiser: Denoiser = adapter(pipeline, card, device, dtype, img_size)
     return denoiser
 
 
-def _open(folder: Path, index: Mapping[str, Any], dtype: torch.dtype) -> Any:
-    """The pipeline, each part loaded on its own so that missing tensors are seen."""
+def _open_file(path: Path, folder: Path, family: str, dtype: torch.dtype) -> Any:
     import diffusers
     import torch
-    import transformers
 
-    libraries = {"diffusers": diffusers, "transformers": transformers}
-    parts: dict[str, Any] = {}
-    with quiet():
-        for part, place in index.items():
-            if part.startswith("_") or not isinstance(place, list) or len(place) != 2:
-                continue
-            if place[0] is None or part in ("safety_checker", "feature_extractor"):
-                parts[part] = None
-                continue
-            kind = getattr(libraries.get(place[0]), str(place[1]), None)
-            if not isinstance(kind, type):
-                raise ModelError(
-                    f"part {part!r} of the model needs code of its own",
-                    given=place,
-                    allowed=list(libraries),
-                )
-            # an autoencoder overflows in half precision, and costs little beside the denoiser
-            wanted = torch.float32 if part == "vae" else dtype
-            parts[part] = _open_part(kind, folder / part, wanted)
-        pipeline_class = getattr(diffusers, str(index["_class_name"]))
-        takes = inspect.signature(pipeline_class).parameters
-        # settings that stand beside the parts, as DiT's names of its classes
-        extra = {k: v for k, v in index.items() if k in takes and k not in parts}
-        if "safety_checker" in parts:
-            extra["requires_safety_checker"] = False
-        try:
-            return pipeline_class(**parts, **extra)
-        except (TypeError, ValueError) as error:
-            raise ModelError(
-                f"the parts make no {index['_class_name']} ({_first_line(error)})",
-                given=str(folder / "model_index.json"),
-                allowed="the parts that save_pretrained writes",
-            ) from error
-
-
-def _open_part(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
-    import torch
-
-    if not folder.is_dir():
-        raise ModelError("a part of the model is missing", given=str(folder))
-    if "Tokenizer" in kind.__name__:
-        _check_tokenizer(folder)
-    weights = issubclass(kind, torch.nn.Module)
-    try:
-        if not weights:
-            return kind.from_pretrained(folder)
-        module, info = kind.from_pretrained(
-            folder, dtype=dtype, use_safetensors=True, output_loading_info=True
-        )
-    except Exception as error:  # each library and file format has its own exceptions
-        raise ModelError(
-            f"cannot load part {folder.name!r} of the model ({_first_line(error)})",
-            given=str(folder),
-            todo="check that every file of the model is there and whole, in safetensors",
-        ) from error
-    missing = sorted(info.get("missing_keys", ()))
-    if missing:
-        raise ModelError(
-            f"{len(missing)} tensors are missing in part {folder.name!r} of the model",
-            given=missing[0],
-            todo="get the whole file again",
-        )
-    for tensor_name, tensor in module.state_dict().items():
-        if tensor.is_meta or not torch.isfinite(tensor.float()).all():
-            raise ModelError(f"weights of part {folder.name!r} are not finite", given=tensor_name)
-    return module
-
-
-def _check_tokenizer(folder: Path) -> None:
-    """Refuse a tokenizer without its files: transformers makes one that knows no word instead."""
-    names = {path.name for path in folder.iterdir()}
-    words = ({"tokenizer.json"}, {"vocab.json", "merges.txt"}, {"spiece.model"})
-    if "tokenizer_config.json" not in names or not any(files <= names for files in words):
-        raise ModelError(
-            "a file of the tokenizer is missing",
-            given=str(folder),
-            allowed="tokenizer_config.json, and tokenizer.json or vocab.json with merges.txt",
-        )
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+    pipeline = single_file.open_file(path, folder, getattr(diffusers, family), dtype)
+    for name, part in pipeline.components.items():
+        if isinstance(part, torch.nn.Module):
+            check_finite(name, part)
+    return pipeline

@@ -1,0 +1,77 @@
+"""LoRA weights, merged into the model that they were made for (Hu et al. 2021)."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+from diffcls.errors import ModelError, UsageError
+from diffcls.models.quiet import quiet
+
+
+def parse(text: str) -> tuple[Path, float]:
+    """``FILE`` or ``FILE:WEIGHT``, the weight being 1 where none is given.
+
+    Raises:
+        UsageError: for a weight that is no number, or a file that is missing or no safetensors.
+    """
+    name, colon, weight = text.rpartition(":")
+    if not colon or Path(text).is_file():
+        name, weight = text, "1"
+    try:
+        scale = float(weight)
+    except ValueError:
+        raise UsageError("cannot read LoRA", given=text, allowed="FILE or FILE:WEIGHT") from None
+    path = Path(name)
+    if not path.is_file() or path.suffix != ".safetensors":
+        raise UsageError(
+            "LoRA file not found, or of another kind", given=name, allowed="a .safetensors file"
+        )
+    return path, scale
+
+
+def merge(pipeline: Any, text: str) -> str:
+    """Add the LoRA's products to the pipeline's weights; returns what its revision says of it.
+
+    Args:
+        pipeline: changed in place: W ← W + weight · (alpha/rank) · B·A.
+        text: see `parse`.
+
+    Raises:
+        ModelError: where peft is missing, or no weight of the file belongs to this model.
+    """
+    path, scale = parse(text)
+    if importlib.util.find_spec("peft") is None:
+        raise ModelError("LoRA needs peft", todo='pip install "diffcls[lora]"')
+    if not hasattr(pipeline, "load_lora_weights"):
+        raise ModelError("no LoRA for this family", given=type(pipeline).__name__)
+    before = _snapshot(pipeline)
+    try:
+        with quiet():
+            pipeline.load_lora_weights(path.parent, weight_name=path.name)
+            pipeline.fuse_lora(lora_scale=scale)
+            pipeline.unload_lora_weights()
+    except Exception as error:  # each format of LoRA fails in its own way
+        raise ModelError(
+            f"cannot merge the LoRA ({type(error).__name__}: {str(error).partition(chr(10))[0]})",
+            given=str(path),
+            todo="check that it was made for this model",
+        ) from error
+    if scale and _snapshot(pipeline) == before:
+        raise ModelError(
+            "no weight of the LoRA belongs to this model",
+            given=str(path),
+            todo="check that it was made for this model",
+        )
+    with open(path, "rb") as file:
+        return f"lora {hashlib.file_digest(file, 'sha256').hexdigest()[:8]} x {scale:g}"
+
+
+def _snapshot(pipeline: Any) -> list[float]:
+    """A number a tensor, by which a change of the weights is seen."""
+    import torch
+
+    parts = [part for part in pipeline.components.values() if isinstance(part, torch.nn.Module)]
+    return [float(tensor.double().abs().sum()) for part in parts for tensor in part.parameters()]

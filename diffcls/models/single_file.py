@@ -1,0 +1,96 @@
+"""Checkpoints in one file, as Stable Diffusion's authors and most fine-tunes come."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from diffcls.errors import ModelError, UsageError
+from diffcls.models.quiet import quiet
+
+# the kind that diffusers finds in a file -> the model whose configs and tokenizers complete it
+COMPLETED_BY: Mapping[str, str] = {
+    "v1": "sd15",
+    "v2": "sd2",
+    "xl_base": "sdxl",
+    "sd3": "sd3-medium",
+    "sd35_medium": "sd35-medium",
+    "sd35_large": "sd35-large",
+    "flux-dev": "flux-dev",
+    "flux-schnell": "flux-schnell",
+}
+
+
+def check(path: Path) -> None:
+    """Raises UsageError for a file that is not opened: only safetensors run no code."""
+    if path.suffix != ".safetensors":
+        raise UsageError(
+            "not a model file that is opened",
+            given=str(path),
+            allowed="a .safetensors file, or a folder with model_index.json",
+            todo="convert it: pickles (.ckpt, .pt, .bin) may run code",
+        )
+
+
+def completed_by(path: Path) -> str:
+    """The short name of the model whose configs and tokenizers a checkpoint needs.
+
+    Raises:
+        ModelError: for a file that is not whole, or of a kind that is not supported.
+    """
+    from diffusers.loaders.single_file_utils import infer_diffusers_model_type
+    from safetensors import safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            shapes = {name: _Shape(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+        kind = str(infer_diffusers_model_type(shapes))
+    except Exception as error:  # a damaged header fails in its own way
+        raise ModelError(f"cannot read model file ({error})", given=str(path)) from error
+    if kind not in COMPLETED_BY:
+        raise ModelError(
+            "kind of model file not supported",
+            given=f"{path}, {kind}",
+            allowed=COMPLETED_BY,
+            todo="name what completes it: --model-config",
+        )
+    return COMPLETED_BY[kind]
+
+
+class _Shape:
+    """A tensor that is known by its shape alone."""
+
+    def __init__(self, shape: list[int]) -> None:
+        self.shape = tuple(shape)
+        self.ndim = len(shape)
+
+
+def open_file(path: Path, folder: Path, kind: Any, dtype: Any) -> Any:
+    """The pipeline of a checkpoint.
+
+    Args:
+        path: ``.safetensors``, in its authors' layout.
+        folder: of the pipeline that completes it; its weights are not read where the file has them.
+        kind: class of the pipeline.
+        dtype: of all parts but the autoencoder.
+
+    Raises:
+        ModelError: where file and folder do not fit.
+    """
+    import torch
+
+    try:
+        with quiet():
+            pipeline = kind.from_single_file(
+                str(path), config=str(folder), torch_dtype=dtype, local_files_only=True
+            )
+    except Exception as error:  # each kind of file fails in its own way
+        raise ModelError(
+            f"cannot load model file ({type(error).__name__}: {str(error).partition(chr(10))[0]})",
+            given=str(path),
+            todo=f"check that it is whole, and of the same kind as {folder}",
+        ) from error
+    if getattr(pipeline, "vae", None) is not None:
+        torch.nn.Module.to(pipeline.vae, torch.float32)
+    return pipeline
