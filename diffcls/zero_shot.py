@@ -145,8 +145,15 @@ class ZeroShotImageClassifier:
         # the prompts of one set of labels are encoded once, as long as no other set is asked for
         key = (labels, template)
         if key not in self._methods:
-            self._methods = {key: self.method(PromptSet.from_templates(labels, [template]))}
+            self._methods = {key: self.method(self._prompts(labels, template))}
         return self._methods[key]
+
+    def _prompts(self, labels: tuple[str, ...], template: str) -> PromptSet:
+        if self.denoiser.labels is None:
+            return PromptSet.from_templates(labels, [template])
+        from diffcls.methods.class_ids import class_prompts
+
+        return class_prompts(labels, self.denoiser.labels)  # such a model reads no sentence
 
     def method(self, prompts: PromptSet) -> DiffusionMethod:
         """The method that scores images against `prompts`."""

@@ -12,11 +12,13 @@ from typing import Any
 import pytest
 import torch
 from diffusers import DDPMScheduler, DiffusionPipeline, FlowMatchEulerDiscreteScheduler
+from PIL import Image
 from tiny_families import CLASSES, FAMILIES, TEXT, save, unconditional
 from torch import Tensor
 
 from diffcls.draws import DrawPlan
 from diffcls.errors import ModelError, UsageError
+from diffcls.evaluation import run_evaluation
 from diffcls.models import loading
 from diffcls.models.quiet import quiet
 from diffcls.scorer import Scorer
@@ -315,3 +317,30 @@ def test_names_of_classes_come_from_the_index(folders: Folders, tmp_path: Path) 
 
 def test_class_models_have_labels_and_text_models_none(model: Any, name: str) -> None:
     assert (model.labels is not None) == (name in CLASSES)
+
+
+# ---- the command -------------------------------------------------------------------------------
+
+
+def test_evaluation_ends_with_a_row(
+    name: str, folders: Folders, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for k in range(3):
+        (tmp_path / "photos" / str(k)).mkdir(parents=True)
+        for i in range(2):
+            Image.new("RGB", (40, 36), (80 * k, 20 * i, 99)).save(tmp_path / f"photos/{k}/{i}.png")
+    with caplog.at_level(logging.WARNING, logger="diffcls"):
+        (row,) = run_evaluation(
+            dataset=f"folder:{tmp_path / 'photos'}",
+            model=str(folders(name)),
+            search="exhaustive",
+            draws=3,
+            img_size=IMAGE_SIZE if name.startswith("flux") else None,
+            batch_size=8,
+            output_dir=str(tmp_path / "out"),
+            quiet=True,
+        )
+    assert row["status"] == "complete" and row["n_scored"] == 6
+    assert row["evaluations_per_image"] == 9 and row["supervision"] == "zero-shot"
+    assert "looks untrained" in caplog.text
+    assert ("does not name its classes" in caplog.text) == (name in CLASSES)

@@ -184,7 +184,9 @@ def test_pickled_weights_are_never_opened(folder: Path, weights: str) -> None:
 
 def test_family_that_is_not_supported_is_refused(folder: Path) -> None:
     rewrite(folder / "model_index.json", _class_name="KandinskyPipeline")
-    with pytest.raises(ModelError, match="family not supported: 'KandinskyPipeline'; allowed: Stable"):
+    with pytest.raises(
+        ModelError, match="family not supported: 'KandinskyPipeline'; allowed: Stable"
+    ):
         loading.load(str(folder))
 
 

@@ -1,0 +1,161 @@
+"""A small Hugging Face Hub on this machine, and what a repository of it may hold."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import tarfile
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from PIL import Image
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+def encoded(gray: int, kind: str = "PNG") -> bytes:
+    file = io.BytesIO()
+    Image.new("L", (4, 4), gray).save(file, kind, **({"lossless": True} if kind == "WEBP" else {}))
+    return file.getvalue()
+
+
+def parquet(
+    grays: list[int],
+    names: Mapping[str, list[str]] | None = None,
+    image: str = "image",
+    **columns: list[Any],
+) -> bytes:
+    """A file as the Hub has them; `names` are those of the columns of classes."""
+    names = names or {"label": ["apple_pie", "beet", "cake"]}
+    columns = {"label": [g % 3 for g in grays], **columns}
+    features = {n: {"names": names[n], "_type": "ClassLabel"} for n in columns if n in names}
+    images = [{"bytes": encoded(g), "path": None} for g in grays]
+    kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    rows = pa.table({image: pa.array(images, kind), **columns})
+    stored = {"info": {"features": {image: {"_type": "Image"}, **features}}}
+    file = io.BytesIO()
+    pq.write_table(rows.replace_schema_metadata({"huggingface": json.dumps(stored)}), file)
+    return file.getvalue()
+
+
+def archive(rows: Mapping[str, bytes]) -> bytes:
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w") as tar:
+        for name, content in rows.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+    return file.getvalue()
+
+
+@dataclass
+class Hub:
+    """What a Hub on this machine serves: id -> path -> content, all of one commit.
+
+    A status of 500 is that of a Hub in trouble, and 0 of one that never answers.
+    """
+
+    repositories: dict[str, dict[str, bytes]] = field(default_factory=dict)
+    gated: set[str] = field(default_factory=set)
+    asked: list[str] = field(default_factory=list)
+    hangs: threading.Event = field(default_factory=threading.Event)
+    status: int = 200
+
+    def answer(self, path: str) -> tuple[int, dict[str, str], bytes]:
+        """Status, headers and body for a request, in the Hub's own terms."""
+        self.asked.append(path)
+        if self.status == 0:
+            self.hangs.wait()
+        if self.status != 200:
+            return self.status or 500, {}, b""
+        api = path.startswith("/api/datasets/")
+        place = path.partition("/datasets/")[2].partition("?")[0]
+        for name, files in self.repositories.items():
+            if place == name or place.startswith(f"{name}/"):
+                action, _, rest = place[len(name) + 1 :].partition("/")
+                revision, _, file = unquote(rest).partition("/")
+                if revision not in ("", "main", "v1", COMMIT):
+                    return 404, {"X-Error-Code": "RevisionNotFound"}, b""
+                if api:
+                    return self._api(name, files, action)
+                if name in self.gated:
+                    return 403, {"X-Error-Code": "GatedRepo"}, b""
+                digest = hashlib.sha1(files[file]).hexdigest()
+                return 200, {"ETag": f'"{digest}"', "X-Repo-Commit": COMMIT}, files[file]
+        return 401, {"X-Error-Code": "RepoNotFound"}, b""
+
+    def _api(
+        self, name: str, files: Mapping[str, bytes], action: str
+    ) -> tuple[int, dict[str, str], bytes]:
+        if action == "tree":
+            found: Any = [
+                {
+                    "type": "file",
+                    "path": path,
+                    "size": len(content),
+                    "oid": hashlib.sha1(content).hexdigest(),
+                }
+                for path, content in files.items()
+            ]
+        else:
+            siblings = [{"rfilename": path} for path in files]
+            found = {"id": name, "sha": COMMIT, "siblings": siblings}
+        return 200, {"Content-Type": "application/json"}, json.dumps(found).encode()
+
+    def fetched(self) -> set[str]:
+        """The files that were asked for."""
+        places = (path.partition(f"/resolve/{COMMIT}/")[2] for path in self.asked)
+        return {place for place in places if place}
+
+
+def fill(cache: Path, name: str, files: Mapping[str, bytes]) -> None:
+    """Puts files where ``hf download --repo-type dataset`` does."""
+    base = cache / f"datasets--{name.replace('/', '--')}"
+    for path, content in files.items():
+        place = base / "snapshots" / COMMIT / path
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(content)
+    (base / "refs").mkdir(exist_ok=True)
+    (base / "refs" / "main").write_text(COMMIT)
+
+
+@contextmanager
+def serving(hub: Hub) -> Iterator[str]:
+    """The address at which the Hub answers."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_HEAD(self) -> None:
+            self._answer(with_body=False)
+
+        def do_GET(self) -> None:
+            self._answer(with_body=True)
+
+        def _answer(self, with_body: bool) -> None:
+            status, headers, body = hub.answer(self.path)
+            self.send_response(status)
+            for key, value in {**headers, "Content-Length": str(len(body))}.items():
+                self.send_header(key, value)
+            self.end_headers()
+            if with_body:
+                self.wfile.write(body)
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        hub.hangs.set()
+        server.shutdown()
+        server.server_close()
