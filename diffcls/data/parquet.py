@@ -69,7 +69,7 @@ def _files(query: Query) -> list[Path]:
             files = [*folder.glob(f"{prefix}-*.parquet"), *folder.glob(f"{prefix}.parquet")]
             files += (folder / prefix).glob("*.parquet")
             if files:
-                return files[::-1]
+                return sorted(files)
     return []
 
 

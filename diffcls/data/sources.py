@@ -48,7 +48,7 @@ def load(
     query = specs.Query(spec, "train" if held_out else split, folder, image_column, label_column)
     dataset = _load(query)
     if held_out:
-        rest, part = hold_out(dataset, spec.validation)
+        rest, part = hold_out(dataset, min(spec.validation, len(dataset) // 5))
         dataset = replace(rest if split == "train" else part, split=split)
     return dataset
 
@@ -79,7 +79,7 @@ def _local(query: specs.Query) -> Dataset | None:
     """
     if query.root is not None and not query.root.is_dir():
         raise DataError("data folder not found", given=str(query.root), todo="check --data-root")
-    for place in (query.spec.layout, *LOCAL):
+    for place in (*LOCAL, query.spec.layout):
         found = _call(place, query) if place else None
         if found is not None:
             return found

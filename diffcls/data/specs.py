@@ -56,7 +56,8 @@ class DatasetSpec:
         hub: where the Hub has it.
         stages: of the `paper` search.
         splits: names of the splits.
-        validation: images of the training split that are its ``validation``, the data having none.
+        validation: images of the training split that are its ``validation``, the data having none;
+            of a partial copy, a fifth at most.
     """
 
     name: str
