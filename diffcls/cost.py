@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import dataclasses
 import hashlib
 import json
@@ -15,7 +16,7 @@ from diffcls.data import specs
 from diffcls.data.subsets import choose
 from diffcls.errors import RecordError, UsageError
 from diffcls.methods.building import build_search, most_evaluations
-from diffcls.planning import Plan, make_plan
+from diffcls.planning import Plan, choose_images, make_plan
 from diffcls.provenance import describe_device
 from diffcls.records import canonical, shard_of
 
@@ -105,7 +106,10 @@ def fit(plan: Plan, budget: str) -> Plan:
     options = dataclasses.replace(plan.options, **fitted["options"])
     dataset, subset = plan.dataset, plan.spec.subset
     if fitted["images"] < len(dataset):
-        dataset, subset = choose(dataset, limit=fitted["images"])
+        if options.subset is None and options.indices is None:
+            dataset, subset = choose_images(dataclasses.replace(options, limit=fitted["images"]))
+        else:
+            dataset, subset = choose(dataset, limit=fitted["images"])
     if dataset is plan.dataset and options == plan.options:
         return plan
     return make_plan(plan.spec.method, options, dataset, subset, plan.shard)
@@ -158,18 +162,22 @@ def _fit(plan: Plan, seconds: float) -> dict[str, Any]:
 
 def _fewer_draws(plan: Plan, evaluations: float) -> dict[str, Any]:
     """The option of the search that brings an image down to so many evaluations, if it has one."""
-    prompts, options = len(plan.built.prompts), plan.built.search_options
-    draws = max(LEAST_DRAWS, int(evaluations / prompts))
-    match plan.built.search:
-        case "racing":
-            rows = prompts if plan.options.aggregate == "prompts" else plan.prompts.n_classes
-            return {"max_evaluations": max(LEAST_DRAWS * rows, int(evaluations * rows / prompts))}
-        case "exhaustive":
-            return {"draws": min(draws, int(options["draws"]))}
-        case "halving":
-            share = evaluations / plan.built.most_evaluations
-            return {"draws": max(LEAST_DRAWS, int(options["draws"] * share))}
-    return {}
+    spec, found = specs.find(plan.options.dataset), plan.built.search
+    if found == "paper":
+        return {}
+    if found == "racing":  # its limit counts rows of the table, of one prompt or more each
+        rows, prompts = plan.prompts.n_classes, len(plan.built.prompts)
+        if plan.options.aggregate == "prompts":
+            rows = prompts
+        return {"max_evaluations": max(LEAST_DRAWS * rows, int(evaluations * rows / prompts))}
+
+    def too_many(draws: int) -> bool:
+        options = dataclasses.replace(plan.options, draws=draws)
+        search = build_search(options, spec)[1]
+        return most_evaluations(search, plan.built.prompts, options.aggregate) > evaluations
+
+    draws = range(LEAST_DRAWS, int(plan.built.search_options["draws"]) + 1)
+    return {"draws": max(LEAST_DRAWS, draws.start - 1 + bisect.bisect(draws, False, key=too_many))}
 
 
 def advice(cost: Cost) -> str | None:

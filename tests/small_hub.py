@@ -31,7 +31,8 @@ def encoded(gray: int, kind: str = "PNG") -> bytes:
 def parquet(
     grays: list[int],
     names: Mapping[str, list[str]] | None = None,
-    image: str = "image",
+    image_column: str = "image",
+    /,
     **columns: list[Any],
 ) -> bytes:
     """A file as the Hub has them; `names` are those of the columns of classes."""
@@ -40,8 +41,8 @@ def parquet(
     features = {n: {"names": names[n], "_type": "ClassLabel"} for n in columns if n in names}
     images = [{"bytes": encoded(g), "path": None} for g in grays]
     kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
-    rows = pa.table({image: pa.array(images, kind), **columns})
-    stored = {"info": {"features": {image: {"_type": "Image"}, **features}}}
+    rows = pa.table({image_column: pa.array(images, kind), **columns})
+    stored = {"info": {"features": {image_column: {"_type": "Image"}, **features}}}
     file = io.BytesIO()
     pq.write_table(rows.replace_schema_metadata({"huggingface": json.dumps(stored)}), file)
     return file.getvalue()

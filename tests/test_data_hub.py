@@ -212,13 +212,14 @@ def test_repository_with_a_part_missing_is_refused(cache: Path) -> None:
 
 
 def test_columns_are_those_of_the_row_unless_they_are_named(cache: Path) -> None:
-    more = {"fine": [0, 1, 1]}
+    more = {"fine": [0, 1, 1], "image": ["one", "of", "them"]}
     names = {"label": ["a", "b", "c"], "fine": ["x", "y"]}
-    fill(cache, "uoft-cs/cifar10", {TEST: parquet([5, 6, 7], names, image="img", **more)})
+    fill(cache, "uoft-cs/cifar10", {TEST: parquet([5, 6, 7], names, "img", **more)})
+    assert grays(sources.load("cifar10")) == [5, 6, 7]
     assert sources.load("cifar10").class_names == ("a", "b", "c")
     assert sources.load("cifar10", label_column="fine").class_names == ("x", "y")
-    with pytest.raises(DataError, match="no image column: 'image'; allowed: img, label, fine"):
-        sources.load("cifar10", image_column="image")
+    with pytest.raises(DataError, match="no image column: 'jpg'; allowed: img, label, fine"):
+        sources.load("cifar10", image_column="jpg")
 
 
 # ---- other formats -----------------------------------------------------------------------------

@@ -355,16 +355,18 @@ def test_split_that_a_data_set_does_not_have_is_refused(tmp_path: Path) -> None:
 
 def test_validation_is_held_out_of_train_stratified_and_always_the_same(tmp_path: Path) -> None:
     count = specs.SPECS["stl10"].validation
-    kinds = [0] * 900 + [1] * 450 + [2] * 150
-    rows = table(range(3)).take([0] * 1500).set_column(1, "label", pa.array(kinds))
+    kinds = [0] * 1500 + [1] * 750 + [2] * 250
+    rows = table(range(3)).take([0] * 2500).set_column(1, "label", pa.array(kinds))
     write(tmp_path / "train.parquet", rows)
     train = sources.load("stl10", "train", root=tmp_path)
     held = sources.load("stl10", "validation", root=tmp_path)
     assert (train.split, held.split) == ("train", "validation")
     assert len(held) == count == 500
-    assert Counter(ids(train) + ids(held)) == Counter(f"train/{i}" for i in range(1500))
+    assert Counter(ids(train) + ids(held)) == Counter(f"train/{i}" for i in range(2500))
     assert Counter(labels(held)) == {0: 300, 1: 150, 2: 50}
     assert ids(held) != [f"train/{i}" for i in range(count)]
     assert ids(sources.load("stl10", "validation", root=tmp_path)) == ids(held)
+    write(tmp_path / "few" / "train.parquet", rows.slice(0, 100))
+    assert len(sources.load("stl10", "validation", root=tmp_path / "few")) == 20  # a fifth
     with pytest.raises(DataError, match=r"too few training images.*: 500; allowed: more than 500"):
         hold_out(held, count)

@@ -79,7 +79,7 @@ def _local(query: specs.Query) -> Dataset | None:
     """
     if query.root is not None and not query.root.is_dir():
         raise DataError("data folder not found", given=str(query.root), todo="check --data-root")
-    for place in (*LOCAL, query.spec.layout):
+    for place in (query.spec.layout, *LOCAL):
         found = _call(place, query) if place else None
         if found is not None:
             return found

@@ -226,7 +226,7 @@ class DiffusionMethod:
             x0 = torch.stack([image.x0 for image in images])
             return self.scorer.errors(x0, torch.tensor(rows), draws).cpu()
 
-        errors = measure(batch)
+        errors = measure(batch).clone()  # what inference made is not to be written to
         bad = torch.isfinite(errors).logical_not().nonzero().flatten()
         if len(bad) and self.denoiser.dtype != torch.float32:
             with self.denoiser.float32():

@@ -22,8 +22,12 @@ class Autoencoder:
         config = vae.config
         self.channels = int(config.latent_channels)
         self.factor = 2 ** (len(config.block_out_channels) - 1)
-        self._scale = float(config.get("scaling_factor", None) or 1.0)
-        self._shift = float(config.get("shift_factor", None) or 0.0)
+        self._scale: float | Tensor = float(config.get("scaling_factor", None) or 1.0)
+        self._shift: float | Tensor = float(config.get("shift_factor", None) or 0.0)
+        mean, std = config.get("latents_mean", None), config.get("latents_std", None)
+        if mean is not None and std is not None:  # one constant a channel instead: (C, 1, 1)
+            self._shift = torch.tensor(mean, device=device).reshape(-1, 1, 1)
+            self._scale = self._scale / torch.tensor(std, device=device).reshape(-1, 1, 1)
 
     @torch.inference_mode()
     def encode(self, images: Tensor) -> Tensor:

@@ -14,7 +14,9 @@ from diffcls.models.truncation import report_truncation
 
 T5_TOKENS = 512
 NO_GUIDANCE = 1.0
-"""What a model distilled from guidance is told: at 1, guidance is the plain conditional output."""
+"""What a model distilled from guidance is told: at scale 1, guidance is the plain conditional
+output, the velocity of p(x|prompt). The pipeline's own 3.5 asks for an extrapolation away from the
+output without prompt, whose error is no bound of any likelihood."""
 
 
 class FluxDenoiser(PipelineDenoiser):
@@ -23,11 +25,6 @@ class FluxDenoiser(PipelineDenoiser):
     time_scale = 1.0
     patch = 2
 
-    def __init__(self, pipeline: Any, *args: Any, **kwargs: Any) -> None:
-        super().__init__(pipeline, *args, **kwargs)
-        for encoder in self._text_encoders():
-            encoder.to(self.device).eval()
-
     def _channels(self) -> tuple[int, int]:
         # a token holds 2×2 pixels of the latents
         config = self.network.config
@@ -35,6 +32,12 @@ class FluxDenoiser(PipelineDenoiser):
 
     def _native_size(self) -> int:
         return int(self.pipeline.default_sample_size)
+
+    def _check_parts(self) -> None:
+        super()._check_parts()
+        config = self.network.config
+        self._check_text(config.joint_attention_dim, text_encoder_2="d_model")
+        self._check_text(config.pooled_projection_dim, text_encoder="hidden_size")
 
     def encode_prompts(self, prompts: Sequence[str]) -> Conditioning:
         """As every denoiser; prompts that are too long are told of first."""

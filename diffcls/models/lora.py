@@ -74,4 +74,8 @@ def _snapshot(pipeline: Any) -> list[float]:
     import torch
 
     parts = [part for part in pipeline.components.values() if isinstance(part, torch.nn.Module)]
-    return [float(tensor.detach().double().abs().sum()) for part in parts for tensor in part.parameters()]
+    return [
+        float(tensor.detach().double().abs().sum())
+        for part in parts
+        for tensor in part.parameters()
+    ]

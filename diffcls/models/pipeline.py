@@ -63,6 +63,7 @@ class PipelineDenoiser(ABC):
             self.schedule.timesteps, dtype=torch.float32, device=self.device
         )
         self._check_parts()
+        self._prepare_text()
         self.sample_shape, self.image_size = self._shape(img_size)
 
     @abstractmethod
@@ -92,6 +93,44 @@ class PipelineDenoiser(ABC):
                 given=f"{reads} input channels, {writes} output channels, {latent} latent ones",
                 allowed="equal numbers (in-painting and up-scaling models are not supported)",
             )
+
+    def _check_text(self, reads: int, **fields: str) -> None:
+        """Refuse text encoders whose outputs are not as wide as what the network reads of them.
+
+        Args:
+            reads: width of the network's input.
+            fields: name of each text encoder whose output is part of it, side by side, and the
+                entry of its config that says how wide that output is.
+
+        Raises:
+            ModelError: when the widths differ, or an encoder is missing.
+        """
+        widths: dict[str, int] = {}
+        for name, field in fields.items():
+            encoder = getattr(self.pipeline, name)
+            if encoder is None:
+                raise ModelError("a text encoder of the model is missing", given=name)
+            widths[name] = int(getattr(encoder.config, field))
+        if sum(widths.values()) != reads:
+            found = ", ".join(f"{name} gives {width}" for name, width in widths.items())
+            raise ModelError(
+                f"{self.part} and text encoder do not fit each other",
+                given=f"the {self.part} reads width {reads}, {found}",
+            )
+
+    def _prepare_text(self) -> None:
+        """Text encoders go to the device; no tokenizer gives more tokens than its encoder reads."""
+        parts: dict[str, Any] = self.pipeline.components
+        for name, encoder in parts.items():
+            if not name.startswith("text_encoder") or encoder is None:
+                continue
+            encoder.to(self.device).eval()
+            limit = getattr(encoder.config, "max_position_embeddings", None)
+            if limit is not None:  # a tokenizer saved without a limit says 1e30
+                tokenizer = parts[name.replace("text_encoder", "tokenizer")]
+                tokenizer.model_max_length = min(tokenizer.model_max_length, limit)
+        if hasattr(self.pipeline, "tokenizer_max_length"):  # some pipelines keep a copy
+            self.pipeline.tokenizer_max_length = self.pipeline.tokenizer.model_max_length
 
     def _shape(self, img_size: int | None) -> tuple[tuple[int, int, int], int]:
         factor = 1 if self.autoencoder is None else self.autoencoder.factor

@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from diffcls.denoiser import Conditioning
+from diffcls.errors import UsageError
 from diffcls.models.pipeline import PipelineDenoiser
 from diffcls.models.truncation import report_truncation
 
@@ -17,15 +18,28 @@ T5_TOKENS = 256
 class StableDiffusion3Denoiser(PipelineDenoiser):
     """SD 3 (Esser et al. 2024); its third encoder, T5, may be left out of the pipeline."""
 
-    def __init__(self, pipeline: Any, *args: Any, **kwargs: Any) -> None:
-        super().__init__(pipeline, *args, **kwargs)
-        for encoder in self._text_encoders():
-            encoder.to(self.device).eval()
-
     @property
     def patch(self) -> int:  # type: ignore[override]
         """Sides of latents must be a multiple of this."""
         return int(self.network.config.patch_size)
+
+    def _check_parts(self) -> None:
+        super()._check_parts()
+        config = self.network.config
+        pooled = {"text_encoder": "projection_dim", "text_encoder_2": "projection_dim"}
+        self._check_text(config.pooled_projection_dim, **pooled)
+        if self.pipeline.text_encoder_3 is not None:
+            self._check_text(config.joint_attention_dim, text_encoder_3="d_model")
+
+    def _shape(self, img_size: int | None) -> tuple[tuple[int, int, int], int]:
+        shape, size = super()._shape(img_size)
+        # positions are cut out of a table of this many rows and columns
+        largest = self.network.config.pos_embed_max_size * self.patch * size // shape[1]
+        if size > largest:
+            raise UsageError(
+                "image size does not fit the model", given=size, allowed=f"at most {largest}"
+            )
+        return shape, size
 
     def encode_prompts(self, prompts: Sequence[str]) -> Conditioning:
         """As every denoiser; prompts too long for the encoder that reads most are told of first."""

@@ -19,8 +19,6 @@ class StableDiffusionXLDenoiser(PipelineDenoiser):
 
     def __init__(self, pipeline: Any, *args: Any, **kwargs: Any) -> None:
         super().__init__(pipeline, *args, **kwargs)
-        for encoder in self._text_encoders():
-            encoder.to(self.device).eval()
         size = (self.image_size, self.image_size)
         # original size, top left corner of the crop, target size (section 2.2): (1, 6)
         ids: Tensor = pipeline._get_add_time_ids(
@@ -32,8 +30,20 @@ class StableDiffusionXLDenoiser(PipelineDenoiser):
         )
         self._time_ids = ids.to(self.device)
 
+    def _check_parts(self) -> None:
+        super()._check_parts()
+        config = self.network.config
+        if isinstance(config.cross_attention_dim, int):
+            both = {"text_encoder": "hidden_size", "text_encoder_2": "hidden_size"}
+            self._check_text(config.cross_attention_dim, **both)
+        # six sizes, each embedded, stand beside the pooled prompt
+        sizes = 6 * (config.addition_time_embed_dim or 0)
+        pooled = (config.projection_class_embeddings_input_dim or 0) - sizes
+        self._check_text(pooled, text_encoder_2="projection_dim")
+
     def encode_prompts(self, prompts: Sequence[str]) -> Conditioning:
         """As every denoiser; prompts that are too long are told of first."""
+        # one report for both: their outputs stand side by side, token by token
         report_truncation(self.pipeline.tokenizer, prompts)
         return super().encode_prompts(prompts)
 
