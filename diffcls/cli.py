@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
@@ -64,6 +65,7 @@ def _hyphens(argument: str) -> str:
 
 def guarded(body: Callable[[], int]) -> int:
     """Run a command's body; errors become one line on stderr and an exit status, no traceback."""
+    _speak()
     try:
         return body()
     except DiffclsError as error:
@@ -84,3 +86,12 @@ def guarded(body: Callable[[], int]) -> int:
         return 1
     except BrokenPipeError:
         return 1
+
+
+def _speak() -> None:
+    """What the package warns of goes to stderr, a line each, as its errors do."""
+    logger = logging.getLogger("diffcls")
+    if not logger.handlers:
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("diffcls: %(message)s"))
+        logger.addHandler(handler)

@@ -52,9 +52,7 @@ def written(folder: Path, text: str) -> Path:
 
 
 def test_file_decides_whatever_the_names(tmp_path: Path) -> None:
-    path = written(
-        tmp_path, "classname,classid,classidx\nCrane,3,1\nt_ench,0,0\n"
-    )
+    path = written(tmp_path, "classname,classid,classidx\nCrane,3,1\nt_ench,0,0\n")
     assert ids(["tench", "crane"], path=path) == ["0", "3"]
     assert ids(["tench", "crane"], ("",) * 6, path) == ["0", "3"]
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tiny_families import FAMILIES, loaded, predicts, saved
 from torch import Tensor
 
 from diffcls.denoiser import Conditioning, Denoiser, ModelCard
@@ -17,28 +18,49 @@ from diffcls.models.gaussian import GaussianDenoiser
 from diffcls.parameterization import PARAMETERIZATIONS
 
 PROMPTS = ["a photo of a 3.", "zero", "a photo of a handwritten digit seven."]
+IDS = ["3", "0", "7"]  # the prompts of a model that reads class ids
 Pipelines = Callable[[str], Path]
+Build = Callable[[str, Pipelines, Path], Denoiser]
 
 
-def gaussian(prediction_type: str, _: Pipelines) -> Denoiser:
+def prompts(model: Denoiser) -> list[str]:
+    return PROMPTS if model.labels is None else IDS
+
+
+def gaussian(prediction_type: str, *_: object) -> Denoiser:
     rng = torch.Generator().manual_seed(0)
     means = {prompt: torch.randn(3, 16, 16, generator=rng) for prompt in PROMPTS}
     return GaussianDenoiser(means, prediction_type=prediction_type)
 
 
-def stable_diffusion(prediction_type: str, pipelines: Pipelines) -> Denoiser:
+def stable_diffusion(prediction_type: str, pipelines: Pipelines, _: Path) -> Denoiser:
     return loading.load(str(pipelines(prediction_type)))
 
 
-MODELS = [(gaussian, name) for name in PARAMETERIZATIONS] + [
-    (stable_diffusion, name) for name in ("epsilon", "v_prediction", "sample")
+def family(name: str) -> Build:
+    def build(_: str, __: Pipelines, base: Path) -> Denoiser:
+        denoiser: Denoiser = loaded(saved(name, base))
+        return denoiser
+
+    build.__name__ = name
+    return build
+
+
+MODELS: list[tuple[Build, str]] = [
+    *((gaussian, name) for name in PARAMETERIZATIONS),
+    *((stable_diffusion, name) for name in ("epsilon", "v_prediction", "sample")),
+    *((family(name), predicts(name)) for name in FAMILIES),
 ]
 
 
 @pytest.fixture(scope="module", params=MODELS, ids=lambda m: f"{m[0].__name__}-{m[1]}")
-def model(request: pytest.FixtureRequest, tiny_pipeline: Pipelines) -> Any:
+def model(
+    request: pytest.FixtureRequest,
+    tiny_pipeline: Pipelines,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Any:
     build, prediction_type = request.param
-    denoiser = build(prediction_type, tiny_pipeline)
+    denoiser = build(prediction_type, tiny_pipeline, tmp_path_factory.getbasetemp())
     assert denoiser.parameterization.name == prediction_type
     return denoiser
 
@@ -90,7 +112,7 @@ def test_latents_are_a_mean_not_a_sample(model: Denoiser) -> None:
 
 
 def test_conditioning_has_a_row_a_prompt(model: Denoiser) -> None:
-    cond = model.encode_prompts(PROMPTS)
+    cond = model.encode_prompts(prompts(model))
     assert cond.count == len(PROMPTS) and len(cond) >= 1
     order = torch.tensor([2, 0, 0, 1])
     rows = cond.rows(order)
@@ -102,14 +124,14 @@ def test_conditioning_has_a_row_a_prompt(model: Denoiser) -> None:
 
 
 def test_prompt_is_encoded_the_same_in_any_company(model: Denoiser) -> None:
-    together = model.encode_prompts(PROMPTS)
-    alone = Conditioning.concatenate([model.encode_prompts([prompt]) for prompt in PROMPTS])
+    together = model.encode_prompts(prompts(model))
+    alone = Conditioning.concatenate([model.encode_prompts([prompt]) for prompt in prompts(model)])
     for name, tensor in together.items():
         torch.testing.assert_close(alone[name], tensor, rtol=1e-5, atol=1e-5)
 
 
 def test_prediction_has_the_shape_and_type_of_its_input(model: Denoiser) -> None:
-    cond = model.encode_prompts(PROMPTS)
+    cond = model.encode_prompts(prompts(model))
     for count in (1, 7):
         x_t, index, rows = batch(model, count)
         out = model.predict(x_t, index, cond.rows(rows))
@@ -119,18 +141,18 @@ def test_prediction_has_the_shape_and_type_of_its_input(model: Denoiser) -> None
 
 
 def test_prediction_repeats_to_the_bit_and_leaves_its_input_alone(model: Denoiser) -> None:
-    cond = model.encode_prompts(PROMPTS)
+    cond = model.encode_prompts(prompts(model))
     x_t, index, rows = batch(model, 7)
-    before = x_t.clone(), index.clone(), cond["text" if "text" in cond else "mean"].clone()
+    before = [tensor.clone() for tensor in (x_t, index, *cond.values())]
     first = model.predict(x_t, index, cond.rows(rows))
     torch.manual_seed(99)
     assert torch.equal(model.predict(x_t, index, cond.rows(rows)), first)
-    after = x_t, index, cond["text" if "text" in cond else "mean"]
+    after = [x_t, index, *cond.values()]
     assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
 
 
 def test_batch_of_one_and_of_seven_agree(model: Denoiser) -> None:
-    cond = model.encode_prompts(PROMPTS)
+    cond = model.encode_prompts(prompts(model))
     x_t, index, rows = batch(model, 7)
     together = model.predict(x_t, index, cond.rows(rows))
     for i in range(7):
@@ -140,7 +162,7 @@ def test_batch_of_one_and_of_seven_agree(model: Denoiser) -> None:
 
 @pytest.mark.parametrize("what", ["image", "index", "prompt"])
 def test_prediction_depends_on_each_of_its_inputs(model: Denoiser, what: str) -> None:
-    cond = model.encode_prompts(PROMPTS)
+    cond = model.encode_prompts(prompts(model))
     x_t, index, rows = batch(model, 1)
     other = {
         "image": (x_t.flip(-1), index, rows),

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from small_hub import COMMIT, Hub, archive, encoded, fill, parquet, serving
 
+from diffcls import hub_access
 from diffcls.data import hub, snapshot, sources
 from diffcls.errors import DataError
 
@@ -111,6 +112,7 @@ def test_what_the_hub_does_not_give_is_refused(online: Hub, name: str, message: 
 def test_cache_is_used_when_the_hub_is_no_help(
     online: Hub, cache: Path, status: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("diffcls.hub_access.SECONDS", 0.2)
     monkeypatch.setattr(snapshot, "SECONDS", 0.2)
     online.status = status
     fill(cache, "me/set", {TEST: parquet([5, 6, 7])})
@@ -122,10 +124,10 @@ def test_cache_is_used_when_the_hub_is_no_help(
 
 def test_wait_for_an_answer_ends_although_what_was_called_does_not() -> None:
     with pytest.raises(TimeoutError):
-        snapshot._within(0.05, threading.Event().wait)
+        hub_access.within(0.05, threading.Event().wait)
     with pytest.raises(ZeroDivisionError):
-        snapshot._within(60, lambda: 1 // 0)
-    assert snapshot._within(60, lambda: 7) == 7
+        hub_access.within(60, lambda: 1 // 0)
+    assert hub_access.within(60, lambda: 7) == 7
 
 
 @pytest.mark.parametrize("name", ["pets", "hf:timm/oxford-iiit-pet"])

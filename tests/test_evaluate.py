@@ -216,7 +216,7 @@ def test_published_spelling_implies_the_published_stages_and_l2(command: Command
     assert (row["search"], row["setting"]) == ("paper", "n_samples=2,6 to_keep=3,1")
     # 2 of all 10, then the 6 of 3, none of the first 2 among them
     options = command.spec()["search_options"]
-    assert options == {"samples": [2, 6], "keep": [3, 1]}
+    assert options == {"samples": [2, 6], "keep": [3, 1], "trials": 1}
     assert command.spec()["loss"] == "l2"
     assert float(row["evaluations_per_image"]) == sum(r.evaluations for r in command.records()) / 2
     for same in (

@@ -91,7 +91,10 @@ def test_unknown_name(refused: Callable[..., str], flags: str, said: str) -> Non
             "--search halving --max-evaluations 9",
             "'halving' has no such option: 'max_evaluations'; allowed: draws",
         ),
-        ("--search paper --draws 9", "'paper' has no such option: 'draws'; allowed: stages"),
+        (
+            "--search paper --draws 9",
+            "'paper' has no such option: 'draws'; allowed: stages, n_trials",
+        ),
         ("--device meta", "unknown device: 'meta'"),
         ("--device cuda:99", "no such device here: 'cuda:99'; use --device cpu"),
         ("--template nothing", "exactly one place for the class name: 'nothing'"),

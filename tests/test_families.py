@@ -13,7 +13,7 @@ import pytest
 import torch
 from diffusers import DDPMScheduler, DiffusionPipeline, FlowMatchEulerDiscreteScheduler
 from PIL import Image
-from tiny_families import CLASSES, FAMILIES, TEXT, save, unconditional
+from tiny_families import CLASSES, FAMILIES, TEXT, loaded, save, saved, size_of, unconditional
 from torch import Tensor
 
 from diffcls.draws import DrawPlan
@@ -26,21 +26,13 @@ from diffcls.scorer import Scorer
 INDICES = torch.tensor([30, 420, 700, 980])
 WORDS = ["a photo of a three", "zero", "a photo of handwritten digit seven."]
 IDS = ["3", "0", "7"]
-IMAGE_SIZE = 32
 Folders = Callable[[str], Path]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> Folders:
-    """Name of a family -> its saved pipeline, made once."""
-
-    @cache
-    def made(name: str) -> Path:
-        folder = tmp_path_factory.mktemp("families") / name
-        save(FAMILIES[name], folder)
-        return folder
-
-    return made
+    """Name of a family -> its saved pipeline, made once for all test files."""
+    return lambda name: saved(name, tmp_path_factory.getbasetemp())
 
 
 @pytest.fixture(params=sorted(FAMILIES))
@@ -50,20 +42,21 @@ def name(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def model(name: str, folders: Folders) -> Any:
-    size = IMAGE_SIZE if name.startswith("flux") else None  # Flux itself would take 1024
-    return loading.load(str(folders(name)), img_size=size)
+    return loaded(folders(name))
 
 
 @pytest.fixture
 def pipe(name: str, folders: Folders) -> Any:
     """The same pipeline, loaded by the library alone."""
-    left_out = {"text_encoder_3": None, "tokenizer_3": None} if name == "sd3_without_t5" else {}
+    return opened_by_hand(folders(name))
+
+
+@cache
+def opened_by_hand(folder: Path) -> Any:
+    without = folder.name == "sd3_without_t5"
+    left_out = {"text_encoder_3": None, "tokenizer_3": None} if without else {}
     with quiet():
-        pipeline = DiffusionPipeline.from_pretrained(
-            folders(name), torch_dtype=torch.float32, **left_out
-        )
-        pipeline.set_progress_bar_config(disable=True)
-    return pipeline
+        return DiffusionPipeline.from_pretrained(folder, dtype=torch.float32, **left_out)
 
 
 def prompts_of(model: Any) -> list[str]:
@@ -211,7 +204,7 @@ def test_errors_are_those_of_a_direct_computation(model: Any, pipe: Any) -> None
 @pytest.mark.parametrize("index", [100, 500, 900])
 @torch.inference_mode()
 def test_flow_noise_is_the_schedulers(folders: Folders, index: int) -> None:
-    model: Any = loading.load(str(folders("sd3")))
+    model = loaded(folders("sd3"))
     scheduler = FlowMatchEulerDiscreteScheduler(shift=1.0)  # steps at all of 1000, …, 1
     rng = torch.Generator().manual_seed(0)
     x0, eps = torch.randn(2, 1, 16, 16, 16, generator=rng)
@@ -224,34 +217,6 @@ def test_flow_noise_is_the_schedulers(folders: Folders, index: int) -> None:
     # ours lie in the middle between two of theirs, whatever the sampler's shift
     assert model.schedule.sigma[index] == pytest.approx(sigma + 0.0005)
     assert model.schedule.timesteps[index] == pytest.approx(index + 0.5)
-
-
-@torch.inference_mode()
-def test_batch_of_one_and_of_seven_agree(model: Any) -> None:
-    cond = model.encode_prompts(prompts_of(model))
-    rng = torch.Generator().manual_seed(2)
-    x_t = torch.randn(7, *model.sample_shape, generator=rng)
-    index = torch.randint(1000, (7,), generator=rng)
-    rows = torch.arange(7) % 3
-    together = model.predict(x_t, index, cond.rows(rows))
-    assert together.shape == x_t.shape
-    for i in range(7):
-        alone = model.predict(x_t[i : i + 1], index[i : i + 1], cond.rows(rows[i : i + 1]))
-        torch.testing.assert_close(alone[0], together[i], rtol=1e-5, atol=1e-5)
-
-
-@torch.inference_mode()
-def test_output_depends_on_prompt_time_and_image(model: Any) -> None:
-    cond = model.encode_prompts(prompts_of(model))
-    x_t = torch.randn(1, *model.sample_shape, generator=torch.Generator().manual_seed(3))
-    one, two = torch.tensor([0]), torch.tensor([1])
-    first = model.predict(x_t, torch.tensor([300]), cond.rows(one))
-    for other in (
-        model.predict(x_t, torch.tensor([300]), cond.rows(two)),
-        model.predict(x_t, torch.tensor([900]), cond.rows(one)),
-        model.predict(x_t.flip(-1), torch.tensor([300]), cond.rows(one)),
-    ):
-        assert (other - first).abs().max() > 1e-4
 
 
 @torch.inference_mode()
@@ -292,8 +257,7 @@ def test_image_size_must_fit_the_patches(folders: Folders, family: str) -> None:
 def test_prompts_that_are_cut_are_told(
     folders: Folders, family: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    size = IMAGE_SIZE if family.startswith("flux") else None
-    model = loading.load(str(folders(family)), img_size=size)
+    model = loaded(folders(family))
     with caplog.at_level(logging.WARNING, logger="diffcls"):
         model.encode_prompts(["three", "seven"])
         assert not caplog.records
@@ -335,7 +299,7 @@ def test_evaluation_ends_with_a_row(
             model=str(folders(name)),
             search="exhaustive",
             draws=3,
-            img_size=IMAGE_SIZE if name.startswith("flux") else None,
+            img_size=size_of(name),
             batch_size=8,
             output_dir=str(tmp_path / "out"),
             quiet=True,

@@ -97,7 +97,8 @@ def test_a_value_in_another_field_is_another_run(data: st.DataObject, names: lis
 def test_fingerprint_is_about_numbers_and_nothing_else() -> None:
     assert [f.name for f in dataclasses.fields(RunSpec)] == (
         "dataset data_revision split subset class_names prompts class_of model model_revision "
-        "method search search_options img_size loss weighting seed dtype noise scoring_version"
+        "method search search_options img_size loss weighting seed dtype noise scoring_version "
+        "interpolation aggregate"
     ).split()
     turned = dict(reversed(list(SPEC.search_options.items())))
     assert dataclasses.replace(SPEC, search_options=turned).fingerprint == SPEC.fingerprint
@@ -106,6 +107,14 @@ def test_fingerprint_is_about_numbers_and_nothing_else() -> None:
 def test_fingerprint_is_the_same_in_every_version() -> None:
     # a change of this value orphans every stored run
     assert SPEC.fingerprint == "d299bbf1be44c553"
+
+
+def test_field_that_came_later_is_told_only_where_it_is_set() -> None:
+    assert not {"interpolation", "aggregate"} & set(SPEC.as_dict())
+    for change in ({"interpolation": "lanczos"}, {"aggregate": "prompts"}):
+        changed = dataclasses.replace(SPEC, **change)
+        assert change.items() <= changed.as_dict().items()
+        assert changed.fingerprint != SPEC.fingerprint
 
 
 # ---- one line ----------------------------------------------------------------------------------

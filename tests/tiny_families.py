@@ -356,6 +356,34 @@ def save(build: Builder, folder: Path) -> None:
     pipeline.save_pretrained(folder, safe_serialization=True)
 
 
+def saved(name: str, base: Path) -> Path:
+    """The family's folder below `base`, made by whoever asks first: copy it before changing it."""
+    folder = base / "families" / name
+    if not folder.exists():
+        save(FAMILIES[name], folder)
+    return folder
+
+
+@cache
+def loaded(folder: Path) -> Any:
+    """The denoiser of a folder of `saved`, opened once: for tests that only read it."""
+    from diffcls.models import loading
+
+    return loading.load(str(folder), img_size=size_of(folder.name))
+
+
+def size_of(name: str) -> int | None:
+    """Side of its images where that is not what its network says: Flux itself would take 1024."""
+    return 32 if name.startswith("flux") else None
+
+
+def predicts(name: str) -> str:
+    """What the family's network was built to predict."""
+    if name.startswith(("sd3", "flux")):
+        return "flow"
+    return "v_prediction" if name == "sd2" else "epsilon"
+
+
 def _wake(module: nn.Module) -> None:
     """An untrained network is zero here and hardly listens there: give every weight a size."""
     for parameter in module.parameters():

@@ -7,21 +7,16 @@ cache is used.
 from __future__ import annotations
 
 import glob
-import os
-import queue
 import re
-import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from diffcls.data.specs import Repository
 from diffcls.errors import DataError
+from diffcls.hub_access import SECONDS, ask_hub, cached_commit, repository_cache
 
-T = TypeVar("T")
-
-SECONDS = 3.0  # that the Hub may take to answer
 COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
@@ -58,24 +53,17 @@ def find_snapshot(repository: Repository) -> Snapshot:
         raise DataError(
             "no id of a repository", given=repository.id, allowed="owner/name"
         ) from error
-    info = None if _told_to_stay_offline() else _ask(repository)
+    info = _ask(repository)
     if info is not None:
         files = sorted((str(file.rfilename) for file in info.siblings or ()), key=_natural)
         return Snapshot(repository, str(info.sha), tuple(files), offline=False)
-    folder = _cache(repository)
-    commit = _cached_commit(folder, _revision(repository))
+    folder = repository_cache("datasets", repository.id)
+    commit = cached_commit(folder, _revision(repository))
     if commit is None:
         raise _out_of_reach(repository, folder)
     base = folder / "snapshots" / commit
     paths = (path.relative_to(base).as_posix() for path in base.rglob("*") if path.is_file())
     return Snapshot(repository, commit, tuple(sorted(paths, key=_natural)), offline=True)
-
-
-def _told_to_stay_offline() -> bool:
-    from huggingface_hub.constants import ENV_VARS_TRUE_VALUES, is_offline_mode
-
-    told = os.environ.get("HF_DATASETS_OFFLINE", "").upper() in ENV_VARS_TRUE_VALUES
-    return told or bool(is_offline_mode())
 
 
 def _ask(repository: Repository) -> Any | None:
@@ -86,38 +74,11 @@ def _ask(repository: Repository) -> Any | None:
     """
     from huggingface_hub import HfApi
 
-    try:
-        return _within(
-            SECONDS + 0.5,  # the name of the Hub's host may take as long to resolve as it likes
-            lambda: HfApi().dataset_info(
-                repository.id, revision=_revision(repository), timeout=SECONDS
-            ),
-        )
-    except Exception as error:  # of the network there are more kinds than can be named
-        refused = _refused(repository, error)
-        if refused is not None:
-            raise refused from error
-        return None
+    def ask() -> Any:
+        revision = _revision(repository)
+        return HfApi().dataset_info(repository.id, revision=revision, timeout=SECONDS)
 
-
-def _within(seconds: float, call: Callable[[], T]) -> T:
-    """What `call` returns or raises; TimeoutError where that takes longer, and the call is left."""
-    answers: queue.SimpleQueue[tuple[T | None, Exception | None]] = queue.SimpleQueue()
-
-    def run() -> None:
-        try:
-            answers.put((call(), None))
-        except Exception as error:
-            answers.put((None, error))
-
-    threading.Thread(target=run, daemon=True).start()
-    try:
-        answer, error = answers.get(timeout=seconds)
-    except queue.Empty:
-        raise TimeoutError(f"no answer within {seconds} s") from None
-    if error is not None:
-        raise error
-    return answer  # type: ignore[return-value]
+    return ask_hub(ask, lambda error: _refused(repository, error))
 
 
 def _refused(repository: Repository, error: Exception) -> DataError | None:
@@ -144,20 +105,6 @@ def _refused(repository: Repository, error: Exception) -> DataError | None:
 
 def _revision(repository: Repository) -> str:
     return repository.revision or "main"
-
-
-def _cache(repository: Repository) -> Path:
-    from huggingface_hub.constants import HF_HUB_CACHE
-
-    return Path(HF_HUB_CACHE) / f"datasets--{repository.id.replace('/', '--')}"
-
-
-def _cached_commit(folder: Path, revision: str) -> str | None:
-    """The commit that a branch, tag or commit stands for, None where it is not in the cache."""
-    reference = folder / "refs" / revision
-    commit = reference.read_text(encoding="utf-8").strip() if reference.is_file() else revision
-    known = COMMIT.fullmatch(commit) and (folder / "snapshots" / commit).is_dir()
-    return commit if known else None
 
 
 def _out_of_reach(repository: Repository, folder: Path) -> DataError:
@@ -188,7 +135,7 @@ def fetch(snapshot: Snapshot, files: Sequence[str] | None) -> Path:
     from huggingface_hub import snapshot_download
 
     repository = snapshot.repository
-    there = _cache(repository) / "snapshots" / snapshot.commit
+    there = repository_cache("datasets", repository.id) / "snapshots" / snapshot.commit
     if files is not None and all((there / path).is_file() for path in files):
         return there
     patterns = None if files is None else [glob.escape(path) for path in files]

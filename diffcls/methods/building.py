@@ -57,7 +57,8 @@ def build_search(options: EvaluationOptions, spec: DatasetSpec) -> tuple[str, Se
             raise UsageError(
                 f"the search {name!r} has no such option",
                 given=FLAGS[option],
-                allowed=[FLAGS[other] for other in known if other in FLAGS] or ["stages"],
+                allowed=["stages"] * (name == "paper")
+                + [FLAGS[other] for other in known if other in FLAGS],
             )
     if name == "paper":
         given["samples"], given["keep"] = _stages(options, spec)

@@ -119,15 +119,17 @@ class PipelineDenoiser(ABC):
             )
 
     def _prepare_text(self) -> None:
-        """Text encoders go to the device; no tokenizer gives more tokens than its encoder reads."""
+        """Text encoders go to the device; no tokenizer gives more than they read."""
         parts: dict[str, Any] = self.pipeline.components
         for name, encoder in parts.items():
             if not name.startswith("text_encoder") or encoder is None:
                 continue
             encoder.to(self.device).eval()
+            tokenizer = parts[name.replace("text_encoder", "tokenizer")]
+            if tokenizer is None:
+                raise ModelError("a text encoder of the model has no tokenizer", given=name)
             limit = getattr(encoder.config, "max_position_embeddings", None)
             if limit is not None:  # a tokenizer saved without a limit says 1e30
-                tokenizer = parts[name.replace("text_encoder", "tokenizer")]
                 tokenizer.model_max_length = min(tokenizer.model_max_length, limit)
         if hasattr(self.pipeline, "tokenizer_max_length"):  # some pipelines keep a copy
             self.pipeline.tokenizer_max_length = self.pipeline.tokenizer.model_max_length

@@ -1,0 +1,119 @@
+"""Parts that do not fit each other are refused when they are opened; what is left out is filled."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tiny_families import WIDTH, autoencoder, clip_encoder, loaded, saved, t5_encoder
+
+from diffcls.errors import ModelError, UsageError
+from diffcls.models import loading
+
+Copy = Callable[[str], Path]
+WITH_CLIP = ["sd1", "sdxl", "sd3", "sd3_without_t5", "flux"]
+
+
+@pytest.fixture
+def copy(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Copy:
+    """Name of a family -> a pipeline folder of its own, to be changed."""
+    base = tmp_path_factory.getbasetemp()
+    return lambda name: Path(shutil.copytree(saved(name, base), tmp_path / name))
+
+
+def t5_of(width: int) -> Any:
+    from transformers import T5EncoderModel
+
+    return T5EncoderModel(type(t5_encoder().config)(**{**t5_encoder().config.to_dict(), **width}))
+
+
+def wide_clip(projected: bool) -> Any:
+    return clip_encoder(projected, hidden=WIDTH // 2)
+
+
+def wide_t5() -> Any:
+    from transformers import T5Config, T5EncoderModel
+
+    settings = t5_encoder().config.to_dict()
+    return T5EncoderModel(T5Config(**{**settings, "d_model": WIDTH // 2}))
+
+
+@pytest.mark.parametrize(
+    ("family", "part", "build", "given"),
+    [
+        ("sdxl", "text_encoder", lambda: wide_clip(False), "unet reads width 64, text_encoder "),
+        ("sdxl", "text_encoder_2", lambda: wide_clip(True), "unet reads width 64, text_encoder "),
+        ("sd3", "text_encoder", lambda: wide_clip(True), "reads width 64, text_encoder gives 16"),
+        ("sd3", "text_encoder_2", lambda: wide_clip(True), "text_encoder_2 gives 16"),
+        ("sd3", "text_encoder_3", wide_t5, "reads width 32, text_encoder_3 gives 16"),
+        ("flux", "text_encoder", lambda: wide_clip(False), "width 32, text_encoder gives 16"),
+        ("flux", "text_encoder_2", wide_t5, "reads width 32, text_encoder_2 gives 16"),
+        ("sdxl", "vae", lambda: autoencoder(8), "4 input channels, 4 output channels, 8 latent"),
+        ("sd3", "vae", lambda: autoencoder(4), "16 input channels, 16 output channels, 4 latent"),
+        ("flux", "vae", lambda: autoencoder(8), "4 input channels, 4 output channels, 8 latent"),
+    ],
+)
+def test_part_of_another_width_is_refused(
+    copy: Copy, family: str, part: str, build: Callable[[], Any], given: str
+) -> None:
+    folder = copy(family)
+    shutil.rmtree(folder / part)
+    build().save_pretrained(folder / part)
+    with pytest.raises(ModelError, match="do not fit each other") as refused:
+        loading.load(str(folder), img_size=32)
+    assert given in str(refused.value)
+
+
+def test_pooled_prompt_of_another_width_is_refused(copy: Copy) -> None:
+    """The hidden states fit, the projection beside SDXL's sizes does not."""
+    folder = copy("sdxl")
+    from transformers import CLIPTextModelWithProjection
+
+    config = clip_encoder(projected=True).config
+    config.projection_dim = 24
+    CLIPTextModelWithProjection(config).save_pretrained(folder / "text_encoder_2")
+    with pytest.raises(ModelError, match="the unet reads width 32, text_encoder_2 gives 24"):
+        loading.load(str(folder))
+
+
+@pytest.mark.parametrize(
+    ("part", "message"),
+    [
+        ("text_encoder", "text encoder of the model is missing: 'text_encoder'"),
+        ("tokenizer_2", "text encoder of the model has no tokenizer: 'text_encoder_2'"),
+    ],
+)
+@pytest.mark.parametrize("family", ["sdxl", "sd3", "flux"])
+def test_part_left_out_is_refused(copy: Copy, family: str, part: str, message: str) -> None:
+    path = copy(family) / "model_index.json"
+    index = json.loads(path.read_text())
+    path.write_text(json.dumps({**index, part: [None, None]}))
+    with pytest.raises(ModelError, match=message):
+        loading.load(str(path.parent), img_size=32)
+
+
+@pytest.mark.parametrize("family", WITH_CLIP)
+def test_tokenizer_without_a_limit_gets_its_encoders(copy: Copy, family: str) -> None:
+    folder = copy(family)
+    for path in folder.glob("tokenizer*/tokenizer_config.json"):
+        settings = json.loads(path.read_text())
+        del settings["model_max_length"]
+        path.write_text(json.dumps(settings))
+    with_limit = loaded(folder.parent / family) if False else loading.load(str(folder), img_size=32)
+    original: Any = with_limit
+    assert original.encode_prompts(["zero"])["text"].shape[1] in (77, 77 + 256, 512)
+
+
+def test_sd3_refuses_more_positions_than_its_table_has(copy: Copy) -> None:
+    folder = str(copy("sd3"))
+    # 32 positions of patches of 2 latents of 2 pixels
+    model = loading.load(folder, img_size=128)
+    cond = model.encode_prompts(["zero"])
+    assert model.predict(torch.zeros(1, *model.sample_shape), torch.tensor([3]), cond).ndim == 4
+    with pytest.raises(UsageError, match="image size does not fit the model: 132; allowed: at mos"):
+        loading.load(folder, img_size=132)
