@@ -29,10 +29,15 @@ def accuracy(tmp_path: Path, **wishes: Any) -> float:
     return float(row["accuracy"])
 
 
-def test_weights_are_small_and_in_half_precision() -> None:
-    files = list(FOLDER.rglob("*.safetensors"))
+@pytest.mark.parametrize("name", loading.bundled())
+def test_weights_are_small_and_in_half_precision(name: str) -> None:
+    folder = loading.WEIGHTS / name
+    files = list(folder.rglob("*.safetensors"))
     assert {file.parent.name for file in files} == {"text_encoder", "unet", "vae"}
-    assert sum(file.stat().st_size for file in FOLDER.rglob("*") if file.is_file()) < 16 * MEGABYTE
+    assert sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) < 16 * MEGABYTE
+    said = json.loads((folder / loading.CARD).read_text(encoding="utf-8"))
+    assert said["name"] == name and said["trained_on"] == [name] and said["hours"] > 0
+    assert "not zero-shot" in (folder / "README.md").read_text(encoding="utf-8")
     from safetensors.torch import load_file
 
     for file in files:

@@ -23,6 +23,14 @@ from diffcls.models import loading
 from diffcls.models.quiet import quiet
 from diffcls.scorer import Scorer
 
+# that the encoder reads which reads most of a prompt
+TOKENS = {"sd1": 77, "sd2": 77, "sdxl": 77, "sd3": 256, "sd3_without_t5": 77} | {
+    "flux": 512,
+    "flux_guided": 512,
+    "pixart": 120,
+    "pixart_sigma": 300,
+    "pixart_sizes": 120,
+}
 INDICES = torch.tensor([30, 420, 700, 980])
 WORDS = ["a photo of a three", "zero", "a photo of handwritten digit seven."]
 IDS = ["3", "0", "7"]
@@ -77,6 +85,13 @@ def latents_by_hand(pipe: Any, x: Tensor) -> Tensor:
     config = pipe.vae.config
     mode = pipe.vae.encode(x).latent_dist.mode()
     return (mode - (config.shift_factor or 0.0)) * config.scaling_factor
+
+
+def images_by_hand(pipe: Any, x0: Tensor) -> Tensor:
+    if not hasattr(pipe, "vae"):
+        return x0
+    config = pipe.vae.config
+    return pipe.vae.decode(x0 / config.scaling_factor + (config.shift_factor or 0.0)).sample
 
 
 def encoded_by_hand(pipe: Any, prompts: list[str]) -> dict[str, Tensor]:
@@ -170,9 +185,9 @@ def error_by_hand(pipe: Any, x0: Tensor, eps: Tensor, index: int, cond: dict[str
 @torch.inference_mode()
 def test_latents_are_the_librarys(model: Any, pipe: Any) -> None:
     x = images(model, 2)
-    torch.testing.assert_close(model.encode_images(x), latents_by_hand(pipe, x))
-    back = model.decode_latents(model.encode_images(x))
-    assert back.shape == x.shape and torch.isfinite(back).all()
+    x0 = latents_by_hand(pipe, x)
+    torch.testing.assert_close(model.encode_images(x), x0)
+    torch.testing.assert_close(model.decode_latents(x0), images_by_hand(pipe, x0))
 
 
 @torch.inference_mode()
@@ -199,6 +214,18 @@ def test_errors_are_those_of_a_direct_computation(model: Any, pipe: Any) -> None
         rows = torch.full((len(INDICES),), row)
         found = scorer.errors(x0.expand(len(INDICES), -1, -1, -1), rows, range(len(INDICES)))
         torch.testing.assert_close(found, torch.tensor(wanted), rtol=1e-5, atol=1e-6)
+
+
+@torch.inference_mode()
+def test_sdxl_is_told_the_size_of_the_image_it_scores(folders: Folders) -> None:
+    model: Any = loading.load(str(folders("sdxl")), img_size=48)
+    pipe = opened_by_hand(folders("sdxl"))
+    cond = model.encode_prompts(["zero"])
+    x_t = torch.randn(1, 4, 24, 24, generator=torch.Generator().manual_seed(6))
+    ids = torch.tensor([[48.0, 48.0, 0.0, 0.0, 48.0, 48.0]])  # original, corner, target
+    added = {"text_embeds": cond["pooled"], "time_ids": ids}
+    theirs = pipe.unet(x_t, 300, encoder_hidden_states=cond["text"], added_cond_kwargs=added)
+    torch.testing.assert_close(model.predict(x_t, torch.tensor([300]), cond), theirs.sample)
 
 
 @pytest.mark.parametrize("index", [100, 500, 900])
@@ -257,13 +284,20 @@ def test_image_size_must_fit_the_patches(folders: Folders, family: str) -> None:
 def test_prompts_that_are_cut_are_told(
     folders: Folders, family: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    model = loaded(folders(family))
+    model, reads = loaded(folders(family)), TOKENS[family]
     with caplog.at_level(logging.WARNING, logger="diffcls"):
         model.encode_prompts(["three", "seven"])
         assert not caplog.records
+        # more than CLIP reads, less than T5 does
+        model.encode_prompts(["three" + " photo" * 100])
+        told = [f"1 prompts are cut at {reads} tokens"] if reads == 77 else []
+        assert [record.getMessage().partition(",")[0] for record in caplog.records] == told
+        caplog.clear()
         model.encode_prompts(["three" + " photo" * 600, "seven" + " photo" * 600])
     (record,) = caplog.records
-    assert "2 prompts are cut at" in record.getMessage()
+    assert f"2 prompts are cut at {reads} tokens" in record.getMessage()
+    with pytest.raises(ModelError, match=f"the same to the model, which reads {reads} tokens"):
+        model.encode_prompts(["photo" + " photo" * 600, "photo" + " photo" * 600 + " three"])
 
 
 def test_names_of_classes_come_from_the_index(folders: Folders, tmp_path: Path) -> None:

@@ -108,7 +108,7 @@ SPECS: Mapping[str, DatasetSpec] = {
         ),
         DatasetSpec(
             name="cifar10",
-            model="sd2-base",
+            model="cifar10",
             templates=("a blurry photo of a {}.",),
             layout="diffcls.data.layouts.cifar10:load",
             hub=Repository("uoft-cs/cifar10", image="img"),
