@@ -63,7 +63,7 @@ def test_id_may_name_a_revision(name: str, repo_id: str, revision: str) -> None:
 
 @pytest.mark.parametrize("name", ["sd2base", "sdx", "me/mine/deep", "me/", "@main", "a b/c"])
 def test_what_is_no_name_is_refused_with_the_names(name: str) -> None:
-    with pytest.raises(UsageError, match=r"unknown model: .*allowed: digits.*sd2-base"):
+    with pytest.raises(UsageError, match=r"unknown model: .*allowed: .*digits.*sd2-base"):
         loading.check_name(name)
 
 
