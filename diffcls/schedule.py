@@ -141,8 +141,14 @@ class NoiseSchedule:
             flow_time_scale: see `rectified_flow`.
 
         Raises:
-            ModelError: for a beta schedule that is not known.
+            ModelError: for a beta schedule that is not known, or a variance-exploding model.
         """
+        if str(config.get("_class_name", class_name) or class_name).startswith("EDM"):
+            raise ModelError(
+                "models that were trained as EDM, their variance exploding, are not supported",
+                given=str(config.get("_class_name", class_name)),
+                allowed="models of a beta schedule, and rectified flows",
+            )
         if is_flow(config, class_name):
             return cls.rectified_flow(int(config.get("num_train_timesteps", 1000)), flow_time_scale)
         zero_snr = bool(config.get("rescale_betas_zero_snr", False))

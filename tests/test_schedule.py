@@ -240,3 +240,12 @@ def test_schedules_can_be_compared_and_kept_in_a_set() -> None:
 def test_what_is_out_of_range_is_refused(make: Callable[[], Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         make()
+
+
+def test_variance_exploding_models_are_refused() -> None:
+    # diffusers would build a beta schedule from such a config without complaint
+    for name in ("EDMEulerScheduler", "EDMDPMSolverMultistepScheduler"):
+        with pytest.raises(ModelError, match=f"trained as EDM.*{name}"):
+            NoiseSchedule.from_diffusers({"_class_name": name, "sigma_max": 80.0})
+        with pytest.raises(ModelError, match="trained as EDM"):
+            NoiseSchedule.from_diffusers({}, name)

@@ -21,11 +21,6 @@ class StableDiffusionDenoiser(PipelineDenoiser):
 
     def __init__(self, pipeline: Any, *args: Any, **kwargs: Any) -> None:
         super().__init__(pipeline, *args, **kwargs)
-        encoder = pipeline.text_encoder.to(self.device).eval()
-        # a tokenizer saved without a limit says 1e30
-        pipeline.tokenizer.model_max_length = min(
-            pipeline.tokenizer.model_max_length, encoder.config.max_position_embeddings
-        )
         if self.device.type == "cpu":
             self.network = self.network.to(memory_format=torch.channels_last)
 

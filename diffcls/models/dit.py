@@ -15,6 +15,8 @@ from diffcls.models.pipeline import PipelineDenoiser
 class DiTDenoiser(PipelineDenoiser):
     """DiT (Peebles and Xie 2023); the variance that it learned is left out."""
 
+    may_learn_variance = True
+
     def __init__(self, pipeline: Any, *args: Any, **kwargs: Any) -> None:
         super().__init__(pipeline, *args, **kwargs)
         # the table of embeddings has one row more, for "no class"
@@ -23,20 +25,10 @@ class DiTDenoiser(PipelineDenoiser):
             names[class_id].append(name)
         self.labels = tuple(", ".join(synonyms) for synonyms in names)
 
-    @property
-    def patch(self) -> int:  # type: ignore[override]
-        """Sides of latents must be a multiple of this."""
-        return int(self.network.config.patch_size)
-
-    def _channels(self) -> tuple[int, int]:
-        config = self.network.config
-        reads, writes = int(config.in_channels), int(config.out_channels)
-        return reads, reads if writes == 2 * reads else writes
-
     def _encode(self, prompts: Sequence[str]) -> dict[str, Tensor]:
         """``class_id`` (P,)."""
         return {"class_id": torch.tensor([int(prompt) for prompt in prompts], device=self.device)}
 
     def _forward(self, x_t: Tensor, timestep: Tensor, cond: Conditioning) -> Tensor:
         out: Tensor = self.network(x_t, timestep=timestep, class_labels=cond["class_id"]).sample
-        return out[:, : x_t.shape[1]]
+        return out

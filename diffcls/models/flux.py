@@ -22,12 +22,14 @@ class FluxDenoiser(PipelineDenoiser):
     """Flux.1: dev, which is told a guidance scale, and schnell, which is not."""
 
     time_scale = 1.0
-    patch = 2
 
     def _channels(self) -> tuple[int, int]:
         # a token holds 2×2 pixels of the latents
         config = self.network.config
         return int(config.in_channels) // 4, int(config.out_channels or config.in_channels) // 4
+
+    def _patch(self) -> int:
+        return 2
 
     def _native_size(self) -> int:
         return int(self.pipeline.default_sample_size)

@@ -38,8 +38,8 @@ class PipelineDenoiser(ABC):
     """Name of the network among the pipeline's parts."""
     time_scale: ClassVar[float] = 1000.0
     """Of a flow model: the network is told sigma times this."""
-    patch: ClassVar[int] = 1
-    """Sides of latents must be a multiple of this."""
+    may_learn_variance: ClassVar[bool] = False
+    """Whether the second half of the output may be a variance, which is left out."""
     labels: tuple[str, ...] | None = None
 
     def __init__(
@@ -72,12 +72,19 @@ class PipelineDenoiser(ABC):
 
     @abstractmethod
     def _forward(self, x_t: Tensor, timestep: Tensor, cond: Conditioning) -> Tensor:
-        """x_t (B, C, h, w), timestep (B,) float32 -> the native output (B, C, h, w)."""
+        """x_t (B, C, h, w), timestep (B,) float32 -> the native output, C channels or more."""
 
     def _channels(self) -> tuple[int, int]:
         """Channels of the latents that go in, and of the output that is used."""
         config = self.network.config
-        return int(config.in_channels), int(config.out_channels)
+        reads, writes = int(config.in_channels), int(config.out_channels)
+        if self.may_learn_variance and writes == 2 * reads:
+            writes = reads
+        return reads, writes
+
+    def _patch(self) -> int:
+        """Sides of latents must be a multiple of this: a transformer reads them patch by patch."""
+        return int(self.network.config.get("patch_size", None) or 1)
 
     def _native_size(self) -> int:
         """Side of the latents that the network was trained on."""
@@ -137,7 +144,7 @@ class PipelineDenoiser(ABC):
     def _shape(self, img_size: int | None) -> tuple[tuple[int, int, int], int]:
         factor = 1 if self.autoencoder is None else self.autoencoder.factor
         size = self._native_size() * factor if img_size is None else img_size
-        step = factor * self.patch
+        step = factor * self._patch()
         if size < step or size % step:
             raise UsageError(
                 "image size does not fit the model", given=size, allowed=f"a multiple of {step}"
@@ -185,7 +192,8 @@ class PipelineDenoiser(ABC):
     @torch.inference_mode()
     def predict(self, x_t: Tensor, index: Tensor, cond: Conditioning) -> Tensor:
         """The network's output (B, C, h, w) at schedule index (B,), without guidance."""
-        return self._forward(x_t, self._timesteps[index], cond)
+        out = self._forward(x_t, self._timesteps[index], cond)
+        return out[:, : x_t.shape[1]]
 
     @contextmanager
     def float32(self) -> Iterator[None]:

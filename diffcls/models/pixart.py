@@ -18,20 +18,11 @@ TOKENS = {"PixArtAlphaPipeline": 120, "PixArtSigmaPipeline": 300}
 class PixArtDenoiser(PipelineDenoiser):
     """PixArt-α (Chen et al. 2023) and PixArt-Σ (Chen et al. 2024); the variance is left out."""
 
+    may_learn_variance = True
+
     def __init__(self, pipeline: Any, *args: Any, **kwargs: Any) -> None:
         super().__init__(pipeline, *args, **kwargs)
         self._tokens = TOKENS[type(pipeline).__name__]
-        pipeline.text_encoder.to(self.device).eval()
-
-    @property
-    def patch(self) -> int:  # type: ignore[override]
-        """Sides of latents must be a multiple of this."""
-        return int(self.network.config.patch_size)
-
-    def _channels(self) -> tuple[int, int]:
-        config = self.network.config
-        reads, writes = int(config.in_channels), int(config.out_channels)
-        return reads, reads if writes == 2 * reads else writes
 
     def encode_prompts(self, prompts: Sequence[str]) -> Conditioning:
         """As every denoiser; prompts that are too long are told of first."""
@@ -60,4 +51,4 @@ class PixArtDenoiser(PipelineDenoiser):
             timestep=timestep,
             added_cond_kwargs=sizes,
         ).sample
-        return out[:, : x_t.shape[1]]
+        return out

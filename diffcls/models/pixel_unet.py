@@ -21,6 +21,7 @@ class ClassUNetDenoiser(PipelineDenoiser):
     """
 
     part = "unet"
+    may_learn_variance = True
 
     def __init__(self, pipeline: Any, *args: Any, **kwargs: Any) -> None:
         config = pipeline.unet.config
@@ -35,15 +36,10 @@ class ClassUNetDenoiser(PipelineDenoiser):
         super().__init__(pipeline, *args, **kwargs)
         self.labels = ("",) * int(classes)
 
-    def _channels(self) -> tuple[int, int]:
-        config = self.network.config
-        reads, writes = int(config.in_channels), int(config.out_channels)
-        return reads, reads if writes == 2 * reads else writes
-
     def _encode(self, prompts: Sequence[str]) -> dict[str, Tensor]:
         """``class_id`` (P,)."""
         return {"class_id": torch.tensor([int(prompt) for prompt in prompts], device=self.device)}
 
     def _forward(self, x_t: Tensor, timestep: Tensor, cond: Conditioning) -> Tensor:
         out: Tensor = self.network(x_t, timestep, class_labels=cond["class_id"]).sample
-        return out[:, : x_t.shape[1]]
+        return out

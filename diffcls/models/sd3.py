@@ -17,11 +17,6 @@ T5_TOKENS = 256
 class StableDiffusion3Denoiser(PipelineDenoiser):
     """SD 3 (Esser et al. 2024); its third encoder, T5, may be left out of the pipeline."""
 
-    @property
-    def patch(self) -> int:  # type: ignore[override]
-        """Sides of latents must be a multiple of this."""
-        return int(self.network.config.patch_size)
-
     def _check_parts(self) -> None:
         super()._check_parts()
         config = self.network.config
@@ -33,7 +28,7 @@ class StableDiffusion3Denoiser(PipelineDenoiser):
     def _shape(self, img_size: int | None) -> tuple[tuple[int, int, int], int]:
         shape, size = super()._shape(img_size)
         # positions are cut out of a table of this many rows and columns
-        largest = self.network.config.pos_embed_max_size * self.patch * size // shape[1]
+        largest = self.network.config.pos_embed_max_size * self._patch() * size // shape[1]
         if size > largest:
             raise UsageError(
                 "image size does not fit the model", given=size, allowed=f"at most {largest}"
