@@ -88,10 +88,15 @@ def guarded(body: Callable[[], int]) -> int:
         return 1
 
 
+class _Voice(logging.Handler):
+    """Writes to stderr, whatever that is at the time."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print(f"diffcls: {record.getMessage()}", file=sys.stderr)
+
+
 def _speak() -> None:
     """What the package warns of goes to stderr, a line each, as its errors do."""
     logger = logging.getLogger("diffcls")
-    if not logger.handlers:
-        handler = logging.StreamHandler()
-        handler.setFormatter(logging.Formatter("diffcls: %(message)s"))
-        logger.addHandler(handler)
+    if not any(isinstance(handler, _Voice) for handler in logger.handlers):
+        logger.addHandler(_Voice())
