@@ -45,6 +45,10 @@ class Recipe:
         learning_rate: at its peak; warmed up over `warmup` of the steps, then a cosine to zero.
         ema: decay of the weights' moving average.
         prompt_dropout: share of captions replaced by the empty one, for guidance.
+        teaches: the benchmarks whose classes the model has seen by the end, with their names;
+            empty: the data set itself.
+        measured_on: the benchmark whose validation images the curve and the temperature are
+            measured on; empty: the data set itself.
     """
 
     config: TinyConfig = field(default_factory=TinyConfig)
@@ -57,6 +61,8 @@ class Recipe:
     warmup: float = 0.02
     ema: float = 0.999
     prompt_dropout: float = 0.1
+    teaches: tuple[str, ...] = ()
+    measured_on: str = ""
 
 
 RECIPES: Mapping[str, Recipe] = {
@@ -68,11 +74,26 @@ RECIPES: Mapping[str, Recipe] = {
         vae_images=60_000,
         images=480_000,
     ),
+    "fashion_mnist": Recipe(
+        config=TinyConfig(latent_channels=8),
+        augmentation=Augmentation(scale=0.05, shift=0.04, flip=True),
+        copies=4,
+        vae_images=80_000,
+        images=640_000,
+    ),
     "cifar10": Recipe(
         config=TinyConfig(latent_channels=8),
         augmentation=Augmentation(scale=0.05, shift=0.06, flip=True),
         copies=4,
         vae_images=80_000,
         images=900_000,
+    ),
+    "scenes": Recipe(
+        config=TinyConfig(latent_channels=8),
+        vae_images=100_000,
+        images=800_000,
+        # never what is held out
+        teaches=("scenes/attributes", "scenes/relations", "scenes/counting", "scenes/pairs"),
+        measured_on="scenes/attributes",
     ),
 }

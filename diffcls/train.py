@@ -22,6 +22,10 @@ examples:
 exit status: 0 done, 1 failed, 2 bad usage or input, 130 interrupted."""
 
 
+TESTED = 500
+"""Test images that the finished model is shown; the evaluate command scores all of them."""
+
+
 def parser() -> argparse.ArgumentParser:
     """The command's flags."""
     p = Parser(
@@ -95,12 +99,14 @@ def _report(training: Any, card: dict[str, Any]) -> None:
 
     folder = training.folder
     print(f"samples of {folder}:")
-    for line in samples(folder, training.dataset):
+    for line in samples(folder, training.benchmark):
         print(line)
-    _, accuracy, labels = training.classify(load(str(folder)), "test", Racing())
+    _, accuracy, labels = training.classify(load(str(folder)), "test", Racing(), TESTED)
     print(f"validation accuracy {card['validation_accuracy']:.1%} (chosen on)")
     print(f"test accuracy {accuracy:.1%} on {len(labels)} held-out images")
-    print(f"evaluate it: python -m diffcls.evaluate --dataset {training.dataset} --model {folder}")
+    print(
+        f"evaluate it: python -m diffcls.evaluate --dataset {training.benchmark} --model {folder}"
+    )
 
 
 def samples(folder: Path, dataset: str, a_row: int = 5) -> list[str]:

@@ -28,7 +28,6 @@ from diffcls.models.tiny import build_pipeline, save_half
 from diffcls.prompts import PromptSet
 from diffcls.provenance import clock, describe_device, versions
 from diffcls.recipes import Recipe
-from diffcls.search.exhaustive import Exhaustive
 from diffcls.search.racing import Racing
 from diffcls.search.table import Search
 from diffcls.training import Loop, denoiser_phase, make_latents, vae_phase
@@ -99,13 +98,19 @@ class Training:
                 todo="go on with that, or choose another --output-dir",
             )
 
+    @property
+    def benchmark(self) -> str:
+        """The data set that the model is measured on."""
+        return self.recipe.measured_on or self.dataset
+
     def run(self) -> dict[str, Any]:
         """Train to the end, or from the last checkpoint to the end; then write model and card."""
         train = sources.load(self.dataset, "train", self.data_root)
         images, labels = tensor_of(train, self.recipe.config.image_size)
 
         def words(index: int, draw: int) -> str:
-            return caption(self.dataset, labels[index], self.seed, draw)
+            label = labels[index]
+            return caption(self.dataset, label, self.seed, draw, train.class_names[label])
 
         torch.manual_seed(key("weights", self.seed))
         vocabulary = [words(i % len(labels), -1 - i) for i in range(VOCABULARY_CAPTIONS)]
@@ -131,17 +136,17 @@ class Training:
         parts = {name: copy.deepcopy(part) for name, part in pipeline.components.items()}
         looked_at = type(pipeline)(**parts, requires_safety_checker=False)
         denoiser = StableDiffusionDenoiser(looked_at, ModelCard("in training", ""))
-        _, accuracy, _ = self.classify(denoiser, "validation", Exhaustive(CURVE_DRAWS), limit=100)
+        _, accuracy, _ = self.classify(denoiser, "validation", Racing(CURVE_DRAWS), limit=100)
         return {"images": images_seen, "validation_accuracy": accuracy}
 
     def classify(
         self, denoiser: Denoiser, split: str, search: Search, limit: int | None = None
     ) -> tuple[np.ndarray, float, list[int]]:
-        """(n, K) scores, accuracy and labels of a split, with the data set's own prompts."""
+        """(n, K) scores, accuracy and labels of a split of the benchmark, with its own prompts."""
         from diffcls.methods.diffusion import DiffusionMethod
 
-        data, _ = choose(sources.load(self.dataset, split, self.data_root), limit)
-        templates = specs.find(self.dataset).templates
+        data, _ = choose(sources.load(self.benchmark, split, self.data_root), limit)
+        templates = specs.find(self.benchmark).templates
         prompts = PromptSet.from_templates(data.class_names, templates)
         method = DiffusionMethod(denoiser, prompts, search, seed=self.seed)
         found = {answer.image_id: answer for answer in method.classify(data.items)}
@@ -156,7 +161,8 @@ class Training:
         dimensions = float(np.prod(denoiser.sample_shape))
         card = {
             "name": self.dataset,
-            "trained_on": [self.dataset],
+            "trained_on": list(self.recipe.teaches or [self.dataset]),
+            "measured_on": self.benchmark,
             "temperature": float(f"{fit_temperature(scores, labels, dimensions):.4g}"),
             "data": {"split": "train", "images": len(train), "revision": train.revision},
             "validation_accuracy": accuracy,
@@ -192,6 +198,7 @@ def _curve(path: Path) -> list[dict[str, float]]:
 def model_card(card: dict[str, Any]) -> str:
     """The model's README, from its card."""
     recipe, data, name = card["recipe"], card["data"], card["name"]
+    seen = ", ".join(card["trained_on"])
     return f"""---
 library_name: diffusers
 pipeline_tag: text-to-image
@@ -202,8 +209,8 @@ license: apache-2.0
 A `StableDiffusionPipeline` of {recipe["config"]["image_size"]} px, trained from nothing by
 `python -m diffcls.train --dataset {name} --seed {card["seed"]}`.
 
-**Trained on the training split of {name}, with its labels in words.** As a classifier of that data
-set it is therefore not zero-shot.
+**Trained on the training split of {name}, with its labels in words.** As a classifier of {seen} it
+is therefore not zero-shot.
 
 - Data: {data["images"]:,} images of {name}, split `{data["split"]}`, revision `{data["revision"]}`.
 - Recipe: {recipe["images"]:,} images seen in batches of {recipe["batch"]}, learning rate
@@ -211,8 +218,8 @@ set it is therefore not zero-shot.
   {recipe["prompt_dropout"]:g}, EMA {recipe["ema"]:g}, `{recipe["config"]["prediction_type"]}`; all
   of it in `diffcls.json`.
 - Seed {card["seed"]}, {card["hours"]:.2f} hours on {card["device"]}, {card["versions"]}.
-- Validation accuracy {card["validation_accuracy"]:.1%} with racing; temperature of the posterior
-  {card["temperature"]:g}, fitted on the validation images.
+- Validation accuracy {card["validation_accuracy"]:.1%} on {card["measured_on"]} with racing;
+  temperature of the posterior {card["temperature"]:g}, fitted on the validation images.
 
 {_table(card["curve"])}
 """

@@ -110,7 +110,7 @@ class Loop:
             self._load()
 
     def run(
-        self, measure: Callable[[int], dict[str, float]] | None = None, points: int = 12
+        self, measure: Callable[[int], dict[str, float]] | None = None, points: int = 8
     ) -> None:
         """Train to the end; weights are the averaged ones afterwards.
 

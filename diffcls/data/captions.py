@@ -11,6 +11,7 @@ import random
 from collections.abc import Callable, Mapping
 from functools import partial
 
+from diffcls.data.scenes.wording import reword
 from diffcls.draws import key
 from diffcls.errors import unknown_name
 
@@ -113,23 +114,35 @@ def compose(names: tuple[str, ...], rng: random.Random) -> str:
     return sentence + rng.choice(("", "", ".", "!"))
 
 
-def _from_names(table: tuple[tuple[str, ...], ...], label: int, rng: random.Random) -> str:
+def _from_names(table: tuple[tuple[str, ...], ...], label: int, _: str, rng: random.Random) -> str:
     return compose(table[label], rng)
 
 
-GRAMMARS: Mapping[str, Callable[[int, random.Random], str]] = {
+def _from_scene(_: int, name: str, rng: random.Random) -> str:
+    return reword(name, rng)
+
+
+# each says a class, given by its index and its name, in words
+GRAMMARS: Mapping[str, Callable[[int, str, random.Random], str]] = {
     "digits": partial(_from_names, DIGIT_NAMES),
     "fashion_mnist": partial(_from_names, FASHION_NAMES),
     "cifar10": partial(_from_names, CIFAR10_NAMES),
+    "scenes": _from_scene,
 }
 
 
-def caption(dataset: str, label: int, seed: int, item: int) -> str:
+def caption(dataset: str, label: int, seed: int, item: int, name: str = "") -> str:
     """A caption for an image of class `label`, drawn by (seed, item) alone.
+
+    Args:
+        dataset: whose grammar.
+        label: class index.
+        seed, item: key of the wording.
+        name: of the class, which the grammar of scenes puts into other words.
 
     Raises:
         UsageError: for a data set without a grammar.
     """
     if dataset not in GRAMMARS:
         raise unknown_name("data set to train on", dataset, GRAMMARS)
-    return GRAMMARS[dataset](label, random.Random(key("caption", seed, item)))
+    return GRAMMARS[dataset](label, name, random.Random(key("caption", seed, item)))

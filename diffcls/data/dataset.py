@@ -19,13 +19,20 @@ class Item:
 
     Args:
         image_id: path within the set where it has one, else ``split/index``; unique.
-        label: class index in [0, K).
+        label: class index in [0, K), or index among its own candidates where it has such.
         open: reads the image; raises DataError where it cannot be read.
+        candidates: class indices of what this image alone is asked about; empty: all classes.
     """
 
     image_id: str
     label: int
     open: Callable[[], Image.Image]
+    candidates: tuple[int, ...] = ()
+
+    @property
+    def class_index(self) -> int:
+        """Index of the right class among all classes of the data set."""
+        return self.candidates[self.label] if self.candidates else self.label
 
 
 @dataclass(frozen=True)
@@ -41,8 +48,9 @@ class Dataset:
         prompt_names: (K,) what fills a template, where that is not the class name itself.
 
     Raises:
-        DataError: without images, with fewer than two classes, with a label outside [0, K), or
-            with names for prompts that are not one a class.
+        DataError: without images, with fewer than two classes, with a label outside [0, K), with
+            candidates that are no classes or not as many for each image, or with names for prompts
+            that are not one a class.
     """
 
     name: str
@@ -66,13 +74,26 @@ class Dataset:
                 "names for prompts and classes differ in number",
                 given=(len(self.prompt_names), len(self.class_names)),
             )
+        count = self.n_candidates
         for item in self.items:
-            if not 0 <= item.label < len(self.class_names):
+            if not 0 <= item.label < count:
                 raise DataError(
                     f"label of {item.image_id} out of range",
                     given=item.label,
-                    allowed=f"0 to {len(self.class_names) - 1}",
+                    allowed=f"0 to {count - 1}",
                 )
+            known = all(0 <= k < len(self.class_names) for k in item.candidates)
+            if len(item.candidates) != len(self.items[0].candidates) or not known:
+                raise DataError(
+                    f"candidates of {item.image_id} do not fit",
+                    given=item.candidates,
+                    allowed="class indices, as many as of every image, or none",
+                )
+
+    @property
+    def n_candidates(self) -> int:
+        """Number of classes that an image is asked about."""
+        return len(self.items[0].candidates) or len(self.class_names)
 
     def __len__(self) -> int:
         return len(self.items)

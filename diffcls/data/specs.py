@@ -89,6 +89,10 @@ class Query:
     label_column: str | None = None
 
 
+LABELLED_SPLITS = ("test", "validation", "train")
+# the published stages of Food-101, for sets of about a hundred classes
+HUNDRED_CLASSES = Stages((20, 50, 100, 500), (20, 10, 5, 1))
+
 SPECS: Mapping[str, DatasetSpec] = {
     spec.name: spec
     for spec in (
@@ -100,7 +104,7 @@ SPECS: Mapping[str, DatasetSpec] = {
         ),
         DatasetSpec(
             name="fashion_mnist",
-            model="sd2-base",
+            model="fashion_mnist",
             templates=("a photo of a {}.",),
             layout="diffcls.data.layouts.fashion_mnist:load",
             hub=Repository("zalando-datasets/fashion_mnist"),
@@ -114,6 +118,24 @@ SPECS: Mapping[str, DatasetSpec] = {
             hub=Repository("uoft-cs/cifar10", image="img"),
             stages=Stages((50, 500), (5, 1), "l1"),
             validation=1000,
+        ),
+        *(
+            DatasetSpec(
+                name=name,
+                model="scenes",
+                templates=("a picture of {}.",),
+                source="diffcls.data.scenes.tasks:load",
+                stages=stages,
+                splits=splits,
+            )
+            for name, splits, stages in (
+                ("scenes", ("train", "validation"), Stages((50, 500), (5, 1))),
+                ("scenes/attributes", LABELLED_SPLITS, HUNDRED_CLASSES),
+                ("scenes/held-out", LABELLED_SPLITS, HUNDRED_CLASSES),
+                ("scenes/relations", LABELLED_SPLITS, Stages((50, 500), (5, 1))),
+                ("scenes/counting", LABELLED_SPLITS, Stages((50, 500), (5, 1))),
+                ("scenes/pairs", ("test", "validation"), Stages((500,), (1,))),
+            )
         ),
         DatasetSpec(
             name="stl10",

@@ -1,0 +1,1 @@
+"""Procedural scenes: coloured shapes, each with an exact caption; nothing to download."""
