@@ -47,6 +47,19 @@ def write_text(target: Path, text: str) -> None:
         text: written in UTF-8, its line ends as they are.
 
     Raises:
+        UsageError, RecordError: see `write_bytes`.
+    """
+    write_bytes(target, text.encode("utf-8"))
+
+
+def write_bytes(target: Path, data: bytes) -> None:
+    """Replace a file in one step: afterwards it holds all of `data`, or what it held before.
+
+    Args:
+        target: the file, within `locked`. Its permissions stay.
+        data: its content.
+
+    Raises:
         UsageError: for a folder or file that cannot be written.
         RecordError: for any other failure, a full disk for instance.
     """
@@ -54,8 +67,8 @@ def write_text(target: Path, text: str) -> None:
     temporary = target.with_name(f".{target.name}.tmp")
     try:
         temporary.unlink(missing_ok=True)
-        with open(temporary, "x", encoding="utf-8", newline="") as file:
-            file.write(text)
+        with open(temporary, "xb") as file:
+            file.write(data)
             file.flush()
             if target.exists():
                 os.fchmod(file.fileno(), stat.S_IMODE(target.stat().st_mode))

@@ -65,9 +65,19 @@ class RecordError(DiffclsError):
     """Stored results that cannot be read back intact, or cannot be written."""
 
 
-def unknown_name(kind: str, name: str, names: Iterable[str]) -> UsageError:
-    """The error for a `name` not among `names`, with a "did you mean" where one is close."""
+def unknown_name(
+    kind: str, name: str, names: Iterable[str], shown: Iterable[str] | None = None
+) -> UsageError:
+    """The error for a `name` not among `names`, with a "did you mean" where one is close.
+
+    Args:
+        kind: what it is a name of.
+        name: as given.
+        names: all that are known.
+        shown: what the message lists instead, where these are too many.
+    """
     names = list(names)
     close = difflib.get_close_matches(name.lower(), names, n=1, cutoff=0.5)
     todo = f"did you mean {close[0]!r}?" if close else None
-    return UsageError(f"unknown {kind}", given=name, allowed=names, todo=todo)
+    allowed = names if shown is None else list(shown)
+    return UsageError(f"unknown {kind}", given=name, allowed=allowed, todo=todo)

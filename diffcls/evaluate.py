@@ -57,17 +57,22 @@ def parser() -> argparse.ArgumentParser:
         help="CSV with prompt, classidx and, optional, classname",
     )
     add("--template", nargs="+", metavar="T", help="prompt templates with {}")
+    add("--ensemble", metavar="E", help="templates of open_clip: imagenet80 or imagenet7")
     add(
         "--aggregate", metavar="A", help="several prompts a class: classes (mean) or prompts (best)"
     )
     add = p.add_argument_group("with what").add_argument
     add("--model", metavar="NAME|PATH|ID", help="a name, pipeline folder, file, or ID[@revision]")
+    add("--clip-model", metavar="NAME", help="of the method clip: a name, ARCH/TAG or folder")
+    add("--reference", metavar="KIND", help="classifier (default), nearest-mean or chance")
+    add("--guidance", type=float, metavar="W", help="of the method synthetic (default: 2)")
+    add("--images-per-class", type=int, metavar="N", help="of the method synthetic")
     add("--version", metavar="V", help="of Stable Diffusion, as published: 1-4, 1-5, 2-0, 2-1")
     add("--model-config", metavar="ID|DIR", help="completes a model that is a single file")
     add("--lora", metavar="FILE[:W]", help="LoRA weights to merge, with their weight (1)")
     add("--class-ids", metavar="FILE", help="CSV with classidx, classid: of a model without text")
     add("--check-model", action=argparse.BooleanOptionalAction, help="self-test at load (on)")
-    add("--method", nargs="+", metavar="M", help="one or more methods (default: diffusion)")
+    add("--method", nargs="+", metavar="M", help="diffusion (default), clip, sd-features …")
     add("--search", metavar="S", help="racing, paper, exhaustive or halving (default: racing)")
     add("--draws", type=int, metavar="N", help="(timestep, noise) draws a class at most")
     add("--confidence", type=float, metavar="P", help="of racing, between 0 and 1")

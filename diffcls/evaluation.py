@@ -36,6 +36,7 @@ from diffcls.records import RecordStore, shard_of
 
 Row = dict[str, Any]
 BOARD = "leaderboard.csv"
+OWN = "model trained on this data set"
 CHECKED = 4
 """Images that a model is tested on before it is used."""
 
@@ -63,7 +64,7 @@ def run_evaluation(**wishes: Any) -> list[Row]:
         for name in options.method:
             set_threads(options.threads)
             plan = make_plan(name, options, dataset, subset, shard)
-            if options.budget:
+            if options.budget and plan.built.search:
                 plan = fit(plan, options.budget)
             rows.append(estimate(plan) if options.dry_run else run(plan))
     return rows
@@ -84,8 +85,8 @@ def run(plan: Plan) -> Row:
         if header["threads"] != threads():
             set_threads(header["threads"])
             # prompts were encoded with other threads, which touches their last bits
-            build = METHODS.load(plan.spec.method)
-            built = build(options, specs.find(options.dataset), plan.prompts)
+            kind = METHODS.load(plan.spec.method)
+            built = kind.build(options, specs.find(options.dataset), plan.prompts)
         built.method.batch_size = int(header["batch_size"])
         mine = shard_of(len(plan.dataset), plan.shard)
         items = waiting(plan.dataset, store, mine, archive)
@@ -170,13 +171,13 @@ def _metadata(plan: Plan, header: dict[str, Any]) -> Row:
         "fingerprint": spec.fingerprint,
         "dataset": spec.dataset,
         "split": spec.split,
-        "n_classes": plan.built.prompts.n_classes,
+        "n_classes": plan.dataset.n_candidates,
         "method": spec.method,
         "model": spec.model,
         "revision": spec.model_revision,
         "search": spec.search,
-        "setting": plan.options.setting(),
-        "supervision": "model trained on this data set" if own else "zero-shot",
+        "setting": plan.built.setting or plan.options.setting(),
+        "supervision": plan.built.supervision or (OWN if own else "zero-shot"),
         "seed": spec.seed,
         "dtype": spec.dtype,
         **begun,

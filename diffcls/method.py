@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -10,7 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffcls.data.dataset import Item
+from diffcls.data.specs import DatasetSpec
 from diffcls.denoiser import ModelCard
+from diffcls.options import EvaluationOptions
 from diffcls.prompts import PromptSet
 
 
@@ -20,9 +22,11 @@ class ClassScores:
 
     Args:
         image_id: whose.
-        scores: (K,) by class index, higher is better; empty where the image failed.
+        scores: (K,) by class index, higher is better; empty where the image failed. Of an image
+            with candidates of its own K is their number, and all indices are among them.
         ranking: (K,) class indices, best first; empty where the image failed.
-        evaluations: forward passes spent on this image (a backward pass counts as two).
+        evaluations: forward passes of a denoiser spent on this image (a backward pass counts as
+            two).
         seconds: its share of the time spent.
         error: what went wrong, or None.
         errors: (K, N) error table where one was asked for, NaN where not evaluated.
@@ -47,12 +51,15 @@ class Method(Protocol):
     """A classifier with its candidate classes, ready for images.
 
     Attributes:
-        posterior_scale: the class posterior is ``softmax(posterior_scale * scores)``.
+        posterior_scale: the class posterior is ``softmax(posterior_scale * scores)``; None where
+            scores are no log-likelihoods.
         batch_size: rows of a forward; it may be set before `classify` is called.
     """
 
-    posterior_scale: float
     batch_size: int
+
+    @property
+    def posterior_scale(self) -> float | None: ...
 
     def classify(self, items: Iterable[Item]) -> Iterator[ClassScores]:
         """The answer for each image, in order of completion.
@@ -80,12 +87,15 @@ class Built:
         method: the classifier.
         card: of its model.
         prompts: what it is asked: the candidates' prompts, or their ids where it reads no text.
-        search, search_options: of a method that searches, else empty.
+        search: of a method that searches, else empty.
+        search_options: of the search, or whatever else of the method defines its numbers.
         img_size: side of the images, in pixels.
         loss, dtype, device: as resolved.
         most_evaluations: evaluations an image at most.
         timesteps: (N,) what the network is told at each draw; empty for other methods.
         noise: hash of the noise file, or empty.
+        supervision: what the method has seen, where the model's card does not tell it.
+        setting: what of it the leaderboard names; None: the search options that were given.
     """
 
     method: Method
@@ -100,3 +110,18 @@ class Built:
     most_evaluations: int
     timesteps: NDArray[np.float64]
     noise: str = ""
+    supervision: str | None = None
+    setting: str | None = None
+
+
+@dataclass(frozen=True)
+class MethodKind:
+    """One row of the table of methods.
+
+    Args:
+        check: refuses what can be refused of (options, data set) before anything heavy is loaded.
+        build: (options, data set, prompts) -> the method, ready for images.
+    """
+
+    check: Callable[[EvaluationOptions, DatasetSpec], None]
+    build: Callable[[EvaluationOptions, DatasetSpec, PromptSet], Built]

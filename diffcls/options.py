@@ -19,6 +19,10 @@ class EvaluationOptions:
         image_column, label_column: of tables; None: found by their names and types.
         model: bundled name, short name, hub id ``ID[@revision]``, pipeline folder or
             ``.safetensors`` file; None: the data set's default model.
+        clip_model: of the method clip: bundled name, ``ARCHITECTURE/TAG`` of open_clip, or folder.
+        reference: of the method reference: ``classifier``, ``nearest-mean`` or ``chance``.
+        guidance: of the method synthetic: scale of classifier-free guidance.
+        images_per_class: of the method synthetic: images that it draws of each class.
         version: of Stable Diffusion, as the published script spells the model.
         model_config: for a single file: the folder, name or hub id that completes it.
         lora: ``FILE`` or ``FILE:WEIGHT``, merged into the model.
@@ -33,6 +37,7 @@ class EvaluationOptions:
             a timestep.
         prompts: CSV file with prompts.
         template: one or more templates with ``{}``.
+        ensemble: templates that open_clip ships: ``imagenet80`` or ``imagenet7``.
         class_ids: CSV file with the class ids of a class-conditional model.
         aggregate: ``classes``: a class's prompts are averaged before they are compared;
             ``prompts``: prompts race and the best one's class wins, as in the published script.
@@ -65,6 +70,10 @@ class EvaluationOptions:
     image_column: str | None = None
     label_column: str | None = None
     model: str | None = None
+    clip_model: str | None = None
+    reference: str | None = None
+    guidance: float | None = None
+    images_per_class: int | None = None
     version: str | None = None
     model_config: str | None = None
     lora: str | None = None
@@ -80,6 +89,7 @@ class EvaluationOptions:
     n_trials: int | None = None
     prompts: str | None = None
     template: tuple[str, ...] | None = None
+    ensemble: str | None = None
     class_ids: str | None = None
     aggregate: str = "classes"
     limit: int | None = None

@@ -13,7 +13,6 @@ from diffcls.data.subsets import choose
 from diffcls.errors import UsageError, unknown_name
 from diffcls.method import Built
 from diffcls.methods import METHODS
-from diffcls.methods.building import build_search, model_name, search_name
 from diffcls.options import EvaluationOptions
 from diffcls.prompts import AGGREGATES, PromptSet
 from diffcls.records import RunSpec, shard_of
@@ -65,16 +64,14 @@ def read_options(wishes: Mapping[str, Any]) -> EvaluationOptions:
 def check_names(options: EvaluationOptions) -> None:
     """Refuse everything that can be refused before anything heavy is loaded."""
     from diffcls.models.devices import check_dtype
-    from diffcls.models.loading import check_name
     from diffcls.parameterization import LOSSES, WEIGHTINGS
     from diffcls.transforms import INTERPOLATIONS
 
     spec = specs.find(options.dataset)
     for name in options.method:
         METHODS[name]
-    search_name(options)
-    build_search(options, spec)
-    check_name(model_name(options, spec))
+    for name in options.method:
+        METHODS.load(name).check(options, spec)
     for kind, given, allowed in (
         ("weighting", options.weighting, WEIGHTINGS),
         ("loss", options.loss, LOSSES),
@@ -84,8 +81,14 @@ def check_names(options: EvaluationOptions) -> None:
         if given is not None and given not in allowed:
             raise unknown_name(kind, given, allowed)
     check_dtype(options.dtype)
-    if options.prompts and options.template:
-        raise UsageError("prompts given twice", allowed="--prompts, or --template")
+    if sum(map(bool, (options.prompts, options.template, options.ensemble))) > 1:
+        raise UsageError(
+            "prompts given twice", allowed="one of --prompts, --template and --ensemble"
+        )
+    if options.ensemble:
+        from diffcls.models.clip import ensemble
+
+        ensemble(options.ensemble)
     if options.noise_path and not Path(options.noise_path).is_file():
         raise UsageError("noise file not found", given=options.noise_path)
 
@@ -107,7 +110,12 @@ def build_prompts(options: EvaluationOptions, dataset: Dataset) -> PromptSet:
     if options.prompts:
         return PromptSet.from_csv(options.prompts, dataset.class_names)
     templates = options.template or specs.find(options.dataset).templates
-    return PromptSet.from_templates(dataset.class_names, templates, dataset.prompt_names)
+    if options.ensemble:
+        from diffcls.models.clip import ensemble
+
+        templates = ensemble(options.ensemble)
+    asked = len(dataset.items[0].candidates)
+    return PromptSet.from_templates(dataset.class_names, templates, dataset.prompt_names, asked)
 
 
 def make_plan(
@@ -119,7 +127,7 @@ def make_plan(
 ) -> Plan:
     """Load what the method needs, and fix the spec."""
     prompts = build_prompts(options, dataset)
-    built = METHODS.load(method)(options, specs.find(options.dataset), prompts)
+    built = METHODS.load(method).build(options, specs.find(options.dataset), prompts)
     spec = RunSpec(
         dataset=dataset.name,
         data_revision=dataset.revision,

@@ -26,6 +26,8 @@ class PromptSet:
         class_names: (K,) names, K >= 2; data sets of their own may repeat a name (ImageNet does).
         prompts: (P,) texts, none empty.
         class_of: (P,) class index of each prompt; every class has one at least.
+        asked: how many of the classes an image is asked about, where each has candidates of its
+            own; 0: all of them.
 
     Raises:
         UsageError: when shapes do not match, a class has no prompt, or there is one class only.
@@ -34,6 +36,7 @@ class PromptSet:
     class_names: tuple[str, ...]
     prompts: tuple[str, ...]
     class_of: tuple[int, ...]
+    asked: int = 0
 
     def __post_init__(self) -> None:
         if len(self.class_names) < 2:
@@ -57,7 +60,11 @@ class PromptSet:
 
     @classmethod
     def from_templates(
-        cls, class_names: Sequence[str], templates: Sequence[str], fillings: Sequence[str] = ()
+        cls,
+        class_names: Sequence[str],
+        templates: Sequence[str],
+        fillings: Sequence[str] = (),
+        asked: int = 0,
     ) -> PromptSet:
         """Every template filled with every class name.
 
@@ -65,6 +72,7 @@ class PromptSet:
             class_names: (K,) names; a person's own must be unique (see `check_labels`).
             templates: one or more texts with one ``{}``.
             fillings: (K,) what goes there; without any, the class names.
+            asked: see the class.
 
         Raises:
             UsageError: for a template without exactly one ``{}``.
@@ -82,6 +90,7 @@ class PromptSet:
             tuple(class_names),
             tuple(t.replace("{}", name) for name in fillings or class_names for t in templates),
             tuple(i for i in range(len(class_names)) for _ in templates),
+            asked,
         )
 
     @classmethod

@@ -65,6 +65,36 @@ class Recipe:
     measured_on: str = ""
 
 
+@dataclass(frozen=True)
+class ClipRecipe:
+    """Everything that decides the weights of a small CLIP model, but for the seed.
+
+    Its images, captions and augmentation are those of the diffusion model of the same data set.
+
+    Args:
+        image_size: side that images are enlarged to, in pixels.
+        vision_width, vision_layers: of open_clip's ResNet.
+        embed_dim: D of the common space.
+        text_width, text_layers, max_tokens, vocabulary: see `diffcls.models.tiny.TinyConfig`.
+        images: training images seen.
+        batch, learning_rate, warmup, ema: see `Recipe`.
+    """
+
+    image_size: int = 64
+    vision_width: int = 24
+    vision_layers: tuple[int, int, int, int] = (1, 1, 1, 1)
+    embed_dim: int = 128
+    text_width: int = 128
+    text_layers: int = 2
+    max_tokens: int = 24
+    vocabulary: int = 900
+    images: int = 1_000_000
+    batch: int = 128
+    learning_rate: float = 1e-3
+    warmup: float = 0.05
+    ema: float = 0.998
+
+
 RECIPES: Mapping[str, Recipe] = {
     "digits": Recipe(
         augmentation=Augmentation(
@@ -96,4 +126,12 @@ RECIPES: Mapping[str, Recipe] = {
         teaches=("scenes/attributes", "scenes/relations", "scenes/counting", "scenes/pairs"),
         measured_on="scenes/attributes",
     ),
+}
+
+# at least the images and the hours that the diffusion model of the same data set had
+CLIP_RECIPES: Mapping[str, ClipRecipe] = {
+    "digits": ClipRecipe(images=600_000),
+    "fashion_mnist": ClipRecipe(images=800_000),
+    "cifar10": ClipRecipe(images=1_200_000),
+    "scenes": ClipRecipe(images=1_000_000),
 }

@@ -1,4 +1,4 @@
-"""``python -m diffcls.train``: train a small text-to-image model on a data set, from nothing."""
+"""``python -m diffcls.train``: train a small model on a data set's captions, from nothing."""
 
 from __future__ import annotations
 
@@ -11,31 +11,42 @@ from pathlib import Path
 from typing import Any
 
 from diffcls.cli import Parser, guarded
+from diffcls.registry import Registry
 
-EPILOG = """The model is a StableDiffusionPipeline folder, OUTPUT_DIR/DATASET, that diffusers loads.
+EPILOG = """The model is a StableDiffusionPipeline folder, OUTPUT_DIR/DATASET, that diffusers loads,
+or OUTPUT_DIR/clip-DATASET, that open_clip loads.
 A run that was stopped goes on from its last checkpoint with the same command, to the same weights.
 
 examples:
   python -m diffcls.train --dataset digits
   python -m diffcls.train --dataset digits --images 100000 --output-dir quick
+  python -m diffcls.train --dataset scenes --model clip
 
 exit status: 0 done, 1 failed, 2 bad usage or input, 130 interrupted."""
 
 
-TESTED = 500
-"""Test images that the finished model is shown; the evaluate command scores all of them."""
+MODELS = Registry(
+    "kind of model to train",
+    {
+        "diffusion": "diffcls.trainer:Training",
+        "clip": "diffcls.clip_trainer:ClipTraining",
+    },
+)
 
 
 def parser() -> argparse.ArgumentParser:
     """The command's flags."""
     p = Parser(
         prog="diffcls train",
-        description="Train a small text-to-image diffusion model on a data set, from nothing.",
+        description="Train a small text-to-image diffusion model, or a small CLIP, from nothing.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     p.add_argument("--dataset", default="digits", metavar="NAME", help="what it learns (digits)")
+    p.add_argument(
+        "--model", default="diffusion", metavar="KIND", help="diffusion (default), or clip"
+    )
     p.add_argument("--data-root", metavar="DIR", help="where local data lie")
     p.add_argument("--output-dir", default="models", metavar="DIR", help="(default: models)")
     p.add_argument("--seed", type=int, default=0, metavar="N", help="(default: 0)")
@@ -59,6 +70,8 @@ def _main(arguments: list[str]) -> int:
     from diffcls.errors import UsageError, unknown_name
 
     flags = parser().parse_args(arguments)
+    if flags.model not in MODELS:
+        raise unknown_name("kind of model to train", flags.model, MODELS)
     if flags.dataset not in GRAMMARS:
         raise unknown_name("data set to train on", flags.dataset, GRAMMARS)
     for name in ("images", "batch_size", "threads", "learning_rate"):
@@ -68,9 +81,8 @@ def _main(arguments: list[str]) -> int:
 
     import torch
 
+    from diffcls import recipes
     from diffcls.provenance import denormals_flushed
-    from diffcls.recipes import RECIPES
-    from diffcls.trainer import Training
 
     if flags.threads is not None:
         torch.set_num_threads(flags.threads)
@@ -79,63 +91,23 @@ def _main(arguments: list[str]) -> int:
         "batch": flags.batch_size,
         "learning_rate": flags.learning_rate,
     }
-    recipe = dataclasses.replace(
-        RECIPES[flags.dataset], **{k: v for k, v in changes.items() if v is not None}
+    known = recipes.RECIPES if flags.model == "diffusion" else recipes.CLIP_RECIPES
+    recipe: Any = dataclasses.replace(
+        known[flags.dataset],
+        **{k: v for k, v in changes.items() if v is not None},
     )
-    folder = Path(flags.output_dir) / flags.dataset
-    training = Training(flags.dataset, recipe, flags.seed, folder, flags.data_root, flags.quiet)
+    prefix = "" if flags.model == "diffusion" else f"{flags.model}-"
+    folder = Path(flags.output_dir) / f"{prefix}{flags.dataset}"
+    training = MODELS.load(flags.model)(
+        flags.dataset, recipe, flags.seed, folder, flags.data_root, flags.quiet
+    )
     with denormals_flushed():
         card = training.run()
         if flags.json:
             print(json.dumps(card, indent=2, allow_nan=False))
         else:
-            _report(training, card)
+            print("\n".join(training.report(card)))
     return 0
-
-
-def _report(training: Any, card: dict[str, Any]) -> None:
-    from diffcls.models.loading import load
-    from diffcls.search.racing import Racing
-
-    folder = training.folder
-    print(f"samples of {folder}:")
-    for line in samples(folder, training.benchmark):
-        print(line)
-    _, accuracy, labels = training.classify(load(str(folder)), "test", Racing(), TESTED)
-    print(f"validation accuracy {card['validation_accuracy']:.1%} (chosen on)")
-    print(f"test accuracy {accuracy:.1%} on {len(labels)} held-out images")
-    print(
-        f"evaluate it: python -m diffcls.evaluate --dataset {training.benchmark} --model {folder}"
-    )
-
-
-def samples(folder: Path, dataset: str, a_row: int = 5) -> list[str]:
-    """One sample of each of the first ten classes, drawn in characters."""
-    import torch
-    from diffusers import StableDiffusionPipeline
-
-    from diffcls.data import sources, specs
-    from diffcls.trainer import draw_text
-    from diffcls.training import generator
-
-    spec = specs.find(dataset)
-    names = sources.load(dataset, "validation").class_names[:10]
-    pipeline = StableDiffusionPipeline.from_pretrained(folder)
-    pipeline.set_progress_bar_config(disable=True)
-    with torch.inference_mode():
-        images = pipeline(
-            [spec.templates[0].replace("{}", name) for name in names],
-            num_inference_steps=50,
-            guidance_scale=2.0,
-            generator=[generator("sample", name) for name in names],
-            output_type="np",
-        ).images  # (K, H, W, 3) in 0–1
-    lines: list[str] = []
-    for start in range(0, len(names), a_row):
-        drawn = [draw_text(image.mean(axis=-1)) for image in images[start : start + a_row]]
-        lines.append("  ".join(f"{name:^14.14}" for name in names[start : start + a_row]))
-        lines.extend("  ".join(parts) for parts in zip(*drawn, strict=True))
-    return lines
 
 
 if __name__ == "__main__":

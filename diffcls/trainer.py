@@ -3,100 +3,42 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
-import json
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from diffcls.atomic import write_text
 from diffcls.data import sources, specs
 from diffcls.data.captions import caption
-from diffcls.data.dataset import Dataset
 from diffcls.data.subsets import choose
 from diffcls.denoiser import ModelCard
 from diffcls.draws import key
-from diffcls.errors import UsageError
 from diffcls.metrics import fit_temperature, top_k_accuracy
 from diffcls.models.diffusers_unet import StableDiffusionDenoiser
-from diffcls.models.loading import CARD, load
+from diffcls.models.loading import load
 from diffcls.models.tiny import build_pipeline, save_half
 from diffcls.prompts import PromptSet
-from diffcls.provenance import clock, describe_device, versions
 from diffcls.recipes import Recipe
 from diffcls.search.racing import Racing
 from diffcls.search.table import Search
-from diffcls.training import Loop, denoiser_phase, make_latents, vae_phase
-from diffcls.transforms import load_image, to_pixels
+from diffcls.training import denoiser_phase, generator, make_latents, vae_phase
+from diffcls.training_run import VOCABULARY_CAPTIONS, TrainingRun, curve_table, tensor_of
 
 if TYPE_CHECKING:
     from diffusers import StableDiffusionPipeline
 
     from diffcls.denoiser import Denoiser
 
-VOCABULARY_CAPTIONS = 20_000
 CURVE_DRAWS = 10
+TESTED = 500
+"""Test images that the finished model is shown; the evaluate command scores all of them."""
 
 
-@dataclass
-class Training:
-    """One model in the making.
+class Training(TrainingRun):
+    """A small Stable Diffusion in the making; see `diffcls.training_run.TrainingRun`."""
 
-    Args:
-        dataset: name of the data set; its training split is learned, with its labels as captions.
-        recipe: everything that decides the weights, but for the seed.
-        seed: of the weights and of every random choice.
-        folder: where the pipeline goes; checkpoints and curves lie in ``FOLDER/training``.
-        data_root: where local data lie.
-        quiet: no progress bar.
-
-    Raises:
-        UsageError: when the folder holds a finished model, or one begun with another recipe.
-    """
-
-    dataset: str
+    index: ClassVar[str] = "model_index.json"
     recipe: Recipe
-    seed: int
-    folder: Path
-    data_root: str | None = None
-    quiet: bool = False
-
-    def __post_init__(self) -> None:
-        self.work = self.folder / "training"
-        # the card is written last: without it a model of ours is not finished yet
-        ours = (self.work / "recipe.json").exists() and not (self.folder / CARD).exists()
-        if (self.folder / "model_index.json").exists() and not ours:
-            raise UsageError(
-                "there is a finished model already",
-                given=str(self.folder),
-                todo="choose another --output-dir, or move it away",
-            )
-        plan = {"dataset": self.dataset, "seed": self.seed, **dataclasses.asdict(self.recipe)}
-        plan = json.loads(json.dumps(plan))
-        path = self.work / "recipe.json"
-        try:
-            self.work.mkdir(parents=True, exist_ok=True)
-            if not path.exists():
-                path.write_text(json.dumps(plan, indent=2) + "\n", encoding="utf-8")
-        except OSError as error:
-            raise UsageError(
-                f"cannot write to the output folder ({error.strerror})",
-                given=str(self.folder),
-                todo="choose another --output-dir",
-            ) from error
-        begun = json.loads(path.read_text(encoding="utf-8"))
-        if begun != plan:
-            changed = sorted(k for k in {*begun, *plan} if begun.get(k) != plan.get(k))
-            raise UsageError(
-                "a training with another recipe was begun here",
-                given={k: plan.get(k) for k in changed},
-                allowed=f"{ {k: begun.get(k) for k in changed} }",
-                todo="go on with that, or choose another --output-dir",
-            )
 
     @property
     def benchmark(self) -> str:
@@ -104,7 +46,6 @@ class Training:
         return self.recipe.measured_on or self.dataset
 
     def run(self) -> dict[str, Any]:
-        """Train to the end, or from the last checkpoint to the end; then write model and card."""
         train = sources.load(self.dataset, "train", self.data_root)
         images, labels = tensor_of(train, self.recipe.config.image_size)
 
@@ -124,10 +65,7 @@ class Training:
         loop = self._loop(phase)
         loop.run(lambda step: self._measure(pipeline, step * self.recipe.batch))
         save_half(pipeline, self.folder)
-        return self._write_card(train, (vae_loop.seconds + loop.seconds) / 3600)
-
-    def _loop(self, phase: Any) -> Loop:
-        return Loop(phase, self.work, quiet=self.quiet)
+        return self._finish(train, (vae_loop.seconds + loop.seconds) / 3600)
 
     def _measure(self, pipeline: StableDiffusionPipeline, images_seen: int) -> dict[str, float]:
         """A point of the curve: accuracy on some validation images, every class on a few draws."""
@@ -155,50 +93,38 @@ class Training:
         accuracy = top_k_accuracy([a.ranking for a in answers], labels)
         return np.stack([a.scores for a in answers]), accuracy, labels
 
-    def _write_card(self, train: Dataset, hours: float) -> dict[str, Any]:
+    def _finish(self, train: Any, hours: float) -> dict[str, Any]:
         denoiser = load(str(self.folder))
         scores, accuracy, labels = self.classify(denoiser, "validation", Racing())
         dimensions = float(np.prod(denoiser.sample_shape))
-        card = {
-            "name": self.dataset,
+        facts = {
             "trained_on": list(self.recipe.teaches or [self.dataset]),
             "measured_on": self.benchmark,
             "temperature": float(f"{fit_temperature(scores, labels, dimensions):.4g}"),
-            "data": {"split": "train", "images": len(train), "revision": train.revision},
             "validation_accuracy": accuracy,
-            "seed": self.seed,
-            "hours": round(hours, 3),
-            "device": describe_device("cpu"),
-            "versions": versions(),
-            "date": clock(),
-            "recipe": json.loads(json.dumps(dataclasses.asdict(self.recipe))),
-            "curve": _curve(self.work / "denoiser-curve.jsonl"),
         }
-        text = json.dumps(card, indent=2, allow_nan=False) + "\n"
-        (self.folder / "README.md").write_text(model_card(card), encoding="utf-8")
-        write_text(self.folder / CARD, text)
-        return card
+        return self._write_card(facts, train, hours, "denoiser")
 
+    def readme(self, card: dict[str, Any]) -> str:
+        return model_card(card)
 
-def tensor_of(data: Dataset, size: int) -> tuple[Tensor, list[int]]:
-    """All images of a data set as one tensor (N, 3, size, size) in [−1, 1], and their labels."""
-    pixels = [to_pixels(load_image(item.open()), size) for item in data.items]
-    return torch.from_numpy(np.stack(pixels)), [item.label for item in data.items]
-
-
-def _curve(path: Path) -> list[dict[str, float]]:
-    """The points of a curve; a run that was cut off may have noted a step twice."""
-    points: dict[float, dict[str, float]] = {}
-    for line in path.read_text(encoding="utf-8").splitlines():
-        point = json.loads(line)
-        points[point["step"]] = point
-    return [points[step] for step in sorted(points)]
+    def report(self, card: dict[str, Any]) -> list[str]:
+        _, accuracy, labels = self.classify(load(str(self.folder)), "test", Racing(), TESTED)
+        return [
+            f"samples of {self.folder}:",
+            *samples(str(self.folder), self.benchmark),
+            f"validation accuracy {card['validation_accuracy']:.1%} (chosen on)",
+            f"test accuracy {accuracy:.1%} on {len(labels)} held-out images",
+            f"evaluate it: python -m diffcls.evaluate --dataset {self.benchmark} "
+            f"--model {self.folder}",
+        ]
 
 
 def model_card(card: dict[str, Any]) -> str:
     """The model's README, from its card."""
     recipe, data, name = card["recipe"], card["data"], card["name"]
     seen = ", ".join(card["trained_on"])
+    measured = f"100 validation images, {CURVE_DRAWS} draws at most"
     return f"""---
 library_name: diffusers
 pipeline_tag: text-to-image
@@ -221,21 +147,32 @@ is therefore not zero-shot.
 - Validation accuracy {card["validation_accuracy"]:.1%} on {card["measured_on"]} with racing;
   temperature of the posterior {card["temperature"]:g}, fitted on the validation images.
 
-{_table(card["curve"])}
+{curve_table(card["curve"], measured)}
 """
 
 
-def _table(curve: list[dict[str, float]]) -> str:
-    """The points of a curve as a Markdown table, of what was measured at each of them."""
-    columns = {
-        "images": ("images seen", "{:,.0f}"),
-        "loss": ("training loss", "{:.4f}"),
-        "validation_accuracy": (f"accuracy, 100 validation images, {CURVE_DRAWS} draws", "{:.1%}"),
-    }
-    shown = [name for name in columns if all(name in point for point in curve)]
-    lines = [[columns[name][0] for name in shown], ["---"] * len(shown)]
-    lines += [[columns[name][1].format(point[name]) for name in shown] for point in curve]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+def samples(folder: str, dataset: str, a_row: int = 5) -> list[str]:
+    """One sample of each of the first ten classes, drawn in characters."""
+    from diffusers import StableDiffusionPipeline
+
+    spec = specs.find(dataset)
+    names = sources.load(dataset, "validation").class_names[:10]
+    pipeline = StableDiffusionPipeline.from_pretrained(folder)
+    pipeline.set_progress_bar_config(disable=True)
+    with torch.inference_mode():
+        images = pipeline(
+            [spec.templates[0].replace("{}", name) for name in names],
+            num_inference_steps=50,
+            guidance_scale=2.0,
+            generator=[generator("sample", name) for name in names],
+            output_type="np",
+        ).images  # (K, H, W, 3) in 0–1
+    lines: list[str] = []
+    for start in range(0, len(names), a_row):
+        drawn = [draw_text(image.mean(axis=-1)) for image in images[start : start + a_row]]
+        lines.append("  ".join(f"{name:^14.14}" for name in names[start : start + a_row]))
+        lines.extend("  ".join(parts) for parts in zip(*drawn, strict=True))
+    return lines
 
 
 def draw_text(image: np.ndarray, columns: int = 14, rows: int = 8) -> list[str]:

@@ -50,6 +50,7 @@ class DatasetSpec:
     Args:
         name: full name, as in the leaderboard.
         model: default model.
+        clip: default model of the method clip.
         templates: default prompts, one ``{}`` each.
         source: ``"module:function"`` that makes a data set of its own; None: `layout` and `hub`.
         layout: ``"module:function"`` that reads the set as its makers or torchvision lay it out.
@@ -69,6 +70,7 @@ class DatasetSpec:
     stages: Stages = Stages((50, 500), (5, 1))
     splits: tuple[str, ...] = ("test", "validation", "train")
     validation: int = 0
+    clip: str = "RN50/openai"
 
 
 @dataclass(frozen=True)
@@ -99,12 +101,14 @@ SPECS: Mapping[str, DatasetSpec] = {
         DatasetSpec(
             name="digits",
             model="digits",
+            clip="clip-digits",
             templates=("a photo of a handwritten digit {}.",),
             source="diffcls.data.digits:load",
         ),
         DatasetSpec(
             name="fashion_mnist",
             model="fashion_mnist",
+            clip="clip-fashion_mnist",
             templates=("a photo of a {}.",),
             layout="diffcls.data.layouts.fashion_mnist:load",
             hub=Repository("zalando-datasets/fashion_mnist"),
@@ -113,6 +117,7 @@ SPECS: Mapping[str, DatasetSpec] = {
         DatasetSpec(
             name="cifar10",
             model="cifar10",
+            clip="clip-cifar10",
             templates=("a blurry photo of a {}.",),
             layout="diffcls.data.layouts.cifar10:load",
             hub=Repository("uoft-cs/cifar10", image="img"),
@@ -123,6 +128,7 @@ SPECS: Mapping[str, DatasetSpec] = {
             DatasetSpec(
                 name=name,
                 model="scenes",
+                clip="clip-scenes",
                 templates=("a picture of {}.",),
                 source="diffcls.data.scenes.tasks:load",
                 stages=stages,

@@ -4,5 +4,14 @@ from __future__ import annotations
 
 from diffcls.registry import Registry
 
-# each builds (options, spec of the data set, prompts) -> Built
-METHODS = Registry("method", {"diffusion": "diffcls.methods.building:diffusion"})
+# name -> a diffcls.method.MethodKind
+METHODS = Registry(
+    "method",
+    {
+        "diffusion": "diffcls.methods.building:DIFFUSION",
+        "clip": "diffcls.methods.clip:CLIP",
+        "sd-features": "diffcls.methods.sd_features:SD_FEATURES",
+        "synthetic": "diffcls.methods.synthetic:SYNTHETIC",
+        "reference": "diffcls.methods.reference:REFERENCE",
+    },
+)

@@ -10,7 +10,7 @@ from typing import Any
 
 from diffcls.data.specs import DatasetSpec
 from diffcls.errors import UsageError, unknown_name
-from diffcls.method import Built
+from diffcls.method import Built, MethodKind
 from diffcls.methods.class_ids import class_prompts
 from diffcls.options import EvaluationOptions
 from diffcls.prompts import PromptSet
@@ -101,8 +101,12 @@ VERSIONS = {
 }
 
 
+# methods that run no diffusion model: where only such are asked for, --model is theirs
+OTHER_MODELS = frozenset({"clip", "reference"})
+
+
 def model_name(options: EvaluationOptions, spec: DatasetSpec) -> str:
-    """The model asked for, else the data set's default.
+    """The diffusion model asked for, else the data set's default.
 
     Raises:
         UsageError: where there is neither.
@@ -113,8 +117,9 @@ def model_name(options: EvaluationOptions, spec: DatasetSpec) -> str:
         if options.version not in VERSIONS:
             raise unknown_name("version of Stable Diffusion", options.version, VERSIONS)
         return VERSIONS[options.version]
-    if options.model or spec.model:
-        return options.model or spec.model
+    wished = options.model if not OTHER_MODELS.issuperset(options.method) else None
+    if wished or spec.model:
+        return wished or spec.model
     raise UsageError(f"no default model for {spec.name}", todo="name one with --model")
 
 
@@ -124,6 +129,15 @@ def build_loss(options: EvaluationOptions, spec: DatasetSpec) -> str:
         return options.loss
     given = options.stages or options.n_samples
     return spec.stages.loss if search_name(options) == "paper" and not given else "l2"
+
+
+def check(options: EvaluationOptions, spec: DatasetSpec) -> None:
+    """Refuse an unknown model or search, or options that the search does not have."""
+    from diffcls.models.loading import check_name
+
+    search_name(options)
+    build_search(options, spec)
+    check_name(model_name(options, spec))
 
 
 def diffusion(options: EvaluationOptions, spec: DatasetSpec, prompts: PromptSet) -> Built:
@@ -164,7 +178,7 @@ def diffusion(options: EvaluationOptions, spec: DatasetSpec, prompts: PromptSet)
         search,
         scoring,
         options.seed,
-        _batch_size(options.batch_size),
+        batch_size(options.batch_size),
         noise_path=options.noise_path,
         keep_errors=options.save_errors is not None,
         interpolation=options.interpolation,
@@ -205,15 +219,23 @@ def most_evaluations(search: Search, prompts: PromptSet, aggregate: str = "class
     of_row = np.sort(np.bincount(prompts.class_of))[::-1]
     if aggregate == "prompts":
         of_row = np.ones(len(prompts), dtype=np.int64)
+    if prompts.asked:
+        of_row = of_row[: prompts.asked]
     table = np.full((len(of_row), len(search.plan(1000))), np.nan, dtype=np.float32)
     total = 0
     while (wanted := search.ask(table)) is not None:
         table[wanted[:, 0], wanted[:, 1]] = 0.0
         total += int(of_row[wanted[:, 0]].sum())
-    return total
+    # the empty prompt shares the leader's draws
+    return total + (len(table[0]) if prompts.asked else 0)
 
 
-def _batch_size(given: int | str | None) -> int:
+def batch_size(given: int | str | None) -> int:
+    """Rows of a forward, from what a person wrote.
+
+    Raises:
+        UsageError: for anything but a whole number above 0, ``auto`` or None.
+    """
     if given in (None, "auto"):
         return DEFAULT_BATCH
     try:
@@ -230,3 +252,6 @@ def _file_hash(path: str | None) -> str:
         return ""
     with open(Path(path), "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+
+
+DIFFUSION = MethodKind(check, diffusion)

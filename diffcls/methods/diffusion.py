@@ -19,12 +19,12 @@ from torch import Tensor
 from diffcls.data.dataset import Item
 from diffcls.denoiser import Denoiser
 from diffcls.draws import DrawPlan
-from diffcls.errors import DataError, unknown_name
+from diffcls.errors import DataError, UsageError, unknown_name
 from diffcls.method import ClassScores
 from diffcls.models.check import check_model
 from diffcls.prompts import AGGREGATES, PromptSet
 from diffcls.scorer import Scorer, Scoring
-from diffcls.search.table import Search, scores
+from diffcls.search.table import Search, leader, means, scores
 from diffcls.transforms import load_image, to_pixels
 
 
@@ -33,8 +33,9 @@ class _InFlight:
     """An image being scored: its latent, its table of prompt errors, and what is still out."""
 
     image_id: str
+    candidates: tuple[int, ...]
     x0: Tensor  # (C, h, w)
-    table: NDArray[np.float32]  # (P, N)
+    table: NDArray[np.float32]  # (P, N), or (P + 1, N) with the empty prompt
     waiting: int = 0
     evaluations: int = 0
     seconds: float = 0.0
@@ -43,6 +44,10 @@ class _InFlight:
 
 class DiffusionMethod:
     """Scores images against prompts; many images share every batch.
+
+    Where images have candidates of their own (`PromptSet.asked`), each is scored against these
+    alone, and the error of the empty prompt on the same draws is taken off all its scores: so the
+    scores of one text on different images can be compared as well.
 
     Args:
         denoiser: the model.
@@ -76,11 +81,15 @@ class DiffusionMethod:
     ) -> None:
         if aggregate not in AGGREGATES:
             raise unknown_name("aggregate", aggregate, AGGREGATES)
+        if aggregate == "prompts" and prompts.asked:
+            raise UsageError("prompts cannot race where images have candidates of their own")
         self.denoiser, self.prompts, self.search = denoiser, prompts, search
         self.keep_errors = keep_errors
         self.encode_batch = encode_batch
         self.plan = DrawPlan(search.plan(len(denoiser.schedule)), seed, noise_path)
-        cond = denoiser.encode_prompts(prompts.prompts)
+        # the empty prompt, where there is one, comes last
+        texts = [*prompts.prompts, *([""] if prompts.asked else [])]
+        cond = denoiser.encode_prompts(texts)
         self.scorer = Scorer(denoiser, cond, self.plan, scoring, batch_size)
         self.interpolation = interpolation
         self._prompts_race = aggregate == "prompts" and len(prompts) > prompts.n_classes
@@ -123,7 +132,7 @@ class DiffusionMethod:
             with suppress(
                 DataError, OSError, ValueError
             ):  # it will be recorded when its turn comes
-                prompt = self.prompts.prompts[self._first_row[item.label]]
+                prompt = self.prompts.prompts[self._first_row[item.class_index]]
                 readable.append((self._pixels(item), prompt))
         if len(readable) > 1:
             pixels, prompts = zip(*readable, strict=True)
@@ -150,44 +159,56 @@ class DiffusionMethod:
     def _admit(self, stream: Iterator[Item]) -> tuple[list[_InFlight], list[ClassScores]]:
         """Read and encode the next images; both lists are empty when the stream is at its end."""
         began = time.perf_counter()
-        ids: list[str] = []
+        items: list[Item] = []
         pixels: list[NDArray[np.float32]] = []
         failed: list[ClassScores] = []
         for item in stream:
             try:
                 pixels.append(self._pixels(item))
-                ids.append(item.image_id)
+                items.append(item)
             except (DataError, OSError, ValueError) as error:
                 failed.append(ClassScores.failed(item.image_id, f"{error}"))
-            if self.encode_batch in (len(ids), len(failed)):
+            if self.encode_batch in (len(items), len(failed)):
                 break
-        if not ids:
+        if not items:
             return [], failed
         # padded to one shape with the last image, so that a latent does not depend on its company
         padded = pixels + pixels[-1:] * (self.encode_batch - len(pixels))
         latents = self.denoiser.encode_images(torch.from_numpy(np.stack(padded)))
-        share = (time.perf_counter() - began) / len(ids)
-        shape = (len(self.prompts), len(self.plan))
+        share = (time.perf_counter() - began) / len(items)
+        shape = (len(self.prompts) + bool(self.prompts.asked), len(self.plan))
         started = []
-        for image_id, x0 in zip(ids, latents, strict=False):
+        for item, x0 in zip(items, latents, strict=False):
             if bool(torch.isfinite(x0).all()):
                 table = np.full(shape, np.nan, np.float32)
-                started.append(_InFlight(image_id, x0, table, seconds=share))
+                started.append(_InFlight(item.image_id, item.candidates, x0, table, seconds=share))
             else:
-                what = f"image encoding of {image_id} is not finite, in single precision"
-                failed.append(ClassScores.failed(image_id, what, share))
+                what = f"image encoding of {item.image_id} is not finite, in single precision"
+                failed.append(ClassScores.failed(item.image_id, what, share))
         return started, failed
 
     def _ask(self, image: _InFlight, queue: deque[tuple[_InFlight, int, int]]) -> bool:
         """Queue what the search wants next of an image; False when it wants nothing more."""
-        wanted = self.search.ask(self._seen(image.table))
+        wanted = self.search.ask(self._seen(image))
         if wanted is None:
-            return False
-        for k, draw in wanted.tolist():
-            for row in self._rows_of[k]:
-                queue.append((image, row, draw))
-                image.waiting += 1
-        return True
+            requests = self._empty_prompt(image)
+        else:
+            requests = [
+                (row, draw)
+                for k, draw in wanted.tolist()
+                for row in self._rows_of[image.candidates[k] if image.candidates else k]
+            ]
+        queue.extend((image, row, draw) for row, draw in requests)
+        image.waiting += len(requests)
+        return bool(requests)
+
+    def _empty_prompt(self, image: _InFlight) -> list[tuple[int, int]]:
+        """The draws of the leader that the empty prompt, where there is one, still lacks."""
+        if not image.candidates:
+            return []
+        table = self._seen(image)
+        missing = np.isnan(image.table[-1]) & ~np.isnan(table[leader(table)])
+        return [(len(self.prompts), int(draw)) for draw in np.flatnonzero(missing)]
 
     def _score(
         self,
@@ -236,12 +257,12 @@ class DiffusionMethod:
     def _pixels(self, item: Item) -> NDArray[np.float32]:
         return to_pixels(load_image(item.open()), self.denoiser.image_size, self.interpolation)
 
-    def _seen(self, table: NDArray[np.float32]) -> NDArray[np.float32]:
+    def _seen(self, image: _InFlight) -> NDArray[np.float32]:
         """The table that the search works on: a row a class, or a row a prompt where these race."""
-        return table if self._prompts_race else self.prompts.average(table)
+        return image.table if self._prompts_race else self._classes_only(image)
 
     def _finish(self, image: _InFlight) -> ClassScores:
-        table = self._seen(image.table)
+        table = self._seen(image)
         of_row, ranking = scores(table), self.search.rank(table)
         if self._prompts_race:
             of_class = np.array(self.prompts.class_of)
@@ -249,11 +270,18 @@ class DiffusionMethod:
             np.maximum.at(best, of_class, of_row)
             # classes in the order of their best prompt
             of_row, ranking = best, np.array(list(dict.fromkeys(of_class[ranking].tolist())))
+        if image.candidates:
+            of_row = of_row + float(means(image.table[-1:])[0])
         return ClassScores(
             image.image_id,
             of_row,
             ranking,
             image.evaluations,
             image.seconds,
-            errors=self.prompts.average(image.table) if self.keep_errors else None,
+            errors=self._classes_only(image) if self.keep_errors else None,
         )
+
+    def _classes_only(self, image: _InFlight) -> NDArray[np.float32]:
+        """(K, N) errors of the classes that the image was asked about."""
+        table = self.prompts.average(image.table[: len(self.prompts)])
+        return table[list(image.candidates)] if image.candidates else table

@@ -22,7 +22,7 @@ SIDE = 32
 """Pixels; x runs to the right and y down, pixel i covers [i, i + 1]."""
 
 # radius in pixels and how far it may vary
-RADIUS = {"small": (3.4, 0.2), "medium": (5.4, 0.3), "large": (8.6, 0.4)}
+RADIUS = {"small": (3.4, 0.2), "medium": (5.4, 0.3), "large": (8.0, 0.4)}
 COLOUR = {
     "red": (0.90, 0.08, 0.08),
     "orange": (1.00, 0.52, 0.02),
@@ -103,14 +103,14 @@ def place(scene: Scene, radius: Floats, rng: np.random.Generator, tries: int = 4
     """(n, 2) centres (x, y): the first random ones where nothing touches and the relation holds.
 
     Raises:
-        DataError: where none is found in 20 times `tries`.
+        DataError: where none is found in 1000 times `tries`.
     """
     kinds = scene.kinds
     reaches = [reach(kind.shape, r) for kind, r in zip(kinds, radius, strict=True)]
     side, up, down = np.array(reaches).T
     low = np.stack([side, up], axis=1) + GAP
     high = SIDE - GAP - np.stack([side, down], axis=1)
-    for _ in range(20):
+    for _ in range(1000):
         # (tries, n, 2)
         centres = low + (high - low) * rng.random((tries, len(kinds), 2))
         good = _apart(centres, side, up, down)
@@ -131,7 +131,7 @@ def _apart(centres: Floats, side: Floats, up: Floats, down: Floats) -> NDArray[n
             beside = np.abs(x[:, i] - x[:, j]) >= side[i] + side[j] + GAP
             over = (y[:, j] - up[j]) - (y[:, i] + down[i]) >= GAP
             under = (y[:, i] - up[i]) - (y[:, j] + down[j]) >= GAP
-            good &= beside | over | under
+            good = np.logical_and(good, beside | over | under)
     return good
 
 
@@ -146,7 +146,7 @@ def _related(centres: Floats, first: int, relation: str) -> NDArray[np.bool_]:
         "above": (dy, dx),
         "below": (-dy, dx),
     }[relation]
-    clear: NDArray[np.bool_] = (along >= 1.2 * np.abs(across)).all(axis=(1, 2))
+    clear: NDArray[np.bool_] = np.all(along >= 1.2 * np.abs(across), axis=(1, 2))
     return clear
 
 

@@ -94,9 +94,7 @@ def _scenes(task: str) -> dict[str, Scene]:
 
 def _unlike_pair(rng: random.Random) -> tuple[Kind, Kind]:
     """Two combinations seen, of different colour and shape, that fit beside each other."""
-    return _first_good(
-        rng, lambda a, b: a.colour != b.colour and a.shape != b.shape and _fit(a, b)
-    )
+    return _first_good(rng, lambda a, b: a.colour != b.colour and a.shape != b.shape and _fit(a, b))
 
 
 def _fit(a: Kind, b: Kind) -> bool:

@@ -1,0 +1,55 @@
+"""What a method learned before it could classify: kept, so that it is learned once.
+
+Each lies in ``OUTPUT_DIR/fits/METHOD-KEY.npz``, its key a hash of all that defines it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diffcls.atomic import locked, write_bytes
+from diffcls.errors import RecordError
+
+Arrays = dict[str, NDArray[Any]]
+
+
+def fitted(
+    output_dir: str | Path, kind: str, defined_by: Mapping[str, Any], make: Callable[[], Arrays]
+) -> Arrays:
+    """Named arrays that `make` returns, from the disk where they were made before.
+
+    Of several processes that ask for the same at once, one makes it and the others wait.
+
+    Args:
+        output_dir: of the run.
+        kind: of what is learned, part of the file's name.
+        defined_by: everything that defines the arrays, in plain JSON types.
+        make: makes them.
+
+    Raises:
+        RecordError: for a file that cannot be read back.
+    """
+    text = json.dumps(defined_by, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    name = f"{kind}-{hashlib.sha256(text.encode()).hexdigest()[:16]}.npz"
+    with locked(Path(output_dir) / "fits" / name) as path:
+        if not path.exists():
+            buffer = io.BytesIO()
+            np.savez_compressed(buffer, **{"defined_by": np.array(text), **make()})  # type: ignore[arg-type]
+            write_bytes(path, buffer.getvalue())
+        try:
+            with np.load(path, allow_pickle=False) as stored:
+                return {key: stored[key] for key in stored.files if key != "defined_by"}
+        except (OSError, ValueError, KeyError) as error:
+            raise RecordError(
+                f"what was learned before cannot be read ({error})",
+                given=str(path),
+                todo="remove that file: it is made again",
+            ) from error

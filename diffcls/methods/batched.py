@@ -1,0 +1,85 @@
+"""What methods share that look at each image once: batches of one shape, scores, failures."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diffcls.data.dataset import Item
+from diffcls.errors import DataError
+from diffcls.method import ClassScores
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Pixels = NDArray[np.float32]
+
+
+class BatchMethod:
+    """Scores images batch by batch, every batch of one shape, so company changes no answer.
+
+    Args:
+        read: an image -> its pixels (3, H, W).
+        score: pixels (B, 3, H, W) and image ids (B,) -> scores (B, K), higher is better.
+        posterior_scale: see `diffcls.method.Method`.
+        evaluations: forward passes of a denoiser that an image takes.
+        batch_size: rows of a batch.
+    """
+
+    def __init__(
+        self,
+        read: Callable[[Item], Pixels],
+        score: Callable[[Tensor, Sequence[str]], Tensor],
+        posterior_scale: float | None = 1.0,
+        evaluations: int = 0,
+        batch_size: int = 64,
+    ) -> None:
+        self.read, self.score = read, score
+        self.posterior_scale, self.evaluations = posterior_scale, evaluations
+        self.batch_size = batch_size
+
+    def classify(self, items: Iterable[Item]) -> Iterator[ClassScores]:
+        """See `diffcls.method.Method`."""
+        batch: list[tuple[Item, Pixels]] = []
+        began = time.perf_counter()
+        for item in items:
+            try:
+                batch.append((item, self.read(item)))
+            except (DataError, OSError, ValueError) as error:
+                yield ClassScores.failed(item.image_id, f"{error}")
+            if len(batch) == self.batch_size:
+                yield from self._answers(batch, began)
+                batch, began = [], time.perf_counter()
+        if batch:
+            yield from self._answers(batch, began)
+
+    def _answers(self, batch: list[tuple[Item, Pixels]], began: float) -> list[ClassScores]:
+        import torch
+
+        items = [item for item, _ in batch]
+        # the last image fills up
+        filled = batch + batch[-1:] * (self.batch_size - len(batch))
+        pixels = torch.from_numpy(np.stack([pixels for _, pixels in filled]))
+        scores = self.score(pixels, [item.image_id for item, _ in filled]).cpu().double().numpy()
+        share = (time.perf_counter() - began) / len(batch)
+        return [self._answer(*pair, share) for pair in zip(items, scores, strict=False)]
+
+    def _answer(self, item: Item, scores: NDArray[np.float64], share: float) -> ClassScores:
+        if item.candidates:
+            scores = scores[list(item.candidates)]
+        if not np.isfinite(scores).all():
+            what = f"a score of {item.image_id} is not finite"
+            return ClassScores.failed(item.image_id, what, share)
+        ranking = np.argsort(-scores, kind="stable").astype(np.int64)
+        return ClassScores(item.image_id, scores, ranking, self.evaluations, share)
+
+    def seconds_a_batch(self) -> float:
+        """No time worth telling: each image is looked at once."""
+        return 0.0
+
+    def check(self, items: Sequence[Item]) -> None:
+        """Nothing to find out: such a model says nothing of itself that could be wrong."""

@@ -1,0 +1,151 @@
+"""References that a classifier's figure is read against: labels, class means, chance."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from diffcls.data.dataset import Item
+from diffcls.data.specs import DatasetSpec
+from diffcls.denoiser import ModelCard
+from diffcls.draws import key
+from diffcls.errors import unknown_name
+from diffcls.fits import Arrays, fitted
+from diffcls.method import Built, MethodKind
+from diffcls.methods import building, labelled
+from diffcls.methods.batched import BatchMethod, Pixels
+from diffcls.methods.synthetic import BUDGET, classifier_method, pack
+from diffcls.options import EvaluationOptions
+from diffcls.prompts import PromptSet
+from diffcls.transforms import load_image, to_pixels
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+SIDE = 32
+"""Pixels that a reference sees of an image."""
+
+Fit = tuple[BatchMethod, dict[str, object]]
+
+
+def kind_of(options: EvaluationOptions) -> str:
+    """The reference asked for; the classifier where none is."""
+    only = tuple(options.method) == ("reference",)
+    return options.reference or (options.model if only else None) or "classifier"
+
+
+def check(options: EvaluationOptions, spec: DatasetSpec) -> None:
+    """Refuse an unknown reference, or a data set without labelled images to learn from."""
+    kind = kind_of(options)
+    if kind not in KINDS:
+        raise unknown_name("reference", kind, KINDS)
+    if kind != "chance":
+        labelled.check(options, spec)
+
+
+def build(options: EvaluationOptions, spec: DatasetSpec, prompts: PromptSet) -> Built:
+    """A reference, fitted or taken from the disk.
+
+    Raises:
+        DataError: see `labelled.load`.
+    """
+    kind = kind_of(options)
+    method, defined_by = KINDS[kind](options, spec, prompts)
+    return Built(
+        method=method,
+        card=ModelCard(kind, "1"),
+        prompts=prompts,
+        search="",
+        search_options=defined_by,
+        img_size=SIDE,
+        loss="",
+        dtype="float32",
+        device="cpu",
+        most_evaluations=0,
+        timesteps=np.empty(0),
+        supervision="zero-shot" if kind == "chance" else "labels",
+        setting="default",
+    )
+
+
+def _classifier(options: EvaluationOptions, spec: DatasetSpec, prompts: PromptSet) -> Fit:
+    """The small classifier, trained on the real labelled images."""
+    from diffcls import supervised
+
+    train = labelled.load(options, "train", prompts.class_names)
+    validation = labelled.load(options, "validation", prompts.class_names)
+    recipe = labelled.recipe_of(spec)
+    how = supervised.Supervised(recipe.images if recipe else BUDGET)
+    augmentation = labelled.augmentation_of(spec)
+    defined_by: dict[str, object] = {
+        "data": [train.revision, len(train), validation.revision, len(validation)],
+        "seed": options.seed,
+        **supervised.describe(how, augmentation),
+    }
+
+    def learn() -> Arrays:
+        return pack(
+            supervised.train_classifier(
+                *labelled.tensors(train, SIDE),
+                labelled.tensors(validation, SIDE),
+                prompts.n_classes,
+                how,
+                augmentation,
+                options.seed,
+            )
+        )
+
+    fit = fitted(options.output_dir, "reference", defined_by, learn)
+    return classifier_method(fit, prompts.n_classes, SIDE, options), defined_by
+
+
+def _nearest_mean(options: EvaluationOptions, spec: DatasetSpec, prompts: PromptSet) -> Fit:
+    """The class whose mean training image is nearest, pixel by pixel."""
+    import torch
+
+    train = labelled.load(options, "train", prompts.class_names)
+    images, labels = labelled.tensors(train, SIDE)
+    means = torch.zeros(prompts.n_classes, images[0].numel(), dtype=torch.float64)
+    means.index_add_(0, labels, images.flatten(1).double())
+    means /= torch.bincount(labels, minlength=prompts.n_classes)[:, None]
+
+    def score(pixels: Tensor, _: Sequence[str]) -> Tensor:
+        # −‖x − μ_k‖²
+        return -(torch.cdist(pixels.flatten(1).double(), means) ** 2)
+
+    return _method(options, score), {"data": [train.revision, len(train)]}
+
+
+def _chance(options: EvaluationOptions, spec: DatasetSpec, prompts: PromptSet) -> Fit:
+    """Numbers drawn by seed and image."""
+    import torch
+
+    def score(_: Tensor, image_ids: Sequence[str]) -> Tensor:
+        rows = [
+            np.random.default_rng(key("chance", options.seed, image)).random(prompts.n_classes)
+            for image in image_ids
+        ]
+        return torch.from_numpy(np.stack(rows))
+
+    return _method(options, score), {}
+
+
+def _method(
+    options: EvaluationOptions, score: Callable[[Tensor, Sequence[str]], Tensor]
+) -> BatchMethod:
+    def read(item: Item) -> Pixels:
+        return to_pixels(load_image(item.open()), SIDE, options.interpolation)
+
+    # squared distances and random numbers are no log-likelihoods
+    return BatchMethod(read, score, None, batch_size=building.batch_size(options.batch_size))
+
+
+KINDS: Mapping[str, Callable[[EvaluationOptions, DatasetSpec, PromptSet], Fit]] = {
+    "classifier": _classifier,
+    "nearest-mean": _nearest_mean,
+    "chance": _chance,
+}
+
+REFERENCE = MethodKind(check, build)

@@ -1,0 +1,206 @@
+"""A classifier trained on images that the diffusion model drew: what its samples are worth.
+
+The published baseline "Synthetic SD Data". No real image is seen before the test: a tenth of the
+drawn images says when training ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diffcls.data.dataset import Item
+from diffcls.data.specs import DatasetSpec
+from diffcls.errors import UsageError
+from diffcls.fits import Arrays, fitted
+from diffcls.method import Built, MethodKind
+from diffcls.methods import building, labelled
+from diffcls.methods.batched import BatchMethod, Pixels
+from diffcls.options import EvaluationOptions
+from diffcls.prompts import PromptSet
+from diffcls.transforms import load_image, to_pixels
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from diffcls.denoiser import Denoiser
+
+GUIDANCE, STEPS = 2.0, 12
+SIDE = 64
+"""Pixels that the classifier sees at most."""
+BUDGET = 500_000
+"""Training images seen at most where no recipe says how many the diffusion model saw."""
+
+
+def check(options: EvaluationOptions, spec: DatasetSpec) -> None:
+    """Refuse an unknown model, numbers out of range, and images with candidates of their own."""
+    from diffcls.models.loading import check_name
+
+    check_name(building.model_name(options, spec))
+    if options.guidance is not None and not options.guidance >= 0:
+        raise UsageError("guidance out of range", given=options.guidance, allowed="0 or more")
+    if options.images_per_class is not None and options.images_per_class < 10:
+        raise UsageError(
+            "images per class out of range", given=options.images_per_class, allowed="10 or more"
+        )
+
+
+def build(options: EvaluationOptions, spec: DatasetSpec, prompts: PromptSet) -> Built:
+    """The classifier, trained on drawn images; both are taken from the disk where they are there.
+
+    Raises:
+        UsageError, ModelError: see `diffcls.models.loading.load`.
+    """
+    if prompts.asked:
+        raise UsageError(
+            "each image has candidates of its own: there are no classes to draw", given=spec.name
+        )
+    from diffcls import supervised
+    from diffcls.models import devices, loading
+
+    device = devices.resolve_device(options.device)
+    denoiser = loading.load(
+        building.model_name(options, spec),
+        device,
+        devices.resolve_dtype(options.dtype),
+        options.img_size,
+        lora=options.lora,
+        model_config=options.model_config,
+    )
+    side = min(SIDE, denoiser.image_size)
+    a_class = options.images_per_class or images_a_class(prompts.n_classes)
+    scale = GUIDANCE if options.guidance is None else options.guidance
+    drawn_by: dict[str, Any] = {
+        "model": denoiser.card.revision,
+        "prompts": list(prompts.prompts),
+        "class_of": list(prompts.class_of),
+        "images a class": a_class,
+        "guidance": scale,
+        "steps": STEPS,
+        "seed": options.seed,
+        "side": side,
+    }
+    recipe = labelled.recipe_of(spec)
+    how = supervised.Supervised(recipe.images if recipe else BUDGET)
+    augmentation = labelled.augmentation_of(spec)
+    learned_by = {**drawn_by, **supervised.describe(how, augmentation)}
+
+    def learn() -> Arrays:
+        drawn = fitted(
+            options.output_dir,
+            "drawn",
+            drawn_by,
+            lambda: draw(denoiser, prompts, a_class, scale, side, options.seed),
+        )
+        return _learn(drawn, prompts.n_classes, how, augmentation, options.seed)
+
+    fit = fitted(options.output_dir, "synthetic", learned_by, learn)
+    method = classifier_method(fit, prompts.n_classes, side, options)
+    defined_by = {k: v for k, v in drawn_by.items() if k not in ("prompts", "class_of")}
+    return Built(
+        method=method,
+        card=denoiser.card,
+        prompts=prompts,
+        search="",
+        search_options={**defined_by, **supervised.describe(how, augmentation)},
+        img_size=side,
+        loss="",
+        dtype=str(denoiser.dtype).removeprefix("torch."),
+        device=device,
+        most_evaluations=0,
+        timesteps=np.empty(0),
+        setting="default",
+    )
+
+
+def images_a_class(classes: int) -> int:
+    """1,000 images of each of ten classes, never fewer than 200."""
+    return max(200, min(1000, 10_000 // classes))
+
+
+def draw(
+    denoiser: Denoiser, prompts: PromptSet, a_class: int, scale: float, side: int, seed: int
+) -> Arrays:
+    """``images`` (K·a_class, side, side, 3) uint8 and ``labels``, the classes in turn."""
+    import torch
+    import torch.nn.functional as F
+    from tqdm import tqdm
+
+    from diffcls.sampling import sample
+
+    classes = prompts.n_classes
+    count = classes * a_class
+    rows = [prompts.rows_of(k) for k in range(classes)]
+    # image i is of class i mod K, its prompts in turn
+    texts = [
+        prompts.prompts[rows[i % classes][i // classes % len(rows[i % classes])]]
+        for i in range(count)
+    ]
+    drawn: list[NDArray[np.uint8]] = []
+    with tqdm(total=count, desc="drawing", unit="img", disable=None) as bar:
+        for images in sample(denoiser, texts, range(count), seed=seed, scale=scale, steps=STEPS):
+            if images.shape[-1] != side:
+                images = F.interpolate(images, (side, side), mode="bicubic", antialias=True)
+            pixels = ((images + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+            drawn.append(pixels.permute(0, 2, 3, 1).numpy())
+            bar.update(len(images))
+    return {
+        "images": np.concatenate(drawn),
+        "labels": np.arange(count, dtype=np.int64) % classes,
+    }
+
+
+def _learn(drawn: Arrays, classes: int, how: Any, augmentation: Any, seed: int) -> Arrays:
+    import torch
+
+    from diffcls.supervised import train_classifier
+
+    images = torch.from_numpy(drawn["images"]).permute(0, 3, 1, 2).float() / 127.5 - 1
+    labels = torch.from_numpy(drawn["labels"])
+    held = len(images) // 10 // classes * classes or classes  # whole rounds of the classes
+    learned = train_classifier(
+        images[held:],
+        labels[held:],
+        (images[:held], labels[:held]),
+        classes,
+        how,
+        augmentation,
+        seed,
+    )
+    return pack(learned)
+
+
+def pack(learned: Any) -> Arrays:
+    """A trained classifier as named arrays."""
+    return {
+        **{f"weights.{name}": value for name, value in learned.weights.items()},
+        "validation_accuracy": np.asarray(learned.accuracy),
+        "images_seen": np.asarray(learned.images),
+    }
+
+
+def classifier_method(
+    fit: Arrays, classes: int, side: int, options: EvaluationOptions
+) -> BatchMethod:
+    """The small classifier of stored weights as a method: its scores are log-probabilities."""
+    from diffcls.models.classifier import predict
+    from diffcls.supervised import restore
+
+    prefix = "weights."
+    model = restore(
+        {k.removeprefix(prefix): v for k, v in fit.items() if k.startswith(prefix)}, classes
+    )
+
+    def read(item: Item) -> Pixels:
+        return to_pixels(load_image(item.open()), side, options.interpolation)
+
+    def score(pixels: Tensor, _: Sequence[str]) -> Tensor:
+        return predict(model, pixels).log_softmax(dim=1)
+
+    return BatchMethod(read, score, batch_size=building.batch_size(options.batch_size))
+
+
+SYNTHETIC = MethodKind(check, build)

@@ -1,0 +1,241 @@
+"""CLIP models, through open_clip: by architecture and tag, from a folder, or those of the package.
+
+Radford et al. 2021: an image goes to the class whose text lies nearest on the unit sphere.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from diffcls.denoiser import ModelCard
+from diffcls.errors import ModelError, UsageError, unknown_name
+from diffcls.hub_access import ask_hub, cached_commit, repository_cache
+from diffcls.models.loading import CARD, WEIGHTS
+from diffcls.models.parts import check_finite, read_json
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+CONFIG, CHECKPOINT = "open_clip_config.json", "open_clip_model.safetensors"
+INSTALL = 'pip install "diffcls[clip]"'
+
+
+def bundled() -> list[str]:
+    """Names of the CLIP models that come with the package."""
+    return sorted(path.parent.name for path in WEIGHTS.glob(f"*/{CONFIG}"))
+
+
+def check_name(name: str) -> None:
+    """Refuse what cannot be a CLIP model, without reading one or asking the Hub.
+
+    Raises:
+        UsageError: for a name that is no bundled model, folder or ``ARCHITECTURE/TAG``, with a
+            "did you mean".
+        ModelError: where open_clip is not installed, or a folder holds no model of it.
+    """
+    if name in bundled():
+        return
+    if Path(name).is_dir():
+        if not (Path(name) / CONFIG).is_file():
+            raise ModelError(
+                "not a folder of open_clip", given=name, allowed=f"a folder with {CONFIG}"
+            )
+        return
+    open_clip = _open_clip()
+    architecture, _, tag = name.partition("/")
+    if architecture not in open_clip.list_models():
+        kinds = ["ARCHITECTURE/TAG such as RN50/openai, as open_clip lists them", "PATH"]
+        known = [f"{model}/{tag}" for model, tag in open_clip.list_pretrained()]
+        raise unknown_name("CLIP model", name, [*bundled(), *known], [*bundled(), *kinds])
+    tags = open_clip.list_pretrained_tags_by_model(architecture)
+    if tag not in tags and not Path(tag).is_file():
+        raise unknown_name(f"weights of {architecture}", tag, [*tags, "FILE.safetensors"])
+
+
+@dataclass
+class ClipModel:
+    """A CLIP model that is ready for images and texts.
+
+    Args:
+        model: open_clip's.
+        preprocess: PIL image -> tensor (3, H, W), as the weights' own config says.
+        tokenize: texts -> ids.
+        card: its name and revision.
+        device: where it lies.
+        image_size: side of the images it sees, in pixels.
+    """
+
+    model: Any
+    preprocess: Any
+    tokenize: Any
+    card: ModelCard
+    device: torch.device
+    image_size: int
+
+    @property
+    def logit_scale(self) -> float:
+        """exp of the learned temperature: what a cosine is multiplied by."""
+        return float(self.model.logit_scale.exp())
+
+    def classifier(self, texts: Sequence[str], class_of: Sequence[int]) -> Tensor:
+        """(K, D) unit vectors: the mean of a class's unit text embeddings, normalised again.
+
+        Prompt ensembling (Radford et al. 2021, section 3.1.4).
+        """
+        import torch
+        import torch.nn.functional as F
+
+        parts = []
+        with torch.inference_mode():
+            for start in range(0, len(texts), 256):
+                ids = self.tokenize(list(texts[start : start + 256])).to(self.device)
+                parts.append(self.model.encode_text(ids, normalize=True).float())
+            total = torch.zeros(max(class_of) + 1, parts[0].shape[1], device=self.device)
+            total.index_add_(0, torch.tensor(class_of, device=self.device), torch.cat(parts))
+            return F.normalize(total, dim=1)
+
+    def embed(self, pixels: Tensor) -> Tensor:
+        """(B, 3, H, W) preprocessed images -> (B, D) unit vectors, float32."""
+        import torch
+
+        with torch.inference_mode():
+            dtype = next(self.model.parameters()).dtype
+            found: Tensor = self.model.encode_image(
+                pixels.to(self.device, dtype), normalize=True
+            ).float()
+            return found
+
+
+def load(
+    name: str, device: torch.device | str = "cpu", dtype: torch.dtype | None = None
+) -> ClipModel:
+    """A CLIP model.
+
+    Args:
+        name: a bundled one, a folder with ``open_clip_config.json``, or ``ARCHITECTURE/TAG`` as
+            open_clip calls them, TAG also a file of weights.
+        device, dtype: where and in what precision it runs; float32 by default.
+
+    Raises:
+        UsageError: for an unknown name.
+        ModelError: where open_clip is missing, the weights cannot be had, or are not finite.
+    """
+    import torch
+
+    check_name(name)
+    open_clip = _open_clip()
+    dtype = dtype or torch.float32
+    precision = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}[str(dtype)[6:]]
+    folder = WEIGHTS / name if name in bundled() else Path(name)
+    if folder.is_dir():
+        place, tag, card = f"local-dir:{folder}", None, _card(folder)
+    else:
+        architecture, _, tag = name.partition("/")
+        place, card = architecture, ModelCard(name, _revision(architecture, tag))
+    config = open_clip.get_pretrained_cfg(place, tag) if tag else {}
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the library's own calls
+            model, _, preprocess = open_clip.create_model_and_transforms(
+                place,
+                pretrained=tag,
+                precision=precision,
+                device=device,
+                # of these weights the architecture's own activation is not the one they have
+                force_quick_gelu=bool(config.get("quick_gelu")),
+            )
+        tokenize = open_clip.get_tokenizer(place)
+    except (OSError, RuntimeError, ValueError, KeyError) as error:
+        raise ModelError(
+            f"cannot open the CLIP model ({str(error).splitlines()[0]})",
+            given=name,
+            todo="check the folder, or the network and the cache",
+        ) from error
+    check_finite("clip", model)
+    size = model.visual.image_size
+    side = int(size[0] if isinstance(size, tuple | list) else size)
+    return ClipModel(model.eval(), preprocess, tokenize, card, torch.device(device), side)
+
+
+def _open_clip() -> Any:
+    try:
+        import open_clip
+    except ImportError as error:
+        raise ModelError("CLIP needs open_clip", given=str(error), todo=INSTALL) from None
+    return open_clip
+
+
+# the published ensembles of Radford et al. 2021, as open_clip ships them
+ENSEMBLES = {
+    "imagenet80": "OPENAI_IMAGENET_TEMPLATES",
+    "imagenet7": "SIMPLE_IMAGENET_TEMPLATES",
+}
+
+
+def ensemble(name: str) -> tuple[str, ...]:
+    """The templates of a published ensemble, each with one ``{}``.
+
+    Raises:
+        UsageError: for an unknown name.
+        ModelError: where open_clip is not installed.
+    """
+    if name not in ENSEMBLES:
+        raise unknown_name("ensemble of templates", name, ENSEMBLES)
+    templates = getattr(_open_clip(), ENSEMBLES[name])
+    return tuple(template("{}") for template in templates)
+
+
+def _card(folder: Path) -> ModelCard:
+    stored = read_json(folder / CARD) if (folder / CARD).is_file() else {}
+    digest = hashlib.sha256()
+    for path in sorted(folder.iterdir()):
+        if path.suffix in (".json", ".safetensors", ".txt") and path.name != CARD:
+            digest.update(path.name.encode())
+            with open(path, "rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+    return ModelCard(
+        name=str(stored.get("name") or folder.resolve().name),
+        revision=digest.hexdigest()[:16],
+        trained_on=tuple(stored.get("trained_on", ())),
+    )
+
+
+def _revision(architecture: str, tag: str) -> str:
+    """The Hub's commit of a tag's weights, or the hash of a file.
+
+    Raises:
+        ModelError: where the weights are neither in the cache nor within reach.
+    """
+    if Path(tag).is_file():
+        if Path(tag).suffix != ".safetensors":
+            raise UsageError("weights are no .safetensors file", given=tag)
+        with open(tag, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+    config = _open_clip().get_pretrained_cfg(architecture, tag)
+    repository = str(config.get("hf_hub") or "").rstrip("/")
+    if not repository:
+        return f"{tag} of open_clip"
+    folder = repository_cache("models", repository)
+    held = cached_commit(folder, "main")
+
+    def ask() -> str:
+        from huggingface_hub import HfApi
+
+        return str(HfApi().model_info(repository, timeout=3.0).sha)
+
+    commit = held or ask_hub(ask, lambda error: None)
+    if commit is None:
+        raise ModelError(
+            "the Hub cannot be reached, and this CLIP model is not in the cache",
+            given=f"{architecture}/{tag}, which is {repository}",
+            allowed=f"a copy in {folder}",
+            todo=f"run `hf download {repository}` where there is a network, and set HF_HOME to the "
+            "cache it fills",
+        )
+    return commit

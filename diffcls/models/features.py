@@ -1,0 +1,98 @@
+"""What a denoiser's network sees of an image on the way: outputs of its blocks, pooled.
+
+As in the published baseline "SD Features": an image, a little noise, the empty prompt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from diffcls.denoiser import Conditioning, Denoiser
+from diffcls.draws import noise
+from diffcls.errors import ModelError
+
+
+def blocks(network: nn.Module) -> dict[str, nn.Module]:
+    """The blocks of a U-Net from first to last, or of a transformer at each quarter of its depth.
+
+    Raises:
+        ModelError: for a network that has neither.
+    """
+    found: dict[str, nn.Module] = {}
+    for part in ("down_blocks", "mid_block", "up_blocks"):
+        module = getattr(network, part, None)
+        if isinstance(module, nn.ModuleList):
+            found.update({f"{part}.{i}": block for i, block in enumerate(module)})
+        elif module is not None:
+            found[part] = module
+    for part in ("transformer_blocks", "blocks"):
+        module = getattr(network, part, None)
+        if not found and isinstance(module, nn.ModuleList):
+            depth = len(module)
+            chosen = sorted({max(0, depth * quarter // 4 - 1) for quarter in (1, 2, 3, 4)})
+            found.update({f"{part}.{i}": module[i] for i in chosen})
+    if not found:
+        raise ModelError("no blocks known of this network", given=type(network).__name__)
+    return found
+
+
+class FeatureReader:
+    """Features of images, one forward pass a timestep.
+
+    Args:
+        denoiser: a model whose network diffusers made.
+        seed: keys the noise, which all images share.
+    """
+
+    def __init__(self, denoiser: Denoiser, seed: int) -> None:
+        self.denoiser = denoiser
+        network: Any = getattr(denoiser, "network", None)
+        if network is None:
+            raise ModelError("this model has no network to look into", given=denoiser.card.name)
+        self.blocks = blocks(network)
+        self._empty: Conditioning = denoiser.encode_prompts([""])
+        self._noise = noise(seed, 0, denoiser.sample_shape).to(denoiser.device)
+
+    @torch.inference_mode()
+    def read(self, x0: Tensor, index: int, names: Sequence[str], grid: int) -> dict[str, Tensor]:
+        """Features of a batch.
+
+        Args:
+            x0: (B, C, h, w) images or latents.
+            index: into the schedule.
+            names: of the blocks.
+            grid: a map of features is averaged over each of grid × grid equal parts.
+
+        Returns:
+            Name -> (B, D) float32 on the CPU.
+        """
+        schedule, held = self.denoiser.schedule, {}
+
+        def keep(name: str) -> Any:
+            def hook(module: nn.Module, given: Any, out: Any) -> None:
+                held[name] = pool(out[0] if isinstance(out, tuple) else out, grid)
+
+            return hook
+
+        hooks = [self.blocks[name].register_forward_hook(keep(name)) for name in names]
+        try:
+            x_t = float(schedule.alpha[index]) * x0 + float(schedule.sigma[index]) * self._noise
+            rows = self._empty.rows(torch.zeros(len(x0), dtype=torch.long))
+            steps = torch.full((len(x0),), index, device=x0.device)
+            self.denoiser.predict(x_t.to(self.denoiser.dtype), steps, rows)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return held
+
+
+def pool(out: Tensor, grid: int) -> Tensor:
+    """(B, C, h, w) -> (B, C·grid²), or tokens (B, L, C) -> (B, C), float32 on the CPU."""
+    if out.ndim == 3:
+        return out.float().mean(dim=1).cpu()
+    return F.adaptive_avg_pool2d(out.float(), grid).flatten(1).cpu()

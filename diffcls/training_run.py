@@ -1,0 +1,154 @@
+"""What every training of a small model shares: its folder, its resumption, its curve."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from diffcls.atomic import write_text
+from diffcls.data.dataset import Dataset
+from diffcls.errors import UsageError
+from diffcls.models.loading import CARD
+from diffcls.provenance import clock, describe_device, versions
+from diffcls.training import Loop, Phase
+from diffcls.transforms import load_image, to_pixels
+
+VOCABULARY_CAPTIONS = 20_000
+"""Captions that a tokenizer is learned from."""
+
+
+@dataclass
+class TrainingRun(ABC):
+    """One model in the making.
+
+    Args:
+        dataset: name of the data set; its training split is learned, with its labels as captions.
+        recipe: everything that decides the weights, but for the seed.
+        seed: of the weights and of every random choice.
+        folder: where the model goes; checkpoints and curves lie in ``FOLDER/training``.
+        data_root: where local data lie.
+        quiet: no progress bar.
+
+    Raises:
+        UsageError: when the folder holds a finished model, or one begun with another recipe.
+    """
+
+    index: ClassVar[str]
+    """The file that says that a model lies in the folder."""
+
+    dataset: str
+    recipe: Any
+    seed: int
+    folder: Path
+    data_root: str | None = None
+    quiet: bool = False
+
+    def __post_init__(self) -> None:
+        self.work = self.folder / "training"
+        # the card is written last: without it a model of ours is not finished yet
+        ours = (self.work / "recipe.json").exists() and not (self.folder / CARD).exists()
+        if (self.folder / self.index).exists() and not ours:
+            raise UsageError(
+                "there is a finished model already",
+                given=str(self.folder),
+                todo="choose another --output-dir, or move it away",
+            )
+        plan = {"dataset": self.dataset, "seed": self.seed, **dataclasses.asdict(self.recipe)}
+        plan = json.loads(json.dumps(plan))
+        path = self.work / "recipe.json"
+        try:
+            self.work.mkdir(parents=True, exist_ok=True)
+            if not path.exists():
+                path.write_text(json.dumps(plan, indent=2) + "\n", encoding="utf-8")
+        except OSError as error:
+            raise UsageError(
+                f"cannot write to the output folder ({error.strerror})",
+                given=str(self.folder),
+                todo="choose another --output-dir",
+            ) from error
+        begun = json.loads(path.read_text(encoding="utf-8"))
+        if begun != plan:
+            changed = sorted(k for k in {*begun, *plan} if begun.get(k) != plan.get(k))
+            raise UsageError(
+                "a training with another recipe was begun here",
+                given={k: plan.get(k) for k in changed},
+                allowed=f"{ {k: begun.get(k) for k in changed} }",
+                todo="go on with that, or choose another --output-dir",
+            )
+
+    def _loop(self, phase: Phase) -> Loop:
+        return Loop(phase, self.work, quiet=self.quiet)
+
+    def _write_card(
+        self, facts: dict[str, Any], data: Dataset, hours: float, curve: str
+    ) -> dict[str, Any]:
+        """The model's card, which says that it is finished, and its README."""
+        card = {
+            "name": self.folder.name,
+            **facts,
+            "data": {"split": "train", "images": len(data), "revision": data.revision},
+            "seed": self.seed,
+            "hours": round(hours, 3),
+            "device": describe_device("cpu"),
+            "versions": versions(),
+            "date": clock(),
+            "recipe": json.loads(json.dumps(dataclasses.asdict(self.recipe))),
+            "curve": read_curve(self.work / f"{curve}-curve.jsonl"),
+        }
+        text = json.dumps(card, indent=2, allow_nan=False) + "\n"
+        (self.folder / "README.md").write_text(self.readme(card), encoding="utf-8")
+        write_text(self.folder / CARD, text)
+        return card
+
+    @abstractmethod
+    def run(self) -> dict[str, Any]:
+        """Train to the end, or from the last checkpoint to the end; then write model and card."""
+
+    @abstractmethod
+    def readme(self, card: dict[str, Any]) -> str:
+        """The model's README, from its card."""
+
+    @abstractmethod
+    def report(self, card: dict[str, Any]) -> list[str]:
+        """What the finished model does, in lines for a terminal."""
+
+
+def tensor_of(data: Dataset, size: int) -> tuple[Tensor, list[int]]:
+    """All images of a data set as one tensor (N, 3, size, size) in [−1, 1], and their labels."""
+    pixels = [to_pixels(load_image(item.open()), size) for item in data.items]
+    return torch.from_numpy(np.stack(pixels)), [item.label for item in data.items]
+
+
+def read_curve(path: Path) -> list[dict[str, float]]:
+    """The points of a curve; a run that was cut off may have noted a step twice."""
+    points: dict[float, dict[str, float]] = {}
+    for line in path.read_text(encoding="utf-8").splitlines():
+        point = json.loads(line)
+        points[point["step"]] = point
+    return [points[step] for step in sorted(points)]
+
+
+def curve_table(curve: list[dict[str, float]], measured: str) -> str:
+    """The points of a curve as a Markdown table, of what was measured at each of them.
+
+    Args:
+        curve: see `read_curve`.
+        measured: what the accuracy was measured on.
+    """
+    columns = {
+        "images": ("images seen", "{:,.0f}"),
+        "loss": ("training loss", "{:.4f}"),
+        "validation_accuracy": (f"accuracy, {measured}", "{:.1%}"),
+    }
+    shown = [name for name in columns if all(name in point for point in curve)]
+    lines = [[columns[name][0] for name in shown], ["---"] * len(shown)]
+    lines += [[columns[name][1].format(point[name]) for name in shown] for point in curve]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
