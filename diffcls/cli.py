@@ -13,11 +13,16 @@ from diffcls.registry import Registry
 
 COMMANDS = Registry(
     "command",
-    {"evaluate": "diffcls.evaluate:main", "train": "diffcls.train:main"},
+    {
+        "evaluate": "diffcls.evaluate:main",
+        "train": "diffcls.train:main",
+        "replay": "diffcls.replay:main",
+    },
 )
 SUMMARIES = {
     "evaluate": "measure a classifier on a data set",
-    "train": "train a small text-to-image model",
+    "train": "train a small text-to-image model, or a small CLIP",
+    "replay": "search saved error tables again, without the network",
 }
 
 

@@ -109,7 +109,7 @@ class DiffusionClassifier(ClassifierMixin, BaseEstimator):
         count = min(self.calibration_images, len(images))
         chosen = np.linspace(0, len(images) - 1, count).round().astype(int)
         scores = self._scores([images[i] for i in chosen])
-        return float(fit_temperature(scores, codes[chosen], self._method.posterior_scale * stored))
+        return float(fit_temperature(scores, codes[chosen], self._method.likelihood_scale * stored))
 
     def _scores(self, images: Sequence[Any]) -> NDArray[np.float64]:
         return score_matrix(self._classifier.scores(self._method, images))
@@ -124,7 +124,7 @@ class DiffusionClassifier(ClassifierMixin, BaseEstimator):
         """(n, K) posterior over ``classes_``; rows sum to 1."""
         check_is_fitted(self)
         stored = self._classifier.denoiser.card.temperature
-        scale = self._method.posterior_scale * stored / self.temperature_
+        scale = self._method.likelihood_scale * stored / self.temperature_
         return np.asarray(posterior(self._scores(_images(X)), scale))
 
     def predict(self, X: Any) -> NDArray[Any]:

@@ -61,6 +61,7 @@ def parser() -> argparse.ArgumentParser:
     add(
         "--aggregate", metavar="A", help="several prompts a class: classes (mean) or prompts (best)"
     )
+    add("--vote", metavar="V", help="over the draws: mean (default), rank or majority")
     add = p.add_argument_group("with what").add_argument
     add("--model", metavar="NAME|PATH|ID", help="a name, pipeline folder, file, or ID[@revision]")
     add("--clip-model", metavar="NAME", help="of the method clip: a name, ARCH/TAG or folder")
@@ -82,7 +83,7 @@ def parser() -> argparse.ArgumentParser:
     add("--to-keep", nargs="+", type=int, metavar="K", help="the same, as published")
     add("--n-trials", type=int, metavar="N", help="of paper: noises a timestep (1)")
     add("--loss", metavar="L", help="l2, l1 or huber (default: l2; paper: as published)")
-    add("--weighting", metavar="W", help="of the error over time (default: uniform)")
+    add("--weighting", metavar="W", help="over time: a name or a learned file (uniform)")
     add("--img-size", type=int, metavar="PX", help="side of the images (default: the model's)")
     add("--interpolation", metavar="I", help="bicubic, bilinear or lanczos (default: bicubic)")
     add("--seed", type=int, metavar="N", help="keys the noise (default: 0)")

@@ -11,7 +11,7 @@ from typing import Any
 from diffcls import leaderboard
 from diffcls.cost import advice, estimate, fit, measure
 from diffcls.data import specs
-from diffcls.errors import RecordError
+from diffcls.errors import RecordError, UsageError
 from diffcls.executor import ErrorArchive, Progress, execute, waiting
 from diffcls.method import Built
 from diffcls.methods import METHODS
@@ -141,9 +141,18 @@ def _put_row(plan: Plan, store: RecordStore, header: dict[str, Any]) -> Row:
 def _archive(plan: Plan) -> ErrorArchive | None:
     if plan.options.save_errors is None:
         return None
+    if not plan.built.search:
+        raise UsageError(
+            f"the method {plan.spec.method!r} has no error tables", given="--save-errors"
+        )
+    run = {
+        "fingerprint": plan.spec.fingerprint,
+        "spec": plan.spec.as_dict(),
+        **{name: values.tolist() for name, values in plan.built.draws.items()},
+    }
     return ErrorArchive(
         Path(plan.options.save_errors),
-        plan.spec.fingerprint,
+        run,
         plan.built.timesteps,
         plan.built.prompts.class_names,
     )

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from diffcls.atomic import locked, write_text
 from diffcls.data.dataset import Dataset, Item
 from diffcls.errors import RecordError, UsageError
 from diffcls.method import ClassScores, Method
 from diffcls.records import Record, RecordStore
+
+ARCHIVE = "run.json"
+"""Of a folder of error tables: whose they are."""
 
 
 class Progress:
@@ -53,7 +59,7 @@ def execute(
     items: Iterable[Item],
     store: RecordStore,
     progress: Progress | None = None,
-    keep: Callable[[ClassScores, int], None] | None = None,
+    keep: Callable[[ClassScores, Item], None] | None = None,
 ) -> None:
     """Classify `items` and append a record for each, as soon as it is known.
 
@@ -62,25 +68,25 @@ def execute(
         items: the images, see `waiting`.
         store: where the records go; of an image that it holds already, the record stays.
         progress: told of every new record.
-        keep: called with each answer and the image's label before its record is written.
+        keep: called with each answer and its image before its record is written.
 
     Raises:
         KeyboardInterrupt: passed on, after what is known was written.
     """
-    labels: dict[str, int] = {}
+    in_flight: dict[str, Item] = {}
 
     def taken() -> Iterator[Item]:
         for item in items:
-            labels[item.image_id] = item.label
+            in_flight[item.image_id] = item
             yield item
 
     for answer in method.classify(taken()):
-        label = labels.pop(answer.image_id)
+        item = in_flight.pop(answer.image_id)
         if keep is not None and answer.error is None:
-            keep(answer, label)
+            keep(answer, item)
         if answer.image_id in store.done:  # scored once more for its error table
             continue
-        record = to_record(answer, label, store.fingerprint)
+        record = to_record(answer, item.label, store.fingerprint)
         store.append(record)
         if progress is not None:
             progress.add(record)
@@ -104,11 +110,13 @@ class ErrorArchive:
     """Error tables on disk: one ``.npz`` an image, its name made from the image id.
 
     Each holds ``errors`` (K, N) float32 with NaN where not evaluated, ``timesteps`` (N,),
-    ``label`` and ``class_names``. A folder is for one run: ``.fingerprint`` in it says which.
+    ``label`` and ``class_names``. A folder is for one run: ``run.json`` in it says which, and what
+    `diffcls.replay` must know of it.
 
     Args:
         folder: where they go; made when missing.
-        fingerprint: of the run.
+        run: ``fingerprint``, ``spec``, and ``indices``, ``alpha`` and ``sigma`` as in
+            `diffcls.method.Built.draws`.
         timesteps: (N,) what the network is told at each draw.
         class_names: (K,).
 
@@ -119,26 +127,24 @@ class ErrorArchive:
     def __init__(
         self,
         folder: Path,
-        fingerprint: str,
+        run: Mapping[str, Any],
         timesteps: NDArray[np.float64],
         class_names: tuple[str, ...],
     ) -> None:
         self.folder, self.timesteps = folder, timesteps
         self.class_names = np.array(class_names)
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            with open(folder / ".fingerprint", "a+", encoding="utf-8") as file:
-                file.seek(0)
-                held = file.readline().strip()
-                if not held:
-                    file.write(fingerprint + "\n")
-        except OSError as error:
+            with locked(folder / ARCHIVE) as path:
+                if not path.exists():
+                    write_text(path, json.dumps(run) + "\n")
+                held = json.loads(path.read_text(encoding="utf-8")).get("fingerprint")
+        except (OSError, ValueError) as error:
             raise UsageError(
-                f"cannot write error tables ({error.strerror})",
+                f"cannot write error tables ({error})",
                 given=str(folder),
                 todo="choose another --save-errors",
             ) from error
-        if held not in ("", fingerprint):
+        if held != run["fingerprint"]:
             raise UsageError(
                 f"the folder holds the error tables of another run, {held}",
                 given=str(folder),
@@ -150,8 +156,9 @@ class ErrorArchive:
         parts = [part for part in image_id.split("/") if part not in ("", ".", "..")]
         return self.folder.joinpath(*parts[:-1], f"{parts[-1]}.npz")
 
-    def __call__(self, answer: ClassScores, label: int) -> None:
+    def __call__(self, answer: ClassScores, item: Item) -> None:
         """Write one table, whole or not at all."""
+        names = self.class_names[list(item.candidates)] if item.candidates else self.class_names
         path = self.path(answer.image_id)
         fresh = path.with_name(f".{path.name}.tmp")
         try:
@@ -161,8 +168,8 @@ class ErrorArchive:
                     file,
                     errors=np.asarray(answer.errors, dtype=np.float32),
                     timesteps=self.timesteps,
-                    label=np.int64(label),
-                    class_names=self.class_names,
+                    label=np.int64(item.label),
+                    class_names=names,
                 )
             fresh.replace(path)
         except OSError as error:

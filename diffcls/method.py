@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -93,6 +93,8 @@ class Built:
         loss, dtype, device: as resolved.
         most_evaluations: evaluations an image at most.
         timesteps: (N,) what the network is told at each draw; empty for other methods.
+        draws: of a method that searches: ``indices`` (N,) of its draws into the schedule, and the
+            schedule's ``alpha`` and ``sigma`` (T,).
         noise: hash of the noise file, or empty.
         supervision: what the method has seen, where the model's card does not tell it.
         setting: what of it the leaderboard names; None: the search options that were given.
@@ -112,6 +114,7 @@ class Built:
     noise: str = ""
     supervision: str | None = None
     setting: str | None = None
+    draws: Mapping[str, NDArray[Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -41,13 +41,14 @@ class EvaluationOptions:
         class_ids: CSV file with the class ids of a class-conditional model.
         aggregate: ``classes``: a class's prompts are averaged before they are compared;
             ``prompts``: prompts race and the best one's class wins, as in the published script.
+        vote: how the draws come to one answer: ``mean``, ``rank`` or ``majority``.
         limit: a stratified sample of that many images.
         subset: a named subset, ``N-per-class``.
         indices: a file of positions within the split, one a line or a ``.npy`` array.
         img_size: side of the images, in pixels.
         interpolation: of the resize: bicubic, bilinear or lanczos.
         loss: l1, l2 or huber.
-        weighting: of the ε-error over timesteps.
+        weighting: of the ε-error over timesteps: a name, or a file that `replay --learn` wrote.
         seed: keys the noise.
         dtype, device: precision and place of the network.
         batch_size: rows of a forward, or "auto".
@@ -92,6 +93,7 @@ class EvaluationOptions:
     ensemble: str | None = None
     class_ids: str | None = None
     aggregate: str = "classes"
+    vote: str = "mean"
     limit: int | None = None
     subset: str | None = None
     indices: str | None = None
@@ -129,5 +131,8 @@ class EvaluationOptions:
             "to_keep": self.to_keep and ",".join(map(str, self.to_keep)),
             "n_trials": self.n_trials,
             "aggregate": None if self.aggregate == "classes" else self.aggregate,
+            "vote": None if self.vote == "mean" else self.vote,
+            "loss": self.loss,
+            "weighting": None if self.weighting == "uniform" else self.weighting.partition(":")[0],
         }
         return " ".join(f"{k}={v}" for k, v in given.items() if v is not None) or "default"

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from diffcls.errors import ModelError, unknown_name
+from diffcls.errors import ModelError, UsageError, unknown_name
 from diffcls.schedule import NoiseSchedule, is_flow
 
 Coefficients = Callable[[Any, Any], tuple[Any, Any]]
@@ -122,8 +122,44 @@ WEIGHTINGS: Mapping[str, Callable[[NoiseSchedule], NDArray[np.float64]]] = {
     "v": lambda s: 1.0 / s.alpha**2,
     "snr": lambda s: s.snr,
     "min-snr": lambda s: np.minimum(s.snr, 5.0),
+    # max(SNR, 1) on the error of x0 (Salimans and Ho 2022, section 4)
+    "truncated-snr": lambda s: np.maximum(1.0, 1.0 / s.snr),
     "vlb": _vlb,
 }
+LEARNED = "learned@"
+"""Begins the name of a learned weighting: ``learned@WHERE:LAMBDA=WEIGHT,…``."""
+
+
+def check_weighting(weighting: str) -> None:
+    """Raises UsageError for a weighting that is neither known nor learned."""
+    if weighting.startswith(LEARNED):
+        _learned_knots(weighting)
+    elif weighting not in WEIGHTINGS:
+        raise unknown_name("weighting", weighting, [*WEIGHTINGS, "FILE.json of replay --learn"])
+
+
+def _learned_knots(weighting: str) -> NDArray[np.float64]:
+    """(M, 2) log-SNR and log-weight of a learned weighting's knots, by rising log-SNR."""
+    try:
+        pairs = weighting.partition(":")[2].split(",")
+        knots = np.array([[float(part) for part in pair.split("=")] for pair in pairs])
+        good = knots.shape[1] == 2 and bool(np.isfinite(knots).all())
+        good = good and bool((np.diff(knots[:, 0]) > 0).all())
+    except (ValueError, IndexError):
+        good = False
+    if not good:
+        raise UsageError(
+            "cannot read a learned weighting",
+            given=weighting,
+            allowed=f"{LEARNED}WHERE:LAMBDA=LOG_WEIGHT,… with LAMBDA rising",
+        )
+    return knots
+
+
+def _learned(weighting: str, schedule: NoiseSchedule) -> NDArray[np.float64]:
+    """(T,) weights, exp of a line from knot to knot in the log of the signal-to-noise ratio."""
+    place, weight = _learned_knots(weighting).T
+    return np.exp(np.interp(np.log(schedule.snr), place, weight))
 
 
 def loss_weight(weighting: str, schedule: NoiseSchedule) -> NDArray[np.float64]:
@@ -137,10 +173,12 @@ def loss_weight(weighting: str, schedule: NoiseSchedule) -> NDArray[np.float64]:
     Raises:
         UsageError: for an unknown weighting, with the allowed ones.
     """
-    if weighting not in WEIGHTINGS:
-        raise unknown_name("weighting", weighting, WEIGHTINGS)
+    check_weighting(weighting)
     with np.errstate(divide="ignore", invalid="ignore"):
-        weight = WEIGHTINGS[weighting](schedule)
+        if weighting.startswith(LEARNED):
+            weight = _learned(weighting, schedule)
+        else:
+            weight = WEIGHTINGS[weighting](schedule)
     # else that one level would take all the weight, for an error that says nothing of x0
     weight = np.where(np.isfinite(weight), weight, 0.0)
     return weight / weight.mean()

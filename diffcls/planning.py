@@ -16,6 +16,7 @@ from diffcls.methods import METHODS
 from diffcls.options import EvaluationOptions
 from diffcls.prompts import AGGREGATES, PromptSet
 from diffcls.records import RunSpec, shard_of
+from diffcls.weighting import read_weighting
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,8 @@ def read_options(wishes: Mapping[str, Any]) -> EvaluationOptions:
             value = (value,)
         if value is not None:
             wishes[name] = tuple(value)
+    if str(wishes.get("weighting", "")).endswith(".json"):
+        wishes["weighting"] = read_weighting(wishes["weighting"])
     try:
         return EvaluationOptions(**wishes)
     except TypeError as error:
@@ -64,7 +67,8 @@ def read_options(wishes: Mapping[str, Any]) -> EvaluationOptions:
 def check_names(options: EvaluationOptions) -> None:
     """Refuse everything that can be refused before anything heavy is loaded."""
     from diffcls.models.devices import check_dtype
-    from diffcls.parameterization import LOSSES, WEIGHTINGS
+    from diffcls.parameterization import LOSSES, check_weighting
+    from diffcls.search.votes import VOTES
     from diffcls.transforms import INTERPOLATIONS
 
     spec = specs.find(options.dataset)
@@ -73,14 +77,15 @@ def check_names(options: EvaluationOptions) -> None:
     for name in options.method:
         METHODS.load(name).check(options, spec)
     for kind, given, allowed in (
-        ("weighting", options.weighting, WEIGHTINGS),
         ("loss", options.loss, LOSSES),
         ("aggregate", options.aggregate, AGGREGATES),
+        ("vote", options.vote, VOTES),
         ("interpolation", options.interpolation, INTERPOLATIONS),
     ):
         if given is not None and given not in allowed:
             raise unknown_name(kind, given, allowed)
     check_dtype(options.dtype)
+    check_weighting(options.weighting)
     if sum(map(bool, (options.prompts, options.template, options.ensemble))) > 1:
         raise UsageError(
             "prompts given twice", allowed="one of --prompts, --template and --ensemble"
@@ -149,6 +154,7 @@ def make_plan(
         noise=built.noise,
         interpolation=options.interpolation,
         aggregate=options.aggregate,
+        vote=options.vote,
     )
     return Plan(options, dataset, prompts, built, spec, shard)
 

@@ -37,8 +37,8 @@ class RunSpec:
         img_size: side of the images, in pixels.
         loss, weighting, seed, dtype: as the flags of the same name.
         noise: hash of a noise file, or empty.
-        interpolation, aggregate: as the flags of the same name. They came later: at their defaults
-            they are no part of the fingerprint, so that older runs keep theirs.
+        interpolation, aggregate, vote: as the flags of the same name. They came later: at their
+            defaults they are no part of the fingerprint, so that older runs keep theirs.
     """
 
     dataset: str
@@ -62,14 +62,15 @@ class RunSpec:
     scoring_version: int = SCORING_VERSION
     interpolation: str = "bicubic"
     aggregate: str = "classes"
+    vote: str = "mean"
 
     def as_dict(self) -> dict[str, Any]:
         """The spec in plain JSON types."""
         plain: dict[str, Any] = json.loads(
             canonical({f.name: getattr(self, f.name) for f in dataclasses.fields(self)})
         )
-        for name, usual in (("interpolation", "bicubic"), ("aggregate", "classes")):
-            if plain[name] == usual:
+        for name in ("interpolation", "aggregate", "vote"):
+            if plain[name] == type(self).__dataclass_fields__[name].default:
                 del plain[name]
         return plain
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 
@@ -23,14 +23,24 @@ def format_table(rows: Sequence[Mapping[str, Any]]) -> str:
     if all(_text(row, "source") == "measured" for row in rows):
         del shown["source"]
     lines = [list(shown), *([show(row) for show in shown.values()] for row in rows)]
+    return align(lines, _RIGHT)
+
+
+def align(lines: Sequence[Sequence[str]], right: Collection[str] = ()) -> str:
+    """Cells in columns of one width, a rule below the first line, the head.
+
+    Args:
+        lines: of as many cells each.
+        right: heads of the columns that are set to the right.
+    """
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    lines.insert(1, ["-" * width for width in widths])
+    rule = ["-" * width for width in widths]
     return "\n".join(
         "  ".join(
-            cell.rjust(width) if name in _RIGHT else cell.ljust(width)
-            for name, cell, width in zip(shown, line, widths, strict=True)
+            cell.rjust(width) if name in right else cell.ljust(width)
+            for name, cell, width in zip(lines[0], line, widths, strict=True)
         ).rstrip()
-        for line in lines
+        for line in (lines[0], rule, *lines[1:])
     )
 
 

@@ -122,7 +122,7 @@ class ZeroShotImageClassifier:
         method = self._method(labels, hypothesis_template)
         answers = []
         for answer in self.scores(method, batch):
-            p = posterior(answer.scores, method.posterior_scale)
+            p = posterior(answer.scores, method.likelihood_scale)
             answers.append([{"label": labels[k], "score": float(p[k])} for k in answer.ranking])
         return answers if many else answers[0]
 

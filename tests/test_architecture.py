@@ -27,15 +27,15 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # a file diffcls/NAME.py, or all files of a folder diffcls/NAME/; see ARCHITECTURE.md
 LAYERS = (
     # 0 vocabulary: no model, no disk
-    "errors registry schedule parameterization draws prompts transforms metrics search text_table",
+    "errors registry schedule parameterization draws prompts transforms metrics pairs search text_table",
     # 1 contracts
-    "denoiser method records data atomic options provenance hub_access fits",
+    "denoiser method records data atomic options provenance hub_access fits weighting",
     # 2 implementations
     "models scorer screens process sampling guidance bound distances recipes training supervised",
     # 3 methods, and the two classes that people import
     "methods zero_shot estimator",
     # 4 harness
-    "executor leaderboard planning cost evaluation trainer clip_trainer training_run",
+    "executor leaderboard planning cost evaluation replaying trainer clip_trainer training_run",
     # 5 commands, and the package's front door
     "evaluate train generate replay likelihood fidelity cli __init__",
 )

@@ -183,6 +183,7 @@ def diffusion(options: EvaluationOptions, spec: DatasetSpec, prompts: PromptSet)
         keep_errors=options.save_errors is not None,
         interpolation=options.interpolation,
         aggregate=options.aggregate,
+        vote=options.vote,
     )
     return Built(
         method=method,
@@ -197,6 +198,11 @@ def diffusion(options: EvaluationOptions, spec: DatasetSpec, prompts: PromptSet)
         most_evaluations=most_evaluations(search, prompts, options.aggregate),
         timesteps=denoiser.schedule.timesteps[method.plan.indices],
         noise=_file_hash(options.noise_path),
+        draws={
+            "indices": method.plan.indices,
+            "alpha": denoiser.schedule.alpha,
+            "sigma": denoiser.schedule.sigma,
+        },
     )
 
 

@@ -25,6 +25,7 @@ from diffcls.models.check import check_model
 from diffcls.prompts import AGGREGATES, PromptSet
 from diffcls.scorer import Scorer, Scoring
 from diffcls.search.table import Search, leader, means, scores
+from diffcls.search.votes import VOTES
 from diffcls.transforms import load_image, to_pixels
 
 
@@ -63,6 +64,7 @@ class DiffusionMethod:
         aggregate: ``classes``: the errors of a class's prompts are averaged, then classes are
             searched; ``prompts``: prompts are searched, as in the published script, and a class
             scores what its best prompt does.
+        vote: how the draws come to one answer, see `diffcls.search.votes`.
     """
 
     def __init__(
@@ -78,12 +80,16 @@ class DiffusionMethod:
         keep_errors: bool = False,
         interpolation: str = "bicubic",
         aggregate: str = "classes",
+        vote: str = "mean",
     ) -> None:
         if aggregate not in AGGREGATES:
             raise unknown_name("aggregate", aggregate, AGGREGATES)
         if aggregate == "prompts" and prompts.asked:
             raise UsageError("prompts cannot race where images have candidates of their own")
+        if vote not in VOTES:
+            raise unknown_name("vote", vote, VOTES)
         self.denoiser, self.prompts, self.search = denoiser, prompts, search
+        self.vote = VOTES[vote]
         self.keep_errors = keep_errors
         self.encode_batch = encode_batch
         self.plan = DrawPlan(search.plan(len(denoiser.schedule)), seed, noise_path)
@@ -102,7 +108,9 @@ class DiffusionMethod:
         self._first_row = [prompts.rows_of(k)[0] for k in range(prompts.n_classes)]
         # scores are means over dimensions: the posterior sums them, then cools them down
         dimensions = float(np.prod(denoiser.sample_shape))
-        self.posterior_scale = dimensions / denoiser.card.temperature
+        self.likelihood_scale = dimensions / denoiser.card.temperature
+        # ranks and votes are no log-likelihoods
+        self.posterior_scale = self.likelihood_scale if vote == "mean" else None
 
     @property
     def batch_size(self) -> int:
@@ -259,7 +267,7 @@ class DiffusionMethod:
 
     def _seen(self, image: _InFlight) -> NDArray[np.float32]:
         """The table that the search works on: a row a class, or a row a prompt where these race."""
-        return image.table if self._prompts_race else self._classes_only(image)
+        return self.vote(image.table if self._prompts_race else self._classes_only(image))
 
     def _finish(self, image: _InFlight) -> ClassScores:
         table = self._seen(image)
@@ -270,7 +278,7 @@ class DiffusionMethod:
             np.maximum.at(best, of_class, of_row)
             # classes in the order of their best prompt
             of_row, ranking = best, np.array(list(dict.fromkeys(of_class[ranking].tolist())))
-        if image.candidates:
+        if image.candidates and self.posterior_scale is not None:
             of_row = of_row + float(means(image.table[-1:])[0])
         return ClassScores(
             image.image_id,

@@ -1,0 +1,96 @@
+"""``python -m diffcls.replay``: saved error tables searched again, without the network."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from diffcls.cli import Parser, guarded
+
+EPILOG = """The tables are those that `python -m diffcls.evaluate --save-errors DIR` leaves; of a
+run with --search exhaustive every other search can be replayed. The first combination is what all
+others are compared with: how many answers agree, and McNemar's exact test.
+
+examples:
+  python -m diffcls.evaluate --search exhaustive --draws 50 --save-errors tables
+  python -m diffcls.replay tables --search exhaustive racing halving
+  python -m diffcls.replay tables --weighting uniform snr truncated-snr vlb --vote mean rank
+  python -m diffcls.replay validation-tables --learn weighting.json
+
+exit status: 0 done, 1 a table cannot be read, 2 bad usage or input, 130 interrupted."""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command's flags."""
+    p = Parser(
+        prog="diffcls replay",
+        description="Search saved error tables again: other searches, weightings and votes.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    p.add_argument("folder", metavar="DIR", help="of error tables")
+    p.add_argument("--search", nargs="+", default=[], metavar="S", help="(default: as saved)")
+    p.add_argument("--weighting", nargs="+", default=[], metavar="W", help="a name or FILE.json")
+    p.add_argument("--vote", nargs="+", default=["mean"], metavar="V", help="mean, rank, majority")
+    p.add_argument("--draws", type=int, metavar="N", help="a class at most (all that were saved)")
+    p.add_argument("--confidence", type=float, metavar="P", help="of racing")
+    p.add_argument("--max-evaluations", type=int, metavar="N", help="of racing")
+    p.add_argument("--learn", metavar="FILE", help="learn a weighting from the tables, and stop")
+    p.add_argument("--json", action="store_true", help="machine output on stdout")
+    return p
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit status."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    return guarded(lambda: _main(arguments))
+
+
+def _main(arguments: list[str]) -> int:
+    flags = parser().parse_args(arguments)
+
+    from diffcls import replaying
+    from diffcls.errors import UsageError
+
+    if flags.learn:
+        path = Path(flags.learn)
+        if path.exists() or path.suffix != ".json":
+            raise UsageError(
+                "the file exists already, or is no .json", given=flags.learn, todo="choose another"
+            )
+        learned = replaying.learn(flags.folder)
+        path.write_text(json.dumps(learned, indent=2) + "\n", encoding="utf-8")
+        print(f"use it on other data: --weighting {path}")
+        return 0
+    options = {name: getattr(flags, name) for name in ("draws", "confidence", "max_evaluations")}
+    rows = replaying.replay(flags.folder, flags.search, flags.weighting, flags.vote, **options)
+    print(json.dumps(rows, indent=2, allow_nan=False) if flags.json else _table(rows))
+    return 0
+
+
+def _table(rows: list[dict[str, Any]]) -> str:
+    from diffcls.text_table import align
+
+    head = ["search", "weighting", "vote", "accuracy [95 %]", "evaluations/image", "same", "p"]
+    lines = [
+        [
+            str(row["search"]),
+            str(row["weighting"]).partition(":")[0],
+            str(row["vote"]),
+            "{accuracy:.1%} [{ci_low:.1%}, {ci_high:.1%}]".format(**row),
+            "{evaluations_per_image:.1f}".format(**row),
+            "{agreement:.1%}".format(**row),
+            "{p:.3f}".format(**row),
+        ]
+        for row in rows
+    ]
+    return align([head, *lines], right={"evaluations/image", "same", "p"})
+
+
+if __name__ == "__main__":
+    sys.exit(main())
