@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,9 @@ class Benchmark:
         reference: label of the run that all others are compared with, image by image.
         source: where the expectations come from.
         hours, device: what it takes, roughly, and on what.
+        write: (benchmark, rows by label, output folder, misses) -> its report, where that has a
+            shape of its own.
+        file: name of the report; empty: ``NAME.md``.
     """
 
     name: str
@@ -48,3 +54,5 @@ class Benchmark:
     source: str
     hours: float
     device: str
+    write: Callable[[Benchmark, Mapping[str, Any], Path, list[str]], str] | None = None
+    file: str = ""

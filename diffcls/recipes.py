@@ -128,10 +128,10 @@ RECIPES: Mapping[str, Recipe] = {
     ),
 }
 
-# at least the images and the hours that the diffusion model of the same data set had
+# as many images as the diffusion model of the same data set saw, or more
 CLIP_RECIPES: Mapping[str, ClipRecipe] = {
-    "digits": ClipRecipe(images=600_000),
-    "fashion_mnist": ClipRecipe(images=800_000),
-    "cifar10": ClipRecipe(images=1_200_000),
-    "scenes": ClipRecipe(images=1_000_000),
+    "digits": ClipRecipe(image_size=32, images=480_000),
+    "fashion_mnist": ClipRecipe(image_size=32, images=1_280_000),
+    "cifar10": ClipRecipe(image_size=48, images=900_000),
+    "scenes": ClipRecipe(image_size=48, images=800_000),
 }
