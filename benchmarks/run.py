@@ -32,6 +32,7 @@ NOT_BENCHMARKS = {
     "records",
     "run",
     "samples",
+    "scenes_picture",
 }
 
 

@@ -131,6 +131,7 @@ def test_each_weighting_scales_its_timestep(weighting: str) -> None:
         "v": 1 + 1 / snr,  # ‖v − v̂‖² = ‖ε − ε̂‖²/α²
         "snr": snr,
         "min-snr": np.minimum(snr, 5),
+        "truncated-snr": np.maximum(snr, 1) / snr,  # max(SNR, 1) on the error of x0
         "vlb": np.concatenate([ratio[:1], ratio]) / 2 - 0.5,
     }[weighting]
     x0, rows, draws = torch.zeros(7, 1, 2, 2), torch.ones(7, dtype=torch.long), list(range(7))
