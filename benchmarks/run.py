@@ -25,6 +25,7 @@ from diffcls.evaluate import parser as evaluate_parser
 FOLDER = Path(__file__).parent
 AS_EXPECTED = "All figures are as expected."
 NOT_BENCHMARKS = {
+    "aggregations",
     "__init__",
     "benchmark",
     "leaderboard_report",

@@ -222,11 +222,36 @@ ALIASES: Mapping[str, str] = {
     "aircraft": "fgvc_aircraft",
 }
 
-# kinds of data of a person's own, KIND:PLACE -> what PLACE is, and who reads it
-KINDS: Mapping[str, tuple[str, str]] = {
-    "folder": ("PATH", "diffcls.data.folder:load"),
-    "parquet": ("PATH", "diffcls.data.parquet:load"),
-    "hf": ("ID", "diffcls.data.hub:load"),
+
+@dataclass(frozen=True)
+class Kind:
+    """Data sets of one kind, KIND:PLACE.
+
+    Args:
+        what: what PLACE is.
+        source: who reads it.
+        model, clip, template: defaults, as of `DatasetSpec`.
+    """
+
+    what: str
+    source: str
+    model: str = ""
+    clip: str = "RN50/openai"
+    template: str = "a photo of a {}."
+
+
+# data of a person's own, and sets of as many classes as a person wants
+KINDS: Mapping[str, Kind] = {
+    "folder": Kind("PATH", "diffcls.data.folder:load"),
+    "parquet": Kind("PATH", "diffcls.data.parquet:load"),
+    "hf": Kind("ID", "diffcls.data.hub:load"),
+    "scenes": Kind(
+        "N",
+        "diffcls.data.scenes.label_sets:load",
+        "scenes",
+        "clip-scenes",
+        "a picture of {}.",
+    ),
 }
 
 
@@ -238,18 +263,19 @@ def find(name: str) -> DatasetSpec:
     """
     kind, _, place = name.partition(":")
     if kind in KINDS and place:
-        what, source = KINDS[kind]
+        row = KINDS[kind]
         return DatasetSpec(
-            name=f"{kind}:{Path(place).name if what == 'PATH' else place}",
-            model="",
-            templates=("a photo of a {}.",),
-            source=source,
+            name=f"{kind}:{Path(place).name if row.what == 'PATH' else place}",
+            model=row.model,
+            templates=(row.template,),
+            clip=row.clip,
+            source=row.source,
             hub=_repository(place) if kind == "hf" else None,
             splits=(),
         )
     name = ALIASES.get(name, name)
     if name not in SPECS:
-        kinds = (f"{kind}:{what}" for kind, (what, _) in KINDS.items())
+        kinds = (f"{kind}:{row.what}" for kind, row in KINDS.items())
         raise unknown_name("dataset", name, [*SPECS, *kinds])
     return SPECS[name]
 

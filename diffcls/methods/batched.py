@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Pixels = NDArray[np.float32]
+Score = Callable[["Tensor", Sequence[str]], "Tensor"]
+"""Pixels (B, 3, H, W) and image ids (B,) -> scores (B, K), higher is better."""
 
 
 class BatchMethod:
@@ -24,7 +26,8 @@ class BatchMethod:
 
     Args:
         read: an image -> its pixels (3, H, W).
-        score: pixels (B, 3, H, W) and image ids (B,) -> scores (B, K), higher is better.
+        prepare: makes the function that scores. It is called before the first image and not
+            earlier, so that a dry run or a finished one learns nothing.
         posterior_scale: see `diffcls.method.Method`.
         evaluations: forward passes of a denoiser that an image takes.
         batch_size: rows of a batch.
@@ -33,17 +36,18 @@ class BatchMethod:
     def __init__(
         self,
         read: Callable[[Item], Pixels],
-        score: Callable[[Tensor, Sequence[str]], Tensor],
+        prepare: Callable[[], Score],
         posterior_scale: float | None = 1.0,
         evaluations: int = 0,
         batch_size: int = 64,
     ) -> None:
-        self.read, self.score = read, score
+        self.read, self._prepare = read, prepare
         self.posterior_scale, self.evaluations = posterior_scale, evaluations
         self.batch_size = batch_size
 
     def classify(self, items: Iterable[Item]) -> Iterator[ClassScores]:
         """See `diffcls.method.Method`."""
+        score = self._prepare()
         batch: list[tuple[Item, Pixels]] = []
         began = time.perf_counter()
         for item in items:
@@ -52,19 +56,21 @@ class BatchMethod:
             except (DataError, OSError, ValueError) as error:
                 yield ClassScores.failed(item.image_id, f"{error}")
             if len(batch) == self.batch_size:
-                yield from self._answers(batch, began)
+                yield from self._answers(score, batch, began)
                 batch, began = [], time.perf_counter()
         if batch:
-            yield from self._answers(batch, began)
+            yield from self._answers(score, batch, began)
 
-    def _answers(self, batch: list[tuple[Item, Pixels]], began: float) -> list[ClassScores]:
+    def _answers(
+        self, score: Score, batch: list[tuple[Item, Pixels]], began: float
+    ) -> list[ClassScores]:
         import torch
 
         items = [item for item, _ in batch]
         # the last image fills up
         filled = batch + batch[-1:] * (self.batch_size - len(batch))
         pixels = torch.from_numpy(np.stack([pixels for _, pixels in filled]))
-        scores = self.score(pixels, [item.image_id for item, _ in filled]).cpu().double().numpy()
+        scores = score(pixels, [item.image_id for item, _ in filled]).cpu().double().numpy()
         share = (time.perf_counter() - began) / len(batch)
         return [self._answer(*pair, share) for pair in zip(items, scores, strict=False)]
 

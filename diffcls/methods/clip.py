@@ -61,7 +61,7 @@ def build(options: EvaluationOptions, spec: DatasetSpec, prompts: PromptSet) -> 
         return scale * model.embed(pixels) @ classifier.T
 
     return Built(
-        method=BatchMethod(read, score, batch_size=batch_size(options.batch_size)),
+        method=BatchMethod(read, lambda: score, batch_size=batch_size(options.batch_size)),
         card=model.card,
         prompts=prompts,
         search="",

@@ -15,7 +15,7 @@ from diffcls.errors import unknown_name
 from diffcls.fits import Arrays, fitted
 from diffcls.method import Built, MethodKind
 from diffcls.methods import building, labelled
-from diffcls.methods.batched import BatchMethod, Pixels
+from diffcls.methods.batched import BatchMethod, Pixels, Score
 from diffcls.methods.synthetic import BUDGET, classifier_method, pack
 from diffcls.options import EvaluationOptions
 from diffcls.prompts import PromptSet
@@ -97,8 +97,13 @@ def _classifier(options: EvaluationOptions, spec: DatasetSpec, prompts: PromptSe
             )
         )
 
-    fit = fitted(options.output_dir, "reference", defined_by, learn)
-    return classifier_method(fit, prompts.n_classes, SIDE, options), defined_by
+    method = classifier_method(
+        lambda: fitted(options.output_dir, "reference", defined_by, learn),
+        prompts.n_classes,
+        SIDE,
+        options,
+    )
+    return method, defined_by
 
 
 def _nearest_mean(options: EvaluationOptions, spec: DatasetSpec, prompts: PromptSet) -> Fit:
@@ -106,16 +111,16 @@ def _nearest_mean(options: EvaluationOptions, spec: DatasetSpec, prompts: Prompt
     import torch
 
     train = labelled.load(options, "train", prompts.class_names)
-    images, labels = labelled.tensors(train, SIDE)
-    means = torch.zeros(prompts.n_classes, images[0].numel(), dtype=torch.float64)
-    means.index_add_(0, labels, images.flatten(1).double())
-    means /= torch.bincount(labels, minlength=prompts.n_classes)[:, None]
 
-    def score(pixels: Tensor, _: Sequence[str]) -> Tensor:
+    def prepare() -> Score:
+        images, labels = labelled.tensors(train, SIDE)
+        means = torch.zeros(prompts.n_classes, images[0].numel(), dtype=torch.float64)
+        means.index_add_(0, labels, images.flatten(1).double())
+        means /= torch.bincount(labels, minlength=prompts.n_classes)[:, None]
         # −‖x − μ_k‖²
-        return -(torch.cdist(pixels.flatten(1).double(), means) ** 2)
+        return lambda pixels, _: -(torch.cdist(pixels.flatten(1).double(), means) ** 2)
 
-    return _method(options, score), {"data": [train.revision, len(train)]}
+    return _method(options, prepare), {"data": [train.revision, len(train)]}
 
 
 def _chance(options: EvaluationOptions, spec: DatasetSpec, prompts: PromptSet) -> Fit:
@@ -129,17 +134,15 @@ def _chance(options: EvaluationOptions, spec: DatasetSpec, prompts: PromptSet) -
         ]
         return torch.from_numpy(np.stack(rows))
 
-    return _method(options, score), {}
+    return _method(options, lambda: score), {}
 
 
-def _method(
-    options: EvaluationOptions, score: Callable[[Tensor, Sequence[str]], Tensor]
-) -> BatchMethod:
+def _method(options: EvaluationOptions, prepare: Callable[[], Score]) -> BatchMethod:
     def read(item: Item) -> Pixels:
         return to_pixels(load_image(item.open()), SIDE, options.interpolation)
 
     # squared distances and random numbers are no log-likelihoods
-    return BatchMethod(read, score, None, batch_size=building.batch_size(options.batch_size))
+    return BatchMethod(read, prepare, None, batch_size=building.batch_size(options.batch_size))
 
 
 KINDS: Mapping[str, Callable[[EvaluationOptions, DatasetSpec, PromptSet], Fit]] = {

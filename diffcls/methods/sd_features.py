@@ -18,7 +18,7 @@ from diffcls.data.specs import DatasetSpec
 from diffcls.fits import Arrays, fitted
 from diffcls.method import Built, MethodKind
 from diffcls.methods import building, labelled
-from diffcls.methods.batched import BatchMethod, Pixels
+from diffcls.methods.batched import BatchMethod, Pixels, Score
 from diffcls.options import EvaluationOptions
 from diffcls.prompts import PromptSet
 from diffcls.transforms import load_image, to_pixels
@@ -93,32 +93,27 @@ def build(options: EvaluationOptions, spec: DatasetSpec, prompts: PromptSet) -> 
         "seed": options.seed,
         "grid of choices": [TIMES, GRIDS, STRENGTHS, CHOOSING, COPIES],
     }
-    fit = fitted(
-        options.output_dir,
-        "sd-features",
-        defined_by,
-        lambda: _fit(reader, spec, train, validation, options.seed),
-    )
-    place = Place(str(fit["block"]), int(fit["index"]), int(fit["grid"]))
-    probe = Probe(fit["mean"], fit["scale"], fit["weight"], fit["bias"])
 
     def read(item: Item) -> Pixels:
         return to_pixels(load_image(item.open()), denoiser.image_size, options.interpolation)
 
-    def score(pixels: Tensor, _: Sequence[str]) -> Tensor:
-        import torch
-
-        features = _features(reader, pixels, place)
-        return torch.from_numpy(probe(features.double().numpy()))
+    def prepare() -> Score:
+        fit = fitted(
+            options.output_dir,
+            "sd-features",
+            defined_by,
+            lambda: _fit(reader, spec, train, validation, options.seed),
+        )
+        return _scorer(reader, fit)
 
     return Built(
         method=BatchMethod(
-            read, score, evaluations=1, batch_size=building.batch_size(options.batch_size)
+            read, prepare, evaluations=1, batch_size=building.batch_size(options.batch_size)
         ),
         card=denoiser.card,
         prompts=prompts,
         search="",
-        search_options={**defined_by, "place": str(place), "C": float(fit["strength"])},
+        search_options=defined_by,
         img_size=denoiser.image_size,
         loss="",
         dtype=str(denoiser.dtype).removeprefix("torch."),
@@ -128,6 +123,20 @@ def build(options: EvaluationOptions, spec: DatasetSpec, prompts: PromptSet) -> 
         supervision="labels",
         setting="default",
     )
+
+
+def _scorer(reader: FeatureReader, fit: Arrays) -> Score:
+    """The function that scores by a stored probe."""
+    place = Place(str(fit["block"]), int(fit["index"]), int(fit["grid"]))
+    probe = Probe(fit["mean"], fit["scale"], fit["weight"], fit["bias"])
+
+    def score(pixels: Tensor, _: Sequence[str]) -> Tensor:
+        import torch
+
+        features = _features(reader, pixels, place)
+        return torch.from_numpy(probe(features.double().numpy()))
+
+    return score
 
 
 @dataclass(frozen=True)

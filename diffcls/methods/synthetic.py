@@ -6,7 +6,7 @@ drawn images says when training ends.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,14 +18,12 @@ from diffcls.errors import UsageError
 from diffcls.fits import Arrays, fitted
 from diffcls.method import Built, MethodKind
 from diffcls.methods import building, labelled
-from diffcls.methods.batched import BatchMethod, Pixels
+from diffcls.methods.batched import BatchMethod, Pixels, Score
 from diffcls.options import EvaluationOptions
 from diffcls.prompts import PromptSet
 from diffcls.transforms import load_image, to_pixels
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from diffcls.denoiser import Denoiser
 
 GUIDANCE, STEPS = 2.0, 12
@@ -97,8 +95,12 @@ def build(options: EvaluationOptions, spec: DatasetSpec, prompts: PromptSet) -> 
         )
         return _learn(drawn, prompts.n_classes, how, augmentation, options.seed)
 
-    fit = fitted(options.output_dir, "synthetic", learned_by, learn)
-    method = classifier_method(fit, prompts.n_classes, side, options)
+    method = classifier_method(
+        lambda: fitted(options.output_dir, "synthetic", learned_by, learn),
+        prompts.n_classes,
+        side,
+        options,
+    )
     defined_by = {k: v for k, v in drawn_by.items() if k not in ("prompts", "class_of")}
     return Built(
         method=method,
@@ -183,24 +185,24 @@ def pack(learned: Any) -> Arrays:
 
 
 def classifier_method(
-    fit: Arrays, classes: int, side: int, options: EvaluationOptions
+    fit: Callable[[], Arrays], classes: int, side: int, options: EvaluationOptions
 ) -> BatchMethod:
     """The small classifier of stored weights as a method: its scores are log-probabilities."""
     from diffcls.models.classifier import predict
     from diffcls.supervised import restore
 
     prefix = "weights."
-    model = restore(
-        {k.removeprefix(prefix): v for k, v in fit.items() if k.startswith(prefix)}, classes
-    )
 
     def read(item: Item) -> Pixels:
         return to_pixels(load_image(item.open()), side, options.interpolation)
 
-    def score(pixels: Tensor, _: Sequence[str]) -> Tensor:
-        return predict(model, pixels).log_softmax(dim=1)
+    def prepare() -> Score:
+        stored = fit().items()
+        weights = {k.removeprefix(prefix): v for k, v in stored if k.startswith(prefix)}
+        model = restore(weights, classes)
+        return lambda pixels, _: predict(model, pixels).log_softmax(dim=1)
 
-    return BatchMethod(read, score, batch_size=building.batch_size(options.batch_size))
+    return BatchMethod(read, prepare, batch_size=building.batch_size(options.batch_size))
 
 
 SYNTHETIC = MethodKind(check, build)

@@ -64,7 +64,7 @@ def load(query: Query) -> Dataset:
         labels = [names.index(tested[i % len(tested)]) for i in range(count)]
     scenes = _scenes(task)
     drawn = [scenes[names[label]] for label in labels]
-    return _dataset(name, split, kind, names, drawn, labels)
+    return make_dataset(name, split, kind, names, drawn, labels)
 
 
 def _classes(task: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -120,7 +120,7 @@ def _training(name: str, split: str) -> Dataset:
     sentences = [str(scene) for scene in scenes]
     names = tuple(sorted(set(sentences)))
     index = {sentence: i for i, sentence in enumerate(names)}
-    return _dataset(name, split, "training", names, scenes, [index[s] for s in sentences])
+    return make_dataset(name, split, "training", names, scenes, [index[s] for s in sentences])
 
 
 def _random_scene(rng: random.Random) -> Scene:
@@ -151,7 +151,7 @@ def _pairs(name: str, split: str) -> Dataset:
     names = tuple(str(scene) for scene in scenes)
     labels = [i % 2 for i in range(len(scenes))]
     candidates = [(i - i % 2, i - i % 2 + 1) for i in range(len(scenes))]
-    return _dataset(name, split, "pairs", names, scenes, labels, candidates)
+    return make_dataset(name, split, "pairs", names, scenes, labels, candidates)
 
 
 def _minimal_pair(rng: random.Random, what: str) -> tuple[Scene, Scene]:
@@ -178,7 +178,7 @@ def _minimal_pair(rng: random.Random, what: str) -> tuple[Scene, Scene]:
 # ---- items -------------------------------------------------------------------------------------
 
 
-def _dataset(
+def make_dataset(
     name: str,
     split: str,
     kind: str,
@@ -187,6 +187,15 @@ def _dataset(
     labels: Sequence[int],
     candidates: Sequence[tuple[int, ...]] | None = None,
 ) -> Dataset:
+    """A data set of drawn scenes.
+
+    Args:
+        name, split: of the data set.
+        kind: with the split and an image's number it keys all that is random in that image.
+        names: (K,) of the classes.
+        scenes, labels: of each image.
+        candidates: of each image, see `diffcls.data.dataset.Item`.
+    """
     keys = [key("scene", kind, split, i) for i in range(len(scenes))]
     items = tuple(
         Item(

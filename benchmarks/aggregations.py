@@ -1,0 +1,114 @@
+"""``python -m benchmarks.aggregations``: losses, weightings and votes over the same error tables.
+
+Every data set is scored once a loss, every class on every draw; all else is replayed. A learned
+weighting is learned on the validation images of *another* data set, and then fixed.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from benchmarks.records import compare, records_of
+from diffcls.cli import Parser, guarded
+from diffcls.parameterization import LOSSES
+from diffcls.replaying import learn, replay
+from diffcls.search.votes import VOTES
+
+IMAGES, DRAWS = 300, 50
+# data set -> the one whose validation images its learned weighting comes from
+LEARNED_ON = {"digits": "fashion_mnist", "fashion_mnist": "cifar10", "cifar10": "fashion_mnist"}
+WEIGHTINGS = ("uniform", "x0", "v", "truncated-snr", "min-snr", "vlb")
+TABLES = "tables"
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Write ``results/aggregations.md``; returns the exit status."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    return guarded(lambda: _main(arguments))
+
+
+def _main(arguments: list[str]) -> int:
+    p = Parser(prog="benchmarks.aggregations", description=__doc__.splitlines()[0])
+    p.add_argument("--output-dir", default="results", metavar="DIR")
+    p.add_argument("--data-root", metavar="DIR", help="where local data lie")
+    p.add_argument("--images", type=int, default=IMAGES, metavar="N", help=f"({IMAGES})")
+    flags = p.parse_args(arguments)
+    output = Path(flags.output_dir)
+    for dataset in dict.fromkeys(LEARNED_ON.values()):
+        _learn(dataset, output, flags)
+    lines = [
+        "# Losses, weightings and votes",
+        "",
+        "Written by `python -m benchmarks.aggregations`: "
+        f"{flags.images} test images a data set, {DRAWS} draws, every class on every draw. p is "
+        "McNemar's exact test on the same images: of l1 and huber (uniform, mean) against l2, of "
+        "all else against the same loss (uniform, mean). A learned weighting was learned on "
+        "validation images of another data set. Nothing here was "
+        "chosen by these figures.",
+        "",
+    ]
+    for dataset in LEARNED_ON:
+        lines += _section(dataset, output, flags)
+    text = "\n".join(lines)
+    (output / "aggregations.md").write_text(text, encoding="utf-8")
+    print(text)
+    return 0
+
+
+def _tables(
+    dataset: str, split: str, loss: str, output: Path, flags: Any
+) -> tuple[Path, dict[str, Any]]:
+    """The error tables of a data set, made where they are not there yet, and their run's row."""
+    from diffcls.evaluation import run_evaluation
+
+    folder = output / TABLES / f"{dataset}-{split}-{loss}".replace("/", "-")
+    rows = run_evaluation(
+        dataset=dataset,
+        split=split,
+        data_root=flags.data_root,
+        limit=min(flags.images, 200) if split == "validation" else flags.images,
+        search="exhaustive",
+        draws=DRAWS,
+        loss=loss,
+        save_errors=str(folder),
+        output_dir=str(output / TABLES),
+        command="python -m benchmarks.aggregations",
+    )
+    return folder, rows[0]
+
+
+def _learn(dataset: str, output: Path, flags: Any) -> Path:
+    path = output / TABLES / f"{dataset}-weighting.json"
+    if not path.exists():
+        learned = learn(_tables(dataset, "validation", "l2", output, flags)[0])
+        path.write_text(json.dumps(learned) + "\n", encoding="utf-8")
+    return path
+
+
+def _section(dataset: str, output: Path, flags: Any) -> Iterator[str]:
+    yield from (f"## {dataset}", "", "| loss | weighting | vote | accuracy | 95 % interval | p |")
+    yield "|---|---|---|---|---|---|"
+    learned = str(_learn(LEARNED_ON[dataset], output, flags))
+    for loss in LOSSES:
+        folder, row = _tables(dataset, "test", loss, output, flags)
+        published = _tables(dataset, "test", "l2", output, flags)[1]
+        records = (records_of(output / TABLES, r["fingerprint"]) for r in (row, published))
+        against_l2 = compare(*records)[0]
+        weighted = replay(folder, ["exhaustive"], [*WEIGHTINGS, learned])
+        voted = replay(folder, ["exhaustive"], ["uniform"], list(VOTES))
+        for number, found in enumerate([*weighted, *voted[1:]]):
+            p = against_l2 if number == 0 else found["p"]
+            yield (
+                f"| {loss} | {str(found['weighting']).partition(':')[0]} | {found['vote']} | "
+                f"{found['accuracy']:.1%} | {found['ci_low']:.1%} to {found['ci_high']:.1%} | "
+                f"{p:.3f} |"
+            )
+    yield ""
+
+
+if __name__ == "__main__":
+    sys.exit(main())
