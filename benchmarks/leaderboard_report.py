@@ -204,8 +204,10 @@ def _models() -> list[str]:
     ]
     for path in sorted(WEIGHTS.glob(f"*/{CARD}")):
         card = json.loads(path.read_text(encoding="utf-8"))
+        before = card.get("continued_from", {"images": 0, "hours": 0.0})
+        images, hours = card["recipe"]["images"] + before["images"], card["hours"] + before["hours"]
         lines.append(
-            f"| `{card['name']}` | {card['recipe']['images']:,} | {card['hours']:.2f} | "
+            f"| `{card['name']}` | {images:,} | {hours:.2f} | "
             f"{card['device']} | {card['validation_accuracy']:.1%} on "
             f"{card.get('measured_on', card['name'])} |"
         )

@@ -13,9 +13,12 @@ from diffcls.data.captions import caption
 from diffcls.data.subsets import choose
 from diffcls.denoiser import ModelCard
 from diffcls.draws import key
+from diffcls.errors import UsageError
 from diffcls.metrics import fit_temperature, top_k_accuracy
 from diffcls.models.diffusers_unet import StableDiffusionDenoiser
-from diffcls.models.loading import load
+from diffcls.models.loading import CARD, find, load, read_card
+from diffcls.models.parts import read_json
+from diffcls.models.quiet import quiet
 from diffcls.models.tiny import build_pipeline, save_half
 from diffcls.prompts import PromptSet
 from diffcls.recipes import Recipe
@@ -54,18 +57,51 @@ class Training(TrainingRun):
             return caption(self.dataset, label, self.seed, draw, train.class_names[label])
 
         torch.manual_seed(key("weights", self.seed))
-        vocabulary = [words(i % len(labels), -1 - i) for i in range(VOCABULARY_CAPTIONS)]
-        pipeline = build_pipeline(self.recipe.config, vocabulary)
-        vae_loop = self._loop(vae_phase(pipeline.vae, images, self.recipe, self.seed))
-        vae_loop.run()
+        if self.init:
+            pipeline, seconds = self._open_init(), 0.0
+        else:
+            vocabulary = [words(i % len(labels), -1 - i) for i in range(VOCABULARY_CAPTIONS)]
+            pipeline = build_pipeline(self.recipe.config, vocabulary)
+            vae_loop = self._loop(vae_phase(pipeline.vae, images, self.recipe, self.seed))
+            vae_loop.run()
+            seconds = vae_loop.seconds
         latents = make_latents(pipeline.vae, images, self.recipe, self.seed)
-        scale = 1.0 / float(latents.std())
+        scale = float(pipeline.vae.config.scaling_factor) if self.init else 1 / float(latents.std())
         pipeline.vae.register_to_config(scaling_factor=scale)
         phase = denoiser_phase(pipeline, latents * scale, words, self.recipe, self.seed)
         loop = self._loop(phase)
         loop.run(lambda step: self._measure(pipeline, step * self.recipe.batch))
         save_half(pipeline, self.folder)
-        return self._finish(train, (vae_loop.seconds + loop.seconds) / 3600)
+        return self._finish(train, (seconds + loop.seconds) / 3600)
+
+    def _before(self) -> dict[str, Any]:
+        """What the model that training went on from had seen."""
+        place = find(str(self.init))
+        card = read_json(place.path / CARD)
+        earlier: dict[str, Any] = dict(card.get("continued_from", {}))
+        return {
+            "name": card["name"],
+            "revision": read_card(place).revision,
+            "images": card["recipe"]["images"] + earlier.get("images", 0),
+            "hours": card["hours"] + earlier.get("hours", 0.0),
+        }
+
+    def _open_init(self) -> StableDiffusionPipeline:
+        """The pipeline that training goes on from, in single precision.
+
+        Raises:
+            UsageError: where it is none of the recipe's shape, which its autoencoder tells.
+        """
+        from diffusers import StableDiffusionPipeline
+
+        folder = find(str(self.init)).path
+        with quiet():
+            pipeline = StableDiffusionPipeline.from_pretrained(folder, torch_dtype=torch.float32)
+        shape = pipeline.vae.config.sample_size, pipeline.vae.config.latent_channels
+        wanted = self.recipe.config.image_size, self.recipe.config.latent_channels
+        if shape != wanted:
+            raise UsageError("--init is a model of another shape", given=shape, allowed=wanted)
+        return pipeline
 
     def _measure(self, pipeline: StableDiffusionPipeline, images_seen: int) -> dict[str, float]:
         """A point of the curve: accuracy on some validation images, every class on a few draws."""
@@ -103,6 +139,8 @@ class Training(TrainingRun):
             "temperature": float(f"{fit_temperature(scores, labels, dimensions):.4g}"),
             "validation_accuracy": accuracy,
         }
+        if self.init:
+            facts["continued_from"] = self._before()
         return self._write_card(facts, train, hours, "denoiser")
 
     def readme(self, card: dict[str, Any]) -> str:
@@ -143,12 +181,23 @@ is therefore not zero-shot.
   {recipe["learning_rate"]:g}, {recipe["copies"]} augmented copies of each image, prompt dropout
   {recipe["prompt_dropout"]:g}, EMA {recipe["ema"]:g}, `{recipe["config"]["prediction_type"]}`; all
   of it in `diffcls.json`.
-- Seed {card["seed"]}, {card["hours"]:.2f} hours on {card["device"]}, {card["versions"]}.
+{_continued(card)}- Seed {card["seed"]}, {card["hours"]:.2f} hours on {card["device"]},
+  {card["versions"]}.
 - Validation accuracy {card["validation_accuracy"]:.1%} on {card["measured_on"]} with racing;
   temperature of the posterior {card["temperature"]:g}, fitted on the validation images.
 
 {curve_table(card["curve"], measured)}
 """
+
+
+def _continued(card: dict[str, Any]) -> str:
+    before = card.get("continued_from")
+    if not before:
+        return ""
+    return (
+        f"- Went on from `{before['name']}`, revision `{before['revision']}`, which had seen "
+        f"{before['images']:,} images in {before['hours']:.2f} hours.\n"
+    )
 
 
 def samples(folder: str, dataset: str, a_row: int = 5) -> list[str]:

@@ -16,7 +16,7 @@ from torch import Tensor
 from diffcls.atomic import write_text
 from diffcls.data.dataset import Dataset
 from diffcls.errors import UsageError
-from diffcls.models.loading import CARD
+from diffcls.models.loading import CARD, find, read_card
 from diffcls.provenance import clock, describe_device, versions
 from diffcls.training import Loop, Phase
 from diffcls.transforms import load_image, to_pixels
@@ -36,6 +36,7 @@ class TrainingRun(ABC):
         folder: where the model goes; checkpoints and curves lie in ``FOLDER/training``.
         data_root: where local data lie.
         quiet: no progress bar.
+        init: a finished model that training goes on from: its name or folder; None: from nothing.
 
     Raises:
         UsageError: when the folder holds a finished model, or one begun with another recipe.
@@ -50,6 +51,7 @@ class TrainingRun(ABC):
     folder: Path
     data_root: str | None = None
     quiet: bool = False
+    init: str | None = None
 
     def __post_init__(self) -> None:
         self.work = self.folder / "training"
@@ -62,6 +64,8 @@ class TrainingRun(ABC):
                 todo="choose another --output-dir, or move it away",
             )
         plan = {"dataset": self.dataset, "seed": self.seed, **dataclasses.asdict(self.recipe)}
+        if self.init:
+            plan["init"] = read_card(find(self.init)).revision
         plan = json.loads(json.dumps(plan))
         path = self.work / "recipe.json"
         try:

@@ -27,7 +27,7 @@ def check(options: EvaluationOptions, spec: DatasetSpec) -> None:
     """Refuse a data set without training or validation images.
 
     Raises:
-        UsageError: for one that has no such splits, or whose images have candidates of their own.
+        UsageError: for one that has no such splits.
     """
     lacking = [split for split in ("train", "validation") if split not in spec.splits]
     if lacking:
