@@ -131,7 +131,7 @@ RECIPES: Mapping[str, Recipe] = {
 # as many images as the diffusion model of the same data set saw, or more
 CLIP_RECIPES: Mapping[str, ClipRecipe] = {
     "digits": ClipRecipe(image_size=32, images=480_000),
-    "fashion_mnist": ClipRecipe(image_size=32, images=1_280_000),
+    "fashion_mnist": ClipRecipe(image_size=32, images=640_000),
     "cifar10": ClipRecipe(image_size=48, images=900_000),
     "scenes": ClipRecipe(image_size=48, images=800_000),
 }

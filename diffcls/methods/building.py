@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from diffcls.data.specs import DatasetSpec
+from diffcls.denoiser import Denoiser
 from diffcls.errors import UsageError, unknown_name
 from diffcls.method import Built, MethodKind
 from diffcls.methods.class_ids import class_prompts
@@ -140,6 +141,26 @@ def check(options: EvaluationOptions, spec: DatasetSpec) -> None:
     check_name(model_name(options, spec))
 
 
+def load_denoiser(options: EvaluationOptions, spec: DatasetSpec) -> tuple[Denoiser, str]:
+    """The diffusion model asked for, and the device that it is on.
+
+    Raises:
+        UsageError, ModelError: see `diffcls.models.loading.load`.
+    """
+    from diffcls.models import devices, loading
+
+    device = devices.resolve_device(options.device)
+    denoiser = loading.load(
+        model_name(options, spec),
+        device,
+        devices.resolve_dtype(options.dtype),
+        options.img_size,
+        lora=options.lora,
+        model_config=options.model_config,
+    )
+    return denoiser, device
+
+
 def diffusion(options: EvaluationOptions, spec: DatasetSpec, prompts: PromptSet) -> Built:
     """The diffusion classifier that `options` describe.
 
@@ -155,19 +176,10 @@ def diffusion(options: EvaluationOptions, spec: DatasetSpec, prompts: PromptSet)
     loss = build_loss(options, spec)
 
     from diffcls.methods.diffusion import DiffusionMethod
-    from diffcls.models import devices, loading
     from diffcls.scorer import Scoring
 
-    device = devices.resolve_device(options.device)
     scoring = Scoring(loss, options.weighting)
-    denoiser = loading.load(
-        model_name(options, spec),
-        device,
-        devices.resolve_dtype(options.dtype),
-        options.img_size,
-        lora=options.lora,
-        model_config=options.model_config,
-    )
+    denoiser, device = load_denoiser(options, spec)
     if denoiser.labels is not None:
         prompts = _ask_by_id(options, denoiser.labels, prompts)
     elif options.class_ids:

@@ -72,18 +72,9 @@ def build(options: EvaluationOptions, spec: DatasetSpec, prompts: PromptSet) -> 
     Raises:
         UsageError, ModelError, DataError: see `diffcls.models.loading.load` and `labelled.load`.
     """
-    from diffcls.models import devices, loading
     from diffcls.models.features import FeatureReader
 
-    device = devices.resolve_device(options.device)
-    denoiser = loading.load(
-        building.model_name(options, spec),
-        device,
-        devices.resolve_dtype(options.dtype),
-        options.img_size,
-        lora=options.lora,
-        model_config=options.model_config,
-    )
+    denoiser, device = building.load_denoiser(options, spec)
     reader = FeatureReader(denoiser, options.seed)
     train = labelled.load(options, "train", prompts.class_names)
     validation = labelled.load(options, "validation", prompts.class_names)

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 GUIDANCE, STEPS = 2.0, 12
 SIDE = 64
 """Pixels that the classifier sees at most."""
+MANY = 90
+"""Classes from which on fewer images are drawn of each."""
 BUDGET = 500_000
 """Training images seen at most where no recipe says how many the diffusion model saw."""
 
@@ -57,17 +59,8 @@ def build(options: EvaluationOptions, spec: DatasetSpec, prompts: PromptSet) -> 
             "each image has candidates of its own: there are no classes to draw", given=spec.name
         )
     from diffcls import supervised
-    from diffcls.models import devices, loading
 
-    device = devices.resolve_device(options.device)
-    denoiser = loading.load(
-        building.model_name(options, spec),
-        device,
-        devices.resolve_dtype(options.dtype),
-        options.img_size,
-        lora=options.lora,
-        model_config=options.model_config,
-    )
+    denoiser, device = building.load_denoiser(options, spec)
     side = min(SIDE, denoiser.image_size)
     a_class = options.images_per_class or images_a_class(prompts.n_classes)
     scale = GUIDANCE if options.guidance is None else options.guidance
@@ -119,8 +112,8 @@ def build(options: EvaluationOptions, spec: DatasetSpec, prompts: PromptSet) -> 
 
 
 def images_a_class(classes: int) -> int:
-    """1,000 images of each of ten classes, never fewer than 200."""
-    return max(200, min(1000, 10_000 // classes))
+    """1,000 images of each class; 200 where there are about a hundred classes or more."""
+    return 1000 if classes < MANY else 200
 
 
 def draw(
