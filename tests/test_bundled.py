@@ -11,7 +11,8 @@ import torch
 
 import diffcls
 from diffcls.data import sources
-from diffcls.models import loading
+from diffcls.models import clip, loading
+from diffcls.recipes import RECIPES
 
 FOLDER = loading.WEIGHTS / "digits"
 MEGABYTE = 2**20
@@ -36,13 +37,38 @@ def test_weights_are_small_and_in_half_precision(name: str) -> None:
     assert {file.parent.name for file in files} == {"text_encoder", "unet", "vae"}
     assert sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) < 16 * MEGABYTE
     said = json.loads((folder / loading.CARD).read_text(encoding="utf-8"))
-    assert said["name"] == name and said["trained_on"] == [name] and said["hours"] > 0
+    taught = list(RECIPES[name].teaches or [name])
+    assert said["name"] == name and said["trained_on"] == taught and said["hours"] > 0
     assert "not zero-shot" in (folder / "README.md").read_text(encoding="utf-8")
     from safetensors.torch import load_file
 
     for file in files:
         dtypes = {t.dtype for t in load_file(file).values() if t.is_floating_point()}
         assert dtypes == {torch.float16}, file
+
+
+@pytest.mark.parametrize("name", clip.bundled())
+def test_small_clips_are_small_and_taught_what_the_diffusion_models_were(name: str) -> None:
+    from safetensors.torch import load_file
+
+    folder, dataset = loading.WEIGHTS / name, name.removeprefix("clip-")
+    size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    assert size < 16 * MEGABYTE
+    tensors = load_file(folder / clip.CHECKPOINT).values()
+    assert {t.dtype for t in tensors if t.is_floating_point()} == {torch.float16}
+    said, theirs = (
+        json.loads((loading.WEIGHTS / of / loading.CARD).read_text(encoding="utf-8"))
+        for of in (name, dataset)
+    )
+    assert said["trained_on"] == theirs["trained_on"]
+    assert said["data"] == theirs["data"]
+    # no straw man: it saw as many images
+    assert said["recipe"]["images"] >= theirs["recipe"]["images"]
+
+
+def test_nobody_was_taught_what_is_held_out() -> None:
+    for path in loading.WEIGHTS.glob(f"*/{loading.CARD}"):
+        assert "scenes/held-out" not in json.loads(path.read_text(encoding="utf-8"))["trained_on"]
 
 
 def test_card_states_data_recipe_seed_hours_and_that_it_is_not_zero_shot(
