@@ -1,26 +1,25 @@
 """``python -m benchmarks.aggregations``: losses, weightings and votes over the same error tables.
 
 Every data set is scored once a loss, every class on every draw; all else is replayed. A learned
-weighting is learned on the validation images of *another* data set, and then fixed.
+weighting comes from the validation images of *another* data set, see `benchmarks.weightings`.
 """
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from benchmarks.records import compare, records_of
+from benchmarks.weightings import file_for
 from diffcls.cli import Parser, guarded
 from diffcls.parameterization import LOSSES
-from diffcls.replaying import learn, replay
+from diffcls.replaying import replay
 from diffcls.search.votes import VOTES
 
 IMAGES, DRAWS = 300, 50
-# data set -> the one whose validation images its learned weighting comes from
-LEARNED_ON = {"digits": "fashion_mnist", "fashion_mnist": "cifar10", "cifar10": "fashion_mnist"}
+DATASETS = ("digits", "fashion_mnist", "cifar10")
 WEIGHTINGS = ("uniform", "x0", "v", "truncated-snr", "min-snr", "vlb")
 TABLES = "tables"
 
@@ -38,8 +37,6 @@ def _main(arguments: list[str]) -> int:
     p.add_argument("--images", type=int, default=IMAGES, metavar="N", help=f"({IMAGES})")
     flags = p.parse_args(arguments)
     output = Path(flags.output_dir)
-    for dataset in dict.fromkeys(LEARNED_ON.values()):
-        _learn(dataset, output, flags)
     lines = [
         "# Losses, weightings and votes",
         "",
@@ -51,7 +48,7 @@ def _main(arguments: list[str]) -> int:
         "chosen by these figures.",
         "",
     ]
-    for dataset in LEARNED_ON:
+    for dataset in DATASETS:
         lines += _section(dataset, output, flags)
     text = "\n".join(lines)
     (output / "aggregations.md").write_text(text, encoding="utf-8")
@@ -59,18 +56,15 @@ def _main(arguments: list[str]) -> int:
     return 0
 
 
-def _tables(
-    dataset: str, split: str, loss: str, output: Path, flags: Any
-) -> tuple[Path, dict[str, Any]]:
+def _tables(dataset: str, loss: str, output: Path, flags: Any) -> tuple[Path, dict[str, Any]]:
     """The error tables of a data set, made where they are not there yet, and their run's row."""
     from diffcls.evaluation import run_evaluation
 
-    folder = output / TABLES / f"{dataset}-{split}-{loss}".replace("/", "-")
+    folder = output / TABLES / f"{dataset}-test-{loss}"
     rows = run_evaluation(
         dataset=dataset,
-        split=split,
         data_root=flags.data_root,
-        limit=min(flags.images, 200) if split == "validation" else flags.images,
+        limit=flags.images,
         search="exhaustive",
         draws=DRAWS,
         loss=loss,
@@ -81,21 +75,13 @@ def _tables(
     return folder, rows[0]
 
 
-def _learn(dataset: str, output: Path, flags: Any) -> Path:
-    path = output / TABLES / f"{dataset}-weighting.json"
-    if not path.exists():
-        learned = learn(_tables(dataset, "validation", "l2", output, flags)[0])
-        path.write_text(json.dumps(learned) + "\n", encoding="utf-8")
-    return path
-
-
 def _section(dataset: str, output: Path, flags: Any) -> Iterator[str]:
     yield from (f"## {dataset}", "", "| loss | weighting | vote | accuracy | 95 % interval | p |")
     yield "|---|---|---|---|---|---|"
-    learned = str(_learn(LEARNED_ON[dataset], output, flags))
+    learned = file_for(dataset)
     for loss in LOSSES:
-        folder, row = _tables(dataset, "test", loss, output, flags)
-        published = _tables(dataset, "test", "l2", output, flags)[1]
+        folder, row = _tables(dataset, loss, output, flags)
+        published = _tables(dataset, "l2", output, flags)[1]
         records = (records_of(output / TABLES, r["fingerprint"]) for r in (row, published))
         against_l2 = compare(*records)[0]
         weighted = replay(folder, ["exhaustive"], [*WEIGHTINGS, learned])

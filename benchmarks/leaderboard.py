@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from benchmarks.benchmark import Benchmark, Run
 from benchmarks.leaderboard_report import write
+from benchmarks.weightings import file_for
 
 # what the project asks of its own models: the least accuracy of the diffusion method
 ASKED = {
@@ -23,9 +24,12 @@ ASKED = {
 IMAGES = 1000
 """Held-out images of a data set; digits has 500."""
 
+LEARNED = "the weighting learned on another data set"
+
 # a row of the table: what it is called, and the arguments that make it
 METHODS = {
     "diffusion": ("--method", "diffusion"),
+    "diffusion, learned weighting": ("--method", "diffusion", "--weighting", LEARNED),
     "clip": ("--method", "clip"),
     "sd-features": ("--method", "sd-features"),
     "synthetic": ("--method", "synthetic"),
@@ -34,7 +38,7 @@ METHODS = {
     "chance": ("--method", "reference", "--reference", "chance"),
 }
 # each image of a pair has texts of its own to choose between: there are no classes to learn
-OF_PAIRS = ("diffusion", "clip", "chance")
+OF_PAIRS = ("diffusion", "diffusion, learned weighting", "clip", "chance")
 
 
 def runs() -> tuple[Run, ...]:
@@ -45,6 +49,8 @@ def runs() -> tuple[Run, ...]:
         for method, arguments in METHODS.items():
             if dataset == "scenes/pairs" and method not in OF_PAIRS:
                 continue
+            if LEARNED in arguments:
+                arguments = (*arguments[:-1], file_for(dataset))
             label = f"{dataset}: {method}"
             asked = least if method == "diffusion" else None
             found.append(Run(label, ("--dataset", dataset, *images, *arguments), asked))

@@ -68,8 +68,9 @@ def solve(denoiser: Denoiser, predict: Predict, x_t: Tensor, steps: int) -> Tens
     if steps < 1:
         raise UsageError("steps out of range", given=steps, allowed="1 or more")
     alpha, sigma = denoiser.schedule.alpha, denoiser.schedule.sigma
-    # (steps,) indices, evenly spread, from the last level down
-    path = np.rint(np.linspace(len(alpha) - 1, 0, steps + 1))[:-1].astype(int)
+    # (steps,) indices, evenly spread, from the last level down to the first: what is left there
+    # is the least noise that the model knows, and the jump to x0 loses next to nothing
+    path = np.rint(np.linspace(len(alpha) - 1, 0, steps)).astype(int)
     log_snr = np.log(alpha[path] / sigma[path])
     before, h_before = None, 0.0
     x0 = x_t

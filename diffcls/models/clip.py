@@ -81,7 +81,7 @@ class ClipModel:
     @property
     def logit_scale(self) -> float:
         """exp of the learned temperature: what a cosine is multiplied by."""
-        return float(self.model.logit_scale.exp())
+        return float(self.model.logit_scale.detach().exp())
 
     def classifier(self, texts: Sequence[str], class_of: Sequence[int]) -> Tensor:
         """(K, D) unit vectors: the mean of a class's unit text embeddings, normalised again.

@@ -1,0 +1,52 @@
+"""``python -m benchmarks.weightings``: learn the weightings on validation images."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from benchmarks.weightings import ELSE, FOLDER, OF
+from diffcls.cli import Parser, guarded
+from diffcls.replaying import learn
+
+IMAGES, DRAWS = 400, 50
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Write ``benchmarks/weightings/NAME.json``; returns the exit status."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    return guarded(lambda: _main(arguments))
+
+
+def _main(arguments: list[str]) -> int:
+    p = Parser(prog="benchmarks.weightings", description=__doc__.splitlines()[0])
+    p.add_argument("--output-dir", default="results/tables", metavar="DIR", help="of the tables")
+    p.add_argument("--data-root", metavar="DIR", help="where local data lie")
+    p.add_argument("--threads", type=int, metavar="N", help="CPU threads")
+    flags = p.parse_args(arguments)
+
+    from diffcls.evaluation import run_evaluation
+
+    for dataset in sorted({*OF.values(), ELSE}):
+        tables = Path(flags.output_dir) / f"{dataset}-validation-{IMAGES}-{DRAWS}"
+        run_evaluation(
+            dataset=dataset,
+            split="validation",
+            data_root=flags.data_root,
+            limit=IMAGES,
+            search="exhaustive",
+            draws=DRAWS,
+            save_errors=str(tables),
+            output_dir=flags.output_dir,
+            threads=flags.threads,
+            command="python -m benchmarks.weightings",
+        )
+        path = FOLDER / f"{dataset}.json"
+        path.write_text(json.dumps(learn(tables), indent=2) + "\n", encoding="utf-8")
+        print(path)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
