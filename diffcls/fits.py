@@ -8,6 +8,8 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import zipfile
+import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -44,12 +46,23 @@ def fitted(
             buffer = io.BytesIO()
             np.savez_compressed(buffer, **{"defined_by": np.array(text), **make()})  # type: ignore[arg-type]
             write_bytes(path, buffer.getvalue())
-        try:
-            with np.load(path, allow_pickle=False) as stored:
-                return {key: stored[key] for key in stored.files if key != "defined_by"}
-        except (OSError, ValueError, KeyError) as error:
-            raise RecordError(
-                f"what was learned before cannot be read ({error})",
-                given=str(path),
-                todo="remove that file: it is made again",
-            ) from error
+        stored = read_arrays(path, "what was learned before")
+    return {key: value for key, value in stored.items() if key != "defined_by"}
+
+
+def read_arrays(path: Path, what: str) -> Arrays:
+    """The named arrays of an ``.npz`` file that the package wrote.
+
+    Raises:
+        RecordError: where it cannot be read; `what` says in the message what it is.
+    """
+    try:
+        # numpy itself leaves a file open that turns out to be none of its own
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as stored:
+            return {key: stored[key] for key in stored.files}
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise RecordError(
+            f"{what} cannot be read ({error})",
+            given=str(path),
+            todo="remove that file, and run the command that made it: it makes it again",
+        ) from error

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from diffcls import metrics
 from diffcls.data import specs
-from diffcls.errors import DataError, RecordError, UsageError, unknown_name
+from diffcls.errors import DataError, UsageError, unknown_name
 from diffcls.executor import ARCHIVE
+from diffcls.fits import read_arrays
 from diffcls.methods.building import build_search
 from diffcls.options import EvaluationOptions
 from diffcls.parameterization import check_weighting, loss_weight
@@ -80,16 +81,9 @@ def read_saved(folder: Path) -> Saved:
         ) from error
     ids, labels, tables = [], [], []
     for path in sorted(folder.rglob("*.npz")):
-        try:
-            with np.load(path, allow_pickle=False) as stored:
-                tables.append(stored["errors"])
-                labels.append(int(stored["label"]))
-        except (OSError, ValueError, KeyError) as error:
-            raise RecordError(
-                f"an error table cannot be read ({error})",
-                given=str(path),
-                todo="remove it; the evaluate command makes it again",
-            ) from error
+        stored = read_arrays(path, "an error table")
+        tables.append(stored["errors"])
+        labels.append(int(stored["label"]))
         ids.append(path.relative_to(folder).with_suffix("").as_posix())
     if not tables:
         raise UsageError("no error table there", given=str(folder))

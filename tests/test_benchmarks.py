@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import importlib
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from benchmarks import published, run
-from benchmarks.benchmark import Benchmark
+from benchmarks.benchmark import Benchmark, Run
+from benchmarks.leaderboard_report import write
 from diffcls.errors import UsageError
 from diffcls.evaluate import parser
+from diffcls.leaderboard import summarise
 from diffcls.options import EvaluationOptions
 from diffcls.planning import check_names, read_options
+from diffcls.records import Record
 
 ROOT = Path(__file__).parents[1]
 EVALUATIONS = {
@@ -78,3 +82,118 @@ def test_what_follows_the_dashes_goes_to_each_run(
     assert report.strip() == capsys.readouterr().out.strip()
     assert "python -m diffcls.evaluate --search halving --limit 5 --draws 6" in report
     assert "5 of 5" in report
+
+
+# ---- the leaderboard ---------------------------------------------------------------------------
+
+
+def test_leaderboard_has_every_method_on_every_data_set() -> None:
+    runs = {r.label: options_of(r) for r in load("leaderboard").runs}
+    of_pairs = [label for label in runs if label.startswith("scenes/pairs: ")]
+    assert len(runs) == 7 * 8 + len(of_pairs) and len(of_pairs) == 4
+    for label, options in runs.items():
+        dataset, _, method = label.partition(": ")
+        assert options.dataset == dataset
+        # nobody is scored with a weighting that was learned on the same data
+        assert not options.weighting.startswith(f"learned@{dataset}/")
+        assert options.weighting.startswith("learned@") == method.endswith("learned weighting")
+        assert "/validation:" in options.weighting or options.weighting == "uniform"
+
+
+def options_of(one: Run) -> EvaluationOptions:
+    return read_options(vars(parser().parse_args(list(one.arguments))))
+
+
+class Fake:
+    """A leaderboard's rows and records, as runs would leave them."""
+
+    def __init__(self, output: Path) -> None:
+        self.output = output
+        self.rows: dict[str, dict[str, Any]] = {}
+
+    def add(self, label: str, right: list[bool], scores: list[tuple[float, float]] | None = None):  # type: ignore[no-untyped-def]
+        fingerprint = f"{len(self.rows):016x}"
+        folder = self.output / "runs" / fingerprint
+        folder.mkdir(parents=True)
+        records = [
+            Record(
+                fingerprint,
+                f"test/{i}",
+                i % 2,
+                (i % 2, 1 - i % 2) if r else (1 - i % 2, i % 2),
+                scores[i] if scores else (0.0, 0.0),
+                3,
+                0.01,
+            )
+            for i, r in enumerate(right)
+        ]
+        text = "".join(record.to_line() for record in records)
+        (folder / "records-0-of-1.jsonl").write_text(text)
+        about = {
+            "fingerprint": fingerprint,
+            "dataset": label.partition(": ")[0],
+            "n_classes": 2,
+            "supervision": "labels",
+            "model": "made",
+            "device": "d",
+            "versions": "v",
+            "commit": "c",
+        }
+        self.rows[label] = summarise(records, about, n_asked=len(records), posterior_scale=None)
+
+    def page(self, missed: list[str] | None = None) -> str:
+        return write(load("leaderboard"), self.rows, self.output, missed or [])
+
+
+def section(page: str, title: str) -> str:
+    return page.split(f"## {title}")[1].split("\n## ")[0]
+
+
+def test_report_says_where_the_diffusion_method_loses_and_only_there(tmp_path: Path) -> None:
+    fake = Fake(tmp_path)
+    fake.add("digits: diffusion", [True] * 30 + [False] * 10)
+    fake.add("digits: better", [True] * 40)
+    fake.add("digits: a little better", [True] * 32 + [False] * 8)  # two images prove nothing
+    fake.add("digits: worse", [True] * 5 + [False] * 35)
+    losses, wins = section(fake.page(), "Where the diffusion method loses").split("And where")
+    assert "loses to better" in losses and losses.count("loses to") == 1
+    assert "beats worse" in wins and wins.count("beats") == 1
+    overview = section(fake.page(), "Accuracy")
+    assert "| better | **100.0** |" in overview and overview.count("**") == 2
+    assert "| better | 100.0% | 91.2% to 100.0% |" in section(fake.page(), "Every row")
+    assert "| 0.002 |" in section(fake.page(), "Every row")  # 2·½¹⁰, McNemar's exact p
+
+
+def test_report_needs_no_diffusion_row(tmp_path: Path) -> None:
+    fake = Fake(tmp_path)
+    fake.add("digits: chance", [True, False] * 5)
+    assert "Nowhere for sure." in section(fake.page(), "Where the diffusion method loses")
+
+
+def test_report_keeps_published_figures_apart(tmp_path: Path) -> None:
+    fake = Fake(tmp_path)
+    fake.add("cifar10: diffusion", [True] * 4)
+    page = fake.page()
+    assert "76.3" in section(page, "Published figures")
+    assert "76.3" not in page.replace(section(page, "Published figures"), "")
+
+
+def test_report_scores_pairs(tmp_path: Path) -> None:
+    fake = Fake(tmp_path)
+    # the first pair is right in every way, of the second each image prefers the second text
+    scores = [(2.0, 1.0), (1.0, 2.0), (0.0, 1.0), (2.0, 3.0)]
+    fake.add("scenes/pairs: diffusion", [True, True, False, True], scores)
+    pairs = section(fake.page(), "Pairs of images and texts")
+    assert "| diffusion | text | 50.0% |" in pairs
+    assert "| diffusion | image | 50.0% |" in pairs
+    assert "| diffusion | group | 50.0% |" in pairs
+
+
+def test_report_of_real_runs_is_made_again_from_their_records(tmp_path: Path) -> None:
+    only = ["--only", "digits: chance", "digits: nearest class mean"]
+    asked = ["leaderboard", *only, "--quiet", "--output-dir", str(tmp_path)]
+    assert run.main(asked) == 0
+    first = (tmp_path / "LEADERBOARD.md").read_text(encoding="utf-8")
+    assert run.main(asked) == 0
+    assert (tmp_path / "LEADERBOARD.md").read_text(encoding="utf-8") == first
+    assert "| nearest class mean | **90.4** |" in first

@@ -234,10 +234,13 @@ def test_error_tables_are_kept(command: Command, tmp_path: Path) -> None:
     folder = tmp_path / "errors"
     assert command("--limit", "3", "--quiet", "--draws", "6", "--save-errors", folder) == 0
     records = command.records()
-    assert {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()} == {
-        ".fingerprint",
+    files = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
+    assert files - {".run.json.lock"} == {
+        "run.json",
         *(f"{record.image_id}.npz" for record in records),
     }
+    run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    assert run["fingerprint"] == command.row()["fingerprint"]
     for record in records:
         with np.load(folder / f"{record.image_id}.npz", allow_pickle=False) as kept:
             assert set(kept) == {"errors", "timesteps", "label", "class_names"}
