@@ -7,8 +7,9 @@ many of them or more.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -19,11 +20,19 @@ from diffcls.data.captions import caption
 from diffcls.draws import key
 from diffcls.metrics import top_k_accuracy
 from diffcls.models import clip
+from diffcls.models.loading import CARD, WEIGHTS
+from diffcls.models.parts import read_json
 from diffcls.models.tiny import TinyConfig, build_tokenizer
 from diffcls.prompts import PromptSet
 from diffcls.recipes import RECIPES, Augmentation, ClipRecipe
 from diffcls.training import Phase, augment, generator, tokenize
-from diffcls.training_run import VOCABULARY_CAPTIONS, TrainingRun, curve_table, tensor_of
+from diffcls.training_run import (
+    VOCABULARY_CAPTIONS,
+    TrainingRun,
+    continued,
+    curve_table,
+    tensor_of,
+)
 
 SETTLING = 12
 """Batches whose mean is taken as the statistics of batch normalisation."""
@@ -49,11 +58,15 @@ class ClipTraining(TrainingRun):
             return caption(self.dataset, label, self.seed, draw, train.class_names[label])
 
         torch.manual_seed(key("weights", self.seed))
-        vocabulary = [words(i % len(labels), -1 - i) for i in range(VOCABULARY_CAPTIONS)]
-        shape = TinyConfig(vocabulary=self.recipe.vocabulary, max_tokens=self.recipe.max_tokens)
-        tokenizer = build_tokenizer(vocabulary, shape)
+        if self.init:
+            held = clip.load(self.init)
+            model, tokenizer = held.model, held.tokenize.tokenizer
+        else:
+            vocabulary = [words(i % len(labels), -1 - i) for i in range(VOCABULARY_CAPTIONS)]
+            shape = TinyConfig(vocabulary=self.recipe.vocabulary, max_tokens=self.recipe.max_tokens)
+            tokenizer = build_tokenizer(vocabulary, shape)
+            model = build(model_config(self.recipe, len(tokenizer)))
         config = model_config(self.recipe, len(tokenizer))
-        model = build(config)
         augmentation = RECIPES[self.dataset].augmentation
         phase = clip_phase(model, tokenizer, images, words, augmentation, self.recipe, self.seed)
         loop = self._loop(phase)
@@ -79,6 +92,11 @@ class ClipTraining(TrainingRun):
             "validation_accuracy": accuracy,
         }
         return self._write_card(facts, train, loop.seconds / 3600, "clip")
+
+    def _open_card(self) -> tuple[Mapping[str, Any], str]:
+        name = str(self.init)
+        folder = WEIGHTS / name if name in clip.bundled() else Path(name)
+        return read_json(folder / CARD), clip.load(name).card.revision
 
     def _parts(self, model: Any, tokenizer: Any) -> dict[str, Any]:
         from diffcls.denoiser import ModelCard
@@ -122,7 +140,8 @@ open_clip loads it: `open_clip.create_model_and_transforms("local-dir:FOLDER")`.
 - Data: {data["images"]:,} images of {self.dataset}, revision `{data["revision"]}`.
 - Recipe: {recipe["images"]:,} images seen in batches of {recipe["batch"]}, learning rate
   {recipe["learning_rate"]:g}, EMA {recipe["ema"]:g}; all of it in `diffcls.json`.
-- Seed {card["seed"]}, {card["hours"]:.2f} hours on {card["device"]}, {card["versions"]}.
+{continued(card)}- Seed {card["seed"]}, {card["hours"]:.2f} hours on {card["device"]},
+  {card["versions"]}.
 - Validation accuracy {card["validation_accuracy"]:.1%} on {card["measured_on"]}.
 
 {curve_table(card["curve"], "all validation images")}

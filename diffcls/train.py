@@ -54,7 +54,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--batch-size", type=int, metavar="N", help="images a step (the recipe's)")
     p.add_argument("--learning-rate", type=float, metavar="R", help="at its peak (the recipe's)")
     p.add_argument("--threads", type=int, metavar="N", help="CPU threads (torch's choice)")
-    p.add_argument("--init", metavar="MODEL", help="go on from a finished diffusion model")
+    p.add_argument("--init", metavar="MODEL", help="go on from a finished model of that kind")
     p.add_argument("--json", action="store_true", help="the card on stdout")
     p.add_argument("--quiet", action="store_true", help="no progress")
     return p
@@ -75,12 +75,10 @@ def _main(arguments: list[str]) -> int:
         raise unknown_name("kind of model to train", flags.model, MODELS)
     if flags.dataset not in GRAMMARS:
         raise unknown_name("data set to train on", flags.dataset, GRAMMARS)
-    if flags.init and flags.model != "diffusion":
-        raise UsageError("--init is for diffusion models", given=flags.model)
     if flags.init:
-        from diffcls.models.loading import check_name
+        from diffcls.models import clip, loading
 
-        check_name(flags.init)
+        (loading if flags.model == "diffusion" else clip).check_name(flags.init)
     for name in ("images", "batch_size", "threads", "learning_rate"):
         value = getattr(flags, name)
         if value is not None and not value > 0:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -25,7 +26,13 @@ from diffcls.recipes import Recipe
 from diffcls.search.racing import Racing
 from diffcls.search.table import Search
 from diffcls.training import denoiser_phase, generator, make_latents, vae_phase
-from diffcls.training_run import VOCABULARY_CAPTIONS, TrainingRun, curve_table, tensor_of
+from diffcls.training_run import (
+    VOCABULARY_CAPTIONS,
+    TrainingRun,
+    continued,
+    curve_table,
+    tensor_of,
+)
 
 if TYPE_CHECKING:
     from diffusers import StableDiffusionPipeline
@@ -74,17 +81,9 @@ class Training(TrainingRun):
         save_half(pipeline, self.folder)
         return self._finish(train, (seconds + loop.seconds) / 3600)
 
-    def _before(self) -> dict[str, Any]:
-        """What the model that training went on from had seen."""
+    def _open_card(self) -> tuple[Mapping[str, Any], str]:
         place = find(str(self.init))
-        card = read_json(place.path / CARD)
-        earlier: dict[str, Any] = dict(card.get("continued_from", {}))
-        return {
-            "name": card["name"],
-            "revision": read_card(place).revision,
-            "images": card["recipe"]["images"] + earlier.get("images", 0),
-            "hours": card["hours"] + earlier.get("hours", 0.0),
-        }
+        return read_json(place.path / CARD), read_card(place).revision
 
     def _open_init(self) -> StableDiffusionPipeline:
         """The pipeline that training goes on from, in single precision.
@@ -139,8 +138,6 @@ class Training(TrainingRun):
             "temperature": float(f"{fit_temperature(scores, labels, dimensions):.4g}"),
             "validation_accuracy": accuracy,
         }
-        if self.init:
-            facts["continued_from"] = self._before()
         return self._write_card(facts, train, hours, "denoiser")
 
     def readme(self, card: dict[str, Any]) -> str:
@@ -181,23 +178,13 @@ is therefore not zero-shot.
   {recipe["learning_rate"]:g}, {recipe["copies"]} augmented copies of each image, prompt dropout
   {recipe["prompt_dropout"]:g}, EMA {recipe["ema"]:g}, `{recipe["config"]["prediction_type"]}`; all
   of it in `diffcls.json`.
-{_continued(card)}- Seed {card["seed"]}, {card["hours"]:.2f} hours on {card["device"]},
+{continued(card)}- Seed {card["seed"]}, {card["hours"]:.2f} hours on {card["device"]},
   {card["versions"]}.
 - Validation accuracy {card["validation_accuracy"]:.1%} on {card["measured_on"]} with racing;
   temperature of the posterior {card["temperature"]:g}, fitted on the validation images.
 
 {curve_table(card["curve"], measured)}
 """
-
-
-def _continued(card: dict[str, Any]) -> str:
-    before = card.get("continued_from")
-    if not before:
-        return ""
-    return (
-        f"- Went on from `{before['name']}`, revision `{before['revision']}`, which had seen "
-        f"{before['images']:,} images in {before['hours']:.2f} hours.\n"
-    )
 
 
 def samples(folder: str, dataset: str, a_row: int = 5) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -16,7 +17,7 @@ from torch import Tensor
 from diffcls.atomic import write_text
 from diffcls.data.dataset import Dataset
 from diffcls.errors import UsageError
-from diffcls.models.loading import CARD, find, read_card
+from diffcls.models.loading import CARD
 from diffcls.provenance import clock, describe_device, versions
 from diffcls.training import Loop, Phase
 from diffcls.transforms import load_image, to_pixels
@@ -65,7 +66,7 @@ class TrainingRun(ABC):
             )
         plan = {"dataset": self.dataset, "seed": self.seed, **dataclasses.asdict(self.recipe)}
         if self.init:
-            plan["init"] = read_card(find(self.init)).revision
+            plan["init"] = self._open_card()[1]
         plan = json.loads(json.dumps(plan))
         path = self.work / "recipe.json"
         try:
@@ -88,6 +89,21 @@ class TrainingRun(ABC):
                 todo="go on with that, or choose another --output-dir",
             )
 
+    def _before(self) -> dict[str, Any]:
+        """What the model that training goes on from had seen."""
+        card, revision = self._open_card()
+        earlier: dict[str, Any] = dict(card.get("continued_from", {}))
+        return {
+            "name": card["name"],
+            "revision": revision,
+            "images": card["recipe"]["images"] + earlier.get("images", 0),
+            "hours": card["hours"] + earlier.get("hours", 0.0),
+        }
+
+    @abstractmethod
+    def _open_card(self) -> tuple[Mapping[str, Any], str]:
+        """The card of the model that training goes on from, and its revision."""
+
     def _loop(self, phase: Phase) -> Loop:
         return Loop(phase, self.work, quiet=self.quiet)
 
@@ -98,6 +114,7 @@ class TrainingRun(ABC):
         card = {
             "name": self.folder.name,
             **facts,
+            **({"continued_from": self._before()} if self.init else {}),
             "data": {"split": "train", "images": len(data), "revision": data.revision},
             "seed": self.seed,
             "hours": round(hours, 3),
@@ -138,6 +155,17 @@ def read_curve(path: Path) -> list[dict[str, float]]:
         point = json.loads(line)
         points[point["step"]] = point
     return [points[step] for step in sorted(points)]
+
+
+def continued(card: dict[str, Any]) -> str:
+    """A line of the README on what training went on from; empty where that was nothing."""
+    before = card.get("continued_from")
+    if not before:
+        return ""
+    return (
+        f"- Went on from `{before['name']}`, revision `{before['revision']}`, which had seen "
+        f"{before['images']:,} images in {before['hours']:.2f} hours.\n"
+    )
 
 
 def curve_table(curve: list[dict[str, float]], measured: str) -> str:

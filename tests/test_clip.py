@@ -216,3 +216,10 @@ def test_train_command_makes_a_clip_that_open_clip_loads(
     assert model.visual.image_size == 32
     assert train.main(flags) == 2  # a finished model is never overwritten
     assert "finished model already" in capsys.readouterr().err
+    # and training goes on from it elsewhere, to other weights
+    more = tmp_path / "more"
+    assert train.main(["--init", str(made), *flags[:-2], str(more), "--quiet"]) == 0
+    later = json.loads((more / "clip-digits/diffcls.json").read_text(encoding="utf-8"))
+    before = {"name": "clip-digits", "revision": clip.load(str(made)).card.revision, "images": 128}
+    assert before.items() <= later["continued_from"].items()
+    assert clip.load(str(more / "clip-digits")).card.revision != before["revision"]

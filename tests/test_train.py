@@ -32,7 +32,7 @@ def _of_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(recipes.RECIPES, "digits", SMALL)  # type: ignore[misc]
     monkeypatch.setattr(trainer, "VOCABULARY_CAPTIONS", 300)
     # an untrained model keeps every race open to its end
-    monkeypatch.setattr(trainer, "Racing", lambda: Exhaustive(draws=1))
+    monkeypatch.setattr(trainer, "Racing", lambda *_: Exhaustive(draws=1))
     monkeypatch.setattr(trainer, "CURVE_DRAWS", 1)
 
 
@@ -99,6 +99,26 @@ def test_a_training_killed_twice_ends_at_the_same_weights(
     assert "finished model already" in capsys.readouterr().err
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_training_goes_on_from_a_finished_model(shelf: Path) -> None:
+    begun = shelf / "whole" / "digits"
+    if not begun.exists():
+        assert run(shelf / "whole") == 0
+    assert run(shelf / "more", "--init", str(begun)) == 0
+    card = json.loads((shelf / "more/digits" / loading.CARD).read_text(encoding="utf-8"))
+    before = loading.read_card(loading.find(str(begun)))
+    assert card["continued_from"]["revision"] == before.revision
+    assert card["continued_from"]["images"] == SMALL.images
+    first, then = weights(begun), weights(shelf / "more" / "digits")
+    assert first.keys() == then.keys()
+    # the autoencoder stays, the denoiser learns on
+    same = {name for name in first if torch.equal(first[name], then[name])}
+    assert {name for name in first if name.startswith("vae.")} <= same
+    assert not {name for name in first if name.startswith("unet.")} <= same
+    assert "Went on from `digits`" in (shelf / "more/digits/README.md").read_text(encoding="utf-8")
+
+
 def test_another_recipe_does_not_go_on_with_what_was_begun(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -138,6 +158,8 @@ def test_only_a_model_with_its_card_is_finished_and_a_foreign_one_is_left_alone(
         (["--images", "0"], "--images out of range"),
         (["--learning-rate", "-1"], "--learning-rate out of range"),
         (["--epochs", "3"], "unrecognized arguments"),
+        (["--model", "clips"], "did you mean 'clip'"),
+        (["--init", "digit"], "did you mean 'digits'"),
     ],
 )
 def test_bad_usage_is_one_line_and_status_2(
