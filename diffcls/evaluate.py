@@ -12,6 +12,7 @@ from diffcls.cli import Parser, guarded
 from diffcls.options import EvaluationOptions
 
 DEFAULTS = EvaluationOptions()
+METHODS = "one or more of diffusion (default), clip, sd-features, synthetic, reference"
 
 EPILOG = """examples:
   python -m diffcls.evaluate                            the digits that come with the package
@@ -73,7 +74,7 @@ def parser() -> argparse.ArgumentParser:
     add("--lora", metavar="FILE[:W]", help="LoRA weights to merge, with their weight (1)")
     add("--class-ids", metavar="FILE", help="CSV with classidx, classid: of a model without text")
     add("--check-model", action=argparse.BooleanOptionalAction, help="self-test at load (on)")
-    add("--method", nargs="+", metavar="M", help="diffusion (default), clip, sd-features …")
+    add("--method", nargs="+", metavar="M", help=METHODS)
     add("--search", metavar="S", help="racing, paper, exhaustive or halving (default: racing)")
     add("--draws", type=int, metavar="N", help="(timestep, noise) draws a class at most")
     add("--confidence", type=float, metavar="P", help="of racing, between 0 and 1")

@@ -112,6 +112,8 @@ def _before(plan: Plan, built: Built, images: int) -> None:
     if options.check_model:
         step = max(1, len(dataset) // CHECKED)
         built.method.check(dataset.items[::step][:CHECKED])
+    if not built.search:
+        return  # each image is looked at once: that costs nothing worth telling
     cost = measure(dataclasses.replace(plan, built=built), images)
     if not options.quiet:
         warn(str(cost))
