@@ -197,3 +197,8 @@ def test_report_of_real_runs_is_made_again_from_their_records(tmp_path: Path) ->
     assert run.main(asked) == 0
     assert (tmp_path / "LEADERBOARD.md").read_text(encoding="utf-8") == first
     assert "| nearest class mean | **90.4** |" in first
+    other = tmp_path / "together"
+    asked = [*asked[:-1], str(other), "--jobs", "2"]
+    assert run.main(asked) == 0
+    text = (other / "LEADERBOARD.md").read_text(encoding="utf-8")
+    assert section(text, "Accuracy") == section(first, "Accuracy")
