@@ -120,6 +120,8 @@ def _losses(
                 f"{_p(p)}"
             )
     lines = ["## Where the diffusion method loses", ""]
+    if not any(AGAINST in rows for rows in table.values()):
+        return [*lines, "It was not run.", ""]
     lines += said["loses to"] or ["Nowhere for sure."]
     lines += ["", "And where it wins:", ""]
     return [*lines, *(said["beats"] or ["Nowhere for sure."]), ""]
@@ -138,14 +140,18 @@ def _details(
             "|---" * 12 + "|",
         ]
         for method, row in rows.items():
-            other = records.get(f"{dataset}: {AGAINST}", {})
-            p, same = compare(records[f"{dataset}: {method}"], other) if other else (1.0, 0)
+            same, p = "", ""
+            if AGAINST in rows:
+                chance, agree = compare(
+                    records[f"{dataset}: {method}"], records[f"{dataset}: {AGAINST}"]
+                )
+                same, p = f"{agree} of {row['n_scored']}", _p(chance)
             ece = "" if row["ece"] is None else f"{row['ece']:.3f}"
             lines.append(
                 f"| {method} | {row['accuracy']:.1%} | {row['ci_low']:.1%} to {row['ci_high']:.1%} "
                 f"| {row['mean_per_class']:.1%} | {ece} | {row['evaluations_per_image']:.1f} "
-                f"| {row['seconds_per_image']:.4f} | {same} of {row['n_scored']} | "
-                f"{'' if method == AGAINST else _p(p)} | {row['supervision']} | {row['model']} | "
+                f"| {row['seconds_per_image']:.4f} | {same} | "
+                f"{'' if method == AGAINST else p} | {row['supervision']} | {row['model']} | "
                 f"`{row['fingerprint']}` |"
             )
         lines.append("")
@@ -173,25 +179,33 @@ def _pairs(
         "| method | score | share of pairs | 95 % interval | by chance | p |",
         "|---|---|---|---|---|---|",
     ]
-    found = {
-        method: pair_scores(_pair_tables(records[f"{PAIRS}: {method}"])) for method in table[PAIRS]
-    }
+    found = {method: _pair_scores(records[f"{PAIRS}: {method}"]) for method in table[PAIRS]}
+    against = found.get(AGAINST, {})
     for method, scores in found.items():
+        both = sorted(scores.keys() & against.keys()) if method != AGAINST else []
         for i, (name, chance) in enumerate((("text", "25"), ("image", "25"), ("group", "16.7"))):
-            low, high = wilson_interval(int(scores[i].sum()), len(scores[i]))
-            p = "" if method == AGAINST else _p(mcnemar_exact(scores[i], found[AGAINST][i]))
+            right = [flags[i] for flags in scores.values()]
+            if not right:
+                lines.append(f"| {method} | {name} | no whole pair | | {chance} % | |")
+                continue
+            low, high = wilson_interval(sum(right), len(right))
+            mine, other = ([flags[n][i] for n in both] for flags in (scores, against))
             lines.append(
-                f"| {method} | {name} | {scores[i].mean():.1%} | {low:.1%} to {high:.1%} | "
-                f"{chance} % | {p} |"
+                f"| {method} | {name} | {np.mean(right):.1%} | {low:.1%} to {high:.1%} | "
+                f"{chance} % | {_p(mcnemar_exact(mine, other)) if both else ''} |"
             )
     return [*lines, ""]
 
 
-def _pair_tables(records: Mapping[str, Record]) -> np.ndarray:
-    """(n, 2, 2) scores of image i with text j, of the pairs whose images were both scored."""
+def _pair_scores(records: Mapping[str, Record]) -> dict[int, tuple[bool, ...]]:
+    """Text, image and group score by pair, of the pairs whose images were both scored."""
     by_number = {int(image_id.rpartition("/")[2]): r for image_id, r in records.items()}
     pairs = [n for n in sorted(by_number) if n % 2 == 0 and n + 1 in by_number]
-    return np.array([[by_number[n].scores, by_number[n + 1].scores] for n in pairs], dtype=float)
+    if not pairs:
+        return {}
+    tables = np.array([[by_number[n].scores, by_number[n + 1].scores] for n in pairs], dtype=float)
+    flags = np.stack(pair_scores(tables), axis=1).tolist()
+    return {n: tuple(of_pair) for n, of_pair in zip(pairs, flags, strict=True)}
 
 
 def _models() -> list[str]:

@@ -17,8 +17,10 @@ def records_of(output: Path, fingerprint: str) -> dict[str, Record]:
 
 
 def compare(mine: Mapping[str, Record], reference: Mapping[str, Record]) -> tuple[float, int]:
-    """McNemar's exact p on the images both scored, and how many predictions agree."""
+    """McNemar's exact p on the images both scored, 1 without any; how many predictions agree."""
     both = sorted(mine.keys() & reference.keys())
+    if not both:
+        return 1.0, 0
     right = [[r[i].ranking[0] == r[i].label for i in both] for r in (mine, reference)]
     same = sum(mine[i].ranking[0] == reference[i].ranking[0] for i in both)
     return mcnemar_exact(*right), same

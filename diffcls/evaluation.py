@@ -97,7 +97,8 @@ def run(plan: Plan) -> Row:
         title = f"{plan.spec.dataset} {plan.spec.method}"
         progress = Progress(len(mine), held, options.quiet, title)
         try:
-            execute(built.method, items, store, progress, archive)
+            if items:  # a finished run has nothing to learn for
+                execute(built.method, items, store, progress, archive)
         finally:
             progress.close()
         row = _put_row(plan, store, header)

@@ -138,7 +138,7 @@ class ErrorArchive:
                 if not path.exists():
                     write_text(path, json.dumps(run) + "\n")
                 held = json.loads(path.read_text(encoding="utf-8")).get("fingerprint")
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, AttributeError) as error:
             raise UsageError(
                 f"cannot write error tables ({error})",
                 given=str(folder),

@@ -21,6 +21,11 @@ from diffcls.atomic import locked, write_bytes
 from diffcls.errors import RecordError
 
 Arrays = dict[str, NDArray[Any]]
+# of flags that a flipped bit sets, zipfile says RuntimeError; a lone array is no archive: TypeError
+UNREADABLE = (
+    *(OSError, ValueError, KeyError, EOFError, RuntimeError, TypeError),
+    *(zipfile.BadZipFile, zlib.error),
+)
 
 
 def fitted(
@@ -60,7 +65,7 @@ def read_arrays(path: Path, what: str) -> Arrays:
         # numpy itself leaves a file open that turns out to be none of its own
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as stored:
             return {key: stored[key] for key in stored.files}
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except UNREADABLE as error:
         raise RecordError(
             f"{what} cannot be read ({error})",
             given=str(path),

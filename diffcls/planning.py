@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -112,14 +112,14 @@ def choose_images(options: EvaluationOptions) -> tuple[Dataset, str]:
 
 def build_prompts(options: EvaluationOptions, dataset: Dataset) -> PromptSet:
     """The candidate classes in the words asked for, else in the data set's own."""
+    asked = len(dataset.items[0].candidates)
     if options.prompts:
-        return PromptSet.from_csv(options.prompts, dataset.class_names)
+        return replace(PromptSet.from_csv(options.prompts, dataset.class_names), asked=asked)
     templates = options.template or specs.find(options.dataset).templates
     if options.ensemble:
         from diffcls.models.clip import ensemble
 
         templates = ensemble(options.ensemble)
-    asked = len(dataset.items[0].candidates)
     return PromptSet.from_templates(dataset.class_names, templates, dataset.prompt_names, asked)
 
 

@@ -34,9 +34,13 @@ def parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     p.add_argument("folder", metavar="DIR", help="of error tables")
-    p.add_argument("--search", nargs="+", default=[], metavar="S", help="(default: as saved)")
-    p.add_argument("--weighting", nargs="+", default=[], metavar="W", help="a name or FILE.json")
-    p.add_argument("--vote", nargs="+", default=["mean"], metavar="V", help="mean, rank, majority")
+    p.add_argument("--search", nargs="+", default=[], metavar="S", help="one or more (as saved)")
+    p.add_argument(
+        "--weighting", nargs="+", default=[], metavar="W", help="a name or FILE.json (as saved)"
+    )
+    p.add_argument(
+        "--vote", nargs="+", default=[], metavar="V", help="mean, rank, majority (as saved)"
+    )
     p.add_argument("--draws", type=int, metavar="N", help="a class at most (all that were saved)")
     p.add_argument("--confidence", type=float, metavar="P", help="of racing")
     p.add_argument("--max-evaluations", type=int, metavar="N", help="of racing")
@@ -55,16 +59,19 @@ def _main(arguments: list[str]) -> int:
     flags = parser().parse_args(arguments)
 
     from diffcls import replaying
+    from diffcls.atomic import write_text
     from diffcls.errors import UsageError
 
     if flags.learn:
         path = Path(flags.learn)
-        if path.exists() or path.suffix != ".json":
+        if path.exists() or path.suffix != ".json" or not path.parent.is_dir():
             raise UsageError(
-                "the file exists already, or is no .json", given=flags.learn, todo="choose another"
+                "the file exists already, is no .json, or its folder is missing",
+                given=flags.learn,
+                todo="choose another",
             )
         learned = replaying.learn(flags.folder)
-        path.write_text(json.dumps(learned, indent=2) + "\n", encoding="utf-8")
+        write_text(path, json.dumps(learned, indent=2) + "\n")
         print(f"use it on other data: --weighting {path}")
         return 0
     options = {name: getattr(flags, name) for name in ("draws", "confidence", "max_evaluations")}

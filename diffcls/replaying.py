@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,13 +15,14 @@ from numpy.typing import NDArray
 
 from diffcls import metrics
 from diffcls.data import specs
-from diffcls.errors import DataError, UsageError, unknown_name
+from diffcls.errors import DataError, RecordError, UsageError, unknown_name
 from diffcls.executor import ARCHIVE
 from diffcls.fits import read_arrays
-from diffcls.methods.building import build_search
+from diffcls.methods.building import FLAGS, build_search
 from diffcls.options import EvaluationOptions
 from diffcls.parameterization import check_weighting, loss_weight
 from diffcls.schedule import NoiseSchedule
+from diffcls.search import SEARCHES
 from diffcls.search.table import Search, Table
 from diffcls.search.votes import VOTES
 from diffcls.weighting import learn_weighting, read_weighting
@@ -51,7 +53,7 @@ class Setting:
     """One way to read the tables.
 
     Args:
-        search: name; its options are those of the command.
+        search: name; its options are those of the command, else as saved.
         weighting: over time.
         vote: over the draws.
     """
@@ -65,25 +67,32 @@ def read_saved(folder: Path) -> Saved:
     """All tables below a folder.
 
     Raises:
-        UsageError: for a folder that holds none.
+        UsageError: for a folder that holds none, or whose prompts raced: of these only the means
+            over each class were saved.
         RecordError: for a table that cannot be read.
     """
     try:
         run = json.loads((folder / ARCHIVE).read_text(encoding="utf-8"))
         alpha, sigma = (np.array(run[name], dtype=np.float64) for name in ("alpha", "sigma"))
         indices = np.array(run["indices"], dtype=np.int64)
-        spec = run["spec"]
-    except (OSError, ValueError, KeyError) as error:
+        spec = dict(run["spec"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise UsageError(
             f"no folder of error tables ({error})",
             given=str(folder),
             allowed="a folder that `python -m diffcls.evaluate --save-errors DIR` wrote",
         ) from error
+    if spec.get("aggregate") == "prompts" and len(spec["prompts"]) > len(spec["class_names"]):
+        raise UsageError(
+            "the prompts of a class raced, and their own errors were not saved",
+            given=str(folder),
+            todo="save tables without --aggregate prompts",
+        )
     ids, labels, tables = [], [], []
     for path in sorted(folder.rglob("*.npz")):
-        stored = read_arrays(path, "an error table")
-        tables.append(stored["errors"])
-        labels.append(int(stored["label"]))
+        table, label = _read_table(path, len(indices))
+        tables.append(table)
+        labels.append(label)
         ids.append(path.relative_to(folder).with_suffix("").as_posix())
     if not tables:
         raise UsageError("no error table there", given=str(folder))
@@ -91,11 +100,25 @@ def read_saved(folder: Path) -> Saved:
     return Saved(spec, indices, schedule, tuple(ids), tuple(labels), tuple(tables))
 
 
+def _read_table(path: Path, draws: int) -> tuple[Table, int]:
+    """(K, N) errors of one image, and its label."""
+    stored = read_arrays(path, "an error table")
+    table: Table = stored.get("errors", np.empty(0))
+    if table.ndim != 2 or table.shape[1] != draws or "label" not in stored:
+        raise RecordError(
+            "no error table of this run",
+            given=str(path),
+            allowed=f"errors (K, {draws}) and a label",
+            todo="move that file elsewhere",
+        )
+    return table, int(stored["label"])
+
+
 def replay(
     folder: str | Path,
     searches: Sequence[str] = (),
     weightings: Sequence[str] = (),
-    votes: Sequence[str] = ("mean",),
+    votes: Sequence[str] = (),
     **search_options: Any,
 ) -> list[dict[str, Any]]:
     """A row for each combination, the first one being what all others are compared with.
@@ -104,7 +127,7 @@ def replay(
         folder: of error tables.
         searches: names; none: the one that the tables were made by.
         weightings: names, or files of learned ones; none: the one of the tables.
-        votes: see `diffcls.search.votes`.
+        votes: see `diffcls.search.votes`; none: the one of the tables.
         search_options: ``draws``, ``confidence`` and ``max_evaluations``, where a search has them.
 
     Returns:
@@ -112,21 +135,26 @@ def replay(
         evaluations_per_image agreement p``: agreement and McNemar's p are with the first row.
 
     Raises:
-        UsageError: for an unknown name, or a search whose errors were not all saved.
+        UsageError: for an unknown name, an option that none of the searches has, or a search whose
+            errors were not all saved.
     """
     saved = read_saved(Path(folder))
     names = [read_weighting(w) if str(w).endswith(".json") else w for w in weightings]
     names = names or [str(saved.spec["weighting"])]
+    votes = votes or [str(saved.spec.get("vote", "mean"))]
     for vote in votes:
         if vote not in VOTES:
             raise unknown_name("vote", vote, VOTES)
     for weighting in names:
         check_weighting(weighting)
+    searches = searches or [str(saved.spec["search"])]
+    options = {k: v for k, v in search_options.items() if v is not None}
+    _check_options(searches, options)
     rows: list[dict[str, Any]] = []
     first: tuple[NDArray[np.int64], NDArray[np.bool_]] | None = None
-    for parts in itertools.product(searches or [str(saved.spec["search"])], names, votes):
+    for parts in itertools.product(searches, names, votes):
         setting = Setting(*parts)
-        search = _search(saved, setting.search, search_options if searches else {})
+        search = _search(saved, setting.search, options)
         answers, costs = zip(*_run(saved, setting, search), strict=True)
         predicted = np.array(answers)
         right = predicted == np.array(saved.labels)
@@ -158,21 +186,30 @@ def learn(folder: str | Path) -> dict[str, str]:
             given=f"{saved.spec['dataset']}, {split}",
             todo="save the tables of --split validation",
         )
-    tables = [table / _weights(saved, str(saved.spec["weighting"])) for table in saved.tables]
-    log_snr = np.log(saved.schedule.snr)[saved.indices]
+    change = _change(saved, "uniform")
+    tables = [table * change for table in saved.tables]
+    snr = saved.schedule.snr
+    # a level without any signal, or noise, stands beside the nearest one that has some
+    some = snr[(snr > 0) & np.isfinite(snr)]
+    log_snr = np.log(np.clip(snr, some.min(), some.max()))[saved.indices]
     return learn_weighting(tables, saved.labels, log_snr, f"{saved.spec['dataset']}/{split}")
 
 
 def _search(saved: Saved, name: str, options: Mapping[str, Any]) -> Search:
     """The search, its draws no more than were saved and in the same order."""
-    stored = dict(saved.spec["search_options"]) if name == saved.spec["search"] else {}
-    given = {k: v for k, v in options.items() if v is not None}
-    if name == "paper" and stored:
-        given["stages"] = tuple(map("{}:{}".format, stored["samples"], stored["keep"]))
-    elif name != "paper" and "draws" not in given:
-        given["draws"] = len(saved.indices)
+    known = _options_of(name)
+    given = {flag: value for flag, value in options.items() if flag in known}
+    if "draws" in known:
+        given.setdefault("draws", len(saved.indices))
     wishes = EvaluationOptions(search=name, **given)
-    _, search = build_search(wishes, specs.find(str(saved.spec["dataset"]).partition(":")[0]))
+    _, search = build_search(wishes, specs.find(str(saved.spec["dataset"])))
+    if name == saved.spec["search"]:
+        as_saved = {
+            option: tuple(value) if isinstance(value, list) else value
+            for option, value in saved.spec["search_options"].items()
+            if FLAGS.get(option) not in given
+        }
+        search = dataclasses.replace(search, **as_saved)  # type: ignore[type-var]
     plan = search.plan(len(saved.schedule))
     if len(plan) > len(saved.indices) or (plan != saved.indices[: len(plan)]).any():
         raise UsageError(
@@ -184,14 +221,49 @@ def _search(saved: Saved, name: str, options: Mapping[str, Any]) -> Search:
     return search
 
 
+def _options_of(name: str) -> set[str]:
+    """The flags that set a search's options."""
+    kind: Any = SEARCHES.load(name)
+    return {FLAGS[f.name] for f in dataclasses.fields(kind) if f.name in FLAGS}
+
+
+def _check_options(searches: Sequence[str], options: Mapping[str, Any]) -> None:
+    """Raises UsageError for an option that none of the searches has."""
+    known = set().union(*map(_options_of, searches))
+    for option in options:
+        if option not in known:
+            raise UsageError(
+                "none of the searches has such an option", given=option, allowed=sorted(known)
+            )
+
+
 def _weights(saved: Saved, weighting: str) -> NDArray[np.float64]:
     """(N,) of the draws."""
     return loss_weight(weighting, saved.schedule)[saved.indices]
 
 
+def _change(saved: Saved, weighting: str) -> NDArray[np.float64]:
+    """(N,) factors that turn the saved errors of each draw into those of a weighting.
+
+    Raises:
+        UsageError: where a draw was saved with no weight, so that its errors are lost.
+    """
+    own = str(saved.spec["weighting"])
+    if weighting == own:
+        return np.ones(len(saved.indices))
+    kept = _weights(saved, own)
+    if not kept.all():
+        raise UsageError(
+            "some draws were saved with no weight, and cannot be given one now",
+            given=own,
+            todo="save the tables with --weighting uniform",
+        )
+    return _weights(saved, weighting) / kept
+
+
 def _run(saved: Saved, setting: Setting, search: Search) -> Iterator[tuple[int, int]]:
     """(predicted class, evaluations) of each image."""
-    change = _weights(saved, setting.weighting) / _weights(saved, str(saved.spec["weighting"]))
+    change = _change(saved, setting.weighting)
     vote = VOTES[setting.vote]
     draws = len(search.plan(len(saved.schedule)))
     for image_id, table in zip(saved.image_ids, saved.tables, strict=True):

@@ -37,15 +37,14 @@ def guided(denoiser: Denoiser, cond: Conditioning, empty: Conditioning, scale: f
             both, rows = x_t, cond
         else:
             both = torch.cat([x_t, x_t])
-            rows = Conditioning.concatenate([empty.rows(torch.zeros(count).long()), cond])
+            first = torch.zeros(count, dtype=torch.long, device=x_t.device)
+            rows = Conditioning.concatenate([empty.rows(first), cond])
         steps = torch.full((len(both),), index, device=both.device)
         out = denoiser.predict(both.to(denoiser.dtype), steps, rows).float()
         a, b = torch.tensor(alpha), torch.tensor(sigma)
-        noise = row.to_noise(out, both, a, b)
-        if scale != 1.0:
-            noise = noise[:count] + scale * (noise[count:] - noise[:count])
-        # x0 = (x_t − σ·ε)/α
-        return (x_t - sigma * noise) / alpha, noise
+        if scale != 1.0:  # ε is linear in the output: guiding this is guiding that
+            out = out[:count] + scale * (out[count:] - out[:count])
+        return row.to_x0(out, x_t, a, b), row.to_noise(out, x_t, a, b)
 
     return predict
 
@@ -71,7 +70,8 @@ def solve(denoiser: Denoiser, predict: Predict, x_t: Tensor, steps: int) -> Tens
     # (steps,) indices, evenly spread, from the last level down to the first: what is left there
     # is the least noise that the model knows, and the jump to x0 loses next to nothing
     path = np.rint(np.linspace(len(alpha) - 1, 0, steps)).astype(int)
-    log_snr = np.log(alpha[path] / sigma[path])
+    with np.errstate(divide="ignore"):  # −∞ where the last level holds no signal
+        log_snr = np.log(alpha[path] / sigma[path])
     before, h_before = None, 0.0
     x0 = x_t
     for i, t in enumerate(path):
@@ -116,7 +116,8 @@ def sample(
     for start in range(0, len(prompts), batch_size):
         chosen = range(start, min(start + batch_size, len(prompts)))
         filled = [*chosen, *[chosen[-1]] * (batch_size - len(chosen))]
-        rows = cond.rows(torch.tensor([place[prompts[i]] for i in filled]))
+        at = torch.tensor([place[prompts[i]] for i in filled], device=denoiser.device)
+        rows = cond.rows(at)
         noise = torch.stack([_noise(seed, numbers[i], denoiser.sample_shape) for i in filled])
         # at the last level of the schedule x_t is noise of its sigma, all but a trace
         x_t = noise.to(denoiser.device) * float(denoiser.schedule.sigma[-1])

@@ -78,8 +78,8 @@ def train_classifier(
     optimizer = torch.optim.AdamW(model.parameters(), lr=how.learning_rate, weight_decay=0.02)
     average = Ema(model, how.ema)
     best = Learned({}, -1.0, 0)
-    looks = 0
-    for step in range(1, max(1, how.images // how.batch) + 1):
+    looks, steps = 0, max(1, how.images // how.batch)
+    for step in range(1, steps + 1):
         rng = generator("classifier", seed, step)
         rows = torch.randint(len(images), (how.batch,), generator=rng)
         for group in optimizer.param_groups:
@@ -90,7 +90,7 @@ def train_classifier(
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         average.update(step)
-        if step % max(1, how.look // how.batch) and step != how.images // how.batch:
+        if step % max(1, how.look // how.batch) and step != steps:
             continue
         average.swap()
         right = predict(model, validation[0]).argmax(dim=1) == validation[1]

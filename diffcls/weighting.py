@@ -27,7 +27,9 @@ def read_weighting(path: str | Path) -> str:
     """
     try:
         stored = json.loads(Path(path).read_text(encoding="utf-8"))
-        weighting = f"{LEARNED}{stored['learned_on']}:{stored['knots']}"
+        # the first colon ends the name, and that of a data set may have one
+        learned_on = str(stored["learned_on"]).replace(":", "/")
+        weighting = f"{LEARNED}{learned_on}:{stored['knots']}"
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UsageError(
             f"cannot read a weighting ({error})",
@@ -57,7 +59,8 @@ def learn_weighting(
         learned_on: data set and split, for the name.
 
     Raises:
-        DataError: for tables with errors that were not evaluated.
+        DataError: for tables with errors that were not evaluated, that do not tell classes apart,
+            or whose draws have too few levels of noise to place the knots.
     """
     from scipy import optimize, special
 
@@ -70,7 +73,14 @@ def learn_weighting(
     # what all classes share says nothing
     stacked = stacked - stacked.mean(axis=1, keepdims=True)
     unit = stacked.std() / stacked.shape[2]
-    place = np.quantile(log_snr, np.linspace(0, 1, KNOTS))
+    # as many digits as the file keeps
+    place = np.array([float(f"{p:.4g}") for p in np.quantile(log_snr, np.linspace(0, 1, KNOTS))])
+    if not unit or not (np.diff(place) > 0).all():
+        raise DataError(
+            "there is nothing to learn a weighting from",
+            given=f"{stacked.shape[2]} draws, errors that differ by {unit:.3g}",
+            todo="save tables of more draws",
+        )
     # (N, M) share of each knot in each draw
     share = np.stack([np.interp(log_snr, place, row) for row in np.eye(KNOTS)], axis=1)
     rows, truth = np.arange(len(labels)), np.array(labels)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from benchmarks.leaderboard_report import write
 from diffcls.errors import UsageError
 from diffcls.evaluate import parser
 from diffcls.leaderboard import summarise
+from diffcls.methods.batched import BatchMethod
 from diffcls.options import EvaluationOptions
 from diffcls.planning import check_names, read_options
 from diffcls.records import Record
@@ -111,7 +113,14 @@ class Fake:
         self.output = output
         self.rows: dict[str, dict[str, Any]] = {}
 
-    def add(self, label: str, right: list[bool], scores: list[tuple[float, float]] | None = None):  # type: ignore[no-untyped-def]
+    def add(
+        self,
+        label: str,
+        right: list[bool],
+        scores: list[tuple[float, float]] | None = None,
+        failed: Collection[int] = (),
+    ) -> None:
+        """A run that is right on some of its images; those that failed have no answer."""
         fingerprint = f"{len(self.rows):016x}"
         folder = self.output / "runs" / fingerprint
         folder.mkdir(parents=True)
@@ -125,6 +134,8 @@ class Fake:
                 3,
                 0.01,
             )
+            if i not in failed
+            else Record(fingerprint, f"test/{i}", i % 2, (), (), 0, 0.0, "cannot be read")
             for i, r in enumerate(right)
         ]
         text = "".join(record.to_line() for record in records)
@@ -167,7 +178,16 @@ def test_report_says_where_the_diffusion_method_loses_and_only_there(tmp_path: P
 def test_report_needs_no_diffusion_row(tmp_path: Path) -> None:
     fake = Fake(tmp_path)
     fake.add("digits: chance", [True, False] * 5)
-    assert "Nowhere for sure." in section(fake.page(), "Where the diffusion method loses")
+    fake.add("digits: other", [True, True] * 5)
+    fake.add("scenes/pairs: chance", [True] * 2, [(2.0, 1.0), (1.0, 2.0)])
+    page = fake.page()
+    assert section(page, "Where the diffusion method loses").strip().endswith("It was not run.")
+    assert "loses to" not in page and "| 1.000 |" not in page
+    assert "| other | **100.0** | – |" in section(page, "Accuracy")
+    for row in section(page, "Every row").splitlines():
+        if row.startswith(("| chance", "| other")):
+            assert row.split(" | ")[7:9] == ["", ""]  # nobody to agree or to differ with
+    assert "| chance | group | 100.0% |" in section(page, "Pairs of images and texts")
 
 
 def test_report_keeps_published_figures_apart(tmp_path: Path) -> None:
@@ -189,6 +209,19 @@ def test_report_scores_pairs(tmp_path: Path) -> None:
     assert "| diffusion | group | 50.0% |" in pairs
 
 
+def test_pairs_are_compared_where_both_methods_scored_both_images(tmp_path: Path) -> None:
+    fake = Fake(tmp_path)
+    good, bad = [(2.0, 1.0), (1.0, 2.0)], [(1.0, 2.0), (2.0, 1.0)]
+    fake.add("scenes/pairs: diffusion", [True] * 24, good * 12, failed=[0])
+    fake.add("scenes/pairs: clip", [True] * 2 + [False] * 22, good + bad * 11, failed=[23])
+    fake.add("scenes/pairs: chance", [True], good[:1])  # half a pair
+    pairs = section(fake.page(), "Pairs of images and texts")
+    # eleven whole pairs each, ten of them the same, and all of these differ: 2·½¹⁰
+    assert "| diffusion | group | 100.0% | 74.1% to 100.0% | 16.7 % |  |" in pairs
+    assert "| clip | group | 9.1% | 1.6% to 37.7% | 16.7 % | 0.002 |" in pairs
+    assert "| chance | group | no whole pair | | 16.7 % | |" in pairs
+
+
 def test_report_of_real_runs_is_made_again_from_their_records(tmp_path: Path) -> None:
     only = ["--only", "digits: chance", "digits: nearest class mean"]
     asked = ["leaderboard", *only, "--quiet", "--output-dir", str(tmp_path)]
@@ -197,8 +230,17 @@ def test_report_of_real_runs_is_made_again_from_their_records(tmp_path: Path) ->
     assert run.main(asked) == 0
     assert (tmp_path / "LEADERBOARD.md").read_text(encoding="utf-8") == first
     assert "| nearest class mean | **90.4** |" in first
-    other = tmp_path / "together"
-    asked = [*asked[:-1], str(other), "--jobs", "2"]
-    assert run.main(asked) == 0
-    text = (other / "LEADERBOARD.md").read_text(encoding="utf-8")
-    assert section(text, "Accuracy") == section(first, "Accuracy")
+
+
+def test_what_a_process_leaves_is_not_scored_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise AssertionError("scored again")
+
+    # here, not in the processes
+    monkeypatch.setattr(BatchMethod, "classify", refuse)
+    asked = ["leaderboard", "--only", "digits: chance", "--quiet", "--jobs", "2"]
+    assert run.main([*asked, "--output-dir", str(tmp_path), "--", "--limit", "20"]) == 0
+    page = (tmp_path / "LEADERBOARD.md").read_text(encoding="utf-8")
+    assert "| *images* | 20 |" in page

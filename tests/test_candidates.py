@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ import torch
 from PIL import Image
 
 import diffcls
+from diffcls.data import sources
 from diffcls.data.dataset import Item
 from diffcls.errors import UsageError
 from diffcls.method import ClassScores
@@ -18,7 +21,8 @@ from diffcls.methods.building import most_evaluations
 from diffcls.methods.diffusion import DiffusionMethod
 from diffcls.models.gaussian import GaussianDenoiser
 from diffcls.prompts import PromptSet
-from diffcls.records import read_records
+from diffcls.records import Record, read_records
+from diffcls.replaying import replay
 from diffcls.scorer import Scorer
 from diffcls.search.exhaustive import Exhaustive
 from diffcls.search.racing import Racing
@@ -41,11 +45,10 @@ def item(i: int) -> Item:
     return Item(f"test/{i}", i % 2, lambda: image, (first, first + 1))
 
 
-def method(search: Search) -> DiffusionMethod:
+def method(search: Search, **wishes: Any) -> DiffusionMethod:
     prompts = PromptSet.from_templates(TEXTS, ["{}"], asked=2)
-    return DiffusionMethod(
-        GaussianDenoiser(MEANS, 0.2), prompts, search, batch_size=8, encode_batch=2
-    )
+    model = GaussianDenoiser(MEANS, 0.2)
+    return DiffusionMethod(model, prompts, search, batch_size=8, encode_batch=2, **wishes)
 
 
 def by_id(answers: list[ClassScores]) -> dict[str, ClassScores]:
@@ -81,28 +84,99 @@ def test_company_changes_no_bit_and_the_bound_holds() -> None:
         assert 0 < answer.evaluations <= most_evaluations(search, prompts)
 
 
+def test_neither_order_nor_vote_changes_who_wins_a_clear_case() -> None:
+    items = [item(i) for i in range(6)]
+    forward, backward = (
+        by_id(list(method(Racing(20)).classify(order))) for order in (items, items[::-1])
+    )
+    for name, answer in forward.items():
+        assert np.array_equal(answer.scores, backward[name].scores)
+        assert np.array_equal(answer.ranking, backward[name].ranking)
+    ranked = by_id(list(method(Exhaustive(7), vote="rank").classify(items)))
+    for one in items:
+        # minus the mean rank of two classes: theirs add up to −1, and the empty prompt has none
+        assert ranked[one.image_id].scores.sum() == pytest.approx(-1)
+        assert ranked[one.image_id].ranking[0] == one.label
+
+
+def test_image_and_prompts_agree_on_the_candidates() -> None:
+    whole = Item("test/0", 0, item(0).open)
+    with pytest.raises(UsageError, match="the prompts are not for images of 0 candidates"):
+        next(method(Exhaustive(2)).classify([whole]))
+    of_all = DiffusionMethod(
+        GaussianDenoiser(MEANS, 0.2), PromptSet.from_templates(TEXTS, ["{}"]), Exhaustive(2)
+    )
+    with pytest.raises(UsageError, match="the prompts are not for images of 2 candidates"):
+        next(of_all.classify([item(0)]))
+
+
 def test_prompts_cannot_race_among_candidates_of_ones_own() -> None:
     prompts = PromptSet.from_templates(TEXTS, ["{}", "a {}"], asked=2)
     with pytest.raises(UsageError, match="cannot race"):
         DiffusionMethod(GaussianDenoiser(MEANS), prompts, Racing(), aggregate="prompts")
 
 
-def test_command_scores_pairs(
+@pytest.fixture
+def evaluate(
     tiny_pipeline: Pipelines, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+) -> Callable[..., Any]:
+    """Runs four images of pairs: (the row, the records by image)."""
     # the tiny model's text encoder reads too few tokens for whole sentences
     monkeypatch.setattr("diffcls.models.diffusers_unet.report_truncation", lambda *_: None)
-    (row,) = diffcls.run_evaluation(
-        dataset="scenes/pairs",
-        model=str(tiny_pipeline("v_prediction")),
-        limit=4,
-        draws=4,
-        check_model=False,
-        output_dir=str(tmp_path),
-        quiet=True,
-    )
+
+    def run(**wishes: Any) -> tuple[dict[str, Any], dict[str, Record]]:
+        options = {"limit": 4, "draws": 4, "check_model": False, "quiet": True, **wishes}
+        out = options.setdefault("output_dir", tmp_path / "out")
+        (row,) = diffcls.run_evaluation(
+            dataset="scenes/pairs", model=str(tiny_pipeline("v_prediction")), **options
+        )
+        files = (out / "runs" / row["fingerprint"]).glob("records-*.jsonl")
+        return row, {r.image_id: r for file in files for r in read_records(file)}
+
+    return run
+
+
+def test_command_scores_pairs(evaluate: Callable[..., Any]) -> None:
+    row, records = evaluate()
     assert (row["n_classes"], row["n_scored"], row["top5"]) == (2, 4, None)
-    files = tmp_path.glob("runs/*/records-*.jsonl")
-    records = [record for file in files for record in read_records(file)]
+    assert row["ci_low"] <= row["accuracy"] <= row["ci_high"] and 0 <= row["ece"] <= 1
     assert len(records) == 4
-    assert all(len(r.scores) == 2 and sorted(r.ranking) == [0, 1] for r in records)
+    for record in records.values():
+        assert len(record.scores) == 2 and sorted(record.ranking) == [0, 1]
+        assert 3 * 3 <= record.evaluations <= 3 * 4  # two texts and the empty one
+    assert evaluate(vote="rank")[0]["ece"] is None  # mean ranks have no posterior
+
+
+def test_error_tables_of_pairs_are_replayed(evaluate: Callable[..., Any], tmp_path: Path) -> None:
+    row, records = evaluate(search="exhaustive", save_errors=str(tmp_path / "t"))
+    names = sources.load("scenes/pairs", "test").class_names
+    for image_id, record in records.items():
+        with np.load(tmp_path / "t" / f"{image_id}.npz") as kept:
+            errors, texts = kept["errors"], kept["class_names"].tolist()
+        first = int(image_id.rpartition("/")[2]) // 2 * 2
+        assert texts == list(names[first : first + 2])
+        assert errors.shape == (2, 4) and record.evaluations == 3 * 4
+        # the empty prompt's error is the same in both scores
+        assert record.scores[0] - record.scores[1] == pytest.approx(
+            errors[1].mean() - errors[0].mean(), abs=1e-6
+        )
+    (again,) = replay(tmp_path / "t")
+    assert again["accuracy"] == row["accuracy"]
+    assert again["evaluations_per_image"] == 2 * 4  # the empty prompt has no table
+
+
+def test_prompts_of_a_file_ask_each_image_about_its_own(
+    evaluate: Callable[..., Any], tmp_path: Path
+) -> None:
+    data = sources.load("scenes/pairs", "test")
+    with open(tmp_path / "p.csv", "w", newline="", encoding="utf-8") as file:
+        rows = csv.writer(file)
+        rows.writerow(["prompt", "classidx"])
+        for k, words in enumerate(data.prompt_names or data.class_names):
+            rows.writerow([f"a picture of {words}.", k])
+    row, records = evaluate(search="exhaustive")
+    # elsewhere: the same words make the same run, whose records would be read again
+    asked = {"search": "exhaustive", "prompts": str(tmp_path / "p.csv")}
+    theirs, same = evaluate(**asked, output_dir=tmp_path / "other")
+    assert theirs["fingerprint"] == row["fingerprint"]
+    assert {i: r.scores for i, r in same.items()} == {i: r.scores for i, r in records.items()}

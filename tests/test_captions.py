@@ -147,10 +147,12 @@ def test_caption_says_the_same_scene(scene: Scene, rng: random.Random) -> None:
     assert meaning(understood(reword(str(scene), rng))) == meaning(scene)
 
 
-@given(SCENES, KEYS)
-def test_caption_of_a_scene_is_read_whole(scene: Scene, rng: random.Random) -> None:
+def test_caption_of_a_scene_is_read_whole() -> None:
     # the text encoders read 24 tokens, start and end among them; each mark is one of its own
-    assert len(re.findall(r"\w+|[^\w\s]", reword(str(scene), rng))) <= 22
+    longest, rng = "a medium red circle to the left of two medium blue squares", random.Random(0)
+    lengths = {len(re.findall(r"\w+|[^\w\s]", reword(longest, rng))) for _ in range(5000)}
+    # an image that shows + a medium-sized … + to the left of + two medium-sized … + .
+    assert max(lengths) == 4 + 6 + 4 + 6 + 1 <= 22
 
 
 @pytest.mark.parametrize("relation", RELATIONS)

@@ -21,6 +21,7 @@ from diffcls.data import sources, specs
 from diffcls.data.dataset import Dataset, Item
 from diffcls.data.scenes import drawing
 from diffcls.data.scenes.drawing import COLOUR, GAP, RADIUS, SIDE, coverage, draw, place, reach
+from diffcls.data.scenes.wording import CONVERSE
 from diffcls.data.scenes.words import (
     COLOURS,
     COUNTS,
@@ -349,7 +350,7 @@ def test_no_two_colours_are_alike() -> None:
 @pytest.mark.parametrize(("name", "split"), SPLITS)
 def test_image_shows_what_its_sentence_says(name: str, split: str) -> None:
     dataset = load(name, split)
-    for item in dataset.items[:200]:
+    for item in dataset.items[:120]:
         image, scene = item.open(), parse(dataset.class_names[item.class_index])
         centres: dict[str, Floats] = {}
         for colour in COLOURS:
@@ -502,6 +503,12 @@ def test_revision_tells_tasks_and_splits_apart() -> None:
     assert sources.load("scenes/pairs").revision == revisions["scenes/pairs", "test"]
 
 
+def test_revision_tells_another_drawing_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = load("scenes/attributes").revision
+    monkeypatch.setitem(drawing.COLOUR, "red", (0.80, 0.08, 0.08))
+    assert sources.load("scenes/attributes").revision != before
+
+
 @pytest.mark.parametrize(
     ("name", "split", "revision"),
     [
@@ -562,3 +569,20 @@ def test_label_beyond_the_candidates_is_refused() -> None:
     # though there is a third class
     with pytest.raises(DataError, match=r"label of test/1 out of range: 2; allowed: 0 to 1"):
         asked_about((0, 1), (0, 1), labels=(0, 2))
+
+
+def test_number_of_classes_is_free_and_no_two_mean_the_same() -> None:
+    small, large = (sources.load(f"scenes:{n}", "test").class_names for n in (50, 1000))
+    assert (len(small), len(large)) == (50, 1000)
+    assert large[:50] == small and len(set(large)) == 1000
+    meanings = set()
+    for name in large:
+        scene = parse(name)
+        if scene.relation in ("to the right of", "below"):
+            assert scene.second is not None
+            scene = Scene(scene.second, CONVERSE[scene.relation], scene.first)
+        meanings.add(scene)
+    assert len(meanings) == 1000
+    for n in ("1", "10001", "many", "-3"):
+        with pytest.raises(UsageError, match="no number of classes"):
+            sources.load(f"scenes:{n}", "test")

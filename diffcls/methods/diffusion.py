@@ -171,6 +171,13 @@ class DiffusionMethod:
         pixels: list[NDArray[np.float32]] = []
         failed: list[ClassScores] = []
         for item in stream:
+            if len(item.candidates) != self.prompts.asked:
+                raise UsageError(
+                    f"the prompts are not for images of {len(item.candidates)} candidates of "
+                    "their own",
+                    given=item.image_id,
+                    allowed=f"{self.prompts.asked} candidates, 0 for all classes",
+                )
             try:
                 pixels.append(self._pixels(item))
                 items.append(item)

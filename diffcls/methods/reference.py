@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 SIDE = 32
 """Pixels that a reference sees of an image."""
+FAR = 1e3
+"""Where the mean of a class without images lies; pixels lie within [−1, 1]."""
 
 Fit = tuple[BatchMethod, dict[str, object]]
 
@@ -116,7 +118,9 @@ def _nearest_mean(options: EvaluationOptions, spec: DatasetSpec, prompts: Prompt
         images, labels = labelled.tensors(train, SIDE)
         means = torch.zeros(prompts.n_classes, images[0].numel(), dtype=torch.float64)
         means.index_add_(0, labels, images.flatten(1).double())
-        means /= torch.bincount(labels, minlength=prompts.n_classes)[:, None]
+        counts = torch.bincount(labels, minlength=prompts.n_classes)[:, None]
+        # a class without images is never the answer
+        means = torch.where(counts > 0, means / counts, FAR)
         # −‖x − μ_k‖²
         return lambda pixels, _: -(torch.cdist(pixels.flatten(1).double(), means) ** 2)
 

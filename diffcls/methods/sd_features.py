@@ -80,6 +80,8 @@ def build(options: EvaluationOptions, spec: DatasetSpec, prompts: PromptSet) -> 
     validation = labelled.load(options, "validation", prompts.class_names)
     defined_by = {
         "model": denoiser.card.revision,
+        "img_size": denoiser.image_size,
+        "dtype": str(denoiser.dtype).removeprefix("torch."),
         "data": [train.revision, len(train), validation.revision, len(validation)],
         "seed": options.seed,
         "grid of choices": [TIMES, GRIDS, STRENGTHS, CHOOSING, COPIES],

@@ -36,7 +36,7 @@ BUDGET = 500_000
 
 
 def check(options: EvaluationOptions, spec: DatasetSpec) -> None:
-    """Refuse an unknown model, numbers out of range, and images with candidates of their own."""
+    """Refuse an unknown model, and numbers out of range."""
     from diffcls.models.loading import check_name
 
     check_name(building.model_name(options, spec))
@@ -52,6 +52,7 @@ def build(options: EvaluationOptions, spec: DatasetSpec, prompts: PromptSet) -> 
     """The classifier, trained on drawn images; both are taken from the disk where they are there.
 
     Raises:
+        UsageError: for images with candidates of their own, or a model that reads class ids.
         UsageError, ModelError: see `diffcls.models.loading.load`.
     """
     if prompts.asked:
@@ -61,11 +62,19 @@ def build(options: EvaluationOptions, spec: DatasetSpec, prompts: PromptSet) -> 
     from diffcls import supervised
 
     denoiser, device = building.load_denoiser(options, spec)
+    if denoiser.labels is not None:
+        raise UsageError(
+            "the model reads class ids: it draws nothing from prompts",
+            given=denoiser.card.name,
+            todo="choose a text-to-image model",
+        )
     side = min(SIDE, denoiser.image_size)
     a_class = options.images_per_class or images_a_class(prompts.n_classes)
     scale = GUIDANCE if options.guidance is None else options.guidance
     drawn_by: dict[str, Any] = {
         "model": denoiser.card.revision,
+        "drawn at": denoiser.image_size,
+        "dtype": str(denoiser.dtype).removeprefix("torch."),
         "prompts": list(prompts.prompts),
         "class_of": list(prompts.class_of),
         "images a class": a_class,

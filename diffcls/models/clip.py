@@ -69,6 +69,7 @@ class ClipModel:
         card: its name and revision.
         device: where it lies.
         image_size: side of the images it sees, in pixels.
+        dtype: of the images it reads, float32 where None; some weights stay in float32 anyway.
     """
 
     model: Any
@@ -77,6 +78,7 @@ class ClipModel:
     card: ModelCard
     device: torch.device
     image_size: int
+    dtype: torch.dtype | None = None
 
     @property
     def logit_scale(self) -> float:
@@ -105,7 +107,7 @@ class ClipModel:
         import torch
 
         with torch.inference_mode():
-            dtype = next(self.model.parameters()).dtype
+            dtype = self.dtype or torch.float32
             found: Tensor = self.model.encode_image(
                 pixels.to(self.device, dtype), normalize=True
             ).float()
@@ -160,7 +162,7 @@ def load(
     check_finite("clip", model)
     size = model.visual.image_size
     side = int(size[0] if isinstance(size, tuple | list) else size)
-    return ClipModel(model.eval(), preprocess, tokenize, card, torch.device(device), side)
+    return ClipModel(model.eval(), preprocess, tokenize, card, torch.device(device), side, dtype)
 
 
 def _open_clip() -> Any:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from diffcls.denoiser import Conditioning, Denoiser
 from diffcls.draws import noise
-from diffcls.errors import ModelError
+from diffcls.errors import ModelError, UsageError
 
 
 def blocks(network: nn.Module) -> dict[str, nn.Module]:
@@ -47,6 +47,10 @@ class FeatureReader:
     Args:
         denoiser: a model whose network diffusers made.
         seed: keys the noise, which all images share.
+
+    Raises:
+        ModelError: for a network without known blocks.
+        UsageError: for a model that reads class ids.
     """
 
     def __init__(self, denoiser: Denoiser, seed: int) -> None:
@@ -54,6 +58,12 @@ class FeatureReader:
         network: Any = getattr(denoiser, "network", None)
         if network is None:
             raise ModelError("this model has no network to look into", given=denoiser.card.name)
+        if denoiser.labels is not None:
+            raise UsageError(
+                "the model reads class ids: it has no empty prompt to be shown images with",
+                given=denoiser.card.name,
+                todo="choose a text-to-image model",
+            )
         self.blocks = blocks(network)
         self._empty: Conditioning = denoiser.encode_prompts([""])
         self._noise = noise(seed, 0, denoiser.sample_shape).to(denoiser.device)
@@ -75,20 +85,30 @@ class FeatureReader:
 
         def keep(name: str) -> Any:
             def hook(module: nn.Module, given: Any, out: Any) -> None:
-                held[name] = pool(out[0] if isinstance(out, tuple) else out, grid)
+                held[name] = pool(of_image(out), grid)
 
             return hook
 
         hooks = [self.blocks[name].register_forward_hook(keep(name)) for name in names]
         try:
             x_t = float(schedule.alpha[index]) * x0 + float(schedule.sigma[index]) * self._noise
-            rows = self._empty.rows(torch.zeros(len(x0), dtype=torch.long))
+            first = torch.zeros(len(x0), dtype=torch.long, device=self.denoiser.device)
+            rows = self._empty.rows(first)
             steps = torch.full((len(x0),), index, device=x0.device)
             self.denoiser.predict(x_t.to(self.denoiser.dtype), steps, rows)
         finally:
             for hook in hooks:
                 hook.remove()
         return held
+
+
+def of_image(out: Any) -> Tensor:
+    """What a block says of the image, of all that it returns."""
+    if not isinstance(out, tuple):
+        found: Tensor = out
+    else:  # (text, image) of a transformer, or (image, what skips the middle) of a U-Net
+        found = out[-1] if isinstance(out[-1], Tensor) else out[0]
+    return found
 
 
 def pool(out: Tensor, grid: int) -> Tensor:

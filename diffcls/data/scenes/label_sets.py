@@ -11,6 +11,7 @@ from functools import cache
 
 from diffcls.data.dataset import Dataset
 from diffcls.data.scenes.tasks import TEST, make_dataset
+from diffcls.data.scenes.wording import CONVERSE
 from diffcls.data.scenes.words import KINDS, RELATIONS, SEEN, Group, Scene
 from diffcls.data.specs import Query
 from diffcls.draws import key
@@ -46,6 +47,8 @@ def classes(count: int) -> tuple[Scene, ...]:
     while len(found) < count:
         first, second = (Group(rng.choice(SEEN), rng.choice((1, 1, 2))) for _ in range(2))
         scene = Scene(first, rng.choice(RELATIONS), second)
-        if scene.fits and first.kind != second.kind:
+        # "A left of B" and "B right of A" are one class
+        converse = Scene(second, CONVERSE[scene.relation], first)
+        if scene.fits and first.kind != second.kind and converse not in found:
             found[scene] = None
     return tuple(found)[:count]
