@@ -242,12 +242,12 @@ def settled(module: nn.Module, batches: Iterator[Tensor]) -> Iterator[None]:
     for norm in norms:
         norm.reset_running_stats()
         norm.momentum = None  # a plain mean over all batches
-    module.train()
-    with torch.no_grad():
-        for pixels in batches:
-            module(pixels)
-    module.eval()
     try:
+        module.train()
+        with torch.no_grad():
+            for pixels in batches:
+                module(pixels)
+        module.eval()
         yield
     finally:
         for norm, before in zip(norms, momentum, strict=True):
