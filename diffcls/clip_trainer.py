@@ -1,7 +1,7 @@
 """A small CLIP from a data set to its card: open_clip's model and loss on the same captions.
 
-The rival of the small diffusion models: it sees the same images, captions and augmentation, and as
-many of them or more.
+The rival of the small diffusion models: it sees the same images, captions and augmentation. How
+many of them stands in its card.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from diffcls.data import sources, specs
-from diffcls.data.captions import caption
+from diffcls.denoiser import ModelCard
 from diffcls.draws import key
 from diffcls.metrics import top_k_accuracy
 from diffcls.models import clip
@@ -53,10 +53,7 @@ class ClipTraining(TrainingRun):
         train = sources.load(self.dataset, "train", self.data_root)
         images, labels = tensor_of(train, self.recipe.image_size)
 
-        def words(index: int, draw: int) -> str:
-            label = labels[index]
-            return caption(self.dataset, label, self.seed, draw, train.class_names[label])
-
+        words = self._captions(train, labels)
         torch.manual_seed(key("weights", self.seed))
         if self.init:
             held = clip.load(self.init)
@@ -79,7 +76,7 @@ class ClipTraining(TrainingRun):
 
         def measure(step: int) -> dict[str, float]:
             with settled(model.visual, batches()):
-                accuracy = self._accuracy(clip.ClipModel(**self._parts(model, tokenizer)))
+                accuracy = self._accuracy(self._in_training(model, tokenizer))
             return {"images": step * self.recipe.batch, "validation_accuracy": accuracy}
 
         loop.run(measure)
@@ -96,19 +93,17 @@ class ClipTraining(TrainingRun):
     def _open_card(self) -> tuple[Mapping[str, Any], str]:
         name = str(self.init)
         folder = WEIGHTS / name if name in clip.bundled() else Path(name)
-        return read_json(folder / CARD), clip.load(name).card.revision
+        return read_json(folder / CARD), clip.read_card(folder).revision
 
-    def _parts(self, model: Any, tokenizer: Any) -> dict[str, Any]:
-        from diffcls.denoiser import ModelCard
-
-        return {
-            "model": model,
-            "preprocess": None,
-            "tokenize": lambda texts: tokenize(tokenizer, texts),
-            "card": ModelCard("in training", ""),
-            "device": torch.device("cpu"),
-            "image_size": self.recipe.image_size,
-        }
+    def _in_training(self, model: Any, tokenizer: Any) -> clip.ClipModel:
+        return clip.ClipModel(
+            model=model,
+            preprocess=None,
+            tokenize=lambda texts: tokenize(tokenizer, texts),
+            card=ModelCard("in training", ""),
+            device=torch.device("cpu"),
+            image_size=self.recipe.image_size,
+        )
 
     def _accuracy(self, model: clip.ClipModel, split: str = "validation") -> float:
         """Zero-shot accuracy on all images of a split of the benchmark, with its own prompts."""

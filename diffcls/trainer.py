@@ -10,7 +10,6 @@ import numpy as np
 import torch
 
 from diffcls.data import sources, specs
-from diffcls.data.captions import caption
 from diffcls.data.subsets import choose
 from diffcls.denoiser import ModelCard
 from diffcls.draws import key
@@ -59,10 +58,7 @@ class Training(TrainingRun):
         train = sources.load(self.dataset, "train", self.data_root)
         images, labels = tensor_of(train, self.recipe.config.image_size)
 
-        def words(index: int, draw: int) -> str:
-            label = labels[index]
-            return caption(self.dataset, label, self.seed, draw, train.class_names[label])
-
+        words = self._captions(train, labels)
         torch.manual_seed(key("weights", self.seed))
         if self.init:
             pipeline, seconds = self._open_init(), 0.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from diffcls.atomic import write_text
+from diffcls.data.captions import caption
 from diffcls.data.dataset import Dataset
 from diffcls.errors import UsageError
 from diffcls.models.loading import CARD
@@ -103,6 +104,15 @@ class TrainingRun(ABC):
     @abstractmethod
     def _open_card(self) -> tuple[Mapping[str, Any], str]:
         """The card of the model that training goes on from, and its revision."""
+
+    def _captions(self, train: Dataset, labels: Sequence[int]) -> Callable[[int, int], str]:
+        """(image index, draw) -> a caption of that image, in words of that draw."""
+
+        def words(index: int, draw: int) -> str:
+            label = labels[index]
+            return caption(self.dataset, label, self.seed, draw, train.class_names[label])
+
+        return words
 
     def _loop(self, phase: Phase) -> Loop:
         return Loop(phase, self.work, quiet=self.quiet)

@@ -136,7 +136,7 @@ def load(
     precision = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}[str(dtype)[6:]]
     folder = WEIGHTS / name if name in bundled() else Path(name)
     if folder.is_dir():
-        place, tag, card = f"local-dir:{folder}", None, _card(folder)
+        place, tag, card = f"local-dir:{folder}", None, read_card(folder)
     else:
         architecture, _, tag = name.partition("/")
         place, card = architecture, ModelCard(name, _revision(architecture, tag))
@@ -193,7 +193,8 @@ def ensemble(name: str) -> tuple[str, ...]:
     return tuple(template("{}") for template in templates)
 
 
-def _card(folder: Path) -> ModelCard:
+def read_card(folder: Path) -> ModelCard:
+    """The card of a model's folder; its revision is a hash of weights, configs and tokenizer."""
     stored = read_json(folder / CARD) if (folder / CARD).is_file() else {}
     digest = hashlib.sha256()
     for path in sorted(folder.iterdir()):
