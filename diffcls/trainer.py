@@ -91,7 +91,7 @@ class Training(TrainingRun):
 
         folder = find(str(self.init)).path
         with quiet():
-            pipeline = StableDiffusionPipeline.from_pretrained(folder, torch_dtype=torch.float32)
+            pipeline = StableDiffusionPipeline.from_pretrained(folder, dtype=torch.float32)
         shape = pipeline.vae.config.sample_size, pipeline.vae.config.latent_channels
         wanted = self.recipe.config.image_size, self.recipe.config.latent_channels
         if shape != wanted:
