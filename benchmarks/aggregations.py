@@ -1,7 +1,7 @@
 """``python -m benchmarks.aggregations``: losses, weightings and votes over the same error tables.
 
 Every data set is scored once a loss, every class on every draw; all else is replayed. A learned
-weighting comes from the validation images of *another* data set, see `benchmarks.weightings`.
+weighting comes from the validation images of *another* data set, see `benchmarks.allocations`.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from benchmarks.allocations import file_for
 from benchmarks.records import compare, records_of
-from benchmarks.weightings import file_for
+from diffcls.allocation import EVEN
 from diffcls.cli import Parser, guarded
 from diffcls.parameterization import LOSSES
 from diffcls.replaying import replay
@@ -67,6 +68,7 @@ def _tables(dataset: str, loss: str, output: Path, flags: Any) -> tuple[Path, di
         limit=flags.images,
         search="exhaustive",
         draws=DRAWS,
+        allocation=EVEN,  # the weightings are of time as it is
         loss=loss,
         save_errors=str(folder),
         output_dir=str(output / TABLES),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from benchmarks.benchmark import Benchmark, Run
 from benchmarks.leaderboard_report import write
-from benchmarks.weightings import file_for
+from diffcls.allocation import EVEN
 
 # what the project asks of its own models: the least accuracy of the diffusion method
 ASKED = {
@@ -24,12 +24,10 @@ ASKED = {
 IMAGES = 1000
 """Held-out images of a data set; digits has 500."""
 
-LEARNED = "the weighting learned on another data set"
-
 # a row of the table: what it is called, and the arguments that make it
 METHODS = {
     "diffusion": ("--method", "diffusion"),
-    "diffusion, learned weighting": ("--method", "diffusion", "--weighting", LEARNED),
+    "diffusion, even draws": ("--method", "diffusion", "--allocation", EVEN),
     "clip": ("--method", "clip"),
     "sd-features": ("--method", "sd-features"),
     "synthetic": ("--method", "synthetic"),
@@ -38,7 +36,7 @@ METHODS = {
     "chance": ("--method", "reference", "--reference", "chance"),
 }
 # each image of a pair has texts of its own to choose between: there are no classes to learn
-OF_PAIRS = ("diffusion", "diffusion, learned weighting", "clip", "chance")
+OF_PAIRS = ("diffusion", "diffusion, even draws", "clip", "chance")
 
 
 def runs() -> tuple[Run, ...]:
@@ -49,8 +47,6 @@ def runs() -> tuple[Run, ...]:
         for method, arguments in METHODS.items():
             if dataset == "scenes/pairs" and method not in OF_PAIRS:
                 continue
-            if LEARNED in arguments:
-                arguments = (*arguments[:-1], file_for(dataset))
             label = f"{dataset}: {method}"
             asked = least if method == "diffusion" else None
             found.append(Run(label, ("--dataset", dataset, *images, *arguments), asked))

@@ -28,6 +28,8 @@ FOLDER = Path(__file__).parent
 AS_EXPECTED = "All figures are as expected."
 NOT_BENCHMARKS = {
     "aggregations",
+    "allocations",
+    "cards",
     "__init__",
     "benchmark",
     "leaderboard_report",

@@ -208,7 +208,10 @@ def clip_phase(
     def loss(step: int) -> Tensor:
         rng = generator("clip", seed, step)
         rows = torch.randint(len(images), (batch,), generator=rng)
-        pixels = augment(images[rows], augmentation, rng)
+        # channels last: convolutions are a fifth to a quarter faster on a CPU
+        pixels = augment(images[rows], augmentation, rng).contiguous(
+            memory_format=torch.channels_last
+        )
         ids = tokenize(tokenizer, [captions(int(i), step * batch + j) for j, i in enumerate(rows)])
         # as open_clip trains: the temperature's inverse never exceeds 100
         scale = model.logit_scale.clamp(max=float(torch.tensor(100.0).log())).exp()

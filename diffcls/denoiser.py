@@ -55,6 +55,7 @@ class ModelCard:
         revision: a commit, or a hash of the weights.
         temperature: of the posterior: scores summed over dimensions are divided by it; 1 where
             nobody fitted it.
+        allocation: where in time draws lie by default, see `diffcls.allocation`.
         trained_on: names of the data sets whose training split, with its class names, the model
             has seen; on these it is not zero-shot.
     """
@@ -62,6 +63,7 @@ class ModelCard:
     name: str
     revision: str
     temperature: float = 1.0
+    allocation: str = "even"
     trained_on: tuple[str, ...] = field(default=())
 
 
@@ -103,7 +105,7 @@ class Denoiser(Protocol):
         """P texts -> their conditioning, padded as the model was trained."""
 
     def predict(self, x_t: torch.Tensor, index: torch.Tensor, cond: Conditioning) -> torch.Tensor:
-        """The native output, without guidance.
+        """The native output, without guidance; differentiable in the tensors of `cond`.
 
         Args:
             x_t: (B, C, h, w) in the denoiser's dtype.

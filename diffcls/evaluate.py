@@ -13,6 +13,7 @@ from diffcls.options import EvaluationOptions
 
 DEFAULTS = EvaluationOptions()
 METHODS = "one or more of diffusion (default), clip, sd-features, synthetic, reference"
+SEARCHES = "racing (default), paper, exhaustive, halving, tree, gradient or propose"
 
 EPILOG = """examples:
   python -m diffcls.evaluate                            the digits that come with the package
@@ -65,7 +66,7 @@ def parser() -> argparse.ArgumentParser:
     add("--vote", metavar="V", help="over the draws: mean (default), rank or majority")
     add = p.add_argument_group("with what").add_argument
     add("--model", metavar="NAME|PATH|ID", help="a name, pipeline folder, file, or ID[@revision]")
-    add("--clip-model", metavar="NAME", help="of the method clip: a name, ARCH/TAG or folder")
+    add("--clip-model", metavar="NAME", help="of clip and propose: a name, ARCH/TAG or folder")
     add("--reference", metavar="KIND", help="classifier (default), nearest-mean or chance")
     add("--guidance", type=float, metavar="W", help="of the method synthetic (default: 2)")
     add("--images-per-class", type=int, metavar="N", help="of the method synthetic")
@@ -75,16 +76,18 @@ def parser() -> argparse.ArgumentParser:
     add("--class-ids", metavar="FILE", help="CSV with classidx, classid: of a model without text")
     add("--check-model", action=argparse.BooleanOptionalAction, help="self-test at load (on)")
     add("--method", nargs="+", metavar="M", help=METHODS)
-    add("--search", metavar="S", help="racing, paper, exhaustive or halving (default: racing)")
+    add("--search", metavar="S", help=SEARCHES)
     add("--draws", type=int, metavar="N", help="(timestep, noise) draws a class at most")
     add("--confidence", type=float, metavar="P", help="of racing, between 0 and 1")
     add("--max-evaluations", type=int, metavar="N", help="of racing: evaluations an image at most")
+    add("--candidates", type=int, metavar="N", help="of tree, gradient, propose: left to the race")
     add("--stages", nargs="+", metavar="N:K", help="of paper: samples:kept, stage by stage")
     add("--n-samples", nargs="+", type=int, metavar="N", help="the same, as published")
     add("--to-keep", nargs="+", type=int, metavar="K", help="the same, as published")
     add("--n-trials", type=int, metavar="N", help="of paper: noises a timestep (1)")
     add("--loss", metavar="L", help="l2, l1 or huber (default: l2; paper: as published)")
     add("--weighting", metavar="W", help="over time: a name or a learned file (uniform)")
+    add("--allocation", metavar="A", help="of draws over time: even, a name or a learned file")
     add("--img-size", type=int, metavar="PX", help="side of the images (default: the model's)")
     add("--interpolation", metavar="I", help="bicubic, bilinear or lanczos (default: bicubic)")
     add("--seed", type=int, metavar="N", help="keys the noise (default: 0)")

@@ -93,6 +93,7 @@ class Built:
         loss, dtype, device: as resolved.
         most_evaluations: evaluations an image at most.
         timesteps: (N,) what the network is told at each draw; empty for other methods.
+        allocation: of its draws over time, see `diffcls.allocation`.
         draws: of a method that searches: ``indices`` (N,) of its draws into the schedule, and the
             schedule's ``alpha`` and ``sigma`` (T,).
         noise: hash of the noise file, or empty.
@@ -114,6 +115,7 @@ class Built:
     noise: str = ""
     supervision: str | None = None
     setting: str | None = None
+    allocation: str = "even"
     draws: Mapping[str, NDArray[Any]] = field(default_factory=dict)
 
 

@@ -19,7 +19,8 @@ class EvaluationOptions:
         image_column, label_column: of tables; None: found by their names and types.
         model: bundled name, short name, hub id ``ID[@revision]``, pipeline folder or
             ``.safetensors`` file; None: the data set's default model.
-        clip_model: of the method clip: bundled name, ``ARCHITECTURE/TAG`` of open_clip, or folder.
+        clip_model: of the method clip and of the search propose: bundled name,
+            ``ARCHITECTURE/TAG`` of open_clip, or folder.
         reference: of the method reference: ``classifier``, ``nearest-mean`` or ``chance``.
         guidance: of the method synthetic: scale of classifier-free guidance.
         images_per_class: of the method synthetic: images that it draws of each class.
@@ -32,6 +33,7 @@ class EvaluationOptions:
         draws: (timestep, noise) draws a class at most.
         confidence: of racing, in (0, 1).
         max_evaluations: of racing: evaluations (class, draw) an image at most.
+        candidates: of tree, gradient and propose: classes left to the race.
         stages: of paper, as texts ``SAMPLES:KEEP``.
         n_samples, to_keep, n_trials: the same as the published script spells it; `n_trials` noises
             a timestep.
@@ -49,6 +51,8 @@ class EvaluationOptions:
         interpolation: of the resize: bicubic, bilinear or lanczos.
         loss: l1, l2 or huber.
         weighting: of the ε-error over timesteps: a name, or a file that `replay --learn` wrote.
+        allocation: where in time draws lie: a name, or a file that `replay --learn` wrote; None:
+            the model's own, even where stages or a weighting are given.
         seed: keys the noise.
         dtype, device: precision and place of the network.
         batch_size: rows of a forward, or "auto".
@@ -84,6 +88,7 @@ class EvaluationOptions:
     draws: int | None = None
     confidence: float | None = None
     max_evaluations: int | None = None
+    candidates: int | None = None
     stages: tuple[str, ...] | None = None
     n_samples: tuple[int, ...] | None = None
     to_keep: tuple[int, ...] | None = None
@@ -101,6 +106,7 @@ class EvaluationOptions:
     interpolation: str = "bicubic"
     loss: str | None = None
     weighting: str = "uniform"
+    allocation: str | None = None
     seed: int = 0
     dtype: str = "auto"
     device: str = "auto"
@@ -126,6 +132,7 @@ class EvaluationOptions:
             "draws": self.draws,
             "confidence": self.confidence,
             "max_evaluations": self.max_evaluations,
+            "candidates": self.candidates,
             "stages": self.stages and ",".join(self.stages),
             "n_samples": self.n_samples and ",".join(map(str, self.n_samples)),
             "to_keep": self.to_keep and ",".join(map(str, self.to_keep)),
@@ -133,6 +140,7 @@ class EvaluationOptions:
             "aggregate": None if self.aggregate == "classes" else self.aggregate,
             "vote": None if self.vote == "mean" else self.vote,
             "loss": self.loss,
+            "allocation": self.allocation and self.allocation.partition(":")[0],
             "weighting": None if self.weighting == "uniform" else self.weighting.partition(":")[0],
         }
         return " ".join(f"{k}={v}" for k, v in given.items() if v is not None) or "default"

@@ -156,10 +156,11 @@ def _learned_knots(weighting: str) -> NDArray[np.float64]:
     return knots
 
 
-def _learned(weighting: str, schedule: NoiseSchedule) -> NDArray[np.float64]:
+def learned_weight(weighting: str, schedule: NoiseSchedule) -> NDArray[np.float64]:
     """(T,) weights, exp of a line from knot to knot in the log of the signal-to-noise ratio."""
     place, weight = _learned_knots(weighting).T
-    return np.exp(np.interp(np.log(schedule.snr), place, weight))
+    with np.errstate(divide="ignore"):  # a level without signal lies below all knots
+        return np.exp(np.interp(np.log(schedule.snr), place, weight))
 
 
 def loss_weight(weighting: str, schedule: NoiseSchedule) -> NDArray[np.float64]:
@@ -176,7 +177,7 @@ def loss_weight(weighting: str, schedule: NoiseSchedule) -> NDArray[np.float64]:
     check_weighting(weighting)
     with np.errstate(divide="ignore", invalid="ignore"):
         if weighting.startswith(LEARNED):
-            weight = _learned(weighting, schedule)
+            weight = learned_weight(weighting, schedule)
         else:
             weight = WEIGHTINGS[weighting](schedule)
     # else that one level would take all the weight, for an error that says nothing of x0

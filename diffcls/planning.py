@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from diffcls.allocation import read_allocation
 from diffcls.data import sources, specs
 from diffcls.data.dataset import Dataset
 from diffcls.data.subsets import choose
@@ -53,6 +54,8 @@ def read_options(wishes: Mapping[str, Any]) -> EvaluationOptions:
             value = (value,)
         if value is not None:
             wishes[name] = tuple(value)
+    if wishes.get("allocation"):
+        wishes["allocation"] = read_allocation(str(wishes["allocation"]))
     if str(wishes.get("weighting", "")).endswith(".json"):
         wishes["weighting"] = read_weighting(wishes["weighting"])
     try:
@@ -155,6 +158,7 @@ def make_plan(
         interpolation=options.interpolation,
         aggregate=options.aggregate,
         vote=options.vote,
+        allocation=built.allocation,
     )
     return Plan(options, dataset, prompts, built, spec, shard)
 

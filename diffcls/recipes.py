@@ -45,6 +45,8 @@ class Recipe:
         learning_rate: at its peak; warmed up over `warmup` of the steps, then a cosine to zero.
         ema: decay of the weights' moving average.
         prompt_dropout: share of captions replaced by the empty one, for guidance.
+        allocation: where in time the model's draws lie by default, see `diffcls.allocation`:
+            learned on another data set than its own.
         teaches: the benchmarks whose classes the model has seen by the end, with their names;
             empty: the data set itself.
         measured_on: the benchmark whose validation images the curve and the temperature are
@@ -61,6 +63,7 @@ class Recipe:
     warmup: float = 0.02
     ema: float = 0.999
     prompt_dropout: float = 0.1
+    allocation: str = "cifar10"
     teaches: tuple[str, ...] = ()
     measured_on: str = ""
 
@@ -112,6 +115,7 @@ RECIPES: Mapping[str, Recipe] = {
         images=640_000,
     ),
     "cifar10": Recipe(
+        allocation="fashion_mnist",
         config=TinyConfig(latent_channels=8),
         augmentation=Augmentation(scale=0.05, shift=0.06, flip=True),
         copies=4,

@@ -37,8 +37,8 @@ class RunSpec:
         img_size: side of the images, in pixels.
         loss, weighting, seed, dtype: as the flags of the same name.
         noise: hash of a noise file, or empty.
-        interpolation, aggregate, vote: as the flags of the same name. They came later: at their
-            defaults they are no part of the fingerprint, so that older runs keep theirs.
+        interpolation, aggregate, vote, allocation: as the flags of the same name. They came later:
+            at their defaults they are no part of the fingerprint, so that older runs keep theirs.
     """
 
     dataset: str
@@ -63,13 +63,14 @@ class RunSpec:
     interpolation: str = "bicubic"
     aggregate: str = "classes"
     vote: str = "mean"
+    allocation: str = "even"
 
     def as_dict(self) -> dict[str, Any]:
         """The spec in plain JSON types."""
         plain: dict[str, Any] = json.loads(
             canonical({f.name: getattr(self, f.name) for f in dataclasses.fields(self)})
         )
-        for name in ("interpolation", "aggregate", "vote"):
+        for name in ("interpolation", "aggregate", "vote", "allocation"):
             if plain[name] == type(self).__dataclass_fields__[name].default:
                 del plain[name]
         return plain

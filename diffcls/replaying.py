@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffcls import metrics
+from diffcls.allocation import EVEN, allocate
 from diffcls.data import specs
 from diffcls.errors import DataError, RecordError, UsageError, unknown_name
 from diffcls.executor import ARCHIVE
@@ -210,7 +211,8 @@ def _search(saved: Saved, name: str, options: Mapping[str, Any]) -> Search:
             if FLAGS.get(option) not in given
         }
         search = dataclasses.replace(search, **as_saved)  # type: ignore[type-var]
-    plan = search.plan(len(saved.schedule))
+    even = search.plan(len(saved.schedule))
+    plan = allocate(even, str(saved.spec.get("allocation", EVEN)), saved.schedule)
     if len(plan) > len(saved.indices) or (plan != saved.indices[: len(plan)]).any():
         raise UsageError(
             f"the tables hold other draws than the search {name!r} asks for",

@@ -100,24 +100,61 @@ class Scorer:
         Raises:
             UsageError: for no triple, or more than B.
         """
-        count = len(prompts)
+        rows = self._rows(len(prompts))
+        cond = self.cond.rows(prompts[rows].to(self.denoiser.device))
+        return self._measure(x0, cond, draws)[: len(prompts)]
+
+    @torch.inference_mode()
+    def errors_at(self, x0: Tensor, points: Conditioning, draws: Sequence[int]) -> Tensor:
+        """Errors at points that need be no prompts.
+
+        Args:
+            x0, draws: as `errors`.
+            points: of M rows, on the denoiser's device.
+        """
+        rows = self._rows(points.count).to(self.denoiser.device)
+        return self._measure(x0, points.rows(rows), draws)[: points.count]
+
+    def slopes(
+        self, x0: Tensor, points: Conditioning, draws: Sequence[int]
+    ) -> tuple[Tensor, Conditioning]:
+        """Errors at points, and their gradients there: a forward and a backward pass.
+
+        Args:
+            x0, points, draws: as `errors_at`.
+
+        Returns:
+            errors (M,), and for each floating tensor of `points` ∂e/∂c (M, ...), float32.
+        """
+        count = points.count
+        rows = self._rows(count).to(self.denoiser.device)
+        with torch.inference_mode(False), torch.enable_grad():
+            # leaves of their own: what inference made cannot be differentiated
+            padded = Conditioning({k: v[rows].clone() for k, v in points.items()})
+            leaves = {k: v.requires_grad_() for k, v in padded.items() if v.is_floating_point()}
+            errors = self._measure(x0.clone(), padded, draws)
+            found = torch.autograd.grad(errors.sum(), list(leaves.values()))
+        gradients = {k: g[:count].float() for k, g in zip(leaves, found, strict=True)}
+        return errors.detach()[:count], Conditioning(gradients)
+
+    def _rows(self, count: int) -> Tensor:
+        """(B,) which of so many triples each row of the batch is: the last one fills it up."""
         if not 1 <= count <= self.batch_size:
             raise UsageError("triples out of range", given=count, allowed=f"1 to {self.batch_size}")
-        rows = torch.arange(self.batch_size).clamp(max=count - 1)  # the last triple fills up
-        device = self.denoiser.device
+        return torch.arange(self.batch_size).clamp(max=count - 1)
+
+    def _measure(self, x0: Tensor, cond: Conditioning, draws: Sequence[int]) -> Tensor:
+        """(B,) errors; x0 and draws are padded here, `cond` has B rows already."""
+        rows, device = self._rows(len(draws)), self.denoiser.device
         noise = torch.stack([self.noise[j] for j in draws])[rows.to(device)]
-        x0, prompts, columns = (
-            v[rows.to(v.device)].to(device) for v in (x0, prompts, torch.tensor(draws))
-        )
+        x0, columns = (v[rows.to(v.device)].to(device) for v in (x0, torch.tensor(draws)))
         gains = self._gains[columns].T.reshape(5, -1, 1, 1, 1)
         alpha, sigma, a, b, to_noise = gains
         # x_t = α·x0 + σ·ε, in float32 whatever the network's dtype
         x_t = alpha * x0 + sigma * noise
-        out = self.denoiser.predict(
-            x_t.to(self.denoiser.dtype), self._index[columns], self.cond.rows(prompts)
-        )
+        out = self.denoiser.predict(x_t.to(self.denoiser.dtype), self._index[columns], cond)
         # ε − ε̂ = (α/det)·(target − out), target = a·x0 + b·ε
         target = to_noise * (a * x0 + b * noise)
         loss = self._elementwise(to_noise * out.float(), target, reduction="none")
-        error = loss.mean(dim=(1, 2, 3)) * self._weight[columns]
-        return error[:count]
+        error: Tensor = loss.mean(dim=(1, 2, 3)) * self._weight[columns]
+        return error

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
 
+from diffcls.allocation import read_allocation
 from diffcls.data import sources, specs
 from diffcls.data.subsets import choose
 from diffcls.denoiser import ModelCard
@@ -104,35 +106,25 @@ class Training(TrainingRun):
         # somebody looked
         parts = {name: copy.deepcopy(part) for name, part in pipeline.components.items()}
         looked_at = type(pipeline)(**parts, requires_safety_checker=False)
-        denoiser = StableDiffusionDenoiser(looked_at, ModelCard("in training", ""))
-        _, accuracy, _ = self.classify(denoiser, "validation", Racing(CURVE_DRAWS), limit=100)
+        card = ModelCard("in training", "", allocation=read_allocation(self.recipe.allocation))
+        denoiser = StableDiffusionDenoiser(looked_at, card)
+        _, accuracy, _ = classify(
+            denoiser,
+            self.benchmark,
+            "validation",
+            Racing(CURVE_DRAWS),
+            self.data_root,
+            self.seed,
+            limit=100,
+        )
         return {"images": images_seen, "validation_accuracy": accuracy}
-
-    def classify(
-        self, denoiser: Denoiser, split: str, search: Search, limit: int | None = None
-    ) -> tuple[np.ndarray, float, list[int]]:
-        """(n, K) scores, accuracy and labels of a split of the benchmark, with its own prompts."""
-        from diffcls.methods.diffusion import DiffusionMethod
-
-        data, _ = choose(sources.load(self.benchmark, split, self.data_root), limit)
-        templates = specs.find(self.benchmark).templates
-        prompts = PromptSet.from_templates(data.class_names, templates)
-        method = DiffusionMethod(denoiser, prompts, search, seed=self.seed)
-        found = {answer.image_id: answer for answer in method.classify(data.items)}
-        answers = [found[item.image_id] for item in data.items]
-        labels = [item.label for item in data.items]
-        accuracy = top_k_accuracy([a.ranking for a in answers], labels)
-        return np.stack([a.scores for a in answers]), accuracy, labels
 
     def _finish(self, train: Any, hours: float) -> dict[str, Any]:
         denoiser = load(str(self.folder))
-        scores, accuracy, labels = self.classify(denoiser, "validation", Racing())
-        dimensions = float(np.prod(denoiser.sample_shape))
         facts = {
             "trained_on": list(self.recipe.teaches or [self.dataset]),
             "measured_on": self.benchmark,
-            "temperature": float(f"{fit_temperature(scores, labels, dimensions):.4g}"),
-            "validation_accuracy": accuracy,
+            **calibrate(denoiser, self.dataset, self.recipe, self.data_root, self.seed),
         }
         return self._write_card(facts, train, hours, "denoiser")
 
@@ -140,7 +132,10 @@ class Training(TrainingRun):
         return model_card(card)
 
     def report(self, card: dict[str, Any]) -> list[str]:
-        _, accuracy, labels = self.classify(load(str(self.folder)), "test", Racing(), TESTED)
+        denoiser = load(str(self.folder))
+        _, accuracy, labels = classify(
+            denoiser, self.benchmark, "test", Racing(), self.data_root, self.seed, TESTED
+        )
         return [
             f"samples of {self.folder}:",
             *samples(str(self.folder), self.benchmark),
@@ -149,6 +144,48 @@ class Training(TrainingRun):
             f"evaluate it: python -m diffcls.evaluate --dataset {self.benchmark} "
             f"--model {self.folder}",
         ]
+
+
+def classify(
+    denoiser: Denoiser,
+    benchmark: str,
+    split: str,
+    search: Search,
+    data_root: str | None = None,
+    seed: int = 0,
+    limit: int | None = None,
+) -> tuple[np.ndarray, float, list[int]]:
+    """(n, K) scores, accuracy and labels of a split of a benchmark, with its own prompts."""
+    from diffcls.methods.diffusion import DiffusionMethod
+
+    data, _ = choose(sources.load(benchmark, split, data_root), limit)
+    templates = specs.find(benchmark).templates
+    prompts = PromptSet.from_templates(data.class_names, templates)
+    allocation = denoiser.card.allocation
+    method = DiffusionMethod(denoiser, prompts, search, seed=seed, allocation=allocation)
+    found = {answer.image_id: answer for answer in method.classify(data.items)}
+    answers = [found[item.image_id] for item in data.items]
+    labels = [item.label for item in data.items]
+    accuracy = top_k_accuracy([a.ranking for a in answers], labels)
+    return np.stack([a.scores for a in answers]), accuracy, labels
+
+
+def calibrate(
+    denoiser: Denoiser, dataset: str, recipe: Recipe, data_root: str | None = None, seed: int = 0
+) -> dict[str, Any]:
+    """What a card says of all validation images, scored as a user's would be by default."""
+    allocation = read_allocation(recipe.allocation)
+    denoiser.card = dataclasses.replace(denoiser.card, allocation=allocation)
+    benchmark = recipe.measured_on or dataset
+    scores, accuracy, labels = classify(
+        denoiser, benchmark, "validation", Racing(), data_root, seed
+    )
+    dimensions = float(np.prod(denoiser.sample_shape))
+    return {
+        "allocation": recipe.allocation,
+        "temperature": float(f"{fit_temperature(scores, labels, dimensions):.4g}"),
+        "validation_accuracy": accuracy,
+    }
 
 
 def model_card(card: dict[str, Any]) -> str:

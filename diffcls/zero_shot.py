@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from diffcls.allocation import EVEN
 from diffcls.data.dataset import Item
 from diffcls.errors import DataError, UsageError
 from diffcls.metrics import posterior
@@ -57,6 +58,8 @@ class ZeroShotImageClassifier:
             self.search = SEARCHES.load(search)(**(search_options or {}))
         except TypeError as error:
             raise UsageError(f"the search {search!r} has no such option: {error}") from None
+        # the published stages have draws of their own
+        self.allocation = EVEN if search == "paper" else denoiser.card.allocation
         self._methods: dict[tuple[tuple[str, ...], str], DiffusionMethod] = {}
 
     @classmethod
@@ -160,7 +163,12 @@ class ZeroShotImageClassifier:
         from diffcls.methods.diffusion import DiffusionMethod
 
         return DiffusionMethod(
-            self.denoiser, prompts, self.search, seed=self.seed, batch_size=self.batch_size
+            self.denoiser,
+            prompts,
+            self.search,
+            seed=self.seed,
+            batch_size=self.batch_size,
+            allocation=self.allocation,
         )
 
 

@@ -8,13 +8,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from diffcls.allocation import EVEN
 from diffcls.data.specs import DatasetSpec
-from diffcls.denoiser import Denoiser
+from diffcls.denoiser import Denoiser, ModelCard
 from diffcls.errors import UsageError, unknown_name
 from diffcls.method import Built, MethodKind
 from diffcls.methods.class_ids import class_prompts
 from diffcls.options import EvaluationOptions
 from diffcls.prompts import PromptSet
+from diffcls.screens.screen import Screened
 from diffcls.search import SEARCHES
 from diffcls.search.table import Search
 
@@ -25,6 +27,7 @@ FLAGS = {
     "confidence": "confidence",
     "budget": "max_evaluations",
     "trials": "n_trials",
+    "candidates": "candidates",
 }
 
 
@@ -63,6 +66,9 @@ def build_search(options: EvaluationOptions, spec: DatasetSpec) -> tuple[str, Se
             )
     if name == "paper":
         given["samples"], given["keep"] = _stages(options, spec)
+    if name == "propose":
+        given["proposer"] = proposer = options.clip_model or spec.clip
+        given["revision"] = clip_revision(proposer)
     search: Search = kind(**given)
     return name, search
 
@@ -132,6 +138,24 @@ def build_loss(options: EvaluationOptions, spec: DatasetSpec) -> str:
     return spec.stages.loss if search_name(options) == "paper" and not given else "l2"
 
 
+def build_allocation(options: EvaluationOptions, card: ModelCard) -> str:
+    """The allocation asked for; else even where the protocol or a weighting is, else the model's.
+
+    Raises:
+        UsageError: for the published stages with another allocation than theirs.
+    """
+    published = search_name(options) == "paper"
+    if published and options.allocation not in (None, EVEN):
+        raise UsageError(
+            "the published stages have draws of their own",
+            given=f"--allocation {options.allocation.partition(':')[0]}",
+            todo="leave it out, or choose another search",
+        )
+    if options.allocation is not None:
+        return options.allocation
+    return EVEN if published or options.weighting != "uniform" else card.allocation
+
+
 def check(options: EvaluationOptions, spec: DatasetSpec) -> None:
     """Refuse an unknown model or search, or options that the search does not have."""
     from diffcls.models.loading import check_name
@@ -139,6 +163,13 @@ def check(options: EvaluationOptions, spec: DatasetSpec) -> None:
     search_name(options)
     build_search(options, spec)
     check_name(model_name(options, spec))
+
+
+def clip_revision(name: str) -> str:
+    """The revision of a CLIP model's weights, without opening them."""
+    from diffcls.models import clip
+
+    return clip.find_card(name).revision
 
 
 def load_denoiser(options: EvaluationOptions, spec: DatasetSpec) -> tuple[Denoiser, str]:
@@ -184,6 +215,7 @@ def diffusion(options: EvaluationOptions, spec: DatasetSpec, prompts: PromptSet)
         prompts = _ask_by_id(options, denoiser.labels, prompts)
     elif options.class_ids:
         raise UsageError("the model reads texts", given="--class-ids", todo="leave it out")
+    allocation = build_allocation(options, denoiser.card)
     method = DiffusionMethod(
         denoiser,
         prompts,
@@ -196,6 +228,7 @@ def diffusion(options: EvaluationOptions, spec: DatasetSpec, prompts: PromptSet)
         interpolation=options.interpolation,
         aggregate=options.aggregate,
         vote=options.vote,
+        allocation=allocation,
     )
     return Built(
         method=method,
@@ -208,8 +241,10 @@ def diffusion(options: EvaluationOptions, spec: DatasetSpec, prompts: PromptSet)
         dtype=str(denoiser.dtype).removeprefix("torch."),
         device=device,
         most_evaluations=most_evaluations(search, prompts, options.aggregate),
+        supervision="hybrid" if name == "propose" else None,
         timesteps=denoiser.schedule.timesteps[method.plan.indices],
         noise=_file_hash(options.noise_path),
+        allocation=allocation,
         draws={
             "indices": method.plan.indices,
             "alpha": denoiser.schedule.alpha,
@@ -235,12 +270,16 @@ def most_evaluations(search: Search, prompts: PromptSet, aggregate: str = "class
 
     # of equal errors a search keeps the first classes: let these be the ones of most prompts
     of_row = np.sort(np.bincount(prompts.class_of))[::-1]
+    before = 0
+    if isinstance(search, Screened):
+        before, left = search.most_before(len(of_row))
+        of_row = of_row[:left]
     if aggregate == "prompts":
         of_row = np.ones(len(prompts), dtype=np.int64)
     if prompts.asked:
         of_row = of_row[: prompts.asked]
     table = np.full((len(of_row), len(search.plan(1000))), np.nan, dtype=np.float32)
-    total = 0
+    total = before
     while (wanted := search.ask(table)) is not None:
         table[wanted[:, 0], wanted[:, 1]] = 0.0
         total += int(of_row[wanted[:, 0]].sum())

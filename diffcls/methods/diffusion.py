@@ -7,40 +7,33 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from diffcls.allocation import EVEN, allocate
 from diffcls.data.dataset import Item
 from diffcls.denoiser import Denoiser
 from diffcls.draws import DrawPlan
 from diffcls.errors import DataError, UsageError, unknown_name
 from diffcls.method import ClassScores
+from diffcls.methods.in_flight import InFlight, Question, Request
 from diffcls.models.check import check_model
 from diffcls.prompts import AGGREGATES, PromptSet
 from diffcls.scorer import Scorer, Scoring
-from diffcls.search.table import Search, leader, means, scores
+from diffcls.screens.points import Points
+from diffcls.screens.screen import Begin, Look, Screened
+from diffcls.search.table import Search
 from diffcls.search.votes import VOTES
 from diffcls.transforms import load_image, to_pixels
 
-
-@dataclass
-class _InFlight:
-    """An image being scored: its latent, its table of prompt errors, and what is still out."""
-
-    image_id: str
-    candidates: tuple[int, ...]
-    x0: Tensor  # (C, h, w)
-    table: NDArray[np.float32]  # (P, N), or (P + 1, N) with the empty prompt
-    waiting: int = 0
-    evaluations: int = 0
-    seconds: float = 0.0
-    error: str | None = None
+LookRequest = tuple[InFlight, int, Look]
+"""(image, place among its looks, look)."""
 
 
 class DiffusionMethod:
@@ -65,6 +58,7 @@ class DiffusionMethod:
             searched; ``prompts``: prompts are searched, as in the published script, and a class
             scores what its best prompt does.
         vote: how the draws come to one answer, see `diffcls.search.votes`.
+        allocation: where in time the draws lie, see `diffcls.allocation`.
     """
 
     def __init__(
@@ -81,6 +75,7 @@ class DiffusionMethod:
         interpolation: str = "bicubic",
         aggregate: str = "classes",
         vote: str = "mean",
+        allocation: str = EVEN,
     ) -> None:
         if aggregate not in AGGREGATES:
             raise unknown_name("aggregate", aggregate, AGGREGATES)
@@ -89,28 +84,48 @@ class DiffusionMethod:
         if vote not in VOTES:
             raise unknown_name("vote", vote, VOTES)
         self.denoiser, self.prompts, self.search = denoiser, prompts, search
-        self.vote = VOTES[vote]
-        self.keep_errors = keep_errors
         self.encode_batch = encode_batch
-        self.plan = DrawPlan(search.plan(len(denoiser.schedule)), seed, noise_path)
+        schedule = denoiser.schedule
+        indices = allocate(search.plan(len(schedule)), allocation, schedule)
+        self.plan = DrawPlan(indices, seed, noise_path)
         # the empty prompt, where there is one, comes last
         texts = [*prompts.prompts, *([""] if prompts.asked else [])]
         cond = denoiser.encode_prompts(texts)
         self.scorer = Scorer(denoiser, cond, self.plan, scoring, batch_size)
         self.interpolation = interpolation
-        self._prompts_race = aggregate == "prompts" and len(prompts) > prompts.n_classes
-        # the prompts to evaluate for each row of the table that the search sees
-        self._rows_of = (
-            [[row] for row in range(len(prompts))]
-            if self._prompts_race
-            else [prompts.rows_of(k) for k in range(prompts.n_classes)]
-        )
+        prompts_race = aggregate == "prompts" and len(prompts) > prompts.n_classes
         self._first_row = [prompts.rows_of(k)[0] for k in range(prompts.n_classes)]
         # scores are means over dimensions: the posterior sums them, then cools them down
         dimensions = float(np.prod(denoiser.sample_shape))
         self.likelihood_scale = dimensions / denoiser.card.temperature
         # ranks and votes are no log-likelihoods
         self.posterior_scale = self.likelihood_scale if vote == "mean" else None
+        self.question = Question(
+            prompts,
+            search,
+            VOTES[vote],
+            prompts_race,
+            subtract_empty=bool(prompts.asked) and vote == "mean",
+            keep_errors=keep_errors,
+        )
+        self._begin, self._points = self._prepare_screen(aggregate)
+
+    def _prepare_screen(self, aggregate: str) -> tuple[Begin | None, Points | None]:
+        """Where the search has a screen, how that begins on an image, and the points it looks at.
+
+        Raises:
+            UsageError: for prompts that a screen cannot be asked about.
+        """
+        if not isinstance(self.search, Screened):
+            return None, None
+        if aggregate == "prompts" or self.prompts.asked:
+            raise UsageError(
+                "a screen needs classes that all images share",
+                given="prompts that race" if aggregate == "prompts" else "candidates of an image",
+                todo="choose --search racing",
+            )
+        begin = self.search.prepare(self.prompts, self.scorer.cond)
+        return begin, Points(self.prompts, self.scorer.cond)
 
     @property
     def batch_size(self) -> int:
@@ -149,22 +164,29 @@ class DiffusionMethod:
     def classify(self, items: Iterable[Item]) -> Iterator[ClassScores]:
         """The answer for each image, in order of completion (see `diffcls.method.Method`)."""
         stream = iter(items)
-        queue: deque[tuple[_InFlight, int, int]] = deque()
+        queues = _Queues()
         exhausted = False
         while True:
             # admit images until a full batch waits, and no more: memory stays bounded
-            while len(queue) < self.scorer.batch_size and not exhausted:
+            while not queues.full(self.batch_size) and not exhausted:
                 started, failed = self._admit(stream)
                 exhausted = not started and not failed
                 yield from failed
                 for image in started:
-                    self._ask(image, queue)
-            if not queue:
+                    yield from self._go_on(image, queues)
+            if not queues:
                 return
-            count = min(len(queue), self.scorer.batch_size)
-            yield from self._score([queue.popleft() for _ in range(count)], queue)
+            for image in self._run_batch(queues):
+                yield from self._go_on(image, queues)
 
-    def _admit(self, stream: Iterator[Item]) -> tuple[list[_InFlight], list[ClassScores]]:
+    def _go_on(self, image: InFlight, queues: _Queues) -> Iterator[ClassScores]:
+        """Queue what an image wants next; its answer where it wants nothing more."""
+        if image.error is None:
+            queues.add(*image.ask())
+        if not image.waiting:
+            yield image.answer()
+
+    def _admit(self, stream: Iterator[Item]) -> tuple[list[InFlight], list[ClassScores]]:
         """Read and encode the next images; both lists are empty when the stream is at its end."""
         began = time.perf_counter()
         items: list[Item] = []
@@ -191,50 +213,50 @@ class DiffusionMethod:
         padded = pixels + pixels[-1:] * (self.encode_batch - len(pixels))
         latents = self.denoiser.encode_images(torch.from_numpy(np.stack(padded)))
         share = (time.perf_counter() - began) / len(items)
-        shape = (len(self.prompts) + bool(self.prompts.asked), len(self.plan))
         started = []
         for item, x0 in zip(items, latents, strict=False):
             if bool(torch.isfinite(x0).all()):
-                table = np.full(shape, np.nan, np.float32)
-                started.append(_InFlight(item.image_id, item.candidates, x0, table, seconds=share))
+                started.append(self._start(item, x0, share))
             else:
                 what = f"image encoding of {item.image_id} is not finite, in single precision"
                 failed.append(ClassScores.failed(item.image_id, what, share))
         return started, failed
 
-    def _ask(self, image: _InFlight, queue: deque[tuple[_InFlight, int, int]]) -> bool:
-        """Queue what the search wants next of an image; False when it wants nothing more."""
-        wanted = self.search.ask(self._seen(image))
-        if wanted is None:
-            requests = self._empty_prompt(image)
-        else:
-            requests = [
-                (row, draw)
-                for k, draw in wanted.tolist()
-                for row in self._rows_of[image.candidates[k] if image.candidates else k]
-            ]
-        queue.extend((image, row, draw) for row, draw in requests)
-        image.waiting += len(requests)
-        return bool(requests)
+    def _start(self, item: Item, x0: Tensor, seconds: float) -> InFlight:
+        shape = (len(self.prompts) + bool(self.prompts.asked), len(self.plan))
+        table = np.full(shape, np.nan, np.float32)
+        narrowing = self._begin(item.open) if self._begin else None
+        return InFlight(
+            item.image_id, item.candidates, x0, table, self.question, narrowing, seconds
+        )
 
-    def _empty_prompt(self, image: _InFlight) -> list[tuple[int, int]]:
-        """The draws of the leader that the empty prompt, where there is one, still lacks."""
-        if not image.candidates:
-            return []
-        table = self._seen(image)
-        missing = np.isnan(image.table[-1]) & ~np.isnan(table[leader(table)])
-        return [(len(self.prompts), int(draw)) for draw in np.flatnonzero(missing)]
-
-    def _score(
-        self,
-        batch: list[tuple[_InFlight, int, int]],
-        queue: deque[tuple[_InFlight, int, int]],
-    ) -> Iterator[ClassScores]:
-        """Evaluate one batch; yields the images that it completes."""
+    def _run_batch(self, queues: _Queues) -> list[InFlight]:
+        """Evaluate one batch; returns the images of which nothing is out any more."""
         began = time.perf_counter()
-        errors = self._errors(batch)
+        kind, batch = queues.take(self.batch_size)
+        images = [request[0] for request in batch]
+        if kind == "evaluations":
+            self._evaluate(batch)
+        else:
+            self._look(batch)
         share = (time.perf_counter() - began) / len(batch)
-        complete: list[_InFlight] = []
+        complete = []
+        for image in images:
+            image.seconds += share
+            image.waiting -= 1
+            if image.waiting == 0:
+                complete.append(image)
+        return complete
+
+    def _evaluate(self, batch: list[Request]) -> None:
+        """One error each into the images' tables."""
+
+        def measure(part: list[Request]) -> Tensor:
+            images, rows, draws = zip(*part, strict=True)
+            x0 = torch.stack([image.x0 for image in images])
+            return self.scorer.errors(x0, torch.tensor(rows), draws).cpu()
+
+        errors = self._finite(batch, measure)
         for (image, row, draw), error in zip(batch, errors.tolist(), strict=True):
             if not np.isfinite(error):
                 image.error = (
@@ -242,61 +264,68 @@ class DiffusionMethod:
                     f"for prompt {self.prompts.prompts[row]!r}, draw {draw}"
                 )
             image.table[row, draw] = error
-            image.waiting -= 1
             image.evaluations += 1
-            image.seconds += share
-            if image.waiting == 0:
-                complete.append(image)
-        for image in complete:
-            # a value that is not finite never takes part in a comparison
-            if image.error is not None:
-                yield ClassScores.failed(image.image_id, image.error, image.seconds)
-            elif not self._ask(image, queue):
-                yield self._finish(image)
 
-    def _errors(self, batch: list[tuple[_InFlight, int, int]]) -> Tensor:
-        """(M,) errors on the CPU; what is not finite is tried once more in single precision."""
+    def _look(self, batch: list[LookRequest]) -> None:
+        """The answers to looks, all of one kind."""
+        assert self._points is not None
+        points = self._points
 
-        def measure(part: list[tuple[_InFlight, int, int]]) -> Tensor:
-            images, rows, draws = zip(*part, strict=True)
-            x0 = torch.stack([image.x0 for image in images])
-            return self.scorer.errors(x0, torch.tensor(rows), draws).cpu()
+        def measure(part: list[LookRequest]) -> Tensor:
+            x0 = torch.stack([image.x0 for image, _, _ in part])
+            at = points.at([look.members for _, _, look in part])
+            draws = [look.draw for _, _, look in part]
+            if not part[0][2].slopes:
+                return self.scorer.errors_at(x0, at, draws)[:, None].cpu()
+            errors, gradients = self.scorer.slopes(x0, at, draws)
+            return points.first_order(errors, gradients, at).cpu()
 
-        errors = measure(batch).clone()  # what inference made is not to be written to
-        bad = torch.isfinite(errors).logical_not().nonzero().flatten()
+        shown = self._finite(batch, measure).numpy()
+        for (image, place, look), values in zip(batch, shown, strict=True):
+            if not np.isfinite(values).all():
+                image.error = (
+                    f"the screen of {image.image_id} is not finite, in single precision too, "
+                    f"draw {look.draw}"
+                )
+            image.shown[place] = values if look.slopes else values[0]
+            image.evaluations += look.evaluations
+
+    def _finite(self, batch: list[Any], measure: Callable[[list[Any]], Tensor]) -> Tensor:
+        """(M, ...) values; rows that are not finite are tried once more in single precision."""
+        values = measure(batch).clone()  # what inference made is not to be written to
+        rows = torch.isfinite(values).reshape(len(batch), -1).all(dim=1)
+        bad = rows.logical_not().nonzero().flatten()
         if len(bad) and self.denoiser.dtype != torch.float32:
             with self.denoiser.float32():
-                errors[bad] = measure([batch[int(i)] for i in bad])
-        return errors
+                values[bad] = measure([batch[int(i)] for i in bad])
+        return values
 
     def _pixels(self, item: Item) -> NDArray[np.float32]:
         return to_pixels(load_image(item.open()), self.denoiser.image_size, self.interpolation)
 
-    def _seen(self, image: _InFlight) -> NDArray[np.float32]:
-        """The table that the search works on: a row a class, or a row a prompt where these race."""
-        return self.vote(image.table if self._prompts_race else self._classes_only(image))
 
-    def _finish(self, image: _InFlight) -> ClassScores:
-        table = self._seen(image)
-        of_row, ranking = scores(table), self.search.rank(table)
-        if self._prompts_race:
-            of_class = np.array(self.prompts.class_of)
-            best = np.full(self.prompts.n_classes, -np.inf)
-            np.maximum.at(best, of_class, of_row)
-            # classes in the order of their best prompt
-            of_row, ranking = best, np.array(list(dict.fromkeys(of_class[ranking].tolist())))
-        if image.candidates and self.posterior_scale is not None:
-            of_row = of_row + float(means(image.table[-1:])[0])
-        return ClassScores(
-            image.image_id,
-            of_row,
-            ranking,
-            image.evaluations,
-            image.seconds,
-            errors=self._classes_only(image) if self.keep_errors else None,
-        )
+class _Queues:
+    """What waits to be evaluated: a batch is of one kind, and taken in order."""
 
-    def _classes_only(self, image: _InFlight) -> NDArray[np.float32]:
-        """(K, N) errors of the classes that the image was asked about."""
-        table = self.prompts.average(image.table[: len(self.prompts)])
-        return table[list(image.candidates)] if image.candidates else table
+    def __init__(self) -> None:
+        self._waiting: dict[str, deque[Any]] = {
+            kind: deque() for kind in ("evaluations", "points", "slopes")
+        }
+
+    def __len__(self) -> int:
+        return sum(map(len, self._waiting.values()))
+
+    def add(self, requests: list[Request], looks: list[LookRequest]) -> None:
+        self._waiting["evaluations"].extend(requests)
+        for look in looks:
+            self._waiting["slopes" if look[2].slopes else "points"].append(look)
+
+    def full(self, size: int) -> bool:
+        """Whether a full batch of one kind waits."""
+        return max(map(len, self._waiting.values())) >= size
+
+    def take(self, size: int) -> tuple[str, list[Any]]:
+        """The kind of which most waits, and a batch of it."""
+        kind = max(self._waiting, key=lambda name: len(self._waiting[name]))
+        queue = self._waiting[kind]
+        return kind, [queue.popleft() for _ in range(min(size, len(queue)))]

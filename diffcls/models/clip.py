@@ -130,16 +130,14 @@ def load(
     """
     import torch
 
-    check_name(name)
     open_clip = _open_clip()
     dtype = dtype or torch.float32
     precision = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}[str(dtype)[6:]]
-    folder = WEIGHTS / name if name in bundled() else Path(name)
-    if folder.is_dir():
-        place, tag, card = f"local-dir:{folder}", None, read_card(folder)
+    card, folder = find_card(name), _folder(name)
+    if folder is not None:
+        place, tag = f"local-dir:{folder}", None
     else:
-        architecture, _, tag = name.partition("/")
-        place, card = architecture, ModelCard(name, _revision(architecture, tag))
+        place, _, tag = name.partition("/")
     config = open_clip.get_pretrained_cfg(place, tag) if tag else {}
     try:
         with warnings.catch_warnings():
@@ -191,6 +189,25 @@ def ensemble(name: str) -> tuple[str, ...]:
         raise unknown_name("ensemble of templates", name, ENSEMBLES)
     templates = getattr(_open_clip(), ENSEMBLES[name])
     return tuple(template("{}") for template in templates)
+
+
+def find_card(name: str) -> ModelCard:
+    """The card of a model, its weights left closed.
+
+    Raises:
+        UsageError, ModelError: as `load`.
+    """
+    check_name(name)
+    folder = _folder(name)
+    if folder is not None:
+        return read_card(folder)
+    architecture, _, tag = name.partition("/")
+    return ModelCard(name, _revision(architecture, tag))
+
+
+def _folder(name: str) -> Path | None:
+    folder = WEIGHTS / name if name in bundled() else Path(name)
+    return folder if folder.is_dir() else None
 
 
 def read_card(folder: Path) -> ModelCard:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from diffcls.allocation import EVEN, read_allocation
 from diffcls.denoiser import Denoiser, ModelCard
 from diffcls.errors import ModelError, UsageError, unknown_name
 from diffcls.models import hub, single_file
@@ -120,6 +121,7 @@ def read_card(place: Place) -> ModelCard:
         name=place.name or stored.get("name") or folder.resolve().name,
         revision=place.commit or _revision(folder),
         temperature=float(stored.get("temperature", 1.0)),
+        allocation=read_allocation(str(stored.get("allocation", EVEN))),
         trained_on=tuple(stored.get("trained_on", ())),
     )
 

@@ -53,6 +53,7 @@ class PipelineDenoiser(ABC):
         self.card, self.device, self.dtype = card, torch.device(device), dtype
         self.pipeline = pipeline
         self.network: Any = getattr(pipeline, self.part).to(self.device).eval()
+        self.network.requires_grad_(False)  # gradients go to the prompts, if anywhere
         vae = getattr(pipeline, "vae", None)
         self.autoencoder = None if vae is None else Autoencoder(vae, self.device)
         scheduler = dict(pipeline.scheduler.config)
@@ -189,7 +190,6 @@ class PipelineDenoiser(ABC):
         named = (part for name, part in parts.items() if name.startswith("text_encoder"))
         return [part for part in named if part is not None]
 
-    @torch.inference_mode()
     def predict(self, x_t: Tensor, index: Tensor, cond: Conditioning) -> Tensor:
         """The network's output (B, C, h, w) at schedule index (B,), without guidance."""
         out = self._forward(x_t, self._timesteps[index], cond)

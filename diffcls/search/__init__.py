@@ -15,5 +15,9 @@ SEARCHES = Registry(
         "paper": "diffcls.search.paper:Paper",
         "exhaustive": "diffcls.search.exhaustive:Exhaustive",
         "halving": "diffcls.search.halving:Halving",
+        # races among the classes that a screen leaves
+        "tree": "diffcls.screens.tree:Tree",
+        "gradient": "diffcls.screens.gradient:Gradient",
+        "propose": "diffcls.screens.propose:Propose",
     },
 )

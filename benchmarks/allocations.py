@@ -1,4 +1,8 @@
-"""``python -m benchmarks.weightings``: learn the weightings on validation images."""
+"""``python -m benchmarks.allocations``: learn where in time classes differ, on validation images.
+
+Writes ``diffcls/allocations/NAME.json`` for each data set that some model's allocation comes from,
+never the model's own (`diffcls.recipes.Recipe.allocation`). The tables are made on even draws.
+"""
 
 from __future__ import annotations
 
@@ -6,21 +10,27 @@ import json
 import sys
 from pathlib import Path
 
-from benchmarks.weightings import ELSE, FOLDER, OF
+from diffcls.allocation import EVEN, FOLDER
 from diffcls.cli import Parser, guarded
+from diffcls.recipes import RECIPES
 from diffcls.replaying import learn
 
 IMAGES, DRAWS = 400, 50
 
 
+def file_for(dataset: str) -> str:
+    """The file of what was learned for a data set on another one."""
+    return f"diffcls/allocations/{RECIPES[dataset.partition('/')[0]].allocation}.json"
+
+
 def main(argv: list[str] | None = None) -> int:
-    """Write ``benchmarks/weightings/NAME.json``; returns the exit status."""
+    """Learn all of them; returns the exit status."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     return guarded(lambda: _main(arguments))
 
 
 def _main(arguments: list[str]) -> int:
-    p = Parser(prog="benchmarks.weightings", description=__doc__.splitlines()[0])
+    p = Parser(prog="benchmarks.allocations", description=__doc__.splitlines()[0])
     p.add_argument("--output-dir", default="results/tables", metavar="DIR", help="of the tables")
     p.add_argument("--data-root", metavar="DIR", help="where local data lie")
     p.add_argument("--threads", type=int, metavar="N", help="CPU threads")
@@ -28,7 +38,7 @@ def _main(arguments: list[str]) -> int:
 
     from diffcls.evaluation import run_evaluation
 
-    for dataset in sorted({*OF.values(), ELSE}):
+    for dataset in sorted({recipe.allocation for recipe in RECIPES.values()}):
         tables = Path(flags.output_dir) / f"{dataset}-validation-{IMAGES}-{DRAWS}"
         run_evaluation(
             dataset=dataset,
@@ -37,10 +47,11 @@ def _main(arguments: list[str]) -> int:
             limit=IMAGES,
             search="exhaustive",
             draws=DRAWS,
+            allocation=EVEN,
             save_errors=str(tables),
             output_dir=flags.output_dir,
             threads=flags.threads,
-            command="python -m benchmarks.weightings",
+            command="python -m benchmarks.allocations",
         )
         path = FOLDER / f"{dataset}.json"
         path.write_text(json.dumps(learn(tables), indent=2) + "\n", encoding="utf-8")

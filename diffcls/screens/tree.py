@@ -1,0 +1,173 @@
+"""From groups of classes to classes: a branch goes where its mean prompt explains the noise badly.
+
+Classes are joined by the distances of their prompts' embeddings (average linkage, Sokal and
+Michener 1958), and the joins are cut into branches. The error at a group's mean embedding stands
+for its classes; groups race each other as classes do, and those that are left are opened.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diffcls.denoiser import Conditioning
+from diffcls.errors import UsageError
+from diffcls.prompts import PromptSet
+from diffcls.screens.gradient import last_differences
+from diffcls.screens.screen import (
+    Begin,
+    Float64,
+    Int64,
+    Look,
+    Narrowing,
+    Screened,
+    class_embeddings,
+)
+from diffcls.search.racing import Racing
+from diffcls.search.table import counts, scores
+
+Group = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Tree(Screened):
+    """A race among groups, level by level, then one among the classes that are left.
+
+    Args:
+        branches: groups that a group is opened into, at least 2.
+        level_draws: draws of a group at most, on each level, at least `start`.
+        beam: groups that a level leaves at most.
+    """
+
+    branches: int = 6
+    level_draws: int = 4
+    beam: int = 3
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, least in (("branches", 2), ("level_draws", 2), ("beam", 1)):
+            if getattr(self, name) < least:
+                raise UsageError(
+                    f"{name} out of range", given=getattr(self, name), allowed=f"{least} or more"
+                )
+
+    def prepare(self, prompts: PromptSet, cond: Conditioning) -> Begin:
+        opened = grow(distances(prompts, cond), self.branches)
+        return lambda open_image: Descent(self, prompts.n_classes, opened)
+
+    def most_before(self, classes: int) -> tuple[int, int]:
+        # a level holds the branches of the groups that the last one left; no tree is deeper than
+        # its classes are many, and every group of a level is smaller than the one it came from
+        levels = max(1, classes - self.candidates)
+        return levels * self.beam * self.branches * self.level_draws, classes
+
+
+class Descent(Narrowing):
+    """One image's way down; each level goes on to draws that no earlier one has seen."""
+
+    def __init__(self, options: Tree, classes: int, opened: dict[Group, tuple[Group, ...]]) -> None:
+        self.options, self._opened = options, opened
+        self._race = Racing(options.level_draws, options.confidence, options.start, options.prior)
+        self._classes = classes
+        self.alive = np.arange(classes, dtype=np.int64)
+        self._groups: tuple[Group, ...] = (tuple(range(classes)),)
+        self._table = np.empty((0, 0), np.float32)
+        self._first_draw = 0
+        self._wanted: Int64 | None = None
+        self._seen: list[Float64] = []
+
+    def ask(self) -> list[Look] | None:
+        while len(self.alive) > self.options.candidates and self._opens():
+            if not self._table.size:
+                self._descend()
+            self._wanted = self._race.ask(self._table)
+            if self._wanted is not None:
+                first = self._first_draw
+                return [
+                    Look(self._groups[g], (first + j) % self.options.draws, slopes=False)
+                    for g, j in self._wanted.tolist()
+                ]
+            self._leave()
+        return None
+
+    def tell(self, shown: Sequence[NDArray[np.floating]]) -> None:
+        assert self._wanted is not None
+        self._table[self._wanted[:, 0], self._wanted[:, 1]] = [float(value) for value in shown]
+
+    def behind(self, leader: int) -> Float64:
+        return last_differences(self._seen, self.alive, leader)
+
+    def _opens(self) -> bool:
+        """Whether a race among groups is on, or there is a group to open."""
+        return bool(self._table.size) or any(g in self._opened for g in self._groups)
+
+    def _descend(self) -> None:
+        """Open every group that is left; a single class stays as it is."""
+        self._groups = tuple(part for g in self._groups for part in self._opened.get(g, (g,)))
+        shape = (len(self._groups), self.options.level_draws)
+        self._table = np.full(shape, np.nan, np.float32)
+
+    def _leave(self) -> None:
+        """End a level: the best groups of those that were not dropped are left."""
+        of_group = scores(self._table)
+        best = self._race.rank(self._table)
+        done = counts(self._table)
+        kept = [int(g) for g in best if done[g] == done.max()][: self.options.beam]
+        errors = np.full(self._classes, np.nan)
+        for g, members in enumerate(self._groups):
+            errors[list(members)] = -of_group[g]
+        self._seen.append(errors)
+        self._first_draw += int(done.max())
+        self._groups = tuple(self._groups[g] for g in sorted(kept))
+        self.alive = np.sort(np.array([k for g in self._groups for k in g], dtype=np.int64))
+        self._table = np.empty((0, 0), np.float32)
+
+
+def distances(prompts: PromptSet, cond: Conditioning) -> Float64:
+    """(K, K) Euclidean distances of the classes' embeddings."""
+    import torch
+
+    total = torch.zeros(prompts.n_classes, prompts.n_classes, dtype=torch.float64)
+    for embedding in class_embeddings(prompts, cond).values():
+        centred = (embedding - embedding.mean(dim=0)).cpu()
+        total += torch.cdist(centred, centred).double() ** 2
+    found: Float64 = total.sqrt().numpy()
+    return found
+
+
+def grow(apart: Float64, branches: int) -> dict[Group, tuple[Group, ...]]:
+    """Each group of two or more classes -> the groups that it is opened into.
+
+    Args:
+        apart: (K, K) distances.
+        branches: groups at most: the joins highest up are undone until there are as many.
+    """
+    from scipy.cluster.hierarchy import linkage, to_tree
+    from scipy.spatial.distance import squareform
+
+    if len(apart) < 2:
+        return {}
+    symmetric = (apart + apart.T) / 2
+    np.fill_diagonal(symmetric, 0.0)
+    root = to_tree(linkage(squareform(symmetric, checks=False), "average"))
+
+    def members(node: object) -> Group:
+        return tuple(sorted(node.pre_order()))  # type: ignore[attr-defined]
+
+    opened: dict[Group, tuple[Group, ...]] = {}
+    waiting = [root]
+    while waiting:
+        node = waiting.pop()
+        parts = [node]
+        while len(parts) < branches:
+            highest = max(parts, key=lambda part: (part.dist, -part.id))
+            if highest.is_leaf():
+                break
+            parts.remove(highest)
+            parts += [highest.left, highest.right]
+        opened[members(node)] = tuple(sorted(members(part) for part in parts))
+        waiting += [part for part in parts if not part.is_leaf()]
+    return opened
