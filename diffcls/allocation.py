@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffcls.errors import UsageError, unknown_name
-from diffcls.parameterization import LEARNED, learned_weight
+from diffcls.parameterization import LEARNED, check_weighting, learned_weight
 from diffcls.schedule import NoiseSchedule
 from diffcls.weighting import read_weighting
 
@@ -38,9 +38,12 @@ def read_allocation(given: str) -> str:
         given: one of `names`, a file that ``replay --learn`` wrote, or what this returned earlier.
 
     Raises:
-        UsageError: for an unknown name, or a file that holds none.
+        UsageError: for an unknown name, or a file or text that holds none.
     """
-    if given == EVEN or given.startswith(LEARNED):
+    if given == EVEN:
+        return given
+    if given.startswith(LEARNED):
+        check_weighting(given)
         return given
     if given.endswith(".json"):
         return read_weighting(given)

@@ -16,7 +16,7 @@ from typing import IO, Any
 from diffcls.atomic import locked, write_text
 from diffcls.errors import RecordError, UsageError
 
-SCORING_VERSION = 1
+SCORING_VERSION = 2
 """Part of every fingerprint; it goes up whenever a change to the code changes numbers."""
 
 

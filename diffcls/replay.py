@@ -19,7 +19,7 @@ examples:
   python -m diffcls.evaluate --search exhaustive --draws 50 --save-errors tables
   python -m diffcls.replay tables --search exhaustive racing halving
   python -m diffcls.replay tables --weighting uniform snr truncated-snr vlb --vote mean rank
-  python -m diffcls.replay validation-tables --learn weighting.json
+  python -m diffcls.replay validation-tables --learn weighting.json  # made with --allocation even
 
 exit status: 0 done, 1 a table cannot be read, 2 bad usage or input, 130 interrupted."""
 

@@ -23,6 +23,7 @@ from diffcls.methods.building import FLAGS, build_search
 from diffcls.options import EvaluationOptions
 from diffcls.parameterization import check_weighting, loss_weight
 from diffcls.schedule import NoiseSchedule
+from diffcls.screens.screen import Screened
 from diffcls.search import SEARCHES
 from diffcls.search.table import Search, Table
 from diffcls.search.votes import VOTES
@@ -62,6 +63,19 @@ class Setting:
     search: str
     weighting: str
     vote: str
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a setting answers on each image, and what it cost.
+
+    Args:
+        predicted: (n,) class indices, in the order of the images.
+        evaluations: (n,).
+    """
+
+    predicted: NDArray[np.int64]
+    evaluations: NDArray[np.int64]
 
 
 def read_saved(folder: Path) -> Saved:
@@ -155,9 +169,8 @@ def replay(
     first: tuple[NDArray[np.int64], NDArray[np.bool_]] | None = None
     for parts in itertools.product(searches, names, votes):
         setting = Setting(*parts)
-        search = _search(saved, setting.search, options)
-        answers, costs = zip(*_run(saved, setting, search), strict=True)
-        predicted = np.array(answers)
+        answers = answer(saved, setting, options)
+        predicted = answers.predicted
         right = predicted == np.array(saved.labels)
         if first is None:
             first = predicted, right
@@ -169,12 +182,28 @@ def replay(
                 "accuracy": float(right.mean()),
                 "ci_low": low,
                 "ci_high": high,
-                "evaluations_per_image": float(np.mean(costs)),
+                "evaluations_per_image": float(answers.evaluations.mean()),
                 "agreement": float((predicted == first[0]).mean()),
                 "p": metrics.mcnemar_exact(right, first[1]),
             }
         )
     return rows
+
+
+def answer(saved: Saved, setting: Setting, options: Mapping[str, Any]) -> Answers:
+    """What a setting answers on each image.
+
+    Args:
+        saved: the tables.
+        setting: how they are read.
+        options: of the search, by flag: ``draws``, ``confidence``, ``max_evaluations``.
+
+    Raises:
+        UsageError: for a search whose errors were not all saved.
+    """
+    search = _search(saved, setting.search, options)
+    predicted, costs = zip(*_run(saved, setting, search), strict=True)
+    return Answers(np.array(predicted), np.array(costs))
 
 
 def learn(folder: str | Path) -> dict[str, str]:
@@ -187,6 +216,12 @@ def learn(folder: str | Path) -> dict[str, str]:
             given=f"{saved.spec['dataset']}, {split}",
             todo="save the tables of --split validation",
         )
+    if saved.spec.get("allocation", EVEN) != EVEN:
+        raise DataError(
+            "a weighting is learned on draws that lie evenly in time",
+            given=str(saved.spec["allocation"]).partition(":")[0],
+            todo="save the tables with --allocation even",
+        )
     change = _change(saved, "uniform")
     tables = [table * change for table in saved.tables]
     snr = saved.schedule.snr
@@ -197,7 +232,18 @@ def learn(folder: str | Path) -> dict[str, str]:
 
 
 def _search(saved: Saved, name: str, options: Mapping[str, Any]) -> Search:
-    """The search, its draws no more than were saved and in the same order."""
+    """The search, its draws no more than were saved and in the same order.
+
+    Raises:
+        UsageError: for a search that needs the network, an option that it does not have, or other
+            draws than were saved.
+    """
+    if issubclass(SEARCHES.load(name), Screened):  # it looks between the prompts
+        raise UsageError(
+            "a search with a screen asks the network, and cannot be replayed",
+            given=name,
+            todo="name another: --search racing",
+        )
     known = _options_of(name)
     given = {flag: value for flag, value in options.items() if flag in known}
     if "draws" in known:

@@ -125,16 +125,25 @@ class Scorer:
 
         Returns:
             errors (M,), and for each floating tensor of `points` ∂e/∂c (M, ...), float32.
+
+        Raises:
+            UsageError: as `errors`.
         """
         count = points.count
         rows = self._rows(count).to(self.denoiser.device)
         with torch.inference_mode(False), torch.enable_grad():
-            # leaves of their own: what inference made cannot be differentiated
-            padded = Conditioning({k: v[rows].clone() for k, v in points.items()})
-            leaves = {k: v.requires_grad_() for k, v in padded.items() if v.is_floating_point()}
-            errors = self._measure(x0.clone(), padded, draws)
-            found = torch.autograd.grad(errors.sum(), list(leaves.values()))
-        gradients = {k: g[:count].float() for k, g in zip(leaves, found, strict=True)}
+            # copies: what inference made cannot be differentiated
+            padded = {k: v[rows] for k, v in points.items()}
+            # in single precision, or a slope would be rounded to the prompts' own
+            leaves = {
+                k: v.float().requires_grad_() for k, v in padded.items() if v.is_floating_point()
+            }
+            errors = self._measure(x0, Conditioning({**padded, **leaves}), draws)
+            # the slope of a mean over C·h·w values is that of each over C·h·w: too small for half
+            # precision, so the network is passed that of the sum
+            size = float(x0[0].numel())
+            found = torch.autograd.grad(errors.sum() * size, list(leaves.values()))
+        gradients = {k: g[:count] / size for k, g in zip(leaves, found, strict=True)}
         return errors.detach()[:count], Conditioning(gradients)
 
     def _rows(self, count: int) -> Tensor:

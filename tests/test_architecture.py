@@ -30,7 +30,7 @@ LAYERS = (
     "errors registry schedule parameterization draws prompts transforms metrics pairs search "
     "text_table",
     # 1 contracts
-    "denoiser method records data atomic options provenance hub_access fits weighting",
+    "denoiser method records data atomic options provenance hub_access fits weighting allocation",
     # 2 implementations
     "models scorer screens process sampling guidance bound distances recipes training supervised",
     # 3 methods, and the two classes that people import

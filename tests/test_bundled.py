@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import diffcls
+from diffcls.allocation import EVEN, read_allocation
 from diffcls.data import sources
 from diffcls.models import clip, loading
 from diffcls.recipes import RECIPES
@@ -69,6 +70,31 @@ def test_small_clips_are_small_and_taught_what_the_diffusion_models_were(name: s
 def test_nobody_was_taught_what_is_held_out() -> None:
     for path in loading.WEIGHTS.glob(f"*/{loading.CARD}"):
         assert "scenes/held-out" not in json.loads(path.read_text(encoding="utf-8"))["trained_on"]
+
+
+@pytest.mark.parametrize("name", loading.bundled())
+def test_draws_lie_by_default_where_the_card_says(name: str) -> None:
+    said = json.loads((loading.WEIGHTS / name / loading.CARD).read_text(encoding="utf-8"))
+    assert loading.read_card(loading.find(name)).allocation == read_allocation(said["allocation"])
+
+
+def test_allocation_makes_a_run_of_its_own_and_even_draws_are_those_without_one(
+    tmp_path: Path,
+) -> None:
+    def spec(**wishes: Any) -> dict[str, Any]:
+        (row,) = diffcls.run_evaluation(
+            model="digits", limit=2, draws=2, quiet=True, output_dir=str(tmp_path), **wishes
+        )
+        header = tmp_path / "runs" / row["fingerprint"] / "run.json"
+        found: dict[str, Any] = json.loads(header.read_text(encoding="utf-8"))
+        return {**found["spec"], "fingerprint": found["fingerprint"]}
+
+    default, even = spec(), spec(allocation=EVEN)
+    assert spec(allocation="cifar10") == default  # the model's own
+    assert default["allocation"] == read_allocation("cifar10")
+    assert "allocation" not in even
+    prints = {made["fingerprint"] for made in (default, even, spec(allocation="fashion_mnist"))}
+    assert len(prints) == 3
 
 
 def test_card_states_data_recipe_seed_hours_and_that_it_is_not_zero_shot(

@@ -143,7 +143,8 @@ def test_command_scores_pairs(evaluate: Callable[..., Any]) -> None:
     assert len(records) == 4
     for record in records.values():
         assert len(record.scores) == 2 and sorted(record.ranking) == [0, 1]
-        assert 3 * 3 <= record.evaluations <= 3 * 4  # two texts and the empty one
+        # two texts and the empty one, on two draws at first and four at most
+        assert 3 * 2 <= record.evaluations <= 3 * 4
     assert evaluate(vote="rank")[0]["ece"] is None  # mean ranks have no posterior
 
 

@@ -49,6 +49,10 @@ def refused(
         ("--model no-such", "unknown model: 'no-such'|PATH"),
         ("--loss l3", "unknown loss: 'l3'; allowed: l2, l1, huber"),
         ("--weighting uniforn", "unknown weighting|did you mean 'uniform'?"),
+        (
+            "--allocation cifar",
+            "unknown allocation: 'cifar'; allowed: even|did you mean 'cifar10'?",
+        ),
         ("--device gpu", "unknown device: 'gpu'; allowed: auto, cpu"),
         ("--dtype fp16", "unknown dtype: 'fp16'|did you mean 'float16'?"),
         ("--no-such-flag", "--no-such-flag|see diffcls evaluate --help"),
@@ -95,6 +99,7 @@ def test_unknown_name(refused: Callable[..., str], flags: str, said: str) -> Non
             "--search paper --draws 9",
             "'paper' has no such option: 'draws'; allowed: stages, n_trials",
         ),
+        ("--stages 5:1 --allocation cifar10", "draws of their own: '--allocation learned@cifar10/"),
         ("--device meta", "unknown device: 'meta'"),
         ("--device cuda:99", "no such device here: 'cuda:99'; use --device cpu"),
         ("--template nothing", "exactly one place for the class name: 'nothing'"),

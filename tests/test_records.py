@@ -98,7 +98,7 @@ def test_fingerprint_is_about_numbers_and_nothing_else() -> None:
     assert [f.name for f in dataclasses.fields(RunSpec)] == (
         "dataset data_revision split subset class_names prompts class_of model model_revision "
         "method search search_options img_size loss weighting seed dtype noise scoring_version "
-        "interpolation aggregate vote"
+        "interpolation aggregate vote allocation"
     ).split()
     turned = dict(reversed(list(SPEC.search_options.items())))
     assert dataclasses.replace(SPEC, search_options=turned).fingerprint == SPEC.fingerprint
@@ -110,8 +110,14 @@ def test_fingerprint_is_the_same_in_every_version() -> None:
 
 
 def test_field_that_came_later_is_told_only_where_it_is_set() -> None:
-    assert not {"interpolation", "aggregate", "vote"} & set(SPEC.as_dict())
-    for change in ({"interpolation": "lanczos"}, {"aggregate": "prompts"}, {"vote": "rank"}):
+    later = {
+        "interpolation": "lanczos",
+        "aggregate": "prompts",
+        "vote": "rank",
+        "allocation": "learned@made:0=1,1=2",
+    }
+    assert not set(later) & set(SPEC.as_dict())
+    for change in ({name: value} for name, value in later.items()):
         changed = dataclasses.replace(SPEC, **change)
         assert change.items() <= changed.as_dict().items()
         assert changed.fingerprint != SPEC.fingerprint

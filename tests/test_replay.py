@@ -13,6 +13,7 @@ from PIL import Image
 
 import diffcls
 from diffcls import replay, replaying
+from diffcls.allocation import allocate
 from diffcls.errors import DataError, RecordError, UsageError
 from diffcls.records import Record, read_records
 from diffcls.replaying import Setting, learn, read_saved
@@ -77,10 +78,48 @@ def test_replay_is_the_run_itself(
     }
 
 
+@pytest.mark.parametrize("search", ["exhaustive", "racing", "halving"])
+def test_tables_of_an_allocation_are_replayed_on_its_draws(
+    search: str, run: Callable[..., Any], tables: Path, tmp_path: Path
+) -> None:
+    asked = {"allocation": "cifar10", "search": "exhaustive"}
+    row, _ = run(**asked, save_errors=str(tmp_path / "t"))
+    saved, even = read_saved(tmp_path / "t"), read_saved(tables)
+    assert saved.spec["allocation"].startswith("learned@cifar10/validation:")
+    assert (saved.indices != even.indices).any()
+    assert np.array_equal(
+        saved.indices, allocate(even.indices, saved.spec["allocation"], saved.schedule)
+    )
+    row, records = run(allocation="cifar10", search=search)
+    (again,) = replayed(tmp_path / "t", [search])
+    assert again["evaluations_per_image"] == row["evaluations_per_image"]
+    found = replaying._run(
+        saved, Setting(search, "uniform", "mean"), replaying._search(saved, search, {})
+    )
+    assert dict(zip(saved.image_ids, found, strict=True)) == {
+        image_id: (record.ranking[0], record.evaluations) for image_id, record in records.items()
+    }
+    # fewer are the first of them
+    (fewer,) = replayed(tmp_path / "t", ["exhaustive"], draws=3)
+    assert (
+        fewer["accuracy"] == run(allocation="cifar10", search="exhaustive", draws=3)[0]["accuracy"]
+    )
+
+
+def test_weighting_is_not_learned_over_and_above_an_allocation(
+    run: Callable[..., Any], tmp_path: Path
+) -> None:
+    wishes = {"split": "validation", "search": "exhaustive", "allocation": "cifar10"}
+    run(**wishes, save_errors=str(tmp_path / "t"))
+    with pytest.raises(DataError, match="evenly in time: 'learned@cifar10/validation'"):
+        learn(tmp_path / "t")
+
+
 @pytest.mark.parametrize(
     "wishes",
     [
         {"search": "racing", "confidence": 0.3},
+        {"search": "racing", "allocation": "fashion_mnist"},
         {"search": "racing", "max_evaluations": 52},
         {"search": "racing", "vote": "rank"},
         {"search": "halving", "weighting": "v"},

@@ -7,11 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import diffcls
 from diffcls.data import sources
+from diffcls.denoiser import ModelCard
 from diffcls.errors import DataError, UsageError
+from diffcls.models.gaussian import GaussianDenoiser
 
 LABELS = ["zero", "one", "seven"]
 
@@ -125,3 +128,13 @@ def test_exports_are_these() -> None:
         assert getattr(diffcls, name) is not None
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         diffcls.nothing  # noqa: B018
+
+
+def test_draws_lie_as_the_card_says_but_for_the_published_stages() -> None:
+    card = ModelCard("made", "0", allocation="learned@made:0=1,1=2")
+    denoiser = GaussianDenoiser({label: torch.zeros(1, 2, 2) for label in LABELS}, 0.2)
+    denoiser.card = card
+    assert diffcls.ZeroShotImageClassifier(denoiser).allocation == card.allocation
+    paper = {"samples": (2, 4), "keep": (2, 1)}
+    published = diffcls.ZeroShotImageClassifier(denoiser, search="paper", search_options=paper)
+    assert published.allocation == "even"

@@ -144,24 +144,28 @@ def build_allocation(options: EvaluationOptions, card: ModelCard) -> str:
     Raises:
         UsageError: for the published stages with another allocation than theirs.
     """
-    published = search_name(options) == "paper"
-    if published and options.allocation not in (None, EVEN):
-        raise UsageError(
-            "the published stages have draws of their own",
-            given=f"--allocation {options.allocation.partition(':')[0]}",
-            todo="leave it out, or choose another search",
-        )
+    _check_allocation(options)
     if options.allocation is not None:
         return options.allocation
+    published = search_name(options) == "paper"
     return EVEN if published or options.weighting != "uniform" else card.allocation
 
 
+def _check_allocation(options: EvaluationOptions) -> None:
+    if search_name(options) == "paper" and options.allocation not in (None, EVEN):
+        raise UsageError(
+            "the published stages have draws of their own",
+            given=f"--allocation {str(options.allocation).partition(':')[0]}",
+            todo="leave it out, or choose another search",
+        )
+
+
 def check(options: EvaluationOptions, spec: DatasetSpec) -> None:
-    """Refuse an unknown model or search, or options that the search does not have."""
+    """Refuse an unknown model or search, or options that the search does not take."""
     from diffcls.models.loading import check_name
 
-    search_name(options)
     build_search(options, spec)
+    _check_allocation(options)
     check_name(model_name(options, spec))
 
 
@@ -230,12 +234,14 @@ def diffusion(options: EvaluationOptions, spec: DatasetSpec, prompts: PromptSet)
         vote=options.vote,
         allocation=allocation,
     )
+    if options.batch_size in (None, "auto") and denoiser.device.type != "cpu":
+        method.choose_batch_size()
     return Built(
         method=method,
         card=denoiser.card,
         prompts=prompts,
         search=name,
-        search_options=dataclasses.asdict(search),  # type: ignore[call-overload]
+        search_options=_search_options(search),
         img_size=denoiser.image_size,
         loss=loss,
         dtype=str(denoiser.dtype).removeprefix("torch."),
@@ -251,6 +257,16 @@ def diffusion(options: EvaluationOptions, spec: DatasetSpec, prompts: PromptSet)
             "sigma": denoiser.schedule.sigma,
         },
     )
+
+
+def _search_options(search: Search) -> dict[str, Any]:
+    """The search's options; of a CLIP model its own name, wherever it lies."""
+    found: dict[str, Any] = dataclasses.asdict(search)  # type: ignore[call-overload]
+    if "proposer" in found:
+        from diffcls.models import clip
+
+        found["proposer"] = clip.find_card(found["proposer"]).name
+    return found
 
 
 def _ask_by_id(options: EvaluationOptions, labels: Sequence[str], prompts: PromptSet) -> PromptSet:

@@ -13,6 +13,7 @@ from diffcls.method import ClassScores
 from diffcls.prompts import PromptSet
 from diffcls.screens.screen import Look, Narrowing
 from diffcls.search.table import Search, Table, leader, means, scores
+from diffcls.search.votes import VOTES
 
 Request = tuple["InFlight", int, int]
 """(image, prompt, draw)."""
@@ -139,7 +140,8 @@ class InFlight:
         table = self.seen()
         of_row, ranking = scores(table), self.question.search.rank(table)
         if self.narrowing is not None:
-            of_row, ranking = _with_screened_out(self.narrowing, of_row, ranking)
+            in_errors = self.question.vote is VOTES["mean"]
+            of_row, ranking = _with_screened_out(self.narrowing, of_row, ranking, in_errors)
         if self.question.prompts_race:
             of_row, ranking = _best_prompts(self.question.prompts, of_row, ranking)
         if self.question.subtract_empty:
@@ -155,13 +157,24 @@ class InFlight:
 
 
 def _with_screened_out(
-    narrowing: Narrowing, of_row: NDArray[np.float64], ranking: NDArray[np.int64]
+    narrowing: Narrowing,
+    of_row: NDArray[np.float64],
+    ranking: NDArray[np.int64],
+    in_errors: bool,
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """(K,) scores and ranking of all classes, from those of the classes that raced."""
+    """(K,) scores and ranking of all classes, from those of the classes that raced.
+
+    Args:
+        narrowing: the screen, done.
+        of_row, ranking: (S,) of the classes that raced.
+        in_errors: whether scores are errors: then a class that was screened out is as far behind
+            the leader as it was in the screen, else behind all that raced.
+    """
     alive = narrowing.alive
     best = int(ranking[0])
-    of_class = of_row[best] - narrowing.behind(int(alive[best]))
-    of_class = np.minimum(of_class, np.nextafter(of_row[best], -np.inf))
+    top = of_row[best] if in_errors else of_row.min()
+    of_class = top - narrowing.behind(int(alive[best]))
+    of_class = np.minimum(of_class, np.nextafter(top, -np.inf))
     of_class[alive] = of_row
     # the race's own order first wherever scores tell two of its classes apart no more
     place = np.full(len(of_class), len(alive))

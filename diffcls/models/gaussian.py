@@ -30,7 +30,7 @@ class GaussianDenoiser:
         device, dtype: where and in what precision.
     """
 
-    labels = None
+    labels: tuple[str, ...] | None = None
 
     def __init__(
         self,

@@ -23,11 +23,10 @@ from diffcls.screens.screen import (
     SLOPE_EVALUATIONS,
     Begin,
     Float64,
-    Int64,
     Look,
     Narrowing,
     Screened,
-    class_embeddings,
+    last_differences,
 )
 
 
@@ -36,7 +35,7 @@ class Gradient(Screened):
     """Rounds of first-order errors, then a race; see the module.
 
     Args:
-        round_draws: draws of a round, each of three evaluations.
+        round_draws: draws of a round, each of three evaluations; no more than `draws` are made.
         shrink: part of the classes that a round leaves, in (0, 1); `candidates` at least.
     """
 
@@ -53,14 +52,21 @@ class Gradient(Screened):
             raise UsageError("shrink out of range", given=self.shrink, allowed="(0, 1)")
 
     def prepare(self, prompts: PromptSet, cond: Conditioning) -> Begin:
-        class_embeddings(prompts, cond)  # refuses prompts without embeddings
+        from diffcls.screens.points import embeddings
+
+        embeddings(cond)  # refuses prompts without any
         return lambda open_image: Rounds(self, prompts.n_classes)
 
     def most_before(self, classes: int) -> tuple[int, int]:
         cost, left = 0, classes
         while left > self.candidates:
-            cost, left = cost + SLOPE_EVALUATIONS * self.round_draws, self.keep(left)
+            cost, left = cost + SLOPE_EVALUATIONS * self.draws_a_round, self.keep(left)
         return cost, left
+
+    @property
+    def draws_a_round(self) -> int:
+        """Different draws that a round makes."""
+        return min(self.round_draws, self.draws)
 
     def keep(self, classes: int) -> int:
         """Classes that a round leaves of so many."""
@@ -80,7 +86,7 @@ class Rounds(Narrowing):
         if len(self.alive) <= self.options.candidates:
             return None
         first = self._asked
-        self._asked += self.options.round_draws
+        self._asked += self.options.draws_a_round
         # draws beyond the race's own begin anew
         draws = [draw % self.options.draws for draw in range(first, self._asked)]
         return [Look(tuple(self.alive.tolist()), draw, slopes=True) for draw in draws]
@@ -94,23 +100,3 @@ class Rounds(Narrowing):
 
     def behind(self, leader: int) -> Float64:
         return last_differences(self._seen, self.alive, leader)
-
-
-def last_differences(seen: Sequence[Float64], alive: Int64, leader: int) -> Float64:
-    """(K,) each class's error less the leader's, where both were last seen; see `Narrowing`.
-
-    Args:
-        seen: (K,) errors of each round, NaN where a class was not in it; the leader was in all.
-        alive: classes that were not screened out.
-        leader: the class that the race found best.
-    """
-    if not seen:
-        return np.zeros(len(alive))
-    found = np.zeros(len(seen[0]))
-    for errors in seen:
-        inside = ~np.isnan(errors)
-        found[inside] = (errors - errors[leader])[inside]
-    # a class that was screened out stays behind the leader, whatever it seemed to be once
-    found = np.maximum(found, np.finfo(np.float32).tiny)
-    found[alive] = 0.0
-    return found

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from diffcls.denoiser import Conditioning
+from diffcls.errors import UsageError
 from diffcls.prompts import PromptSet
 
 KEPT = 64
@@ -28,16 +30,14 @@ class Points:
 
     def __init__(self, prompts: PromptSet, cond: Conditioning) -> None:
         self.prompts = prompts
-        # (P, D) views where floating tensors lie in one piece, as encoders leave them
-        self._flat = {k: v.reshape(len(v), -1) for k, v in cond.items() if v.is_floating_point()}
+        self._flat = embeddings(cond)
         self._cond = cond
         self._kept: OrderedDict[tuple[int, ...], dict[str, Tensor]] = OrderedDict()
-        rows = torch.tensor(prompts.class_of)
-        counts = torch.bincount(rows, minlength=prompts.n_classes)
         device = next(iter(cond.values())).device
-        self._class_of = rows.to(device)
+        self._class_of = torch.tensor(prompts.class_of, device=device)
         # each prompt's part in the mean of its class
-        self._share = (1.0 / counts[rows]).to(device)
+        share = 1 / np.bincount(prompts.class_of)[list(prompts.class_of)]
+        self._share = torch.tensor(share, dtype=torch.float32, device=device)
 
     def at(self, members: Sequence[tuple[int, ...]]) -> Conditioning:
         """M rows: the mean over each group of classes, every class counting alike."""
@@ -46,28 +46,30 @@ class Points:
 
     @torch.inference_mode()
     def first_order(self, errors: Tensor, gradients: Conditioning, points: Conditioning) -> Tensor:
-        """(M, K) e(c̄) + ⟨∂e/∂c, c_k − c̄⟩ of every class.
+        """(M, K) e(c̄) + ⟨∂e/∂c, c_k − c̄⟩ of every class, c_k the mean of its prompts.
 
         Args:
             errors: (M,) at the points.
-            gradients: ∂e/∂c there, M rows.
+            gradients: ∂e/∂c there, M rows, float32.
             points: the M points c̄.
         """
         found = errors[:, None].repeat(1, self.prompts.n_classes)
         for name, gradient in gradients.items():
-            slope = gradient.flatten(1)  # (M, D)
-            along = torch.stack([self._along(name, one) for one in slope])  # (M, P)
-            along = along - (slope * points[name].flatten(1).float()).sum(dim=1, keepdim=True)
-            found.index_add_(1, self._class_of, along * self._share)
+            along = [
+                self._along(name, slope, point)
+                for slope, point in zip(gradient.flatten(1), points[name].flatten(1), strict=True)
+            ]
+            found.index_add_(1, self._class_of, torch.stack(along) * self._share)
         return found
 
-    def _along(self, name: str, slope: Tensor) -> Tensor:
-        """(P,) ⟨slope, c_p⟩ in float32; one slope (D,) at a time.
+    def _along(self, name: str, slope: Tensor, point: Tensor) -> Tensor:
+        """(P,) ⟨slope, c_p − point⟩ in float32, of one slope and one point (D,).
 
-        A product of matrices would make an image's last bits depend on its company.
+        What all prompts share cancels before it is multiplied. Looks are seen to one at a time: a
+        product of matrices would make an image's last bits depend on its company.
         """
         parts = self._flat[name].split(CHUNK)  # bounds what is copied to single precision
-        return torch.cat([part.float() @ slope for part in parts])
+        return torch.cat([(part - point.float()) @ slope for part in parts])
 
     @torch.inference_mode()
     def _mean(self, group: tuple[int, ...]) -> dict[str, Tensor]:
@@ -75,17 +77,52 @@ class Points:
         if group in self._kept:
             self._kept.move_to_end(group)
             return self._kept[group]
-        inside = torch.zeros(self.prompts.n_classes)
-        inside[list(group)] = 1.0 / len(group)
-        weights = inside.to(self._share.device)[self._class_of] * self._share  # (P,)
+        rows = torch.from_numpy(np.flatnonzero(np.isin(self.prompts.class_of, group)))
+        rows = rows.to(self._share.device)
         made = {}
         for name, tensor in self._cond.items():
             if name in self._flat:
-                mean = weights.to(tensor.dtype) @ self._flat[name]
-                made[name] = mean.reshape(tensor.shape[1:])
+                # in single precision whatever the model's: a sum of many is no place to round
+                mean = sum(
+                    (self._share[part] / len(group)) @ self._flat[name][part].float()
+                    for part in rows.split(CHUNK)
+                )
+                made[name] = torch.as_tensor(mean, dtype=tensor.dtype).reshape(tensor.shape[1:])
             else:
-                made[name] = tensor[weights > 0].amax(dim=0)
+                made[name] = tensor[rows].amax(dim=0)
         self._kept[group] = made
         if len(self._kept) > KEPT:
             self._kept.popitem(last=False)
         return made
+
+
+def embeddings(cond: Conditioning) -> dict[str, Tensor]:
+    """Name -> (P, D) of the tensors that prompts can be mixed by; views where encoders allow it.
+
+    Raises:
+        UsageError: where there is none, as class ids have none.
+    """
+    found = {k: v.reshape(len(v), -1) for k, v in cond.items() if v.is_floating_point()}
+    if not found:
+        raise UsageError(
+            "a screen works on texts, and the model's prompts are class ids",
+            todo="choose --search racing",
+        )
+    return found
+
+
+def class_embeddings(prompts: PromptSet, cond: Conditioning) -> dict[str, Tensor]:
+    """Name -> (K, D) float32: each class's embedding, the mean over its prompts.
+
+    Raises:
+        UsageError: see `embeddings`.
+    """
+    found = {}
+    for name, flat in embeddings(cond).items():
+        of_class = torch.tensor(prompts.class_of, device=flat.device)
+        total = torch.zeros(prompts.n_classes, flat.shape[1], device=flat.device)
+        for rows in torch.arange(len(flat), device=flat.device).split(CHUNK):
+            total.index_add_(0, of_class[rows], flat[rows].float())
+        counts = torch.tensor(np.bincount(prompts.class_of), device=flat.device)
+        found[name] = total / counts[:, None]
+    return found

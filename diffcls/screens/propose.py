@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffcls.denoiser import Conditioning
+from diffcls.errors import UsageError
 from diffcls.prompts import PromptSet
 from diffcls.screens.screen import Begin, Float64, Int64, Look, Narrowing, Screened
 
@@ -33,12 +34,21 @@ class Propose(Screened):
     proposer: str = ""
     revision: str = ""
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.proposer:
+            raise UsageError(
+                "no CLIP model to propose candidates", allowed="a name, ARCHITECTURE/TAG or folder"
+            )
+
     def prepare(self, prompts: PromptSet, cond: Conditioning) -> Begin:
         import torch
 
         from diffcls.models import clip
+        from diffcls.screens.points import embeddings
         from diffcls.transforms import load_image
 
+        embeddings(cond)  # what has none is no text that CLIP could read
         device = next(iter(cond.values())).device
         model = clip.load(self.proposer, device)
         classifier = model.classifier(prompts.prompts, prompts.class_of)
@@ -67,7 +77,7 @@ class Proposal(Narrowing):
         return None
 
     def tell(self, shown: Sequence[NDArray[np.floating]]) -> None:
-        raise NotImplementedError  # nothing is ever asked
+        assert not shown  # nothing is ever asked
 
     def behind(self, leader: int) -> Float64:
         """In the proposer's order, and far behind: it has no errors to tell."""

@@ -88,6 +88,12 @@ class Screened(Racing, ABC):
         super().__post_init__()
         if self.candidates < 1:
             raise UsageError("candidates out of range", given=self.candidates, allowed="1 or more")
+        if self.budget is not None:  # the race does not know what its screen has cost
+            raise UsageError(
+                "a limit of evaluations is for a search without a screen",
+                given=self.budget,
+                todo="choose fewer draws or candidates, or --search racing",
+            )
 
     @abstractmethod
     def prepare(self, prompts: PromptSet, cond: Conditioning) -> Begin:
@@ -95,7 +101,10 @@ class Screened(Racing, ABC):
 
         Args:
             prompts: the candidate classes.
-            cond: their encoding.
+            cond: their encoding, P rows.
+
+        Raises:
+            UsageError: where prompts have no embeddings, as class ids have none.
         """
 
     @abstractmethod
@@ -103,25 +112,21 @@ class Screened(Racing, ABC):
         """Evaluations of an image's screen at most, and classes that it leaves at most."""
 
 
-def class_embeddings(prompts: PromptSet, cond: Conditioning) -> dict[str, Any]:
-    """Name -> (K, D) float32: each class's embedding, the mean over its prompts.
+def last_differences(seen: Sequence[Float64], alive: Int64, leader: int) -> Float64:
+    """(K,) each class's error less the leader's, where both were last seen; see `Narrowing`.
 
-    Raises:
-        UsageError: where prompts have no embeddings, as class ids have none.
+    Args:
+        seen: (K,) errors of each round, NaN where a class was not in it; the leader was in all.
+        alive: (S,) classes that were not screened out.
+        leader: the class that the race found best, one of `alive`.
     """
-    import torch
-
-    found = {}
-    for name, tensor in cond.items():
-        if tensor.is_floating_point():
-            flat = tensor.reshape(len(tensor), -1).float()
-            total = torch.zeros(prompts.n_classes, flat.shape[1], device=flat.device)
-            of_class = torch.tensor(prompts.class_of, device=flat.device)
-            counts = torch.bincount(of_class, minlength=prompts.n_classes)[:, None]
-            found[name] = total.index_add_(0, of_class, flat) / counts
-    if not found:
-        raise UsageError(
-            "the model's prompts are class ids: there is nothing between them to look at",
-            todo="choose --search racing",
-        )
+    if not seen:
+        return np.zeros(len(alive))
+    found = np.zeros(len(seen[0]))
+    for errors in seen:
+        inside = ~np.isnan(errors)
+        found[inside] = (errors - errors[leader])[inside]
+    # a class that was screened out stays behind the leader, whatever it seemed to be once
+    found = np.maximum(found, np.finfo(np.float32).tiny)
+    found[alive] = 0.0
     return found

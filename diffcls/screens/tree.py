@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from diffcls.denoiser import Conditioning
 from diffcls.errors import UsageError
 from diffcls.prompts import PromptSet
-from diffcls.screens.gradient import last_differences
 from diffcls.screens.screen import (
     Begin,
     Float64,
@@ -24,7 +23,7 @@ from diffcls.screens.screen import (
     Look,
     Narrowing,
     Screened,
-    class_embeddings,
+    last_differences,
 )
 from diffcls.search.racing import Racing
 from diffcls.search.table import counts, scores
@@ -38,7 +37,8 @@ class Tree(Screened):
 
     Args:
         branches: groups that a group is opened into, at least 2.
-        level_draws: draws of a group at most, on each level, at least `start`.
+        level_draws: draws of a group at most, on each level, at least 2; no more than `draws` are
+            made.
         beam: groups that a level leaves at most.
     """
 
@@ -59,10 +59,18 @@ class Tree(Screened):
         return lambda open_image: Descent(self, prompts.n_classes, opened)
 
     def most_before(self, classes: int) -> tuple[int, int]:
-        # a level holds the branches of the groups that the last one left; no tree is deeper than
-        # its classes are many, and every group of a level is smaller than the one it came from
-        levels = max(1, classes - self.candidates)
-        return levels * self.beam * self.branches * self.level_draws, classes
+        if classes <= self.candidates:
+            return 0, classes
+        # the largest group of a level loses `branches` - 1 classes at least to its neighbours
+        levels = -(-(classes - 1) // (self.branches - 1))
+        # a level's groups are those that it leaves, and those that it drops with a class each
+        groups = classes - 1 + self.beam * levels
+        return groups * self.draws_a_level, self.candidates
+
+    @property
+    def draws_a_level(self) -> int:
+        """Different draws that a level makes of a group at most."""
+        return min(self.level_draws, self.draws)
 
 
 class Descent(Narrowing):
@@ -70,7 +78,7 @@ class Descent(Narrowing):
 
     def __init__(self, options: Tree, classes: int, opened: dict[Group, tuple[Group, ...]]) -> None:
         self.options, self._opened = options, opened
-        self._race = Racing(options.level_draws, options.confidence, options.start, options.prior)
+        self._race = Racing(options.draws_a_level, options.confidence, options.start, options.prior)
         self._classes = classes
         self.alive = np.arange(classes, dtype=np.int64)
         self._groups: tuple[Group, ...] = (tuple(range(classes)),)
@@ -107,7 +115,7 @@ class Descent(Narrowing):
     def _descend(self) -> None:
         """Open every group that is left; a single class stays as it is."""
         self._groups = tuple(part for g in self._groups for part in self._opened.get(g, (g,)))
-        shape = (len(self._groups), self.options.level_draws)
+        shape = (len(self._groups), self.options.draws_a_level)
         self._table = np.full(shape, np.nan, np.float32)
 
     def _leave(self) -> None:
@@ -116,6 +124,8 @@ class Descent(Narrowing):
         best = self._race.rank(self._table)
         done = counts(self._table)
         kept = [int(g) for g in best if done[g] == done.max()][: self.options.beam]
+        if all(len(self._groups[g]) == 1 for g in kept):  # nothing is left to open
+            kept = kept[: self.options.candidates]
         errors = np.full(self._classes, np.nan)
         for g, members in enumerate(self._groups):
             errors[list(members)] = -of_group[g]
@@ -130,6 +140,8 @@ def distances(prompts: PromptSet, cond: Conditioning) -> Float64:
     """(K, K) Euclidean distances of the classes' embeddings."""
     import torch
 
+    from diffcls.screens.points import class_embeddings
+
     total = torch.zeros(prompts.n_classes, prompts.n_classes, dtype=torch.float64)
     for embedding in class_embeddings(prompts, cond).values():
         centred = (embedding - embedding.mean(dim=0)).cpu()
@@ -143,7 +155,8 @@ def grow(apart: Float64, branches: int) -> dict[Group, tuple[Group, ...]]:
 
     Args:
         apart: (K, K) distances.
-        branches: groups at most: the joins highest up are undone until there are as many.
+        branches: groups, or as many as there are classes: the joins highest up are undone until
+            there are as many.
     """
     from scipy.cluster.hierarchy import linkage, to_tree
     from scipy.spatial.distance import squareform
@@ -163,10 +176,12 @@ def grow(apart: Float64, branches: int) -> dict[Group, tuple[Group, ...]]:
         node = waiting.pop()
         parts = [node]
         while len(parts) < branches:
-            highest = max(parts, key=lambda part: (part.dist, -part.id))
-            if highest.is_leaf():
+            joins = [part for part in parts if not part.is_leaf()]
+            if not joins:
                 break
-            parts.remove(highest)
+            highest = max(joins, key=lambda join: (join.dist, -join.id))
+            # nodes are told apart by their ids: to scipy, two of one height are equal
+            parts = [part for part in parts if part.id != highest.id]
             parts += [highest.left, highest.right]
         opened[members(node)] = tuple(sorted(members(part) for part in parts))
         waiting += [part for part in parts if not part.is_leaf()]

@@ -14,10 +14,12 @@ import numpy as np
 from diffcls.draws import nested_order
 from diffcls.errors import UsageError
 from diffcls.search.exhaustive import check_draws
-from diffcls.search.table import Int64, Table, counts, leader, pairs, ranking
+from diffcls.search.table import Float64, Int64, Table, counts, leader, pairs, ranking
 
 # long enough that no two draws share a place in time
 _FINE = 1 << 20
+CROWD = 20
+"""Living rivals from which on their common profile over time is taken out of the variance."""
 
 
 @dataclass(frozen=True)
@@ -34,13 +36,17 @@ class Racing:
     With gaps between classes of any size equally likely, the tail beyond d̄_k is the probability
     that the rest of the draws turns the order round; summed over the classes dropped, each at one
     look, it bounds the error of the image over all classes and looks. Where gaps are next to none,
-    orders turn round more often than that; but there they are ties also to the full table.
+    orders turn round more often than that; but there they are ties also to the full table, if it
+    has no more than a hundred draws. Of hundreds, a single small gap may be missed more often.
 
     The draws cover time evenly, so what differences share as a smooth function of time adds nothing
     to the spread of their mean. v_k therefore is not the plain variance but that of systematic
     sampling: half the mean square of successive differences, the draws taken in order of time (von
     Neumann 1941; Wolter 2007, section 8.2). It still holds a good part of a steep profile, which
-    is on the safe side. With few draws a class's own variance s_k² is hardly known, so it is drawn
+    is on the safe side, but dear where many classes wait for two draws to tell them apart. So where
+    `CROWD` rivals or more are alive, their spread s_j at each draw gives the profile that they
+    share, and v_k is the mean square of what it leaves: of d_kj − β_k·s_j, β_k by least squares.
+    With few draws a class's own variance s_k² is hardly known, so it is drawn
     towards the mean s̄² over all living rivals, as if that had been seen on `prior` draws (empirical
     Bayes):
 
@@ -115,9 +121,7 @@ class Racing:
         if n < 2:
             return np.zeros(len(errors), dtype=bool)
         difference = errors.astype(np.float64) - errors[best].astype(np.float64)
-        in_time = difference[:, _order_in_time(n)]
-        # s² = Σ (d_{i+1} − d_i)² / (2(n − 1)), i in order of time
-        variance = (np.diff(in_time, axis=1) ** 2).sum(axis=1) / (2 * (n - 1))
+        variance = _around_profile(difference) if rivals.sum() >= CROWD else _in_time(difference)
         # the pooled variance cannot count for more draws than the other rivals have
         prior = min(self.prior, float((rivals.sum() - 1) * (n - 1)))
         degrees = prior + n - 1
@@ -127,6 +131,24 @@ class Racing:
         left = 1.0 / n - 1.0 / self.draws
         margin = np.sqrt(shrunk * left) * _student_quantile(1.0 - delta, degrees)
         return rivals & (difference.mean(axis=1) > margin)
+
+
+def _in_time(difference: Float64) -> Float64:
+    """(A,) s² = Σ (d_{i+1} − d_i)² / (2(n − 1)), i in order of time; difference (A, n)."""
+    n = difference.shape[1]
+    ordered = difference[:, _order_in_time(n)]
+    found: Float64 = (np.diff(ordered, axis=1) ** 2).sum(axis=1) / (2 * (n - 1))
+    return found
+
+
+def _around_profile(difference: Float64) -> Float64:
+    """(A,) s² = Σ (d_j − β·s_j)² / (n − 1), s_j the spread of all classes; difference (A, n)."""
+    spread = difference.std(axis=0)
+    length = spread @ spread
+    slope = difference @ spread / length if length > 0 else np.zeros(len(difference))
+    rest = difference - slope[:, None] * spread
+    found: Float64 = (rest**2).sum(axis=1) / (difference.shape[1] - 1)
+    return found
 
 
 @lru_cache(maxsize=1024)

@@ -1,0 +1,210 @@
+"""``python -m benchmarks.kernels``: what makes a forward faster on a CPU, and what does not.
+
+Writes ``results/kernels.csv`` and ``KERNELS.md``. Measures take turns, round after round, so that
+what else the machine does falls on all of them alike; what is kept stands in the table's last
+column.
+"""
+
+from __future__ import annotations
+
+import copy
+import sys
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from diffcls.cli import Parser, guarded
+
+BATCH = 64
+COLUMNS = ("measure", "evaluations_per_second", "against_baseline", "kept")
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One way to run the same forward.
+
+    Args:
+        name: what differs from the baseline, which is how the scorer runs it.
+        call: one forward of the batch.
+        around: what holds while it runs.
+        against: what speaks against it beside its speed.
+    """
+
+    name: str
+    call: Callable[[], Any]
+    around: Callable[[], AbstractContextManager[Any]]
+    against: str = ""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; returns the exit status."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    return guarded(lambda: _main(arguments))
+
+
+def _main(arguments: list[str]) -> int:
+    p = Parser(prog="benchmarks.kernels", description=__doc__.splitlines()[0])
+    p.add_argument("--output-dir", default="results", metavar="DIR")
+    p.add_argument("--model", default="fashion_mnist", metavar="NAME", help="(fashion_mnist)")
+    p.add_argument("--rounds", type=int, default=30, metavar="N", help="of each measure (30)")
+    p.add_argument("--compile", action="store_true", help="also torch.compile: half a minute")
+    flags = p.parse_args(arguments)
+
+    from diffcls.evaluation import denormals_flushed
+    from diffcls.provenance import set_threads
+
+    set_threads(1)
+    with denormals_flushed():
+        rows = measure(variants(flags.model, flags.compile), flags.rounds)
+    write(rows, flags.model, Path(flags.output_dir))
+    return 0
+
+
+def variants(model: str, compiled: bool) -> list[Variant]:
+    """All measures, the baseline first."""
+    import torch
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
+    from diffcls.models import loading
+
+    denoiser: Any = loading.load(model)
+    prompts = [f"a photo of a {name}." for name in ("shirt", "coat", "bag", "dress", "sandal")]
+    cond = denoiser.encode_prompts(prompts).rows(torch.arange(BATCH) % len(prompts))
+    g = torch.Generator().manual_seed(0)
+    x_t = torch.randn(BATCH, *denoiser.sample_shape, generator=g)
+    index = torch.arange(BATCH) * 15
+
+    def forward(of: Any = denoiser, x: Any = x_t) -> Callable[[], Any]:
+        return lambda: of.predict(x, index, cond)
+
+    other_layout = copy.copy(denoiser)
+    other_layout.network = copy.deepcopy(denoiser.network).to(memory_format=torch.contiguous_format)
+
+    def contiguous() -> Any:
+        text = cond["text"]  # past the adapter, which lays its images out anew
+        return other_layout.network(x_t, index.float(), encoder_hidden_states=text).sample
+
+    with torch.inference_mode():
+        known = _keys_known(denoiser, cond["text"])
+    inference: Callable[[], AbstractContextManager[Any]] = torch.inference_mode
+    found = [
+        Variant("baseline: one thread, channels last, inference mode", forward(), inference),
+        Variant("channels first", contiguous, inference),
+        Variant("no_grad in place of inference mode", forward(), torch.no_grad),
+        Variant("gradients recorded", forward(), nullcontext),
+        Variant(
+            "attention without the fused kernel",
+            forward(),
+            lambda: _both(torch.inference_mode(), sdpa_kernel(SDPBackend.MATH)),
+        ),
+        Variant(
+            "prompts' keys and values known beforehand",
+            forward(known),
+            inference,
+            "half a percent of the arithmetic of Stable Diffusion",
+        ),
+    ]
+    if compiled:
+        fast = copy.copy(denoiser)
+        fast.network = torch.compile(denoiser.network, dynamic=False)
+        why = "half a minute of compiling, and a compiler"
+        found.append(Variant("torch.compile, static shapes", forward(fast), inference, why))
+    return found
+
+
+def _both(*contexts: AbstractContextManager[Any]) -> AbstractContextManager[Any]:
+    from contextlib import ExitStack
+
+    stack = ExitStack()
+    for context in contexts:
+        stack.enter_context(context)
+    return stack
+
+
+def _keys_known(denoiser: Any, text: Any) -> Any:
+    """A copy whose cross-attention finds the batch's keys and values ready: the most to be won."""
+    import torch
+
+    class Known(torch.nn.Module):
+        def __init__(self, value: Any) -> None:
+            super().__init__()
+            self.value = value
+
+        def forward(self, _: Any) -> Any:
+            return self.value
+
+    known = copy.copy(denoiser)
+    known.network = copy.deepcopy(denoiser.network)
+    for module in known.network.modules():
+        if getattr(module, "is_cross_attention", False):
+            for name in ("to_k", "to_v"):
+                setattr(module, name, Known(getattr(module, name)(text)))
+    return known
+
+
+def measure(found: list[Variant], rounds: int) -> list[dict[str, Any]]:
+    """A row each: the median over rounds in which all take turns."""
+    import statistics
+
+    times: dict[str, list[float]] = {variant.name: [] for variant in found}
+    for number in range(rounds + 1):
+        for variant in found:
+            with variant.around():
+                began = time.perf_counter()
+                variant.call()
+                if number:  # the first one warms up
+                    times[variant.name].append(time.perf_counter() - began)
+    rate = {name: BATCH / statistics.median(seconds) for name, seconds in times.items()}
+    return [
+        {
+            "measure": variant.name,
+            "evaluations_per_second": rate[variant.name],
+            "against_baseline": rate[variant.name] / rate[found[0].name],
+            "kept": _verdict(variant, rate[variant.name] / rate[found[0].name] - 1, found[0]),
+        }
+        for variant in found
+    ]
+
+
+def _verdict(variant: Variant, gain: float, baseline: Variant) -> str:
+    if variant is baseline:
+        return "yes"
+    return ": ".join(part for part in (f"no, {gain:+.0%}", variant.against) if part)
+
+
+def write(rows: list[dict[str, Any]], model: str, output: Path) -> None:
+    """The table as CSV and as a page."""
+    import pandas as pd
+
+    from diffcls.atomic import write_text
+    from diffcls.provenance import describe_device, versions
+
+    output.mkdir(parents=True, exist_ok=True)
+    frame = pd.DataFrame(rows, columns=list(COLUMNS))
+    write_text(output / "kernels.csv", frame.to_csv(index=False, float_format="%.6g"))
+    lines = [
+        "# What makes a forward faster on a CPU",
+        "",
+        f"Written by `python -m benchmarks.kernels`: the model {model}, {BATCH} rows a batch, "
+        "median over rounds in which all measures take turns; "
+        f"{describe_device('cpu')}, {versions()}.",
+        "",
+        "| measure | evaluations/s | against the baseline | kept |",
+        "|---|---|---|---|",
+        *(
+            f"| {row['measure']} | {row['evaluations_per_second']:,.0f} | "
+            f"{row['against_baseline']:.2f}× | {row['kept']} |"
+            for row in rows
+        ),
+        "",
+    ]
+    text = "\n".join(lines)
+    write_text(output / "KERNELS.md", text)
+    print(text)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

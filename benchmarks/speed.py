@@ -1,0 +1,190 @@
+"""``python -m benchmarks.speed``: accuracy against evaluations, of every search on every benchmark.
+
+Writes ``results/speed.csv``, ``results/SPEED.md`` and ``results/speed.png``. Each benchmark is
+scored once with every class on every draw; what needs only these errors is replayed from them, all
+else is run. `paper` is run on a stated part of the same images, and everything is compared with it
+on that part. Runs and tables are resumed where they are already there.
+"""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.records import records_of
+from benchmarks.speed_report import Point, write
+from diffcls.cli import Parser, guarded
+from diffcls.errors import unknown_name
+from diffcls.records import Record
+from diffcls.replaying import Setting, answer, read_saved
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One benchmark's share of the work.
+
+    Args:
+        dataset: name of the data set.
+        images: test images.
+        draws: of each class, of the saved tables.
+        paper_images: of these, scored by the published stages.
+    """
+
+    dataset: str
+    images: int
+    draws: int
+    paper_images: int
+
+
+BENCHMARKS = (
+    Measured("digits", 500, 200, 300),
+    Measured("fashion_mnist", 500, 200, 300),
+    Measured("cifar10", 500, 200, 300),
+    Measured("scenes/attributes", 200, 100, 200),
+)
+CONFIDENCES = (0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.99)
+BUDGETS = (10, 20, 40, 100)
+CANDIDATES = (2, 3, 4, 6, 10)
+TABLES = "tables"
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; returns the exit status."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    return guarded(lambda: _main(arguments))
+
+
+def _main(arguments: list[str]) -> int:
+    p = Parser(prog="benchmarks.speed", description=__doc__.splitlines()[0])
+    p.add_argument("--only", nargs="+", metavar="DATASET", help="these benchmarks")
+    p.add_argument("--output-dir", default="results", metavar="DIR")
+    p.add_argument("--data-root", metavar="DIR", help="where local data lie")
+    p.add_argument("--jobs", type=int, default=1, metavar="N", help="runs at a time, a core each")
+    flags = p.parse_args(arguments)
+    known = [one.dataset for one in BENCHMARKS]
+    for name in flags.only or ():
+        if name not in known:
+            raise unknown_name("benchmark", name, known)
+    chosen = [one for one in BENCHMARKS if one.dataset in (flags.only or known)]
+    output = Path(flags.output_dir)
+    commands = [run for one in chosen for run in runs(one, output).values()]
+    _make_all(commands, output, flags.data_root, flags.jobs)
+    points = [point for one in chosen for point in measure(one, output, flags.data_root)]
+    write(points, output)
+    return 0
+
+
+def runs(one: Measured, output: Path) -> dict[str, list[str]]:
+    """What is run of a benchmark: (search, setting) in words -> arguments of the evaluate command.
+
+    The longest come first.
+    """
+    every = ["--dataset", one.dataset, "--limit", str(one.images)]
+    part = ["--dataset", one.dataset, "--limit", str(one.paper_images)]
+    tables = str(table_folder(one, output))
+    exhaustive = ["--search", "exhaustive", "--draws", str(one.draws), "--save-errors", tables]
+    found = {
+        f"exhaustive draws={one.draws}": [*every, *exhaustive],
+        "paper default": [*part, "--search", "paper"],
+        "racing default": [*every, "--search", "racing"],
+    }
+    for search in ("tree", "gradient"):
+        found[f"{search} default"] = [*every, "--search", search]
+    for count in CANDIDATES:
+        wish = ["--search", "gradient", "--candidates", str(count)]
+        found[f"gradient candidates={count}"] = [*every, *wish]
+    return found
+
+
+def table_folder(one: Measured, output: Path) -> Path:
+    """Where a benchmark's error tables lie."""
+    return output / TABLES / f"{one.dataset.replace('/', '-')}-{one.images}-{one.draws}"
+
+
+def _make_all(commands: list[list[str]], output: Path, data_root: str | None, jobs: int) -> None:
+    """Make all runs, each in a process of one thread: small models keep no more busy."""
+
+    def make(arguments: list[str]) -> None:
+        command = [sys.executable, "-m", "diffcls.evaluate", *_wishes(arguments, output, data_root)]
+        shown = shlex.join(arguments)
+        print(f"begun: {shown}", file=sys.stderr)
+        subprocess.run(
+            [*command, "--threads", "1", "--json"], stdout=subprocess.DEVNULL, check=True
+        )
+        print(f"done: {shown}", file=sys.stderr)
+
+    with ThreadPoolExecutor(jobs) as pool:
+        list(pool.map(make, commands))
+
+
+def _wishes(arguments: list[str], output: Path, data_root: str | None) -> list[str]:
+    place = ["--data-root", data_root] if data_root else []
+    return [*arguments, *place, "--output-dir", str(output / TABLES)]
+
+
+def measure(one: Measured, output: Path, data_root: str | None) -> list[Point]:
+    """The points of a benchmark, from its runs and from replays of its tables."""
+    points = []
+    for name, run in runs(one, output).items():
+        records = _records(run, output, data_root)
+        search, _, setting = name.partition(" ")
+        points.append(
+            Point(
+                one.dataset,
+                search,
+                setting,
+                predicted={r.image_id: r.ranking[0] for r in records},
+                labels={r.image_id: r.label for r in records},
+                evaluations_per_image=float(np.mean([r.evaluations for r in records])),
+                images_per_second=len(records) / sum(r.seconds for r in records),
+            )
+        )
+    saved = read_saved(table_folder(one, output))
+    labels = dict(zip(saved.image_ids, saved.labels, strict=True))
+    for search, options in _replays(one):
+        found = answer(saved, Setting(search, "uniform", "mean"), options)
+        points.append(
+            Point(
+                one.dataset,
+                search,
+                " ".join(f"{k}={v}" for k, v in options.items()),
+                predicted=dict(zip(saved.image_ids, found.predicted.tolist(), strict=True)),
+                labels=labels,
+                evaluations_per_image=float(found.evaluations.mean()),
+            )
+        )
+    return points
+
+
+def _replays(one: Measured) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(search, options) of what is read from the tables alone."""
+    for draws in BUDGETS:
+        if draws < one.draws:
+            yield "exhaustive", {"draws": draws}
+            yield "racing", {"draws": draws}
+        yield "halving", {"draws": min(draws, one.draws)}
+    for confidence in CONFIDENCES:
+        yield "racing", {"confidence": confidence}
+        yield "racing", {"confidence": confidence, "draws": one.draws}
+
+
+def _records(run: list[str], output: Path, data_root: str | None) -> list[Record]:
+    """The records of a run that is complete."""
+    from diffcls.evaluate import parser
+    from diffcls.evaluation import run_evaluation
+
+    wishes = vars(parser().parse_args(_wishes(run, output, data_root)))
+    row = run_evaluation(**wishes, quiet=True, command=shlex.join(["diffcls", "evaluate", *run]))[0]
+    return list(records_of(output / TABLES, row["fingerprint"]).values())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

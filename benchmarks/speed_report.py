@@ -1,0 +1,222 @@
+"""results/speed.csv, SPEED.md and speed.png: what each search costs, and what it loses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from diffcls.atomic import write_text
+from diffcls.metrics import mcnemar_exact, wilson_interval
+
+COLUMNS = (
+    "benchmark",
+    "search",
+    "setting",
+    "n",
+    "accuracy",
+    "ci_low",
+    "ci_high",
+    "evaluations_per_image",
+    "images_per_second",
+    "mcnemar_p_vs_paper",
+)
+
+
+@dataclass(frozen=True)
+class Point:
+    """One search with one setting on one benchmark.
+
+    Args:
+        benchmark: name of the data set.
+        search, setting: as the command spells them; ``default`` where nothing was given.
+        predicted, labels: by image id.
+        evaluations_per_image: mean.
+        images_per_second: of a real run on one thread; None of one that was replayed.
+    """
+
+    benchmark: str
+    search: str
+    setting: str
+    predicted: Mapping[str, int]
+    labels: Mapping[str, int]
+    evaluations_per_image: float
+    images_per_second: float | None = None
+
+    @property
+    def right(self) -> dict[str, bool]:
+        """Image id -> whether the prediction is the label."""
+        return {image: k == self.labels[image] for image, k in self.predicted.items()}
+
+    @property
+    def accuracy(self) -> float:
+        """Of all its images."""
+        return sum(self.right.values()) / len(self.right)
+
+    def row(self, paper: Point) -> dict[str, Any]:
+        """The row of speed.csv."""
+        right = list(self.right.values())
+        low, high = wilson_interval(sum(right), len(right))
+        rate = self.images_per_second
+        return {
+            "benchmark": self.benchmark,
+            "search": self.search,
+            "setting": self.setting,
+            "n": len(right),
+            "accuracy": round(self.accuracy, 6),
+            "ci_low": round(low, 6),
+            "ci_high": round(high, 6),
+            "evaluations_per_image": round(self.evaluations_per_image, 3),
+            "images_per_second": None if rate is None else round(rate, 3),
+            "mcnemar_p_vs_paper": round(self.p_against(paper), 6),
+        }
+
+    def p_against(self, other: Point) -> float:
+        """McNemar's exact p on the images that both scored."""
+        mine, theirs = self.right, other.right
+        both = sorted(mine.keys() & theirs.keys())
+        return mcnemar_exact([mine[i] for i in both], [theirs[i] for i in both])
+
+    def lost_to(self, other: Point) -> float:
+        """How much more often the other one is right, on the images that both scored."""
+        mine, theirs = self.right, other.right
+        both = mine.keys() & theirs.keys()
+        return sum(theirs[i] - mine[i] for i in both) / len(both)
+
+    def disagreement(self, other: Point) -> float:
+        """Share of the images that both scored on which their predictions differ."""
+        both = self.predicted.keys() & other.predicted.keys()
+        return sum(self.predicted[i] != other.predicted[i] for i in both) / len(both)
+
+
+def write(points: Sequence[Point], output: Path) -> None:
+    """The three files."""
+    import pandas as pd
+
+    of = {name: [p for p in points if p.benchmark == name] for name in _names(points)}
+    rows = [p.row(find(mine, "paper")) for mine in of.values() for p in mine]
+    output.mkdir(parents=True, exist_ok=True)
+    frame = pd.DataFrame(rows, columns=list(COLUMNS))
+    write_text(output / "speed.csv", frame.to_csv(index=False))
+    write_text(output / "SPEED.md", "\n".join(_page(of)))
+    draw(of, output / "speed.png")
+
+
+def _names(points: Sequence[Point]) -> list[str]:
+    return list(dict.fromkeys(point.benchmark for point in points))
+
+
+def find(points: Sequence[Point], search: str, setting: str | None = None) -> Point:
+    """The first point of a search, or of a search with a setting."""
+    return next(p for p in points if p.search == search and setting in (None, p.setting))
+
+
+def _page(of: Mapping[str, Sequence[Point]]) -> Iterator[str]:
+    yield from ("# What each search costs, and what it loses", "")
+    yield (
+        "Written by `python -m benchmarks.speed`. Every class of every image was scored on every "
+        "draw once; searches that need only these errors were replayed from them, all others were "
+        "run. An evaluation is one forward pass of the network for one image, a backward pass is "
+        "two. `paper` is the published procedure, on even draws and on a part of the same images; "
+        "p is McNemar's exact test against it on that part, and “loses” the difference in accuracy "
+        "there (less than 0: it wins). Intervals are Wilson's at 95 %. Settings were chosen on "
+        "validation images, never on these."
+    )
+    yield from ("", "![accuracy against evaluations](speed.png)", "", "## At the default settings")
+    yield ""
+    yield (
+        "| benchmark | search | images | accuracy | 95 % interval | evaluations | fewer than "
+        "`paper` | loses | p | images/s |"
+    )
+    yield "|---|---|---|---|---|---|---|---|---|---|"
+    for mine in of.values():
+        paper = find(mine, "paper")
+        for point in mine:
+            if point.images_per_second is not None and "candidates" not in point.setting:
+                yield _line(point, paper)
+    yield from ("", "## Confidence asked for, and disagreement found", "")
+    yield (
+        "Racing against the full table of as many draws. What is asked covers images where the "
+        "full table itself can tell; the count below covers all, near-ties included."
+    )
+    yield ""
+    yield from _confidence(of)
+    for name, mine in of.items():
+        yield from ("", f"## {name}: every setting", "")
+        yield "| search | setting | accuracy | 95 % interval | evaluations | p against `paper` |"
+        yield "|---|---|---|---|---|---|"
+        for point in sorted(mine, key=lambda p: p.evaluations_per_image):
+            row = point.row(find(mine, "paper"))
+            yield (
+                f"| {point.search} | {point.setting} | {point.accuracy:.1%} | "
+                f"{row['ci_low']:.1%} to {row['ci_high']:.1%} | "
+                f"{point.evaluations_per_image:,.1f} | {row['mcnemar_p_vs_paper']:.3f} |"
+            )
+    yield ""
+
+
+def _line(point: Point, paper: Point) -> str:
+    row = point.row(paper)
+    times = paper.evaluations_per_image / point.evaluations_per_image
+    return (
+        f"| {point.benchmark} | {point.search} | {row['n']} | {point.accuracy:.1%} | "
+        f"{row['ci_low']:.1%} to {row['ci_high']:.1%} | {point.evaluations_per_image:,.1f} | "
+        f"{times:.0f}× | {point.lost_to(paper):+.1%} | {row['mcnemar_p_vs_paper']:.3f} | "
+        f"{row['images_per_second']:.2f} |"
+    )
+
+
+def _confidence(of: Mapping[str, Sequence[Point]]) -> Iterator[str]:
+    settings = {
+        point.setting: None
+        for mine in of.values()
+        for point in mine
+        if point.search == "racing"
+        and point.setting.startswith("confidence=")
+        and "draws" not in point.setting
+    }
+    yield "| racing | " + " | ".join(of) + " |"
+    yield "|---|" + "---|" * len(of)
+    for setting in settings:
+        cells = []
+        for mine in of.values():
+            point, full = find(mine, "racing", setting), find(mine, "exhaustive", "draws=40")
+            cells.append(
+                f"{point.disagreement(full):.1%} at {point.evaluations_per_image:,.0f} evaluations"
+            )
+        yield f"| {setting} | " + " | ".join(cells) + " |"
+
+
+def draw(of: Mapping[str, Sequence[Point]], path: Path) -> None:
+    """Accuracy against evaluations, a panel a benchmark."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(4.2 * len(of), 3.6), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(1, len(of), squeeze=False)[0]
+    for axis, (name, mine) in zip(axes, of.items(), strict=True):
+        for number, search in enumerate(dict.fromkeys(p.search for p in mine)):
+            line = sorted((p for p in mine if p.search == search), key=_cost)
+            axis.plot(
+                [_cost(p) for p in line],
+                [100 * p.accuracy for p in line],
+                marker="osD^vP*"[number % 7],
+                color=f"C{number}",
+                label=search,
+                markersize=4,
+                linewidth=1,
+                linestyle="-" if search in ("exhaustive", "halving") else "none",
+            )
+        axis.set_xscale("log")
+        axis.set_title(name)
+        axis.set_xlabel("evaluations an image")
+        axis.grid(alpha=0.3)
+    axes[0].set_ylabel("accuracy, %")
+    axes[-1].legend(fontsize="small")
+    figure.savefig(path, dpi=120)
+
+
+def _cost(point: Point) -> float:
+    return point.evaluations_per_image
