@@ -15,7 +15,7 @@ from diffcls.atomic import locked, write_text
 from diffcls.data import specs
 from diffcls.data.subsets import choose
 from diffcls.errors import RecordError, UsageError
-from diffcls.methods.building import build_search, most_evaluations
+from diffcls.methods.searching import build_search, most_evaluations
 from diffcls.planning import Plan, choose_images, make_plan
 from diffcls.provenance import describe_device
 from diffcls.records import canonical, shard_of

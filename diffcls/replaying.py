@@ -19,7 +19,7 @@ from diffcls.data import specs
 from diffcls.errors import DataError, RecordError, UsageError, unknown_name
 from diffcls.executor import ARCHIVE
 from diffcls.fits import read_arrays
-from diffcls.methods.building import FLAGS, build_search
+from diffcls.methods.searching import FLAGS, build_search
 from diffcls.options import EvaluationOptions
 from diffcls.parameterization import check_weighting, loss_weight
 from diffcls.schedule import NoiseSchedule

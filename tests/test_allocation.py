@@ -17,7 +17,7 @@ from diffcls.data import specs
 from diffcls.denoiser import ModelCard
 from diffcls.draws import nested_order
 from diffcls.errors import UsageError
-from diffcls.methods.building import build_allocation
+from diffcls.methods.searching import build_allocation
 from diffcls.options import EvaluationOptions
 from diffcls.planning import check_names, read_options
 from diffcls.recipes import RECIPES

@@ -17,8 +17,8 @@ from diffcls.data import sources
 from diffcls.data.dataset import Item
 from diffcls.errors import UsageError
 from diffcls.method import ClassScores
-from diffcls.methods.building import most_evaluations
 from diffcls.methods.diffusion import DiffusionMethod
+from diffcls.methods.searching import most_evaluations
 from diffcls.models.gaussian import GaussianDenoiser
 from diffcls.prompts import PromptSet
 from diffcls.records import Record, read_records

@@ -14,8 +14,9 @@ from diffcls.data.dataset import Item
 from diffcls.errors import UsageError
 from diffcls.evaluate import parser
 from diffcls.evaluation import run_evaluation
-from diffcls.methods.building import build_loss, build_search, model_name, most_evaluations
+from diffcls.methods.building import model_name
 from diffcls.methods.diffusion import DiffusionMethod
+from diffcls.methods.searching import build_loss, build_search, most_evaluations
 from diffcls.models.gaussian import GaussianDenoiser
 from diffcls.options import EvaluationOptions
 from diffcls.prompts import PromptSet

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from diffcls.errors import UsageError
-from diffcls.methods.building import most_evaluations
+from diffcls.methods.searching import most_evaluations
 from diffcls.prompts import PromptSet
 from diffcls.screens.gradient import Gradient, Rounds
 from diffcls.screens.propose import Proposal, Propose

@@ -18,7 +18,7 @@ from diffcls.search import SEARCHES
 from diffcls.search.exhaustive import Exhaustive
 from diffcls.search.halving import Halving
 from diffcls.search.paper import Paper
-from diffcls.search.racing import Racing, _order_in_time
+from diffcls.search.racing import CROWD, Racing, _around_profile, _order_in_time
 from diffcls.search.table import Search, Table, counts, leader, means, ranking, scores
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -286,6 +286,27 @@ def test_draws_are_taken_in_order_of_time() -> None:
         assert (np.diff(nested_order(1000, draws)[_order_in_time(draws)]) > 0).all()
 
 
+def test_a_crowd_shares_its_profile_over_time_and_a_few_do_not() -> None:
+    # every rival is behind by a size of its own times one profile that all share: no noise at all
+    profile = np.array([1.0, 3.0, 2.0, 0.5])
+    for rivals in (CROWD - 1, CROWD, CROWD + 1):
+        table = empty(rivals + 1, 40)
+        table[:, :4] = 5.0 + np.linspace(0, 1, rivals + 1)[:, None] * profile
+        wanted = Racing().ask(table)
+        alive = {0} if wanted is None else set(wanted[:, 0])
+        assert (len(alive) == 1) == (rivals >= CROWD)
+
+
+def test_variance_around_a_profile_is_that_of_a_regression_through_the_origin() -> None:
+    rng = np.random.default_rng(8)
+    difference = rng.normal(1, 0.3, (30, 6)) * rng.uniform(0.5, 2, 6)
+    spread = difference.std(axis=0)
+    for row, found in zip(difference, _around_profile(difference), strict=True):
+        (_,), (rest,), *_ = np.linalg.lstsq(spread[:, None], row, rcond=None)
+        assert found == pytest.approx(rest / 5)
+    assert (_around_profile(np.zeros((4, 3))) == 0).all()
+
+
 GAPS: dict[str, Callable[[int, np.random.Generator], Any]] = {
     "all classes equal": lambda classes, rng: np.zeros(classes),
     "a near tie": lambda classes, rng: np.array([0.0, 0.1, *[2.0] * (classes - 2)]),
@@ -297,7 +318,7 @@ GAPS: dict[str, Callable[[int, np.random.Generator], Any]] = {
 
 @pytest.mark.parametrize("confidence", [0.8, 0.95])
 @pytest.mark.parametrize("draws", [25, 50])
-@pytest.mark.parametrize(("classes", "count"), [(2, 300), (10, 80)])
+@pytest.mark.parametrize(("classes", "count"), [(2, 300), (10, 80), (CROWD + 5, 30)])
 @pytest.mark.parametrize("gaps", GAPS.values(), ids=GAPS)
 def test_class_that_is_ahead_for_sure_after_all_draws_is_dropped_as_rarely_as_was_said(
     gaps: Callable[[int, np.random.Generator], Any],
