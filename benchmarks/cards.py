@@ -36,7 +36,8 @@ def _main(arguments: list[str]) -> int:
     for name in flags.models or [name for name in bundled() if name in RECIPES]:
         folder = WEIGHTS / name
         measured = calibrate(load(name), name, RECIPES[name], flags.data_root)
-        card = {**read_json(folder / CARD), **measured}
+        benchmark = RECIPES[name].measured_on or name
+        card = {"measured_on": benchmark, **read_json(folder / CARD), **measured}
         write_text(folder / CARD, json.dumps(card, indent=2, allow_nan=False) + "\n")
         write_text(folder / "README.md", model_card(card))
         print(f"{name}: validation {card['validation_accuracy']:.1%}, {card['temperature']:g}")

@@ -260,6 +260,8 @@ def save(model: Any, tokenizer: Any, config: dict[str, Any], folder: Any) -> Non
     backend = tokenizer.backend_tokenizer
     backend.no_padding()  # left over from the last call, and no part of the model
     backend.no_truncation()
+    for place in ("is_local", "local_files_only"):  # how it was opened is no part of it either
+        tokenizer.init_kwargs.pop(place, None)
     tokenizer.save_pretrained(folder)
     preprocess = {"mean": [0.5] * 3, "std": [0.5] * 3, "interpolation": "bicubic"}
     stored = {"model_cfg": config, "preprocess_cfg": preprocess}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ class ModelCard:
             nobody fitted it.
         allocation: where in time draws lie by default, see `diffcls.allocation`.
         trained_on: names of the data sets whose training split, with its class names, the model
-            has seen; on these it is not zero-shot.
+            has seen, or patterns of names, such as ``scenes:*``; on these it is not zero-shot.
     """
 
     name: str
@@ -65,6 +66,10 @@ class ModelCard:
     temperature: float = 1.0
     allocation: str = "even"
     trained_on: tuple[str, ...] = field(default=())
+
+    def has_seen(self, dataset: str) -> bool:
+        """Whether the model was trained on a data set, with its class names."""
+        return any(fnmatchcase(dataset, pattern) for pattern in self.trained_on)
 
 
 class Denoiser(Protocol):

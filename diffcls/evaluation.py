@@ -178,7 +178,7 @@ def _metadata(plan: Plan, header: dict[str, Any]) -> Row:
     # where, with what and when: as the run was begun, whoever only looks at it later
     begun = {name: header[name] for name in ("device", "versions", "commit", "command", "date")}
     spec, card = plan.spec, plan.built.card
-    own = spec.dataset in card.trained_on
+    own = card.has_seen(spec.dataset)
     return {
         "fingerprint": spec.fingerprint,
         "dataset": spec.dataset,

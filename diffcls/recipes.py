@@ -127,7 +127,13 @@ RECIPES: Mapping[str, Recipe] = {
         vae_images=100_000,
         images=800_000,
         # never what is held out
-        teaches=("scenes/attributes", "scenes/relations", "scenes/counting", "scenes/pairs"),
+        teaches=(
+            "scenes/attributes",
+            "scenes/relations",
+            "scenes/counting",
+            "scenes/pairs",
+            "scenes:*",
+        ),
         measured_on="scenes/attributes",
     ),
 }

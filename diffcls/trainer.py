@@ -214,7 +214,8 @@ is therefore not zero-shot.
 {continued(card)}- Seed {card["seed"]}, {card["hours"]:.2f} hours on {card["device"]},
   {card["versions"]}.
 - Validation accuracy {card["validation_accuracy"]:.1%} on {card["measured_on"]} with racing;
-  temperature of the posterior {card["temperature"]:g}, fitted on the validation images.
+  temperature of the posterior {card["temperature"]:g}, fitted on the validation images. Draws lie
+  in time where classes differed on `{card["allocation"]}`.
 
 {curve_table(card["curve"], measured)}
 """

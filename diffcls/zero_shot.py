@@ -35,7 +35,7 @@ class ZeroShotImageClassifier:
 
     Args:
         denoiser: the model; see `from_pretrained` for a name or a path.
-        search: racing, paper, exhaustive or halving.
+        search: racing, paper, exhaustive, halving, gradient or tree; propose with `proposer`.
         search_options: options of that search, such as ``draws=50``.
         seed: keys the noise.
         batch_size: rows of every forward of the model.

@@ -12,6 +12,7 @@ import torch
 import diffcls
 from diffcls.allocation import EVEN, read_allocation
 from diffcls.data import sources
+from diffcls.denoiser import ModelCard
 from diffcls.models import clip, loading
 from diffcls.recipes import RECIPES
 
@@ -169,3 +170,11 @@ def test_another_template_loses_at_most_two_points(tmp_path: Path, template: str
     usual = accuracy(tmp_path)
     assert usual >= 0.98
     assert accuracy(tmp_path, template=(template,)) >= usual - 0.02
+
+
+def test_no_data_set_that_a_model_has_seen_is_called_zero_shot() -> None:
+    seen = ModelCard("m", "1", trained_on=("scenes/attributes", "scenes:*"))
+    assert seen.has_seen("scenes:1000") and seen.has_seen("scenes/attributes")
+    assert not seen.has_seen("scenes/held-out") and not seen.has_seen("scenes")
+    assert loading.read_card(loading.find("scenes")).has_seen("scenes:300")
+    assert not loading.read_card(loading.find("scenes")).has_seen("scenes/held-out")

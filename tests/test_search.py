@@ -267,7 +267,7 @@ def test_bound_of_two_classes_after_two_draws_is_known_in_closed_form() -> None:
     for mean, races_on in ((0.999 * bound, True), (1.001 * bound, False)):
         table = empty(2, 40)
         table[:, :2] = [[3.0, 5.0], [3.0 + mean + 0.5, 5.0 + mean - 0.5]]
-        assert (Racing().ask(table) is not None) == races_on
+        assert (Racing(confidence=0.8).ask(table) is not None) == races_on
 
 
 @FEWER

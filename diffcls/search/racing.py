@@ -18,7 +18,7 @@ from diffcls.search.table import Float64, Int64, Table, counts, leader, pairs, r
 
 # long enough that no two draws share a place in time
 _FINE = 1 << 20
-CROWD = 20
+CROWD = 8
 """Living rivals from which on their common profile over time is taken out of the variance."""
 
 
@@ -64,7 +64,7 @@ class Racing:
     """
 
     draws: int = 40
-    confidence: float = 0.8
+    confidence: float = 0.95
     start: int = 2
     prior: float = 20.0
     budget: int | None = None

@@ -1,0 +1,120 @@
+"""The benchmarks of speed: what they count, what they compare, and what they write."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from benchmarks import gpu, growth, kernels, overhead, speed, speed_report
+from benchmarks.speed_report import Point
+from diffcls.metrics import mcnemar_exact
+
+LABELS = {f"test/{i}": i % 3 for i in range(12)}
+
+
+def point(search: str, wrong: set[int], count: int = 12, **more: Any) -> Point:
+    """A search that takes the next class on the images that it gets wrong."""
+    predicted = {f"test/{i}": (i + (i in wrong)) % 3 for i in range(count)}
+    options = {"setting": "default", "evaluations_per_image": 10.0, **more}
+    return Point("digits", search, predicted=predicted, labels=LABELS, **options)
+
+
+def test_a_search_is_compared_with_the_published_one_on_the_images_of_both() -> None:
+    paper = point("paper", {0, 1}, count=6, evaluations_per_image=2750.0)
+    racing = point("racing", {1, 7}, images_per_second=5.0)
+    row = racing.row(paper)
+    assert tuple(row) == speed_report.COLUMNS
+    assert row["n"] == 12 and row["accuracy"] == pytest.approx(10 / 12, abs=1e-6)
+    # of the six that both scored, one is right in racing alone
+    assert racing.lost_to(paper) == pytest.approx(-1 / 6)
+    assert racing.disagreement(paper) == pytest.approx(1 / 6)
+    right = [i != 1 for i in range(6)], [i not in (0, 1) for i in range(6)]
+    assert row["mcnemar_p_vs_paper"] == pytest.approx(mcnemar_exact(*right))
+
+
+def test_columns_of_the_table_are_those_of_the_contract() -> None:
+    assert ",".join(speed_report.COLUMNS) == (
+        "benchmark,search,setting,n,accuracy,ci_low,ci_high,evaluations_per_image,"
+        "images_per_second,mcnemar_p_vs_paper"
+    )
+
+
+def test_report_has_a_row_for_every_point_and_a_plot(tmp_path: Path) -> None:
+    points = [
+        point("exhaustive", set(), setting="draws=200", images_per_second=0.5),
+        point("paper", {0, 1}, count=6, evaluations_per_image=2750.0, images_per_second=0.1),
+        point("racing", {1, 7}, images_per_second=5.0),
+        point("exhaustive", set(), setting="draws=40"),
+        point("racing", {1}, setting="confidence=0.9", evaluations_per_image=20.0),
+    ]
+    speed_report.write(points, tmp_path)
+    with open(tmp_path / "speed.csv", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["search"] for row in rows] == [p.search for p in points]
+    # a search that was replayed has no speed of its own
+    assert [row["images_per_second"] for row in rows] == ["0.5", "0.1", "5.0", "", ""]
+    page = (tmp_path / "SPEED.md").read_text(encoding="utf-8")
+    assert "| digits | racing | 12 | 83.3% |" in page and "275×" in page
+    assert "| confidence=0.9 | 8.3% at 20 evaluations |" in page
+    assert (tmp_path / "speed.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_everything_but_what_needs_the_network_is_replayed() -> None:
+    for one in speed.BENCHMARKS:
+        run = {name.partition(" ")[0] for name in speed.runs(one, Path("results"))}
+        replayed = {search for search, _ in speed._replays(one)}
+        assert run == {"exhaustive", "paper", "racing", "tree", "gradient"}
+        assert replayed == {"exhaustive", "racing", "halving"}
+        assert all(o.get("draws", 0) <= one.draws for _, o in speed._replays(one))
+        assert one.paper_images <= one.images
+
+
+def test_forwards_are_counted_with_their_padding() -> None:
+    plan = overhead.plan_of(dataset="digits", limit=3, search="exhaustive", draws=3, batch_size=32)
+    with overhead.metered(plan.built.method.denoiser) as meter:
+        answers = list(plan.built.method.classify(plan.dataset.items))
+    assert sum(answer.evaluations for answer in answers) == 90
+    assert meter.rows == 96 and meter.shapes == {32} and meter.last > meter.first > 0
+    assert "predict" not in vars(plan.built.method.denoiser)
+
+
+def test_growth_is_measured_in_a_process_of_its_own_kind() -> None:
+    row = growth.measure("classes", classes=12, search="gradient", images=2, batch=8)
+    assert set(row) == set(growth.COLUMNS)
+    assert row["images"] == 2 and 0 <= row["ci_low"] <= row["accuracy"] <= row["ci_high"] <= 1
+    # two rounds of two draws at three evaluations bring 12 classes to 6, which race
+    assert row["evaluations_per_image"] > 2 * 3
+    assert 0 < row["memory_mib"] < 4096
+
+
+def test_what_is_measured_of_a_forward_computes_the_same() -> None:
+    found = kernels.variants("digits", compiled=False)
+    outs = []
+    for variant in found:
+        with variant.around():
+            outs.append(variant.call().detach().clone())
+    assert len({variant.name for variant in found}) == len(found) == 6
+    for variant, out in zip(found, outs, strict=True):
+        assert torch.allclose(out, outs[0], atol=2e-4), variant.name
+
+
+def test_accelerator_script_measures_every_step_on_a_cpu_too() -> None:
+    kept = dict(gpu.MEASURES)
+    try:
+        for name in [name for name in gpu.MEASURES if name.startswith("compiled")]:
+            del gpu.MEASURES[name]  # half a minute each
+        rows = gpu.measure("cpu", (2, 4), seconds=0.01, tiny=True)
+    finally:
+        gpu.MEASURES.update(kept)
+    measures = [row["measure"] for row in rows]
+    assert measures[0] == "baseline" and measures[-1] == "kept, larger batch"
+    assert all(row["evaluations_per_second"] > 0 for row in rows)
+    # a share is told only of a device whose peak is known
+    assert all(row["share_of_peak"] is None for row in rows)
+    differences = {row["measure"]: row["largest_difference"] for row in rows[:-1]}
+    assert differences["baseline"] == 0 and differences["channels last"] < 0.1
+    assert 0 < differences["bfloat16"] < 0.5
