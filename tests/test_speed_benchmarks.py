@@ -6,10 +6,12 @@ import csv
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from scipy import stats
 
-from benchmarks import gpu, growth, kernels, overhead, speed, speed_report
+from benchmarks import gpu, growth, kernels, overhead, speed, speed_report, variance
 from benchmarks.speed_report import Point
 from diffcls.metrics import mcnemar_exact
 
@@ -118,3 +120,36 @@ def test_accelerator_script_measures_every_step_on_a_cpu_too() -> None:
     differences = {row["measure"]: row["largest_difference"] for row in rows[:-1]}
     assert differences["baseline"] == 0 and differences["channels last"] < 0.1
     assert 0 < differences["bfloat16"] < 0.5
+
+
+def test_a_slope_on_the_leader_takes_out_what_all_classes_share() -> None:
+    rng = np.random.default_rng(3)
+    gaps = np.array([0.0, 0.3, 0.6, 0.9])
+    common = rng.normal(0, 5, (200, 1, 30))
+    # each class follows the common noise with a slope of its own: plain means are at its mercy
+    errors = gaps[:, None] + common * np.array([1.0, 0.8, 1.2, 0.9])[:, None]
+    errors += rng.normal(0, 0.01, errors.shape)
+    right = {way: (of(errors, 6) == 0).mean() for way, of in variance.WAYS.items()}
+    assert right["slope on the leader"] > (variance.plain(errors, 6) == 0).mean() + 0.1
+
+
+def test_ranks_and_trimming_are_those_of_scipy() -> None:
+    errors = np.random.default_rng(1).normal(size=(20, 5, 10))
+    ranks = stats.rankdata(errors, axis=1).mean(axis=2)
+    assert (variance.by_rank(errors, 10) == ranks.argmin(axis=1)).all()
+    centred = errors - errors.mean(axis=1, keepdims=True)
+    kept = np.sort(centred, axis=2)[:, :, 1:-1].mean(axis=2)  # a tenth of ten at either end
+    assert (variance.trimmed(errors, 10) == kept.argmin(axis=1)).all()
+
+
+def test_a_way_is_kept_where_it_is_better_on_three_benchmarks() -> None:
+    gains = {"a": 0.1, "b": 0.1, "c": 0.1, "d": -0.3}
+    found = [
+        variance.Found(way, name, draws, 0.5, 0.5 + (gain if way == "good" else -gain), 0.2)
+        for way in ("good", "bad")
+        for draws in variance.DRAWS
+        for name, gain in gains.items()
+    ]
+    text = "\n".join(variance.page(found))
+    assert "- good: better on 3 of 4: kept." in text
+    assert "- bad: better on 1 of 4: not kept." in text

@@ -1,0 +1,236 @@
+"""``python -m benchmarks.variance``: ways to less noise between classes, at equal cost.
+
+Read from the tables that ``python -m benchmarks.speed`` saved, but for antithetic noise, which is
+run. Writes ``results/VARIANCE.md``. A way is worth keeping where it is right more often than the
+plain mean at equal cost on at least three benchmarks; what is not kept stays here, measured.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.speed import BENCHMARKS, Measured, table_folder
+from diffcls.cli import Parser, guarded
+from diffcls.metrics import mcnemar_exact
+from diffcls.replaying import read_saved
+from diffcls.search.exhaustive import Exhaustive
+
+DRAWS = (6, 12, 24)
+TRIMMED = 0.1
+"""Part of the draws left out at either end."""
+LEADER = 3
+"""Draws of the leader, for each of a class, that a slope is fitted for."""
+ENOUGH = 3
+"""Benchmarks on which a way must be better to be kept."""
+PAIRED_EVALUATIONS = 48_000
+"""Of a benchmark, for each kind of pairs: 200 images of ten classes."""
+
+Errors = NDArray[np.float64]
+Way = Callable[[Errors, int], NDArray[np.int64]]
+"""((n, K, N) errors, draws a class that it may cost) -> (n,) predictions."""
+
+
+def plain(errors: Errors, draws: int) -> NDArray[np.int64]:
+    """The class of least mean error."""
+    return np.asarray(errors[:, :, :draws].mean(axis=2).argmin(axis=1))
+
+
+def by_rank(errors: Errors, draws: int) -> NDArray[np.int64]:
+    """The class of least mean rank."""
+    order = errors[:, :, :draws].argsort(axis=1).argsort(axis=1)
+    return np.asarray(order.mean(axis=2).argmin(axis=1))
+
+
+def trimmed(errors: Errors, draws: int) -> NDArray[np.int64]:
+    """The class whose differences to the mean class are least, outlying draws left out."""
+    from scipy.stats import trim_mean
+
+    seen = errors[:, :, :draws]
+    centred = seen - seen.mean(axis=1, keepdims=True)
+    return np.asarray(trim_mean(centred, TRIMMED, axis=2).argmin(axis=1))
+
+
+def by_slope(errors: Errors, draws: int) -> NDArray[np.int64]:
+    """A fitted slope in place of 1: the leader's error is a control variate of all others.
+
+        ê_k = ē_k − b_k·(ē_l − E_l),   b_k = cov(e_k, e_l)/var(e_l)
+
+    E_l is the leader's mean over `LEADER` times as many draws, which the other classes pay for with
+    fewer draws of their own.
+    """
+    classes = errors.shape[1]
+    own = max(3, int(draws * classes / (classes + LEADER - 1)))
+    more = min(errors.shape[2], LEADER * own)
+    seen = errors[:, :, :own]
+    best = seen.mean(axis=2).argmin(axis=1)
+    rows = np.arange(len(errors))
+    of_leader = seen[rows, best]  # (n, own)
+    around = of_leader - of_leader.mean(axis=1, keepdims=True)
+    slope = np.einsum("nkj,nj->nk", seen, around) / (around**2).sum(axis=1)[:, None]
+    known = errors[rows, best, :more].mean(axis=1)
+    found = seen.mean(axis=2) - slope * (of_leader.mean(axis=1) - known)[:, None]
+    return np.asarray(found.argmin(axis=1))
+
+
+WAYS: dict[str, Way] = {
+    "rank": by_rank,
+    f"trimmed by {TRIMMED:.0%} at either end": trimmed,
+    "slope on the leader": by_slope,
+}
+
+
+@dataclass(frozen=True)
+class Found:
+    """One way against the plain mean, at one cost, on one benchmark."""
+
+    way: str
+    benchmark: str
+    draws: int
+    plain: float
+    accuracy: float
+    p: float
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; returns the exit status."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    return guarded(lambda: _main(arguments))
+
+
+def _main(arguments: list[str]) -> int:
+    p = Parser(prog="benchmarks.variance", description=__doc__.splitlines()[0])
+    p.add_argument("--output-dir", default="results", metavar="DIR")
+    p.add_argument("--data-root", metavar="DIR", help="where local data lie")
+    flags = p.parse_args(arguments)
+    output = Path(flags.output_dir)
+    found = [one for benchmark in BENCHMARKS for one in compare(benchmark, output)]
+    for benchmark in BENCHMARKS:
+        found += antithetic(benchmark, flags.data_root)
+    text = "\n".join(page(found))
+    (output / "VARIANCE.md").write_text(text, encoding="utf-8")
+    print(text)
+    return 0
+
+
+def compare(one: Measured, output: Path) -> Iterator[Found]:
+    """What is read from a benchmark's tables."""
+    saved = read_saved(table_folder(one, output))
+    errors = np.stack(saved.tables).astype(np.float64)
+    labels = np.array(saved.labels)
+    for draws in DRAWS:
+        usual = plain(errors, draws) == labels
+        for name, way in WAYS.items():
+            yield _found(name, one.dataset, draws, usual, way(errors, draws) == labels)
+
+
+def _found(way: str, benchmark: str, draws: int, usual: Any, other: Any) -> Found:
+    p = mcnemar_exact(other, usual)
+    return Found(way, benchmark, draws, float(usual.mean()), float(other.mean()), p)
+
+
+@dataclass(frozen=True)
+class Pairs(Exhaustive):
+    """Two draws a timestep."""
+
+    def plan(self, length: int) -> NDArray[np.int64]:
+        """(draws,) each timestep twice."""
+        return np.repeat(super().plan(length), 2)[: self.draws]
+
+
+def antithetic(one: Measured, data_root: str | None) -> Iterator[Found]:
+    """Pairs (t, ε), (t, −ε) against pairs of the same timesteps with noise of their own."""
+    from diffcls.data import sources, specs
+    from diffcls.data.subsets import choose
+    from diffcls.models import loading
+    from diffcls.prompts import PromptSet
+
+    spec = specs.find(one.dataset)
+    images = PAIRED_EVALUATIONS // max(DRAWS)
+    data, _ = choose(sources.load(one.dataset, "test", data_root), one.images)
+    data, _ = choose(data, max(1, images // len(data.class_names)))
+    prompts = PromptSet.from_templates(data.class_names, spec.templates, data.prompt_names)
+    denoiser = loading.load(spec.model)
+    labels = np.array([item.label for item in data.items])
+    right: dict[bool, Errors] = {}
+    with TemporaryDirectory() as folder:
+        for turned in (False, True):
+            path = _noise_file(Path(folder), denoiser.sample_shape, turned)
+            right[turned] = _errors(denoiser, prompts, data.items, path)
+    for draws in DRAWS:
+        usual, other = (plain(right[turned], draws) == labels for turned in (False, True))
+        yield _found("antithetic noise", one.dataset, draws, usual, other)
+
+
+def _noise_file(folder: Path, shape: tuple[int, ...], turned: bool) -> str:
+    """Noise for all draws; of a pair the second is the first one turned round, if so wished."""
+    import torch
+    from safetensors.torch import save_file
+
+    from diffcls.draws import noise
+
+    made = [noise(0, j, shape) for j in range(max(DRAWS))]
+    if turned:
+        made[1::2] = [-first for first in made[::2]]
+    path = folder / f"{turned}.safetensors"
+    save_file({"noise": torch.stack(made)}, path)
+    return str(path)
+
+
+def _errors(denoiser: Any, prompts: Any, items: Any, noise_path: str) -> Errors:
+    """(n, K, N) errors of every class on every draw."""
+    from diffcls.methods.diffusion import DiffusionMethod
+
+    method = DiffusionMethod(
+        denoiser,
+        prompts,
+        Pairs(max(DRAWS)),
+        noise_path=noise_path,
+        keep_errors=True,
+        allocation=denoiser.card.allocation,
+    )
+    found = {answer.image_id: answer.errors for answer in method.classify(items)}
+    return np.stack([np.asarray(found[item.image_id], np.float64) for item in items])
+
+
+def page(found: list[Found]) -> Iterator[str]:
+    """The report."""
+    benchmarks = list(dict.fromkeys(one.benchmark for one in found))
+    yield from ("# Ways to less noise between classes", "")
+    yield (
+        "Written by `python -m benchmarks.variance`. Accuracy at equal cost, less that of the "
+        "plain mean, in points; p is McNemar's exact test. A way is kept where it is better on at least "
+        f"{ENOUGH} benchmarks, by its mean over the costs."
+    )
+    yield from ("", f"| way | draws a class | {' | '.join(benchmarks)} |")
+    yield "|---|---|" + "---|" * len(benchmarks)
+    for way in dict.fromkeys(one.way for one in found):
+        mine = [one for one in found if one.way == way]
+        for draws in DRAWS:
+            cells = [
+                f"{100 * (one.accuracy - one.plain):+.1f} (p {one.p:.2f})"
+                for one in mine
+                if one.draws == draws
+            ]
+            yield f"| {way} | {draws} | {' | '.join(cells)} |"
+    yield ""
+    for way in dict.fromkeys(one.way for one in found):
+        better = sum(
+            np.mean([o.accuracy - o.plain for o in found if (o.way, o.benchmark) == (way, name)])
+            > 0
+            for name in benchmarks
+        )
+        verdict = "kept" if better >= ENOUGH else "not kept"
+        yield f"- {way}: better on {better} of {len(benchmarks)}: {verdict}."
+    yield ""
+
+
+if __name__ == "__main__":
+    sys.exit(main())
