@@ -206,8 +206,8 @@ def page(found: list[Found]) -> Iterator[str]:
     yield from ("# Ways to less noise between classes", "")
     yield (
         "Written by `python -m benchmarks.variance`. Accuracy at equal cost, less that of the "
-        "plain mean, in points; p is McNemar's exact test. A way is kept where it is better on at least "
-        f"{ENOUGH} benchmarks, by its mean over the costs."
+        "plain mean, in points; p is McNemar's exact test. A way is kept where it is better on at "
+        f"least {ENOUGH} benchmarks, by its mean over the costs."
     )
     yield from ("", f"| way | draws a class | {' | '.join(benchmarks)} |")
     yield "|---|---|" + "---|" * len(benchmarks)
