@@ -40,11 +40,14 @@ class Tree(Screened):
         level_draws: draws of a group at most, on each level, at least 2; no more than `draws` are
             made.
         beam: groups that a level leaves at most.
+        level_confidence: of the races among groups, whose few draws leave more in doubt than more
+            of them would be worth; see `diffcls.search.racing.Racing`.
     """
 
     branches: int = 6
     level_draws: int = 4
     beam: int = 3
+    level_confidence: float = 0.8
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -53,6 +56,7 @@ class Tree(Screened):
                 raise UsageError(
                     f"{name} out of range", given=getattr(self, name), allowed=f"{least} or more"
                 )
+        _ = self.level_race  # refuses a confidence out of range
 
     def prepare(self, prompts: PromptSet, cond: Conditioning) -> Begin:
         opened = grow(distances(prompts, cond), self.branches)
@@ -72,13 +76,18 @@ class Tree(Screened):
         """Different draws that a level makes of a group at most."""
         return min(self.level_draws, self.draws)
 
+    @property
+    def level_race(self) -> Racing:
+        """The race among the groups of a level."""
+        return Racing(self.draws_a_level, self.level_confidence, self.start, self.prior)
+
 
 class Descent(Narrowing):
     """One image's way down; each level goes on to draws that no earlier one has seen."""
 
     def __init__(self, options: Tree, classes: int, opened: dict[Group, tuple[Group, ...]]) -> None:
         self.options, self._opened = options, opened
-        self._race = Racing(options.draws_a_level, options.confidence, options.start, options.prior)
+        self._race = options.level_race
         self._classes = classes
         self.alive = np.arange(classes, dtype=np.int64)
         self._groups: tuple[Group, ...] = (tuple(range(classes)),)
