@@ -20,7 +20,7 @@ from diffcls.denoiser import ModelCard
 from diffcls.draws import key
 from diffcls.metrics import top_k_accuracy
 from diffcls.models import clip
-from diffcls.models.loading import CARD, WEIGHTS
+from diffcls.models.loading import CARD
 from diffcls.models.parts import read_json
 from diffcls.models.tiny import TinyConfig, build_tokenizer
 from diffcls.prompts import PromptSet
@@ -92,7 +92,7 @@ class ClipTraining(TrainingRun):
 
     def _open_card(self) -> tuple[Mapping[str, Any], str]:
         name = str(self.init)
-        folder = WEIGHTS / name if name in clip.bundled() else Path(name)
+        folder = clip.folder_of(name) or Path(name)
         return read_json(folder / CARD), clip.read_card(folder).revision
 
     def _in_training(self, model: Any, tokenizer: Any) -> clip.ClipModel:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from answers import assert_same, by_id, table
 from PIL import Image
 from torch import Tensor
 
@@ -17,7 +18,6 @@ from diffcls.data import sources, specs
 from diffcls.data.dataset import Item
 from diffcls.denoiser import Conditioning
 from diffcls.errors import DataError
-from diffcls.method import ClassScores
 from diffcls.methods.diffusion import DiffusionMethod
 from diffcls.models import loading
 from diffcls.models.gaussian import GaussianDenoiser
@@ -53,25 +53,6 @@ def method(model: Any = None, search: Any = None, **options: Any) -> DiffusionMe
     prompts = PromptSet.from_templates(NAMES, ["{}"])
     options = {"batch_size": B, "encode_batch": 4, "keep_errors": True, **options}
     return DiffusionMethod(model or denoiser(), prompts, search or Racing(20), **options)
-
-
-def by_id(answers: Iterable[ClassScores]) -> dict[str, ClassScores]:
-    listed = list(answers)
-    found = {answer.image_id: answer for answer in listed}
-    assert len(found) == len(listed)
-    return found
-
-
-def assert_same(one: ClassScores, two: ClassScores) -> None:
-    """Equal to the bit, the time apart."""
-    assert (one.image_id, one.error, one.evaluations) == (two.image_id, two.error, two.evaluations)
-    assert np.array_equal(one.scores, two.scores) and np.array_equal(one.ranking, two.ranking)
-    assert np.array_equal(table(one), table(two), equal_nan=True)
-
-
-def table(answer: ClassScores) -> np.ndarray:
-    """(K, N) errors, or nothing for a failed image."""
-    return np.empty(0) if answer.errors is None else answer.errors
 
 
 # ---- right -------------------------------------------------------------------------------------

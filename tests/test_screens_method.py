@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from answers import assert_same, by_id, table
 from torch import Tensor
 
 from diffcls.data import sources, specs
@@ -60,25 +61,6 @@ def method(
     model = kind(MEAN_OF, 0.15, dtype=options.pop("dtype", torch.float32))
     options = {"batch_size": B, "encode_batch": 4, "keep_errors": True, **options}
     return DiffusionMethod(model, prompts, search, **options)
-
-
-def by_id(answers: Iterable[ClassScores]) -> dict[str, ClassScores]:
-    listed = list(answers)
-    found = {answer.image_id: answer for answer in listed}
-    assert len(found) == len(listed)
-    return found
-
-
-def assert_same(one: ClassScores, two: ClassScores) -> None:
-    """Equal to the bit, the time apart."""
-    assert (one.image_id, one.error, one.evaluations) == (two.image_id, two.error, two.evaluations)
-    assert np.array_equal(one.scores, two.scores) and np.array_equal(one.ranking, two.ranking)
-    assert np.array_equal(table(one), table(two), equal_nan=True)
-
-
-def table(answer: ClassScores) -> np.ndarray:
-    """(K, N) errors, or nothing for a failed image."""
-    return np.empty(0) if answer.errors is None else answer.errors
 
 
 # ---- right, and cheaper ------------------------------------------------------------------------

@@ -68,21 +68,19 @@ class InFlight:
     evaluations: int = 0
     error: str | None = None
     shown: list[NDArray[np.floating] | None] = field(default_factory=list)
-    screened: bool = False
 
     def ask(self) -> tuple[list[Request], list[tuple[InFlight, int, Look]]]:
         """What is wanted next: evaluations, or looks (image, place in `shown`, look); or neither.
 
         Every earlier request has been answered.
         """
-        if self.narrowing is not None and not self.screened:
+        if self.narrowing is not None:
             self._tell()
             looks = self.narrowing.ask()
             if looks:
                 self.shown = [None] * len(looks)
                 self.waiting = len(looks)
                 return [], [(self, place, look) for place, look in enumerate(looks)]
-            self.screened = True
         requests = self._evaluations()
         self.waiting = len(requests)
         return requests, []

@@ -133,7 +133,7 @@ def load(
     open_clip = _open_clip()
     dtype = dtype or torch.float32
     precision = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}[str(dtype)[6:]]
-    card, folder = find_card(name), _folder(name)
+    card, folder = find_card(name), folder_of(name)
     if folder is not None:
         place, tag = f"local-dir:{folder}", None
     else:
@@ -198,14 +198,15 @@ def find_card(name: str) -> ModelCard:
         UsageError, ModelError: as `load`.
     """
     check_name(name)
-    folder = _folder(name)
+    folder = folder_of(name)
     if folder is not None:
         return read_card(folder)
     architecture, _, tag = name.partition("/")
     return ModelCard(name, _revision(architecture, tag))
 
 
-def _folder(name: str) -> Path | None:
+def folder_of(name: str) -> Path | None:
+    """Where a bundled model or a folder lies, None for any other name."""
     folder = WEIGHTS / name if name in bundled() else Path(name)
     return folder if folder.is_dir() else None
 
