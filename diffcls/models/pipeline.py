@@ -192,8 +192,19 @@ class PipelineDenoiser(ABC):
 
     def predict(self, x_t: Tensor, index: Tensor, cond: Conditioning) -> Tensor:
         """The network's output (B, C, h, w) at schedule index (B,), without guidance."""
-        out = self._forward(x_t, self._timesteps[index], cond)
-        return out[:, : x_t.shape[1]]
+        return self.predict_both(x_t, index, cond)[0]
+
+    def predict_both(
+        self, x_t: Tensor, index: Tensor, cond: Conditioning
+    ) -> tuple[Tensor, Tensor | None]:
+        """What `predict` gives, and the mixture v in [0, 1] of a learned variance, None without.
+
+        v is what `diffcls.process.learned_variance` mixes with; the network gives it in [−1, 1]
+        (Nichol and Dhariwal 2021, section 3.1).
+        """
+        out, channels = self._forward(x_t, self._timesteps[index], cond), x_t.shape[1]
+        learned = self.may_learn_variance and out.shape[1] == 2 * channels
+        return out[:, :channels], (out[:, channels:] + 1) / 2 if learned else None
 
     @contextmanager
     def float32(self) -> Iterator[None]:
