@@ -1,4 +1,4 @@
-"""Images from prompts: classifier-free guidance and a fast solver, for any denoiser.
+"""Images from prompts, by any sampler and guidance, for any denoiser.
 
 One generator a sample: an image depends on its seed and its own number, on nothing else.
 """
@@ -6,83 +6,33 @@ One generator a sample: an image depends on its seed and its own number, on noth
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from diffcls.denoiser import Conditioning, Denoiser
+from diffcls import samplers
+from diffcls.denoiser import Denoiser
 from diffcls.draws import key
-from diffcls.errors import UsageError
+from diffcls.guidance import guided
+from diffcls.samplers import Predict
 
-Predict = Callable[[Tensor, int], tuple[Tensor, Tensor]]
-"""(x_t, schedule index) -> the estimates of x0 and noise."""
-
-
-def guided(denoiser: Denoiser, cond: Conditioning, empty: Conditioning, scale: float) -> Predict:
-    """Classifier-free guidance (Ho and Salimans 2022, eq. 6): ε̃ = ε(∅) + w·(ε(c) − ε(∅)).
-
-    Args:
-        denoiser: the model.
-        cond: (B, ...) the prompts' conditioning.
-        empty: the empty prompt's, one row.
-        scale: w; 1 is no guidance, and costs half.
-    """
-    schedule, row = denoiser.schedule, denoiser.parameterization
-
-    def predict(x_t: Tensor, index: int) -> tuple[Tensor, Tensor]:
-        alpha, sigma = float(schedule.alpha[index]), float(schedule.sigma[index])
-        count = len(x_t)
-        if scale == 1.0:
-            both, rows = x_t, cond
-        else:
-            both = torch.cat([x_t, x_t])
-            first = torch.zeros(count, dtype=torch.long, device=x_t.device)
-            rows = Conditioning.concatenate([empty.rows(first), cond])
-        steps = torch.full((len(both),), index, device=both.device)
-        out = denoiser.predict(both.to(denoiser.dtype), steps, rows).float()
-        a, b = torch.tensor(alpha), torch.tensor(sigma)
-        if scale != 1.0:  # ε is linear in the output: guiding this is guiding that
-            out = out[:count] + scale * (out[count:] - out[:count])
-        return row.to_x0(out, x_t, a, b), row.to_noise(out, x_t, a, b)
-
-    return predict
+Lead = Callable[[Predict, Sequence[int]], Predict]
+"""(predict, (B,) places of a batch's images among all) -> predict, led by something beside it."""
 
 
-def solve(denoiser: Denoiser, predict: Predict, x_t: Tensor, steps: int) -> Tensor:
-    """From noise to x0 by DPM-Solver++(2M) (Lu et al. 2022, algorithm 2).
-
-        x_s = σ_s/σ_t·x_t − α_s·(e^{−h} − 1)·D,    h = λ_s − λ_t,    λ = log(α/σ)
-        D = x0 + (x0 − x0′)·h/(2h′)                with x0′, h′ of the step before
+@dataclass(frozen=True)
+class Batch:
+    """A few finished images.
 
     Args:
-        denoiser: for its schedule.
-        predict: see `guided`.
-        x_t: (B, C, h, w) noise of the last level of the schedule.
-        steps: forwards, 1 or more.
-
-    Returns:
-        x0 (B, C, h, w): the last step's estimate.
+        images: (B, 3, H, W) in [−1, 1], on the CPU.
+        trajectory: estimates of x0 after each step, decoded: each (B, 3, H, W); empty unless
+            asked for.
     """
-    if steps < 1:
-        raise UsageError("steps out of range", given=steps, allowed="1 or more")
-    alpha, sigma = denoiser.schedule.alpha, denoiser.schedule.sigma
-    # (steps,) indices, evenly spread, from the last level down to the first: what is left there
-    # is the least noise that the model knows, and the jump to x0 loses next to nothing
-    path = np.rint(np.linspace(len(alpha) - 1, 0, steps)).astype(int)
-    with np.errstate(divide="ignore"):  # −∞ where the last level holds no signal
-        log_snr = np.log(alpha[path] / sigma[path])
-    before, h_before = None, 0.0
-    x0 = x_t
-    for i, t in enumerate(path):
-        x0, _ = predict(x_t, int(t))
-        if i + 1 == steps:
-            break
-        s, h = path[i + 1], float(log_snr[i + 1] - log_snr[i])
-        d = x0 if before is None else x0 + (x0 - before) * (h / (2 * h_before))
-        x_t = float(sigma[s] / sigma[t]) * x_t - float(alpha[s] * np.expm1(-h)) * d
-        before, h_before = x0, h
-    return x0
+
+    images: Tensor
+    trajectory: tuple[Tensor, ...] = ()
 
 
 @torch.inference_mode()
@@ -95,7 +45,10 @@ def sample(
     scale: float = 2.0,
     steps: int = 16,
     batch_size: int = 64,
-) -> Iterator[Tensor]:
+    sampler: str = "dpm++",
+    lead: Lead | None = None,
+    trajectory: bool = False,
+) -> Iterator[Batch]:
     """One image a prompt, batch by batch.
 
     Args:
@@ -104,13 +57,21 @@ def sample(
         numbers: (N,) number of each image; with the seed it keys the image's noise.
         seed: of all images.
         scale: of classifier-free guidance.
-        steps: forwards an image, twice as many with guidance.
+        steps: of the sampler; with guidance each forward is two.
         batch_size: images of a batch; every batch is filled up to it.
+        sampler: see `diffcls.samplers.SAMPLERS`.
+        lead: a further guidance, see `Lead`.
+        trajectory: whether the way to the images is kept.
 
     Yields:
-        (B, 3, H, W) images in [−1, 1], in order.
+        batches, in order.
+
+    Raises:
+        UsageError: for an unknown sampler, one that does not fit, or steps out of range.
     """
-    empty = denoiser.encode_prompts([""])
+    solver = samplers.find(sampler, denoiser.schedule)
+    path = samplers.path_of(denoiser.schedule, steps)
+    empty = denoiser.encode_prompts([""]) if scale != 1.0 else None
     unique = sorted(set(prompts))
     cond, place = denoiser.encode_prompts(unique), {text: i for i, text in enumerate(unique)}
     for start in range(0, len(prompts), batch_size):
@@ -118,13 +79,42 @@ def sample(
         filled = [*chosen, *[chosen[-1]] * (batch_size - len(chosen))]
         at = torch.tensor([place[prompts[i]] for i in filled], device=denoiser.device)
         rows = cond.rows(at)
-        noise = torch.stack([_noise(seed, numbers[i], denoiser.sample_shape) for i in filled])
+        predict = guided(denoiser, rows, rows if empty is None else empty, scale)
+        if lead is not None:
+            predict = lead(predict, filled)
+        own = [numbers[i] for i in filled]
         # at the last level of the schedule x_t is noise of its sigma, all but a trace
-        x_t = noise.to(denoiser.device) * float(denoiser.schedule.sigma[-1])
-        x0 = solve(denoiser, guided(denoiser, rows, empty, scale), x_t, steps)
-        yield denoiser.decode_latents(x0)[: len(chosen)].clamp(-1, 1).cpu()
+        x_t = noise_of(denoiser, seed, own) * float(denoiser.schedule.sigma[-1])
+
+        def draw(step: int, own: list[int] = own) -> Tensor:
+            return noise_of(denoiser, seed, own, step)
+
+        estimates: list[Tensor] = []
+        for x0 in solver.solve(denoiser.schedule, predict, x_t, path, draw):
+            estimates = [*estimates, x0] if trajectory else [x0]
+        decoded = [
+            denoiser.decode_latents(x0)[: len(chosen)].clamp(-1, 1).cpu() for x0 in estimates
+        ]
+        yield Batch(decoded[-1], tuple(decoded) if trajectory else ())
 
 
-def _noise(seed: int, number: int, shape: Sequence[int]) -> Tensor:
-    rng = torch.Generator("cpu").manual_seed(key("sample", seed, number))
-    return torch.randn(tuple(shape), generator=rng)
+def noise_of(
+    denoiser: Denoiser, seed: int, numbers: Sequence[int], step: int | None = None
+) -> Tensor:
+    """(B, C, h, w) noise of images, on the denoiser's device.
+
+    Args:
+        denoiser: for the shape.
+        seed: of all images.
+        numbers: (B,) of each image.
+        step: of a sampler that adds noise; None: what sampling begins with.
+    """
+    parts = () if step is None else (step,)
+    found = [
+        torch.randn(
+            denoiser.sample_shape,
+            generator=torch.Generator("cpu").manual_seed(key("sample", seed, number, *parts)),
+        )
+        for number in numbers
+    ]
+    return torch.stack(found).to(denoiser.device)

@@ -32,7 +32,8 @@ LAYERS = (
     # 1 contracts
     "denoiser method records data atomic options provenance hub_access fits weighting allocation",
     # 2 implementations
-    "models scorer screens process sampling guidance bound distances recipes training supervised",
+    "models scorer screens process samplers sampling guidance bound likelihoods distances recipes "
+    "training supervised",
     # 3 methods, and the two classes that people import
     "methods zero_shot estimator",
     # 4 harness

@@ -11,9 +11,11 @@ from torch import Tensor
 
 from diffcls.denoiser import Conditioning
 from diffcls.errors import UsageError
+from diffcls.guidance import guided
 from diffcls.models.gaussian import GaussianDenoiser
 from diffcls.parameterization import PARAMETERIZATIONS
-from diffcls.sampling import guided, sample, solve
+from diffcls.samplers import multistep, path_of
+from diffcls.sampling import sample
 
 SHAPE = (3, 4, 4)
 RNG = torch.Generator().manual_seed(1)
@@ -33,7 +35,12 @@ def denoiser(prediction_type: str = "v_prediction") -> GaussianDenoiser:
 
 
 def drawn(model: Any, prompts: list[str], numbers: list[int], **options: Any) -> Tensor:
-    return torch.cat(list(sample(model, prompts, numbers, **options)))
+    return torch.cat([batch.images for batch in sample(model, prompts, numbers, **options)])
+
+
+def solve(model: GaussianDenoiser, predict: Any, x_t: Tensor, steps: int) -> Tensor:
+    path = path_of(model.schedule, steps)
+    return list(multistep(model.schedule, predict, x_t, path, torch.zeros))[-1]
 
 
 @pytest.mark.parametrize("prediction_type", PARAMETERIZATIONS)

@@ -18,12 +18,13 @@ import diffcls
 from diffcls import recipes, supervised
 from diffcls.data import specs
 from diffcls.errors import UsageError
+from diffcls.guidance import guided
 from diffcls.methods import synthetic
 from diffcls.models.gaussian import GaussianDenoiser
 from diffcls.options import EvaluationOptions
 from diffcls.prompts import PromptSet
 from diffcls.recipes import Augmentation, Recipe
-from diffcls.sampling import guided, sample
+from diffcls.sampling import sample
 from diffcls.schedule import NoiseSchedule
 from diffcls.supervised import Learned, Supervised
 
@@ -152,7 +153,9 @@ def test_schedule_without_any_signal_at_its_end_is_gone_down_too(scale: float) -
     schedule = NoiseSchedule.scaled_linear(rescale_zero_snr=True)
     assert schedule.alpha[-1] == 0.0
     model = GaussianDenoiser(means, 0.1, schedule, "v_prediction")
-    images = torch.cat(list(sample(model, ["a"] * 200, range(200), scale=scale, steps=60)))
+    images = torch.cat(
+        [b.images for b in sample(model, ["a"] * 200, range(200), scale=scale, steps=60)]
+    )
     # with guidance w the mean goes to μ(∅) + w·(μ(c) − μ(∅))
     assert float(images.mean()) == pytest.approx(0.4 * scale, abs=0.01)
     assert float(images.std(dim=0).mean()) == pytest.approx(0.1, rel=0.1)
@@ -164,8 +167,8 @@ def test_everything_lies_on_the_models_device(scale: float) -> None:
     with FakeTensorMode(allow_non_fake_inputs=True):
         means = {name: torch.zeros(3, 4, 4) for name in ("", "a", "b")}
         model = GaussianDenoiser(means, 0.1, device="cuda")
-        (images,) = sample(model, ["a", "b"], [0, 1], scale=scale, steps=3, batch_size=2)
-        assert images.shape == (2, 3, 4, 4) and images.device.type == "cpu"
+        (batch,) = sample(model, ["a", "b"], [0, 1], scale=scale, steps=3, batch_size=2)
+        assert batch.images.shape == (2, 3, 4, 4) and batch.images.device.type == "cpu"
 
 
 # ---- what is refused ---------------------------------------------------------------------------

@@ -145,7 +145,8 @@ def draw(
     ]
     drawn: list[NDArray[np.uint8]] = []
     with tqdm(total=count, desc="drawing", unit="img", disable=None) as bar:
-        for images in sample(denoiser, texts, range(count), seed=seed, scale=scale, steps=STEPS):
+        for batch in sample(denoiser, texts, range(count), seed=seed, scale=scale, steps=STEPS):
+            images = batch.images
             if images.shape[-1] != side:
                 images = F.interpolate(images, (side, side), mode="bicubic", antialias=True)
             pixels = ((images + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)

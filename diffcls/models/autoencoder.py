@@ -17,7 +17,7 @@ class Autoencoder:
     """
 
     def __init__(self, vae: Any, device: torch.device) -> None:
-        self.vae: Any = vae.to(device).eval()
+        self.vae: Any = vae.to(device).eval().requires_grad_(False)
         self.device = device
         config = vae.config
         self.channels = int(config.latent_channels)
@@ -35,9 +35,8 @@ class Autoencoder:
         mean: Tensor = self.vae.encode(images.to(self.device, torch.float32)).latent_dist.mean
         return (mean - self._shift) * self._scale
 
-    @torch.inference_mode()
     def decode(self, x0: Tensor) -> Tensor:
-        """(B, C, h, w) -> images (B, 3, H, W)."""
+        """(B, C, h, w) -> images (B, 3, H, W); differentiable."""
         z = x0.to(self.device, torch.float32) / self._scale + self._shift
         images: Tensor = self.vae.decode(z).sample
         return images

@@ -107,11 +107,29 @@ class ClipModel:
         import torch
 
         with torch.inference_mode():
-            dtype = self.dtype or torch.float32
-            found: Tensor = self.model.encode_image(
-                pixels.to(self.device, dtype), normalize=True
-            ).float()
-            return found
+            return self._embed(pixels)
+
+    def embed_drawn(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) square images in [−1, 1] -> (B, D) unit vectors; differentiable."""
+        import torch
+        import torch.nn.functional as F
+
+        side = self.image_size
+        if images.shape[-1] != side:
+            images = F.interpolate(images, (side, side), mode="bicubic", antialias=True)
+        config = self.model.visual.preprocess_cfg
+        mean, std = (
+            torch.tensor(config[name], device=images.device).reshape(-1, 1, 1)
+            for name in ("mean", "std")
+        )
+        return self._embed(((images.clamp(-1, 1) + 1) / 2 - mean) / std)
+
+    def _embed(self, pixels: Tensor) -> Tensor:
+        import torch
+
+        dtype = self.dtype or torch.float32
+        found: Tensor = self.model.encode_image(pixels.to(self.device, dtype), normalize=True)
+        return found.float()
 
 
 def load(

@@ -1,0 +1,227 @@
+"""Every sampler, where the truth is known: on the exact denoiser of a Gaussian."""
+
+from __future__ import annotations
+
+import math
+
+import diffusers
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from diffcls.errors import UsageError
+from diffcls.guidance import guided
+from diffcls.models.gaussian import GaussianDenoiser
+from diffcls.samplers import SAMPLERS, find, is_flow, move, multistep, of_diffusers, path_of, slerp
+from diffcls.sampling import sample
+from diffcls.schedule import NoiseSchedule
+
+SHAPE = (2, 4, 4)
+MEAN = torch.rand(SHAPE, generator=torch.Generator().manual_seed(1)) - 0.5
+SPREAD = 0.3
+COUNT = 2000
+PRESERVING = NoiseSchedule.scaled_linear()
+FLOW = NoiseSchedule.rectified_flow(1000)
+
+
+def denoiser(schedule: NoiseSchedule = PRESERVING) -> GaussianDenoiser:
+    kind = "flow" if is_flow(schedule) else "v_prediction"
+    return GaussianDenoiser({"": MEAN}, SPREAD, schedule, kind)
+
+
+def predict_of(model: GaussianDenoiser, count: int):
+    cond = model.encode_prompts([""] * count)
+    return guided(model, cond, cond, 1.0)
+
+
+def solved(name: str, model: GaussianDenoiser, x_t: Tensor, steps: int) -> Tensor:
+    g = torch.Generator().manual_seed(8)
+    found = find(name, model.schedule).solve(
+        model.schedule,
+        predict_of(model, len(x_t)),
+        x_t,
+        path_of(model.schedule, steps),
+        lambda step: torch.randn(x_t.shape, generator=g),
+    )
+    return list(found)[-1]
+
+
+def fit(schedule: NoiseSchedule) -> list[str]:
+    return [k for k, v in SAMPLERS.items() if v.flow in (None, is_flow(schedule))]
+
+
+CASES = [(name, "preserving") for name in fit(PRESERVING)] + [(name, "flow") for name in fit(FLOW)]
+
+
+@pytest.mark.parametrize(("name", "kind"), CASES)
+def test_every_sampler_comes_to_the_same_distribution(name: str, kind: str) -> None:
+    model = denoiser(PRESERVING if kind == "preserving" else FLOW)
+    alpha, sigma = float(model.schedule.alpha[-1]), float(model.schedule.sigma[-1])
+    noise = torch.randn(COUNT, *SHAPE, generator=torch.Generator().manual_seed(2))
+    # the marginal at the last level, so that what is left is the sampler's own error
+    x_t = alpha * MEAN + math.hypot(alpha * SPREAD, sigma) * noise
+    images = solved(name, model, x_t, 1000)
+    error = SPREAD / COUNT**0.5
+    assert (images.mean(dim=0) - MEAN).abs().max() < 4.5 * error  # the largest of 32
+    spread = float((images - MEAN).std())
+    assert spread == pytest.approx(SPREAD, rel=0.03)
+
+
+@pytest.mark.parametrize("name", ["ddim", "euler", "heun", "dpm++"])
+def test_deterministic_samplers_follow_the_one_flow(name: str) -> None:
+    # the probability flow of a Gaussian maps noise z to μ + s·z
+    model = denoiser()
+    noise = torch.randn(16, *SHAPE, generator=torch.Generator().manual_seed(3))
+    alpha, sigma = float(model.schedule.alpha[-1]), float(model.schedule.sigma[-1])
+    x_t = alpha * MEAN + math.hypot(alpha * SPREAD, sigma) * noise
+    errors = [
+        float((solved(name, model, x_t, n) - (MEAN + SPREAD * noise)).abs().mean())
+        for n in (10, 40, 160)
+    ]
+    assert errors[0] > errors[1] > errors[2]
+    assert errors[2] < 0.03 * SPREAD
+
+
+def test_second_order_is_ahead_at_equal_forwards() -> None:
+    model = denoiser()
+    noise = torch.randn(16, *SHAPE, generator=torch.Generator().manual_seed(3))
+    alpha, sigma = float(model.schedule.alpha[-1]), float(model.schedule.sigma[-1])
+    x_t = alpha * MEAN + math.hypot(alpha * SPREAD, sigma) * noise
+    exact = MEAN + SPREAD * noise
+    error = {
+        name: float((solved(name, model, x_t, steps) - exact).abs().mean())
+        for name, steps in (("euler", 39), ("heun", 20))
+    }
+    assert SAMPLERS["heun"].forwards(20) == 39
+    assert error["heun"] < 0.5 * error["euler"]
+
+
+def test_ddim_is_the_librarys_where_its_steps_divide_the_schedule() -> None:
+    # the library's own spacing of 10 out of 1,000 levels, and no chain of ours between
+    model = denoiser()
+    scheduler = diffusers.DDIMScheduler(
+        beta_schedule="scaled_linear",
+        beta_start=0.00085,
+        beta_end=0.012,
+        clip_sample=False,
+        timestep_spacing="trailing",
+    )
+    scheduler.set_timesteps(10)
+    x = x_t = torch.randn(4, *SHAPE, generator=torch.Generator().manual_seed(4))
+    predict = predict_of(model, 4)
+    for t in scheduler.timesteps:
+        x = scheduler.step(predict(x, int(t))[1], t, x).prev_sample
+    path = scheduler.timesteps.numpy().astype(np.int64)
+    mine = list(SAMPLERS["ddim"].solve(model.schedule, predict, x_t, path, torch.zeros))[-1]
+    torch.testing.assert_close(mine, x, atol=1e-4, rtol=1e-3)
+
+
+def test_multistep_is_the_librarys_up_to_its_last_step() -> None:
+    # the library takes its last step, to no noise at all, at a lower order
+    model, steps = denoiser(), 20
+    theirs = of_diffusers("DPMSolverMultistepScheduler", timestep_spacing="trailing")
+    x_t = torch.randn(4, *SHAPE, generator=torch.Generator().manual_seed(5))
+    path, predict = path_of(model.schedule, steps), predict_of(model, 4)
+    estimates = [
+        list(solve(model.schedule, predict, x_t, path, torch.zeros))
+        for solve in (multistep, theirs)
+    ]
+    for mine, other in zip(estimates[0], estimates[1][:steps], strict=True):
+        torch.testing.assert_close(mine, other, atol=2e-4, rtol=1e-3)
+
+
+@pytest.mark.parametrize("name", [*fit(PRESERVING)])
+def test_a_network_that_knows_the_image_ends_at_it(name: str) -> None:
+    x0 = torch.full((1, *SHAPE), 0.3)
+
+    def predict(x_t: Tensor, index: int) -> tuple[Tensor, Tensor]:
+        alpha, sigma = float(PRESERVING.alpha[index]), float(PRESERVING.sigma[index])
+        return x0, (x_t - alpha * x0) / sigma
+
+    x_t, path = torch.randn(1, *SHAPE), path_of(PRESERVING, 7)
+    out = list(
+        SAMPLERS[name].solve(PRESERVING, predict, x_t, path, lambda _: torch.ones_like(x_t))
+    )[-1]
+    torch.testing.assert_close(out, x0, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("name", ["ddpm", "ddim", "heun"])
+def test_an_image_depends_on_its_number_alone(name: str) -> None:
+    model = denoiser()
+    numbers = [5, 0, 3]
+
+    def drawn(order: list[int], batch: int) -> dict[int, Tensor]:
+        batches = sample(
+            model, [""] * 3, order, scale=1.0, steps=6, sampler=name, batch_size=batch, seed=2
+        )
+        images = torch.cat([b.images for b in batches])
+        return dict(zip(order, images, strict=True))
+
+    one, other = drawn(numbers, 4), drawn(numbers[::-1], 2)
+    for number in numbers:
+        torch.testing.assert_close(one[number], other[number], atol=1e-6, rtol=0)
+    assert not torch.allclose(one[0], one[3])
+
+
+def test_the_trajectory_ends_at_the_image() -> None:
+    (batch,) = sample(denoiser(), [""], [0], scale=1.0, steps=5, trajectory=True, batch_size=1)
+    assert len(batch.trajectory) == 5
+    assert torch.equal(batch.trajectory[-1], batch.images)
+    (plain,) = sample(denoiser(), [""], [0], scale=1.0, steps=5, batch_size=1)
+    assert plain.trajectory == ()
+    assert torch.equal(plain.images, batch.images)
+
+
+@pytest.mark.parametrize("schedule", [PRESERVING, FLOW])
+def test_an_image_comes_back_from_its_noise(schedule: NoiseSchedule) -> None:
+    model = denoiser(schedule)
+    predict = predict_of(model, 6)
+    x0 = MEAN + SPREAD * torch.randn(6, *SHAPE, generator=torch.Generator().manual_seed(6))
+    start = float(schedule.alpha[0]) * x0
+    down = path_of(schedule, 800)
+    noise = move(schedule, predict, start, down[::-1])
+    # inverted, images of the distribution are noise of the distribution
+    assert float(noise.std()) == pytest.approx(float(schedule.sigma[-1]), rel=0.15)
+    back = move(schedule, predict, noise, down)
+    torch.testing.assert_close(back, start, atol=0.02, rtol=0)
+
+
+def test_the_way_between_two_noises_stays_on_the_sphere() -> None:
+    g = torch.Generator().manual_seed(7)
+    one, other = torch.randn(2, 5, 8, 32, 32, generator=g)
+    assert torch.allclose(slerp(one, other, 0.0), one, atol=1e-4)
+    assert torch.allclose(slerp(one, other, 1.0), other, atol=1e-4)
+    middle = slerp(one, other, 0.5)
+    # a straight line would lose √2 of the length there
+    assert float(middle.std()) == pytest.approx(1.0, rel=0.02)
+    assert torch.allclose(slerp(one, one, 0.3), one, atol=1e-5)
+
+
+def test_steps_spread_from_the_last_level_to_the_first() -> None:
+    path = path_of(PRESERVING, 5)
+    assert path.tolist() == [999, 749, 500, 250, 0]
+    assert path_of(PRESERVING, 1).tolist() == [999]
+    for steps in (0, 1001):
+        with pytest.raises(UsageError, match="steps out of range"):
+            path_of(PRESERVING, steps)
+
+
+@pytest.mark.parametrize(
+    ("name", "schedule", "message"),
+    [
+        ("dpm", PRESERVING, "did you mean"),
+        ("ddim", FLOW, "does not fit.*flow"),
+        ("flow-euler", PRESERVING, "does not fit.*preserves variance"),
+    ],
+)
+def test_a_sampler_that_is_unknown_or_does_not_fit_is_refused(name, schedule, message) -> None:
+    with pytest.raises(UsageError, match=message):
+        find(name, schedule)
+
+
+def test_a_level_without_signal_is_refused_where_it_is_divided_by() -> None:
+    schedule = NoiseSchedule.scaled_linear(rescale_zero_snr=True)
+    model = GaussianDenoiser({"": MEAN}, SPREAD, schedule, "v_prediction")
+    with pytest.raises(UsageError, match="no signal"):
+        solved("heun", model, torch.randn(1, *SHAPE), 5)
