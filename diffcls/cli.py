@@ -16,12 +16,18 @@ COMMANDS = Registry(
     {
         "evaluate": "diffcls.evaluate:main",
         "train": "diffcls.train:main",
+        "generate": "diffcls.generate:main",
+        "likelihood": "diffcls.likelihood:main",
+        "fidelity": "diffcls.fidelity:main",
         "replay": "diffcls.replay:main",
     },
 )
 SUMMARIES = {
     "evaluate": "measure a classifier on a data set",
-    "train": "train a small text-to-image model, or a small CLIP",
+    "train": "train a small diffusion model, a CLIP, or a classifier of noisy images",
+    "generate": "draw images with a diffusion model",
+    "likelihood": "the variational bound of images under a diffusion model",
+    "fidelity": "FID, KID, IS, precision and recall of a model's images",
     "replay": "search saved error tables again, without the network",
 }
 

@@ -59,6 +59,7 @@ class ModelCard:
         allocation: where in time draws lie by default, see `diffcls.allocation`.
         trained_on: names of the data sets whose training split, with its class names, the model
             has seen, or patterns of names, such as ``scenes:*``; on these it is not zero-shot.
+        labels: names of the classes of a model that reads class ids, where its card has them.
     """
 
     name: str
@@ -66,6 +67,7 @@ class ModelCard:
     temperature: float = 1.0
     allocation: str = "even"
     trained_on: tuple[str, ...] = field(default=())
+    labels: tuple[str, ...] = field(default=())
 
     def has_seen(self, dataset: str) -> bool:
         """Whether the model was trained on a data set, with its class names."""

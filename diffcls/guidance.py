@@ -26,23 +26,23 @@ def guided(denoiser: Denoiser, cond: Conditioning, empty: Conditioning, scale: f
         denoiser: the model.
         cond: (B, ...) the prompts' conditioning.
         empty: the empty prompt's, one row.
-        scale: w; 1 is no guidance, and costs half.
+        scale: w; 1 is no guidance, and 0 no prompt: each costs half.
     """
     schedule, row = denoiser.schedule, denoiser.parameterization
 
     def predict(x_t: Tensor, index: int) -> tuple[Tensor, Tensor]:
         alpha, sigma = float(schedule.alpha[index]), float(schedule.sigma[index])
         count = len(x_t)
-        if scale == 1.0:
-            both, rows = x_t, cond
+        first = torch.zeros(count, dtype=torch.long, device=x_t.device)
+        if scale in (0.0, 1.0):
+            both, rows = x_t, cond if scale else empty.rows(first)
         else:
             both = torch.cat([x_t, x_t])
-            first = torch.zeros(count, dtype=torch.long, device=x_t.device)
             rows = Conditioning.concatenate([empty.rows(first), cond])
         steps = torch.full((len(both),), index, device=both.device)
         out = denoiser.predict(both.to(denoiser.dtype), steps, rows).float()
         a, b = torch.tensor(alpha), torch.tensor(sigma)
-        if scale != 1.0:  # ε is linear in the output: guiding this is guiding that
+        if scale not in (0.0, 1.0):  # ε is linear in the output: guiding this is guiding that
             out = out[:count] + scale * (out[count:] - out[:count])
         return row.to_x0(out, x_t, a, b), row.to_noise(out, x_t, a, b)
 

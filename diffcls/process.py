@@ -43,7 +43,9 @@ class Step:
 
     def __post_init__(self) -> None:
         less = self.alpha_t * self.sigma_s < self.sigma_t * self.alpha_s
-        if not (np.all(np.asarray(less)) and np.all(np.asarray(self.alpha_s > 0))):
+        if isinstance(less, bool | np.bool_ | np.ndarray) and not (
+            np.all(less) and np.all(self.alpha_s > 0)
+        ):
             raise UsageError(
                 "a step must lead to less noise, beside more signal",
                 given=f"sigma/alpha {self.sigma_t}/{self.alpha_t} to {self.sigma_s}/{self.alpha_s}",
@@ -100,13 +102,13 @@ class Step:
         return Step(*(to_tensor(v, like) for v in astuple(self)))
 
 
-def to_tensor(values: ArrayLike, like: Tensor) -> Tensor:
+def to_tensor(values: ArrayLike | Tensor, like: Tensor) -> Tensor:
     """(B,) values as a tensor (B, 1, …) that broadcasts against `like` (B, …)."""
     import torch
 
-    # a copy: those of a schedule must not be written to
-    held = torch.tensor(np.asarray(values), dtype=like.dtype, device=like.device)
-    return held.reshape(-1, *[1] * (like.ndim - 1))
+    # a copy of arrays: those of a schedule must not be written to
+    held = values if isinstance(values, torch.Tensor) else torch.tensor(np.asarray(values))
+    return held.to(like.device, like.dtype).reshape(-1, *[1] * (like.ndim - 1))
 
 
 def chain(schedule: NoiseSchedule, path: ArrayLike | None = None) -> Step:

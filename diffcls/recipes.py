@@ -45,6 +45,7 @@ class Recipe:
         learning_rate: at its peak; warmed up over `warmup` of the steps, then a cosine to zero.
         ema: decay of the weights' moving average.
         prompt_dropout: share of captions replaced by the empty one, for guidance.
+        loss_weighting: over time, see `diffcls.objectives.WEIGHTS`.
         allocation: where in time the model's draws lie by default, see `diffcls.allocation`:
             learned on another data set than its own.
         teaches: the benchmarks whose classes the model has seen by the end, with their names;
@@ -63,6 +64,7 @@ class Recipe:
     warmup: float = 0.02
     ema: float = 0.999
     prompt_dropout: float = 0.1
+    loss_weighting: str = "native"
     allocation: str = "cifar10"
     teaches: tuple[str, ...] = ()
     measured_on: str = ""
@@ -95,6 +97,68 @@ class ClipRecipe:
     batch: int = 128
     learning_rate: float = 1e-3
     warmup: float = 0.05
+    ema: float = 0.998
+
+
+@dataclass(frozen=True)
+class PixelRecipe:
+    """Everything that decides the weights of a small diffusion model of pixels, but for the seed.
+
+    Args:
+        image_size, channels: of the images, as the data set has them: its likelihood is that of
+            its own pixels.
+        widths: channels of the U-Net at its resolutions, each half the one before.
+        layers: residual blocks a resolution.
+        conditional: whether it is told the class; then `class_dropout` of the images are shown
+            without, for guidance, and one model serves for both.
+        class_dropout: see above.
+        prediction_type: "epsilon", "v_prediction", "sample" or "flow_prediction".
+        noise_schedule: of diffusers, "linear", "scaled_linear" or "squaredcos_cap_v2"; or
+            "learned", between the ends of the linear one.
+        levels: "discrete", or "continuous" between the schedule's; a learned one is.
+        loss_weighting: over time, see `diffcls.objectives.WEIGHTS`.
+        learned_variance: whether the network learns the variance of the reverse step.
+        flip: whether images are mirrored at random.
+        images, batch, learning_rate, warmup, ema: see `Recipe`.
+    """
+
+    image_size: int = 28
+    channels: int = 1
+    widths: tuple[int, ...] = (32, 64, 96)
+    layers: int = 1
+    conditional: bool = True
+    class_dropout: float = 0.2
+    prediction_type: str = "epsilon"
+    noise_schedule: str = "linear"
+    levels: str = "discrete"
+    loss_weighting: str = "native"
+    learned_variance: bool = False
+    flip: bool = True
+    images: int = 600_000
+    batch: int = 128
+    learning_rate: float = 1e-3
+    warmup: float = 0.02
+    ema: float = 0.999
+
+
+@dataclass(frozen=True)
+class NoisyRecipe:
+    """Everything that decides the weights of a classifier of noisy images, but for the seed.
+
+    Args:
+        model: the diffusion model of pixels that it leads: its images, and its levels of noise.
+        widths: channels of the network at its resolutions.
+        flip: whether images are mirrored at random.
+        images, batch, learning_rate, warmup, ema: see `Recipe`.
+    """
+
+    model: str
+    widths: tuple[int, ...] = (32, 64, 128)
+    flip: bool = True
+    images: int = 400_000
+    batch: int = 128
+    learning_rate: float = 1e-3
+    warmup: float = 0.02
     ema: float = 0.998
 
 
@@ -144,4 +208,16 @@ CLIP_RECIPES: Mapping[str, ClipRecipe] = {
     "fashion_mnist": ClipRecipe(image_size=32, images=640_000),
     "cifar10": ClipRecipe(image_size=48, images=900_000),
     "scenes": ClipRecipe(image_size=48, images=800_000),
+}
+
+PIXEL_RECIPES: Mapping[str, PixelRecipe] = {
+    "digits": PixelRecipe(image_size=8, widths=(32, 64), flip=False, images=400_000),
+    "fashion_mnist": PixelRecipe(),
+    "cifar10": PixelRecipe(image_size=32, channels=3, widths=(48, 96, 96)),
+}
+
+NOISY_RECIPES: Mapping[str, NoisyRecipe] = {
+    "digits": NoisyRecipe("digits-pixels", widths=(32, 64), flip=False, images=200_000),
+    "fashion_mnist": NoisyRecipe("fashion_mnist-pixels"),
+    "cifar10": NoisyRecipe("cifar10-pixels"),
 }

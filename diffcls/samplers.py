@@ -10,22 +10,23 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from diffcls.errors import UsageError, unknown_name
 from diffcls.process import chain, reverse_variances
 from diffcls.schedule import NoiseSchedule
 
-Predict = Callable[[Tensor, int], tuple[Tensor, Tensor]]
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Predict = Callable[["Tensor", int], tuple["Tensor", "Tensor"]]
 """(x_t, schedule index) -> the estimates of x0 and noise."""
-Draw = Callable[[int], Tensor]
+Draw = Callable[[int], "Tensor"]
 """(step) -> noise like x_t, for samplers that add some."""
-Solve = Callable[[NoiseSchedule, Predict, Tensor, NDArray[np.int64], Draw], Iterator[Tensor]]
+Solve = Callable[[NoiseSchedule, Predict, "Tensor", NDArray[np.int64], Draw], Iterator["Tensor"]]
 """(schedule, predict, x_t, path, draw) -> the estimate of x0 at each step, the last being final."""
 
 
@@ -231,6 +232,8 @@ def slerp(one: Tensor, other: Tensor, share: float) -> Tensor:
 
     sin((1−f)·θ)/sin θ·z + sin(f·θ)/sin θ·z′, θ the angle between them (Shoemake 1985)
     """
+    import torch
+
     shape = (-1, *[1] * (one.ndim - 1))
     cosine = torch.nn.functional.cosine_similarity(one.flatten(1), other.flatten(1), dim=1)
     theta = torch.arccos(cosine.clamp(-1, 1)).reshape(shape)

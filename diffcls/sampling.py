@@ -8,14 +8,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from diffcls import samplers
 from diffcls.denoiser import Denoiser
 from diffcls.draws import key
 from diffcls.guidance import guided
-from diffcls.samplers import Predict
+from diffcls.samplers import Predict, Sampler
 
 Lead = Callable[[Predict, Sequence[int]], Predict]
 """(predict, (B,) places of a batch's images among all) -> predict, led by something beside it."""
@@ -35,7 +37,6 @@ class Batch:
     trajectory: tuple[Tensor, ...] = ()
 
 
-@torch.inference_mode()
 def sample(
     denoiser: Denoiser,
     prompts: Sequence[str],
@@ -63,39 +64,68 @@ def sample(
         lead: a further guidance, see `Lead`.
         trajectory: whether the way to the images is kept.
 
-    Yields:
-        batches, in order.
+    Returns:
+        batches, in order, each drawn when it is asked for.
 
     Raises:
         UsageError: for an unknown sampler, one that does not fit, or steps out of range.
     """
     solver = samplers.find(sampler, denoiser.schedule)
     path = samplers.path_of(denoiser.schedule, steps)
-    empty = denoiser.encode_prompts([""]) if scale != 1.0 else None
+    # what inference made cannot take part in a gradient
+    mode = torch.inference_mode() if lead is None else torch.no_grad()
+    plan = _Plan(denoiser, prompts, numbers, seed, scale, batch_size, solver, path, lead)
+    found: Iterator[Batch] = mode(_batches)(plan, trajectory)
+    return found
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """The arguments of `sample`, its sampler found."""
+
+    denoiser: Denoiser
+    prompts: Sequence[str]
+    numbers: Sequence[int]
+    seed: int
+    scale: float
+    batch_size: int
+    sampler: Sampler
+    path: NDArray[np.int64]
+    lead: Lead | None
+
+
+def _batches(plan: _Plan, trajectory: bool) -> Iterator[Batch]:
+    denoiser, prompts = plan.denoiser, plan.prompts
+    empty = denoiser.encode_prompts([""]) if plan.scale != 1.0 else None
     unique = sorted(set(prompts))
     cond, place = denoiser.encode_prompts(unique), {text: i for i, text in enumerate(unique)}
-    for start in range(0, len(prompts), batch_size):
-        chosen = range(start, min(start + batch_size, len(prompts)))
-        filled = [*chosen, *[chosen[-1]] * (batch_size - len(chosen))]
+    for start in range(0, len(prompts), plan.batch_size):
+        chosen = range(start, min(start + plan.batch_size, len(prompts)))
+        filled = [*chosen, *[chosen[-1]] * (plan.batch_size - len(chosen))]
         at = torch.tensor([place[prompts[i]] for i in filled], device=denoiser.device)
         rows = cond.rows(at)
-        predict = guided(denoiser, rows, rows if empty is None else empty, scale)
-        if lead is not None:
-            predict = lead(predict, filled)
-        own = [numbers[i] for i in filled]
-        # at the last level of the schedule x_t is noise of its sigma, all but a trace
-        x_t = noise_of(denoiser, seed, own) * float(denoiser.schedule.sigma[-1])
-
-        def draw(step: int, own: list[int] = own) -> Tensor:
-            return noise_of(denoiser, seed, own, step)
-
+        predict = guided(denoiser, rows, rows if empty is None else empty, plan.scale)
+        if plan.lead is not None:
+            predict = plan.lead(predict, filled)
         estimates: list[Tensor] = []
-        for x0 in solver.solve(denoiser.schedule, predict, x_t, path, draw):
+        for x0 in _solved(plan, predict, [plan.numbers[i] for i in filled]):
             estimates = [*estimates, x0] if trajectory else [x0]
         decoded = [
             denoiser.decode_latents(x0)[: len(chosen)].clamp(-1, 1).cpu() for x0 in estimates
         ]
         yield Batch(decoded[-1], tuple(decoded) if trajectory else ())
+
+
+def _solved(plan: _Plan, predict: Predict, numbers: list[int]) -> Iterator[Tensor]:
+    """Estimates of x0 of the images of these numbers, step by step."""
+    schedule = plan.denoiser.schedule
+    # at the last level of the schedule x_t is noise of its sigma, all but a trace
+    x_t = noise_of(plan.denoiser, plan.seed, numbers) * float(schedule.sigma[-1])
+
+    def draw(step: int) -> Tensor:
+        return noise_of(plan.denoiser, plan.seed, numbers, step)
+
+    return plan.sampler.solve(schedule, predict, x_t, plan.path, draw)
 
 
 def noise_of(

@@ -1,4 +1,4 @@
-"""``python -m diffcls.train``: train a small model on a data set's captions, from nothing."""
+"""``python -m diffcls.train``: train a small model on a data set, from nothing."""
 
 from __future__ import annotations
 
@@ -11,16 +11,19 @@ from pathlib import Path
 from typing import Any
 
 from diffcls.cli import Parser, guarded
+from diffcls.errors import UsageError, unknown_name
 from diffcls.registry import Registry
 
 EPILOG = """The model is a StableDiffusionPipeline folder, OUTPUT_DIR/DATASET, that diffusers loads,
-or OUTPUT_DIR/clip-DATASET, that open_clip loads.
+OUTPUT_DIR/clip-DATASET, that open_clip loads, OUTPUT_DIR/DATASET-pixels, a DDPMPipeline, or
+OUTPUT_DIR/noisy-DATASET.
 A run that was stopped goes on from its last checkpoint with the same command, to the same weights.
 
 examples:
   python -m diffcls.train --dataset digits
   python -m diffcls.train --dataset digits --images 100000 --output-dir quick
   python -m diffcls.train --dataset scenes --model clip
+  python -m diffcls.train --dataset fashion_mnist --model pixels --objective v_prediction
 
 exit status: 0 done, 1 failed, 2 bad usage or input, 130 interrupted."""
 
@@ -30,22 +33,63 @@ MODELS = Registry(
     {
         "diffusion": "diffcls.trainer:Training",
         "clip": "diffcls.clip_trainer:ClipTraining",
+        "pixels": "diffcls.pixel_trainer:PixelTraining",
+        "classifier": "diffcls.noisy_trainer:NoisyTraining",
     },
 )
+RECIPES = Registry(
+    "kind of model to train",
+    {
+        "diffusion": "diffcls.recipes:RECIPES",
+        "clip": "diffcls.recipes:CLIP_RECIPES",
+        "pixels": "diffcls.recipes:PIXEL_RECIPES",
+        "classifier": "diffcls.recipes:NOISY_RECIPES",
+    },
+)
+FOLDERS = {
+    "diffusion": "{}",
+    "clip": "clip-{}",
+    "pixels": "{}-pixels",
+    "classifier": "noisy-{}",
+}
+OBJECTIVES = {
+    "epsilon": "epsilon",
+    "v_prediction": "v_prediction",
+    "sample": "sample",
+    "flow": "flow_prediction",
+}
+TRACKERS = ("none", "tensorboard")
+# flags that change a field of the recipe -> that field, of the recipe or of its config
+CHANGES = {
+    "images": "images",
+    "batch_size": "batch",
+    "learning_rate": "learning_rate",
+    "objective": "prediction_type",
+    "loss_weighting": "loss_weighting",
+    "noise_schedule": "noise_schedule",
+    "levels": "levels",
+    "learned_variance": "learned_variance",
+    "conditional": "conditional",
+    "lead": "model",
+}
 
 
 def parser() -> argparse.ArgumentParser:
     """The command's flags."""
     p = Parser(
         prog="diffcls train",
-        description="Train a small text-to-image diffusion model, or a small CLIP, from nothing.",
+        description="Train a small model from nothing: a text-to-image diffusion model, a CLIP, a "
+        "diffusion model of pixels, or the classifier that leads one.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     p.add_argument("--dataset", default="digits", metavar="NAME", help="what it learns (digits)")
     p.add_argument(
-        "--model", default="diffusion", metavar="KIND", help="diffusion (default), or clip"
+        "--model",
+        default="diffusion",
+        metavar="KIND",
+        help="diffusion (default), clip, pixels (a DDPM), or classifier (of noisy pixels)",
     )
     p.add_argument("--data-root", metavar="DIR", help="where local data lie")
     p.add_argument("--output-dir", default="models", metavar="DIR", help="(default: models)")
@@ -53,6 +97,34 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--images", type=int, metavar="N", help="training images seen (the recipe's)")
     p.add_argument("--batch-size", type=int, metavar="N", help="images a step (the recipe's)")
     p.add_argument("--learning-rate", type=float, metavar="R", help="at its peak (the recipe's)")
+    p.add_argument(
+        "--objective",
+        metavar="O",
+        help="what a denoiser predicts: epsilon, v_prediction, sample or flow (the recipe's)",
+    )
+    p.add_argument(
+        "--loss-weighting",
+        metavar="W",
+        help="of the loss over time: native, epsilon or min-snr (the recipe's)",
+    )
+    p.add_argument(
+        "--noise-schedule",
+        metavar="S",
+        help="of pixels: linear, scaled_linear, squaredcos_cap_v2 or learned (linear)",
+    )
+    p.add_argument("--levels", metavar="L", help="of pixels: discrete or continuous (discrete)")
+    p.add_argument(
+        "--learned-variance",
+        action=argparse.BooleanOptionalAction,
+        help="of pixels: learn the variance of the reverse step, too (off)",
+    )
+    p.add_argument(
+        "--conditional",
+        action=argparse.BooleanOptionalAction,
+        help="of pixels: tell the class (on)",
+    )
+    p.add_argument("--lead", metavar="MODEL", help="of classifier: the model that it is to lead")
+    p.add_argument("--report-to", default="none", metavar="R", help="none (default) or tensorboard")
     p.add_argument("--threads", type=int, metavar="N", help="CPU threads (torch's choice)")
     p.add_argument("--init", metavar="MODEL", help="go on from a finished model of that kind")
     p.add_argument("--json", action="store_true", help="the card on stdout")
@@ -67,44 +139,38 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _main(arguments: list[str]) -> int:
-    from diffcls.data.captions import GRAMMARS
-    from diffcls.errors import UsageError, unknown_name
-
     flags = parser().parse_args(arguments)
     if flags.model not in MODELS:
         raise unknown_name("kind of model to train", flags.model, MODELS)
-    if flags.dataset not in GRAMMARS:
-        raise unknown_name("data set to train on", flags.dataset, GRAMMARS)
+    recipes = RECIPES.load(flags.model)
+    if flags.dataset not in recipes:
+        raise unknown_name("data set to train on", flags.dataset, recipes)
+    if flags.report_to not in TRACKERS:
+        raise unknown_name("tracker", flags.report_to, TRACKERS)
     if flags.init:
-        from diffcls.models import clip, loading
-
-        (loading if flags.model == "diffusion" else clip).check_name(flags.init)
+        _check_init(flags.model, flags.init)
     for name in ("images", "batch_size", "threads", "learning_rate"):
         value = getattr(flags, name)
         if value is not None and not value > 0:
             raise UsageError(f"--{name.replace('_', '-')} out of range", value, "above 0")
+    recipe = changed(recipes[flags.dataset], flags)
 
     import torch
 
-    from diffcls import recipes
     from diffcls.provenance import denormals_flushed
 
     if flags.threads is not None:
         torch.set_num_threads(flags.threads)
-    changes: dict[str, Any] = {
-        "images": flags.images,
-        "batch": flags.batch_size,
-        "learning_rate": flags.learning_rate,
-    }
-    known = recipes.RECIPES if flags.model == "diffusion" else recipes.CLIP_RECIPES
-    recipe: Any = dataclasses.replace(
-        known[flags.dataset],
-        **{k: v for k, v in changes.items() if v is not None},
-    )
-    prefix = "" if flags.model == "diffusion" else f"{flags.model}-"
-    folder = Path(flags.output_dir) / f"{prefix}{flags.dataset}"
+    folder = Path(flags.output_dir) / FOLDERS[flags.model].format(flags.dataset)
     training = MODELS.load(flags.model)(
-        flags.dataset, recipe, flags.seed, folder, flags.data_root, flags.quiet, flags.init
+        flags.dataset,
+        recipe,
+        flags.seed,
+        folder,
+        flags.data_root,
+        flags.quiet,
+        flags.init,
+        flags.report_to,
     )
     with denormals_flushed():
         card = training.run()
@@ -113,6 +179,45 @@ def _main(arguments: list[str]) -> int:
         else:
             print("\n".join(training.report(card)))
     return 0
+
+
+def changed(recipe: Any, flags: argparse.Namespace) -> Any:
+    """The recipe with what the flags say in place of its own.
+
+    Raises:
+        UsageError: for a flag that such a recipe has no choice for, or an unknown objective.
+    """
+    own, of_config = {}, {}
+    known = {field.name for field in dataclasses.fields(recipe)}
+    for flag, field in CHANGES.items():
+        value = getattr(flags, flag)
+        if value is None:
+            continue
+        if flag == "objective":
+            if value not in OBJECTIVES:
+                raise unknown_name("objective", value, OBJECTIVES)
+            value = OBJECTIVES[value]
+        if field in known:
+            own[field] = value
+        elif hasattr(getattr(recipe, "config", None), field):
+            of_config[field] = value
+        else:
+            raise UsageError(
+                f"--{flag.replace('_', '-')} is no choice of this kind of model",
+                given=f"--model {flags.model}",
+                todo="leave it out",
+            )
+    if of_config:
+        own["config"] = dataclasses.replace(recipe.config, **of_config)
+    return dataclasses.replace(recipe, **own)
+
+
+def _check_init(kind: str, name: str) -> None:
+    """Raises UsageError or ModelError for what is no model of that kind."""
+    from diffcls.models import clip, loading, noisy_classifier
+
+    places = {"clip": clip, "classifier": noisy_classifier}
+    places.get(kind, loading).check_name(name)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,12 +21,18 @@ from torch import Tensor, nn
 
 from diffcls.draws import key
 from diffcls.errors import RecordError
+from diffcls.noise_levels import discrete
+from diffcls.objectives import noised, objective
 from diffcls.parameterization import parameterization_of
 from diffcls.recipes import Augmentation, Recipe
 from diffcls.schedule import NoiseSchedule
 
 if TYPE_CHECKING:
     from diffusers import StableDiffusionPipeline
+
+
+Report = Callable[[int, Mapping[str, float]], None]
+"""(step, values by name): what a training says of itself."""
 
 
 def generator(*parts: object) -> torch.Generator:
@@ -95,10 +101,19 @@ class Loop:
         folder: where ``PHASE.pt`` (the newest checkpoint) and ``PHASE-curve.jsonl`` are kept.
         every: seconds between checkpoints.
         quiet: no progress bar.
+        report: (step, values) -> None, told of the loss every hundred steps and of each point.
     """
 
-    def __init__(self, phase: Phase, folder: Path, every: float = 120, quiet: bool = False) -> None:
+    def __init__(
+        self,
+        phase: Phase,
+        folder: Path,
+        every: float = 120,
+        quiet: bool = False,
+        report: Report | None = None,
+    ) -> None:
         self.phase, self.folder, self.every, self.quiet = phase, folder, every, quiet
+        self.report = report or (lambda step, values: None)
         self.model = nn.ModuleDict(phase.modules)
         self.ema = Ema(self.model, phase.ema)
         self.optimizer = torch.optim.AdamW(
@@ -136,6 +151,9 @@ class Loop:
                 bar.update()
                 if self.step % 20 == 0:
                     bar.set_postfix(loss=f"{smooth:.4f}")
+                if self.step % 100 == 0:
+                    rate = learning_rate(self.step, self.phase)
+                    self.report(self.step, {"loss": smooth, "learning_rate": rate})
                 if self.step % -(-self.phase.steps // points) == 0 or self.step == self.phase.steps:
                     self._note(smooth, measure)
                 if time.monotonic() - saved > self.every or self.step == self.phase.steps:
@@ -173,6 +191,7 @@ class Loop:
             line.update(measure(self.step))
             self.model.train()
             self.ema.swap()
+        self.report(self.step, {k: v for k, v in line.items() if k != "step"})
         with open(self.folder / f"{self.phase.name}-curve.jsonl", "a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
 
@@ -266,7 +285,7 @@ def denoiser_phase(
     recipe: Recipe,
     seed: int,
 ) -> Phase:
-    """U-Net and text encoder together, on the mean squared error of the native output.
+    """U-Net and text encoder together, on the squared error of the native output.
 
     Args:
         latents: (copies, N, C, h, w), scaled to unit variance.
@@ -275,7 +294,7 @@ def denoiser_phase(
     scheduler = dict(pipeline.scheduler.config)
     schedule = NoiseSchedule.from_diffusers(scheduler)
     row = parameterization_of(scheduler)
-    alpha, sigma = (torch.tensor(v, dtype=torch.float32) for v in (schedule.alpha, schedule.sigma))
+    levels = discrete(schedule)
     unet, text_encoder, tokenizer = pipeline.unet, pipeline.text_encoder, pipeline.tokenizer
     batch = recipe.batch
 
@@ -285,18 +304,16 @@ def denoiser_phase(
         copy = torch.randint(latents.shape[0], (batch,), generator=rng)
         x0 = latents[copy, image]
         noise = torch.randn(x0.shape, generator=rng)
-        # one timestep from each of B equal parts of the schedule: less variance than B draws
-        u = (torch.arange(batch) + torch.rand(batch, generator=rng)) / batch
-        index = (u * len(schedule)).long().clamp(max=len(schedule) - 1)
-        a, s = alpha[index].view(-1, 1, 1, 1), sigma[index].view(-1, 1, 1, 1)
+        drawn = levels(batch, rng)
         dropped = torch.rand(batch, generator=rng) < recipe.prompt_dropout
         texts = [
             "" if drop else captions(int(i), step * batch + j)
             for j, (i, drop) in enumerate(zip(image, dropped, strict=True))
         ]
         states = text_encoder(tokenize(tokenizer, texts)).last_hidden_state
-        out = unet(a * x0 + s * noise, index, encoder_hidden_states=states).sample
-        return F.mse_loss(out, row.target(x0, noise, a, s))
+        x_t = noised(x0, noise, drawn)
+        out = unet(x_t, drawn.timestep, encoder_hidden_states=states).sample
+        return objective(out, x0, noise, drawn, row, recipe.loss_weighting).mean()
 
     steps = max(1, recipe.images // batch)
     modules = {"unet": unet, "text_encoder": text_encoder}

@@ -39,6 +39,7 @@ class TrainingRun(ABC):
         data_root: where local data lie.
         quiet: no progress bar.
         init: a finished model that training goes on from: its name or folder; None: from nothing.
+        report_to: "tensorboard": curves go to ``FOLDER/training/tensorboard``, too.
 
     Raises:
         UsageError: when the folder holds a finished model, or one begun with another recipe.
@@ -54,6 +55,7 @@ class TrainingRun(ABC):
     data_root: str | None = None
     quiet: bool = False
     init: str | None = None
+    report_to: str = "none"
 
     def __post_init__(self) -> None:
         self.work = self.folder / "training"
@@ -115,7 +117,10 @@ class TrainingRun(ABC):
         return words
 
     def _loop(self, phase: Phase) -> Loop:
-        return Loop(phase, self.work, quiet=self.quiet)
+        report = None
+        if self.report_to == "tensorboard":
+            report = tensorboard(self.work / "tensorboard", phase.name)
+        return Loop(phase, self.work, quiet=self.quiet, report=report)
 
     def _write_card(
         self, facts: dict[str, Any], data: Dataset, hours: float, curve: str
@@ -150,6 +155,28 @@ class TrainingRun(ABC):
     @abstractmethod
     def report(self, card: dict[str, Any]) -> list[str]:
         """What the finished model does, in lines for a terminal."""
+
+
+def tensorboard(folder: Path, prefix: str) -> Callable[[int, Mapping[str, float]], None]:
+    """A writer of curves that TensorBoard shows: (step, values) -> None.
+
+    Raises:
+        UsageError: where tensorboard is not installed.
+    """
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise UsageError(
+            "curves need tensorboard", given=str(error), todo='pip install "diffcls[track]"'
+        ) from None
+    writer = SummaryWriter(folder)
+
+    def report(step: int, values: Mapping[str, float]) -> None:
+        for name, value in values.items():
+            writer.add_scalar(f"{prefix}/{name}", value, step)
+        writer.flush()
+
+    return report
 
 
 def tensor_of(data: Dataset, size: int) -> tuple[Tensor, list[int]]:

@@ -267,10 +267,18 @@ def test_half_precision_stays_near_single(name: str, model: Any, folders: Folder
 # ---- what is refused or told -------------------------------------------------------------------
 
 
-def test_unconditional_model_is_refused(tmp_path: Path) -> None:
+def test_unconditional_model_classifies_nothing(tmp_path: Path) -> None:
     save(unconditional, tmp_path / "ddpm")
-    with pytest.raises(ModelError, match="unconditional model says nothing about classes"):
-        loading.load(str(tmp_path / "ddpm"))
+    with pytest.raises(UsageError, match="unconditional model says nothing about classes"):
+        run_evaluation(model=str(tmp_path / "ddpm"), output_dir=str(tmp_path))
+    model = loading.load(str(tmp_path / "ddpm"))
+    assert model.labels == ()
+    cond = model.encode_prompts([""])
+    with pytest.raises(UsageError, match="knows none"):
+        model.encode_prompts(["0"])
+    x_t = torch.randn(1, *model.sample_shape)
+    theirs = model.pipeline.unet(x_t, torch.tensor([500])).sample
+    torch.testing.assert_close(model.predict(x_t, torch.tensor([500]), cond), theirs)
 
 
 @pytest.mark.parametrize("family", ["sd3", "flux", "pixart", "dit"])

@@ -26,10 +26,15 @@ def class_prompts(
         path: a CSV with columns ``classidx``, ``classid`` and, optional, ``classname``.
 
     Raises:
-        UsageError: for a candidate that is none of the model's classes, or several of them; or
-            for more candidates than classes where the model knows no names.
+        UsageError: for a candidate that is none of the model's classes, or several of them; for
+            more candidates than classes where the model knows no names; for a model of no classes.
         DataError: for a file that is missing, or does not fit.
     """
+    if not labels:
+        raise UsageError(
+            "an unconditional model says nothing about classes",
+            todo="choose a text-to-image or a class-conditional model",
+        )
     if path is not None:
         ids = _from_file(Path(path), class_names, len(labels))
     elif any(labels):

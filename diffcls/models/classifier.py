@@ -38,11 +38,12 @@ class SmallResNet(nn.Module):
     Args:
         classes: K.
         widths: channels at 16, 8 and 4 pixels; two blocks each.
+        channels: of the images, 3 unless said.
     """
 
-    def __init__(self, classes: int, widths: tuple[int, ...] = WIDTHS) -> None:
+    def __init__(self, classes: int, widths: tuple[int, ...] = WIDTHS, channels: int = 3) -> None:
         super().__init__()
-        self.stem = nn.Conv2d(3, widths[0], 3, 2, 1, bias=False)
+        self.stem = nn.Conv2d(channels, widths[0], 3, 2, 1, bias=False)
         blocks, reads = [], widths[0]
         for level, width in enumerate(widths):
             blocks += [Block(reads, width, 1 if level == 0 else 2), Block(width, width, 1)]

@@ -34,8 +34,8 @@ FAMILIES = Registry(
         "PixArtAlphaPipeline": "diffcls.models.pixart:PixArtDenoiser",
         "PixArtSigmaPipeline": "diffcls.models.pixart:PixArtDenoiser",
         "DiTPipeline": "diffcls.models.dit:DiTDenoiser",
-        "DDPMPipeline": "diffcls.models.pixel_unet:ClassUNetDenoiser",
-        "DDIMPipeline": "diffcls.models.pixel_unet:ClassUNetDenoiser",
+        "DDPMPipeline": "diffcls.models.pixel_unet:PixelUNetDenoiser",
+        "DDIMPipeline": "diffcls.models.pixel_unet:PixelUNetDenoiser",
     },
 )
 
@@ -123,6 +123,7 @@ def read_card(place: Place) -> ModelCard:
         temperature=float(stored.get("temperature", 1.0)),
         allocation=read_allocation(str(stored.get("allocation", EVEN))),
         trained_on=tuple(stored.get("trained_on", ())),
+        labels=tuple(stored.get("labels", ())),
     )
 
 

@@ -1,0 +1,341 @@
+"""``python -m diffcls.generate``: images from prompts, with any sampler and guidance."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from diffcls.cli import Parser, guarded
+from diffcls.errors import DataError, UsageError, unknown_name
+from diffcls.generation import Guide
+from diffcls.samplers import SAMPLERS
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from diffcls.denoiser import Denoiser
+    from diffcls.generation import Classes
+    from diffcls.samplers import Predict
+
+EPILOG = """The pictures lie in OUTPUT_DIR/MODEL-KEY, KEY a hash of all that makes them: one file an
+image, grid.png, and samples.json, which says how to make them again. An image depends on its seed
+and its number alone.
+
+examples:
+  python -m diffcls.generate                          a few of each of the model's classes
+  python -m diffcls.generate --model scenes --prompt "two red circles" "a blue square"
+  python -m diffcls.generate --class 7 --count 8 --trajectory
+  python -m diffcls.generate --class 7 --guide diffusion --guide-weight 2
+  python -m diffcls.generate --interpolate one.png other.png
+
+exit status: 0 done, 1 failed, 2 bad usage or input, 130 interrupted."""
+
+MOST_CLASSES = 10
+"""Classes that are drawn where none was named."""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command's flags."""
+    p = Parser(
+        prog="diffcls generate",
+        description="Draw images with a diffusion model.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = p.add_argument_group("what is drawn").add_argument
+    add("--model", default="digits", metavar="NAME|PATH|ID", help="(digits)")
+    add("--prompt", nargs="+", metavar="TEXT", help="sentences, for a model that reads them")
+    add("--class", nargs="+", dest="classes", metavar="NAME", help="classes of the data set")
+    add("--dataset", metavar="NAME", help="whose classes (the one that the model was trained on)")
+    add("--data-root", metavar="DIR", help="where local data lie")
+    add("--count", type=int, default=4, metavar="N", help="images of each (4)")
+    add("--interpolate", nargs=2, metavar="IMAGE", help="the way between two images, instead")
+    add = p.add_argument_group("how").add_argument
+    add(
+        "--guidance", type=float, metavar="W", help="classifier-free (2; with --guide 0: no prompt)"
+    )
+    add("--guide", metavar="G", help="a further one: classifier, clip or diffusion")
+    add("--guide-weight", type=float, default=1.0, metavar="W", help="of its gradient (1)")
+    add("--guide-model", metavar="NAME|PATH", help="of the guide (the data set's own)")
+    add("--sampler", default="dpm++", metavar="S", help="see --list-samplers (dpm++)")
+    add("--steps", type=int, default=25, metavar="N", help="of the sampler (25)")
+    add("--seed", type=int, default=0, metavar="N", help="keys all noise (0)")
+    add("--trajectory", action="store_true", help="also the way to each image: a strip and a film")
+    add("--device", default="auto", metavar="D", help="auto, cpu, cuda, cuda:N or mps (auto)")
+    add("--dtype", default="auto", metavar="T", help="float32, bfloat16 or float16")
+    add("--batch-size", type=int, default=32, metavar="N", help="images at a time (32)")
+    add("--threads", type=int, metavar="N", help="CPU threads (torch's choice)")
+    add = p.add_argument_group("what it leaves").add_argument
+    add(
+        "--output-dir", default="samples", metavar="DIR", help="the one folder written to (samples)"
+    )
+    add("--list-samplers", action="store_true", help="say what samplers there are, and stop")
+    add("--json", action="store_true", help="machine output on stdout")
+    add("--quiet", action="store_true", help="no progress")
+    return p
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit status."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    return guarded(lambda: _main(arguments))
+
+
+def _main(arguments: list[str]) -> int:
+    flags = parser().parse_args(arguments)
+    if flags.list_samplers:
+        print("\n".join(f"{name:11} {one.says}" for name, one in SAMPLERS.items()))
+        return 0
+    _check(flags)
+
+    from diffcls.models import devices, loading
+    from diffcls.provenance import denormals_flushed, set_threads
+
+    loading.check_name(flags.model)
+    set_threads(flags.threads)
+    with denormals_flushed():
+        denoiser = loading.load(
+            flags.model, devices.resolve_device(flags.device), devices.resolve_dtype(flags.dtype)
+        )
+        work = _interpolation if flags.interpolate else _samples
+        said = work(flags, denoiser)
+    print(
+        json.dumps(said, indent=2) if flags.json else f"{said['images']} images in {said['folder']}"
+    )
+    return 0
+
+
+def _check(flags: argparse.Namespace) -> None:
+    """Refuse what can be refused before a model is opened."""
+    for name in ("count", "steps", "batch_size"):
+        if getattr(flags, name) < 1:
+            raise UsageError(
+                f"--{name.replace('_', '-')} out of range", getattr(flags, name), "1 or more"
+            )
+    if flags.guidance is not None and not flags.guidance >= 0:
+        raise UsageError("--guidance out of range", flags.guidance, "0 or more")
+    asked = [name for name in ("prompt", "classes", "interpolate") if getattr(flags, name)]
+    if len(asked) > 1:
+        raise UsageError("more than one thing is asked for", asked, "one of them")
+    if flags.sampler not in SAMPLERS:
+        raise unknown_name("sampler", flags.sampler, SAMPLERS)
+    if flags.guide is None and flags.guide_model is not None:
+        raise UsageError("--guide-model without --guide", flags.guide_model)
+    if flags.guide is not None:
+        Guide(flags.guide, flags.guide_weight)
+        if flags.interpolate:
+            raise UsageError("the way between two images is led by nothing", given="--guide")
+    for path in flags.interpolate or ():
+        if not Path(path).is_file():
+            raise DataError("no such image", given=path)
+
+
+@dataclass
+class _Asked:
+    """The images that are asked for: one entry each."""
+
+    labels: list[str] = field(default_factory=list)
+    prompts: list[str] = field(default_factory=list)
+    texts: list[str] = field(default_factory=list)
+    classes: list[int] = field(default_factory=list)
+
+
+def _asked(flags: argparse.Namespace, denoiser: Denoiser, classes: Classes | None) -> _Asked:
+    """Prompt, label and class of each image, the images of one prompt in a row."""
+    asked = _Asked()
+    if flags.prompt:
+        if denoiser.labels is not None:
+            raise UsageError("the model reads no texts", given="--prompt", todo="use --class NAME")
+        lines = [(text, text, text, -1) for text in flags.prompt]
+    elif classes is None:
+        raise UsageError("nothing is asked for", todo="name a --prompt, or a --dataset of classes")
+    else:
+        wanted = [classes.index(name) for name in flags.classes or classes.names[:MOST_CLASSES]]
+        lines = [(classes.names[k], classes.prompts[k], classes.texts[k], k) for k in wanted]
+        if denoiser.labels == () and not flags.guide:
+            lines = [("unconditional", "", "", -1)]
+    for label, prompt, text, k in lines:
+        asked.labels += [label] * flags.count
+        asked.prompts += [prompt] * flags.count
+        asked.texts += [text] * flags.count
+        asked.classes += [k] * flags.count
+    return asked
+
+
+def _samples(flags: argparse.Namespace, denoiser: Denoiser) -> dict[str, Any]:
+    """Draw, and write image by image, so that what there is is kept when it is stopped."""
+    from tqdm import tqdm
+
+    from diffcls.generation import classes_of, dataset_of, lead_by
+    from diffcls.pictures import to_bytes
+    from diffcls.sampling import sample
+
+    classes = None
+    if not flags.prompt or flags.guide in ("classifier", "diffusion"):
+        classes = classes_of(denoiser, dataset_of(denoiser, flags.dataset), flags.data_root)
+    asked, lead = _asked(flags, denoiser, classes), None
+    guidance = flags.guidance
+    if guidance is None:
+        guidance = 0.0 if flags.guide else 2.0
+    if denoiser.labels == ():
+        guidance = 1.0  # there is no prompt to be guided by
+    if flags.guide:
+        if flags.guide in ("classifier", "diffusion") and flags.prompt:
+            raise UsageError("the guide leads to a class", flags.guide, todo="use --class NAME")
+        if classes is None:
+            classes = classes_of(denoiser, dataset_of(denoiser, flags.dataset), flags.data_root)
+        guide = Guide(flags.guide, flags.guide_weight, flags.guide_model)
+        lead = lead_by(guide, denoiser, classes, asked.classes, asked.texts)
+    settings = {
+        "model": denoiser.card.name,
+        "revision": denoiser.card.revision,
+        "prompts": asked.prompts,
+        "guidance": guidance,
+        "guide": flags.guide,
+        "guide_weight": flags.guide_weight if flags.guide else None,
+        "guide_model": flags.guide_model,
+        "sampler": flags.sampler,
+        "steps": flags.steps,
+        "seed": flags.seed,
+    }
+    shelf = _Shelf(Path(flags.output_dir), settings, asked.labels)
+    batches = sample(
+        denoiser,
+        asked.prompts,
+        range(len(asked.prompts)),
+        seed=flags.seed,
+        scale=guidance,
+        steps=flags.steps,
+        batch_size=min(flags.batch_size, len(asked.prompts)),
+        sampler=flags.sampler,
+        lead=lead,
+        trajectory=flags.trajectory,
+    )
+    silent = True if flags.quiet else None
+    try:
+        with tqdm(total=len(asked.prompts), desc="drawing", unit="img", disable=silent) as bar:
+            for batch in batches:
+                shelf.put(to_bytes(batch.images), [to_bytes(t) for t in batch.trajectory])
+                bar.update(len(batch.images))
+    finally:
+        shelf.close()
+    return shelf.said()
+
+
+class _Shelf:
+    """The folder of a drawing: images as they come, then what shows them together."""
+
+    def __init__(self, output: Path, settings: dict[str, Any], labels: list[str]) -> None:
+        text = json.dumps(settings, sort_keys=True)
+        short = str(settings["model"]).replace("/", "-")
+        self.folder = output / f"{short}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+        self.settings, self.labels = settings, labels
+        self.images: list[Any] = []
+        self.ways: list[list[Any]] = []
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UsageError(
+                f"cannot write to the output folder ({error.strerror})", given=str(output)
+            ) from error
+
+    def put(self, pixels: Any, trajectory: list[Any]) -> None:
+        """A batch (B, H, W, 3) of images, and the estimates on the way to them."""
+        from PIL import Image
+
+        from diffcls.pictures import write_png
+
+        for i, one in enumerate(pixels):
+            number = len(self.images)
+            write_png(self.folder / f"{number:04d}.png", Image.fromarray(one))
+            self.images.append(one)
+            if trajectory:
+                self.ways.append([step[i] for step in trajectory])
+
+    def close(self) -> None:
+        """Grid, strips, film and ``samples.json``, of as many images as there are."""
+        from diffcls.atomic import write_text
+        from diffcls.pictures import grid, write_film, write_png
+
+        if not self.images:
+            return
+        write_png(self.folder / "grid.png", grid(self._rows(self.images)))
+        if self.ways:
+            strips = [(self.labels[i], _thinned(way)) for i, way in enumerate(self.ways)]
+            write_png(self.folder / "trajectory.png", grid(strips))
+            films = list(zip(*self.ways, strict=True))
+            write_film(
+                self.folder / "trajectory.gif", [grid(self._rows(list(step))) for step in films]
+            )
+        said = {**self.settings, "labels": self.labels, "drawn": len(self.images)}
+        write_text(self.folder / "samples.json", json.dumps(said, indent=2) + "\n")
+
+    def _rows(self, images: list[Any]) -> list[tuple[str, list[Any]]]:
+        """Images of one label in a row."""
+        rows: dict[str, list[Any]] = {}
+        for label, image in zip(self.labels, images, strict=False):
+            rows.setdefault(label, []).append(image)
+        return list(rows.items())
+
+    def said(self) -> dict[str, Any]:
+        """What is told of it."""
+        return {"folder": str(self.folder), "images": len(self.images), **self.settings}
+
+
+def _thinned(way: list[Any], most: int = 10) -> list[Any]:
+    """About ten of the estimates on the way, the first and the last among them."""
+    count = min(most, len(way))
+    return [way[round(i * (len(way) - 1) / max(1, count - 1))] for i in range(count)]
+
+
+def _interpolation(flags: argparse.Namespace, denoiser: Denoiser) -> dict[str, Any]:
+    """From one image to another through their noises."""
+    import torch
+
+    from diffcls import samplers
+    from diffcls.guidance import guided
+    from diffcls.pictures import to_bytes
+    from diffcls.transforms import load_image, to_pixels
+
+    count = max(2, flags.count)
+    with torch.inference_mode():
+        pixels = [to_pixels(load_image(path), denoiser.image_size) for path in flags.interpolate]
+        x0 = denoiser.encode_images(torch.stack([torch.from_numpy(one) for one in pixels]))
+        schedule = denoiser.schedule
+        down = samplers.path_of(schedule, flags.steps)
+
+        def without(rows: int) -> Predict:
+            empty = denoiser.encode_prompts([""])
+            return guided(denoiser, empty, empty, 0.0)
+
+        start = float(schedule.alpha[0]) * x0
+        noises = samplers.move(schedule, without(2), start, down[::-1])
+        between: list[Tensor] = [
+            samplers.slerp(noises[:1], noises[1:], i / (count - 1)) for i in range(count)
+        ]
+        x_t = samplers.move(schedule, without(count), torch.cat(between), down)
+        images = denoiser.decode_latents(x_t / float(schedule.alpha[0])).clamp(-1, 1).cpu()
+    settings = {
+        "model": denoiser.card.name,
+        "revision": denoiser.card.revision,
+        "between": [hashlib.sha256(one.tobytes()).hexdigest()[:16] for one in pixels],
+        "count": count,
+        "steps": flags.steps,
+    }
+    shelf = _Shelf(Path(flags.output_dir), settings, ["from one image to the other"] * count)
+    try:
+        shelf.put(to_bytes(images), [])
+    finally:
+        shelf.close()
+    return shelf.said()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,180 @@
+"""What the commands draw: which prompts a model is asked, and what leads its samples."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from diffcls.allocation import allocate
+from diffcls.data import sources, specs
+from diffcls.denoiser import Denoiser
+from diffcls.draws import nested_order
+from diffcls.draws import noise as noise_of_draw
+from diffcls.errors import UsageError, unknown_name
+from diffcls.methods.class_ids import class_prompts
+
+if TYPE_CHECKING:
+    import torch
+
+    from diffcls.guidance import LogProbability
+    from diffcls.samplers import Predict
+    from diffcls.sampling import Lead
+
+GUIDES = ("classifier", "clip", "diffusion")
+DRAWS = 4
+"""Draws of the diffusion classifier that leads: of so many its gradient is the mean."""
+
+
+@dataclass(frozen=True)
+class Classes:
+    """The classes that a model can be asked for.
+
+    Args:
+        names: (K,) as the data set calls them.
+        prompts: (K,) as the model is asked for them: texts, class ids in decimal digits, or empty
+            for a model that takes no condition.
+        texts: (K,) sentences about them, whatever the model reads.
+        dataset: whose classes they are.
+    """
+
+    names: tuple[str, ...]
+    prompts: tuple[str, ...]
+    texts: tuple[str, ...]
+    dataset: str
+
+    def index(self, name: str) -> int:
+        """Which class a name is, upper and lower case alike.
+
+        Raises:
+            UsageError: for a name that is none of them.
+        """
+        lower = [known.lower() for known in self.names]
+        if name.lower() not in lower:
+            raise unknown_name("class", name, self.names)
+        return lower.index(name.lower())
+
+
+def dataset_of(denoiser: Denoiser, given: str | None) -> str:
+    """The data set that was asked for, else the first one that the model was trained on.
+
+    Raises:
+        UsageError: where neither is known.
+    """
+    if given is not None:
+        return given
+    if not denoiser.card.trained_on:
+        raise UsageError(
+            "the model does not say which data set it is of",
+            given=denoiser.card.name,
+            todo="name one: --dataset NAME",
+        )
+    return denoiser.card.trained_on[0]
+
+
+def classes_of(denoiser: Denoiser, dataset: str, data_root: str | None = None) -> Classes:
+    """The classes of a data set, as a model is asked for them.
+
+    Raises:
+        UsageError: for a data set whose images have candidates of their own, or a class that the
+            model does not know.
+        DataError: where the data cannot be found.
+    """
+    spec = specs.find(dataset)
+    names: tuple[str, ...] = denoiser.card.labels
+    if not names or denoiser.card.trained_on[:1] != (dataset,):
+        names = tuple(sources.load(dataset, spec.splits[0], data_root).class_names)
+    if not names:
+        raise UsageError("each image of the data set has candidates of its own", given=dataset)
+    texts = tuple(spec.templates[0].replace("{}", name) for name in names)
+    if denoiser.labels is None:
+        prompts = texts
+    elif denoiser.labels:
+        prompts = class_prompts(names, denoiser.labels).prompts
+    else:
+        prompts = ("",) * len(names)
+    return Classes(names, prompts, texts, dataset)
+
+
+@dataclass(frozen=True)
+class Guide:
+    """What leads samples beside the prompt.
+
+    Args:
+        kind: one of `GUIDES`.
+        weight: of its gradient.
+        model: name or folder of the classifier, or the CLIP; None: the data set's own.
+    """
+
+    kind: str
+    weight: float
+    model: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.kind not in GUIDES:
+            raise unknown_name("guide", self.kind, GUIDES)
+        if not self.weight >= 0:
+            raise UsageError("weight of the guide out of range", self.weight, "0 or more")
+
+
+def lead_by(
+    guide: Guide, denoiser: Denoiser, classes: Classes, wanted: Sequence[int], texts: Sequence[str]
+) -> Lead:
+    """The guidance of a guide towards a class, or a text, for each image.
+
+    Args:
+        guide: see `Guide`.
+        denoiser: the model that is led.
+        classes: of its data set.
+        wanted: (N,) class of each image.
+        texts: (N,) sentence of each image, for CLIP.
+
+    Raises:
+        UsageError, ModelError: for a guide's model that is not there, or does not fit.
+    """
+    import torch
+
+    from diffcls import guidance
+    from diffcls.models import clip, noisy_classifier
+
+    schedule, device = denoiser.schedule, denoiser.device
+    goal = torch.tensor(list(wanted), device=device)
+    if guide.kind == "classifier":
+        loaded = noisy_classifier.load(guide.model or f"noisy-{classes.dataset}")
+        logits = loaded.logits_for(denoiser)
+        theirs = [noisy_classifier.class_index(loaded, name) for name in classes.names]
+        order = torch.tensor(theirs, device=device)
+
+        def log_probability(predict: Predict, at: torch.Tensor) -> LogProbability:
+            return guidance.of_classifier(lambda x, i: logits(x, i)[:, order], goal[at])
+
+    elif guide.kind == "clip":
+        name = guide.model or specs.find(classes.dataset).clip
+        model = clip.load(name, device)
+        unique = sorted(set(texts))
+        vectors = model.classifier(unique, range(len(unique)))
+        rows = torch.tensor([unique.index(text) for text in texts], device=device)
+
+        def log_probability(predict: Predict, at: torch.Tensor) -> LogProbability:
+            score = guidance.of_similarity(
+                model.embed_drawn, denoiser.decode_latents, vectors[rows[at]], model.logit_scale
+            )
+            return guidance.of_estimate(predict, score)
+
+    else:
+        own: Any = denoiser
+        cond = own.encode_prompts(classes.prompts)
+        even = nested_order(len(schedule), DRAWS)
+        levels = allocate(even, denoiser.card.allocation, schedule).tolist()
+        noises = torch.stack([noise_of_draw(0, j, denoiser.sample_shape) for j in range(DRAWS)])
+        noises, temperature = noises.to(device), denoiser.card.temperature
+
+        def log_probability(predict: Predict, at: torch.Tensor) -> LogProbability:
+            score = guidance.of_denoiser(denoiser, cond, goal[at], levels, noises, temperature)
+            return guidance.of_estimate(predict, score)
+
+    def lead(predict: Predict, places: Sequence[int]) -> Predict:
+        at = torch.tensor(list(places), device=device)
+        return guidance.led(predict, log_probability(predict, at), guide.weight, schedule)
+
+    return lead

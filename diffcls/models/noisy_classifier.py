@@ -1,0 +1,135 @@
+"""A classifier of noisy images, which leads samples of a diffusion model to a class."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from diffcls.denoiser import Denoiser
+from diffcls.errors import ModelError, unknown_name
+from diffcls.models.classifier import SmallResNet
+from diffcls.models.loading import CARD, WEIGHTS
+from diffcls.models.parts import check_finite, read_json
+
+CHECKPOINT = "noisy_classifier.safetensors"
+
+
+class NoisyClassifier(nn.Module):
+    """(x_t, α, σ) -> logits: a small residual network that sees the level as two more channels.
+
+    Args:
+        classes: K.
+        channels: C of x_t.
+        widths: see `SmallResNet`.
+    """
+
+    def __init__(self, classes: int, channels: int, widths: tuple[int, ...]) -> None:
+        super().__init__()
+        self.body = SmallResNet(classes, widths, channels + 2)
+
+    def forward(self, x_t: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
+        """x_t (B, C, h, w), alpha and sigma (B,) -> (B, K) logits."""
+        level = torch.stack([alpha, sigma], dim=1).to(x_t.dtype)[:, :, None, None]
+        planes = level.expand(-1, -1, *x_t.shape[2:])
+        logits: Tensor = self.body(torch.cat([x_t, planes], dim=1))
+        return logits
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A classifier of noisy images that is ready for a denoiser.
+
+    Args:
+        name: as it is called.
+        model: what was trained.
+        class_names: (K,) of its classes.
+        trained_with: the diffusion model whose levels it has seen.
+        shape: (C, h, w) of the images it reads.
+    """
+
+    name: str
+    model: NoisyClassifier
+    class_names: tuple[str, ...]
+    trained_with: str
+    shape: tuple[int, int, int]
+
+    def logits_for(self, denoiser: Denoiser) -> Any:
+        """(x_t, index) -> logits, at the denoiser's own levels.
+
+        Raises:
+            ModelError: for a denoiser of other images.
+        """
+        if tuple(denoiser.sample_shape) != self.shape:
+            raise ModelError(
+                "the classifier reads images of another shape than the model's",
+                given=self.shape,
+                allowed=str(tuple(denoiser.sample_shape)),
+            )
+        alpha, sigma = (
+            torch.tensor(v, dtype=torch.float32, device=denoiser.device)
+            for v in (denoiser.schedule.alpha, denoiser.schedule.sigma)
+        )
+        model = self.model.to(denoiser.device)
+        return lambda x_t, index: model(x_t, alpha[index], sigma[index])
+
+
+def bundled() -> list[str]:
+    """Names of the classifiers that come with the package."""
+    return sorted(path.parent.name for path in WEIGHTS.glob(f"*/{CHECKPOINT}"))
+
+
+def check_name(name: str) -> None:
+    """Raises UsageError for what is neither a bundled classifier nor a folder of one."""
+    if name not in bundled() and not (Path(name) / CHECKPOINT).is_file():
+        raise unknown_name("classifier of noisy images", name, [*bundled(), "PATH of a folder"])
+
+
+def load(name: str) -> Loaded:
+    """The classifier of a name or a folder.
+
+    Raises:
+        UsageError: for an unknown name.
+        ModelError: for a folder that is not whole.
+    """
+    from safetensors.torch import load_file
+
+    check_name(name)
+    folder = WEIGHTS / name if name in bundled() else Path(name)
+    card = read_json(folder / CARD)
+    try:
+        shape = tuple(int(v) for v in card["shape"])
+        names, widths = tuple(card["labels"]), tuple(card["recipe"]["widths"])
+        model = NoisyClassifier(len(names), shape[0], widths)
+        model.load_state_dict({k: v.float() for k, v in load_file(folder / CHECKPOINT).items()})
+    except (KeyError, TypeError, ValueError, RuntimeError, OSError) as error:
+        raise ModelError(
+            f"cannot open the classifier ({str(error).splitlines()[0]})", given=str(folder)
+        ) from error
+    check_finite("classifier", model)
+    model.eval().requires_grad_(False)
+    return Loaded(str(card["name"]), model, names, str(card["trained_with"]), shape)  # type: ignore[arg-type]
+
+
+def save(model: NoisyClassifier, folder: Path) -> None:
+    """The weights in half precision."""
+    from safetensors.torch import save_file
+
+    folder.mkdir(parents=True, exist_ok=True)
+    halves = {k: v.detach().half().contiguous() for k, v in model.state_dict().items()}
+    save_file(halves, folder / CHECKPOINT)
+
+
+def class_index(loaded: Loaded, name: str) -> int:
+    """Which of its classes a name is.
+
+    Raises:
+        UsageError: for a name that is none.
+    """
+    names = [known.lower() for known in loaded.class_names]
+    if name.lower() not in names:
+        raise unknown_name("class", name, loaded.class_names)
+    return names.index(name.lower())
