@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -81,8 +82,8 @@ def load(name: str, texts: Sequence[str], class_of: Sequence[int], device: str) 
     classifier, scale = model.classifier(texts, class_of), model.logit_scale
 
     def see(images: Tensor) -> tuple[Tensor, Tensor]:
-        features = model.embed_drawn(images.to(model.device))
-        return features, scale * features @ classifier.T
+        features = model.embed_drawn(images.to(model.device), normalize=False)
+        return features, scale * F.normalize(features, dim=1) @ classifier.T
 
     width = classifier.shape[1]
     return Extractor(f"{model.card.name}-{width}", model.card.revision, width, see)

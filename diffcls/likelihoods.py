@@ -180,3 +180,15 @@ def _fixed(steps: Step, how: Estimator) -> Float64:
     if isinstance(how.variance, str):
         return reverse_variances(steps, how.variance)
     return how.variance
+
+
+def learns_variance(denoiser: Denoiser) -> bool:
+    """Whether the network has learned the variance of the reverse step."""
+    both = getattr(denoiser, "predict_both", None)
+    if both is None:
+        return False
+    x_t = torch.zeros(1, *denoiser.sample_shape, device=denoiser.device, dtype=denoiser.dtype)
+    prompt = "0" if denoiser.labels else ""
+    with torch.inference_mode():
+        index = torch.zeros(1, dtype=torch.long, device=denoiser.device)
+        return both(x_t, index, denoiser.encode_prompts([prompt]))[1] is not None

@@ -131,6 +131,11 @@ def chain(schedule: NoiseSchedule, path: ArrayLike | None = None) -> Step:
     return Step(alpha, sigma, np.append(1.0, alpha[:-1]), np.append(0.0, sigma[:-1]))
 
 
+def is_flow(schedule: NoiseSchedule) -> bool:
+    """Whether α + σ = 1, as of a rectified flow; else α² + σ² = 1."""
+    return bool(np.allclose(schedule.alpha + schedule.sigma, 1.0))
+
+
 def betas(schedule: NoiseSchedule) -> Float64:
     """(T,) β_t = 1 − ᾱ_t/ᾱ_{t−1}: the noise that each step of the chain adds."""
     found: Float64 = chain(schedule).variance

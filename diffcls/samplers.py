@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffcls.errors import UsageError, unknown_name
-from diffcls.process import chain, reverse_variances
+from diffcls.process import chain, is_flow, reverse_variances
 from diffcls.schedule import NoiseSchedule
 
 if TYPE_CHECKING:
@@ -76,11 +76,6 @@ def find(name: str, schedule: NoiseSchedule) -> Sampler:
         kind = "flow" if is_flow(schedule) else "preserves variance"
         raise UsageError(f"the sampler does not fit a model whose schedule is: {kind}", name, fit)
     return found
-
-
-def is_flow(schedule: NoiseSchedule) -> bool:
-    """Whether α + σ = 1, as of a rectified flow; else α² + σ² = 1."""
-    return bool(np.allclose(schedule.alpha + schedule.sigma, 1.0))
 
 
 def ancestral(variance: str, clip: bool = False) -> Solve:

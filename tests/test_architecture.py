@@ -32,13 +32,13 @@ LAYERS = (
     # 1 contracts
     "denoiser method records data atomic options provenance hub_access fits weighting allocation",
     # 2 implementations
-    "models scorer screens process samplers sampling guidance bound likelihoods distances recipes "
-    "noise_levels objectives pixel_training training supervised",
+    "models scorer screens process samplers sampling guidance bound likelihoods distances "
+    "extractors recipes noise_levels objectives pixel_training training supervised",
     # 3 methods, and the two classes that people import
     "methods zero_shot estimator",
     # 4 harness
     "executor leaderboard planning cost evaluation replaying trainer clip_trainer pixel_trainer "
-    "noisy_trainer training_run",
+    "noisy_trainer training_run generation pictures fidelity_table",
     # 5 commands, and the package's front door
     "evaluate train generate replay likelihood fidelity cli __init__",
 )

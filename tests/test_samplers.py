@@ -13,7 +13,8 @@ from torch import Tensor
 from diffcls.errors import UsageError
 from diffcls.guidance import guided
 from diffcls.models.gaussian import GaussianDenoiser
-from diffcls.samplers import SAMPLERS, find, is_flow, move, multistep, of_diffusers, path_of, slerp
+from diffcls.process import is_flow
+from diffcls.samplers import SAMPLERS, find, move, multistep, of_diffusers, path_of, slerp
 from diffcls.sampling import sample
 from diffcls.schedule import NoiseSchedule
 

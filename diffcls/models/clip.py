@@ -109,8 +109,13 @@ class ClipModel:
         with torch.inference_mode():
             return self._embed(pixels)
 
-    def embed_drawn(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) square images in [−1, 1] -> (B, D) unit vectors; differentiable."""
+    def embed_drawn(self, images: Tensor, normalize: bool = True) -> Tensor:
+        """(B, 3, H, W) square images in [−1, 1] -> (B, D); differentiable.
+
+        Args:
+            images: see above.
+            normalize: unit vectors, for cosines; else as long as the network makes them.
+        """
         import torch
         import torch.nn.functional as F
 
@@ -122,13 +127,13 @@ class ClipModel:
             torch.tensor(config[name], device=images.device).reshape(-1, 1, 1)
             for name in ("mean", "std")
         )
-        return self._embed(((images.clamp(-1, 1) + 1) / 2 - mean) / std)
+        return self._embed(((images.clamp(-1, 1) + 1) / 2 - mean) / std, normalize)
 
-    def _embed(self, pixels: Tensor) -> Tensor:
+    def _embed(self, pixels: Tensor, normalize: bool = True) -> Tensor:
         import torch
 
         dtype = self.dtype or torch.float32
-        found: Tensor = self.model.encode_image(pixels.to(self.device, dtype), normalize=True)
+        found: Tensor = self.model.encode_image(pixels.to(self.device, dtype), normalize=normalize)
         return found.float()
 
 

@@ -127,6 +127,18 @@ def read_card(place: Place) -> ModelCard:
     )
 
 
+def images_seen(name: str) -> int | None:
+    """Training images that a model of this package's own making has seen; None of others."""
+    folder = find(name).path
+    path = folder / CARD
+    if not path.is_file():
+        return None
+    stored = read_json(path)
+    seen = stored.get("images") or stored.get("recipe", {}).get("images")
+    earlier = stored.get("continued_from", {}).get("images", 0)
+    return None if seen is None else int(seen) + int(earlier)
+
+
 def _revision(folder: Path) -> str:
     """A hash of what is loaded: the index, and every weight and config of the parts it names."""
     index = read_json(folder / "model_index.json")

@@ -1,0 +1,277 @@
+"""``python -m diffcls.fidelity``: FID, KID, IS, precision and recall of a model's images."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from diffcls.cli import Parser, guarded
+from diffcls.errors import UsageError, unknown_name
+from diffcls.samplers import SAMPLERS
+
+if TYPE_CHECKING:
+    from diffcls.denoiser import Denoiser
+    from diffcls.extractors import Extractor
+    from diffcls.fits import Arrays
+    from diffcls.generation import Classes
+
+logger = logging.getLogger("diffcls.fidelity")  # also where this file is the program
+
+EPILOG = """Real images are those of a split, drawn ones as many, of all classes alike. What sees
+them is named beside every figure: FID[clip-digits-128] is not the published FID, which is that of
+one Inception network, FID[inception-v3-compat-2048]. Figures of different extractors, or of different
+numbers of images, do not compare.
+
+examples:
+  python -m diffcls.fidelity
+  python -m diffcls.fidelity --model fashion_mnist --data-root data --count 2000
+  python -m diffcls.fidelity --guidance 1 2 4 --metrics FID precision recall
+
+exit status: 0 done, 1 failed, 2 bad usage or input, 130 interrupted."""
+
+METRICS = ("FID", "IS", "KID", "precision", "recall")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command's flags."""
+    p = Parser(
+        prog="diffcls fidelity",
+        description="How far the images that a model draws are from real ones.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = p.add_argument_group("of what").add_argument
+    add("--model", default="digits", metavar="NAME|PATH|ID", help="(digits)")
+    add("--dataset", metavar="NAME", help="(the one that the model was trained on)")
+    add("--split", default="test", metavar="NAME", help="whose images are the real ones (test)")
+    add("--data-root", metavar="DIR", help="where local data lie")
+    add("--count", type=int, metavar="N", help="images of either kind (the split's, 2000 at most)")
+    add = p.add_argument_group("how").add_argument
+    add("--metrics", nargs="+", default=list(METRICS), metavar="M", help=" ".join(METRICS))
+    add("--extractor", metavar="NAME", help="what sees them: inception, or a CLIP (the data set's)")
+    add("--guidance", type=float, nargs="+", default=[2.0], metavar="W", help="one or more (2)")
+    add("--sampler", default="dpm++", metavar="S", help="as of generate (dpm++)")
+    add("--steps", type=int, default=25, metavar="N", help="of the sampler (25)")
+    add("--seed", type=int, default=0, metavar="N", help="keys all noise (0)")
+    add("--device", default="auto", metavar="D", help="auto, cpu, cuda, cuda:N or mps (auto)")
+    add("--batch-size", type=int, default=64, metavar="N", help="images at a time (64)")
+    add("--threads", type=int, metavar="N", help="CPU threads (torch's choice)")
+    add = p.add_argument_group("what it leaves").add_argument
+    add("--output-dir", default="results", metavar="DIR", help="of fidelity.csv (results)")
+    add("--json", action="store_true", help="machine output on stdout")
+    add("--quiet", action="store_true", help="no progress")
+    return p
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit status."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    return guarded(lambda: _main(arguments))
+
+
+def _main(arguments: list[str]) -> int:
+    flags = parser().parse_args(arguments)
+    _check(flags)
+
+    from diffcls import fidelity_table
+    from diffcls.generation import classes_of, dataset_of
+    from diffcls.models import devices, loading
+    from diffcls.models.loading import images_seen
+    from diffcls.provenance import denormals_flushed, set_threads
+
+    loading.check_name(flags.model)
+    set_threads(flags.threads)
+    with denormals_flushed():
+        device = devices.resolve_device(flags.device)
+        denoiser = loading.load(flags.model, device)
+        dataset = dataset_of(denoiser, flags.dataset)
+        classes = classes_of(denoiser, dataset, flags.data_root)
+        extractor = _extractor(flags, classes, device)
+        real = _real(flags, extractor, dataset, denoiser.image_size)
+        count = len(real["features"])
+        _warn(flags, count, extractor)
+        told = {
+            "model": denoiser.card.name,
+            "dataset": dataset,
+            "split": flags.split,
+            "extractor": extractor.name,
+            "n": count,
+            "steps": flags.steps,
+            "training_images": images_seen(flags.model),
+        }
+        said = []
+        for guidance in flags.guidance:
+            drawn = _drawn(flags, extractor, denoiser, classes, guidance, count)
+            found = measure(flags.metrics, real, drawn)
+            rows = [{**told, **row, "guidance": guidance} for row in found]
+            # each as soon as it is there: whoever stops keeps what was finished
+            fidelity_table.put(Path(flags.output_dir) / "fidelity.csv", rows)
+            said += rows
+            if not flags.json:
+                _say(rows)
+    if flags.json:
+        print(json.dumps([_plain(row) for row in said], indent=2, allow_nan=False))
+    else:
+        print(f"complete: {flags.output_dir}/fidelity.csv")
+    return 0
+
+
+def _check(flags: argparse.Namespace) -> None:
+    """Refuse what can be refused before a model is opened."""
+    from diffcls import extractors
+
+    for name in flags.metrics:
+        if name not in METRICS:
+            raise unknown_name("metric", name, METRICS)
+    if flags.sampler not in SAMPLERS:
+        raise unknown_name("sampler", flags.sampler, SAMPLERS)
+    for name, least in (("count", 10), ("steps", 1), ("batch_size", 1)):
+        value = getattr(flags, name)
+        if value is not None and value < least:
+            raise UsageError(f"--{name.replace('_', '-')} out of range", value, f"{least} or more")
+    for value in flags.guidance:
+        if not value >= 0:
+            raise UsageError("--guidance out of range", value, "0 or more")
+    if flags.extractor is not None:
+        extractors.check_name(flags.extractor)
+
+
+def _extractor(flags: argparse.Namespace, classes: Classes, device: str) -> Extractor:
+    from diffcls import extractors
+    from diffcls.data import specs
+
+    name = flags.extractor or specs.find(classes.dataset).clip
+    return extractors.load(name, classes.texts, range(len(classes.texts)), device)
+
+
+def _warn(flags: argparse.Namespace, count: int, extractor: Extractor) -> None:
+    from diffcls.distances import too_few
+
+    few = too_few(count, extractor.width)
+    if few and "FID" in flags.metrics:
+        logger.warning(few)
+
+
+def _real(flags: argparse.Namespace, extractor: Extractor, dataset: str, size: int) -> Arrays:
+    """Features of the real images, kept under a hash of the data and of what saw them."""
+    import numpy as np
+    import torch
+
+    from diffcls.data import sources
+    from diffcls.data.subsets import choose
+    from diffcls.fits import fitted
+    from diffcls.transforms import load_image, to_pixels
+
+    data = sources.load(dataset, flags.split, flags.data_root)
+    count = min(flags.count or 2000, len(data.items))
+    chosen, subset = choose(data, count)
+
+    def make() -> Arrays:
+        pixels = [to_pixels(load_image(item.open()), size) for item in chosen.items]
+        features, _ = extractor.extract(torch.from_numpy(np.stack(pixels)), flags.batch_size)
+        return {"features": features}
+
+    defined_by = {
+        "dataset": dataset,
+        "split": flags.split,
+        "data": data.revision,
+        "subset": subset,
+        "count": count,
+        "size": size,
+        "extractor": extractor.name,
+        "weights": extractor.revision,
+    }
+    return fitted(flags.output_dir, "real", defined_by, make)
+
+
+def _drawn(
+    flags: argparse.Namespace,
+    extractor: Extractor,
+    denoiser: Denoiser,
+    classes: Classes,
+    guidance: float,
+    count: int,
+) -> Arrays:
+    """Features and logits of as many drawn images, the classes in turn."""
+    import numpy as np
+    from tqdm import tqdm
+
+    from diffcls.sampling import sample
+
+    prompts = [classes.prompts[i % len(classes.prompts)] for i in range(count)]
+    scale = 1.0 if denoiser.labels == () else guidance
+    batches = sample(
+        denoiser,
+        prompts,
+        range(count),
+        seed=flags.seed,
+        scale=scale,
+        steps=flags.steps,
+        batch_size=flags.batch_size,
+        sampler=flags.sampler,
+    )
+    features, logits = [], []
+    silent = True if flags.quiet else None
+    title = f"drawing, guidance {guidance:g}"
+    with tqdm(total=count, desc=title, unit="img", disable=silent) as bar:
+        for batch in batches:
+            seen = extractor.extract(batch.images, flags.batch_size)
+            features.append(seen[0])
+            logits.append(seen[1])
+            bar.update(len(batch.images))
+    return {"features": np.concatenate(features), "logits": np.concatenate(logits)}
+
+
+def measure(metrics: Sequence[str], real: Arrays, drawn: Arrays) -> list[dict[str, Any]]:
+    """A row for each metric: its value and its standard error, where it has one.
+
+    Args:
+        metrics: of `METRICS`.
+        real: ``features`` (n, d).
+        drawn: ``features`` (n, d) and ``logits`` (n, K).
+    """
+    from diffcls import distances
+
+    x, y = real["features"], drawn["features"]
+    rows: list[dict[str, Any]] = []
+    if "FID" in metrics:
+        value = distances.fid(distances.Statistics.of(x), distances.Statistics.of(y))
+        rows.append({"metric": "FID", "value": value})
+    if "IS" in metrics:
+        score = distances.inception_score(drawn["logits"], min(10, len(y) // 10))
+        rows.append({"metric": "IS", "value": score.value, "stderr": score.stderr})
+    if "KID" in metrics:
+        size = max(2, min(1000, len(y) // 2))
+        found = distances.kid(x, y, subsets=50, size=size)
+        rows.append({"metric": "KID", "value": found.value, "stderr": found.stderr})
+    if {"precision", "recall"} & set(metrics):
+        both = dict(zip(("precision", "recall"), distances.precision_recall(x, y), strict=True))
+        rows += [{"metric": k, "value": v} for k, v in both.items() if k in metrics]
+    return rows
+
+
+def _say(rows: Sequence[dict[str, Any]]) -> None:
+    first = rows[0]
+    print(
+        f"{first['model']} on {first['dataset']} ({first['split']}), guidance "
+        f"{first['guidance']:g}, {first['n']:,} images of either kind"
+    )
+    for row in rows:
+        error = row.get("stderr")
+        spread = "" if error is None or error != error else f" ± {error:.4f}"
+        print(f"  {row['metric']}[{row['extractor']}] {row['value']:.4f}{spread}")
+
+
+def _plain(row: dict[str, Any]) -> dict[str, Any]:
+    """NaN is no JSON: null in its place."""
+    return {k: None if isinstance(v, float) and v != v else v for k, v in row.items()}
+
+
+if __name__ == "__main__":
+    sys.exit(main())
