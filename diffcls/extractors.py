@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -80,12 +79,13 @@ def load(name: str, texts: Sequence[str], class_of: Sequence[int], device: str) 
         return _inception(device)
     model = clip.load(name, device)
     classifier, scale = model.classifier(texts, class_of), model.logit_scale
+    width = classifier.shape[1]
 
     def see(images: Tensor) -> tuple[Tensor, Tensor]:
-        features = model.embed_drawn(images.to(model.device), normalize=False)
-        return features, scale * F.normalize(features, dim=1) @ classifier.T
+        directions = model.embed_drawn(images.to(model.device))
+        # of length √d, so that a feature is about 1, as Inception's are: KID's kernel has a scale
+        return width**0.5 * directions, scale * directions @ classifier.T
 
-    width = classifier.shape[1]
     return Extractor(f"{model.card.name}-{width}", model.card.revision, width, see)
 
 

@@ -24,8 +24,8 @@ logger = logging.getLogger("diffcls.fidelity")  # also where this file is the pr
 
 EPILOG = """Real images are those of a split, drawn ones as many, of all classes alike. What sees
 them is named beside every figure: FID[clip-digits-128] is not the published FID, which is that of
-one Inception network, FID[inception-v3-compat-2048]. Figures of different extractors, or of different
-numbers of images, do not compare.
+one Inception network, FID[inception-v3-compat-2048]. Figures of different extractors, or of
+different numbers of images, do not compare.
 
 examples:
   python -m diffcls.fidelity

@@ -6,6 +6,7 @@ Radford et al. 2021: an image goes to the class whose text lies nearest on the u
 from __future__ import annotations
 
 import hashlib
+import logging
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+_NOWHERE = logging.NullHandler()
 CONFIG, CHECKPOINT = "open_clip_config.json", "open_clip_model.safetensors"
 INSTALL = 'pip install "diffcls[clip]"'
 
@@ -109,13 +111,8 @@ class ClipModel:
         with torch.inference_mode():
             return self._embed(pixels)
 
-    def embed_drawn(self, images: Tensor, normalize: bool = True) -> Tensor:
-        """(B, 3, H, W) square images in [−1, 1] -> (B, D); differentiable.
-
-        Args:
-            images: see above.
-            normalize: unit vectors, for cosines; else as long as the network makes them.
-        """
+    def embed_drawn(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) square images in [−1, 1] -> (B, D) unit vectors; differentiable."""
         import torch
         import torch.nn.functional as F
 
@@ -127,13 +124,13 @@ class ClipModel:
             torch.tensor(config[name], device=images.device).reshape(-1, 1, 1)
             for name in ("mean", "std")
         )
-        return self._embed(((images.clamp(-1, 1) + 1) / 2 - mean) / std, normalize)
+        return self._embed(((images.clamp(-1, 1) + 1) / 2 - mean) / std)
 
-    def _embed(self, pixels: Tensor, normalize: bool = True) -> Tensor:
+    def _embed(self, pixels: Tensor) -> Tensor:
         import torch
 
         dtype = self.dtype or torch.float32
-        found: Tensor = self.model.encode_image(pixels.to(self.device, dtype), normalize=normalize)
+        found: Tensor = self.model.encode_image(pixels.to(self.device, dtype), normalize=True)
         return found.float()
 
 
@@ -191,6 +188,8 @@ def _open_clip() -> Any:
         import open_clip
     except ImportError as error:
         raise ModelError("CLIP needs open_clip", given=str(error), todo=INSTALL) from None
+    # it logs to the root logger, which without a handler is given one that repeats all of ours
+    logging.getLogger().addHandler(_NOWHERE)
     return open_clip
 
 
