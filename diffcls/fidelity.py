@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("diffcls.fidelity")  # also where this file is the program
 
-EPILOG = """Real images are those of a split, drawn ones as many, of all classes alike. What sees
+EPILOG = """Real images are those of a split, drawn ones as many, of classes at random. What sees
 them is named beside every figure: FID[clip-digits-128] is not the published FID, which is that of
 one Inception network, FID[inception-v3-compat-2048]. Figures of different extractors, or of
 different numbers of images, do not compare.
@@ -35,6 +35,8 @@ examples:
 exit status: 0 done, 1 failed, 2 bad usage or input, 130 interrupted."""
 
 METRICS = ("FID", "IS", "KID", "precision", "recall")
+MOST = 2000
+"""Images of either kind where nobody says how many."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -164,16 +166,19 @@ def _real(flags: argparse.Namespace, extractor: Extractor, dataset: str, size: i
     import torch
 
     from diffcls.data import sources
-    from diffcls.data.subsets import choose
+    from diffcls.draws import key
     from diffcls.fits import fitted
     from diffcls.transforms import load_image, to_pixels
 
     data = sources.load(dataset, flags.split, flags.data_root)
-    count = min(flags.count or 2000, len(data.items))
-    chosen, subset = choose(data, count)
+    count = min(flags.count or MOST, len(data.items))
+    # at random, classes as they come: of an exactly even number of each, KID is no longer unbiased
+    rng = np.random.default_rng(key("real images", dataset, flags.split))
+    chosen = np.sort(rng.choice(len(data.items), count, replace=False))
 
     def make() -> Arrays:
-        pixels = [to_pixels(load_image(item.open()), size) for item in chosen.items]
+        items = [data.items[i] for i in chosen]
+        pixels = [to_pixels(load_image(item.open()), size) for item in items]
         features, _ = extractor.extract(torch.from_numpy(np.stack(pixels)), flags.batch_size)
         return {"features": features}
 
@@ -181,7 +186,6 @@ def _real(flags: argparse.Namespace, extractor: Extractor, dataset: str, size: i
         "dataset": dataset,
         "split": flags.split,
         "data": data.revision,
-        "subset": subset,
         "count": count,
         "size": size,
         "extractor": extractor.name,
@@ -198,13 +202,15 @@ def _drawn(
     guidance: float,
     count: int,
 ) -> Arrays:
-    """Features and logits of as many drawn images, the classes in turn."""
+    """Features and logits of as many drawn images, each of a class at random."""
     import numpy as np
     from tqdm import tqdm
 
+    from diffcls.draws import key
     from diffcls.sampling import sample
 
-    prompts = [classes.prompts[i % len(classes.prompts)] for i in range(count)]
+    known = len(classes.prompts)
+    prompts = [classes.prompts[key("class", flags.seed, i) % known] for i in range(count)]
     scale = 1.0 if denoiser.labels == () else guidance
     batches = sample(
         denoiser,
