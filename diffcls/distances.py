@@ -16,6 +16,7 @@ from diffcls.errors import RecordError, UsageError
 from diffcls.schedule import Float64
 
 Features = NDArray[np.floating]
+Labels = NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)  # arrays have no truth value to compare by
@@ -70,7 +71,12 @@ class Estimate:
 
 
 def kid(
-    real: Features, drawn: Features, subsets: int = 100, size: int = 1000, seed: int = 0
+    real: Features,
+    drawn: Features,
+    subsets: int = 100,
+    size: int = 1000,
+    seed: int = 0,
+    classes: tuple[Labels, Labels] | None = None,
 ) -> Estimate:
     """Kernel distance: squared MMD with k(x, y) = (x·y/d + 1)³ (Bińkowski et al. 2018, section 4).
 
@@ -83,6 +89,9 @@ def kid(
         real, drawn: (n, d) and (n′, d).
         subsets, size: see above.
         seed: of the subsets.
+        classes: (n,) and (n′,) of sets with as many images of each class on purpose: in such a set
+            two images are of one class more seldom than of independent ones, and the estimate
+            would fall below 0. Then each subset takes as many of a class as chance would.
 
     Returns:
         the mean, and its standard error as the subsets show it: spread/√subsets.
@@ -95,20 +104,37 @@ def kid(
     if size < 2 or subsets < 1:
         raise UsageError("KID of too little", given=(subsets, size), allowed="1 or more, 2 or more")
     size = min(size, len(x), len(y))
-    if size == max(len(x), len(y)):
+    if classes is None and size == max(len(x), len(y)):
         subsets = 1  # they would all be the same
     rng = np.random.default_rng(seed)
+    of_x, of_y = classes or (None, None)
     values = [
-        _mmd(x[rng.choice(len(x), size, replace=False)], y[rng.choice(len(y), size, replace=False)])
+        _mmd(x[_subset(len(x), size, of_x, rng)], y[_subset(len(y), size, of_y, rng)])
         for _ in range(subsets)
     ]
     return _over(values, "KID")
 
 
+def _subset(count: int, size: int, labels: Labels | None, rng: np.random.Generator) -> Labels:
+    """Rows of a random subset, see `kid`; of a class that has too few, all of them."""
+    if labels is None:
+        return rng.choice(count, size, replace=False)
+    members = [np.flatnonzero(labels == k) for k in np.unique(labels)]
+    wanted = rng.multinomial(size, [len(rows) / count for rows in members])
+    return np.concatenate(
+        [
+            rng.choice(rows, min(n, len(rows)), replace=False)
+            for n, rows in zip(wanted, members, strict=True)
+        ]
+    )
+
+
 def _mmd(x: Float64, y: Float64) -> float:
-    m, d = x.shape
-    off_diagonal = [float(k.sum() - np.trace(k)) for k in (_cubic(x, x, d), _cubic(y, y, d))]
-    return sum(off_diagonal) / (m * (m - 1)) - 2 * float(_cubic(x, y, d).mean())
+    d = x.shape[1]
+    within = 0.0
+    for k in (_cubic(x, x, d), _cubic(y, y, d)):
+        within += float(k.sum() - np.trace(k)) / (len(k) * (len(k) - 1))
+    return within - 2 * float(_cubic(x, y, d).mean())
 
 
 def _cubic(x: Float64, y: Float64, d: int) -> Float64:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("diffcls.fidelity")  # also where this file is the program
 
-EPILOG = """Real images are those of a split, drawn ones as many, of classes at random. What sees
+EPILOG = """Real images are those of a split, drawn ones as many, of all classes alike. What sees
 them is named beside every figure: FID[clip-digits-128] is not the published FID, which is that of
 one Inception network, FID[inception-v3-compat-2048]. Figures of different extractors, or of
 different numbers of images, do not compare.
@@ -166,26 +166,24 @@ def _real(flags: argparse.Namespace, extractor: Extractor, dataset: str, size: i
     import torch
 
     from diffcls.data import sources
-    from diffcls.draws import key
+    from diffcls.data.subsets import choose
     from diffcls.fits import fitted
     from diffcls.transforms import load_image, to_pixels
 
     data = sources.load(dataset, flags.split, flags.data_root)
     count = min(flags.count or MOST, len(data.items))
-    # at random, classes as they come: of an exactly even number of each, KID is no longer unbiased
-    rng = np.random.default_rng(key("real images", dataset, flags.split))
-    chosen = np.sort(rng.choice(len(data.items), count, replace=False))
+    chosen, subset = choose(data, count)
 
     def make() -> Arrays:
-        items = [data.items[i] for i in chosen]
-        pixels = [to_pixels(load_image(item.open()), size) for item in items]
+        pixels = [to_pixels(load_image(item.open()), size) for item in chosen.items]
         features, _ = extractor.extract(torch.from_numpy(np.stack(pixels)), flags.batch_size)
-        return {"features": features}
+        return {"features": features, "labels": np.array([i.label for i in chosen.items])}
 
     defined_by = {
         "dataset": dataset,
         "split": flags.split,
         "data": data.revision,
+        "subset": subset,
         "count": count,
         "size": size,
         "extractor": extractor.name,
@@ -202,15 +200,14 @@ def _drawn(
     guidance: float,
     count: int,
 ) -> Arrays:
-    """Features and logits of as many drawn images, each of a class at random."""
+    """Features, logits and classes of as many drawn images, evenly many of each class."""
     import numpy as np
     from tqdm import tqdm
 
-    from diffcls.draws import key
     from diffcls.sampling import sample
 
-    known = len(classes.prompts)
-    prompts = [classes.prompts[key("class", flags.seed, i) % known] for i in range(count)]
+    labels = np.arange(count) % len(classes.prompts)
+    prompts = [classes.prompts[k] for k in labels]
     scale = 1.0 if denoiser.labels == () else guidance
     batches = sample(
         denoiser,
@@ -231,7 +228,9 @@ def _drawn(
             features.append(seen[0])
             logits.append(seen[1])
             bar.update(len(batch.images))
-    return {"features": np.concatenate(features), "logits": np.concatenate(logits)}
+    found = {"features": np.concatenate(features), "logits": np.concatenate(logits)}
+    # of a model that takes no condition nobody knows the classes
+    return found if denoiser.labels == () else {**found, "labels": labels}
 
 
 def measure(metrics: Sequence[str], real: Arrays, drawn: Arrays) -> list[dict[str, Any]]:
@@ -239,8 +238,8 @@ def measure(metrics: Sequence[str], real: Arrays, drawn: Arrays) -> list[dict[st
 
     Args:
         metrics: of `METRICS`.
-        real: ``features`` (n, d).
-        drawn: ``features`` (n, d) and ``logits`` (n, K).
+        real: ``features`` (n, d) and ``labels`` (n,).
+        drawn: the same and ``logits`` (n, K); without ``labels`` where its classes came by chance.
     """
     from diffcls import distances
 
@@ -254,7 +253,8 @@ def measure(metrics: Sequence[str], real: Arrays, drawn: Arrays) -> list[dict[st
         rows.append({"metric": "IS", "value": score.value, "stderr": score.stderr})
     if "KID" in metrics:
         size = max(2, min(1000, len(y) // 2))
-        found = distances.kid(x, y, subsets=50, size=size)
+        classes = (real["labels"], drawn["labels"]) if "labels" in drawn else None
+        found = distances.kid(x, y, subsets=50, size=size, classes=classes)
         rows.append({"metric": "KID", "value": found.value, "stderr": found.stderr})
     if {"precision", "recall"} & set(metrics):
         both = dict(zip(("precision", "recall"), distances.precision_recall(x, y), strict=True))

@@ -148,6 +148,22 @@ def test_kid_of_two_halves_is_nothing_within_its_error():
     assert kid(x[:2000], x[2000:] + 0.5, subsets=50, size=200).value > 20 * halves[0].stderr
 
 
+def test_kid_of_sets_with_evenly_many_of_each_class_is_not_below_nothing():
+    # classes far apart: an even set has fewer pairs of one class than independent images do
+    rng = np.random.default_rng(0)
+    centres, labels = 2 * np.eye(10), np.arange(200) % 10
+    values: dict[bool, list[float]] = {True: [], False: []}
+    for seed in range(30):
+        x, y = (centres[labels] + 0.1 * rng.standard_normal((200, 10)) for _ in range(2))
+        for known in (True, False):
+            classes = (labels, labels) if known else None
+            found = kid(x, y, subsets=20, size=80, seed=seed, classes=classes)
+            values[known].append(found.value)
+    error = np.std(values[True]) / np.sqrt(30)
+    assert abs(np.mean(values[True])) < 3 * error
+    assert np.mean(values[False]) < -3 * error
+
+
 def test_subsets_depend_on_their_seed_alone():
     torch.manual_seed(1)
     first = kid(REAL, DRAWN, subsets=5, size=50, seed=3)
