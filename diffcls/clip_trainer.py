@@ -25,6 +25,7 @@ from diffcls.models.parts import read_json
 from diffcls.models.tiny import TinyConfig, build_tokenizer
 from diffcls.prompts import PromptSet
 from diffcls.recipes import RECIPES, Augmentation, ClipRecipe
+from diffcls.team import device_of
 from diffcls.training import Phase, augment, generator, tokenize
 from diffcls.training_run import (
     VOCABULARY_CAPTIONS,
@@ -80,6 +81,8 @@ class ClipTraining(TrainingRun):
             return {"images": step * self.recipe.batch, "validation_accuracy": accuracy}
 
         loop.run(measure)
+        if not self.team.leads:
+            return {}
         with settled(model.visual, batches()):
             save(model, tokenizer, config, self.folder)
         accuracy = self._accuracy(clip.load(str(self.folder)))
@@ -212,12 +215,13 @@ def clip_phase(
         pixels = augment(images[rows], augmentation, rng).contiguous(
             memory_format=torch.channels_last
         )
+        device = device_of(model)
         ids = tokenize(tokenizer, [captions(int(i), step * batch + j) for j, i in enumerate(rows)])
         # as open_clip trains: the temperature's inverse never exceeds 100
         scale = model.logit_scale.clamp(max=float(torch.tensor(100.0).log())).exp()
         found: Tensor = contrast(
-            model.encode_image(pixels, normalize=True),
-            model.encode_text(ids, normalize=True),
+            model.encode_image(pixels.to(device), normalize=True),
+            model.encode_text(ids.to(device), normalize=True),
             scale,
         )
         return found

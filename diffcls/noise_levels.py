@@ -76,9 +76,10 @@ def continuous(log_snr: LogSnr, length: int) -> Levels:
     def draw(batch: int, rng: torch.Generator) -> Drawn:
         u, slope = times(batch, rng), None
         if isinstance(log_snr, nn.Module):
-            value = log_snr(u.requires_grad_())
-            (slope,) = torch.autograd.grad(value.sum(), u, create_graph=True)
-            u, value = u.detach(), value.detach()
+            place = u.to(next(log_snr.parameters()).device).requires_grad_()
+            value = log_snr(place)
+            (slope,) = torch.autograd.grad(value.sum(), place, create_graph=True)
+            value = value.detach().cpu()
         else:
             value = log_snr(u)
         alpha, sigma = torch.sigmoid(value).sqrt(), torch.sigmoid(-value).sqrt()
@@ -138,7 +139,7 @@ class LearnedLogSnr(nn.Module):
 
     def forward(self, u: Tensor) -> Tensor:
         """(B,) times -> λ (B,)."""
-        ends = torch.tensor([0.0, 1.0], dtype=u.dtype)
+        ends = torch.tensor([0.0, 1.0], dtype=u.dtype, device=u.device)
         g = self._rise(torch.cat([ends, u]))
         share = (g[2:] - g[0]) / (g[1] - g[0])
         return self.ends[0] + (self.ends[1] - self.ends[0]) * share

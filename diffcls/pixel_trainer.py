@@ -61,6 +61,8 @@ class PixelTraining(TrainingRun):
             return {"images": seen}
 
         loop.run(measure)
+        if not self.team.leads:
+            return {}
         save(unet, learned, self.recipe, self.folder)
         return self._write_card(self._facts(train), train, loop.seconds / 3600, "pixels")
 

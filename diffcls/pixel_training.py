@@ -25,6 +25,7 @@ from diffcls.parameterization import Parameterization, parameterization
 from diffcls.process import chain
 from diffcls.recipes import NoisyRecipe, PixelRecipe
 from diffcls.schedule import NoiseSchedule
+from diffcls.team import device_of
 from diffcls.training import Phase, generator
 
 STEPS = 1000
@@ -160,12 +161,14 @@ def pixels_phase(
         x0 = mirrored(images[rows], recipe.flip, rng)
         noise = torch.randn(x0.shape, generator=rng)
         drawn = levels(batch, rng)
+        device = device_of(unet)
+        x0, noise = x0.to(device), noise.to(device)
         x_t = noised(x0, noise, drawn)
         told: dict[str, Tensor] = {}
         if recipe.conditional:
             dropped = torch.rand(batch, generator=rng) < recipe.class_dropout
-            told["class_labels"] = torch.where(dropped, nobody, labels[rows])
-        both = unet(x_t, drawn.timestep, **told).sample
+            told["class_labels"] = torch.where(dropped, nobody, labels[rows]).to(device)
+        both = unet(x_t, drawn.timestep.to(device), **told).sample
         out = both[:, : x0.shape[1]]
         found = objective(out, x0, noise, drawn, row, recipe.loss_weighting)
         if steps is not None and variances is not None:
@@ -209,8 +212,9 @@ def noisy_phase(
         x0 = mirrored(images[rows], recipe.flip, rng)
         drawn = levels(batch, rng)
         x_t = noised(x0, torch.randn(x0.shape, generator=rng), drawn)
-        logits = classifier(x_t, drawn.alpha, drawn.sigma)
-        return F.cross_entropy(logits, labels[rows])
+        device = device_of(classifier)
+        logits = classifier(*(v.to(device) for v in (x_t, drawn.alpha, drawn.sigma)))
+        return F.cross_entropy(logits, labels[rows].to(device))
 
     count = max(1, recipe.images // batch)
     modules = {"classifier": classifier}

@@ -19,6 +19,9 @@ OUTPUT_DIR/clip-DATASET, that open_clip loads, OUTPUT_DIR/DATASET-pixels, a DDPM
 OUTPUT_DIR/noisy-DATASET.
 A run that was stopped goes on from its last checkpoint with the same command, to the same weights.
 
+Several devices share a training: torchrun --nproc-per-node 4 -m diffcls.train …; each takes batches
+of its own, so a step is of four.
+
 examples:
   python -m diffcls.train --dataset digits
   python -m diffcls.train --dataset digits --images 100000 --output-dir quick
@@ -124,6 +127,8 @@ def parser() -> argparse.ArgumentParser:
         help="of pixels: tell the class (on)",
     )
     p.add_argument("--lead", metavar="MODEL", help="of classifier: the model that it is to lead")
+    p.add_argument("--accumulate", type=int, default=1, metavar="N", help="batches a step (1)")
+    p.add_argument("--device", metavar="D", help="cpu, cuda, cuda:N (an accelerator, if any)")
     p.add_argument("--report-to", default="none", metavar="R", help="none (default) or tensorboard")
     p.add_argument("--threads", type=int, metavar="N", help="CPU threads (torch's choice)")
     p.add_argument("--init", metavar="MODEL", help="go on from a finished model of that kind")
@@ -149,7 +154,7 @@ def _main(arguments: list[str]) -> int:
         raise unknown_name("tracker", flags.report_to, TRACKERS)
     if flags.init:
         _check_init(flags.model, flags.init)
-    for name in ("images", "batch_size", "threads", "learning_rate"):
+    for name in ("images", "batch_size", "threads", "learning_rate", "accumulate"):
         value = getattr(flags, name)
         if value is not None and not value > 0:
             raise UsageError(f"--{name.replace('_', '-')} out of range", value, "above 0")
@@ -158,10 +163,18 @@ def _main(arguments: list[str]) -> int:
     import torch
 
     from diffcls.provenance import denormals_flushed
+    from diffcls.team import join
 
     if flags.threads is not None:
         torch.set_num_threads(flags.threads)
     folder = Path(flags.output_dir) / FOLDERS[flags.model].format(flags.dataset)
+    team = join(flags.device)
+    if flags.model == "clip" and (team.size > 1 or flags.accumulate > 1):
+        raise UsageError(
+            "a contrastive loss compares the whole batch",
+            given="several processes or --accumulate",
+            todo="train a CLIP in one process, with a larger --batch-size",
+        )
     training = MODELS.load(flags.model)(
         flags.dataset,
         recipe,
@@ -171,9 +184,13 @@ def _main(arguments: list[str]) -> int:
         flags.quiet,
         flags.init,
         flags.report_to,
+        flags.accumulate,
+        team,
     )
     with denormals_flushed():
         card = training.run()
+        if not team.leads:
+            return 0
         if flags.json:
             print(json.dumps(card, indent=2, allow_nan=False))
         else:

@@ -76,6 +76,8 @@ class Training(TrainingRun):
         phase = denoiser_phase(pipeline, latents * scale, words, self.recipe, self.seed)
         loop = self._loop(phase)
         loop.run(lambda step: self._measure(pipeline, step * self.recipe.batch))
+        if not self.team.leads:
+            return {}
         save_half(pipeline, self.folder)
         return self._finish(train, (seconds + loop.seconds) / 3600)
 

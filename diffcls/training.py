@@ -11,7 +11,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +26,7 @@ from diffcls.objectives import noised, objective
 from diffcls.parameterization import parameterization_of
 from diffcls.recipes import Augmentation, Recipe
 from diffcls.schedule import NoiseSchedule
+from diffcls.team import Team, device_of
 
 if TYPE_CHECKING:
     from diffusers import StableDiffusionPipeline
@@ -47,8 +48,8 @@ class Phase:
     Args:
         name: says it in messages, file names and random keys.
         modules: what is trained, by name.
-        loss: (step) -> scalar loss of that step's batch.
-        steps: how many.
+        loss: (number) -> scalar loss of the batch of that number, wherever the modules lie.
+        steps: how many batches there are.
         learning_rate, warmup, ema: see `diffcls.recipes.Recipe`.
     """
 
@@ -102,6 +103,8 @@ class Loop:
         every: seconds between checkpoints.
         quiet: no progress bar.
         report: (step, values) -> None, told of the loss every hundred steps and of each point.
+        team: the processes that train together; only the first of them writes.
+        accumulate: batches of each process before a step.
     """
 
     def __init__(
@@ -111,10 +114,17 @@ class Loop:
         every: float = 120,
         quiet: bool = False,
         report: Report | None = None,
+        team: Team | None = None,
+        accumulate: int = 1,
     ) -> None:
-        self.phase, self.folder, self.every, self.quiet = phase, folder, every, quiet
+        self.team, self.accumulate = team or Team(), accumulate
+        # batches that a step is made of
+        self.batches = self.team.size * accumulate
+        self.phase = replace(phase, steps=max(1, phase.steps // self.batches))
+        self.folder, self.every = folder, every
+        self.quiet = quiet or not self.team.leads
         self.report = report or (lambda step, values: None)
-        self.model = nn.ModuleDict(phase.modules)
+        self.model = nn.ModuleDict(phase.modules).to(self.team.device)
         self.ema = Ema(self.model, phase.ema)
         self.optimizer = torch.optim.AdamW(
             self.model.parameters(), lr=phase.learning_rate, betas=(0.9, 0.99), weight_decay=0.01
@@ -127,11 +137,11 @@ class Loop:
     def run(
         self, measure: Callable[[int], dict[str, float]] | None = None, points: int = 8
     ) -> None:
-        """Train to the end; weights are the averaged ones afterwards.
+        """Train to the end; weights are the averaged ones afterwards, on the CPU.
 
         Args:
-            measure: called at `points` evenly spaced steps with the averaged weights in place;
-                what it returns goes into the curve.
+            measure: called at `points` evenly spaced steps with the averaged weights in place and
+                the batches seen; what it returns goes into the curve.
         """
         from tqdm import tqdm
 
@@ -155,26 +165,23 @@ class Loop:
                     rate = learning_rate(self.step, self.phase)
                     self.report(self.step, {"loss": smooth, "learning_rate": rate})
                 if self.step % -(-self.phase.steps // points) == 0 or self.step == self.phase.steps:
-                    self._note(smooth, measure)
+                    if self.team.leads:
+                        self._note(smooth, measure)
+                    self.team.wait()
                 if time.monotonic() - saved > self.every or self.step == self.phase.steps:
                     self._save()
                     saved = time.monotonic()
         self.ema.swap()
-        self.model.eval()
+        self.model.eval().to("cpu")
 
     def _one_step(self) -> float:
         started = time.monotonic()
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.step, self.phase)
-        loss = self.phase.loss(self.step)
-        value = float(loss.detach())
-        if not math.isfinite(value):
-            raise RecordError(
-                f"the loss of {self.phase.name} is not finite at step {self.step}",
-                todo="start again with a lower --learning-rate",
-            )
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        first = self.step * self.batches + self.team.rank * self.accumulate
+        value = sum(self._backward(first + i) for i in range(self.accumulate))
+        self.team.average(self.model.parameters())
         nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self.optimizer.step()
         self.step += 1
@@ -182,20 +189,35 @@ class Loop:
         self.seconds += time.monotonic() - started
         return value
 
+    def _backward(self, batch: int) -> float:
+        """Add the gradients of one batch; returns its share of the loss."""
+        loss = self.phase.loss(batch) / self.accumulate
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            raise RecordError(
+                f"the loss of {self.phase.name} is not finite at step {self.step}",
+                todo="start again with a lower --learning-rate",
+            )
+        loss.backward()
+        return value
+
     def _note(self, loss: float, measure: Callable[[int], dict[str, float]] | None) -> None:
         line: dict[str, float] = {"step": self.step, "seconds": round(self.seconds, 1)}
         line["loss"] = round(loss, 6)
         if measure is not None:
             self.ema.swap()
-            self.model.eval()
-            line.update(measure(self.step))
-            self.model.train()
+            # whoever measures finds everything on the CPU
+            self.model.eval().to("cpu")
+            line.update(measure(self.step * self.batches))
+            self.model.train().to(self.team.device)
             self.ema.swap()
         self.report(self.step, {k: v for k, v in line.items() if k != "step"})
         with open(self.folder / f"{self.phase.name}-curve.jsonl", "a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
 
     def _save(self) -> None:
+        if not self.team.leads:
+            return
         state = {
             "step": self.step,
             "seconds": self.seconds,
@@ -208,7 +230,7 @@ class Loop:
         os.replace(fresh, self.path)
 
     def _load(self) -> None:
-        state = torch.load(self.path, map_location="cpu", weights_only=True)
+        state = torch.load(self.path, map_location=self.team.device, weights_only=True)
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         for mine, stored in zip(self.ema.shadow, state["ema"], strict=True):
@@ -255,8 +277,10 @@ def vae_phase(vae: Any, images: Tensor, recipe: Recipe, seed: int) -> Phase:
         rng = generator("vae", seed, step)
         rows = torch.randint(len(images), (recipe.batch,), generator=rng)
         x = augment(images[rows], recipe.augmentation, rng)
+        x = x.to(device_of(vae))
         posterior = vae.encode(x).latent_dist
-        z = posterior.mean + posterior.std * torch.randn(posterior.mean.shape, generator=rng)
+        noise = torch.randn(posterior.mean.shape, generator=rng).to(x.device)
+        z = posterior.mean + posterior.std * noise
         return F.mse_loss(vae.decode(z).sample, x) + 1e-3 * posterior.kl().mean() / z[0].numel()
 
     steps = max(1, recipe.vae_images // recipe.batch)
@@ -273,7 +297,7 @@ def make_latents(vae: Any, images: Tensor, recipe: Recipe, seed: int) -> Tensor:
             x = images[start : start + 256]
             if copy:
                 x = augment(x, recipe.augmentation, generator("copy", seed, copy, start))
-            parts.append(vae.encode(x).latent_dist.mean)
+            parts.append(vae.encode(x.to(device_of(vae))).latent_dist.mean.cpu())
         copies.append(torch.cat(parts))
     return torch.stack(copies)
 
@@ -310,9 +334,12 @@ def denoiser_phase(
             "" if drop else captions(int(i), step * batch + j)
             for j, (i, drop) in enumerate(zip(image, dropped, strict=True))
         ]
-        states = text_encoder(tokenize(tokenizer, texts)).last_hidden_state
+        device = device_of(unet)
+        states = text_encoder(tokenize(tokenizer, texts).to(device)).last_hidden_state
+        x0, noise = x0.to(device), noise.to(device)
         x_t = noised(x0, noise, drawn)
-        out = unet(x_t, drawn.timestep, encoder_hidden_states=states).sample
+        told = drawn.timestep.to(device)
+        out = unet(x_t, told, encoder_hidden_states=states).sample
         return objective(out, x0, noise, drawn, row, recipe.loss_weighting).mean()
 
     steps = max(1, recipe.images // batch)

@@ -6,7 +6,7 @@ import dataclasses
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -20,6 +20,7 @@ from diffcls.data.dataset import Dataset
 from diffcls.errors import UsageError
 from diffcls.models.loading import CARD
 from diffcls.provenance import clock, describe_device, versions
+from diffcls.team import Team
 from diffcls.training import Loop, Phase
 from diffcls.transforms import load_image, to_pixels
 
@@ -40,6 +41,8 @@ class TrainingRun(ABC):
         quiet: no progress bar.
         init: a finished model that training goes on from: its name or folder; None: from nothing.
         report_to: "tensorboard": curves go to ``FOLDER/training/tensorboard``, too.
+        accumulate: batches of each process before a step.
+        team: the processes that train it together.
 
     Raises:
         UsageError: when the folder holds a finished model, or one begun with another recipe.
@@ -56,6 +59,8 @@ class TrainingRun(ABC):
     quiet: bool = False
     init: str | None = None
     report_to: str = "none"
+    accumulate: int = 1
+    team: Team = field(default_factory=Team)
 
     def __post_init__(self) -> None:
         self.work = self.folder / "training"
@@ -70,11 +75,13 @@ class TrainingRun(ABC):
         plan = {"dataset": self.dataset, "seed": self.seed, **dataclasses.asdict(self.recipe)}
         if self.init:
             plan["init"] = self._open_card()[1]
+        if self.team.size * self.accumulate > 1:
+            plan["batches_a_step"] = self.team.size * self.accumulate
         plan = json.loads(json.dumps(plan))
         path = self.work / "recipe.json"
         try:
             self.work.mkdir(parents=True, exist_ok=True)
-            if not path.exists():
+            if self.team.leads and not path.exists():
                 path.write_text(json.dumps(plan, indent=2) + "\n", encoding="utf-8")
         except OSError as error:
             raise UsageError(
@@ -82,6 +89,7 @@ class TrainingRun(ABC):
                 given=str(self.folder),
                 todo="choose another --output-dir",
             ) from error
+        self.team.wait()
         begun = json.loads(path.read_text(encoding="utf-8"))
         if begun != plan:
             changed = sorted(k for k in {*begun, *plan} if begun.get(k) != plan.get(k))
@@ -118,9 +126,16 @@ class TrainingRun(ABC):
 
     def _loop(self, phase: Phase) -> Loop:
         report = None
-        if self.report_to == "tensorboard":
+        if self.report_to == "tensorboard" and self.team.leads:
             report = tensorboard(self.work / "tensorboard", phase.name)
-        return Loop(phase, self.work, quiet=self.quiet, report=report)
+        return Loop(
+            phase,
+            self.work,
+            quiet=self.quiet,
+            report=report,
+            team=self.team,
+            accumulate=self.accumulate,
+        )
 
     def _write_card(
         self, facts: dict[str, Any], data: Dataset, hours: float, curve: str
@@ -133,7 +148,8 @@ class TrainingRun(ABC):
             "data": {"split": "train", "images": len(data), "revision": data.revision},
             "seed": self.seed,
             "hours": round(hours, 3),
-            "device": describe_device("cpu"),
+            "device": describe_device(self.team.device)
+            + (f", {self.team.size} of them" if self.team.size > 1 else ""),
             "versions": versions(),
             "date": clock(),
             "recipe": json.loads(json.dumps(dataclasses.asdict(self.recipe))),
@@ -146,7 +162,11 @@ class TrainingRun(ABC):
 
     @abstractmethod
     def run(self) -> dict[str, Any]:
-        """Train to the end, or from the last checkpoint to the end; then write model and card."""
+        """Train to the end, or from the last checkpoint to the end; then write model and card.
+
+        Returns:
+            the card; of a process that does not lead its team nothing, as it writes nothing.
+        """
 
     @abstractmethod
     def readme(self, card: dict[str, Any]) -> str:
