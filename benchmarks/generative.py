@@ -1,0 +1,222 @@
+"""``python -m benchmarks.generative``: does a better generator classify better?
+
+Writes ``results/fidelity.csv``, ``FIDELITY.md`` and ``fidelity.png``: fidelity, likelihood and
+accuracy of the small models over guidance and over training, and how often an independent
+classifier names the class that samples of an unconditional model were led to. The models over
+training are the snapshots that ``python -m diffcls.train --dataset fashion_mnist --model pixels`` leaves.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.generative_report import write
+from diffcls import fidelity_table
+from diffcls.cli import Parser, guarded
+from diffcls.errors import UsageError
+
+GUIDANCE = (1.0, 1.5, 2.0, 3.0, 5.0)
+WEIGHTS = (0.0, 1.0, 2.0, 4.0, 8.0)
+"""Of the classifier's gradient."""
+COUNT = 2000
+OVER_TRAINING = {"count": 1000, "bounded": 200, "classified": 200}
+"""Images of each figure at each point of the training."""
+LED = 40
+"""Samples a class that are led, at each weight."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What is measured of a data set.
+
+    Args:
+        dataset: its name, which is also that of its text-to-image model.
+        pixels: its model of pixels, whose training is followed; None: that is left out.
+    """
+
+    dataset: str
+    pixels: str | None = None
+
+
+BENCHMARKS = (
+    Measured("digits"),
+    Measured("fashion_mnist", "fashion_mnist-pixels"),
+    Measured("cifar10"),
+)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; returns the exit status."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    return guarded(lambda: _main(arguments))
+
+
+def _main(arguments: list[str]) -> int:
+    p = Parser(prog="benchmarks.generative", description=__doc__.splitlines()[0])
+    p.add_argument("--only", nargs="+", metavar="DATASET", help="these benchmarks")
+    p.add_argument("--models", default="models", metavar="DIR", help="where trainings lie (models)")
+    p.add_argument("--output-dir", default="results", metavar="DIR")
+    p.add_argument("--data-root", metavar="DIR", help="where local data lie")
+    p.add_argument("--jobs", type=int, default=1, metavar="N", help="runs at a time, a core each")
+    flags = p.parse_args(arguments)
+    known = [one.dataset for one in BENCHMARKS]
+    for name in flags.only or ():
+        if name not in known:
+            raise UsageError("unknown benchmark", given=name, allowed=known)
+    chosen = [one for one in BENCHMARKS if one.dataset in (flags.only or known)]
+    output = Path(flags.output_dir)
+    runs = [run for one in chosen for run in _runs(one, flags)]
+    with ThreadPoolExecutor(flags.jobs) as pool:
+        said = list(pool.map(lambda run: _run(run, flags), runs))
+    accuracy = _accuracies(runs, said)
+    _put_accuracy(output / "fidelity.csv", accuracy)
+    led = [row for one in chosen if one.pixels for row in led_to_classes(one, flags)]
+    write(fidelity_table.read(output / "fidelity.csv"), led, output)
+    return 0
+
+
+@dataclass(frozen=True)
+class Run:
+    """A command and its arguments.
+
+    Args:
+        command: of the package.
+        model: whose row it is about.
+        arguments: beside those that all runs share.
+    """
+
+    command: str
+    model: str
+    arguments: tuple[str, ...]
+
+
+def _runs(one: Measured, flags: Any) -> list[Run]:
+    guidance = ("--guidance", *map(str, GUIDANCE))
+    found = [
+        Run("fidelity", one.dataset, (*guidance, "--count", str(COUNT))),
+        Run("evaluate", one.dataset, ("--dataset", one.dataset, "--limit", "500")),
+    ]
+    if one.pixels is None:
+        return found
+    folders = _snapshots(Path(flags.models) / one.pixels)
+    final = str(Path(flags.models) / one.pixels)
+    found.append(Run("fidelity", final, (*guidance, "--count", str(COUNT))))
+    for model in [*folders, final]:
+        asked = ("--count", str(OVER_TRAINING["count"]))
+        found.append(Run("fidelity", model, (*asked, "--metrics", "FID", "KID")))
+        asked = ("--limit", str(OVER_TRAINING["bounded"]))
+        found.append(Run("likelihood", model, asked))
+        limit = ("--limit", str(OVER_TRAINING["classified"]))
+        found.append(Run("evaluate", model, ("--dataset", one.dataset, *limit)))
+    return found
+
+
+def _snapshots(folder: Path) -> list[str]:
+    found = sorted(str(path) for path in (folder / "training" / "snapshots").glob("*"))
+    if not found:
+        raise UsageError(
+            "no snapshots of a training there",
+            given=str(folder),
+            todo=f"train it: python -m diffcls.train --model pixels --output-dir {folder.parent}",
+        )
+    return found
+
+
+def _run(run: Run, flags: Any) -> Any:
+    """What a run says, as JSON; each in a process of one thread."""
+    output = Path(flags.output_dir)
+    # the rows of snapshots are no part of the leaderboard
+    place = output / "tables" if run.command == "evaluate" else output
+    command = [sys.executable, "-m", f"diffcls.{run.command}", "--model", run.model]
+    root = ["--data-root", flags.data_root] if flags.data_root else []
+    shared = [*root, "--output-dir", str(place), "--threads", "1", "--json"]
+    print(f"begun: {run.command} {run.model}", file=sys.stderr)
+    done = subprocess.run(
+        [*command, *run.arguments, *shared], stdout=subprocess.PIPE, check=True, text=True
+    )
+    return json.loads(done.stdout)
+
+
+def _accuracies(runs: Sequence[Run], said: Sequence[Any]) -> dict[str, float]:
+    """Accuracy by the name that fidelity.csv has for the model."""
+    names = {
+        run.model: (rows[0] if run.command == "fidelity" else rows)["model"]
+        for run, rows in zip(runs, said, strict=True)
+        if run.command != "evaluate"
+    }
+    return {
+        names[run.model]: float(rows[0]["accuracy"])
+        for run, rows in zip(runs, said, strict=True)
+        if run.command == "evaluate"
+    }
+
+
+def _put_accuracy(path: Path, accuracy: dict[str, float]) -> None:
+    rows: list[dict[str, Any]] = []
+    for row in fidelity_table.read(path):
+        known = accuracy.get(row["model"])
+        rows.append({**row, "accuracy": f"{known:.6g}" if known is not None else row["accuracy"]})
+    fidelity_table.put(path, rows)
+
+
+def led_to_classes(one: Measured, flags: Any) -> list[dict[str, Any]]:
+    """How often samples of the unconditional model are of the class that the classifier led to.
+
+    The judge is the data set's CLIP, which took no part.
+    """
+    import numpy as np
+    import torch
+
+    from diffcls import extractors
+    from diffcls.data import specs
+    from diffcls.generation import Guide, classes_of, lead_by
+    from diffcls.metrics import wilson_interval
+    from diffcls.models import loading
+    from diffcls.provenance import denormals_flushed, set_threads
+    from diffcls.sampling import sample
+
+    set_threads(flags.jobs)
+    denoiser = loading.load(str(Path(flags.models) / str(one.pixels)))
+    classes = classes_of(denoiser, one.dataset, flags.data_root)
+    count = LED * len(classes.names)
+    wanted = [i % len(classes.names) for i in range(count)]
+    texts = [classes.texts[k] for k in wanted]
+    name = specs.find(one.dataset).clip
+    judge = extractors.load(name, classes.texts, range(len(classes.texts)), "cpu")
+    classifier = str(Path(flags.models) / f"noisy-{one.dataset}")
+    rows = []
+    for weight in WEIGHTS:
+        lead = None
+        if weight:
+            guide = Guide("classifier", weight, classifier)
+            lead = lead_by(guide, denoiser, classes, wanted, texts)
+        with denormals_flushed():
+            batches = sample(denoiser, [""] * count, range(count), scale=1.0, steps=50, lead=lead)
+            images = torch.cat([batch.images for batch in batches])
+        _, logits = judge.extract(images)
+        right = int((logits.argmax(axis=1) == np.array(wanted)).sum())
+        low, high = wilson_interval(right, count)
+        rows.append(
+            {
+                "model": denoiser.card.name,
+                "judge": name,
+                "weight": weight,
+                "n": count,
+                "share": right / count,
+                "ci_low": low,
+                "ci_high": high,
+                "by_chance": 1 / len(classes.names),
+            }
+        )
+    return rows
+
+
+if __name__ == "__main__":
+    sys.exit(main())
