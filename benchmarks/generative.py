@@ -3,7 +3,8 @@
 Writes ``results/fidelity.csv``, ``FIDELITY.md`` and ``fidelity.png``: fidelity, likelihood and
 accuracy of the small models over guidance and over training, and how often an independent
 classifier names the class that samples of an unconditional model were led to. The models over
-training are the snapshots that ``python -m diffcls.train --dataset fashion_mnist --model pixels`` leaves.
+training are the snapshots that ``python -m diffcls.train --dataset fashion_mnist --model pixels``
+leaves.
 """
 
 from __future__ import annotations

@@ -49,8 +49,8 @@ def _page(rows: Sequence[Row], led: Sequence[Mapping[str, Any]]) -> Iterator[str
     yield from ("# Generators, and what they classify", "")
     yield (
         "Written by `python -m benchmarks.generative`; every figure is a row of `fidelity.csv`. "
-        "What saw the images stands beside each figure: none of these is the published FID, which is "
-        "that of an Inception network. Accuracy is that of the diffusion classifier."
+        "What saw the images stands beside each figure: none of these is the published FID, which "
+        "is that of an Inception network. Accuracy is that of the diffusion classifier."
     )
     yield from ("", "![fidelity over guidance and training](fidelity.png)", "")
     yield from _guidance(rows)
