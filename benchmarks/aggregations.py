@@ -14,7 +14,7 @@ from typing import Any
 from benchmarks.allocations import file_for
 from benchmarks.records import compare, records_of
 from diffcls.allocation import EVEN
-from diffcls.cli import Parser, guarded
+from diffcls.cli import Parser, command
 from diffcls.parameterization import LOSSES
 from diffcls.replaying import replay
 from diffcls.search.votes import VOTES
@@ -27,8 +27,7 @@ TABLES = "tables"
 
 def main(argv: list[str] | None = None) -> int:
     """Write ``results/aggregations.md``; returns the exit status."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    return guarded(lambda: _main(arguments))
+    return command(_main, argv)
 
 
 def _main(arguments: list[str]) -> int:

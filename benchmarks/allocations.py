@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from diffcls.allocation import EVEN, FOLDER
-from diffcls.cli import Parser, guarded
+from diffcls.cli import Parser, command
 from diffcls.recipes import RECIPES
 from diffcls.replaying import learn
 
@@ -25,8 +25,7 @@ def file_for(dataset: str) -> str:
 
 def main(argv: list[str] | None = None) -> int:
     """Learn all of them; returns the exit status."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    return guarded(lambda: _main(arguments))
+    return command(_main, argv)
 
 
 def _main(arguments: list[str]) -> int:

@@ -9,13 +9,12 @@ from __future__ import annotations
 import json
 import sys
 
-from diffcls.cli import Parser, guarded
+from diffcls.cli import Parser, command
 
 
 def main(argv: list[str] | None = None) -> int:
     """Rewrite ``diffcls.json`` and README.md of each bundled diffusion model."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    return guarded(lambda: _main(arguments))
+    return command(_main, argv)
 
 
 def _main(arguments: list[str]) -> int:

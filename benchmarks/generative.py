@@ -20,7 +20,7 @@ from typing import Any
 
 from benchmarks.generative_report import write
 from diffcls import fidelity_table
-from diffcls.cli import Parser, guarded
+from diffcls.cli import Parser, command
 from diffcls.errors import UsageError
 
 GUIDANCE = (1.0, 1.5, 2.0, 3.0, 5.0)
@@ -55,8 +55,7 @@ BENCHMARKS = (
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command; returns the exit status."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    return guarded(lambda: _main(arguments))
+    return command(_main, argv)
 
 
 def _main(arguments: list[str]) -> int:

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from diffcls.cli import Parser, guarded
+from diffcls.cli import Parser, command
 from diffcls.errors import UsageError
 
 # dense peak of 16-bit arithmetic with 32-bit sums, in units of 10¹² operations a second, from the
@@ -50,8 +50,7 @@ COLUMNS = (
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command; returns the exit status."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    return guarded(lambda: _main(arguments))
+    return command(_main, argv)
 
 
 def _main(arguments: list[str]) -> int:

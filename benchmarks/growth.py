@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from diffcls.cli import Parser, guarded
+from diffcls.cli import Parser, command
 from diffcls.errors import UsageError
 
 CLASSES = (10, 30, 100, 300, 1000)
@@ -44,8 +44,7 @@ COLUMNS = (
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command; returns the exit status."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    return guarded(lambda: _main(arguments))
+    return command(_main, argv)
 
 
 def _main(arguments: list[str]) -> int:

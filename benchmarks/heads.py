@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from benchmarks.records import records_of
-from diffcls.cli import Parser, guarded
+from diffcls.cli import Parser, command
 
 IMAGES = 256_000
 """Training images seen, after those that the standard model has seen."""
@@ -76,8 +76,7 @@ class MultiHead(nn.Module):
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command; returns the exit status."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    return guarded(lambda: _main(arguments))
+    return command(_main, argv)
 
 
 def _main(arguments: list[str]) -> int:

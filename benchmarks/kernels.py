@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from diffcls.cli import Parser, guarded
+from diffcls.cli import Parser, command
 
 BATCH = 64
 COLUMNS = ("measure", "evaluations_per_second", "against_baseline", "kept")
@@ -41,8 +41,7 @@ class Variant:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command; returns the exit status."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    return guarded(lambda: _main(arguments))
+    return command(_main, argv)
 
 
 def _main(arguments: list[str]) -> int:

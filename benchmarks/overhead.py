@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from diffcls.cli import Parser, guarded
+from diffcls.cli import Parser, command
 
 PUBLISHED_BATCH = 32
 SECONDS = 8.0
@@ -95,8 +95,7 @@ def plan_of(**wishes: Any) -> Any:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command; returns the exit status."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    return guarded(lambda: _main(arguments))
+    return command(_main, argv)
 
 
 def _main(arguments: list[str]) -> int:

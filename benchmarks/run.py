@@ -20,7 +20,7 @@ from typing import Any
 
 from benchmarks.benchmark import Benchmark, Run
 from benchmarks.records import compare, records_of
-from diffcls.cli import Parser, guarded
+from diffcls.cli import Parser, command
 from diffcls.errors import unknown_name
 from diffcls.evaluate import parser as evaluate_parser
 
@@ -36,8 +36,7 @@ def names() -> list[str]:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command; returns the exit status, 1 where a figure misses what is expected."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    return guarded(lambda: _main(arguments))
+    return command(_main, argv)
 
 
 def _main(arguments: list[str]) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from diffcls.cli import Parser, guarded
+from diffcls.cli import Parser, command
 from diffcls.data import sources, specs
 from diffcls.models.loading import find
 
@@ -18,8 +18,7 @@ SCALES = (1.0, 2.0, 3.0, 4.0, 5.0)
 
 def main(argv: list[str] | None = None) -> int:
     """Write ``results/NAME_samples.png``; returns the exit status."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    return guarded(lambda: _main(arguments))
+    return command(_main, argv)
 
 
 def _main(arguments: list[str]) -> int:

@@ -6,7 +6,7 @@ import sys
 import textwrap
 from pathlib import Path
 
-from diffcls.cli import Parser, guarded
+from diffcls.cli import Parser, command
 from diffcls.data import sources
 
 TASKS = ("attributes", "held-out", "relations", "counting", "pairs")
@@ -15,8 +15,7 @@ A_ROW = 6
 
 def main(argv: list[str] | None = None) -> int:
     """Write ``results/scenes.png``; returns the exit status."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    return guarded(lambda: _main(arguments))
+    return command(_main, argv)
 
 
 def _main(arguments: list[str]) -> int:

@@ -21,7 +21,7 @@ import numpy as np
 
 from benchmarks.records import records_of
 from benchmarks.speed_report import Point, write
-from diffcls.cli import Parser, guarded
+from diffcls.cli import Parser, command
 from diffcls.errors import unknown_name
 from diffcls.records import Record
 from diffcls.replaying import Setting, answer, read_saved
@@ -58,8 +58,7 @@ TABLES = "tables"
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command; returns the exit status."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    return guarded(lambda: _main(arguments))
+    return command(_main, argv)
 
 
 def _main(arguments: list[str]) -> int:

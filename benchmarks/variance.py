@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.speed import BENCHMARKS, Measured, table_folder
-from diffcls.cli import Parser, guarded
+from diffcls.cli import Parser, command
 from diffcls.metrics import mcnemar_exact
 from diffcls.replaying import read_saved
 from diffcls.search.exhaustive import Exhaustive
@@ -101,8 +101,7 @@ class Found:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command; returns the exit status."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    return guarded(lambda: _main(arguments))
+    return command(_main, argv)
 
 
 def _main(arguments: list[str]) -> int:

@@ -74,6 +74,17 @@ def _hyphens(argument: str) -> str:
     return flag.replace("_", "-") + equals + value
 
 
+def command(body: Callable[[list[str]], int], argv: Sequence[str] | None) -> int:
+    """Run a command, see `guarded`.
+
+    Args:
+        body: does what the arguments say, and returns the exit status.
+        argv: the arguments; None: those of the process.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    return guarded(lambda: body(arguments))
+
+
 def guarded(body: Callable[[], int]) -> int:
     """Run a command's body; errors become one line on stderr and an exit status, no traceback."""
     _speak()

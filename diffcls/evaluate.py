@@ -8,7 +8,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 
-from diffcls.cli import Parser, guarded
+from diffcls.cli import Parser, command
 from diffcls.options import EvaluationOptions
 
 DEFAULTS = EvaluationOptions()
@@ -114,8 +114,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    return guarded(lambda: _main(arguments))
+    return command(_main, argv)
 
 
 def _main(arguments: list[str]) -> int:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from diffcls.cli import Parser, guarded
+from diffcls.cli import Parser, command
 
 EPILOG = """The tables are those that `python -m diffcls.evaluate --save-errors DIR` leaves; of a
 run with --search exhaustive every other search can be replayed. The first combination is what all
@@ -51,8 +51,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    return guarded(lambda: _main(arguments))
+    return command(_main, argv)
 
 
 def _main(arguments: list[str]) -> int:
