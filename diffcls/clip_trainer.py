@@ -24,7 +24,7 @@ from diffcls.models.loading import CARD
 from diffcls.models.parts import read_json
 from diffcls.models.tiny import TinyConfig, build_tokenizer
 from diffcls.prompts import PromptSet
-from diffcls.recipes import RECIPES, Augmentation, ClipRecipe
+from diffcls.recipes import ANY_RECIPE, RECIPES, Augmentation, ClipRecipe, Recipe
 from diffcls.team import device_of
 from diffcls.training import Phase, augment, generator, tokenize
 from diffcls.training_run import (
@@ -46,9 +46,14 @@ class ClipTraining(TrainingRun):
     recipe: ClipRecipe
 
     @property
+    def _beside(self) -> Recipe:
+        """The recipe of the diffusion model of the same data."""
+        return RECIPES.get(self.dataset, ANY_RECIPE)
+
+    @property
     def benchmark(self) -> str:
         """The data set that the model is measured on."""
-        return RECIPES[self.dataset].measured_on or self.dataset
+        return self._beside.measured_on or self.dataset
 
     def run(self) -> dict[str, Any]:
         train = sources.load(self.dataset, "train", self.data_root)
@@ -65,7 +70,7 @@ class ClipTraining(TrainingRun):
             tokenizer = build_tokenizer(vocabulary, shape)
             model = build(model_config(self.recipe, len(tokenizer)))
         config = model_config(self.recipe, len(tokenizer))
-        augmentation = RECIPES[self.dataset].augmentation
+        augmentation = self._beside.augmentation
         phase = clip_phase(model, tokenizer, images, words, augmentation, self.recipe, self.seed)
         loop = self._loop(phase)
 
@@ -87,7 +92,7 @@ class ClipTraining(TrainingRun):
             save(model, tokenizer, config, self.folder)
         accuracy = self._accuracy(clip.load(str(self.folder)))
         facts = {
-            "trained_on": list(RECIPES[self.dataset].teaches or [self.dataset]),
+            "trained_on": list(self._beside.teaches or [train.name]),
             "measured_on": self.benchmark,
             "validation_accuracy": accuracy,
         }
@@ -111,11 +116,11 @@ class ClipTraining(TrainingRun):
     def _accuracy(self, model: clip.ClipModel, split: str = "validation") -> float:
         """Zero-shot accuracy on all images of a split of the benchmark, with its own prompts."""
         data = sources.load(self.benchmark, split, self.data_root)
-        prompts = PromptSet.from_templates(
-            data.class_names, specs.find(self.benchmark).templates, data.prompt_names
-        )
+        templates = ("{}",) if data.sentences else specs.find(self.benchmark).templates
+        prompts = PromptSet.from_templates(data.class_names, templates, data.prompt_names)
         classifier = model.classifier(prompts.prompts, prompts.class_of)
-        images, labels = tensor_of(data, self.recipe.image_size)
+        images, _ = tensor_of(data, self.recipe.image_size)
+        labels = [item.class_index for item in data.items]
         scores = torch.cat([model.embed(part) for part in images.split(64)]) @ classifier.T
         ranking = scores.argsort(dim=1, descending=True, stable=True)
         return top_k_accuracy(ranking.numpy(), labels)

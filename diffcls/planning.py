@@ -118,7 +118,8 @@ def build_prompts(options: EvaluationOptions, dataset: Dataset) -> PromptSet:
     asked = len(dataset.items[0].candidates)
     if options.prompts:
         return replace(PromptSet.from_csv(options.prompts, dataset.class_names), asked=asked)
-    templates = options.template or specs.find(options.dataset).templates
+    own = ("{}",) if dataset.sentences else specs.find(options.dataset).templates
+    templates = options.template or own
     if options.ensemble:
         from diffcls.models.clip import ensemble
 

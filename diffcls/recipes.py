@@ -221,3 +221,9 @@ NOISY_RECIPES: Mapping[str, NoisyRecipe] = {
     "fashion_mnist": NoisyRecipe("fashion_mnist-pixels"),
     "cifar10": NoisyRecipe("cifar10-pixels"),
 }
+
+# of data of a person's own
+ANY_RECIPE = Recipe(config=TinyConfig(latent_channels=8))
+ANY_CLIP_RECIPE = ClipRecipe()
+ANY_PIXEL_RECIPE = PixelRecipe(image_size=32, channels=3, widths=(48, 96, 96))
+ANY_NOISY_RECIPE = NoisyRecipe("", flip=False)

@@ -40,15 +40,14 @@ MODELS = Registry(
         "classifier": "diffcls.noisy_trainer:NoisyTraining",
     },
 )
-RECIPES = Registry(
-    "kind of model to train",
-    {
-        "diffusion": "diffcls.recipes:RECIPES",
-        "clip": "diffcls.recipes:CLIP_RECIPES",
-        "pixels": "diffcls.recipes:PIXEL_RECIPES",
-        "classifier": "diffcls.recipes:NOISY_RECIPES",
-    },
-)
+# kind of model -> recipes by data set, and that of data of a person's own
+RECIPES = {
+    "diffusion": ("RECIPES", "ANY_RECIPE"),
+    "clip": ("CLIP_RECIPES", "ANY_CLIP_RECIPE"),
+    "pixels": ("PIXEL_RECIPES", "ANY_PIXEL_RECIPE"),
+    "classifier": ("NOISY_RECIPES", "ANY_NOISY_RECIPE"),
+}
+OWN_DATA = ("folder", "parquet", "hf")
 FOLDERS = {
     "diffusion": "{}",
     "clip": "clip-{}",
@@ -87,7 +86,13 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    p.add_argument("--dataset", default="digits", metavar="NAME", help="what it learns (digits)")
+    p.add_argument(
+        "--dataset",
+        default="digits",
+        metavar="NAME",
+        help="what it learns (digits), or folder:PATH with a folder a class or a metadata.csv of "
+        "file_name and text, parquet:PATH, hf:ID",
+    )
     p.add_argument(
         "--model",
         default="diffusion",
@@ -146,9 +151,7 @@ def _main(arguments: list[str]) -> int:
     flags = parser().parse_args(arguments)
     if flags.model not in MODELS:
         raise unknown_name("kind of model to train", flags.model, MODELS)
-    recipes = RECIPES.load(flags.model)
-    if flags.dataset not in recipes:
-        raise unknown_name("data set to train on", flags.dataset, recipes)
+    recipe = changed(recipe_of(flags.model, flags.dataset), flags)
     if flags.report_to not in TRACKERS:
         raise unknown_name("tracker", flags.report_to, TRACKERS)
     if flags.init:
@@ -157,7 +160,8 @@ def _main(arguments: list[str]) -> int:
         value = getattr(flags, name)
         if value is not None and not value > 0:
             raise UsageError(f"--{name.replace('_', '-')} out of range", value, "above 0")
-    recipe = changed(recipes[flags.dataset], flags)
+    if flags.model == "classifier" and not recipe.model:
+        raise UsageError("a classifier leads a model of pixels", todo="name it: --lead MODEL")
 
     import torch
 
@@ -166,7 +170,8 @@ def _main(arguments: list[str]) -> int:
 
     if flags.threads is not None:
         torch.set_num_threads(flags.threads)
-    folder = Path(flags.output_dir) / FOLDERS[flags.model].format(flags.dataset)
+    short = flags.dataset.rstrip("/").rpartition("/")[2].rpartition(":")[2].partition("@")[0]
+    folder = Path(flags.output_dir) / FOLDERS[flags.model].format(short)
     team = join(flags.device)
     if flags.model == "clip" and (team.size > 1 or flags.accumulate > 1):
         raise UsageError(
@@ -195,6 +200,26 @@ def _main(arguments: list[str]) -> int:
         else:
             print("\n".join(training.report(card)))
     return 0
+
+
+def recipe_of(kind: str, dataset: str) -> Any:
+    """The recipe of a data set, or the one for data of a person's own.
+
+    Raises:
+        UsageError: for a name that is neither.
+    """
+    from diffcls import recipes
+
+    name, other = RECIPES[kind]
+    known = getattr(recipes, name)
+    own, _, place = dataset.partition(":")
+    if own in OWN_DATA and place:
+        return getattr(recipes, other)
+    if dataset not in known:
+        raise unknown_name(
+            "data set to train on", dataset, [*known, "folder:PATH", "parquet:PATH", "hf:ID"]
+        )
+    return known[dataset]
 
 
 def changed(recipe: Any, flags: argparse.Namespace) -> Any:

@@ -124,8 +124,8 @@ class Training(TrainingRun):
     def _finish(self, train: Any, hours: float) -> dict[str, Any]:
         denoiser = load(str(self.folder))
         facts = {
-            "trained_on": list(self.recipe.teaches or [self.dataset]),
-            "measured_on": self.benchmark,
+            "trained_on": list(self.recipe.teaches or [train.name]),
+            "measured_on": specs.find(self.benchmark).name,
             **calibrate(denoiser, self.dataset, self.recipe, self.data_root, self.seed),
         }
         return self._write_card(facts, train, hours, "denoiser")
@@ -134,6 +134,9 @@ class Training(TrainingRun):
         return model_card(card)
 
     def report(self, card: dict[str, Any]) -> list[str]:
+        if not specs.find(self.benchmark).splits:
+            # a person's own images: nobody knows which of them are a test
+            return [f"{self.folder}: validation accuracy {card['validation_accuracy']:.1%}"]
         denoiser = load(str(self.folder))
         _, accuracy, labels = classify(
             denoiser, self.benchmark, "test", Racing(), self.data_root, self.seed, TESTED
@@ -161,8 +164,9 @@ def classify(
     from diffcls.methods.diffusion import DiffusionMethod
 
     data, _ = choose(sources.load(benchmark, split, data_root), limit)
-    templates = specs.find(benchmark).templates
-    prompts = PromptSet.from_templates(data.class_names, templates)
+    templates = ("{}",) if data.sentences else specs.find(benchmark).templates
+    asked = len(data.items[0].candidates)
+    prompts = PromptSet.from_templates(data.class_names, templates, data.prompt_names, asked)
     allocation = denoiser.card.allocation
     method = DiffusionMethod(denoiser, prompts, search, seed=seed, allocation=allocation)
     found = {answer.image_id: answer for answer in method.classify(data.items)}

@@ -120,7 +120,8 @@ class TrainingRun(ABC):
 
         def words(index: int, draw: int) -> str:
             label = labels[index]
-            return caption(self.dataset, label, self.seed, draw, train.class_names[label])
+            name = train.class_names[label]
+            return caption(self.dataset, label, self.seed, draw, name, train.sentences)
 
         return words
 

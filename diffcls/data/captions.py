@@ -13,7 +13,6 @@ from functools import partial
 
 from diffcls.data.scenes.wording import reword
 from diffcls.draws import key
-from diffcls.errors import unknown_name
 
 TEMPLATES = (
     "{}",
@@ -122,6 +121,10 @@ def _from_scene(_: int, name: str, rng: random.Random) -> str:
     return reword(name, rng)
 
 
+def _from_its_name(_: int, name: str, rng: random.Random) -> str:
+    return compose((name.replace("_", " "),), rng)
+
+
 # each says a class, given by its index and its name, in words
 GRAMMARS: Mapping[str, Callable[[int, str, random.Random], str]] = {
     "digits": partial(_from_names, DIGIT_NAMES),
@@ -131,18 +134,19 @@ GRAMMARS: Mapping[str, Callable[[int, str, random.Random], str]] = {
 }
 
 
-def caption(dataset: str, label: int, seed: int, item: int, name: str = "") -> str:
+def caption(
+    dataset: str, label: int, seed: int, item: int, name: str = "", sentence: bool = False
+) -> str:
     """A caption for an image of class `label`, drawn by (seed, item) alone.
 
     Args:
-        dataset: whose grammar.
+        dataset: whose grammar; a data set without one names its classes in the common sentences.
         label: class index.
         seed, item: key of the wording.
         name: of the class, which the grammar of scenes puts into other words.
-
-    Raises:
-        UsageError: for a data set without a grammar.
+        sentence: whether that name is a caption already, and stays as it is.
     """
-    if dataset not in GRAMMARS:
-        raise unknown_name("data set to train on", dataset, GRAMMARS)
-    return GRAMMARS[dataset](label, name, random.Random(key("caption", seed, item)))
+    if sentence:
+        return name
+    grammar = GRAMMARS.get(dataset, _from_its_name)
+    return grammar(label, name, random.Random(key("caption", seed, item)))

@@ -46,6 +46,7 @@ class Dataset:
         items: the images.
         revision: says which version of the data this is: a commit, or a hash of the content.
         prompt_names: (K,) what fills a template, where that is not the class name itself.
+        sentences: whether the names are whole sentences, which no template frames.
 
     Raises:
         DataError: without images, with fewer than two classes, with a label outside [0, K), with
@@ -59,6 +60,7 @@ class Dataset:
     items: tuple[Item, ...]
     revision: str
     prompt_names: tuple[str, ...] = ()
+    sentences: bool = False
 
     def __post_init__(self) -> None:
         if not self.items:

@@ -1,15 +1,18 @@
-"""Images of a person's own: one folder a class."""
+"""Images of a person's own: one folder a class, or a table with a sentence each."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from diffcls.data import captioned
 from diffcls.data.dataset import Dataset, Item, content_hash
 from diffcls.data.specs import Query
+from diffcls.data.subsets import hold_out
 from diffcls.errors import DataError
 from diffcls.transforms import load_image
 
@@ -17,6 +20,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm"}
+HELD_OUT = ("train", "validation")
 SPLIT_FOLDERS = {
     "test": ("test", "val", "validation"),
     "validation": ("validation", "val"),
@@ -40,8 +44,15 @@ def load(query: Query) -> Dataset:
         raise DataError(
             "no image found",
             given=str(_base(root, query.split)),
-            allowed=f"CLASS/*, files ending in {' '.join(sorted(SUFFIXES))}",
+            allowed=f"CLASS/*, files ending in {' '.join(sorted(SUFFIXES))}; "
+            f"or {captioned.TABLES[0]} with file_name and text",
         )
+    if query.split in HELD_OUT and _base(root, query.split) == root:
+        # all that there is lies in one heap: a tenth of it is kept from training
+        rest, part = hold_out(dataset, max(1, len(dataset) // 10))
+        dataset = replace(rest if query.split == "train" else part, split=query.split)
+    if dataset.sentences and query.split != "train":
+        dataset = captioned.with_candidates(dataset)
     return dataset
 
 
@@ -57,6 +68,7 @@ def find(query: Query) -> Dataset | None:
 def read(root: Path, split: str, name: str) -> Dataset | None:
     """``ROOT/SPLIT/CLASS/*`` where there is a folder of the split, else ``ROOT/CLASS/*``.
 
+    Where there is a table of captions in place of the classes, see `diffcls.data.captioned`.
     Classes are the folders, in the order of their names; underscores in a name are left as they
     are. Files that are not images by their suffix are passed over. None where there is no image.
 
@@ -64,6 +76,13 @@ def read(root: Path, split: str, name: str) -> Dataset | None:
         DataError: when there are folders of other splits only.
     """
     base = _base(root, split)
+    table = captioned.table_in(base)
+    if table is not None:
+        rows = captioned.read_table(table)
+        sentences = sorted({sentence for _, sentence in rows})
+        place = {sentence: k for k, sentence in enumerate(sentences)}
+        files = [(path, place[sentence]) for path, sentence in rows]
+        return replace(of_files(files, base, name, split, sentences), sentences=True)
     folders = sorted(p for p in base.iterdir() if p.is_dir() and not p.name.startswith("."))
     splits = {name for names in SPLIT_FOLDERS.values() for name in names}
     if base == root and folders and {folder.name for folder in folders} <= splits:
