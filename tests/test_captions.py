@@ -15,7 +15,6 @@ from diffcls.data import sources, specs
 from diffcls.data.captions import DIGIT_WORDS, FILLERS, TEMPLATES, caption
 from diffcls.data.scenes.wording import reword
 from diffcls.data.scenes.words import COLOURS, KINDS, RELATIONS, SIZES, Group, Kind, Scene, parse
-from diffcls.errors import UsageError
 
 A_CLASS = 1500
 
@@ -72,6 +71,43 @@ def test_default_prompt_holds_no_word_that_training_never_says() -> None:
     (template,) = specs.find("digits").templates
     known = {word for label in range(10) for text in captions(label) for word in words(text)}
     assert {word for name in "0123456789" for word in words(template.format(name))} <= known
+
+
+# ---- scenes ------------------------------------------------------------------------------------
+
+# what the words mean in English, not what the grammar takes them for
+MEANS: dict[str, str] = {
+    "small": "small",
+    "little": "small",
+    "tiny": "small",
+    "medium": "medium",
+    "medium-sized": "medium",
+    "large": "large",
+    "big": "large",
+    "circle": "circle",
+    "disc": "circle",
+    "square": "square",
+    "box": "square",
+    "triangle": "triangle",
+    "cross": "cross",
+    "left of": "to the left of",
+    "right of": "to the right of",
+    "above": "above",
+    "over": "above",
+    "below": "below",
+    "under": "below",
+    "beneath": "below",
+}
+NUMBERS = {"a": 1, "one": 1, "the": 1, "two": 2, "three": 3}
+GROUP = re.compile(
+    rf"\b({'|'.join(NUMBERS)}) (small|little|tiny|medium|medium-sized|large|big)"
+    rf" ({'|'.join(COLOURS)}) (circle|disc|square|box|triangle|cross)(e?s)?\b"
+)
+TELLING = {"two", "three", *COLOURS, *MEANS}
+
+GROUPS = st.builds(Group, st.sampled_from(KINDS), st.integers(1, 3))
+SCENES = st.builds(Scene, GROUPS) | st.builds(Scene, GROUPS, st.sampled_from(RELATIONS), GROUPS)
+KEYS = st.integers(0, 2**32).map(random.Random)
 
 
 def understood(text: str) -> Scene:
