@@ -1,0 +1,114 @@
+"""What the benchmarks of generators and of many heads compute, where the truth is known."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from benchmarks import generative, generative_report, heads
+from diffcls import fidelity_table
+from diffcls.allocation import allocate
+from diffcls.draws import DrawPlan, nested_order
+from diffcls.models import loading
+from diffcls.scorer import Scorer
+
+
+@pytest.fixture(scope="module")
+def digits() -> Any:
+    return loading.load("digits")
+
+
+class Told:
+    """Stands for a network of many heads: asks the standard model about every class instead."""
+
+    def __init__(self, denoiser: Any, prompts: list[str]) -> None:
+        self.denoiser, self.cond = denoiser, denoiser.encode_prompts(prompts)
+
+    def __call__(self, x_t: Tensor, index: Tensor) -> Tensor:
+        outs = []
+        for k in range(self.cond.count):
+            rows = self.cond.rows(torch.full((len(x_t),), k))
+            outs.append(self.denoiser.predict(x_t, index, rows))
+        return torch.stack(outs, dim=1)
+
+
+def test_errors_of_heads_are_the_scorers_on_the_same_draws(digits: Any) -> None:
+    prompts = ["a photo of a handwritten digit 3.", "a photo of a handwritten digit 8."]
+    x0 = torch.randn(3, *digits.sample_shape, generator=torch.Generator().manual_seed(0))
+    draws = 4
+    found = heads.table(Told(digits, prompts), digits, x0, draws)  # type: ignore[arg-type]
+    indices = allocate(
+        nested_order(len(digits.schedule), draws), digits.card.allocation, digits.schedule
+    )
+    scorer = Scorer(digits, digits.encode_prompts(prompts), DrawPlan(indices), batch_size=24)
+    triples = [(i, k, j) for i in range(3) for k in range(2) for j in range(draws)]
+    images, classes, columns = (list(column) for column in zip(*triples, strict=True))
+    errors = scorer.errors(x0[images], torch.tensor(classes), columns)
+    np.testing.assert_allclose(found.reshape(-1), errors.numpy(), rtol=1e-4)
+
+
+def test_each_head_answers_for_its_class_alone(digits: Any) -> None:
+    torch.manual_seed(0)
+    empty = digits.encode_prompts([""])["text"].clone()
+    network = heads.MultiHead(digits.network, empty, 3).eval()
+    x_t, index = torch.randn(2, *digits.sample_shape), torch.tensor([100, 700])
+    out = network(x_t, index)
+    assert out.shape == (2, 3, *digits.sample_shape)
+    loss = out[:, 1].square().mean()
+    loss.backward()
+    last = network.heads[-1]
+    per_class = last.weight.grad.reshape(3, -1).abs().sum(dim=1)
+    assert per_class[1] > 0
+    assert per_class[0] == per_class[2] == 0
+    # and the standard model's own weights are as they were
+    assert all(not p.requires_grad for p in digits.network.parameters())
+
+
+def row(metric: str, value: float, model: str = "m", **more: Any) -> dict[str, Any]:
+    told = {"model": model, "dataset": "digits", "split": "test", "extractor": "clip-digits-128"}
+    return {**told, "metric": metric, "n": 100, "value": value, "steps": 25, **more}
+
+
+def test_the_page_shows_each_figure_where_it_belongs(tmp_path: Path) -> None:
+    rows = [
+        row("FID", 1.5, guidance=2.0, training_images=900),
+        row("precision", 0.75, guidance=2.0, training_images=900),
+        row("recall", 0.5, guidance=2.0, training_images=900),
+        row("FID", 2.5, guidance=1.0, training_images=900),
+        row("FID", 9.0, "m@100", guidance=2.0, training_images=100),
+        row("FID", 12.0, "m@100 not averaged", guidance=2.0, training_images=100),
+        row("bits_per_dim", 4.25, "m@100", training_images=100, stderr=0.01),
+    ]
+    path = tmp_path / "fidelity.csv"
+    fidelity_table.put(path, rows)
+    generative._put_accuracy(path, {"m@100": 0.875})
+    read = fidelity_table.read(path)
+    assert len(read) == len(rows)
+    assert [r["accuracy"] for r in read if r["model"] == "m@100"] == ["0.875", "0.875"]
+    led = [
+        {
+            **{"model": "m", "judge": "clip-digits", "weight": 4.0, "n": 100, "share": 0.66},
+            **{"ci_low": 0.56, "ci_high": 0.74, "by_chance": 0.1},
+        }
+    ]
+    generative_report.write(read, led, tmp_path)
+    page = (tmp_path / "FIDELITY.md").read_text(encoding="utf-8")
+    assert "| m | clip-digits-128 | 100 | 1 | 2.500 |" in page
+    assert "| m | clip-digits-128 | 100 | 2 | 1.500 |  |  | 0.750 | 0.500 |" in page
+    assert "| 100 | averaged | 9.000 |  | 4.250 ± 0.010 | 87.5% |" in page
+    assert "| 100 | last | 12.000 |" in page
+    assert "| 4 | 100 | 66.0% | 56.0% to 74.0% |" in page
+    assert (tmp_path / "fidelity.png").stat().st_size > 10_000
+
+
+def test_a_training_that_left_no_snapshots_is_asked_for(capsys: pytest.CaptureFixture[str],
+                                                         tmp_path: Path) -> None:  # fmt: skip
+    status = generative.main(["--only", "fashion_mnist", "--models", str(tmp_path)])
+    assert status == 2
+    assert "no snapshots of a training there" in capsys.readouterr().err
+    assert generative.main(["--only", "imagenet"]) == 2
