@@ -13,7 +13,7 @@ import diffcls
 from diffcls.allocation import EVEN, read_allocation
 from diffcls.data import sources
 from diffcls.denoiser import ModelCard
-from diffcls.models import clip, loading
+from diffcls.models import clip, loading, noisy_classifier
 from diffcls.recipes import RECIPES
 
 FOLDER = loading.WEIGHTS / "digits"
@@ -32,14 +32,20 @@ def accuracy(tmp_path: Path, **wishes: Any) -> float:
     return float(row["accuracy"])
 
 
+TEXT_MODELS = [name for name in loading.bundled() if name in RECIPES]
+PIXEL_MODELS = [name for name in loading.bundled() if name not in RECIPES]
+
+
 @pytest.mark.parametrize("name", loading.bundled())
 def test_weights_are_small_and_in_half_precision(name: str) -> None:
     folder = loading.WEIGHTS / name
     files = list(folder.rglob("*.safetensors"))
-    assert {file.parent.name for file in files} == {"text_encoder", "unet", "vae"}
+    parts = {"text_encoder", "unet", "vae"} if name in RECIPES else {"unet"}
+    assert {file.parent.name for file in files} == parts
     assert sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) < 16 * MEGABYTE
     said = json.loads((folder / loading.CARD).read_text(encoding="utf-8"))
-    taught = list(RECIPES[name].teaches or [name])
+    dataset = name.removesuffix("-pixels")
+    taught = list(RECIPES[dataset].teaches or [dataset])
     assert said["name"] == name and said["trained_on"] == taught and said["hours"] > 0
     assert "not zero-shot" in (folder / "README.md").read_text(encoding="utf-8")
     from safetensors.torch import load_file
@@ -73,7 +79,21 @@ def test_nobody_was_taught_what_is_held_out() -> None:
         assert "scenes/held-out" not in json.loads(path.read_text(encoding="utf-8"))["trained_on"]
 
 
-@pytest.mark.parametrize("name", loading.bundled())
+@pytest.mark.parametrize("name", PIXEL_MODELS)
+def test_models_of_pixels_know_their_classes_and_the_classifiers_that_lead_them(name: str) -> None:
+    dataset = name.removesuffix("-pixels")
+    model = loading.load(name)
+    assert model.labels == tuple(sources.load("digits").class_names) or dataset != "digits"
+    assert model.card.trained_on == (dataset,)
+    leader = noisy_classifier.load(f"noisy-{dataset}")
+    assert leader.trained_with == name
+    assert leader.class_names == model.labels
+    assert leader.shape == model.sample_shape
+    size = (loading.WEIGHTS / f"noisy-{dataset}" / noisy_classifier.CHECKPOINT).stat().st_size
+    assert size < 16 * MEGABYTE
+
+
+@pytest.mark.parametrize("name", TEXT_MODELS)
 def test_draws_lie_by_default_where_the_card_says(name: str) -> None:
     said = json.loads((loading.WEIGHTS / name / loading.CARD).read_text(encoding="utf-8"))
     assert loading.read_card(loading.find(name)).allocation == read_allocation(said["allocation"])
