@@ -122,4 +122,4 @@ def _inception(device: str) -> Extractor:
         features, logits = network(pixels)
         return features, logits
 
-    return Extractor("inception-v3-compat-2048", WEIGHTS_OF_INCEPTION[27:35], 2048, see)
+    return Extractor("inception-v3-compat-2048", path.stem.rpartition("-")[2], 2048, see)

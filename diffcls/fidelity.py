@@ -5,16 +5,18 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from diffcls.cli import Parser, guarded
+from diffcls.cli import Parser, command
 from diffcls.errors import UsageError, unknown_name
 from diffcls.samplers import SAMPLERS
 
 if TYPE_CHECKING:
+    from diffcls.data.dataset import Dataset
     from diffcls.denoiser import Denoiser
     from diffcls.extractors import Extractor
     from diffcls.fits import Arrays
@@ -73,15 +75,15 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    return guarded(lambda: _main(arguments))
+    return command(_main, argv)
 
 
 def _main(arguments: list[str]) -> int:
     flags = parser().parse_args(arguments)
     _check(flags)
 
-    from diffcls import fidelity_table
+    from diffcls import fidelity_table, samplers
+    from diffcls.data import sources
     from diffcls.generation import classes_of, dataset_of
     from diffcls.models import devices, loading
     from diffcls.models.loading import images_seen
@@ -92,15 +94,20 @@ def _main(arguments: list[str]) -> int:
     with denormals_flushed():
         device = devices.resolve_device(flags.device)
         denoiser = loading.load(flags.model, device)
+        samplers.find(flags.sampler, denoiser.schedule)
+        samplers.path_of(denoiser.schedule, flags.steps)
         dataset = dataset_of(denoiser, flags.dataset)
-        classes = classes_of(denoiser, dataset, flags.data_root)
+        data = sources.load(dataset, flags.split, flags.data_root)
+        classes = classes_of(denoiser, dataset, flags.data_root, data)
         extractor = _extractor(flags, classes, device)
-        real = _real(flags, extractor, dataset, denoiser.image_size)
+        table = Path(flags.output_dir) / "fidelity.csv"
+        fidelity_table.check(table)
+        real = _real(flags, extractor, dataset, data, denoiser.image_size)
         count = len(real["features"])
         _warn(flags, count, extractor)
         told = {
             "model": denoiser.card.name,
-            "dataset": dataset,
+            "dataset": data.name,
             "split": flags.split,
             "extractor": extractor.name,
             "n": count,
@@ -108,19 +115,20 @@ def _main(arguments: list[str]) -> int:
             "training_images": images_seen(flags.model),
         }
         said = []
-        for guidance in flags.guidance:
+        # of a model that takes no condition there is nothing to guide by
+        for guidance in [1.0] if denoiser.labels == () else flags.guidance:
             drawn = _drawn(flags, extractor, denoiser, classes, guidance, count)
             found = measure(flags.metrics, real, drawn)
             rows = [{**told, **row, "guidance": guidance} for row in found]
             # each as soon as it is there: whoever stops keeps what was finished
-            fidelity_table.put(Path(flags.output_dir) / "fidelity.csv", rows)
+            fidelity_table.put(table, rows)
             said += rows
             if not flags.json:
                 _say(rows)
     if flags.json:
         print(json.dumps([_plain(row) for row in said], indent=2, allow_nan=False))
     else:
-        print(f"complete: {flags.output_dir}/fidelity.csv")
+        print(f"complete: {table}")
     return 0
 
 
@@ -138,8 +146,8 @@ def _check(flags: argparse.Namespace) -> None:
         if value is not None and value < least:
             raise UsageError(f"--{name.replace('_', '-')} out of range", value, f"{least} or more")
     for value in flags.guidance:
-        if not value >= 0:
-            raise UsageError("--guidance out of range", value, "0 or more")
+        if not 0 <= value < math.inf:
+            raise UsageError("--guidance out of range", value, "0 or more, finite")
     if flags.extractor is not None:
         extractors.check_name(flags.extractor)
 
@@ -160,24 +168,24 @@ def _warn(flags: argparse.Namespace, count: int, extractor: Extractor) -> None:
         logger.warning(few)
 
 
-def _real(flags: argparse.Namespace, extractor: Extractor, dataset: str, size: int) -> Arrays:
+def _real(
+    flags: argparse.Namespace, extractor: Extractor, dataset: str, data: Dataset, size: int
+) -> Arrays:
     """Features of the real images, kept under a hash of the data and of what saw them."""
     import numpy as np
     import torch
 
-    from diffcls.data import sources
     from diffcls.data.subsets import choose
     from diffcls.fits import fitted
     from diffcls.transforms import load_image, to_pixels
 
-    data = sources.load(dataset, flags.split, flags.data_root)
     count = min(flags.count or MOST, len(data.items))
     chosen, subset = choose(data, count)
 
     def make() -> Arrays:
         pixels = [to_pixels(load_image(item.open()), size) for item in chosen.items]
         features, _ = extractor.extract(torch.from_numpy(np.stack(pixels)), flags.batch_size)
-        return {"features": features, "labels": np.array([i.label for i in chosen.items])}
+        return {"features": features, "labels": np.array([i.class_index for i in chosen.items])}
 
     defined_by = {
         "dataset": dataset,
@@ -208,13 +216,12 @@ def _drawn(
 
     labels = np.arange(count) % len(classes.prompts)
     prompts = [classes.prompts[k] for k in labels]
-    scale = 1.0 if denoiser.labels == () else guidance
     batches = sample(
         denoiser,
         prompts,
         range(count),
         seed=flags.seed,
-        scale=scale,
+        scale=guidance,
         steps=flags.steps,
         batch_size=flags.batch_size,
         sampler=flags.sampler,

@@ -28,6 +28,7 @@ def put(path: Path, rows: Sequence[Row]) -> None:
 
     Raises:
         RecordError: for a file that is no such table, which is left as it is.
+        UsageError: for a folder that cannot be written.
     """
     with locked(path) as target:
         held = {_key(row): row for row in read(target)} if target.exists() else {}
@@ -41,22 +42,39 @@ def put(path: Path, rows: Sequence[Row]) -> None:
         write_text(target, buffer.getvalue())
 
 
+def check(path: Path) -> None:
+    """Refuse, before anything is measured, what `put` would refuse.
+
+    Raises:
+        RecordError, UsageError: see `put`.
+    """
+    if path.exists():
+        read(path)
+    with locked(path):
+        pass
+
+
 def read(path: Path) -> list[dict[str, str]]:
     """All rows, as texts.
 
     Raises:
         RecordError: for a file that is no such table.
     """
-    with open(path, encoding="utf-8", newline="") as file:
-        table = csv.DictReader(file)
-        if tuple(table.fieldnames or ()) != COLUMNS:
-            raise RecordError(
-                "not a table of fidelity",
-                given=str(path),
-                allowed=",".join(COLUMNS),
-                todo="move that file away, or choose another --output-dir",
-            )
-        return list(table)
+    try:
+        with open(path, encoding="utf-8", newline="") as file:
+            table = csv.DictReader(file)
+            rows, names = list(table), tuple(table.fieldnames or ())
+    except (UnicodeDecodeError, csv.Error):
+        rows, names = [], ()
+    # a line with too many cells has them under None, one with too few has None for a cell
+    if names != COLUMNS or any(None in row or None in row.values() for row in rows):
+        raise RecordError(
+            "not a table of fidelity",
+            given=str(path),
+            allowed=",".join(COLUMNS),
+            todo="move that file away, or choose another --output-dir",
+        )
+    return rows
 
 
 def _key(row: Row) -> tuple[str, ...]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from diffcls.cli import Parser, guarded
+from diffcls.cli import Parser, command
 from diffcls.errors import DataError, UsageError, unknown_name
 from diffcls.generation import Guide
 from diffcls.samplers import SAMPLERS
@@ -84,8 +85,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    return guarded(lambda: _main(arguments))
+    return command(_main, argv)
 
 
 def _main(arguments: list[str]) -> int:
@@ -106,10 +106,13 @@ def _main(arguments: list[str]) -> int:
         )
         work = _interpolation if flags.interpolate else _samples
         said = work(flags, denoiser)
-    print(
-        json.dumps(said, indent=2) if flags.json else f"{said['images']} images in {said['folder']}"
-    )
-    return 0
+    stopped = said["status"] == "partial"
+    if flags.json:
+        print(json.dumps(said, indent=2))
+    else:
+        of_all = f" of {said['asked']}" if stopped else ""
+        print(f"{'stopped: ' * stopped}{said['images']}{of_all} images in {said['folder']}")
+    return 130 if stopped else 0
 
 
 def _check(flags: argparse.Namespace) -> None:
@@ -119,8 +122,8 @@ def _check(flags: argparse.Namespace) -> None:
             raise UsageError(
                 f"--{name.replace('_', '-')} out of range", getattr(flags, name), "1 or more"
             )
-    if flags.guidance is not None and not flags.guidance >= 0:
-        raise UsageError("--guidance out of range", flags.guidance, "0 or more")
+    if flags.guidance is not None and not 0 <= flags.guidance < math.inf:
+        raise UsageError("--guidance out of range", flags.guidance, "0 or more, finite")
     asked = [name for name in ("prompt", "classes", "interpolate") if getattr(flags, name)]
     if len(asked) > 1:
         raise UsageError("more than one thing is asked for", asked, "one of them")
@@ -132,6 +135,10 @@ def _check(flags: argparse.Namespace) -> None:
         Guide(flags.guide, flags.guide_weight)
         if flags.interpolate:
             raise UsageError("the way between two images is led by nothing", given="--guide")
+        if flags.guide in ("classifier", "diffusion") and flags.prompt:
+            raise UsageError("the guide leads to a class", flags.guide, todo="use --class NAME")
+    if flags.interpolate and flags.steps < 2:
+        raise UsageError("--steps out of range", flags.steps, "2 or more, with --interpolate")
     for path in flags.interpolate or ():
         if not Path(path).is_file():
             raise DataError("no such image", given=path)
@@ -155,12 +162,16 @@ def _asked(flags: argparse.Namespace, denoiser: Denoiser, classes: Classes | Non
             raise UsageError("the model reads no texts", given="--prompt", todo="use --class NAME")
         lines = [(text, text, text, -1) for text in flags.prompt]
     elif classes is None:
-        raise UsageError("nothing is asked for", todo="name a --prompt, or a --dataset of classes")
+        if flags.classes:
+            raise UsageError(
+                "an unconditional model takes no class",
+                "--class",
+                todo="lead it: --guide classifier",
+            )
+        lines = [("unconditional", "", "", -1)]
     else:
         wanted = [classes.index(name) for name in flags.classes or classes.names[:MOST_CLASSES]]
         lines = [(classes.names[k], classes.prompts[k], classes.texts[k], k) for k in wanted]
-        if denoiser.labels == () and not flags.guide:
-            lines = [("unconditional", "", "", -1)]
     for label, prompt, text, k in lines:
         asked.labels += [label] * flags.count
         asked.prompts += [prompt] * flags.count
@@ -176,9 +187,10 @@ def _samples(flags: argparse.Namespace, denoiser: Denoiser) -> dict[str, Any]:
     from diffcls.generation import classes_of, dataset_of, lead_by
     from diffcls.pictures import to_bytes
     from diffcls.sampling import sample
+    from diffcls.shelf import Shelf
 
     classes = None
-    if not flags.prompt or flags.guide in ("classifier", "diffusion"):
+    if flags.guide or not (flags.prompt or denoiser.labels == ()):
         classes = classes_of(denoiser, dataset_of(denoiser, flags.dataset), flags.data_root)
     asked, lead = _asked(flags, denoiser, classes), None
     guidance = flags.guidance
@@ -186,26 +198,24 @@ def _samples(flags: argparse.Namespace, denoiser: Denoiser) -> dict[str, Any]:
         guidance = 0.0 if flags.guide else 2.0
     if denoiser.labels == ():
         guidance = 1.0  # there is no prompt to be guided by
-    if flags.guide:
-        if flags.guide in ("classifier", "diffusion") and flags.prompt:
-            raise UsageError("the guide leads to a class", flags.guide, todo="use --class NAME")
-        if classes is None:
-            classes = classes_of(denoiser, dataset_of(denoiser, flags.dataset), flags.data_root)
+    if flags.guide and classes is not None:
         guide = Guide(flags.guide, flags.guide_weight, flags.guide_model)
         lead = lead_by(guide, denoiser, classes, asked.classes, asked.texts)
     settings = {
         "model": denoiser.card.name,
         "revision": denoiser.card.revision,
+        "dtype": str(denoiser.dtype).removeprefix("torch."),
         "prompts": asked.prompts,
         "guidance": guidance,
         "guide": flags.guide,
+        "guided_to": asked.texts if flags.guide else None,
+        "guide_dataset": classes.dataset if flags.guide and classes else None,
         "guide_weight": flags.guide_weight if flags.guide else None,
         "guide_model": flags.guide_model,
         "sampler": flags.sampler,
         "steps": flags.steps,
         "seed": flags.seed,
     }
-    shelf = _Shelf(Path(flags.output_dir), settings, asked.labels)
     batches = sample(
         denoiser,
         asked.prompts,
@@ -218,81 +228,19 @@ def _samples(flags: argparse.Namespace, denoiser: Denoiser) -> dict[str, Any]:
         lead=lead,
         trajectory=flags.trajectory,
     )
+    shelf = Shelf(Path(flags.output_dir), settings, asked.labels)
     silent = True if flags.quiet else None
     try:
         with tqdm(total=len(asked.prompts), desc="drawing", unit="img", disable=silent) as bar:
             for batch in batches:
                 shelf.put(to_bytes(batch.images), [to_bytes(t) for t in batch.trajectory])
                 bar.update(len(batch.images))
+    except KeyboardInterrupt:
+        if not shelf.images:
+            raise
     finally:
         shelf.close()
     return shelf.said()
-
-
-class _Shelf:
-    """The folder of a drawing: images as they come, then what shows them together."""
-
-    def __init__(self, output: Path, settings: dict[str, Any], labels: list[str]) -> None:
-        text = json.dumps(settings, sort_keys=True)
-        short = str(settings["model"]).replace("/", "-")
-        self.folder = output / f"{short}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
-        self.settings, self.labels = settings, labels
-        self.images: list[Any] = []
-        self.ways: list[list[Any]] = []
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UsageError(
-                f"cannot write to the output folder ({error.strerror})", given=str(output)
-            ) from error
-
-    def put(self, pixels: Any, trajectory: list[Any]) -> None:
-        """A batch (B, H, W, 3) of images, and the estimates on the way to them."""
-        from PIL import Image
-
-        from diffcls.pictures import write_png
-
-        for i, one in enumerate(pixels):
-            number = len(self.images)
-            write_png(self.folder / f"{number:04d}.png", Image.fromarray(one))
-            self.images.append(one)
-            if trajectory:
-                self.ways.append([step[i] for step in trajectory])
-
-    def close(self) -> None:
-        """Grid, strips, film and ``samples.json``, of as many images as there are."""
-        from diffcls.atomic import write_text
-        from diffcls.pictures import grid, write_film, write_png
-
-        if not self.images:
-            return
-        write_png(self.folder / "grid.png", grid(self._rows(self.images)))
-        if self.ways:
-            strips = [(self.labels[i], _thinned(way)) for i, way in enumerate(self.ways)]
-            write_png(self.folder / "trajectory.png", grid(strips))
-            films = list(zip(*self.ways, strict=True))
-            write_film(
-                self.folder / "trajectory.gif", [grid(self._rows(list(step))) for step in films]
-            )
-        said = {**self.settings, "labels": self.labels, "drawn": len(self.images)}
-        write_text(self.folder / "samples.json", json.dumps(said, indent=2) + "\n")
-
-    def _rows(self, images: list[Any]) -> list[tuple[str, list[Any]]]:
-        """Images of one label in a row."""
-        rows: dict[str, list[Any]] = {}
-        for label, image in zip(self.labels, images, strict=False):
-            rows.setdefault(label, []).append(image)
-        return list(rows.items())
-
-    def said(self) -> dict[str, Any]:
-        """What is told of it."""
-        return {"folder": str(self.folder), "images": len(self.images), **self.settings}
-
-
-def _thinned(way: list[Any], most: int = 10) -> list[Any]:
-    """About ten of the estimates on the way, the first and the last among them."""
-    count = min(most, len(way))
-    return [way[round(i * (len(way) - 1) / max(1, count - 1))] for i in range(count)]
 
 
 def _interpolation(flags: argparse.Namespace, denoiser: Denoiser) -> dict[str, Any]:
@@ -302,6 +250,7 @@ def _interpolation(flags: argparse.Namespace, denoiser: Denoiser) -> dict[str, A
     from diffcls import samplers
     from diffcls.guidance import guided
     from diffcls.pictures import to_bytes
+    from diffcls.shelf import Shelf
     from diffcls.transforms import load_image, to_pixels
 
     count = max(2, flags.count)
@@ -325,11 +274,12 @@ def _interpolation(flags: argparse.Namespace, denoiser: Denoiser) -> dict[str, A
     settings = {
         "model": denoiser.card.name,
         "revision": denoiser.card.revision,
+        "dtype": str(denoiser.dtype).removeprefix("torch."),
         "between": [hashlib.sha256(one.tobytes()).hexdigest()[:16] for one in pixels],
         "count": count,
         "steps": flags.steps,
     }
-    shelf = _Shelf(Path(flags.output_dir), settings, ["from one image to the other"] * count)
+    shelf = Shelf(Path(flags.output_dir), settings, ["from one image to the other"] * count)
     try:
         shelf.put(to_bytes(images), [])
     finally:

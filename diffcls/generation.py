@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ from diffcls.methods.class_ids import class_prompts
 if TYPE_CHECKING:
     import torch
 
+    from diffcls.data.dataset import Dataset
     from diffcls.guidance import LogProbability
     from diffcls.samplers import Predict
     from diffcls.sampling import Lead
@@ -72,21 +74,32 @@ def dataset_of(denoiser: Denoiser, given: str | None) -> str:
     return denoiser.card.trained_on[0]
 
 
-def classes_of(denoiser: Denoiser, dataset: str, data_root: str | None = None) -> Classes:
+def classes_of(
+    denoiser: Denoiser, dataset: str, data_root: str | None = None, data: Dataset | None = None
+) -> Classes:
     """The classes of a data set, as a model is asked for them.
 
+    Args:
+        denoiser: the model.
+        dataset: name of the data set.
+        data_root: where local data lie.
+        data: the split whose images are looked at: the classes are then in its own order. None:
+            those that the model's card names, else those of the data set's first split.
+
     Raises:
-        UsageError: for a data set whose images have candidates of their own, or a class that the
-            model does not know.
+        UsageError: for a class that the model does not know.
         DataError: where the data cannot be found.
     """
     spec = specs.find(dataset)
     names: tuple[str, ...] = denoiser.card.labels
-    if not names or denoiser.card.trained_on[:1] != (dataset,):
-        names = tuple(sources.load(dataset, spec.splits[0], data_root).class_names)
-    if not names:
-        raise UsageError("each image of the data set has candidates of its own", given=dataset)
-    texts = tuple(spec.templates[0].replace("{}", name) for name in names)
+    words, template = names, spec.templates[0]
+    if data is None and (not names or denoiser.card.trained_on[:1] != (dataset,)):
+        data = sources.load(dataset, spec.splits[0] if spec.splits else "test", data_root)
+    if data is not None:
+        names = tuple(data.class_names)
+        words = tuple(data.prompt_names) or names
+        template = "{}" if data.sentences else template
+    texts = tuple(template.replace("{}", word) for word in words)
     if denoiser.labels is None:
         prompts = texts
     elif denoiser.labels:
@@ -104,6 +117,9 @@ class Guide:
         kind: one of `GUIDES`.
         weight: of its gradient.
         model: name or folder of the classifier, or the CLIP; None: the data set's own.
+
+    Raises:
+        UsageError: for an unknown kind, a weight out of range, or a model that would lead nothing.
     """
 
     kind: str
@@ -113,8 +129,10 @@ class Guide:
     def __post_init__(self) -> None:
         if self.kind not in GUIDES:
             raise unknown_name("guide", self.kind, GUIDES)
-        if not self.weight >= 0:
-            raise UsageError("weight of the guide out of range", self.weight, "0 or more")
+        if not 0 <= self.weight < math.inf:
+            raise UsageError("weight of the guide out of range", self.weight, "0 or more, finite")
+        if self.kind == "diffusion" and self.model is not None:
+            raise UsageError("the model leads itself", self.model, todo="leave --guide-model out")
 
 
 def lead_by(
@@ -161,6 +179,12 @@ def lead_by(
             )
             return guidance.of_estimate(predict, score)
 
+    elif denoiser.labels == ():
+        raise UsageError(
+            "an unconditional model tells no classes apart",
+            given=denoiser.card.name,
+            todo="use --guide classifier or clip",
+        )
     else:
         own: Any = denoiser
         cond = own.encode_prompts(classes.prompts)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from diffcls.cli import Parser, guarded
+from diffcls.cli import Parser, command
 from diffcls.errors import UsageError, unknown_name
 
 if TYPE_CHECKING:
@@ -69,8 +69,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    return guarded(lambda: _main(arguments))
+    return command(_main, argv)
 
 
 def _main(arguments: list[str]) -> int:
@@ -115,26 +114,30 @@ def _measure(flags: argparse.Namespace, denoiser: Denoiser) -> int:
         )
     dataset = dataset_of(denoiser, flags.dataset)
     data, _ = choose(sources.load(dataset, flags.split, flags.data_root), flags.limit)
-    how = _estimator(flags, denoiser)
-    terms, stopped = _terms(flags, denoiser, dataset, data, how)
+    how, prompts = _estimator(flags, denoiser), _prompts(flags, denoiser, dataset, data)
+    table = Path(flags.output_dir) / "fidelity.csv"
+    fidelity_table.check(table)
+    terms, stopped = _terms(flags, denoiser, data, prompts, how)
     if not len(terms):
         raise KeyboardInterrupt
     shape = denoiser.sample_shape
     found = summarise(terms, shape[0] * shape[1] * shape[2])
     row = {
         "model": denoiser.card.name,
-        "dataset": dataset,
+        "dataset": data.name,
         "split": flags.split,
         "metric": "bits_per_dim",
         "extractor": _unit(denoiser),
         "n": found.images,
         "value": found.mean,
         "stderr": found.stderr,
+        # as samples are guided: 0 asks the empty prompt alone, 1 the class's
+        "guidance": float(flags.told == "class"),
         "steps": flags.levels,
         "training_images": images_seen(flags.model),
     }
     if not stopped:
-        fidelity_table.put(Path(flags.output_dir) / "fidelity.csv", [row])
+        fidelity_table.put(table, [row])
     _say(flags, denoiser, found, row, how, stopped)
     return 130 if stopped else 0
 
@@ -167,22 +170,35 @@ def _unit(denoiser: Denoiser) -> str:
     return f"pixels-{shape}" if _of_pixels(denoiser) else f"latents-{shape}-of-{denoiser.card.name}"
 
 
+def _prompts(
+    flags: argparse.Namespace, denoiser: Denoiser, dataset: str, data: Dataset
+) -> list[str]:
+    """What the model is told: one prompt for every image, or one each."""
+    from diffcls.generation import classes_of
+
+    if flags.told == "nothing":
+        return [""]
+    if denoiser.labels == ():
+        raise UsageError("an unconditional model is told nothing", given="--told class")
+    classes = classes_of(denoiser, dataset, flags.data_root, data)
+    return [classes.prompts[item.class_index] for item in data.items]
+
+
 def _terms(
-    flags: argparse.Namespace, denoiser: Denoiser, dataset: str, data: Dataset, how: Estimator
+    flags: argparse.Namespace,
+    denoiser: Denoiser,
+    data: Dataset,
+    prompts: list[str],
+    how: Estimator,
 ) -> tuple[Float64, bool]:
     """(n, 4) terms of the images, chunk by chunk; and whether somebody stopped it."""
     import numpy as np
     import torch
     from tqdm import tqdm
 
-    from diffcls.generation import classes_of
     from diffcls.likelihoods import estimate
     from diffcls.transforms import load_image, to_pixels
 
-    prompts = [""] * len(data.items)
-    if flags.told == "class":
-        classes = classes_of(denoiser, dataset, flags.data_root)
-        prompts = [classes.prompts[item.label] for item in data.items]
     found, stopped = [np.empty((0, 4))], False
     silent = True if flags.quiet else None
     with tqdm(total=len(data.items), desc="bounding", unit="img", disable=silent) as bar:
@@ -191,8 +207,8 @@ def _terms(
                 items = data.items[start : start + CHUNK]
                 pixels = [to_pixels(load_image(i.open()), denoiser.image_size) for i in items]
                 x0 = denoiser.encode_images(torch.from_numpy(np.stack(pixels)))
-                asked = prompts[start : start + CHUNK]
-                cond = denoiser.encode_prompts(asked if flags.told == "class" else [""])
+                asked = prompts if len(prompts) == 1 else prompts[start : start + CHUNK]
+                cond = denoiser.encode_prompts(asked)
                 ids = [item.image_id for item in items]
                 found.append(estimate(denoiser, x0, ids, cond, how))
                 bar.update(len(items))
@@ -229,9 +245,8 @@ def _say(
     looked = f"{flags.levels} levels an image, {how.variance} variance"
     print(f"  sum L_t-1 {bits['steps']:9.4f}   {looked}")
     print(f"  L_0       {bits['decoder']:9.4f}   the decoder")
-    print(
-        f"  bound     {found.mean:9.4f} ± {found.stderr:.4f} bits a dimension of {row['extractor']}"
-    )
+    spread = "" if found.images < 2 else f" ± {found.stderr:.4f}"
+    print(f"  bound     {found.mean:9.4f}{spread} bits a dimension of {row['extractor']}")
     print(f"  L_simple  {found.simple:9.4f}   mean square of the noise's residual")
     if not _of_pixels(denoiser):
         print("  a density of latents, not of images: it compares with no other model's")

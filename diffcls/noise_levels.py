@@ -76,7 +76,8 @@ def continuous(log_snr: LogSnr, length: int) -> Levels:
     def draw(batch: int, rng: torch.Generator) -> Drawn:
         u, slope = times(batch, rng), None
         if isinstance(log_snr, nn.Module):
-            place = u.to(next(log_snr.parameters()).device).requires_grad_()
+            # a copy: what the network is told takes no gradient
+            place = u.to(next(log_snr.parameters()).device, copy=True).requires_grad_()
             value = log_snr(place)
             (slope,) = torch.autograd.grad(value.sum(), place, create_graph=True)
             value = value.detach().cpu()

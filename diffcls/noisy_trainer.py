@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -14,13 +13,13 @@ from diffcls.denoiser import Denoiser
 from diffcls.draws import key
 from diffcls.errors import ModelError
 from diffcls.models import noisy_classifier
-from diffcls.models.loading import CARD, WEIGHTS, load
+from diffcls.models.loading import CARD, load
 from diffcls.models.noisy_classifier import CHECKPOINT, NoisyClassifier
 from diffcls.models.parts import read_json
-from diffcls.pixel_training import noisy_phase
+from diffcls.pixel_training import go_on_from, noisy_phase
 from diffcls.recipes import NoisyRecipe
 from diffcls.training import generator
-from diffcls.training_run import TrainingRun, curve_table, tensor_of
+from diffcls.training_run import TrainingRun, continued, curve_table, tensor_of
 
 PARTS = 5
 """Of the noise levels, each with an accuracy of its own."""
@@ -32,15 +31,19 @@ class NoisyTraining(TrainingRun):
     index: ClassVar[str] = CHECKPOINT
     recipe: NoisyRecipe
 
+    def __post_init__(self) -> None:
+        self.led = open_led(self.recipe.model)
+        super().__post_init__()
+
     def run(self) -> dict[str, Any]:
-        led = self._led()
+        led = self.led
         train = sources.load(self.dataset, "train", self.data_root)
         images, labels = self._images(led, train)
         classes, channels = len(train.class_names), led.sample_shape[0]
         torch.manual_seed(key("weights", self.seed))
         model = NoisyClassifier(classes, channels, self.recipe.widths)
         if self.init:
-            model.load_state_dict(noisy_classifier.load(self.init).model.state_dict())
+            go_on_from(model, noisy_classifier.load(self.init).model.state_dict())
         validation = self._images(led, sources.load(self.dataset, "validation", self.data_root))
         loop = self._loop(noisy_phase(model, led.schedule, images, labels, self.recipe, self.seed))
 
@@ -63,29 +66,13 @@ class NoisyTraining(TrainingRun):
         }
         return self._write_card(facts, train, loop.seconds / 3600, "noisy")
 
-    def _led(self) -> Denoiser:
-        """The diffusion model whose levels are learned.
-
-        Raises:
-            ModelError: for one that works on latents: labels of noisy latents are not this one's.
-        """
-        led = load(self.recipe.model)
-        if getattr(led, "autoencoder", None) is not None:
-            raise ModelError(
-                "the model works on latents",
-                given=self.recipe.model,
-                allowed="a model of pixels",
-            )
-        return led
-
     def _images(self, led: Denoiser, data: Any) -> tuple[Tensor, Tensor]:
         images, labels = tensor_of(data, led.image_size)
         return led.encode_images(images), torch.tensor(labels)
 
     def _open_card(self) -> tuple[Mapping[str, Any], str]:
-        name = str(self.init)
-        folder = WEIGHTS / name if name in noisy_classifier.bundled() else Path(name)
-        return read_json(folder / CARD), ""
+        folder = noisy_classifier.folder_of(str(self.init))
+        return read_json(folder / CARD), noisy_classifier.revision(folder)
 
     def readme(self, card: dict[str, Any]) -> str:
         recipe, data = card["recipe"], card["data"]
@@ -101,7 +88,8 @@ of `{card["trained_with"]}`, to lead its samples to a class.
 - Data: {data["images"]:,} labelled images of {self.dataset}, revision `{data["revision"]}`.
 - Recipe: {recipe["images"]:,} images seen in batches of {recipe["batch"]}; all of it in
   `diffcls.json`.
-- Seed {card["seed"]}, {card["hours"]:.2f} hours on {card["device"]}, {card["versions"]}.
+{continued(card)}- Seed {card["seed"]}, {card["hours"]:.2f} hours on {card["device"]},
+  {card["versions"]}.
 - Validation accuracy from the least noisy fifth of the levels to the noisiest: {levels}.
 
 {curve_table(card["curve"], "mean over the fifths of the noise levels")}
@@ -111,9 +99,21 @@ of `{card["trained_with"]}`, to lead its samples to a class.
         levels = ", ".join(f"{value:.1%}" for value in card["validation_accuracy_by_noise"])
         return [
             f"validation accuracy, little noise to much: {levels}",
-            f"lead samples with it: python -m diffcls.generate --model {card['trained_with']} "
+            f"lead samples with it: python -m diffcls.generate --model {self.recipe.model} "
             f"--guide classifier --guide-model {self.folder} --class NAME",
         ]
+
+
+def open_led(name: str) -> Denoiser:
+    """The diffusion model whose levels are learned.
+
+    Raises:
+        ModelError: for one that works on latents: labels of noisy latents are not this one's.
+    """
+    led = load(name)
+    if getattr(led, "autoencoder", None) is not None:
+        raise ModelError("the model works on latents", given=name, allowed="a model of pixels")
+    return led
 
 
 @torch.no_grad()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,6 +21,7 @@ from diffcls.noise_levels import LearnedLogSnr
 from diffcls.pixel_training import (
     build_unet,
     check,
+    go_on_from,
     learned_schedule,
     pixels_phase,
     scheduler_config,
@@ -52,7 +54,8 @@ class PixelTraining(TrainingRun):
         unet = build_unet(self.recipe, len(train.class_names))
         learned = learned_schedule(self.recipe)
         if self.init:
-            unet.load_state_dict(self._weights_of_init())
+            denoiser: Any = load(str(self.init))
+            go_on_from(unet, denoiser.network.state_dict())
         loop = self._loop(pixels_phase(unet, learned, images, labels, self.recipe, self.seed))
 
         def measure(step: int) -> dict[str, float]:
@@ -85,8 +88,12 @@ class PixelTraining(TrainingRun):
             card = {
                 "name": f"{self.folder.name}@{seen:,}{note}",
                 **self._facts(train),
+                **({"continued_from": self._before()} if self.init else {}),
                 "images": seen,
                 "weights": kind,
+                "seed": self.seed,
+                "hours": round(loop.seconds / 3600, 3),
+                "recipe": dataclasses.asdict(self.recipe) | {"images": seen},
             }
             (folder / CARD).write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
             if kind == "last":
@@ -95,11 +102,6 @@ class PixelTraining(TrainingRun):
     def _open_card(self) -> tuple[Mapping[str, Any], str]:
         place = find(str(self.init))
         return read_json(place.path / CARD), read_card(place).revision
-
-    def _weights_of_init(self) -> dict[str, Tensor]:
-        denoiser: Any = load(str(self.init))
-        weights: dict[str, Tensor] = denoiser.pipeline.unet.state_dict()
-        return weights
 
     def readme(self, card: dict[str, Any]) -> str:
         recipe, data, name = card["recipe"], card["data"], card["name"]

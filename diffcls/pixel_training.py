@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from diffcls.errors import UsageError, unknown_name
 from diffcls.models.noisy_classifier import NoisyClassifier
@@ -46,7 +47,8 @@ def check(recipe: PixelRecipe) -> None:
     check_weighting(recipe.loss_weighting)
     flow = recipe.prediction_type == "flow_prediction"
     at_any_level = recipe.noise_schedule == "learned" or recipe.levels == "continuous"
-    if flow and (at_any_level or recipe.learned_variance):
+    chosen = recipe.noise_schedule != PixelRecipe.noise_schedule or at_any_level
+    if flow and (chosen or recipe.learned_variance):
         raise UsageError(
             "a flow has levels and variances of its own",
             given="--objective flow",
@@ -103,6 +105,24 @@ def build_unet(recipe: PixelRecipe, classes: int) -> Any:
         attention_head_dim=16,
         num_class_embeds=classes + 1 if recipe.conditional else None,
     )
+
+
+def go_on_from(module: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Give an untrained network the weights of the model that training goes on from.
+
+    Raises:
+        UsageError: where that is none of its shape.
+    """
+    wanted = {name: tuple(value.shape) for name, value in module.state_dict().items()}
+    found = {name: tuple(value.shape) for name, value in weights.items()}
+    if found != wanted:
+        other = min(name for name in {*found, *wanted} if found.get(name) != wanted.get(name))
+        raise UsageError(
+            "--init is a model of another shape",
+            given=f"{other}: {found.get(other, 'missing')}",
+            allowed=f"{wanted.get(other, 'no such tensor')}",
+        )
+    module.load_state_dict(weights)
 
 
 def learned_schedule(recipe: PixelRecipe) -> LearnedLogSnr | None:

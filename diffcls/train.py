@@ -226,7 +226,8 @@ def changed(recipe: Any, flags: argparse.Namespace) -> Any:
     """The recipe with what the flags say in place of its own.
 
     Raises:
-        UsageError: for a flag that such a recipe has no choice for, or an unknown objective.
+        UsageError: for a flag that such a recipe has no choice for, or an unknown objective or
+            weighting.
     """
     own, of_config = {}, {}
     known = {field.name for field in dataclasses.fields(recipe)}
@@ -238,6 +239,10 @@ def changed(recipe: Any, flags: argparse.Namespace) -> Any:
             if value not in OBJECTIVES:
                 raise unknown_name("objective", value, OBJECTIVES)
             value = OBJECTIVES[value]
+        if flag == "loss_weighting" and field in known:
+            from diffcls.objectives import check_weighting
+
+            check_weighting(value)
         if field in known:
             own[field] = value
         elif hasattr(getattr(recipe, "config", None), field):

@@ -38,7 +38,7 @@ LAYERS = (
     "methods zero_shot estimator",
     # 4 harness
     "executor leaderboard planning cost evaluation replaying trainer clip_trainer pixel_trainer "
-    "noisy_trainer training_run generation pictures fidelity_table",
+    "noisy_trainer training_run generation pictures shelf fidelity_table",
     # 5 commands, and the package's front door
     "evaluate train generate replay likelihood fidelity cli __init__",
 )

@@ -26,8 +26,10 @@ class DiTDenoiser(PipelineDenoiser):
         self.labels = tuple(", ".join(synonyms) for synonyms in names)
 
     def _encode(self, prompts: Sequence[str]) -> dict[str, Tensor]:
-        """``class_id`` (P,)."""
-        return {"class_id": torch.tensor([int(prompt) for prompt in prompts], device=self.device)}
+        """``class_id`` (P,); the empty prompt is the row for "no class"."""
+        nobody = len(self.labels or ())
+        ids = [int(prompt) if prompt else nobody for prompt in prompts]
+        return {"class_id": torch.tensor(ids, device=self.device)}
 
     def _forward(self, x_t: Tensor, timestep: Tensor, cond: Conditioning) -> Tensor:
         out: Tensor = self.network(x_t, timestep=timestep, class_labels=cond["class_id"]).sample

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -88,6 +89,17 @@ def check_name(name: str) -> None:
         raise unknown_name("classifier of noisy images", name, [*bundled(), "PATH of a folder"])
 
 
+def folder_of(name: str) -> Path:
+    """Where a classifier lies, by its name or folder."""
+    return WEIGHTS / name if name in bundled() else Path(name)
+
+
+def revision(folder: Path) -> str:
+    """A hash of the weights."""
+    with open(folder / CHECKPOINT, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+
+
 def load(name: str) -> Loaded:
     """The classifier of a name or a folder.
 
@@ -95,17 +107,18 @@ def load(name: str) -> Loaded:
         UsageError: for an unknown name.
         ModelError: for a folder that is not whole.
     """
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     check_name(name)
-    folder = WEIGHTS / name if name in bundled() else Path(name)
+    folder = folder_of(name)
     card = read_json(folder / CARD)
     try:
         shape = tuple(int(v) for v in card["shape"])
         names, widths = tuple(card["labels"]), tuple(card["recipe"]["widths"])
         model = NoisyClassifier(len(names), shape[0], widths)
         model.load_state_dict({k: v.float() for k, v in load_file(folder / CHECKPOINT).items()})
-    except (KeyError, TypeError, ValueError, RuntimeError, OSError) as error:
+    except (KeyError, TypeError, ValueError, RuntimeError, OSError, SafetensorError) as error:
         raise ModelError(
             f"cannot open the classifier ({str(error).splitlines()[0]})", given=str(folder)
         ) from error
