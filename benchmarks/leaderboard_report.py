@@ -218,6 +218,8 @@ def _models() -> list[str]:
     ]
     for path in sorted(WEIGHTS.glob(f"*/{CARD}")):
         card = json.loads(path.read_text(encoding="utf-8"))
+        if "validation_accuracy" not in card:
+            continue  # a model of pixels, or a classifier that leads one: no method of this table
         before = card.get("continued_from", {"images": 0, "hours": 0.0})
         images, hours = card["recipe"]["images"] + before["images"], card["hours"] + before["hours"]
         lines.append(
