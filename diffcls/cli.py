@@ -85,6 +85,14 @@ def command(body: Callable[[list[str]], int], argv: Sequence[str] | None) -> int
     return guarded(lambda: body(arguments))
 
 
+def check_least(flags: argparse.Namespace, **least: int) -> None:
+    """Raises UsageError for the first flag that is below its least value; one not given passes."""
+    for name, bound in least.items():
+        value = getattr(flags, name)
+        if value is not None and value < bound:
+            raise UsageError(f"{_hyphens(f'--{name}')} out of range", value, f"{bound} or more")
+
+
 def guarded(body: Callable[[], int]) -> int:
     """Run a command's body; errors become one line on stderr and an exit status, no traceback."""
     _speak()

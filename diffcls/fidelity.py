@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from diffcls.cli import Parser, command
+from diffcls.cli import Parser, check_least, command
 from diffcls.errors import UsageError, unknown_name
 from diffcls.samplers import SAMPLERS
 
@@ -141,10 +141,7 @@ def _check(flags: argparse.Namespace) -> None:
             raise unknown_name("metric", name, METRICS)
     if flags.sampler not in SAMPLERS:
         raise unknown_name("sampler", flags.sampler, SAMPLERS)
-    for name, least in (("count", 10), ("steps", 1), ("batch_size", 1)):
-        value = getattr(flags, name)
-        if value is not None and value < least:
-            raise UsageError(f"--{name.replace('_', '-')} out of range", value, f"{least} or more")
+    check_least(flags, count=10, steps=1, batch_size=1)
     for value in flags.guidance:
         if not 0 <= value < math.inf:
             raise UsageError("--guidance out of range", value, "0 or more, finite")

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from diffcls.cli import Parser, command
+from diffcls.cli import Parser, check_least, command
 from diffcls.errors import DataError, UsageError, unknown_name
 from diffcls.generation import Guide
 from diffcls.samplers import SAMPLERS
@@ -117,11 +117,7 @@ def _main(arguments: list[str]) -> int:
 
 def _check(flags: argparse.Namespace) -> None:
     """Refuse what can be refused before a model is opened."""
-    for name in ("count", "steps", "batch_size"):
-        if getattr(flags, name) < 1:
-            raise UsageError(
-                f"--{name.replace('_', '-')} out of range", getattr(flags, name), "1 or more"
-            )
+    check_least(flags, count=1, steps=1, batch_size=1)
     if flags.guidance is not None and not 0 <= flags.guidance < math.inf:
         raise UsageError("--guidance out of range", flags.guidance, "0 or more, finite")
     asked = [name for name in ("prompt", "classes", "interpolate") if getattr(flags, name)]

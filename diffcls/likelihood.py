@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from diffcls.cli import Parser, command
+from diffcls.cli import Parser, check_least, command
 from diffcls.errors import UsageError, unknown_name
 
 if TYPE_CHECKING:
@@ -74,11 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _main(arguments: list[str]) -> int:
     flags = parser().parse_args(arguments)
-    for name in ("limit", "levels", "batch_size"):
-        if getattr(flags, name) < 1:
-            raise UsageError(
-                f"--{name.replace('_', '-')} out of range", getattr(flags, name), "1 or more"
-            )
+    check_least(flags, limit=1, levels=1, batch_size=1)
     if flags.told not in ("nothing", "class"):
         raise unknown_name("thing to be told", flags.told, ("nothing", "class"))
     if flags.variance is not None and flags.variance not in VARIANCES:
