@@ -153,7 +153,7 @@ def antithetic(one: Measured, data_root: str | None) -> Iterator[Found]:
 
     spec = specs.find(one.dataset)
     images = PAIRED_EVALUATIONS // max(DRAWS)
-    data, _ = choose(sources.load(one.dataset, "test", data_root), one.images)
+    data, _ = choose(sources.load(one.dataset, "test", data_root), one.tabled)
     data, _ = choose(data, max(1, images // len(data.class_names)))
     prompts = PromptSet.from_templates(data.class_names, spec.templates, data.prompt_names)
     denoiser = loading.load(spec.model)
