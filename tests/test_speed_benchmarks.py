@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -61,8 +62,20 @@ def test_report_has_a_row_for_every_point_and_a_plot(tmp_path: Path) -> None:
     assert [row["images_per_second"] for row in rows] == ["0.5", "0.1", "5.0", "", ""]
     page = (tmp_path / "SPEED.md").read_text(encoding="utf-8")
     assert "| digits | racing | 12 | 83.3% |" in page and "275×" in page
+    # racing is wrong on two of twelve images, the full table on none
+    assert "| -16.7% | 1.000 | +16.7% | 5.00 |" in page
+    assert "| digits | racing | default | 10.0 | -16.7% | 1.000 |" in page
     assert "| confidence=0.9 | 8.3% at 20 evaluations |" in page
     assert (tmp_path / "speed.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_images_of_several_benchmarks_are_pooled_not_their_means() -> None:
+    few = point("racing", {0}, count=3, evaluations_per_image=40.0, images_per_second=1.0)
+    many = point("racing", {0}, count=12, evaluations_per_image=10.0, images_per_second=4.0)
+    both = speed_report.pooled([few, replace(many, benchmark="fashion_mnist")], "both")
+    assert len(both.predicted) == 15 and both.accuracy == pytest.approx(13 / 15)
+    assert both.evaluations_per_image == pytest.approx((3 * 40 + 12 * 10) / 15)
+    assert both.images_per_second == pytest.approx(15 / 6)
 
 
 def test_everything_but_what_needs_the_network_is_replayed() -> None:
