@@ -6,7 +6,7 @@ import argparse
 import logging
 import sys
 from collections.abc import Callable, Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from diffcls.errors import DiffclsError, UsageError, unknown_name
 from diffcls.registry import Registry
@@ -65,6 +65,18 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Raise instead of exit, so that every error takes the same way out."""
         raise UsageError(message, todo=f"see {self.prog} --help")
+
+
+def parser_of(name: str, description: str, epilog: str, **more: Any) -> Parser:
+    """A parser of the command `name`, without any flag as yet; `more` as argparse takes it."""
+    return Parser(
+        prog=f"diffcls {name}",
+        description=description,
+        epilog=epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+        **more,
+    )
 
 
 def _hyphens(argument: str) -> str:

@@ -8,7 +8,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 
-from diffcls.cli import Parser, command
+from diffcls.cli import command, parser_of
 from diffcls.options import EvaluationOptions
 
 DEFAULTS = EvaluationOptions()
@@ -28,13 +28,11 @@ the same command goes on where it stopped."""
 
 def parser() -> argparse.ArgumentParser:
     """The command's flags; their meaning stands in `diffcls.options.EvaluationOptions`."""
-    p = Parser(
-        prog="diffcls evaluate",
-        description="Measure a classifier on a data set: accuracy with its interval, and its cost.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    p = parser_of(
+        "evaluate",
+        "Measure a classifier on a data set: accuracy with its interval, and its cost.",
+        EPILOG,
         argument_default=argparse.SUPPRESS,
-        allow_abbrev=False,
     )
     add = p.add_argument_group("what is measured").add_argument
     add(

@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from diffcls.cli import Parser, check_least, command
+from diffcls.cli import check_least, command, parser_of
 from diffcls.errors import UsageError, unknown_name
+from diffcls.model_flags import add_machine, add_output, add_source, opened
 from diffcls.samplers import SAMPLERS
 
 if TYPE_CHECKING:
@@ -43,18 +44,14 @@ MOST = 2000
 
 def parser() -> argparse.ArgumentParser:
     """The command's flags."""
-    p = Parser(
-        prog="diffcls fidelity",
-        description="How far the images that a model draws are from real ones.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+    p = parser_of(
+        "fidelity",
+        "How far the images that a model draws are from real ones.",
+        EPILOG,
     )
     add = p.add_argument_group("of what").add_argument
-    add("--model", default="digits", metavar="NAME|PATH|ID", help="(digits)")
-    add("--dataset", metavar="NAME", help="(the one that the model was trained on)")
+    add_source(add, "digits")
     add("--split", default="test", metavar="NAME", help="whose images are the real ones (test)")
-    add("--data-root", metavar="DIR", help="where local data lie")
     add("--count", type=int, metavar="N", help="images of either kind (the split's, 2000 at most)")
     add = p.add_argument_group("how").add_argument
     add("--metrics", nargs="+", default=list(METRICS), metavar="M", help=" ".join(METRICS))
@@ -63,13 +60,8 @@ def parser() -> argparse.ArgumentParser:
     add("--sampler", default="dpm++", metavar="S", help="as of generate (dpm++)")
     add("--steps", type=int, default=25, metavar="N", help="of the sampler (25)")
     add("--seed", type=int, default=0, metavar="N", help="keys all noise (0)")
-    add("--device", default="auto", metavar="D", help="auto, cpu, cuda, cuda:N or mps (auto)")
-    add("--batch-size", type=int, default=64, metavar="N", help="images at a time (64)")
-    add("--threads", type=int, metavar="N", help="CPU threads (torch's choice)")
-    add = p.add_argument_group("what it leaves").add_argument
-    add("--output-dir", default="results", metavar="DIR", help="of fidelity.csv (results)")
-    add("--json", action="store_true", help="machine output on stdout")
-    add("--quiet", action="store_true", help="no progress")
+    add_machine(add, 64)
+    add_output(p, "results", "of fidelity.csv")
     return p
 
 
@@ -82,54 +74,57 @@ def _main(arguments: list[str]) -> int:
     flags = parser().parse_args(arguments)
     _check(flags)
 
-    from diffcls import fidelity_table, samplers
-    from diffcls.data import sources
-    from diffcls.generation import classes_of, dataset_of
-    from diffcls.models import devices, loading
-    from diffcls.models.loading import images_seen
-    from diffcls.provenance import denormals_flushed, set_threads
-
-    loading.check_name(flags.model)
-    set_threads(flags.threads)
-    with denormals_flushed():
-        device = devices.resolve_device(flags.device)
-        denoiser = loading.load(flags.model, device)
-        samplers.find(flags.sampler, denoiser.schedule)
-        samplers.path_of(denoiser.schedule, flags.steps)
-        dataset = dataset_of(denoiser, flags.dataset)
-        data = sources.load(dataset, flags.split, flags.data_root)
-        classes = classes_of(denoiser, dataset, flags.data_root, data)
-        extractor = _extractor(flags, classes, device)
-        table = Path(flags.output_dir) / "fidelity.csv"
-        fidelity_table.check(table)
-        real = _real(flags, extractor, dataset, data, denoiser.image_size)
-        count = len(real["features"])
-        _warn(flags, count, extractor)
-        told = {
-            "model": denoiser.card.name,
-            "dataset": data.name,
-            "split": flags.split,
-            "extractor": extractor.name,
-            "n": count,
-            "steps": flags.steps,
-            "training_images": images_seen(flags.model),
-        }
-        said = []
-        # of a model that takes no condition there is nothing to guide by
-        for guidance in [1.0] if denoiser.labels == () else flags.guidance:
-            drawn = _drawn(flags, extractor, denoiser, classes, guidance, count)
-            found = measure(flags.metrics, real, drawn)
-            rows = [{**told, **row, "guidance": guidance} for row in found]
-            # each as soon as it is there: whoever stops keeps what was finished
-            fidelity_table.put(table, rows)
-            said += rows
-            if not flags.json:
-                _say(rows)
+    with opened(flags) as denoiser:
+        said = _measured(flags, denoiser)
     if flags.json:
         print(json.dumps([_plain(row) for row in said], indent=2, allow_nan=False))
     else:
-        print(f"complete: {table}")
+        print(f"complete: {_table(flags)}")
     return 0
+
+
+def _table(flags: argparse.Namespace) -> Path:
+    return Path(flags.output_dir) / "fidelity.csv"
+
+
+def _measured(flags: argparse.Namespace, denoiser: Denoiser) -> list[dict[str, Any]]:
+    """All rows, each written as soon as it is there."""
+    from diffcls import fidelity_table, samplers
+    from diffcls.data import sources
+    from diffcls.generation import classes_of, dataset_of
+    from diffcls.models.loading import images_seen
+
+    samplers.find(flags.sampler, denoiser.schedule)
+    samplers.path_of(denoiser.schedule, flags.steps)
+    dataset = dataset_of(denoiser, flags.dataset)
+    data = sources.load(dataset, flags.split, flags.data_root)
+    classes = classes_of(denoiser, dataset, flags.data_root, data)
+    extractor = _extractor(flags, classes, str(denoiser.device))
+    fidelity_table.check(_table(flags))
+    real = _real(flags, extractor, dataset, data, denoiser.image_size)
+    count = len(real["features"])
+    _warn(flags, count, extractor)
+    told = {
+        "model": denoiser.card.name,
+        "dataset": data.name,
+        "split": flags.split,
+        "extractor": extractor.name,
+        "n": count,
+        "steps": flags.steps,
+        "training_images": images_seen(flags.model),
+    }
+    said = []
+    # of a model that takes no condition there is nothing to guide by
+    for guidance in [1.0] if denoiser.labels == () else flags.guidance:
+        drawn = _drawn(flags, extractor, denoiser, classes, guidance, count)
+        found = measure(flags.metrics, real, drawn)
+        rows = [{**told, **row, "guidance": guidance} for row in found]
+        # each as soon as it is there: whoever stops keeps what was finished
+        fidelity_table.put(_table(flags), rows)
+        said += rows
+        if not flags.json:
+            _say(rows)
+    return said
 
 
 def _check(flags: argparse.Namespace) -> None:

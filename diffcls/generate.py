@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from diffcls.cli import Parser, check_least, command
+from diffcls.cli import check_least, command, parser_of
 from diffcls.errors import DataError, UsageError, unknown_name
 from diffcls.generation import Guide
+from diffcls.model_flags import add_machine, add_output, add_source, opened
 from diffcls.samplers import SAMPLERS
 
 if TYPE_CHECKING:
@@ -43,19 +44,15 @@ MOST_CLASSES = 10
 
 def parser() -> argparse.ArgumentParser:
     """The command's flags."""
-    p = Parser(
-        prog="diffcls generate",
-        description="Draw images with a diffusion model.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+    p = parser_of(
+        "generate",
+        "Draw images with a diffusion model.",
+        EPILOG,
     )
     add = p.add_argument_group("what is drawn").add_argument
-    add("--model", default="digits", metavar="NAME|PATH|ID", help="(digits)")
+    add_source(add, "digits")
     add("--prompt", nargs="+", metavar="TEXT", help="sentences, for a model that reads them")
     add("--class", nargs="+", dest="classes", metavar="NAME", help="classes of the data set")
-    add("--dataset", metavar="NAME", help="whose classes (the one that the model was trained on)")
-    add("--data-root", metavar="DIR", help="where local data lie")
     add("--count", type=int, default=4, metavar="N", help="images of each (4)")
     add("--interpolate", nargs=2, metavar="IMAGE", help="the way between two images, instead")
     add = p.add_argument_group("how").add_argument
@@ -69,17 +66,10 @@ def parser() -> argparse.ArgumentParser:
     add("--steps", type=int, default=25, metavar="N", help="of the sampler (25)")
     add("--seed", type=int, default=0, metavar="N", help="keys all noise (0)")
     add("--trajectory", action="store_true", help="also the way to each image: a strip and a film")
-    add("--device", default="auto", metavar="D", help="auto, cpu, cuda, cuda:N or mps (auto)")
     add("--dtype", default="auto", metavar="T", help="float32, bfloat16 or float16")
-    add("--batch-size", type=int, default=32, metavar="N", help="images at a time (32)")
-    add("--threads", type=int, metavar="N", help="CPU threads (torch's choice)")
-    add = p.add_argument_group("what it leaves").add_argument
-    add(
-        "--output-dir", default="samples", metavar="DIR", help="the one folder written to (samples)"
-    )
+    add_machine(add, 32)
+    add = add_output(p, "samples", "the one folder written to")
     add("--list-samplers", action="store_true", help="say what samplers there are, and stop")
-    add("--json", action="store_true", help="machine output on stdout")
-    add("--quiet", action="store_true", help="no progress")
     return p
 
 
@@ -95,15 +85,7 @@ def _main(arguments: list[str]) -> int:
         return 0
     _check(flags)
 
-    from diffcls.models import devices, loading
-    from diffcls.provenance import denormals_flushed, set_threads
-
-    loading.check_name(flags.model)
-    set_threads(flags.threads)
-    with denormals_flushed():
-        denoiser = loading.load(
-            flags.model, devices.resolve_device(flags.device), devices.resolve_dtype(flags.dtype)
-        )
+    with opened(flags, flags.dtype) as denoiser:
         work = _interpolation if flags.interpolate else _samples
         said = work(flags, denoiser)
     stopped = said["status"] == "partial"

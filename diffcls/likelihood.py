@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from diffcls.cli import Parser, check_least, command
+from diffcls.cli import check_least, command, parser_of
 from diffcls.errors import UsageError, unknown_name
+from diffcls.model_flags import add_machine, add_output, add_source, opened
 
 if TYPE_CHECKING:
     from diffcls.bound import Bound
@@ -37,18 +38,14 @@ VARIANCES = ("small", "large", "learned")
 
 def parser() -> argparse.ArgumentParser:
     """The command's flags."""
-    p = Parser(
-        prog="diffcls likelihood",
-        description="The variational bound on -log p of images, term by term.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+    p = parser_of(
+        "likelihood",
+        "The variational bound on -log p of images, term by term.",
+        EPILOG,
     )
     add = p.add_argument_group("of what").add_argument
-    add("--model", default="digits-pixels", metavar="NAME|PATH|ID", help="(digits-pixels)")
-    add("--dataset", metavar="NAME", help="(the one that the model was trained on)")
+    add_source(add, "digits-pixels")
     add("--split", default="test", metavar="NAME", help="(test)")
-    add("--data-root", metavar="DIR", help="where local data lie")
     add("--limit", type=int, default=500, metavar="N", help="a stratified sample of N images (500)")
     add = p.add_argument_group("how").add_argument
     add("--told", default="nothing", metavar="T", help="nothing (default), or each image's class")
@@ -57,13 +54,8 @@ def parser() -> argparse.ArgumentParser:
     )
     add("--levels", type=int, default=20, metavar="N", help="looked at of each image (20)")
     add("--seed", type=int, default=0, metavar="N", help="keys levels and noise (0)")
-    add("--device", default="auto", metavar="D", help="auto, cpu, cuda, cuda:N or mps (auto)")
-    add("--batch-size", type=int, default=64, metavar="N", help="rows of a forward (64)")
-    add("--threads", type=int, metavar="N", help="CPU threads (torch's choice)")
-    add = p.add_argument_group("what it leaves").add_argument
-    add("--output-dir", default="results", metavar="DIR", help="of fidelity.csv (results)")
-    add("--json", action="store_true", help="machine output on stdout")
-    add("--quiet", action="store_true", help="no progress")
+    add_machine(add, 64)
+    add_output(p, "results", "of fidelity.csv")
     return p
 
 
@@ -80,16 +72,8 @@ def _main(arguments: list[str]) -> int:
     if flags.variance is not None and flags.variance not in VARIANCES:
         raise unknown_name("variance of the reverse step", flags.variance, VARIANCES)
 
-    from diffcls.models import devices, loading
-    from diffcls.provenance import denormals_flushed, set_threads
-
-    loading.check_name(flags.model)
-    set_threads(flags.threads)
-    import torch
-
-    with denormals_flushed():
-        # in single precision: terms of a tenth of a bit would be lost in a shorter one
-        denoiser = loading.load(flags.model, devices.resolve_device(flags.device), torch.float32)
+    # in single precision: terms of a tenth of a bit would be lost in a shorter one
+    with opened(flags, "float32") as denoiser:
         return _measure(flags, denoiser)
 
 

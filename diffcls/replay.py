@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from diffcls.cli import Parser, command
+from diffcls.cli import command, parser_of
 
 EPILOG = """The tables are those that `python -m diffcls.evaluate --save-errors DIR` leaves; of a
 run with --search exhaustive every other search can be replayed. The first combination is what all
@@ -26,12 +26,10 @@ exit status: 0 done, 1 a table cannot be read, 2 bad usage or input, 130 interru
 
 def parser() -> argparse.ArgumentParser:
     """The command's flags."""
-    p = Parser(
-        prog="diffcls replay",
-        description="Search saved error tables again: other searches, weightings and votes.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+    p = parser_of(
+        "replay",
+        "Search saved error tables again: other searches, weightings and votes.",
+        EPILOG,
     )
     p.add_argument("folder", metavar="DIR", help="of error tables")
     p.add_argument("--search", nargs="+", default=[], metavar="S", help="one or more (as saved)")

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from diffcls.cli import Parser, command
+from diffcls.cli import command, parser_of
 from diffcls.errors import UsageError, unknown_name
 from diffcls.registry import Registry
 
@@ -78,13 +78,11 @@ CHANGES = {
 
 def parser() -> argparse.ArgumentParser:
     """The command's flags."""
-    p = Parser(
-        prog="diffcls train",
-        description="Train a small model from nothing: a text-to-image diffusion model, a CLIP, a "
+    p = parser_of(
+        "train",
+        "Train a small model from nothing: a text-to-image diffusion model, a CLIP, a "
         "diffusion model of pixels, or the classifier that leads one.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+        EPILOG,
     )
     p.add_argument(
         "--dataset",

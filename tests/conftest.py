@@ -31,6 +31,7 @@ def tiny_pipeline(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], P
             _save_tiny(made[prediction_type], prediction_type)
         return made[prediction_type]
 
+    folder("v_prediction")  # now: its bar, and the library's log, are not to be a test's output
     return folder
 
 

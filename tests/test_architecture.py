@@ -40,10 +40,10 @@ LAYERS = (
     "executor leaderboard planning cost evaluation replaying trainer clip_trainer pixel_trainer "
     "noisy_trainer training_run generation pictures shelf fidelity_table",
     # 5 commands, and the package's front door
-    "evaluate train generate replay likelihood fidelity cli __init__",
+    "evaluate train generate replay likelihood fidelity model_flags cli __init__",
 )
 LAYER_OF = {name: layer for layer, names in enumerate(LAYERS) for name in names.split()}
-COMMANDS = [n for n in LAYERS[5].split() if n not in {"cli", "__init__"}]
+COMMANDS = [n for n in LAYERS[5].split() if n not in {"cli", "model_flags", "__init__"}]
 
 MODEL_LIBRARIES = {"torch", "torchvision", "diffusers", "transformers", "accelerate", "datasets"}
 EXTRAS = {"open_clip", "torchmetrics", "torch_fidelity", "matplotlib"}
