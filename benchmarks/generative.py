@@ -18,9 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks import asked
 from benchmarks.generative_report import write
 from diffcls import fidelity_table
-from diffcls.cli import Parser, command
+from diffcls.cli import command
 from diffcls.errors import UsageError
 
 GUIDANCE = (1.0, 1.5, 2.0, 3.0, 5.0)
@@ -59,18 +60,10 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _main(arguments: list[str]) -> int:
-    p = Parser(prog="benchmarks.generative", description=__doc__.splitlines()[0])
-    p.add_argument("--only", nargs="+", metavar="DATASET", help="these benchmarks")
+    p = asked.parser("generative", __doc__.splitlines()[0])
     p.add_argument("--models", default="models", metavar="DIR", help="where trainings lie (models)")
-    p.add_argument("--output-dir", default="results", metavar="DIR")
-    p.add_argument("--data-root", metavar="DIR", help="where local data lie")
-    p.add_argument("--jobs", type=int, default=1, metavar="N", help="runs at a time, a core each")
     flags = p.parse_args(arguments)
-    known = [one.dataset for one in BENCHMARKS]
-    for name in flags.only or ():
-        if name not in known:
-            raise UsageError("unknown benchmark", given=name, allowed=known)
-    chosen = [one for one in BENCHMARKS if one.dataset in (flags.only or known)]
+    chosen = asked.chosen(flags, BENCHMARKS)
     output = Path(flags.output_dir)
     runs = [run for one in chosen for run in _runs(one, flags)]
     with ThreadPoolExecutor(flags.jobs) as pool:

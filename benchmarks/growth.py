@@ -92,12 +92,11 @@ def measure(what: str, classes: int, search: str, images: int, batch: int = 64) 
     """
     from diffcls.data import sources, specs
     from diffcls.data.subsets import choose
-    from diffcls.evaluation import denormals_flushed
     from diffcls.methods.diffusion import DiffusionMethod
     from diffcls.metrics import wilson_interval
     from diffcls.models import loading
     from diffcls.prompts import PromptSet
-    from diffcls.provenance import set_threads
+    from diffcls.provenance import denormals_flushed, set_threads
     from diffcls.search import SEARCHES as KINDS
 
     set_threads(1)

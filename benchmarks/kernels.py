@@ -52,8 +52,7 @@ def _main(arguments: list[str]) -> int:
     p.add_argument("--compile", action="store_true", help="also torch.compile: half a minute")
     flags = p.parse_args(arguments)
 
-    from diffcls.evaluation import denormals_flushed
-    from diffcls.provenance import set_threads
+    from diffcls.provenance import denormals_flushed, set_threads
 
     set_threads(1)
     with denormals_flushed():

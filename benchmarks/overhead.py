@@ -112,7 +112,7 @@ def _main(arguments: list[str]) -> int:
     from diffcls.provenance import describe_device, set_threads, versions
 
     set_threads(flags.threads)
-    from diffcls.evaluation import denormals_flushed
+    from diffcls.provenance import denormals_flushed
 
     with denormals_flushed():
         rows = [*_command(flags), *_published(flags)]

@@ -19,10 +19,10 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks import asked
 from benchmarks.records import records_of
 from benchmarks.speed_report import Point, write
-from diffcls.cli import Parser, command
-from diffcls.errors import unknown_name
+from diffcls.cli import command
 from diffcls.records import Record
 from diffcls.replaying import Setting, answer, read_saved
 
@@ -64,17 +64,9 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _main(arguments: list[str]) -> int:
-    p = Parser(prog="benchmarks.speed", description=__doc__.splitlines()[0])
-    p.add_argument("--only", nargs="+", metavar="DATASET", help="these benchmarks")
-    p.add_argument("--output-dir", default="results", metavar="DIR")
-    p.add_argument("--data-root", metavar="DIR", help="where local data lie")
-    p.add_argument("--jobs", type=int, default=1, metavar="N", help="runs at a time, a core each")
+    p = asked.parser("speed", __doc__.splitlines()[0])
     flags = p.parse_args(arguments)
-    known = [one.dataset for one in BENCHMARKS]
-    for name in flags.only or ():
-        if name not in known:
-            raise unknown_name("benchmark", name, known)
-    chosen = [one for one in BENCHMARKS if one.dataset in (flags.only or known)]
+    chosen = asked.chosen(flags, BENCHMARKS)
     output = Path(flags.output_dir)
     commands = [run for one in chosen for run in runs(one, output).values()]
     _make_all(commands, output, flags.data_root, flags.jobs)
