@@ -11,8 +11,8 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
 
+from diffcls.calibration import fit_temperature, posterior
 from diffcls.errors import DataError
-from diffcls.metrics import fit_temperature, posterior
 from diffcls.prompts import PromptSet, check_labels
 from diffcls.zero_shot import ZeroShotImageClassifier, score_matrix
 

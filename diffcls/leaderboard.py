@@ -15,7 +15,7 @@ from importlib import resources
 from numbers import Integral, Real
 from typing import Any
 
-from diffcls import metrics
+from diffcls import calibration, metrics
 from diffcls.atomic import locked, write_text
 from diffcls.errors import RecordError, UsageError
 from diffcls.text_table import format_table
@@ -132,7 +132,7 @@ def summarise(
             `evaluations`, `seconds` and `error` (None unless the image failed).
         metadata: the columns that records do not tell; `n_classes` is among them.
         n_asked: number of images the run is about.
-        posterior_scale: what `metrics.posterior` takes; None leaves `ece` empty.
+        posterior_scale: what `calibration.posterior` takes; None leaves `ece` empty.
 
     Returns:
         All of COLUMNS. Failed images are counted in `n_asked` but not in `n_scored`; every figure
@@ -190,8 +190,8 @@ def _figures(scored: Sequence[Any], n_classes: int, scale: float | None) -> Row:
     low, high = metrics.wilson_interval(round(accuracy * len(scored)), len(scored))
     ece = None
     if scale is not None:
-        posteriors = [metrics.posterior(_scores(record), scale) for record in scored]
-        ece = metrics.expected_calibration_error(posteriors, labels)
+        posteriors = [calibration.posterior(_scores(record), scale) for record in scored]
+        ece = calibration.expected_calibration_error(posteriors, labels)
     return {
         "accuracy": accuracy,
         "ci_low": low,

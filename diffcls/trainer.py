@@ -11,12 +11,13 @@ import numpy as np
 import torch
 
 from diffcls.allocation import read_allocation
+from diffcls.calibration import fit_temperature
 from diffcls.data import sources, specs
 from diffcls.data.subsets import choose
 from diffcls.denoiser import ModelCard
 from diffcls.draws import key
 from diffcls.errors import UsageError
-from diffcls.metrics import fit_temperature, top_k_accuracy
+from diffcls.metrics import top_k_accuracy
 from diffcls.models.diffusers_unet import StableDiffusionDenoiser
 from diffcls.models.loading import CARD, find, load, read_card
 from diffcls.models.parts import read_json

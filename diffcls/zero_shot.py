@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from diffcls.allocation import EVEN
+from diffcls.calibration import posterior
 from diffcls.data.dataset import Item
 from diffcls.errors import DataError, UsageError
-from diffcls.metrics import posterior
 from diffcls.prompts import PromptSet, check_labels
 from diffcls.search import SEARCHES
 from diffcls.transforms import load_image

@@ -27,8 +27,8 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # a file diffcls/NAME.py, or all files of a folder diffcls/NAME/; see ARCHITECTURE.md
 LAYERS = (
     # 0 vocabulary: no model, no disk
-    "errors registry schedule parameterization draws prompts transforms metrics pairs search "
-    "text_table",
+    "errors registry schedule parameterization draws prompts transforms arrays metrics "
+    "calibration pairs search text_table",
     # 1 contracts
     "denoiser method records data atomic options provenance hub_access fits weighting allocation",
     # 2 implementations

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import special, stats
 
-from diffcls import metrics
+from diffcls import calibration, metrics
 from diffcls.errors import UsageError
 
 UNTIMED = settings(deadline=None)  # the first example pays for a lazy import
@@ -144,19 +144,19 @@ def test_mcnemar_is_twice_the_smaller_binomial_tail(only_a: int, only_b: int, bo
 def test_calibration_error_of_a_case_worked_by_hand() -> None:
     # bins (0.5, 0.75] and (0.75, 1]: |1/2 − 0.7|·2/4 + |1 − 0.9|·2/4
     p = [[0.7, 0.3], [0.3, 0.7], [0.9, 0.1], [0.1, 0.9]]
-    assert metrics.expected_calibration_error(p, [0, 0, 0, 1], bins=4) == pytest.approx(0.15)
+    assert calibration.expected_calibration_error(p, [0, 0, 0, 1], bins=4) == pytest.approx(0.15)
 
 
 def test_a_confidence_on_an_edge_belongs_to_the_lower_bin() -> None:
     # both in (0, 0.5] of two bins: |1/2 − 0.475|; one bin each would give 0.475
     p = [[0.5, 0.3, 0.2], [0.45, 0.35, 0.2]]
-    assert metrics.expected_calibration_error(p, [0, 1], bins=2) == pytest.approx(0.025)
+    assert calibration.expected_calibration_error(p, [0, 1], bins=2) == pytest.approx(0.025)
 
 
 def test_certain_and_right_is_calibrated_certain_and_wrong_is_not() -> None:
     certain = np.eye(3)
-    assert metrics.expected_calibration_error(certain, [0, 1, 2]) == 0.0
-    assert metrics.expected_calibration_error(certain, [1, 2, 0]) == 1.0
+    assert calibration.expected_calibration_error(certain, [0, 1, 2]) == 0.0
+    assert calibration.expected_calibration_error(certain, [1, 2, 0]) == 1.0
 
 
 @pytest.mark.parametrize("bins", [1, 10, 15])
@@ -167,13 +167,13 @@ def test_calibration_error_agrees_with_torchmetrics(bins: int) -> None:
         p, labels = some_probabilities(seed)
         reference = classification.MulticlassCalibrationError(7, n_bins=bins, norm="l1")
         expected = float(reference(torch.tensor(p), torch.tensor(labels)))
-        assert metrics.expected_calibration_error(p, labels, bins) == pytest.approx(expected)
+        assert calibration.expected_calibration_error(p, labels, bins) == pytest.approx(expected)
 
 
 @UNTIMED
 @given(SCORES, st.floats(1e-3, 1e3))
 def test_posterior_is_a_distribution_in_the_order_of_the_scores(s: Any, scale: float) -> None:
-    p = metrics.posterior(s, scale)
+    p = calibration.posterior(s, scale)
     assert p.sum(axis=-1) == pytest.approx(1.0)
     assert (p >= 0).all()
     assert p == pytest.approx(special.softmax(scale * s, axis=-1))
@@ -184,11 +184,13 @@ def test_posterior_is_a_distribution_in_the_order_of_the_scores(s: Any, scale: f
 @UNTIMED
 @given(SCORES, st.floats(-1e3, 1e3))
 def test_posterior_does_not_see_what_all_classes_share(s: Any, shift: float) -> None:
-    assert metrics.posterior(s + shift, 0.5) == pytest.approx(metrics.posterior(s, 0.5), abs=1e-9)
+    assert calibration.posterior(s + shift, 0.5) == pytest.approx(
+        calibration.posterior(s, 0.5), abs=1e-9
+    )
 
 
 def test_posterior_is_stable_and_gives_nothing_to_minus_infinity() -> None:
-    p = metrics.posterior([[1e308, -1e308, -np.inf], [-1e5, -1e5, -np.inf]], 1e6)
+    p = calibration.posterior([[1e308, -1e308, -np.inf], [-1e5, -1e5, -np.inf]], 1e6)
     assert p.tolist() == [[1.0, 0.0, 0.0], [0.5, 0.5, 0.0]]
 
 
@@ -197,8 +199,8 @@ def test_negative_log_likelihood_agrees_with_scikit_learn() -> None:
 
     p, labels = some_probabilities(3)
     expected = log_loss(labels, p, labels=range(7))
-    assert metrics.negative_log_likelihood(p, labels) == pytest.approx(expected)
-    assert metrics.negative_log_likelihood(np.eye(2), [1, 1]) == math.inf
+    assert calibration.negative_log_likelihood(p, labels) == pytest.approx(expected)
+    assert calibration.negative_log_likelihood(np.eye(2), [1, 1]) == math.inf
 
 
 # ---- temperature -------------------------------------------------------------------------------
@@ -215,7 +217,7 @@ def simulated(seed: int, n: int, spread: float = 3.0) -> tuple[Any, Any]:
 @pytest.mark.parametrize("temperature", [0.02, 1.0, 70.0])
 def test_temperature_recovers_the_one_that_labels_were_drawn_with(temperature: float) -> None:
     logits, labels = simulated(0, n=20_000)
-    fitted = metrics.fit_temperature(logits * temperature / 5.0, labels, scale=5.0)
+    fitted = calibration.fit_temperature(logits * temperature / 5.0, labels, scale=5.0)
     assert fitted == pytest.approx(temperature, rel=0.03)
 
 
@@ -225,54 +227,54 @@ def test_no_other_temperature_is_likelier(seed: int) -> None:
     logits, labels = simulated(seed, n=60)
 
     def loss(t: float) -> float:
-        return metrics.negative_log_likelihood(metrics.posterior(logits, 1 / t), labels)
+        return calibration.negative_log_likelihood(calibration.posterior(logits, 1 / t), labels)
 
-    best = metrics.fit_temperature(logits, labels, scale=1.0)
+    best = calibration.fit_temperature(logits, labels, scale=1.0)
     assert all(loss(best) <= loss(best * factor) for factor in (0.5, 0.9, 0.99, 1.01, 1.1, 2.0))
 
 
 @pytest.mark.parametrize("unit", [1e-9, 1e-3, 1e3, 1e9])
 def test_temperature_does_not_depend_on_the_unit_of_the_scores(unit: float) -> None:
     logits, labels = simulated(1, n=300)
-    plain = metrics.fit_temperature(logits, labels, scale=1.0)
-    assert metrics.fit_temperature(logits * unit, labels, 1.0) == pytest.approx(plain * unit)
-    assert metrics.fit_temperature(logits, labels, scale=unit) == pytest.approx(plain * unit)
+    plain = calibration.fit_temperature(logits, labels, scale=1.0)
+    assert calibration.fit_temperature(logits * unit, labels, 1.0) == pytest.approx(plain * unit)
+    assert calibration.fit_temperature(logits, labels, scale=unit) == pytest.approx(plain * unit)
 
 
 def test_temperature_of_images_that_are_all_right_stays_short_of_certainty() -> None:
     logits, _ = simulated(2, n=200)
     labels = logits.argmax(axis=1)
-    t = metrics.fit_temperature(logits, labels, scale=1.0)
+    t = calibration.fit_temperature(logits, labels, scale=1.0)
     # the nearest image counts half a mistake: its own class comes out near 1/2, not 1
     margin = np.sort(logits, axis=1)[:, -1] - np.sort(logits, axis=1)[:, -2]
-    nearest = metrics.posterior(logits, 1 / t)[margin.argmin()].max()
+    nearest = calibration.posterior(logits, 1 / t)[margin.argmin()].max()
     assert 0.5 < nearest < 0.99
     assert math.isfinite(t)
 
 
 def test_temperature_counts_the_nearest_image_once_more_with_its_runner_up() -> None:
     # margins 1 and 3: minimise 2·log(1 + e^−β) + β + log(1 + e^−3β); its derivative is 0 at β
-    t = metrics.fit_temperature([[1.0, 0.0], [0.0, 3.0]], [0, 1], scale=1.0)
+    t = calibration.fit_temperature([[1.0, 0.0], [0.0, 3.0]], [0, 1], scale=1.0)
     beta = 1 / t
     assert 1 - 2 / (1 + math.exp(beta)) == pytest.approx(3 / (1 + math.exp(3 * beta)), abs=1e-6)
 
 
 def test_temperature_where_every_class_ties_leaves_the_scale() -> None:
-    assert metrics.fit_temperature(np.zeros((4, 3)), [0, 1, 2, 0], scale=10.0) == 1.0
+    assert calibration.fit_temperature(np.zeros((4, 3)), [0, 1, 2, 0], scale=10.0) == 1.0
 
 
 def test_temperature_where_scores_mislead_is_so_high_that_classes_are_about_equal() -> None:
     logits, _ = simulated(4, n=50)
     worst = logits.argmin(axis=1)
-    t = metrics.fit_temperature(logits, worst, scale=1.0)
-    assert metrics.posterior(logits, 1 / t) == pytest.approx(0.1, abs=1e-3)
+    t = calibration.fit_temperature(logits, worst, scale=1.0)
+    assert calibration.posterior(logits, 1 / t) == pytest.approx(0.1, abs=1e-3)
 
 
 def test_temperature_ignores_a_class_that_was_never_scored() -> None:
     logits, labels = simulated(5, n=300)
     wider = np.concatenate([logits, np.full((300, 1), -np.inf)], axis=1)
-    expected = metrics.fit_temperature(logits, labels, scale=1.0)
-    assert metrics.fit_temperature(wider, labels, scale=1.0) == pytest.approx(expected)
+    expected = calibration.fit_temperature(logits, labels, scale=1.0)
+    assert calibration.fit_temperature(wider, labels, scale=1.0) == pytest.approx(expected)
 
 
 # ---- bad input ---------------------------------------------------------------------------------
@@ -304,25 +306,27 @@ BAD: dict[str, Callable[[], object]] = {
     "right, wrong and NaN": lambda: metrics.mcnemar_exact([0, math.nan], [0, 1]),
     "flags of other lengths": lambda: metrics.mcnemar_exact([0, 1], [1]),
     "no flags": lambda: metrics.mcnemar_exact([], []),
-    "NaN among probabilities": lambda: metrics.expected_calibration_error([[math.nan, 1.0]], [1]),
-    "logits for probabilities": lambda: metrics.expected_calibration_error([[3.0, -2.0]], [0]),
-    "a row that sums to 2": lambda: metrics.negative_log_likelihood([[1.0, 1.0]], [0]),
-    "a label beyond the classes": lambda: metrics.expected_calibration_error(P, [0, 2]),
-    "a label beyond, likelihood": lambda: metrics.negative_log_likelihood(P, [0, 2]),
-    "no bins": lambda: metrics.expected_calibration_error(P, [0, 1], bins=0),
-    "NaN among scores": lambda: metrics.posterior([0.0, math.nan], 1.0),
-    "an infinite score": lambda: metrics.posterior([0.0, math.inf], 1.0),
-    "no class scored": lambda: metrics.posterior([-math.inf, -math.inf], 1.0),
-    "no scores": lambda: metrics.posterior([], 1.0),
-    "a single score": lambda: metrics.posterior(1.0, 1.0),
-    "a scale of 0": lambda: metrics.posterior([0.0, 1.0], 0.0),
-    "a scale of NaN": lambda: metrics.posterior([0.0, 1.0], math.nan),
-    "words for scores": lambda: metrics.posterior(["a", "b"], 1.0),
-    "one class": lambda: metrics.fit_temperature([[1.0]], [0], 1.0),
-    "a label of score -inf": lambda: metrics.fit_temperature([[-math.inf, 0.0]], [0], 1.0),
-    "NaN to fit": lambda: metrics.fit_temperature([[math.nan, 0.0]], [1], 1.0),
-    "a label beyond the scores": lambda: metrics.fit_temperature([[1.0, 0.0]], [2], 1.0),
-    "a scale below 0": lambda: metrics.fit_temperature([[1.0, 0.0]], [0], -1.0),
+    "NaN among probabilities": lambda: calibration.expected_calibration_error(
+        [[math.nan, 1.0]], [1]
+    ),
+    "logits for probabilities": lambda: calibration.expected_calibration_error([[3.0, -2.0]], [0]),
+    "a row that sums to 2": lambda: calibration.negative_log_likelihood([[1.0, 1.0]], [0]),
+    "a label beyond the classes": lambda: calibration.expected_calibration_error(P, [0, 2]),
+    "a label beyond, likelihood": lambda: calibration.negative_log_likelihood(P, [0, 2]),
+    "no bins": lambda: calibration.expected_calibration_error(P, [0, 1], bins=0),
+    "NaN among scores": lambda: calibration.posterior([0.0, math.nan], 1.0),
+    "an infinite score": lambda: calibration.posterior([0.0, math.inf], 1.0),
+    "no class scored": lambda: calibration.posterior([-math.inf, -math.inf], 1.0),
+    "no scores": lambda: calibration.posterior([], 1.0),
+    "a single score": lambda: calibration.posterior(1.0, 1.0),
+    "a scale of 0": lambda: calibration.posterior([0.0, 1.0], 0.0),
+    "a scale of NaN": lambda: calibration.posterior([0.0, 1.0], math.nan),
+    "words for scores": lambda: calibration.posterior(["a", "b"], 1.0),
+    "one class": lambda: calibration.fit_temperature([[1.0]], [0], 1.0),
+    "a label of score -inf": lambda: calibration.fit_temperature([[-math.inf, 0.0]], [0], 1.0),
+    "NaN to fit": lambda: calibration.fit_temperature([[math.nan, 0.0]], [1], 1.0),
+    "a label beyond the scores": lambda: calibration.fit_temperature([[1.0, 0.0]], [2], 1.0),
+    "a scale below 0": lambda: calibration.fit_temperature([[1.0, 0.0]], [0], -1.0),
 }
 
 

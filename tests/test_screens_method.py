@@ -12,13 +12,13 @@ import torch
 from answers import assert_same, by_id, table
 from torch import Tensor
 
+from diffcls.calibration import posterior
 from diffcls.data import sources, specs
 from diffcls.data.dataset import Item
 from diffcls.method import ClassScores
 from diffcls.methods.diffusion import DiffusionMethod
 from diffcls.methods.in_flight import _with_screened_out
 from diffcls.methods.searching import most_evaluations
-from diffcls.metrics import posterior
 from diffcls.models import loading
 from diffcls.models.gaussian import GaussianDenoiser
 from diffcls.prompts import PromptSet
