@@ -14,6 +14,7 @@ from diffcls.draws import nested_order
 from diffcls.draws import noise as noise_of_draw
 from diffcls.errors import UsageError, unknown_name
 from diffcls.methods.class_ids import class_prompts
+from diffcls.registry import position
 
 if TYPE_CHECKING:
     import torch
@@ -51,10 +52,7 @@ class Classes:
         Raises:
             UsageError: for a name that is none of them.
         """
-        lower = [known.lower() for known in self.names]
-        if name.lower() not in lower:
-            raise unknown_name("class", name, self.names)
-        return lower.index(name.lower())
+        return position("class", name, self.names)
 
 
 def dataset_of(denoiser: Denoiser, given: str | None) -> str:
@@ -160,7 +158,7 @@ def lead_by(
     if guide.kind == "classifier":
         loaded = noisy_classifier.load(guide.model or f"noisy-{classes.dataset}")
         logits = loaded.logits_for(denoiser)
-        theirs = [noisy_classifier.class_index(loaded, name) for name in classes.names]
+        theirs = [position("class", name, loaded.class_names) for name in classes.names]
         order = torch.tensor(theirs, device=device)
 
         def log_probability(predict: Predict, at: torch.Tensor) -> LogProbability:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from diffcls.errors import unknown_name
@@ -48,3 +48,20 @@ class Registry(Mapping[str, str]):
         """
         module, attribute = self[name].split(":")
         return getattr(importlib.import_module(module), attribute)
+
+
+def position(kind: str, name: str, known: Sequence[str]) -> int:
+    """Where a name stands among the known ones, upper and lower case alike.
+
+    Args:
+        kind: what the names stand for, as said in messages.
+        name: what was given.
+        known: all of them, in order.
+
+    Raises:
+        UsageError: for a name that is not among them.
+    """
+    lower = [one.lower() for one in known]
+    if name.lower() not in lower:
+        raise unknown_name(kind, name, known)
+    return lower.index(name.lower())

@@ -76,7 +76,6 @@ def test_a_classifier_is_trained_at_the_levels_of_the_model_it_leads(
     assert card["curve"][-1]["validation_accuracy"] == pytest.approx(np.mean(accuracy), abs=1e-6)
     loaded = noisy_classifier.load(str(folder))
     assert loaded.class_names == NAMES
-    assert noisy_classifier.class_index(loaded, "7") == 7
 
     # the last averaged weights are what was saved: they answer the same again
     still = ("--images", str(BATCH), "--learning-rate", "1e-12", "--lead", str(model))

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from diffcls.errors import UsageError
-from diffcls.registry import Registry
+from diffcls.registry import Registry, position
 
 PLACES = {"ordered": "collections:OrderedDict", "fraction": "fractions:Fraction"}
 
@@ -83,3 +83,11 @@ def test_registry_does_not_follow_a_table_that_changes_later() -> None:
 def test_registry_is_read_only() -> None:
     with pytest.raises(TypeError, match="item assignment"):
         Registry("number", PLACES)["late"] = "math:pi"
+
+
+def test_a_name_is_found_whatever_its_case() -> None:
+    assert [
+        position("class", name, ["Shirt", "Ankle boot"]) for name in ("ANKLE BOOT", "shirt")
+    ] == [1, 0]
+    with pytest.raises(UsageError, match="unknown class.*did you mean 'Shirt'"):
+        position("class", "Shirts", ["Shirt", "Ankle boot"])

@@ -134,15 +134,3 @@ def save(model: NoisyClassifier, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     halves = {k: v.detach().half().contiguous() for k, v in model.state_dict().items()}
     save_file(halves, folder / CHECKPOINT)
-
-
-def class_index(loaded: Loaded, name: str) -> int:
-    """Which of its classes a name is.
-
-    Raises:
-        UsageError: for a name that is none.
-    """
-    names = [known.lower() for known in loaded.class_names]
-    if name.lower() not in names:
-        raise unknown_name("class", name, loaded.class_names)
-    return names.index(name.lower())
