@@ -89,5 +89,5 @@ def test_a_name_is_found_whatever_its_case() -> None:
     assert [
         position("class", name, ["Shirt", "Ankle boot"]) for name in ("ANKLE BOOT", "shirt")
     ] == [1, 0]
-    with pytest.raises(UsageError, match="unknown class.*did you mean 'Shirt'"):
+    with pytest.raises(UsageError, match=r"unknown class.*did you mean 'Shirt'"):
         position("class", "Shirts", ["Shirt", "Ankle boot"])
