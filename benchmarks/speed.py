@@ -21,7 +21,7 @@ import numpy as np
 
 from benchmarks import asked
 from benchmarks.records import records_of
-from benchmarks.speed_report import Point, write
+from benchmarks.speed_report import DEFAULT_DRAWS, Point, write
 from diffcls.cli import command
 from diffcls.records import Record
 from diffcls.replaying import Setting, answer, read_saved
@@ -166,8 +166,8 @@ def _replays(one: Measured) -> Iterator[tuple[str, dict[str, Any]]]:
             yield "racing", {"draws": draws}
         yield "halving", {"draws": min(draws, one.draws)}
     for confidence in CONFIDENCES:
-        yield "racing", {"confidence": confidence}
-        yield "racing", {"confidence": confidence, "draws": one.draws}
+        for draws in (DEFAULT_DRAWS, one.draws):
+            yield "racing", {"confidence": confidence, "draws": draws}
 
 
 def _records(run: list[str], output: Path, data_root: str | None) -> list[Record]:

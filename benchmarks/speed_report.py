@@ -22,6 +22,8 @@ COLUMNS = (
     "images_per_second",
     "mcnemar_p_vs_paper",
 )
+DEFAULT_DRAWS = 40
+"""Of racing, where nobody says how many."""
 POOLED = ("digits", "fashion_mnist")
 """Benchmarks that are looked at as one: their classes are told apart with ease."""
 KNEE = 0.01
@@ -171,8 +173,8 @@ def _page(of: Mapping[str, Sequence[Point]]) -> Iterator[str]:
     yield from _knees(of)
     yield from ("", "## Confidence asked for, and disagreement found", "")
     yield (
-        "Racing against the full table of as many draws. What is asked covers images where the "
-        "full table itself can tell; the count below covers all, near-ties included."
+        "Racing of N draws against the full table of the same N draws. What is asked covers images "
+        "where the full table itself can tell; the count below covers all, near-ties included."
     )
     yield ""
     yield from _confidence(of)
@@ -230,24 +232,20 @@ def _line(point: Point, paper: Point, full: Point) -> str:
 
 
 def _confidence(of: Mapping[str, Sequence[Point]]) -> Iterator[str]:
-    settings = {
-        point.setting: None
-        for mine in of.values()
-        for point in mine
-        if point.search == "racing"
-        and point.setting.startswith("confidence=")
-        and "draws" not in point.setting
-    }
+    every = [point for mine in of.values() for point in mine if point.search == "racing"]
+    asked = [p.setting.partition(" ")[0] for p in every if p.setting.startswith("confidence=")]
     yield "| racing | " + " | ".join(of) + " |"
     yield "|---|" + "---|" * len(of)
-    for setting in settings:
-        cells = []
-        for mine in of.values():
-            point, full = find(mine, "racing", setting), find(mine, "exhaustive", "draws=40")
-            cells.append(
-                f"{point.disagreement(full):.1%} at {point.evaluations_per_image:,.0f} evaluations"
-            )
-        yield f"| {setting} | " + " | ".join(cells) + " |"
+    for confidence in dict.fromkeys(asked):
+        for few in (True, False):
+            cells = []
+            for mine in of.values():
+                draws = f"draws={DEFAULT_DRAWS}" if few else find(mine, "exhaustive").setting
+                point = find(mine, "racing", f"{confidence} {draws}")
+                differs = point.disagreement(find(mine, "exhaustive", draws))
+                cells.append(f"{differs:.1%} at {_cost(point):,.0f} evaluations")
+            what = f"N = {DEFAULT_DRAWS}" if few else "N = all draws"
+            yield f"| {confidence}, {what} | " + " | ".join(cells) + " |"
 
 
 def draw(of: Mapping[str, Sequence[Point]], path: Path) -> None:

@@ -15,6 +15,7 @@ from scipy import stats
 from benchmarks import gpu, growth, kernels, overhead, speed, speed_report, variance
 from benchmarks.speed_report import Point
 from diffcls.metrics import mcnemar_exact
+from diffcls.search.racing import Racing
 
 LABELS = {f"test/{i}": i % 3 for i in range(12)}
 
@@ -52,20 +53,22 @@ def test_report_has_a_row_for_every_point_and_a_plot(tmp_path: Path) -> None:
         point("paper", {0, 1}, count=6, evaluations_per_image=2750.0, images_per_second=0.1),
         point("racing", {1, 7}, images_per_second=5.0),
         point("exhaustive", set(), setting="draws=40"),
-        point("racing", {1}, setting="confidence=0.9", evaluations_per_image=20.0),
+        point("racing", {1}, setting="confidence=0.9 draws=40", evaluations_per_image=20.0),
+        point("racing", {1, 2}, setting="confidence=0.9 draws=200", evaluations_per_image=30.0),
     ]
     speed_report.write(points, tmp_path)
     with open(tmp_path / "speed.csv", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert [row["search"] for row in rows] == [p.search for p in points]
     # a search that was replayed has no speed of its own
-    assert [row["images_per_second"] for row in rows] == ["0.5", "0.1", "5.0", "", ""]
+    assert [row["images_per_second"] for row in rows] == ["0.5", "0.1", "5.0", "", "", ""]
     page = (tmp_path / "SPEED.md").read_text(encoding="utf-8")
     assert "| digits | racing | 12 | 83.3% |" in page and "275×" in page
     # racing is wrong on two of twelve images, the full table on none
     assert "| -16.7% | 1.000 | +16.7% | 5.00 |" in page
     assert "| digits | racing | default | 10.0 | -16.7% | 1.000 |" in page
-    assert "| confidence=0.9 | 8.3% at 20 evaluations |" in page
+    assert "| confidence=0.9, N = 40 | 8.3% at 20 evaluations |" in page
+    assert "| confidence=0.9, N = all draws | 16.7% at 30 evaluations |" in page
     assert (tmp_path / "speed.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -85,6 +88,7 @@ def test_everything_but_what_needs_the_network_is_replayed() -> None:
         assert run == {"exhaustive", "paper", "racing", "tree", "gradient"}
         assert replayed == {"exhaustive", "racing", "halving"}
         assert all(o.get("draws", 0) <= one.draws for _, o in speed._replays(one))
+        assert speed.DEFAULT_DRAWS == Racing().draws
         assert max(one.tabled, one.paper_images) <= one.images
 
 
