@@ -94,7 +94,11 @@ def kid(
             would fall below 0. Then each subset takes as many of a class as chance would.
 
     Returns:
-        the mean, and its standard error as the subsets show it: spread/√subsets.
+        the mean, and its standard error as an estimate about all images that there could be. Subsets
+        of m of the n images of the smaller set share images, so their spread s alone would shrink
+        with their number for nothing; s²·m/(n − m) is the variance of the whole (the jackknife that
+        leaves out n − m; Shao and Wu 1989), and s²/subsets that of having looked at so many only. It
+        is too wide where nothing sets the two apart. NaN where a set is taken whole.
 
     Raises:
         UsageError: for a size below two, or features of different widths.
@@ -112,7 +116,14 @@ def kid(
         _mmd(x[_subset(len(x), size, of_x, rng)], y[_subset(len(y), size, of_y, rng)])
         for _ in range(subsets)
     ]
-    return _over(values, "KID")
+    mean, spread, left = (
+        _finite("KID", float(np.mean(values))),
+        _spread(values),
+        min(len(x), len(y)),
+    )
+    if size == left:
+        return Estimate(mean, math.nan)
+    return Estimate(mean, spread * math.sqrt(size / (left - size) + 1 / len(values)))
 
 
 def _subset(count: int, size: int, labels: Labels | None, rng: np.random.Generator) -> Labels:
@@ -170,7 +181,8 @@ def inception_score(logits: Features, splits: int = 10, seed: int = 0) -> Estima
         with np.errstate(divide="ignore"):  # a class that no image has: 0·log 0 = 0
             log_marginal = np.where(marginal > 0, np.log(marginal), 0.0)
         values.append(math.exp(float((p * (part - log_marginal)).sum(axis=1).mean())))
-    return _over(values, "IS")
+    mean = _finite("IS", float(np.mean(values)))
+    return Estimate(mean, _spread(values) / math.sqrt(splits))
 
 
 def precision_recall(
@@ -221,9 +233,8 @@ def too_few(count: int, width: int) -> str | None:
     )
 
 
-def _over(values: list[float], name: str) -> Estimate:
-    spread = float(np.std(values, ddof=1)) if len(values) > 1 else math.nan
-    return Estimate(_finite(name, float(np.mean(values))), spread / math.sqrt(len(values)))
+def _spread(values: list[float]) -> float:
+    return float(np.std(values, ddof=1)) if len(values) > 1 else math.nan
 
 
 def _finite(name: str, value: float) -> float:

@@ -140,12 +140,30 @@ def test_a_set_is_at_no_distance_from_itself():
 
 
 def test_kid_of_two_halves_is_nothing_within_its_error():
-    x = features(5, 4000)
-    order = np.random.default_rng(0).permutation(4000)
-    halves = [kid(x[order[:2000]], x[order[2000:]], subsets=50, size=200, seed=s) for s in range(5)]
-    # unbiased, so it lies on either side of nothing; overlapping subsets know more than they say
-    assert np.mean([h.value for h in halves]) == pytest.approx(0, abs=4 * halves[0].stderr)
-    assert kid(x[:2000], x[2000:] + 0.5, subsets=50, size=200).value > 20 * halves[0].stderr
+    found = []
+    for split in range(100):
+        x = features(5, 400)[np.random.default_rng(split).permutation(400)]
+        found.append(kid(x[:200], x[200:], subsets=30, size=100, seed=split))
+    values = np.array([one.value for one in found])
+    # unbiased, so it lies on either side of nothing
+    assert 25 < (values > 0).sum() < 75
+    assert np.mean([abs(one.value) < 2 * one.stderr for one in found]) >= 0.95
+
+
+@pytest.mark.parametrize("size", [50, 100])
+def test_error_of_kid_is_its_spread_over_sets_drawn_anew(size: int):
+    found = [
+        kid(features(s, 200), features(1000 + s, 200, shift=0.5), subsets=30, size=size, seed=s)
+        for s in range(100)
+    ]
+    true = np.std([one.value for one in found], ddof=1)
+    # a standard deviation of a hundred is known to 7 %
+    assert np.mean([one.stderr for one in found]) == pytest.approx(true, rel=0.21)
+
+
+def test_error_of_kid_does_not_vanish_with_the_number_of_subsets():
+    few, many = (kid(REAL, DRAWN, subsets=n, size=200).stderr for n in (50, 800))
+    assert many > 0.7 * few
 
 
 def test_kid_of_sets_with_evenly_many_of_each_class_is_not_below_nothing():
