@@ -94,11 +94,11 @@ def kid(
             would fall below 0. Then each subset takes as many of a class as chance would.
 
     Returns:
-        the mean, and its standard error as an estimate about all images that there could be. Subsets
-        of m of the n images of the smaller set share images, so their spread s alone would shrink
-        with their number for nothing; s²·m/(n − m) is the variance of the whole (the jackknife that
-        leaves out n − m; Shao and Wu 1989), and s²/subsets that of having looked at so many only. It
-        is too wide where nothing sets the two apart. NaN where a set is taken whole.
+        the mean, and its standard error as an estimate about all images that there could be.
+        Subsets of m of the n images of the smaller set share images, so their spread s over
+        √subsets would vanish with their number. s²·m/(n − m) is the variance of the whole (the
+        jackknife that leaves out n − m; Shao and Wu 1989), s²/subsets that of looking at so many.
+        It is too wide where nothing sets the two apart; NaN where a set is taken whole.
 
     Raises:
         UsageError: for a size below two, or features of different widths.
@@ -116,14 +116,11 @@ def kid(
         _mmd(x[_subset(len(x), size, of_x, rng)], y[_subset(len(y), size, of_y, rng)])
         for _ in range(subsets)
     ]
-    mean, spread, left = (
-        _finite("KID", float(np.mean(values))),
-        _spread(values),
-        min(len(x), len(y)),
-    )
-    if size == left:
+    mean, count = _finite("KID", float(np.mean(values))), min(len(x), len(y))
+    if size == count:
         return Estimate(mean, math.nan)
-    return Estimate(mean, spread * math.sqrt(size / (left - size) + 1 / len(values)))
+    of_one = _spread(values)
+    return Estimate(mean, of_one * math.sqrt(size / (count - size) + 1 / len(values)))
 
 
 def _subset(count: int, size: int, labels: Labels | None, rng: np.random.Generator) -> Labels:

@@ -20,7 +20,9 @@ LogProbability = Callable[[Tensor, int], Tensor]
 
 
 def guided(denoiser: Denoiser, cond: Conditioning, empty: Conditioning, scale: float) -> Predict:
-    """Classifier-free guidance (Ho and Salimans 2022, eq. 6): ε̃ = ε(∅) + w·(ε(c) − ε(∅)).
+    """Classifier-free guidance: ε̃ = ε(∅) + w·(ε(c) − ε(∅)).
+
+    Ho and Salimans 2022, eq. 6, whose w is one less than the w here, which is diffusers' own.
 
     Args:
         denoiser: the model.

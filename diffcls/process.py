@@ -147,8 +147,9 @@ def to_score(noise: Any, sigma: Any) -> Any:
     return -noise / sigma
 
 
-# Variances of the reverse step. Either is exact for one extreme: "large" where x0 is standard
-# normal, "small" where it is a single image (Ho et al. 2020, section 3.2).
+# Variances of the reverse step. Either is exact for one extreme: "small" where x0 is a single
+# image, "large" where it is standard normal and the schedule preserves variance, as no flow does
+# (Ho et al. 2020, section 3.2).
 VARIANCES: Mapping[str, Callable[[Step], Float64]] = {
     "small": lambda steps: steps.posterior_variance,
     "large": lambda steps: steps.variance,
@@ -200,7 +201,8 @@ def langevin(
         x ← x + a_i/2·s(x, σ_i) + √a_i·z,       a_i = ε·σ_i²/σ_L²
 
     Args:
-        score: (x, σ) -> ∇ log p_σ(x), of x0 with noise of standard deviation σ added.
+        score: (x, σ) -> ∇ log p_σ(x), of x0 with noise of standard deviation σ added: that of x_t
+            at x = x_t/α, σ = σ_t/α_t, which is α_t times ∇ log p(x_t); `diffcls.samplers.annealed`.
         x: where to begin.
         sigmas: falling noise levels σ_1 > … > σ_L > 0.
         draw: (level, step) -> standard normal noise of x's shape.

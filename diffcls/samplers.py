@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffcls.errors import UsageError, unknown_name
-from diffcls.process import chain, is_flow, reverse_variances
+from diffcls.process import chain, is_flow, langevin, reverse_variances, to_score
 from diffcls.schedule import NoiseSchedule
 
 if TYPE_CHECKING:
@@ -78,11 +78,13 @@ def find(name: str, schedule: NoiseSchedule) -> Sampler:
     return found
 
 
-def ancestral(variance: str, clip: bool = False) -> Solve:
+def ancestral(variance: str | NDArray[np.float64], clip: bool = False) -> Solve:
     """Ancestral sampling of DDPM (Ho et al. 2020, algorithm 2), over any path.
 
     Args:
-        variance: of the reverse step, see `diffcls.process.reverse_variances`.
+        variance: of the reverse step, see `diffcls.process.reverse_variances`; with either the last
+            step ends at the estimate of x0 itself. Or (n,) of the n steps, the first being the one
+            to the clean image, which then has noise as all others have.
         clip: bring the estimate of x0 to [−1, 1] at each step, for models of pixels.
     """
 
@@ -90,18 +92,67 @@ def ancestral(variance: str, clip: bool = False) -> Solve:
         schedule: NoiseSchedule, predict: Predict, x: Tensor, path: NDArray[np.int64], draw: Draw
     ) -> Iterator[Tensor]:
         steps = chain(schedule, path[::-1])
-        variances = reverse_variances(steps, variance)
+        named = isinstance(variance, str)
+        variances = reverse_variances(steps, variance) if isinstance(variance, str) else variance
         for number, t in enumerate(path):
             x0, _ = predict(x, int(t))
             x0 = x0.clamp(-1, 1) if clip else x0
-            yield x0
             place = len(path) - 1 - number
-            if place:  # the last step ends at the estimate itself
-                one = steps.rows(place)
-                gains = (float(one.of_x0), float(one.of_x_t), float(variances[place]) ** 0.5)
-                x = gains[0] * x0 + gains[1] * x + gains[2] * draw(number)
+            if place == 0 and named:
+                yield x0
+                return
+            one = steps.rows(place)
+            gains = (float(one.of_x0), float(one.of_x_t), float(variances[place]) ** 0.5)
+            x = gains[0] * x0 + gains[1] * x + gains[2] * draw(number)
+            yield x0 if place else x
 
     return solve
+
+
+def annealed(each: int, rate: float) -> Solve:
+    """Annealed Langevin dynamics, level after level, see `diffcls.process.langevin`.
+
+    It walks on x = x_t/α_t, which is x0 with noise of σ = σ_t/α_t added; the score there is −ε̂/σ.
+    The last walk's end still has the least noise, and the estimate of x0 there is the image
+    (Jolicoeur-Martineau et al. 2021, section 3.1).
+
+    Args:
+        each: steps of a level.
+        rate: of a step, a = rate·σ².
+    """
+
+    def solve(
+        schedule: NoiseSchedule, predict: Predict, x: Tensor, path: NDArray[np.int64], draw: Draw
+    ) -> Iterator[Tensor]:
+        _need_signal(schedule, path, "langevin")
+        alpha, sigma = (v.tolist() for v in (schedule.alpha[path], schedule.sigma[path]))
+        x = x / alpha[0]
+        for number, (t, a, s) in enumerate(zip(path.tolist(), alpha, sigma, strict=True)):
+            found: list[Tensor] = []
+
+            def score(x: Tensor, s: float, t: int = t, a: float = a, found: Any = found) -> Tensor:
+                x0, noise = predict(a * x, t)
+                found[:] = [x0]
+                walked: Tensor = to_score(noise, s)
+                return walked
+
+            def drawn(_: int, step: int, first: int = number * each) -> Tensor:
+                return draw(first + step)
+
+            x = langevin(score, x, [s / a], drawn, each, rate * (s / a) ** 2)
+            yield found[0]
+        yield predict(alpha[-1] * x, int(path[-1]))[0]
+
+    return solve
+
+
+def _need_signal(schedule: NoiseSchedule, path: NDArray[np.int64], sampler: str) -> None:
+    if schedule.alpha[path[0]] == 0:
+        raise UsageError(
+            "the model's last level holds no signal, which this sampler divides by",
+            given=sampler,
+            allowed="dpm++, ddpm or ddpm-small",
+        )
 
 
 def multistep(
@@ -144,12 +195,7 @@ def of_diffusers(name: str, exploding: bool = False, **config: Any) -> Solve:
         import diffusers
 
         rising = path[::-1]
-        if schedule.alpha[rising[-1]] == 0:
-            raise UsageError(
-                "the model's last level holds no signal, which this sampler divides by",
-                given=name,
-                allowed="dpm++, ddpm or ddpm-small",
-            )
+        _need_signal(schedule, path, name)
         scheduler = getattr(diffusers, name)(
             num_train_timesteps=len(path),
             trained_betas=chain(schedule, rising).variance,
@@ -195,6 +241,12 @@ SAMPLERS: dict[str, Sampler] = {
         of_diffusers("HeunDiscreteScheduler", exploding=True),
         "Heun, Karras et al. 2022, algorithm 1; two forwards a step",
         forwards=lambda steps: 2 * steps - 1,
+    ),
+    "langevin": Sampler(
+        annealed(each=5, rate=1.0),
+        "annealed Langevin dynamics, Song and Ermon 2019; five forwards a step, and one",
+        forwards=lambda steps: 5 * steps + 1,
+        flow=None,
     ),
     "flow-euler": Sampler(_flow_euler, "Euler on a rectified flow, Liu et al. 2023", flow=True),
     "ddpm": Sampler(ancestral("large"), "ancestral, variance β_t, Ho et al. 2020", flow=None),

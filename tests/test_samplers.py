@@ -13,8 +13,17 @@ from torch import Tensor
 from diffcls.errors import UsageError
 from diffcls.guidance import guided
 from diffcls.models.gaussian import GaussianDenoiser
-from diffcls.process import is_flow
-from diffcls.samplers import SAMPLERS, find, move, multistep, of_diffusers, path_of, slerp
+from diffcls.process import Step, chain, is_flow, reverse_variances
+from diffcls.samplers import (
+    SAMPLERS,
+    ancestral,
+    find,
+    move,
+    multistep,
+    of_diffusers,
+    path_of,
+    slerp,
+)
 from diffcls.sampling import sample
 from diffcls.schedule import NoiseSchedule
 
@@ -67,6 +76,63 @@ def test_every_sampler_comes_to_the_same_distribution(name: str, kind: str) -> N
     assert (images.mean(dim=0) - MEAN).abs().max() < 4.5 * error  # the largest of 32
     spread = float((images - MEAN).std())
     assert spread == pytest.approx(SPREAD, rel=0.03)
+
+
+def reverse_chain(steps: Step, variances: np.ndarray, last: bool) -> float:
+    """Closed form of the standard deviation that ancestral sampling ends at, on the exact denoiser.
+
+    x̂0 = μ + k·(x_t − α_t·μ) with k = α_t·s²/(α_t²·s² + σ_t²), so each step scales what there is
+    about the mean and adds its own variance.
+    """
+    variance = (steps.alpha_t[-1] * SPREAD) ** 2 + steps.sigma_t[-1] ** 2
+    for i in reversed(range(len(steps.alpha_t))):
+        alpha, sigma = steps.alpha_t[i], steps.sigma_t[i]
+        k = alpha * SPREAD**2 / ((alpha * SPREAD) ** 2 + sigma**2)
+        variance *= (steps.of_x0[i] * k + steps.of_x_t[i]) ** 2
+        variance += variances[i] if i or last else 0.0
+    return math.sqrt(variance)
+
+
+@pytest.mark.parametrize("kind", ["small", "large", "exact"])
+def test_samples_have_the_covariance_of_the_reverse_steps_variance(kind: str) -> None:
+    model = denoiser()
+    path = path_of(PRESERVING, 25)
+    steps = chain(PRESERVING, path[::-1])
+    if kind == "exact":
+        # Var(x_s | x_t) = β̃ + of_x0²·Var(x0 | x_t)
+        clean = SPREAD**2 * steps.sigma_t**2 / ((steps.alpha_t * SPREAD) ** 2 + steps.sigma_t**2)
+        variances = steps.posterior_variance + steps.of_x0**2 * clean
+    else:
+        variances = reverse_variances(steps, kind)
+    expected = reverse_chain(steps, variances, last=kind == "exact")
+    if kind == "exact":
+        assert expected == pytest.approx(SPREAD, rel=1e-12)
+    else:  # neither is, and in 25 steps they are far from it on either side
+        assert (expected < 0.8 * SPREAD) if kind == "small" else (expected > 1.1 * SPREAD)
+
+    g = torch.Generator().manual_seed(11)
+    alpha, sigma = float(PRESERVING.alpha[-1]), float(PRESERVING.sigma[-1])
+    noise = torch.randn(COUNT, *SHAPE, generator=g)
+    x_t = alpha * MEAN + math.hypot(alpha * SPREAD, sigma) * noise
+    solve = ancestral(variances if kind == "exact" else kind)
+    found = list(
+        solve(
+            PRESERVING,
+            predict_of(model, COUNT),
+            x_t,
+            path,
+            lambda step: torch.randn(x_t.shape, generator=g),
+        )
+    )[-1]
+    flat = (found - MEAN).reshape(COUNT, -1).double().numpy()
+    size = flat.shape[1]
+    assert abs(flat.mean(axis=0)).max() < 4.5 * expected / COUNT**0.5
+    # all dimensions together: a standard deviation of n values is known to 1/√(2n)
+    assert flat.std() == pytest.approx(expected, rel=4 / math.sqrt(2 * flat.size))
+    covariance = np.cov(flat, rowvar=False)
+    apart = covariance[~np.eye(size, dtype=bool)]
+    assert abs(apart).max() < 4.5 * expected**2 / COUNT**0.5
+    assert abs(np.diag(covariance) / expected**2 - 1).max() < 4.5 * math.sqrt(2 / COUNT)
 
 
 @pytest.mark.parametrize("name", ["ddim", "euler", "heun", "dpm++"])
