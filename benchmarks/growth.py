@@ -2,8 +2,8 @@
 
 Writes ``results/growth.csv``, ``GROWTH.md`` and ``growth.png``. The classes are scenes of one
 drawing, as many as one likes (``scenes:N``). Each measurement is a process of its own with one
-thread; its memory is the peak above that of the process with the model loaded, before any prompt
-was encoded.
+thread. Its memory is the peak above that of the process with the model loaded and one image scored
+among ten classes, so that libraries and kernels are there, before any prompt of its own.
 """
 
 from __future__ import annotations
@@ -16,16 +16,21 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from diffcls.cli import Parser, command
 from diffcls.errors import UsageError
 
+if TYPE_CHECKING:
+    from diffcls.data.dataset import Dataset
+
 CLASSES = (10, 30, 100, 300, 1000)
 SEARCHES = ("racing", "tree", "gradient")
-IMAGES = 100
+IMAGES = 200
 BATCHES = (8, 16, 32, 64, 128, 256)
 MORE_IMAGES = (50, 200, 800)
+CANDIDATES = 6
+"""Classes that a screen leaves to its race, where nobody says how many."""
 COLUMNS = (
     "what",
     "classes",
@@ -38,7 +43,11 @@ COLUMNS = (
     "evaluations_per_image",
     "images_per_second",
     "evaluations_per_second",
+    "setup_seconds",
     "memory_mib",
+    "recall",
+    "lost_to_racing",
+    "mcnemar_p_vs_racing",
 )
 
 
@@ -60,8 +69,8 @@ def _main(arguments: list[str]) -> int:
         return 0
     wishes = [*_wishes(flags.classes, flags.images)]
     with ThreadPoolExecutor(flags.jobs) as pool:
-        rows = list(pool.map(_in_a_process, wishes))
-    write(rows, Path(flags.output_dir))
+        found = list(pool.map(_in_a_process, wishes))
+    write(beside_racing(found), Path(flags.output_dir))
     return 0
 
 
@@ -69,6 +78,8 @@ def _wishes(classes: Sequence[int], images: int) -> Iterator[dict[str, Any]]:
     for count in classes:
         for search in SEARCHES:
             yield {"what": "classes", "classes": count, "search": search, "images": images}
+    for count in (min(classes), max(classes)):
+        yield {"what": "memory", "classes": count, "search": "exhaustive", "images": 2}
     for number in MORE_IMAGES:
         yield {"what": "images", "classes": 10, "search": "racing", "images": number}
     for batch in BATCHES:
@@ -79,7 +90,7 @@ def _in_a_process(wish: dict[str, Any]) -> dict[str, Any]:
     command = [sys.executable, "-m", "benchmarks.growth", "--one", json.dumps(wish)]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     row: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    print(json.dumps(row), file=sys.stderr)
+    print(json.dumps({k: v for k, v in row.items() if k in COLUMNS}), file=sys.stderr)
     return row
 
 
@@ -89,6 +100,10 @@ def measure(what: str, classes: int, search: str, images: int, batch: int = 64) 
     Args:
         what: which of the questions it belongs to.
         classes, search, images, batch: what is measured.
+
+    Returns:
+        the row, its comparisons with racing left out; and, by image id, ``rankings`` of the classes
+        that the search's last race was among, best first, and ``labels``.
     """
     from diffcls.data import sources, specs
     from diffcls.data.subsets import choose
@@ -100,20 +115,25 @@ def measure(what: str, classes: int, search: str, images: int, batch: int = 64) 
     from diffcls.search import SEARCHES as KINDS
 
     set_threads(1)
-    data, _ = choose(sources.load(f"scenes:{classes}", "test"), images)
-    templates = specs.find(data.name).templates
-    prompts = PromptSet.from_templates(data.class_names, templates, data.prompt_names)
     denoiser = loading.load("scenes")
+
+    def method_on(data: Dataset) -> DiffusionMethod:
+        templates = specs.find(data.name).templates
+        prompts = PromptSet.from_templates(data.class_names, templates, data.prompt_names)
+        kind, allocation = KINDS.load(search), denoiser.card.allocation
+        return DiffusionMethod(denoiser, prompts, kind(), batch_size=batch, allocation=allocation)
+
+    few, _ = choose(sources.load("scenes:10", "test"), 1)
+    data, _ = choose(sources.load(f"scenes:{classes}", "test"), images)
     with denormals_flushed():
+        list(method_on(few).classify(few.items))
         loaded = _memory("VmRSS")
         _forget_peak()
-        allocation = denoiser.card.allocation
-        method = DiffusionMethod(
-            denoiser, prompts, KINDS.load(search)(), batch_size=batch, allocation=allocation
-        )
         began = time.perf_counter()
+        method = method_on(data)
+        setup = time.perf_counter() - began
         answers = {answer.image_id: answer for answer in method.classify(data.items)}
-        seconds = time.perf_counter() - began
+        seconds = time.perf_counter() - began - setup
         peak = _memory("VmHWM")
     right = sum(answers[item.image_id].ranking[0] == item.label for item in data.items)
     evaluations = sum(answer.evaluations for answer in answers.values())
@@ -130,8 +150,42 @@ def measure(what: str, classes: int, search: str, images: int, batch: int = 64) 
         "evaluations_per_image": evaluations / len(answers),
         "images_per_second": len(answers) / seconds,
         "evaluations_per_second": evaluations / seconds,
+        "setup_seconds": setup,
         "memory_mib": peak - loaded,
+        "rankings": {i: a.ranking[:CANDIDATES].tolist() for i, a in answers.items()},
+        "labels": {item.image_id: item.label for item in data.items},
     }
+
+
+def beside_racing(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows with what they lose to racing among as many classes, image by image.
+
+    ``recall`` is the share of images on which racing's answer is among the `CANDIDATES` classes
+    that a screen leaves to its race.
+
+    Args:
+        rows: of `measure`.
+    """
+    from diffcls.metrics import mcnemar_exact
+
+    races = {row["classes"]: row for row in rows if _compared(row) and row["search"] == "racing"}
+    found = []
+    for row in rows:
+        kept = {name: row.get(name) for name in COLUMNS}
+        race = races.get(row["classes"])
+        if race is not None and _compared(row):
+            answers = {image: ranking[0] for image, ranking in race["rankings"].items()}
+            mine = [row["rankings"][i][0] == k for i, k in race["labels"].items()]
+            theirs = [answers[i] == k for i, k in race["labels"].items()]
+            kept["recall"] = sum(answers[i] in row["rankings"][i] for i in answers) / len(answers)
+            kept["lost_to_racing"] = (sum(theirs) - sum(mine)) / len(mine)
+            kept["mcnemar_p_vs_racing"] = mcnemar_exact(mine, theirs)
+        found.append(kept)
+    return found
+
+
+def _compared(row: dict[str, Any]) -> bool:
+    return bool(row["what"] == "classes")
 
 
 def _memory(field: str) -> float:
@@ -167,23 +221,49 @@ def write(rows: list[dict[str, Any]], output: Path) -> None:
         "# Cost against the number of classes, images, and rows a batch",
         "",
         "Written by `python -m benchmarks.growth`: scenes of one drawing, one thread a process; "
-        f"{describe_device('cpu')}, {versions()}. Memory is the peak above the loaded model.",
+        f"{describe_device('cpu')}, {versions()}. A backward pass counts as two evaluations, a "
+        "slope therefore as three. Memory is the peak above the loaded model that has scored one "
+        "image; set-up is the encoding of the prompts. Recall is the share of images on which "
+        f"racing's answer is among the {CANDIDATES} classes that a screen leaves to its race.",
         "",
         "![evaluations and accuracy against the number of classes](growth.png)",
         "",
         "| what grows | classes | search | images | rows a batch | accuracy | 95 % interval | "
-        "evaluations an image | images/s | evaluations/s | memory, MiB |",
-        "|---|---|---|---|---|---|---|---|---|---|---|",
+        "evaluations an image | images/s | evaluations/s | set-up, s | memory, MiB | recall | "
+        "loses to racing | p |",
+        "|" + "---|" * 15,
     ]
     lines += [
         f"| {r['what']} | {r['classes']:,} | {r['search']} | {r['images']} | {r['batch']} | "
         f"{r['accuracy']:.1%} | {r['ci_low']:.1%} to {r['ci_high']:.1%} | "
         f"{r['evaluations_per_image']:,.1f} | {r['images_per_second']:.2f} | "
-        f"{r['evaluations_per_second']:,.0f} | {r['memory_mib']:.0f} |"
+        f"{r['evaluations_per_second']:,.0f} | {r['setup_seconds']:.1f} | {r['memory_mib']:.0f} | "
+        f"{_beside(r)} |"
         for r in rows
     ]
+    lines += ["", *_ratios(rows)]
     write_text(output / "GROWTH.md", "\n".join([*lines, ""]))
     draw([row for row in rows if row["what"] == "classes"], output / "growth.png")
+
+
+def _beside(row: dict[str, Any]) -> str:
+    if row["recall"] is None:
+        return " | | "
+    lost, p = row["lost_to_racing"], row["mcnemar_p_vs_racing"]
+    return f"{row['recall']:.1%} | {lost:+.1%} | {p:.3f}"
+
+
+def _ratios(rows: list[dict[str, Any]]) -> Iterator[str]:
+    """What the most classes cost, in those of fewer."""
+    of = {(r["search"], r["classes"]): r for r in rows if r["what"] in ("classes", "memory")}
+    counts = sorted({classes for _, classes in of})
+    for search in dict.fromkeys(search for search, _ in of):
+        most, least = of[search, counts[-1]], of[search, counts[0]]
+        says = f"{most['memory_mib'] / least['memory_mib']:.2f} times the memory of {counts[0]:,}"
+        if (search, 100) in of:
+            times = most["evaluations_per_image"] / of[search, 100]["evaluations_per_image"]
+            says += f" and {times:.1f} times the evaluations of 100"
+        yield f"- `{search}`: {counts[-1]:,} classes take {says}."
 
 
 def draw(rows: list[dict[str, Any]], path: Path) -> None:

@@ -249,6 +249,14 @@ def test_limit_is_stratified(classes: int, each: int, data: st.DataObject) -> No
     assert set(taken.tolist()) <= {limit // classes, -(-limit // classes)}
 
 
+def test_limit_below_the_number_of_classes_is_no_list_of_the_first_ones() -> None:
+    chosen = choose(made_up((3,) * 400), limit=100)[0]
+    labels = np.array([item.label for item in chosen.items])
+    assert len(set(labels.tolist())) == 100
+    # a hundred of 0 to 399, each as likely: their mean is known to 10
+    assert abs(labels.mean() - 199.5) < 40
+
+
 def test_limit_keeps_the_proportions_of_unequal_classes() -> None:
     part, _ = choose(made_up((10, 30, 60)), limit=50)
     assert np.bincount([item.label for item in part.items]).tolist() == [5, 15, 30]

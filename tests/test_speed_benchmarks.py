@@ -15,6 +15,8 @@ from scipy import stats
 from benchmarks import gpu, growth, kernels, overhead, speed, speed_report, variance
 from benchmarks.speed_report import Point
 from diffcls.metrics import mcnemar_exact
+from diffcls.screens.gradient import Gradient
+from diffcls.screens.tree import Tree
 from diffcls.search.racing import Racing
 
 LABELS = {f"test/{i}": i % 3 for i in range(12)}
@@ -103,12 +105,47 @@ def test_forwards_are_counted_with_their_padding() -> None:
 
 def test_growth_is_measured_in_a_process_of_its_own_kind() -> None:
     row = growth.measure("classes", classes=12, search="gradient", images=2, batch=8)
-    assert set(row) == set(growth.COLUMNS)
+    beside = {"recall", "lost_to_racing", "mcnemar_p_vs_racing"}
+    assert set(row) == set(growth.COLUMNS) - beside | {"rankings", "labels"}
     assert row["images"] == 2 and 0 <= row["ci_low"] <= row["accuracy"] <= row["ci_high"] <= 1
-    # two rounds of two draws at three evaluations bring 12 classes to 6, which race
-    assert row["evaluations_per_image"] > 2 * 3
-    # this process has seen other work: what it had freed before may be used again
-    assert abs(row["memory_mib"]) < 4096
+    # two draws at three evaluations bring 12 classes to 6, which race for two draws at least
+    assert row["evaluations_per_image"] >= 2 * 3 + 2 * 6
+    assert {len(ranking) for ranking in row["rankings"].values()} == {growth.CANDIDATES}
+    assert growth.CANDIDATES == Gradient().candidates == Tree().candidates
+
+
+def grown(search: str, rankings: dict[str, list[int]], classes: int, **more: Any) -> dict[str, Any]:
+    row = dict.fromkeys(growth.COLUMNS) | {"what": "classes", "classes": classes, "search": search}
+    numbers = {"images": 4, "batch": 64, "accuracy": 0.5, "ci_low": 0.1, "ci_high": 0.9}
+    speeds = {"images_per_second": 1.0, "evaluations_per_second": 50.0, "setup_seconds": 0.1}
+    labels = {"a": 0, "b": 1, "c": 2, "d": 3}
+    return row | numbers | speeds | {"rankings": rankings, "labels": labels} | more
+
+
+def test_what_grows_is_compared_with_racing_image_by_image(tmp_path: Path) -> None:
+    right = {"a": [0, 5], "b": [1, 5], "c": [2, 5], "d": [7, 3]}
+    screened = {"a": [0, 5], "b": [5, 1], "c": [5, 4], "d": [3, 9]}
+    rows = growth.beside_racing(
+        [
+            grown("racing", right, 100, evaluations_per_image=200.0, memory_mib=50.0),
+            grown("racing", right, 1000, evaluations_per_image=2000.0, memory_mib=60.0),
+            grown("gradient", screened, 1000, evaluations_per_image=75.0, memory_mib=75.0),
+            grown("gradient", screened, 100, evaluations_per_image=50.0, memory_mib=50.0),
+        ]
+    )
+    # racing is right on a, b, c; gradient on a and d; racing's answer survives its screen on a, b
+    assert rows[2]["recall"] == 0.5 and rows[2]["lost_to_racing"] == 0.25
+    assert rows[2]["mcnemar_p_vs_racing"] == pytest.approx(
+        mcnemar_exact([1, 0, 0, 1], [1, 1, 1, 0])
+    )
+    assert rows[1]["lost_to_racing"] == 0 and rows[1]["recall"] == 1
+    growth.write(rows, tmp_path)
+    page = (tmp_path / "GROWTH.md").read_text(encoding="utf-8")
+    assert "| 50.0% | +25.0% | 1.000 |" in page
+    says = "1,000 classes take 1.50 times the memory of 100 and 1.5 times the evaluations of 100."
+    assert f"- `gradient`: {says}" in page
+    with open(tmp_path / "growth.csv", encoding="utf-8") as file:
+        assert tuple(next(csv.reader(file))) == growth.COLUMNS
 
 
 def test_what_is_measured_of_a_forward_computes_the_same() -> None:

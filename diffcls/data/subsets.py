@@ -95,14 +95,16 @@ def _queues(dataset: Dataset) -> list[list[int]]:
 def _in_turn(dataset: Dataset) -> list[int]:
     """All positions, one of each class after another, larger classes longer.
 
-    Item j of a class with n images stands at (j + ½)/n: so every prefix is stratified.
+    Item j of a class with n images stands at (j + ½)/n: so every prefix is stratified. Where there
+    are more classes than images are wanted, chance says which come first, not their order.
     """
     placed = [
-        ((j + 0.5) / len(queue), k, position)
+        ((j + 0.5) / len(queue), by_chance if j == 0 else 0, k, position)
         for k, queue in enumerate(_queues(dataset))
+        for by_chance in [key("classes", dataset.name, dataset.split, k)]
         for j, position in enumerate(queue)
     ]
-    return [position for _, _, position in sorted(placed)]
+    return [position for *_, position in sorted(placed)]
 
 
 def _from_file(path: Path, count: int) -> Sequence[int]:
