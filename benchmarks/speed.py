@@ -11,13 +11,14 @@ from __future__ import annotations
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from benchmarks import asked
 from benchmarks.records import records_of
@@ -25,6 +26,8 @@ from benchmarks.speed_report import DEFAULT_DRAWS, Point, write
 from diffcls.cli import command
 from diffcls.records import Record
 from diffcls.replaying import Setting, answer, read_saved
+from diffcls.screens.screen import Screened
+from diffcls.search.racing import in_time
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,9 @@ BENCHMARKS = (
 )
 CONFIDENCES = (0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.99)
 BUDGETS = (10, 20, 40, 100)
-CANDIDATES = (2, 3, 4, 6, 10)
+CANDIDATES = (2, 3, 4, 10)
+"""Beside the default."""
+SCREENED = ("tree", "gradient")
 TABLES = "tables"
 
 
@@ -68,10 +73,14 @@ def _main(arguments: list[str]) -> int:
     flags = p.parse_args(arguments)
     chosen = asked.chosen(flags, BENCHMARKS)
     output = Path(flags.output_dir)
+
+    from diffcls.provenance import describe_device, set_threads, versions
+
+    set_threads(1)
     commands = [run for one in chosen for run in runs(one, output).values()]
     _make_all(commands, output, flags.data_root, flags.jobs)
     points = [point for one in chosen for point in measure(one, output, flags.data_root)]
-    write(points, output)
+    write(points, output, f"{describe_device('cpu')}, {versions()}")
     return 0
 
 
@@ -139,12 +148,14 @@ def measure(one: Measured, output: Path, data_root: str | None) -> list[Point]:
                 labels={r.image_id: r.label for r in records},
                 evaluations_per_image=float(np.mean([r.evaluations for r in records])),
                 images_per_second=len(records) / sum(r.seconds for r in records),
+                screened=_screened(search, setting, records),
             )
         )
     saved = read_saved(table_folder(one, output))
     labels = dict(zip(saved.image_ids, saved.labels, strict=True))
     for search, options in _replays(one):
         found = answer(saved, Setting(search, "uniform", "mean"), options)
+        clear = clear_errors(saved.tables, found.predicted, options["draws"])
         points.append(
             Point(
                 one.dataset,
@@ -153,9 +164,42 @@ def measure(one: Measured, output: Path, data_root: str | None) -> list[Point]:
                 predicted=dict(zip(saved.image_ids, found.predicted.tolist(), strict=True)),
                 labels=labels,
                 evaluations_per_image=float(found.evaluations.mean()),
+                clear=float(clear.mean()) if search == "racing" else None,
             )
         )
     return points
+
+
+def _screened(search: str, setting: str, records: Sequence[Record]) -> dict[str, tuple[int, ...]]:
+    """Image id -> the classes left to the race, which a ranking names first."""
+    if search not in SCREENED:
+        return {}
+    _, _, count = setting.partition("candidates=")
+    left = int(count or Screened.candidates)
+    return {record.image_id: record.ranking[:left] for record in records}
+
+
+def clear_errors(
+    tables: Sequence[NDArray[Any]], predicted: NDArray[np.int64], draws: int
+) -> NDArray[np.bool_]:
+    """(n,) whether the full table knows better: by more than two standard errors of its own.
+
+    The error is that of draws spread evenly over time, as racing takes it: s²/N of successive
+    differences (see `diffcls.search.racing`).
+
+    Args:
+        tables: n of (K, at least `draws`) errors.
+        predicted: (n,) class indices.
+        draws: of the table that knows.
+    """
+    found = []
+    for table, mine in zip(tables, predicted, strict=True):
+        errors = np.asarray(table, dtype=np.float64)[:, :draws]
+        best = int(errors.mean(axis=1).argmin())
+        gap = errors[[int(mine)]] - errors[[best]]
+        error = np.sqrt(in_time(gap)[0] / draws)
+        found.append(bool(gap.mean() > 2 * error))
+    return np.array(found)
 
 
 def _replays(one: Measured) -> Iterator[tuple[str, dict[str, Any]]]:

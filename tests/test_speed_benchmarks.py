@@ -57,21 +57,37 @@ def test_report_has_a_row_for_every_point_and_a_plot(tmp_path: Path) -> None:
         point("exhaustive", set(), setting="draws=40"),
         point("racing", {1}, setting="confidence=0.9 draws=40", evaluations_per_image=20.0),
         point("racing", {1, 2}, setting="confidence=0.9 draws=200", evaluations_per_image=30.0),
+        point(
+            "gradient", {3}, images_per_second=9.0, screened={f"test/{i}": [0] for i in range(12)}
+        ),
     ]
     speed_report.write(points, tmp_path)
     with open(tmp_path / "speed.csv", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert [row["search"] for row in rows] == [p.search for p in points]
     # a search that was replayed has no speed of its own
-    assert [row["images_per_second"] for row in rows] == ["0.5", "0.1", "5.0", "", "", ""]
+    assert [row["images_per_second"] for row in rows] == ["0.5", "0.1", "5.0", "", "", "", "9.0"]
     page = (tmp_path / "SPEED.md").read_text(encoding="utf-8")
     assert "| digits | racing | 12 | 83.3% |" in page and "275×" in page
     # racing is wrong on two of twelve images, the full table on none
-    assert "| -16.7% | 1.000 | +16.7% | 5.00 |" in page
-    assert "| digits | racing | default | 10.0 | -16.7% | 1.000 |" in page
+    assert "| -16.7% (6) | 1.000 | +16.7% (12) | 0.500 | 5.00 |" in page
+    assert "| digits | racing | default | 10.0 | -16.7% (6) | 1.000 |" in page
+    # a third of the labels are class 0, the only one that this screen leaves
+    assert "| digits | gradient | default | 33.3% | 33.3% | 8.3% |" in page
     assert "| confidence=0.9, N = 40 | 8.3% at 20 evaluations |" in page
     assert "| confidence=0.9, N = all draws | 16.7% at 30 evaluations |" in page
     assert (tmp_path / "speed.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_full_table_knows_better_where_it_is_sure_of_it() -> None:
+    rng = np.random.default_rng(0)
+    noise = rng.standard_normal((2, 40))
+    far, near = noise.copy(), noise.copy()
+    # two draws share a sign of the difference by chance: the error of the mean gap is √(2/40)
+    far[1] += far[0].mean() - far[1].mean() + 3 * np.sqrt(2 / 40)
+    near[1] += near[0].mean() - near[1].mean() + 1 * np.sqrt(2 / 40)
+    found = speed.clear_errors([far, far, near, near], np.array([1, 0, 1, 0]), 40)
+    assert found.tolist() == [True, False, False, False]
 
 
 def test_images_of_several_benchmarks_are_pooled_not_their_means() -> None:

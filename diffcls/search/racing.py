@@ -121,7 +121,7 @@ class Racing:
         if n < 2:
             return np.zeros(len(errors), dtype=bool)
         difference = errors.astype(np.float64) - errors[best].astype(np.float64)
-        variance = _around_profile(difference) if rivals.sum() >= CROWD else _in_time(difference)
+        variance = _around_profile(difference) if rivals.sum() >= CROWD else in_time(difference)
         # the pooled variance cannot count for more draws than the other rivals have
         prior = min(self.prior, float((rivals.sum() - 1) * (n - 1)))
         degrees = prior + n - 1
@@ -133,8 +133,12 @@ class Racing:
         return rivals & (difference.mean(axis=1) > margin)
 
 
-def _in_time(difference: Float64) -> Float64:
-    """(A,) s² = Σ (d_{i+1} − d_i)² / (2(n − 1)), i in order of time; difference (A, n)."""
+def in_time(difference: Float64) -> Float64:
+    """(A,) s² = Σ (d_{i+1} − d_i)² / (2(n − 1)), i in order of time; difference (A, n).
+
+    The variance of one draw, as the mean of n draws spread evenly over time has it (von Neumann
+    1941; Wolter 2007, section 8.2). The draws come in the nested order of `plan`.
+    """
     n = difference.shape[1]
     ordered = difference[:, _order_in_time(n)]
     found: Float64 = (np.diff(ordered, axis=1) ** 2).sum(axis=1) / (2 * (n - 1))
