@@ -167,7 +167,7 @@ def _page(of: Mapping[str, Sequence[Point]], where: str) -> Iterator[str]:
         "once, for all images of a table; searches that need only these errors were replayed from "
         "them, all others were run. An evaluation is one forward pass of the network for one "
         "image, a backward pass is two. `paper` is the published procedure, on even draws and on "
-        "a part of the same images; p is McNemar's exact test against it on that part, and “loses” the "
+        "a part of the same images; p is McNemar's exact test against it there, and “loses” the "
         "difference in accuracy there (less than 0: it wins), the number of these images in "
         "brackets; the full table is `exhaustive` on all draws. Intervals are Wilson's at 95 %. "
         "Images a second are of encoding and scoring on one thread, two runs side by side; "
