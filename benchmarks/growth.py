@@ -29,8 +29,6 @@ SEARCHES = ("racing", "tree", "gradient")
 IMAGES = 200
 BATCHES = (8, 16, 32, 64, 128, 256)
 MORE_IMAGES = (50, 200, 800)
-CANDIDATES = 6
-"""Classes that a screen leaves to its race, where nobody says how many."""
 COLUMNS = (
     "what",
     "classes",
@@ -102,8 +100,8 @@ def measure(what: str, classes: int, search: str, images: int, batch: int = 64) 
         classes, search, images, batch: what is measured.
 
     Returns:
-        the row, its comparisons with racing left out; and, by image id, ``rankings`` of the classes
-        that the search's last race was among, best first, and ``labels``.
+        the row, its comparisons with racing left out; and, by image id, ``predicted``, ``labels``,
+        and ``raced``, the classes that a screen left to its race, or None without a screen.
     """
     from diffcls.data import sources, specs
     from diffcls.data.subsets import choose
@@ -152,7 +150,8 @@ def measure(what: str, classes: int, search: str, images: int, batch: int = 64) 
         "evaluations_per_second": evaluations / seconds,
         "setup_seconds": setup,
         "memory_mib": peak - loaded,
-        "rankings": {i: a.ranking[:CANDIDATES].tolist() for i, a in answers.items()},
+        "predicted": {i: int(a.ranking[0]) for i, a in answers.items()},
+        "raced": {i: None if a.raced is None else a.raced.tolist() for i, a in answers.items()},
         "labels": {item.image_id: item.label for item in data.items},
     }
 
@@ -160,8 +159,8 @@ def measure(what: str, classes: int, search: str, images: int, batch: int = 64) 
 def beside_racing(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """The rows with what they lose to racing among as many classes, image by image.
 
-    ``recall`` is the share of images on which racing's answer is among the `CANDIDATES` classes
-    that a screen leaves to its race.
+    ``recall`` is the share of images on which racing's answer is among the classes that a screen
+    leaves to its race.
 
     Args:
         rows: of `measure`.
@@ -174,10 +173,11 @@ def beside_racing(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         kept = {name: row.get(name) for name in COLUMNS}
         race = races.get(row["classes"])
         if race is not None and _compared(row):
-            answers = {image: ranking[0] for image, ranking in race["rankings"].items()}
-            mine = [row["rankings"][i][0] == k for i, k in race["labels"].items()]
-            theirs = [answers[i] == k for i, k in race["labels"].items()]
-            kept["recall"] = sum(answers[i] in row["rankings"][i] for i in answers) / len(answers)
+            answers, labels = race["predicted"], race["labels"]
+            mine = [row["predicted"][i] == k for i, k in labels.items()]
+            theirs = [answers[i] == k for i, k in labels.items()]
+            left = [row["raced"][i] is None or k in row["raced"][i] for i, k in answers.items()]
+            kept["recall"] = sum(left) / len(left)
             kept["lost_to_racing"] = (sum(theirs) - sum(mine)) / len(mine)
             kept["mcnemar_p_vs_racing"] = mcnemar_exact(mine, theirs)
         found.append(kept)
@@ -224,7 +224,7 @@ def write(rows: list[dict[str, Any]], output: Path) -> None:
         f"{describe_device('cpu')}, {versions()}. A backward pass counts as two evaluations, a "
         "slope therefore as three. Memory is the peak above the loaded model that has scored one "
         "image; set-up is the encoding of the prompts. Recall is the share of images on which "
-        f"racing's answer is among the {CANDIDATES} classes that a screen leaves to its race.",
+        "racing's answer is among the classes that a screen leaves to its race.",
         "",
         "![evaluations and accuracy against the number of classes](growth.png)",
         "",

@@ -171,7 +171,7 @@ def measure(one: Measured, output: Path, data_root: str | None) -> list[Point]:
 
 
 def _screened(search: str, setting: str, records: Sequence[Record]) -> dict[str, tuple[int, ...]]:
-    """Image id -> the classes left to the race, which a ranking names first."""
+    """Image id -> the first classes of its ranking, as many as are left to the race."""
     if search not in SCREENED:
         return {}
     _, _, count = setting.partition("candidates=")

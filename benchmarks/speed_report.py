@@ -40,7 +40,8 @@ class Point:
         predicted, labels: by image id.
         evaluations_per_image: mean.
         images_per_second: of a real run on one thread; None of one that was replayed.
-        screened: image id -> the classes that a screen left to its race; empty without a screen.
+        screened: image id -> the first classes of the ranking, as many as a screen leaves to its
+            race; empty without a screen.
         clear: share of the images on which the full table of as many draws puts another class ahead
             by more than two of its standard errors; None where it was not looked at.
     """
@@ -197,8 +198,10 @@ def _page(of: Mapping[str, Sequence[Point]], where: str) -> Iterator[str]:
     yield from ("", "## What the screens let through", "")
     yield (
         "Share of the images on which the class that the full table finds, and the one that is "
-        "right, are among those that a screen leaves to its race; and how often the whole search "
-        "then differs from the full table."
+        "right, are among the first of the search's ranking, as many as it leaves to its race. "
+        "Classes that were screened out are ranked by how far behind they seemed, so the share of "
+        "those that raced is this or less. And how often the whole search differs from the full "
+        "table."
     )
     yield ""
     yield from _screens(of)

@@ -30,6 +30,7 @@ class ClassScores:
         seconds: its share of the time spent.
         error: what went wrong, or None.
         errors: (K, N) error table where one was asked for, NaN where not evaluated.
+        raced: (S,) class indices that a screen left to its race; None without a screen.
     """
 
     image_id: str
@@ -39,6 +40,7 @@ class ClassScores:
     seconds: float
     error: str | None = None
     errors: NDArray[np.float32] | None = None
+    raced: NDArray[np.int64] | None = None
 
     @classmethod
     def failed(cls, image_id: str, error: str, seconds: float = 0.0) -> ClassScores:

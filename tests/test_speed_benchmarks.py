@@ -16,7 +16,6 @@ from benchmarks import gpu, growth, kernels, overhead, speed, speed_report, vari
 from benchmarks.speed_report import Point
 from diffcls.metrics import mcnemar_exact
 from diffcls.screens.gradient import Gradient
-from diffcls.screens.tree import Tree
 from diffcls.search.racing import Racing
 
 LABELS = {f"test/{i}": i % 3 for i in range(12)}
@@ -122,31 +121,34 @@ def test_forwards_are_counted_with_their_padding() -> None:
 def test_growth_is_measured_in_a_process_of_its_own_kind() -> None:
     row = growth.measure("classes", classes=12, search="gradient", images=2, batch=8)
     beside = {"recall", "lost_to_racing", "mcnemar_p_vs_racing"}
-    assert set(row) == set(growth.COLUMNS) - beside | {"rankings", "labels"}
+    assert set(row) == set(growth.COLUMNS) - beside | {"predicted", "raced", "labels"}
     assert row["images"] == 2 and 0 <= row["ci_low"] <= row["accuracy"] <= row["ci_high"] <= 1
     # two draws at three evaluations bring 12 classes to 6, which race for two draws at least
     assert row["evaluations_per_image"] >= 2 * 3 + 2 * 6
-    assert {len(ranking) for ranking in row["rankings"].values()} == {growth.CANDIDATES}
-    assert growth.CANDIDATES == Gradient().candidates == Tree().candidates
+    assert {len(raced) for raced in row["raced"].values()} == {Gradient().candidates}
 
 
-def grown(search: str, rankings: dict[str, list[int]], classes: int, **more: Any) -> dict[str, Any]:
+def grown(search: str, predicted: str, raced: list[Any], classes: int, **more: Any) -> Any:
     row = dict.fromkeys(growth.COLUMNS) | {"what": "classes", "classes": classes, "search": search}
     numbers = {"images": 4, "batch": 64, "accuracy": 0.5, "ci_low": 0.1, "ci_high": 0.9}
     speeds = {"images_per_second": 1.0, "evaluations_per_second": 50.0, "setup_seconds": 0.1}
-    labels = {"a": 0, "b": 1, "c": 2, "d": 3}
-    return row | numbers | speeds | {"rankings": rankings, "labels": labels} | more
+    answers = {"predicted": dict(zip("abcd", map(int, predicted), strict=True))}
+    answers |= {
+        "raced": dict(zip("abcd", raced, strict=True)),
+        "labels": {"a": 0, "b": 1, "c": 2, "d": 3},
+    }
+    return row | numbers | speeds | answers | more
 
 
 def test_what_grows_is_compared_with_racing_image_by_image(tmp_path: Path) -> None:
-    right = {"a": [0, 5], "b": [1, 5], "c": [2, 5], "d": [7, 3]}
-    screened = {"a": [0, 5], "b": [5, 1], "c": [5, 4], "d": [3, 9]}
+    race = ("racing", "0127", [None] * 4)
+    screen = ("gradient", "0553", [[0, 5], [5, 1], [5, 4], [3, 9]])
     rows = growth.beside_racing(
         [
-            grown("racing", right, 100, evaluations_per_image=200.0, memory_mib=50.0),
-            grown("racing", right, 1000, evaluations_per_image=2000.0, memory_mib=60.0),
-            grown("gradient", screened, 1000, evaluations_per_image=75.0, memory_mib=75.0),
-            grown("gradient", screened, 100, evaluations_per_image=50.0, memory_mib=50.0),
+            grown(*race, 100, evaluations_per_image=200.0, memory_mib=50.0),
+            grown(*race, 1000, evaluations_per_image=2000.0, memory_mib=60.0),
+            grown(*screen, 1000, evaluations_per_image=75.0, memory_mib=75.0),
+            grown(*screen, 100, evaluations_per_image=50.0, memory_mib=50.0),
         ]
     )
     # racing is right on a, b, c; gradient on a and d; racing's answer survives its screen on a, b

@@ -151,6 +151,7 @@ class InFlight:
             self.evaluations,
             self.seconds,
             errors=self.of_classes() if self.question.keep_errors else None,
+            raced=None if self.narrowing is None else self.narrowing.alive,
         )
 
 
