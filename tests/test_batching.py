@@ -142,7 +142,14 @@ def device(memory: int, saturates_at: int) -> Callable[[int], float]:
 
 @pytest.mark.parametrize(
     ("memory", "saturates_at", "expected"),
-    [(10_000, 64, 64), (40, 10_000, 32), (10_000, 1, 16), (10_000, 10_000, 1024)],
+    [
+        (10_000, 64, 64),
+        (40, 10_000, 32),
+        (10_000, 1, 16),
+        (10_000, 10_000, 1024),
+        (11, 10_000, 8),
+        (1, 10_000, 1),
+    ],
 )
 def test_batch_grows_while_it_pays_and_memory_lasts(
     memory: int, saturates_at: int, expected: int
@@ -152,7 +159,7 @@ def test_batch_grows_while_it_pays_and_memory_lasts(
 
 def test_a_batch_that_never_fits_is_an_error() -> None:
     with pytest.raises(torch.OutOfMemoryError):
-        largest_worthwhile(device(8, 64))
+        largest_worthwhile(device(0, 64))
 
 
 # ---- queues ------------------------------------------------------------------------------------

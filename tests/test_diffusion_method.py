@@ -18,6 +18,7 @@ from diffcls.data import sources, specs
 from diffcls.data.dataset import Item
 from diffcls.denoiser import Conditioning
 from diffcls.errors import DataError
+from diffcls.methods.batching import Queues
 from diffcls.methods.diffusion import DiffusionMethod
 from diffcls.models import loading
 from diffcls.models.gaussian import GaussianDenoiser
@@ -248,6 +249,23 @@ def test_a_stream_without_end_is_scored_in_bounded_memory(search: Any) -> None:
     for done, _ in enumerate(itertools.islice(built.classify(endless()), 200), start=1):
         # each image in flight has a request waiting; images are let in while a batch lacks some
         assert admitted - done < B + built.encode_batch
+
+
+def test_requests_in_memory_are_those_of_a_batch_and_an_image(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    waiting = []
+    add = Queues.add
+
+    def counted(self: Queues, *wanted: Any) -> None:
+        add(self, *wanted)
+        waiting.append(len(self))
+
+    monkeypatch.setattr(Queues, "add", counted)
+    built = method(search=Exhaustive(50))
+    assert len(list(built.classify(items(20)))) == 20
+    # an image wants all at once, and asks only when there is less than a batch left
+    assert K * 50 <= max(waiting) < B + K * 50
 
 
 def test_batches_are_full_while_images_wait() -> None:

@@ -165,8 +165,10 @@ class BatchRunner:
         bad = rows.logical_not().nonzero().flatten()
         if len(bad) and denoiser.dtype != torch.float32:
             with denoiser.float32():
-                again = self._measure(launched.kind)([batch[int(i)] for i in bad])
-                values[bad] = again.cpu()
+                # batches may have become smaller since this one was launched
+                for part in bad.split(self.scorer.batch_size):
+                    again = self._measure(launched.kind)([batch[int(i)] for i in part])
+                    values[part] = again.cpu()
         return values
 
     def _record_errors(self, batch: list[Request], values: Tensor) -> None:
@@ -207,20 +209,24 @@ def largest_worthwhile(
 
     Args:
         seconds: rows -> time of one batch of so many; may raise what `is_out_of_memory` knows.
-        start, most: rows to begin and to end with.
+        start, most: rows to begin and to end with; where there is no memory for the first, half as
+            many, and so on.
         gain: least growth of rows a second that is worth twice the memory.
 
     Raises:
-        RuntimeError: where there is no memory for `start` rows, or anything else goes wrong.
+        RuntimeError: where there is no memory for one row, or anything else goes wrong.
     """
-    size, best, rate = start, start, 0.0
+    size, best, rate = start, 0, 0.0
     while size <= most:
         try:
             found = size / seconds(size)
         except RuntimeError as error:
-            if size == start or not is_out_of_memory(error):
+            if not is_out_of_memory(error) or (size == 1 and not best):
                 raise
-            break
+            if best:
+                break
+            size, most = size // 2, size // 2
+            continue
         if found < (1 + gain) * rate:
             break
         best, rate, size = size, found, 2 * size

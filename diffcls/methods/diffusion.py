@@ -6,6 +6,7 @@ p(c | x0) ∝ exp(−E_{t,ε} ‖ε − ε_θ(α_t·x0 + σ_t·ε, t, c)‖²)  
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 
@@ -171,16 +172,19 @@ class DiffusionMethod:
 
     def _classify(self, reader: Reader) -> Iterator[ClassScores]:
         runner, queues = self._runner, Queues()
+        encoded: deque[InFlight] = deque()
         pending: Launched | None = None
         exhausted = False
         while True:
-            # admit images until a full batch waits, and no more: memory stays bounded
-            while queues.longest() < self.batch_size and not exhausted:
+            # let images ask until a full batch waits, and no more: memory stays bounded
+            while queues.longest() < self.batch_size and (encoded or not exhausted):
+                if encoded:
+                    yield from self._go_on(encoded.popleft(), queues)
+                    continue
                 started, failed = self._admit(reader)
                 exhausted = not started and not failed
+                encoded.extend(started)
                 yield from failed
-                for image in started:
-                    yield from self._go_on(image, queues)
             launched = runner.launch(queues) if queues else None
             # where the device works by itself, the batch before is seen to meanwhile
             ready, pending = (pending, launched) if runner.ahead else (launched, None)
@@ -216,8 +220,9 @@ class DiffusionMethod:
         padded = batch.pixels + batch.pixels[-1:] * (self.encode_batch - len(batch.pixels))
         latents = self.denoiser.encode_images(torch.from_numpy(np.stack(padded)))
         share = (time.perf_counter() - began) / len(batch.items)
-        for item, x0 in zip(batch.items, latents, strict=False):
-            if bool(torch.isfinite(x0).all()):
+        finite = torch.isfinite(latents).flatten(1).all(dim=1).tolist()
+        for item, x0, whole in zip(batch.items, latents, finite, strict=False):
+            if whole:
                 try:
                     started.append(self._start(item, x0, share))
                 except (DataError, OSError, ValueError) as error:  # a screen may open it again
