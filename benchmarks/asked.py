@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import shlex
+import subprocess
 from collections.abc import Sequence
 from typing import Protocol, TypeVar
 
 from diffcls.cli import Parser
-from diffcls.errors import unknown_name
+from diffcls.errors import RecordError, unknown_name
 
 
 class OfDataset(Protocol):
@@ -48,3 +50,22 @@ def chosen(flags: argparse.Namespace, benchmarks: Sequence[One]) -> list[One]:
         if name not in known:
             raise unknown_name("benchmark", name, known)
     return [one for one in benchmarks if one.dataset in (flags.only or known)]
+
+
+def said_by(arguments: Sequence[str]) -> str:
+    """What a command prints, which is run in a process of its own.
+
+    Raises:
+        RecordError: where it fails.
+        KeyboardInterrupt: where it was stopped.
+    """
+    done = subprocess.run(arguments, stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode == 130:
+        raise KeyboardInterrupt
+    if done.returncode:
+        raise RecordError(
+            f"a run ended with status {done.returncode}",
+            given=shlex.join(arguments),
+            todo="see what it said above; what was done before is kept",
+        )
+    return done.stdout

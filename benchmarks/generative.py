@@ -1,16 +1,16 @@
 """``python -m benchmarks.generative``: does a better generator classify better?
 
-Writes ``results/fidelity.csv``, ``FIDELITY.md`` and ``fidelity.png``: fidelity, likelihood and
-accuracy of the small models over guidance and over training, and how often an independent
-classifier names the class that samples of an unconditional model were led to. The models over
-training are the snapshots that ``python -m diffcls.train --dataset fashion_mnist --model pixels``
-leaves.
+Writes ``results/fidelity.csv``, ``led.csv``, ``FIDELITY.md`` and ``fidelity.png``: fidelity,
+likelihood and accuracy of the small models over guidance and over training, and how often an
+independent classifier names the class that samples of a model asked for none were led to. The
+models over training are the snapshots that ``python -m diffcls.train --dataset fashion_mnist
+--model pixels`` leaves; what leads is ``--model classifier --lead models/fashion_mnist-pixels``.
+What each run said is kept in ``tables/generative``, so that a benchmark that was stopped goes on.
 """
 
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,16 +19,19 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import asked
+from benchmarks.asked import said_by
 from benchmarks.generative_report import write
 from diffcls import fidelity_table
+from diffcls.atomic import write_text
 from diffcls.cli import command
+from diffcls.data.dataset import content_hash
 from diffcls.errors import UsageError
 
 GUIDANCE = (1.0, 1.5, 2.0, 3.0, 5.0)
 WEIGHTS = (0.0, 1.0, 2.0, 4.0, 8.0)
 """Of the classifier's gradient."""
 COUNT = 2000
-OVER_TRAINING = {"count": 1000, "bounded": 200, "classified": 200}
+OVER_TRAINING = {"count": 2000, "bounded": 200, "classified": 500}
 """Images of each figure at each point of the training."""
 LED = 40
 """Samples a class that are led, at each weight."""
@@ -41,14 +44,16 @@ class Measured:
     Args:
         dataset: its name, which is also that of its text-to-image model.
         pixels: its model of pixels, whose training is followed; None: that is left out.
+        bundled: further models of it that come with the package.
     """
 
     dataset: str
     pixels: str | None = None
+    bundled: tuple[str, ...] = ()
 
 
 BENCHMARKS = (
-    Measured("digits"),
+    Measured("digits", bundled=("digits-pixels",)),
     Measured("fashion_mnist", "fashion_mnist-pixels"),
     Measured("cifar10"),
 )
@@ -65,14 +70,38 @@ def _main(arguments: list[str]) -> int:
     flags = p.parse_args(arguments)
     chosen = asked.chosen(flags, BENCHMARKS)
     output = Path(flags.output_dir)
+    for one in chosen:
+        _check_trained(one, Path(flags.models))
     runs = [run for one in chosen for run in _runs(one, flags)]
     with ThreadPoolExecutor(flags.jobs) as pool:
         said = list(pool.map(lambda run: _run(run, flags), runs))
     accuracy = _accuracies(runs, said)
     _put_accuracy(output / "fidelity.csv", accuracy)
     led = [row for one in chosen if one.pixels for row in led_to_classes(one, flags)]
-    write(fidelity_table.read(output / "fidelity.csv"), led, output)
+    write(fidelity_table.read(output / "fidelity.csv"), led, output, OVER_TRAINING["classified"])
     return 0
+
+
+def _check_trained(one: Measured, models: Path) -> None:
+    """Before anything is measured: the trainings that it is about have to be there.
+
+    Raises:
+        UsageError: where one is not.
+    """
+    if one.pixels is None:
+        return
+    _snapshots(models / one.pixels)
+    if not (_classifier(one, models) / "card.json").is_file():
+        lead = f"--model classifier --lead {models / one.pixels} --output-dir {models}"
+        raise UsageError(
+            "no classifier of noisy images there",
+            given=str(_classifier(one, models)),
+            todo=f"train it: python -m diffcls.train --dataset {one.dataset} {lead}",
+        )
+
+
+def _classifier(one: Measured, models: Path) -> Path:
+    return models / f"noisy-{one.dataset}"
 
 
 @dataclass(frozen=True)
@@ -96,6 +125,11 @@ def _runs(one: Measured, flags: Any) -> list[Run]:
         Run("fidelity", one.dataset, (*guidance, "--count", str(COUNT))),
         Run("evaluate", one.dataset, ("--dataset", one.dataset, "--limit", "500")),
     ]
+    for model in (one.dataset, *one.bundled):
+        found.append(Run("likelihood", model, ("--limit", str(OVER_TRAINING["bounded"]))))
+    for model in one.bundled:
+        found.append(Run("fidelity", model, (*guidance, "--count", str(COUNT))))
+        found.append(Run("evaluate", model, ("--dataset", one.dataset, "--limit", "500")))
     if one.pixels is None:
         return found
     folders = _snapshots(Path(flags.models) / one.pixels)
@@ -130,20 +164,29 @@ def _run(run: Run, flags: Any) -> Any:
     command = [sys.executable, "-m", f"diffcls.{run.command}", "--model", run.model]
     root = ["--data-root", flags.data_root] if flags.data_root else []
     shared = [*root, "--output-dir", str(place), "--threads", "1", "--json"]
-    print(f"begun: {run.command} {run.model}", file=sys.stderr)
-    done = subprocess.run(
-        [*command, *run.arguments, *shared], stdout=subprocess.PIPE, check=True, text=True
-    )
-    return json.loads(done.stdout)
+    kept = output / "tables" / "generative" / f"{_key(run)}.json"
+    if not kept.exists():
+        print(f"begun: {run.command} {run.model}", file=sys.stderr)
+        text = said_by([*command, *run.arguments, *shared])
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        write_text(kept, text)
+    return json.loads(kept.read_text(encoding="utf-8"))
 
 
-def _accuracies(runs: Sequence[Run], said: Sequence[Any]) -> dict[str, float]:
-    """Accuracy by the name that fidelity.csv has for the model."""
-    names = {
-        run.model: (rows[0] if run.command == "fidelity" else rows)["model"]
-        for run, rows in zip(runs, said, strict=True)
-        if run.command != "evaluate"
-    }
+def _key(run: Run) -> str:
+    """Of what is measured: the command, and the model as it is now."""
+    card = Path(run.model) / "card.json"
+    model = card.read_text(encoding="utf-8") if card.is_file() else run.model
+    return content_hash(run.command, model, *run.arguments)
+
+
+def _accuracies(runs: Sequence[Run], said: Sequence[Any]) -> dict[tuple[str, str], float]:
+    """Accuracy by the model and the data set as fidelity.csv names them."""
+    names = {}
+    for run, rows in zip(runs, said, strict=True):
+        if run.command != "evaluate":
+            row = rows[0] if run.command == "fidelity" else rows
+            names[run.model] = (row["model"], row["dataset"])
     return {
         names[run.model]: float(rows[0]["accuracy"])
         for run, rows in zip(runs, said, strict=True)
@@ -151,16 +194,16 @@ def _accuracies(runs: Sequence[Run], said: Sequence[Any]) -> dict[str, float]:
     }
 
 
-def _put_accuracy(path: Path, accuracy: dict[str, float]) -> None:
+def _put_accuracy(path: Path, accuracy: dict[tuple[str, str], float]) -> None:
     rows: list[dict[str, Any]] = []
     for row in fidelity_table.read(path):
-        known = accuracy.get(row["model"])
+        known = accuracy.get((row["model"], row["dataset"]))
         rows.append({**row, "accuracy": f"{known:.6g}" if known is not None else row["accuracy"]})
     fidelity_table.put(path, rows)
 
 
 def led_to_classes(one: Measured, flags: Any) -> list[dict[str, Any]]:
-    """How often samples of the unconditional model are of the class that the classifier led to.
+    """How often samples of the model, asked for no class, are of the class that they were led to.
 
     The judge is the data set's CLIP, which took no part.
     """
@@ -183,7 +226,7 @@ def led_to_classes(one: Measured, flags: Any) -> list[dict[str, Any]]:
     texts = [classes.texts[k] for k in wanted]
     name = specs.find(one.dataset).clip
     judge = extractors.load(name, classes.texts, range(len(classes.texts)), "cpu")
-    classifier = str(Path(flags.models) / f"noisy-{one.dataset}")
+    classifier = str(_classifier(one, Path(flags.models)))
     rows = []
     for weight in WEIGHTS:
         lead = None

@@ -7,19 +7,30 @@ from pathlib import Path
 from typing import Any
 
 from diffcls.atomic import write_text
+from diffcls.distances import too_few
+from diffcls.metrics import wilson_interval
 
 Row = Mapping[str, str]
+SERIES = ("model", "dataset", "split", "extractor", "steps", "n")
+"""What figures must have alike, for their guidance to be what sets them apart."""
+Series = tuple[str, ...]
 
 
-def write(rows: Sequence[Row], led: Sequence[Mapping[str, Any]], output: Path) -> None:
-    """The page and the picture.
+def write(
+    rows: Sequence[Row], led: Sequence[Mapping[str, Any]], output: Path, classified: int
+) -> None:
+    """The page, the picture, and the table of what was led.
 
     Args:
         rows: of fidelity.csv.
         led: see `benchmarks.generative.led_to_classes`.
         output: their folder.
+        classified: images that accuracy over training is of.
     """
-    write_text(output / "FIDELITY.md", "\n".join(_page(rows, led)))
+    import pandas as pd
+
+    write_text(output / "led.csv", pd.DataFrame(list(led)).to_csv(index=False))
+    write_text(output / "FIDELITY.md", "\n".join(_page(rows, led, classified)))
     draw(rows, output / "fidelity.png")
 
 
@@ -30,31 +41,29 @@ def over_training(rows: Sequence[Row], metric: str, averaged: bool = True) -> li
     return sorted(mine, key=lambda r: int(r["training_images"]))
 
 
-def over_guidance(rows: Sequence[Row], metric: str) -> dict[str, list[Row]]:
-    """Rows of a model at several scales of guidance, by model."""
-    found: dict[str, list[Row]] = {}
+def over_guidance(rows: Sequence[Row], metric: str) -> dict[Series, list[Row]]:
+    """Rows of a metric by what must be alike for them to compare, each by its guidance."""
+    found: dict[Series, list[Row]] = {}
     for row in rows:
         if row["metric"] == metric and row["guidance"] and "@" not in row["model"]:
-            found.setdefault(row["model"], []).append(row)
-    most = {model: max(int(r["n"]) for r in mine) for model, mine in found.items()}
+            found.setdefault(tuple(row[name] for name in SERIES), []).append(row)
     return {
-        model: sorted(
-            (r for r in mine if int(r["n"]) == most[model]), key=lambda r: float(r["guidance"])
-        )
-        for model, mine in found.items()
+        series: sorted(mine, key=lambda r: float(r["guidance"])) for series, mine in found.items()
     }
 
 
-def _page(rows: Sequence[Row], led: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+def _page(rows: Sequence[Row], led: Sequence[Mapping[str, Any]], classified: int) -> Iterator[str]:
     yield from ("# Generators, and what they classify", "")
     yield (
-        "Written by `python -m benchmarks.generative`; every figure is a row of `fidelity.csv`. "
-        "What saw the images stands beside each figure: none of these is the published FID, which "
-        "is that of an Inception network. Accuracy is that of the diffusion classifier."
+        "Written by `python -m benchmarks.generative`, from the rows of `fidelity.csv` and "
+        "`led.csv`. What saw the images stands beside each figure: none of these is the published "
+        "FID, which is that of an Inception network, and figures of different numbers of images do "
+        "not compare. Accuracy is that of the diffusion classifier, which takes no guidance."
     )
     yield from ("", "![fidelity over guidance and training](fidelity.png)", "")
     yield from _guidance(rows)
-    yield from _training(rows)
+    yield from _likelihood(rows)
+    yield from _training(rows, classified)
     yield from _led(led)
 
 
@@ -64,28 +73,63 @@ def _guidance(rows: Sequence[Row]) -> Iterator[str]:
     yield "|---|---|---|---|---|---|---|---|---|---|"
     metrics = ("FID", "KID", "IS", "precision", "recall")
     of = {metric: over_guidance(rows, metric) for metric in metrics}
-    for model, mine in of["FID"].items():
+    for series, mine in of["FID"].items():
         for row in mine:
-            cells = [
-                next(
-                    (_value(r) for r in of[m].get(model, ()) if r["guidance"] == row["guidance"]),
-                    "",
-                )
+            alike = [
+                [r for r in of[m].get(series, ()) if r["guidance"] == row["guidance"]]
                 for m in metrics
             ]
+            cells = [_value(found[0]) if found else "" for found in alike]
             yield (
-                f"| {model} | {row['extractor']} | {row['n']} | {row['guidance']} | "
+                f"| {row['model']} | {row['extractor']} | {row['n']} | {row['guidance']} | "
                 f"{' | '.join(cells)} | {_share(row['accuracy'])} |"
             )
+    yield from ("", *_warnings(rows))
+
+
+def _warnings(rows: Sequence[Row]) -> Iterator[str]:
+    """What the command warned of, once for each extractor and number of images."""
+    seen = dict.fromkeys((r["extractor"], int(r["n"])) for r in rows if r["metric"] == "FID")
+    for extractor, count in seen:
+        width = extractor.rpartition("-")[2]
+        few = too_few(count, int(width)) if width.isdecimal() else None
+        if few:
+            yield from (f"{extractor}: {few}.", "")
+
+
+def _likelihood(rows: Sequence[Row]) -> Iterator[str]:
+    mine = [r for r in rows if r["metric"] == "bits_per_dim" and "@" not in r["model"]]
+    if not mine:
+        return
+    yield from ("## Likelihood", "")
+    yield "Bounds of pixels compare with each other only, and those of latents with nothing."
+    yield from (
+        "",
+        "| model | of | images | bits a dimension | accuracy |",
+        "|---|---|---|---|---|",
+    )
+    for row in mine:
+        yield (
+            f"| {row['model']} | {row['extractor']} | {row['n']} | {_value(row)} | "
+            f"{_share(row['accuracy'])} |"
+        )
     yield ""
 
 
-def _training(rows: Sequence[Row]) -> Iterator[str]:
+def _training(rows: Sequence[Row], classified: int) -> Iterator[str]:
     if not over_training(rows, "FID"):
         return
     yield from ("## Over training", "")
-    yield "| images seen | weights | FID | KID | bits a dimension | accuracy |"
-    yield "|---|---|---|---|---|---|"
+    yield (
+        "FID and KID at the guidance that stands beside them; bits a dimension of a model that is "
+        f"told nothing; accuracy of {classified} held-out images, with its 95 % interval."
+    )
+    yield ""
+    yield (
+        "| images seen | weights | seen by | images | guidance | FID | KID | bits a dimension | "
+        "accuracy |"
+    )
+    yield "|---|---|---|---|---|---|---|---|---|"
     for averaged in (True, False):
         of = {m: over_training(rows, m, averaged) for m in ("FID", "KID", "bits_per_dim")}
         for row in of["FID"]:
@@ -95,20 +139,44 @@ def _training(rows: Sequence[Row]) -> Iterator[str]:
             ]
             yield (
                 f"| {int(row['training_images']):,} | {'averaged' if averaged else 'last'} | "
-                f"{' | '.join(cells)} | {_share(row['accuracy'])} |"
+                f"{row['extractor']} | {row['n']} | {row['guidance']} | "
+                f"{' | '.join(cells)} | {_interval(row['accuracy'], classified)} |"
             )
     yield ""
+    together = [r for r in over_training(rows, "FID") if r["accuracy"]]
+    if len(together) > 2:
+        yield (
+            f"Over the {len(together)} averaged models of this training the rank correlation of "
+            f"FID with accuracy is {_rank_correlation(together):+.2f} (-1: the better generator "
+            "always classifies better)."
+        )
+        yield ""
+
+
+def _rank_correlation(rows: Sequence[Row]) -> float:
+    from scipy.stats import spearmanr
+
+    values = [[float(r[name]) for r in rows] for name in ("value", "accuracy")]
+    return float(spearmanr(*values).statistic)
+
+
+def _interval(accuracy: str, count: int) -> str:
+    if not accuracy:
+        return ""
+    low, high = wilson_interval(round(float(accuracy) * count), count)
+    return f"{float(accuracy):.1%} ({low:.1%} to {high:.1%})"
 
 
 def _led(led: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     if not led:
         return
     first = led[0]
-    yield from ("## An unconditional model, led to a class", "")
+    yield from ("## Asked for no class, and led to one", "")
     yield (
-        f"Samples of `{first['model']}` without any class, led by the gradient of a classifier of "
-        f"noisy images; `{first['judge']}`, which took no part, says how many are of the class "
-        f"they were led to. By chance it is {first['by_chance']:.0%}."
+        f"Samples of `{first['model']}`, whose training left the class out now and then, asked for "
+        "no class, and led by the gradient of a classifier of noisy images alone; "
+        f"`{first['judge']}`, which took no part, says how many are of the class they were led to. "
+        f"By chance it is {first['by_chance']:.0%}."
     )
     yield from ("", "| weight | images | of the class | 95 % interval |", "|---|---|---|---|")
     for row in led:
@@ -136,16 +204,18 @@ def draw(rows: Sequence[Row], path: Path) -> None:
     figure = Figure(figsize=(12, 3.6), layout="constrained")
     FigureCanvasAgg(figure)
     guidance, trade, training = figure.subplots(1, 3)
-    for model, mine in over_guidance(rows, "FID").items():
-        x = [float(r["guidance"]) for r in mine]
-        guidance.plot(x, [float(r["value"]) for r in mine], marker="o", label=model)
     recall = over_guidance(rows, "recall")
-    for model, mine in over_guidance(rows, "precision").items():
-        if len(mine) != len(recall.get(model, ())):
+    precision = over_guidance(rows, "precision")
+    for series, mine in over_guidance(rows, "FID").items():
+        if len(mine) < 2:
             continue
-        x = [float(r["value"]) for r in recall[model]]
-        trade.plot(x, [float(r["value"]) for r in mine], marker="o", label=model)
-    guidance.set(xlabel="guidance", ylabel="FID, by each set's CLIP", yscale="log")
+        label = f"{series[SERIES.index('model')]}, by {series[SERIES.index('extractor')]}"
+        x = [float(r["guidance"]) for r in mine]
+        guidance.plot(x, [float(r["value"]) for r in mine], marker="o", label=label)
+        both = [[float(r["value"]) for r in of.get(series, ())] for of in (recall, precision)]
+        if len(both[0]) == len(both[1]):
+            trade.plot(*both, marker="o", label=label)
+    guidance.set(xlabel="guidance", ylabel="FID", yscale="log")
     trade.set(xlabel="recall", ylabel="precision")
     for averaged, style in ((True, "-"), (False, ":")):
         mine = over_training(rows, "FID", averaged)
@@ -154,7 +224,8 @@ def draw(rows: Sequence[Row], path: Path) -> None:
         training.plot(
             x, [float(r["value"]) for r in mine], style, marker="o", label=f"FID, {label}"
         )
-    training.set(xlabel="thousand images seen", ylabel="FID")
+    seen_by = ", ".join(dict.fromkeys(r["extractor"] for r in over_training(rows, "FID")))
+    training.set(xlabel="thousand images seen", ylabel=f"FID by {seen_by}")
     beside = training.twinx()
     mine = [r for r in over_training(rows, "FID") if r["accuracy"]]
     x = [int(r["training_images"]) / 1000 for r in mine]

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -18,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.asked import said_by
 from diffcls.cli import Parser, command
 from diffcls.errors import UsageError
 
@@ -86,8 +86,7 @@ def _wishes(classes: Sequence[int], images: int) -> Iterator[dict[str, Any]]:
 
 def _in_a_process(wish: dict[str, Any]) -> dict[str, Any]:
     command = [sys.executable, "-m", "benchmarks.growth", "--one", json.dumps(wish)]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-    row: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    row: dict[str, Any] = json.loads(said_by(command).splitlines()[-1])
     print(json.dumps({k: v for k, v in row.items() if k in COLUMNS}), file=sys.stderr)
     return row
 

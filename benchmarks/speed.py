@@ -9,7 +9,6 @@ on that part. Runs and tables are resumed where they are already there.
 from __future__ import annotations
 
 import shlex
-import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -119,9 +118,7 @@ def _make_all(commands: list[list[str]], output: Path, data_root: str | None, jo
         command = [sys.executable, "-m", "diffcls.evaluate", *_wishes(arguments, output, data_root)]
         shown = shlex.join(arguments)
         print(f"begun: {shown}", file=sys.stderr)
-        subprocess.run(
-            [*command, "--threads", "1", "--json"], stdout=subprocess.DEVNULL, check=True
-        )
+        asked.said_by([*command, "--threads", "1", "--json"])
         print(f"done: {shown}", file=sys.stderr)
 
     with ThreadPoolExecutor(jobs) as pool:

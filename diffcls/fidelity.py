@@ -83,6 +83,13 @@ def _main(arguments: list[str]) -> int:
     return 0
 
 
+def _named(flags: argparse.Namespace, denoiser: Denoiser) -> str:
+    """The model, and what of its drawing the table has no column for."""
+    told = {flags.sampler: flags.sampler != "dpm++", f"seed {flags.seed}": flags.seed != 0}
+    unusual = ", ".join(name for name, is_unusual in told.items() if is_unusual)
+    return f"{denoiser.card.name} ({unusual})" if unusual else denoiser.card.name
+
+
 def _table(flags: argparse.Namespace) -> Path:
     return Path(flags.output_dir) / "fidelity.csv"
 
@@ -105,7 +112,7 @@ def _measured(flags: argparse.Namespace, denoiser: Denoiser) -> list[dict[str, A
     count = len(real["features"])
     _warn(flags, count, extractor)
     told = {
-        "model": denoiser.card.name,
+        "model": _named(flags, denoiser),
         "dataset": data.name,
         "split": flags.split,
         "extractor": extractor.name,

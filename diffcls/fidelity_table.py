@@ -34,6 +34,9 @@ def put(path: Path, rows: Sequence[Row]) -> None:
         held = {_key(row): row for row in read(target)} if target.exists() else {}
         for row in rows:
             cells = {name: _cell(row.get(name)) for name in COLUMNS}
+            before = held.get(_key(cells), cells)
+            # accuracy is put in afterwards, by whoever knows it
+            cells["accuracy"] = cells["accuracy"] or str(before["accuracy"])
             held[_key(cells)] = cells
         buffer = io.StringIO()
         writer = csv.DictWriter(buffer, COLUMNS, lineterminator="\n")

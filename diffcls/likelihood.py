@@ -107,7 +107,7 @@ def _measure(flags: argparse.Namespace, denoiser: Denoiser) -> int:
         "dataset": data.name,
         "split": flags.split,
         "metric": "bits_per_dim",
-        "extractor": _unit(denoiser),
+        "extractor": _unit(denoiser) + (f", variance {how.variance}" if flags.variance else ""),
         "n": found.images,
         "value": found.mean,
         "stderr": found.stderr,

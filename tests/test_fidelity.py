@@ -232,13 +232,25 @@ def test_second_run_replaces_its_rows_and_keeps_those_of_others(
     measure("--guidance", "1", "2")
     first = fidelity_table.read(table)
     assert len(first) == 2 * len(fidelity.METRICS)
-    measure("--guidance", "2", "--seed", "1")
-    second = fidelity_table.read(table)
     count = len(fidelity.METRICS)
-    assert len(second) == len(first) and second[:count] == first[:count]
-    assert second[count]["value"] != first[count]["value"]
+    changed = [{**row, "value": "9", "accuracy": "0.5"} for row in first]
+    fidelity_table.put(table, changed)
+    measure("--guidance", "2")
+    second = fidelity_table.read(table)
+    # measured anew; what others have put beside it stays
+    assert second == changed[:count] + [{**row, "accuracy": "0.5"} for row in first[count:]]
     measure("--guidance", "2", "--steps", "2", "--metrics", "FID")
     assert fidelity_table.read(table)[:-1] == second
+
+
+def test_what_the_table_has_no_column_for_is_told_beside_the_model(
+    measure: Measure, eye: Eye, table: Path
+) -> None:
+    for more in ([], ["--seed", "1"], ["--sampler", "ddim", "--seed", "3"]):
+        measure("--metrics", "FID", *more)
+    models = [row["model"] for row in fidelity_table.read(table)]
+    name = models[0]
+    assert models == [name, f"{name} (seed 1)", f"{name} (ddim, seed 3)"]
 
 
 def test_what_is_not_known_is_an_empty_cell_and_null(
@@ -346,7 +358,7 @@ def refused(
         ("--metrics FID fit", "unknown metric: 'fit'; allowed: FID, IS, KID, precision, recall"),
         (
             "--sampler ddmi",
-            "unknown sampler: 'ddmi'; allowed: dpm++, ddim, euler, heun, flow-euler",
+            "unknown sampler: 'ddmi'; allowed: dpm++, ddim, euler, heun, langevin, flow-euler",
         ),
         ("--extractor clip-digit", "unknown CLIP model: 'clip-digit'; allowed: |'clip-digits'?"),
         ("--count 9", "--count out of range: 9; allowed: 10 or more"),

@@ -450,7 +450,10 @@ def refused(tmp_path: Path, models: Path, capsys: Capture) -> Callable[..., str]
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        ("--sampler dpm", "unknown sampler: 'dpm'; allowed: dpm++, ddim, euler, heun, flow-euler"),
+        (
+            "--sampler dpm",
+            "unknown sampler: 'dpm'; allowed: dpm++, ddim, euler, heun, langevin, flow-euler",
+        ),
         ("--guide klip", "unknown guide: 'klip'; allowed: classifier, clip, diffusion|'clip'?"),
         ("--class ten", "unknown class: 'ten'; allowed: 0, 1, 2"),
         ("--model no-such", "unknown model: 'no-such'; allowed: |digits|PATH"),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -10,10 +12,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from benchmarks import generative, generative_report, heads
+from benchmarks import asked, generative, generative_report, heads
 from diffcls import fidelity_table
 from diffcls.allocation import allocate
 from diffcls.draws import DrawPlan, nested_order
+from diffcls.errors import RecordError
 from diffcls.models import loading
 from diffcls.scorer import Scorer
 
@@ -80,13 +83,15 @@ def test_the_page_shows_each_figure_where_it_belongs(tmp_path: Path) -> None:
         row("precision", 0.75, guidance=2.0, training_images=900),
         row("recall", 0.5, guidance=2.0, training_images=900),
         row("FID", 2.5, guidance=1.0, training_images=900),
+        row("FID", 55.0, guidance=2.0, training_images=900, extractor="inception-v3-compat-2048"),
+        row("FID", 0.5, guidance=2.0, training_images=900, steps=50),
         row("FID", 9.0, "m@100", guidance=2.0, training_images=100),
         row("FID", 12.0, "m@100 not averaged", guidance=2.0, training_images=100),
         row("bits_per_dim", 4.25, "m@100", training_images=100, stderr=0.01),
     ]
     path = tmp_path / "fidelity.csv"
     fidelity_table.put(path, rows)
-    generative._put_accuracy(path, {"m@100": 0.875})
+    generative._put_accuracy(path, {("m@100", "digits"): 0.875, ("m@100", "other"): 0.1})
     read = fidelity_table.read(path)
     assert len(read) == len(rows)
     assert [r["accuracy"] for r in read if r["model"] == "m@100"] == ["0.875", "0.875"]
@@ -96,14 +101,20 @@ def test_the_page_shows_each_figure_where_it_belongs(tmp_path: Path) -> None:
             **{"ci_low": 0.56, "ci_high": 0.74, "by_chance": 0.1},
         }
     ]
-    generative_report.write(read, led, tmp_path)
+    generative_report.write(read, led, tmp_path, classified=200)
     page = (tmp_path / "FIDELITY.md").read_text(encoding="utf-8")
     assert "| m | clip-digits-128 | 100 | 1 | 2.500 |" in page
     assert "| m | clip-digits-128 | 100 | 2 | 1.500 |  |  | 0.750 | 0.500 |" in page
-    assert "| 100 | averaged | 9.000 |  | 4.250 ± 0.010 | 87.5% |" in page
-    assert "| 100 | last | 12.000 |" in page
+    # a figure stands beside what saw it, and beside no other
+    assert "| m | inception-v3-compat-2048 | 100 | 2 | 55.000 |  |  |  |  |  |" in page
+    assert "| m | clip-digits-128 | 100 | 2 | 0.500 |  |  |  |  |  |" in page
+    assert "clip-digits-128: FID of 100 images on 128 features: its bias is considerable" in page
+    told = "100 | averaged | clip-digits-128 | 100 | 2"
+    assert f"| {told} | 9.000 |  | 4.250 ± 0.010 | 87.5% (82.2% to 91.4%) |" in page
+    assert "| 100 | last | clip-digits-128 | 100 | 2 | 12.000 |" in page
     assert "| 4 | 100 | 66.0% | 56.0% to 74.0% |" in page
     assert (tmp_path / "fidelity.png").stat().st_size > 10_000
+    assert (tmp_path / "led.csv").read_text(encoding="utf-8").count("\n") == 2
 
 
 def test_a_training_that_left_no_snapshots_is_asked_for(capsys: pytest.CaptureFixture[str],
@@ -112,3 +123,37 @@ def test_a_training_that_left_no_snapshots_is_asked_for(capsys: pytest.CaptureFi
     assert status == 2
     assert "no snapshots of a training there" in capsys.readouterr().err
     assert generative.main(["--only", "imagenet"]) == 2
+
+
+def test_a_run_that_was_made_is_not_made_again(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    made: list[list[str]] = []
+
+    def said(arguments: list[str]) -> str:
+        made.append(arguments)
+        return '[{"model": "digits", "dataset": "digits", "accuracy": 0.5}]'
+
+    monkeypatch.setattr(generative, "said_by", said)
+    flags = SimpleNamespace(output_dir=str(tmp_path), data_root="there")
+    runs = generative._runs(generative.BENCHMARKS[0], flags)
+    assert {(run.command, run.model) for run in runs} == {
+        (command, model)
+        for command in ("fidelity", "likelihood", "evaluate")
+        for model in ("digits", "digits-pixels")
+    }
+    for _ in range(2):
+        found = [generative._run(run, flags) for run in runs]
+    assert len(made) == len(runs) == len(found)
+    assert all("--data-root" in arguments for arguments in made)
+    of_fidelity = [r for r in runs if r.model == "digits" and r.command != "likelihood"]
+    rows = [[{"model": "digits", "dataset": "digits", "accuracy": 0.5}]] * 2
+    assert generative._accuracies(of_fidelity, rows) == {("digits", "digits"): 0.5}
+
+
+def test_a_run_that_fails_is_said_in_a_line() -> None:
+    assert asked.said_by([sys.executable, "-c", "print(3)"]) == "3\n"
+    with pytest.raises(RecordError, match="a run ended with status 2"):
+        asked.said_by([sys.executable, "-c", "raise SystemExit(2)"])
+    with pytest.raises(KeyboardInterrupt):
+        asked.said_by([sys.executable, "-c", "raise SystemExit(130)"])
