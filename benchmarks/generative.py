@@ -24,6 +24,7 @@ from benchmarks.generative_report import write
 from diffcls import fidelity_table
 from diffcls.atomic import write_text
 from diffcls.cli import command
+from diffcls.data import specs
 from diffcls.data.dataset import content_hash
 from diffcls.errors import UsageError
 
@@ -121,6 +122,7 @@ class Run:
 
 def _runs(one: Measured, flags: Any) -> list[Run]:
     guidance = ("--guidance", *map(str, GUIDANCE))
+    guidance = (*guidance, "--extractor", specs.find(one.dataset).clip)
     found = [
         Run("fidelity", one.dataset, (*guidance, "--count", str(COUNT))),
         Run("evaluate", one.dataset, ("--dataset", one.dataset, "--limit", "500")),
@@ -136,7 +138,7 @@ def _runs(one: Measured, flags: Any) -> list[Run]:
     final = str(Path(flags.models) / one.pixels)
     found.append(Run("fidelity", final, (*guidance, "--count", str(COUNT))))
     for model in [*folders, final]:
-        asked = ("--count", str(OVER_TRAINING["count"]))
+        asked = ("--count", str(OVER_TRAINING["count"]), *guidance[-2:])
         found.append(Run("fidelity", model, (*asked, "--metrics", "FID", "KID")))
         asked = ("--limit", str(OVER_TRAINING["bounded"]))
         found.append(Run("likelihood", model, asked))
@@ -211,7 +213,6 @@ def led_to_classes(one: Measured, flags: Any) -> list[dict[str, Any]]:
     import torch
 
     from diffcls import extractors
-    from diffcls.data import specs
     from diffcls.generation import Guide, classes_of, lead_by
     from diffcls.metrics import wilson_interval
     from diffcls.models import loading

@@ -86,15 +86,18 @@ def _hyphens(argument: str) -> str:
     return flag.replace("_", "-") + equals + value
 
 
-def command(body: Callable[[list[str]], int], argv: Sequence[str] | None) -> int:
+def command(
+    body: Callable[[list[str]], int], argv: Sequence[str] | None, resumes: bool = True
+) -> int:
     """Run a command, see `guarded`.
 
     Args:
         body: does what the arguments say, and returns the exit status.
         argv: the arguments; None: those of the process.
+        resumes: whether the same command goes on where it was stopped.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
-    return guarded(lambda: body(arguments))
+    return guarded(lambda: body(arguments), resumes)
 
 
 def check_least(flags: argparse.Namespace, **least: int) -> None:
@@ -105,7 +108,7 @@ def check_least(flags: argparse.Namespace, **least: int) -> None:
             raise UsageError(f"{_hyphens(f'--{name}')} out of range", value, f"{bound} or more")
 
 
-def guarded(body: Callable[[], int]) -> int:
+def guarded(body: Callable[[], int], resumes: bool = True) -> int:
     """Run a command's body; errors become one line on stderr and an exit status, no traceback."""
     _speak()
     try:
@@ -114,7 +117,8 @@ def guarded(body: Callable[[], int]) -> int:
         print(f"diffcls: {' '.join(str(error).split())}", file=sys.stderr)
         return error.exit_status
     except KeyboardInterrupt:
-        print("\ndiffcls: stopped; the same command goes on from here", file=sys.stderr)
+        onwards = "; the same command goes on from here" if resumes else ""
+        print(f"\ndiffcls: stopped{onwards}", file=sys.stderr)
         return 130
     except (MemoryError, RuntimeError) as error:
         # torch's own class, which cannot be named without importing it

@@ -6,6 +6,7 @@ of the project's own sees the images, and every figure says which.
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,8 +90,22 @@ def load(name: str, texts: Sequence[str], class_of: Sequence[int], device: str) 
     return Extractor(f"{model.card.name}-{width}", model.card.revision, width, see)
 
 
+def default(clip: str) -> str:
+    """The published Inception where it is here, else a CLIP.
+
+    Args:
+        clip: of the data set.
+    """
+    installed = importlib.util.find_spec("torch_fidelity") is not None
+    return INCEPTION if installed and _weights_path().is_file() else clip
+
+
+def _weights_path() -> Path:
+    return Path(torch.hub.get_dir()) / "checkpoints" / WEIGHTS_OF_INCEPTION
+
+
 def _inception_weights() -> Path:
-    path = Path(torch.hub.get_dir()) / "checkpoints" / WEIGHTS_OF_INCEPTION
+    path = _weights_path()
     try:
         import torch_fidelity  # noqa: F401
     except ImportError as error:

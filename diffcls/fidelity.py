@@ -38,6 +38,8 @@ examples:
 exit status: 0 done, 1 failed, 2 bad usage or input, 130 interrupted."""
 
 METRICS = ("FID", "IS", "KID", "precision", "recall")
+FEWEST = 10
+"""Images of either kind that anything can be said of."""
 MOST = 2000
 """Images of either kind where nobody says how many."""
 
@@ -55,7 +57,7 @@ def parser() -> argparse.ArgumentParser:
     add("--count", type=int, metavar="N", help="images of either kind (the split's, 2000 at most)")
     add = p.add_argument_group("how").add_argument
     add("--metrics", nargs="+", default=list(METRICS), metavar="M", help=" ".join(METRICS))
-    add("--extractor", metavar="NAME", help="what sees them: inception, or a CLIP (the data set's)")
+    add("--extractor", metavar="NAME", help="inception (where its weights are), or a CLIP")
     add("--guidance", type=float, nargs="+", default=[2.0], metavar="W", help="one or more (2)")
     add("--sampler", default="dpm++", metavar="S", help="as of generate (dpm++)")
     add("--steps", type=int, default=25, metavar="N", help="of the sampler (25)")
@@ -67,7 +69,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status."""
-    return command(_main, argv)
+    return command(_main, argv, resumes=False)
 
 
 def _main(arguments: list[str]) -> int:
@@ -75,12 +77,12 @@ def _main(arguments: list[str]) -> int:
     _check(flags)
 
     with opened(flags) as denoiser:
-        said = _measured(flags, denoiser)
+        said, stopped = _measured(flags, denoiser)
     if flags.json:
         print(json.dumps([_plain(row) for row in said], indent=2, allow_nan=False))
-    else:
+    elif not stopped:
         print(f"complete: {_table(flags)}")
-    return 0
+    return 130 if stopped else 0
 
 
 def _named(flags: argparse.Namespace, denoiser: Denoiser) -> str:
@@ -94,8 +96,12 @@ def _table(flags: argparse.Namespace) -> Path:
     return Path(flags.output_dir) / "fidelity.csv"
 
 
-def _measured(flags: argparse.Namespace, denoiser: Denoiser) -> list[dict[str, Any]]:
-    """All rows, each written as soon as it is there."""
+def _measured(flags: argparse.Namespace, denoiser: Denoiser) -> tuple[list[dict[str, Any]], bool]:
+    """All rows, each written as soon as it is there; and whether somebody stopped it.
+
+    Then the last rows are of the images that were there, and are not written: the table's are of
+    as many as were asked for.
+    """
     from diffcls import fidelity_table, samplers
     from diffcls.data import sources
     from diffcls.generation import classes_of, dataset_of
@@ -110,6 +116,8 @@ def _measured(flags: argparse.Namespace, denoiser: Denoiser) -> list[dict[str, A
     fidelity_table.check(_table(flags))
     real = _real(flags, extractor, dataset, data, denoiser.image_size)
     count = len(real["features"])
+    if count < FEWEST:
+        raise UsageError("too few images to compare", count, f"{FEWEST} or more in the split")
     _warn(flags, count, extractor)
     told = {
         "model": _named(flags, denoiser),
@@ -124,14 +132,19 @@ def _measured(flags: argparse.Namespace, denoiser: Denoiser) -> list[dict[str, A
     # of a model that takes no condition there is nothing to guide by
     for guidance in [1.0] if denoiser.labels == () else flags.guidance:
         drawn = _drawn(flags, extractor, denoiser, classes, guidance, count)
+        stopped = len(drawn["features"]) < count
+        told["n"] = len(drawn["features"])
         found = measure(flags.metrics, real, drawn)
         rows = [{**told, **row, "guidance": guidance} for row in found]
-        # each as soon as it is there: whoever stops keeps what was finished
-        fidelity_table.put(_table(flags), rows)
-        said += rows
+        said += [{**row, "status": "partial"} for row in rows] if stopped else rows
         if not flags.json:
             _say(rows)
-    return said
+        if stopped:
+            logger.warning("stopped at %d of %d images; these are not written", told["n"], count)
+            return said, True
+        # each as soon as it is there: whoever stops keeps what was finished
+        fidelity_table.put(_table(flags), rows)
+    return said, False
 
 
 def _check(flags: argparse.Namespace) -> None:
@@ -143,7 +156,7 @@ def _check(flags: argparse.Namespace) -> None:
             raise unknown_name("metric", name, METRICS)
     if flags.sampler not in SAMPLERS:
         raise unknown_name("sampler", flags.sampler, SAMPLERS)
-    check_least(flags, count=10, steps=1, batch_size=1)
+    check_least(flags, count=FEWEST, steps=1, batch_size=1)
     for value in flags.guidance:
         if not 0 <= value < math.inf:
             raise UsageError("--guidance out of range", value, "0 or more, finite")
@@ -155,7 +168,7 @@ def _extractor(flags: argparse.Namespace, classes: Classes, device: str) -> Extr
     from diffcls import extractors
     from diffcls.data import specs
 
-    name = flags.extractor or specs.find(classes.dataset).clip
+    name = flags.extractor or extractors.default(specs.find(classes.dataset).clip)
     return extractors.load(name, classes.texts, range(len(classes.texts)), device)
 
 
@@ -207,7 +220,10 @@ def _drawn(
     guidance: float,
     count: int,
 ) -> Arrays:
-    """Features, logits and classes of as many drawn images, evenly many of each class."""
+    """Features, logits and classes of as many drawn images, evenly many of each class.
+
+    Whoever stops it gets those that were drawn until then, if they are enough to say anything.
+    """
     import numpy as np
     from tqdm import tqdm
 
@@ -229,11 +245,16 @@ def _drawn(
     silent = True if flags.quiet else None
     title = f"drawing, guidance {guidance:g}"
     with tqdm(total=count, desc=title, unit="img", disable=silent) as bar:
-        for batch in batches:
-            seen = extractor.extract(batch.images, flags.batch_size)
-            features.append(seen[0])
-            logits.append(seen[1])
-            bar.update(len(batch.images))
+        try:
+            for batch in batches:
+                seen = extractor.extract(batch.images, flags.batch_size)
+                features.append(seen[0])
+                logits.append(seen[1])
+                bar.update(len(batch.images))
+        except KeyboardInterrupt:
+            if sum(map(len, features)) < FEWEST:
+                raise
+    labels = labels[: sum(map(len, features))]
     found = {"features": np.concatenate(features), "logits": np.concatenate(logits)}
     # of a model that takes no condition nobody knows the classes
     return found if denoiser.labels == () else {**found, "labels": labels}

@@ -61,7 +61,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status."""
-    return command(_main, argv)
+    return command(_main, argv, resumes=False)
 
 
 def _main(arguments: list[str]) -> int:

@@ -133,6 +133,12 @@ def test_inception_is_the_published_one_and_is_shown_bytes(weights: Path) -> Non
     assert features[0, :5].tolist() == [0, 0, 128, 255, 255] and logits.shape == (1, 2)
 
 
+def test_published_extractor_is_taken_where_its_weights_are(weights: Path) -> None:
+    assert extractors.default("clip-digits") == "clip-digits"
+    weights.write_bytes(b"")
+    assert extractors.default("clip-digits") == "inception"
+
+
 def test_inception_without_weights_says_where_they_are_looked_for(weights: Path) -> None:
     for refuse in (
         lambda: extractors.check_name("inception"),

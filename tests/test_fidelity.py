@@ -321,8 +321,17 @@ def test_stopped_command_keeps_the_rows_that_were_finished(
     flags += ["--count", "20", "--batch-size", "10", "--steps", "1", "--metrics", "FID"]
     assert fidelity.main([*flags, "--guidance", "1", "2", "3"]) == 130
     printed, err = capsys.readouterr()
-    assert "Traceback" not in err and "stopped" in err
-    assert "guidance 1," in printed and "guidance 2," not in printed and "complete" not in printed
+    assert "Traceback" not in err and "stopped at 10 of 20 images; these are not written" in err
+    assert "guidance 1, 20 images" in printed and "guidance 2, 10 images" in printed
+    assert "guidance 3" not in printed and "complete" not in printed
+    assert [row["guidance"] for row in fidelity_table.read(table)] == ["1"]
+
+    # fewer than say anything: nothing was found, and the same command does not go on from there
+    calls = 1
+    flags[flags.index("--batch-size") + 1] = "5"
+    assert fidelity.main([*flags, "--guidance", "2"]) == 130
+    printed, err = capsys.readouterr()
+    assert printed == "" and err.endswith("\ndiffcls: stopped\n")
     assert [row["guidance"] for row in fidelity_table.read(table)] == ["1"]
 
 
