@@ -115,9 +115,29 @@ def _check(flags: argparse.Namespace) -> None:
             raise UsageError("the way between two images is led by nothing", given="--guide")
         if flags.guide in ("classifier", "diffusion") and flags.prompt:
             raise UsageError("the guide leads to a class", flags.guide, todo="use --class NAME")
-    if flags.interpolate and flags.steps < 2:
-        raise UsageError("--steps out of range", flags.steps, "2 or more, with --interpolate")
-    for path in flags.interpolate or ():
+    if flags.guide is None and flags.guide_weight != 1.0:
+        raise UsageError("--guide-weight without --guide", flags.guide_weight)
+    if flags.interpolate:
+        _check_interpolation(flags)
+
+
+def _check_interpolation(flags: argparse.Namespace) -> None:
+    """The way between two images is DDIM's, there and back, without any noise or prompt."""
+    given = {
+        "--guidance": flags.guidance is not None,
+        "--sampler": flags.sampler != "dpm++",
+        "--seed": flags.seed != 0,
+        "--trajectory": flags.trajectory,
+    }
+    useless = " ".join(flag for flag, is_given in given.items() if is_given)
+    if useless:
+        what = "the way between two images has no such option"
+        raise UsageError(what, given=useless, todo="leave it out")
+    for name in ("steps", "count"):
+        if getattr(flags, name) < 2:
+            allowed = "2 or more, with --interpolate"
+            raise UsageError(f"--{name} out of range", getattr(flags, name), allowed)
+    for path in flags.interpolate:
         if not Path(path).is_file():
             raise DataError("no such image", given=path)
 
@@ -231,7 +251,7 @@ def _interpolation(flags: argparse.Namespace, denoiser: Denoiser) -> dict[str, A
     from diffcls.shelf import Shelf
     from diffcls.transforms import load_image, to_pixels
 
-    count = max(2, flags.count)
+    count = flags.count
     with torch.inference_mode():
         pixels = [to_pixels(load_image(path), denoiser.image_size) for path in flags.interpolate]
         x0 = denoiser.encode_images(torch.stack([torch.from_numpy(one) for one in pixels]))

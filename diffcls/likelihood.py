@@ -88,7 +88,7 @@ def _measure(flags: argparse.Namespace, denoiser: Denoiser) -> int:
 
     if is_flow(denoiser.schedule):
         raise UsageError(
-            "a flow has no chain of noise to bound by",
+            "the bound of a flow is not implemented",
             given=denoiser.card.name,
             allowed="models whose schedule preserves variance",
         )

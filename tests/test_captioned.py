@@ -50,6 +50,31 @@ def test_every_image_has_its_own_sentence(tmp_path: Path, kind: str) -> None:
         assert data.class_names[item.label] == said[item.image_id]
 
 
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+def test_a_sentence_may_hold_what_looks_like_the_end_of_a_line(tmp_path: Path, kind: str) -> None:
+    said = ["one\u2028two", "three\x85four", "five\nsix"]
+    names = images(tmp_path, count=3)
+    if kind == "csv":
+        lines = [f'{name},"{text}"\n' for name, text in zip(names, said, strict=True)]
+        text = "file_name,text\n" + "".join(lines)
+    else:
+        pairs = zip(names, said, strict=True)
+        rows = [{"file_name": name, "text": text} for name, text in pairs]
+        text = "\n".join(json.dumps(row, ensure_ascii=False) for row in rows)
+    path = tmp_path / f"metadata.{kind}"
+    path.write_text(text, encoding="utf-8", newline="")
+    assert [sentence for _, sentence in captioned.read_table(path)] == said
+
+
+def test_a_heap_of_classes_is_parted_into_what_is_learned_and_what_is_not(tmp_path: Path) -> None:
+    for name in ("cat", "dog", "owl"):
+        images(tmp_path / "heap" / name, count=20)
+    parts = [sources.load(f"folder:{tmp_path / 'heap'}", s).items for s in ("train", "validation")]
+    learned, held = ({item.image_id for item in part} for part in parts)
+    assert not learned & held
+    assert (len(learned), len(held)) == (54, 6)
+
+
 def test_a_heap_is_parted_into_what_is_learned_and_what_is_not(tmp_path: Path) -> None:
     name = f"folder:{captions(tmp_path / 'heap')}"
     train_ids, held = (

@@ -472,6 +472,7 @@ def refused(tmp_path: Path, models: Path, capsys: Capture) -> Callable[..., str]
         ("--guide clip --guide-weight -1", "weight of the guide out of range: -1.0; allowed: 0"),
         ("--guide clip --guide-weight inf", "weight of the guide out of range: inf"),
         ("--guide-model clip-digits", "--guide-model without --guide: 'clip-digits'"),
+        ("--guide-weight 2", "--guide-weight without --guide: 2.0"),
         ("--guide diffusion --guide-model digits", "the model leads itself: 'digits'; leave"),
         ("--guide clip --guide-model clap", "unknown CLIP model: 'clap'; allowed: |clip-digits"),
         ("--guide classifier --guide-model x", "unknown classifier of noisy images: 'x'; allowed"),
@@ -521,7 +522,10 @@ def test_ways_that_cannot_be_gone_are_refused(
 ) -> None:
     way = f"--interpolate {ends[0]} {ends[1]}"
     assert "--steps out of range: 1; allowed: 2 or more" in refused(f"{way} --steps 1")
+    assert "--count out of range: 1; allowed: 2 or more" in refused(f"{way} --count 1")
     assert "is led by nothing: '--guide'" in refused(f"{way} --guide clip")
+    for flag in ("--guidance 2", "--sampler ddim", "--seed 1", "--trajectory"):
+        assert f"no such option: '{flag.split()[0]}'; leave it out" in refused(f"{way} {flag}")
 
 
 def test_folder_that_cannot_be_written_is_refused(

@@ -373,7 +373,7 @@ def test_what_is_not_allowed_is_named_and_nothing_written(
 @pytest.mark.parametrize(
     ("model", "flags", "said"),
     [
-        ("flow", "", "a flow has no chain of noise to bound by: 'flow'; allowed: models whose"),
+        ("flow", "", "the bound of a flow is not implemented: 'flow'; allowed: models whose"),
         ("free", "--told class", "an unconditional model is told nothing: '--told class'"),
         ("stranger", "", "does not say which data set it is of: 'stranger'; name one: --dataset"),
     ],

@@ -133,9 +133,13 @@ def test_a_model_of_one_channel_sees_the_mean_and_draws_three_alike(built: Built
     model = opened(built())
     assert model.sample_shape == (1, 8, 8)
     assert model.image_size == 8
-    images = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    g = torch.Generator().manual_seed(0)
+    values = torch.randint(0, 256, (2, 3, 8, 8), generator=g)
+    images = values / 127.5 - 1
     x0 = model.encode_images(images)
-    torch.testing.assert_close(x0[:, 0], (images[:, 0] + images[:, 1] + images[:, 2]) / 3)
+    # to the next of the values that a pixel has: the bound of thirds would be another one
+    expected = (values.sum(dim=1) / 3).round() / 127.5 - 1
+    torch.testing.assert_close(x0[:, 0], expected)
     drawn = model.decode_latents(x0)
     assert drawn.shape == images.shape
     for channel in range(3):

@@ -8,6 +8,7 @@ between.
 from __future__ import annotations
 
 import csv
+import io
 import json
 import random
 from pathlib import Path
@@ -35,9 +36,9 @@ def read_table(path: Path) -> list[tuple[Path, str]]:
     try:
         text = path.read_text(encoding="utf-8-sig")
         if path.suffix == ".csv":
-            rows = list(csv.DictReader(text.splitlines()))
-        else:
-            rows = [json.loads(line) for line in text.splitlines() if line.strip()]
+            rows = list(csv.DictReader(io.StringIO(text, newline="")))
+        else:  # only this ends a line: a sentence may hold what else str.splitlines would cut at
+            rows = [json.loads(line) for line in text.split("\n") if line.strip()]
     except (OSError, ValueError, csv.Error) as error:
         raise DataError(f"cannot read the captions ({error})", given=str(path)) from error
     found = []

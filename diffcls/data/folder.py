@@ -49,7 +49,9 @@ def load(query: Query) -> Dataset:
         )
     if query.split in HELD_OUT and _base(root, query.split) == root:
         # all that there is lies in one heap: a tenth of it is kept from training
-        rest, part = hold_out(dataset, max(1, len(dataset) // 10))
+        # whichever part is asked for, it is the same cut, and the cut depends on the split's name
+        heap = replace(dataset, split="train")
+        rest, part = hold_out(heap, max(1, len(heap) // 10))
         dataset = replace(rest if query.split == "train" else part, split=query.split)
     if dataset.sentences and query.split != "train":
         dataset = captioned.with_candidates(dataset)

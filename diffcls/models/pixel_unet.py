@@ -31,9 +31,15 @@ class PixelUNetDenoiser(PipelineDenoiser):
         self.labels = names if self._nobody is not None else ("",) * count
 
     def encode_images(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) -> (B, C, H, W); a model of one channel sees the mean of the three."""
+        """(B, 3, H, W) -> (B, C, H, W); a model of one channel sees the mean of the three.
+
+        It is rounded to the 256 values that pixels have: the bound is one of whole values.
+        """
         x0 = super().encode_images(images)
-        return x0 if self.sample_shape[0] == 3 else x0.mean(dim=1, keepdim=True)
+        if self.sample_shape[0] == 3:
+            return x0
+        values = ((x0.mean(dim=1, keepdim=True) + 1) * 127.5).round()
+        return values / 127.5 - 1
 
     def decode_latents(self, x0: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, 3, H, W)."""
