@@ -163,7 +163,8 @@ def train(dataset: str, denoiser: Any, flags: Any, folder: Path) -> MultiHead:
     from diffcls.data import sources
     from diffcls.draws import key
     from diffcls.recipes import RECIPES
-    from diffcls.training import Loop, Phase, make_latents
+    from diffcls.training import make_latents
+    from diffcls.training_loop import Loop, Phase
     from diffcls.training_run import tensor_of
 
     recipe, vae = RECIPES[dataset], denoiser.pipeline.vae
@@ -185,7 +186,7 @@ def loss_of(
     network: MultiHead, denoiser: Any, latents: Tensor, labels: Tensor, batch: int
 ) -> Callable[[int], Tensor]:
     """(step) -> mean squared error of the heads of the images' own classes."""
-    from diffcls.training import generator
+    from diffcls.training_loop import generator
 
     alpha, sigma = (torch.tensor(gain, dtype=torch.float32) for gain in _gains(denoiser))
     length = len(alpha)

@@ -26,7 +26,8 @@ from diffcls.models.tiny import TinyConfig, build_tokenizer
 from diffcls.prompts import PromptSet
 from diffcls.recipes import ANY_RECIPE, RECIPES, Augmentation, ClipRecipe, Recipe
 from diffcls.team import device_of
-from diffcls.training import Phase, augment, generator, tokenize
+from diffcls.training import augment, tokenize
+from diffcls.training_loop import Phase, generator
 from diffcls.training_run import (
     VOCABULARY_CAPTIONS,
     TrainingRun,

@@ -18,7 +18,7 @@ from diffcls.models.noisy_classifier import CHECKPOINT, NoisyClassifier
 from diffcls.models.parts import read_json
 from diffcls.pixel_training import go_on_from, noisy_phase
 from diffcls.recipes import NoisyRecipe
-from diffcls.training import generator
+from diffcls.training_loop import generator
 from diffcls.training_run import TrainingRun, continued, curve_table, tensor_of
 
 PARTS = 5

@@ -27,7 +27,7 @@ from diffcls.pixel_training import (
     scheduler_config,
 )
 from diffcls.recipes import PixelRecipe
-from diffcls.training import Loop
+from diffcls.training_loop import Loop
 from diffcls.training_run import TrainingRun, continued, curve_table, tensor_of
 
 SNAPSHOTS = "snapshots"

@@ -27,7 +27,7 @@ from diffcls.process import chain
 from diffcls.recipes import NoisyRecipe, PixelRecipe
 from diffcls.schedule import NoiseSchedule
 from diffcls.team import device_of
-from diffcls.training import Phase, generator
+from diffcls.training_loop import Phase, generator
 
 STEPS = 1000
 """T of every schedule."""

@@ -13,7 +13,8 @@ from torch import Tensor
 from diffcls.draws import key
 from diffcls.models.classifier import SmallResNet, predict
 from diffcls.recipes import Augmentation
-from diffcls.training import Ema, augment, generator
+from diffcls.training import augment
+from diffcls.training_loop import Ema, generator
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,8 @@ from diffcls.prompts import PromptSet
 from diffcls.recipes import Recipe
 from diffcls.search.racing import Racing
 from diffcls.search.table import Search
-from diffcls.training import denoiser_phase, generator, make_latents, vae_phase
+from diffcls.training import denoiser_phase, make_latents, vae_phase
+from diffcls.training_loop import generator
 from diffcls.training_run import (
     VOCABULARY_CAPTIONS,
     TrainingRun,

@@ -21,7 +21,7 @@ from diffcls.errors import UsageError
 from diffcls.models.loading import CARD
 from diffcls.provenance import clock, describe_device, versions
 from diffcls.team import Team
-from diffcls.training import Loop, Phase
+from diffcls.training_loop import Loop, Phase
 from diffcls.transforms import load_image, to_pixels
 
 VOCABULARY_CAPTIONS = 20_000

@@ -33,7 +33,8 @@ LAYERS = (
     "denoiser method records data atomic options provenance hub_access fits weighting allocation",
     # 2 implementations
     "models scorer screens process samplers sampling guidance bound likelihoods distances "
-    "extractors recipes noise_levels objectives team pixel_training training supervised",
+    "extractors recipes noise_levels objectives team pixel_training training_loop training "
+    "supervised",
     # 3 methods, and the two classes that people import
     "methods zero_shot estimator",
     # 4 harness

@@ -21,7 +21,7 @@ from diffcls.models.noisy_classifier import CHECKPOINT, NoisyClassifier
 from diffcls.pixel_training import build_unet
 from diffcls.recipes import NoisyRecipe, PixelRecipe
 from diffcls.schedule import NoiseSchedule
-from diffcls.training import Loop
+from diffcls.training_loop import Loop
 
 BATCH = 16
 NOISY = NoisyRecipe("digits-pixels", widths=(8, 16), flip=False, images=4 * BATCH, batch=BATCH)

@@ -23,7 +23,7 @@ from diffcls.pixel_training import build_unet, learned_schedule
 from diffcls.process import is_flow
 from diffcls.recipes import PixelRecipe
 from diffcls.schedule import NoiseSchedule
-from diffcls.training import Loop, Phase, learning_rate
+from diffcls.training_loop import Loop, Phase, learning_rate
 
 BATCH = 16
 SMALL = PixelRecipe(image_size=8, widths=(8, 16), flip=False, images=4 * BATCH, batch=BATCH)

@@ -17,7 +17,7 @@ from diffcls.noise_levels import LearnedLogSnr
 from diffcls.pixel_training import learned_schedule, noisy_phase, pixels_phase
 from diffcls.recipes import NoisyRecipe, PixelRecipe
 from diffcls.schedule import NoiseSchedule
-from diffcls.training import Phase
+from diffcls.training_loop import Phase
 
 SMALL = PixelRecipe(image_size=8, widths=(8, 16), flip=False, batch=16)
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from diffcls.team import Team, device_of, join
-from diffcls.training import Loop, Phase, generator
+from diffcls.training_loop import Loop, Phase, generator
 
 ROOT = Path(__file__).parents[1]
 PROCESS = """

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,7 @@ from diffcls.models import loading
 from diffcls.models.tiny import TinyConfig
 from diffcls.recipes import Recipe
 from diffcls.search.exhaustive import Exhaustive
-from diffcls.training import Loop
+from diffcls.training_loop import Loop
 
 SMALL = Recipe(
     config=TinyConfig(
@@ -117,6 +119,25 @@ def test_training_goes_on_from_a_finished_model(shelf: Path) -> None:
     assert {name for name in first if name.startswith("vae.")} <= same
     assert not {name for name in first if name.startswith("unet.")} <= same
     assert "Went on from `digits`" in (shelf / "more/digits/README.md").read_text(encoding="utf-8")
+
+
+def test_stopped_training_loses_no_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    steps: list[int] = []
+    one_step = Loop._one_step
+
+    def step(loop: Loop) -> float:
+        if len(steps) == 2:
+            os.kill(os.getpid(), signal.SIGINT)  # in the middle of the third one
+        steps.append(loop.step)
+        return one_step(loop)
+
+    monkeypatch.setattr(Loop, "_one_step", step)
+    before = signal.getsignal(signal.SIGINT)
+    assert run(tmp_path) == 130
+    assert steps == [0, 1, 2]
+    assert signal.getsignal(signal.SIGINT) is before
+    assert run(tmp_path) == 0
+    assert steps[:5] == [0, 1, 2, 3, 0]  # none twice: four of the autoencoder, then the denoiser
 
 
 def test_another_recipe_does_not_go_on_with_what_was_begun(

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from diffcls.errors import RecordError
 from diffcls.recipes import Augmentation
-from diffcls.training import Ema, Loop, Phase, augment, generator, learning_rate
+from diffcls.training import augment
+from diffcls.training_loop import Ema, Loop, Phase, generator, learning_rate
 
 
 def line(steps: int = 30, stop_at: int | None = None) -> Phase:

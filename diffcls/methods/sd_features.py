@@ -245,7 +245,8 @@ def _read_all(
     seed: int = 0,
 ) -> tuple[Floats, NDArray[np.int64]]:
     """(N, D) features and (N,) labels; with `spec` also of changed copies of every image."""
-    from diffcls.training import augment, generator
+    from diffcls.training import augment
+    from diffcls.training_loop import generator
 
     parts: list[Tensor] = []
     labels: list[Tensor] = []
