@@ -106,8 +106,9 @@ def _measured(flags: argparse.Namespace, denoiser: Denoiser) -> tuple[list[dict[
     from diffcls.data import sources
     from diffcls.generation import classes_of, dataset_of
     from diffcls.models.loading import images_seen
+    from diffcls.sampling import find_sampler
 
-    samplers.find(flags.sampler, denoiser.schedule)
+    find_sampler(flags.sampler, denoiser)
     samplers.path_of(denoiser.schedule, flags.steps)
     dataset = dataset_of(denoiser, flags.dataset)
     data = sources.load(dataset, flags.split, flags.data_root)

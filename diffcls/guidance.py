@@ -6,20 +6,27 @@ Everything here makes a `Predict`, the estimates of x0 and noise at a level; a s
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from diffcls.denoiser import Conditioning, Denoiser
-from diffcls.samplers import Predict
+from diffcls.samplers import Estimates, Predict
 from diffcls.schedule import NoiseSchedule
 
 LogProbability = Callable[[Tensor, int], Tensor]
 """(x_t (B, C, h, w), schedule index) -> (B,) log p(c | x_t) of what each sample was asked for."""
 
 
-def guided(denoiser: Denoiser, cond: Conditioning, empty: Conditioning, scale: float) -> Predict:
+def guided(
+    denoiser: Denoiser,
+    cond: Conditioning,
+    empty: Conditioning,
+    scale: float,
+    mixture: bool = False,
+) -> Predict:
     """Classifier-free guidance: ε̃ = ε(∅) + w·(ε(c) − ε(∅)).
 
     Ho and Salimans 2022, eq. 6, whose w is one less than the w here, which is diffusers' own.
@@ -29,10 +36,11 @@ def guided(denoiser: Denoiser, cond: Conditioning, empty: Conditioning, scale: f
         cond: (B, ...) the prompts' conditioning.
         empty: the empty prompt's, one row.
         scale: w; 1 is no guidance, and 0 no prompt: each costs half.
+        mixture: whether the model has learned a variance that is wanted, too: that of the prompt.
     """
     schedule, row = denoiser.schedule, denoiser.parameterization
 
-    def predict(x_t: Tensor, index: int) -> tuple[Tensor, Tensor]:
+    def predict(x_t: Tensor, index: int) -> Estimates:
         alpha, sigma = float(schedule.alpha[index]), float(schedule.sigma[index])
         count = len(x_t)
         first = torch.zeros(count, dtype=torch.long, device=x_t.device)
@@ -42,11 +50,14 @@ def guided(denoiser: Denoiser, cond: Conditioning, empty: Conditioning, scale: f
             both = torch.cat([x_t, x_t])
             rows = Conditioning.concatenate([empty.rows(first), cond])
         steps = torch.full((len(both),), index, device=both.device)
-        out = denoiser.predict(both.to(denoiser.dtype), steps, rows).float()
+        asked: Any = denoiser
+        forward = asked.predict_both if mixture else lambda *of: (denoiser.predict(*of), None)
+        out, v = forward(both.to(denoiser.dtype), steps, rows)
+        out, v = out.float(), None if v is None else v[-count:].float()
         a, b = torch.tensor(alpha), torch.tensor(sigma)
         if scale not in (0.0, 1.0):  # ε is linear in the output: guiding this is guiding that
             out = out[:count] + scale * (out[count:] - out[:count])
-        return row.to_x0(out, x_t, a, b), row.to_noise(out, x_t, a, b)
+        return Estimates(row.to_x0(out, x_t, a, b), row.to_noise(out, x_t, a, b), v)
 
     return predict
 
@@ -67,13 +78,13 @@ def led(
         schedule: of the model.
     """
 
-    def predict_led(x_t: Tensor, index: int) -> tuple[Tensor, Tensor]:
-        x0, noise = predict(x_t, index)
+    def predict_led(x_t: Tensor, index: int) -> Estimates:
+        x0, noise, mixture = predict(x_t, index)
         alpha, sigma = float(schedule.alpha[index]), float(schedule.sigma[index])
         if alpha == 0:
-            return x0, noise
+            return Estimates(x0, noise, mixture)
         noise = noise - weight * sigma * gradient(log_probability, x_t, index)
-        return (x_t - sigma * noise) / alpha, noise
+        return Estimates((x_t - sigma * noise) / alpha, noise, mixture)
 
     return predict_led
 
@@ -109,7 +120,7 @@ def of_estimate(predict: Predict, score: Callable[[Tensor], Tensor]) -> LogProba
         predict: the estimates.
         score: x0 (B, C, h, w) -> (B,), differentiable.
     """
-    return lambda x_t, index: score(predict(x_t, index)[0])
+    return lambda x_t, index: score(predict(x_t, index).x0)
 
 
 def of_similarity(

@@ -10,20 +10,43 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from diffcls.errors import UsageError, unknown_name
-from diffcls.process import chain, is_flow, langevin, reverse_variances, to_score
+from diffcls.process import (
+    Step,
+    chain,
+    is_flow,
+    langevin,
+    learned_variance,
+    reverse_variances,
+    to_score,
+)
 from diffcls.schedule import NoiseSchedule
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-Predict = Callable[["Tensor", int], tuple["Tensor", "Tensor"]]
-"""(x_t, schedule index) -> the estimates of x0 and noise."""
+
+class Estimates(NamedTuple):
+    """What a network says of x_t.
+
+    Args:
+        x0, noise: like x_t; x_t = α_t·x0 + σ_t·noise.
+        mixture: like x_t: v of a learned variance, see `diffcls.process.learned_variance`; None
+            where it was not asked for.
+    """
+
+    x0: Tensor
+    noise: Tensor
+    mixture: Tensor | None = None
+
+
+Predict = Callable[["Tensor", int], Estimates]
+"""(x_t, schedule index) -> the estimates."""
 Draw = Callable[[int], "Tensor"]
 """(step) -> noise like x_t, for samplers that add some."""
 Solve = Callable[[NoiseSchedule, Predict, "Tensor", NDArray[np.int64], Draw], Iterator["Tensor"]]
@@ -39,12 +62,14 @@ class Sampler:
         says: what it is, with its source.
         forwards: of the network, of so many steps.
         flow: whether it solves flows, schedules that preserve variance, or (None) both.
+        learned: whether it needs a network that has learned the variance of its steps.
     """
 
     solve: Solve
     says: str
     forwards: Callable[[int], int] = field(default=lambda steps: steps)
     flow: bool | None = False
+    learned: bool = False
 
 
 def path_of(schedule: NoiseSchedule, steps: int) -> NDArray[np.int64]:
@@ -62,11 +87,16 @@ def path_of(schedule: NoiseSchedule, steps: int) -> NDArray[np.int64]:
     return np.rint(np.linspace(length - 1, 0, steps)).astype(np.int64)
 
 
-def find(name: str, schedule: NoiseSchedule) -> Sampler:
+def find(name: str, schedule: NoiseSchedule, learned: bool = False) -> Sampler:
     """The sampler of that name.
 
+    Args:
+        name: in `SAMPLERS`.
+        schedule: of the model.
+        learned: whether the model has learned the variance of its steps.
+
     Raises:
-        UsageError: for an unknown one, or one that does not solve such a schedule.
+        UsageError: for an unknown one, or one that does not solve such a schedule or model.
     """
     if name not in SAMPLERS:
         raise unknown_name("sampler", name, SAMPLERS)
@@ -75,38 +105,52 @@ def find(name: str, schedule: NoiseSchedule) -> Sampler:
         fit = [k for k, v in SAMPLERS.items() if v.flow is None or v.flow != found.flow]
         kind = "flow" if is_flow(schedule) else "preserves variance"
         raise UsageError(f"the sampler does not fit a model whose schedule is: {kind}", name, fit)
+    if found.learned and not learned:
+        what = "the model has learned no variance"
+        raise UsageError(what, given=name, allowed="ddpm or ddpm-small")
     return found
 
 
-def ancestral(variance: str | NDArray[np.float64], clip: bool = False) -> Solve:
+def ancestral(variance: str | NDArray[np.float64]) -> Solve:
     """Ancestral sampling of DDPM (Ho et al. 2020, algorithm 2), over any path.
 
     Args:
-        variance: of the reverse step, see `diffcls.process.reverse_variances`; with either the last
-            step ends at the estimate of x0 itself. Or (n,) of the n steps, the first being the one
-            to the clean image, which then has noise as all others have.
-        clip: bring the estimate of x0 to [−1, 1] at each step, for models of pixels.
+        variance: of the reverse step, see `diffcls.process.reverse_variances`, or ``learned`` (see
+            `diffcls.process.learned_variance`); with either the last step ends at the estimate of
+            x0 itself. Or (n,) of the n steps, the first being the one to the clean image, which
+            then has noise as all others have.
     """
 
     def solve(
         schedule: NoiseSchedule, predict: Predict, x: Tensor, path: NDArray[np.int64], draw: Draw
     ) -> Iterator[Tensor]:
         steps = chain(schedule, path[::-1])
-        named = isinstance(variance, str)
-        variances = reverse_variances(steps, variance) if isinstance(variance, str) else variance
+        variance_of = _variances(steps, variance)
         for number, t in enumerate(path):
-            x0, _ = predict(x, int(t))
-            x0 = x0.clamp(-1, 1) if clip else x0
+            x0, _, mixture = predict(x, int(t))
             place = len(path) - 1 - number
-            if place == 0 and named:
+            if place == 0 and isinstance(variance, str):
                 yield x0
                 return
             one = steps.rows(place)
-            gains = (float(one.of_x0), float(one.of_x_t), float(variances[place]) ** 0.5)
-            x = gains[0] * x0 + gains[1] * x + gains[2] * draw(number)
+            mean = float(one.of_x0) * x0 + float(one.of_x_t) * x
+            x = mean + variance_of(place, mixture) ** 0.5 * draw(number)
             yield x0 if place else x
 
     return solve
+
+
+def _variances(
+    steps: Step, variance: str | NDArray[np.float64]
+) -> Callable[[int, Tensor | None], Any]:
+    """(place of a step, mixture) -> its variance: a number, or like x_t where it was learned."""
+    if not isinstance(variance, str):
+        return lambda place, _: float(variance[place])
+    if variance != "learned":
+        fixed = reverse_variances(steps, variance)
+        return lambda place, _: float(fixed[place])
+    small, large = (reverse_variances(steps, kind) for kind in ("small", "large"))
+    return lambda place, v: learned_variance(v, float(small[place]), float(large[place]))
 
 
 def annealed(each: int, rate: float) -> Solve:
@@ -131,7 +175,7 @@ def annealed(each: int, rate: float) -> Solve:
             found: list[Tensor] = []
 
             def score(x: Tensor, s: float, t: int = t, a: float = a, found: Any = found) -> Tensor:
-                x0, noise = predict(a * x, t)
+                x0, noise, _ = predict(a * x, t)
                 found[:] = [x0]
                 walked: Tensor = to_score(noise, s)
                 return walked
@@ -141,7 +185,7 @@ def annealed(each: int, rate: float) -> Solve:
 
             x = langevin(score, x, [s / a], drawn, each, rate * (s / a) ** 2)
             yield found[0]
-        yield predict(alpha[-1] * x, int(path[-1]))[0]
+        yield predict(alpha[-1] * x, int(path[-1])).x0
 
     return solve
 
@@ -170,7 +214,7 @@ def multistep(
         log_snr = np.log(alpha[path] / sigma[path])
     before, h_before = None, 0.0
     for i, t in enumerate(path):
-        x0, _ = predict(x_t, int(t))
+        x0 = predict(x_t, int(t)).x0
         yield x0
         if i + 1 == len(path):
             return
@@ -206,7 +250,7 @@ def of_diffusers(name: str, exploding: bool = False, **config: Any) -> Solve:
         if exploding:
             x = x / float(schedule.alpha[rising[-1]])
         for t in scheduler.timesteps:
-            x0, noise = predict(scheduler.scale_model_input(x, t), int(rising[int(t)]))
+            x0, noise, _ = predict(scheduler.scale_model_input(x, t), int(rising[int(t)]))
             yield x0
             x = scheduler.step(noise, t, x).prev_sample
         yield x
@@ -223,7 +267,7 @@ def _flow_euler(
     scheduler = diffusers.FlowMatchEulerDiscreteScheduler(shift=1.0)
     scheduler.set_timesteps(sigmas=schedule.sigma[path].tolist())
     for level, t in zip(path, scheduler.timesteps, strict=True):
-        x0, noise = predict(x, int(level))
+        x0, noise, _ = predict(x, int(level))
         yield x0
         x = scheduler.step(noise - x0, t, x).prev_sample
     yield x
@@ -250,6 +294,12 @@ SAMPLERS: dict[str, Sampler] = {
     ),
     "flow-euler": Sampler(_flow_euler, "Euler on a rectified flow, Liu et al. 2023", flow=True),
     "ddpm": Sampler(ancestral("large"), "ancestral, variance β_t, Ho et al. 2020", flow=None),
+    "ddpm-learned": Sampler(
+        ancestral("learned"),
+        "ancestral, the variance that was learned, Nichol and Dhariwal 2021",
+        flow=None,
+        learned=True,
+    ),
     "ddpm-small": Sampler(ancestral("small"), "ancestral, variance β̃_t, Ho et al. 2020", flow=None),
 }
 
@@ -269,7 +319,7 @@ def move(schedule: NoiseSchedule, predict: Predict, x: Tensor, path: NDArray[np.
         x at the last level of the path.
     """
     for t, s in pairwise(path):
-        x0, noise = predict(x, int(t))
+        x0, noise, _ = predict(x, int(t))
         x = float(schedule.alpha[s]) * x0 + float(schedule.sigma[s]) * noise
     return x
 

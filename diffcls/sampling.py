@@ -17,6 +17,7 @@ from diffcls import samplers
 from diffcls.denoiser import Denoiser
 from diffcls.draws import key
 from diffcls.guidance import guided
+from diffcls.likelihoods import learns_variance
 from diffcls.samplers import Predict, Sampler
 
 Lead = Callable[[Predict, Sequence[int]], Predict]
@@ -70,13 +71,24 @@ def sample(
     Raises:
         UsageError: for an unknown sampler, one that does not fit, or steps out of range.
     """
-    solver = samplers.find(sampler, denoiser.schedule)
+    solver = find_sampler(sampler, denoiser)
     path = samplers.path_of(denoiser.schedule, steps)
     # what inference made cannot take part in a gradient
     mode = torch.inference_mode() if lead is None else torch.no_grad()
     plan = _Plan(denoiser, prompts, numbers, seed, scale, batch_size, solver, path, lead)
     found: Iterator[Batch] = mode(_batches)(plan, trajectory)
     return found
+
+
+def find_sampler(name: str, denoiser: Denoiser) -> Sampler:
+    """The sampler of that name, for this model.
+
+    Raises:
+        UsageError: see `diffcls.samplers.find`.
+    """
+    # only where it matters: this is a forward
+    wanted = name in samplers.SAMPLERS and samplers.SAMPLERS[name].learned
+    return samplers.find(name, denoiser.schedule, wanted and learns_variance(denoiser))
 
 
 @dataclass(frozen=True)
@@ -104,7 +116,8 @@ def _batches(plan: _Plan, trajectory: bool) -> Iterator[Batch]:
         filled = [*chosen, *[chosen[-1]] * (plan.batch_size - len(chosen))]
         at = torch.tensor([place[prompts[i]] for i in filled], device=denoiser.device)
         rows = cond.rows(at)
-        predict = guided(denoiser, rows, rows if empty is None else empty, plan.scale)
+        nothing = rows if empty is None else empty
+        predict = guided(denoiser, rows, nothing, plan.scale, plan.sampler.learned)
         if plan.lead is not None:
             predict = plan.lead(predict, filled)
         estimates: list[Tensor] = []

@@ -16,6 +16,7 @@ from torch import nn
 
 from diffcls import bound
 from diffcls.errors import UsageError
+from diffcls.guidance import guided
 from diffcls.likelihoods import Estimator, estimate, learns_variance
 from diffcls.methods.class_ids import class_prompts
 from diffcls.models.loading import CARD, load
@@ -24,6 +25,8 @@ from diffcls.pixel_trainer import save
 from diffcls.pixel_training import build_unet
 from diffcls.process import chain, learned_variance, reverse_variances
 from diffcls.recipes import PixelRecipe
+from diffcls.samplers import path_of
+from diffcls.sampling import find_sampler, sample
 
 NAMES = ("zero", "one", "two")
 SMALL = PixelRecipe(image_size=8, widths=(8, 16))
@@ -235,6 +238,29 @@ def test_a_step_of_diffusers_has_the_learned_mean_and_variance(built: Built) -> 
     whole = model.pipeline.unet(x_t, index, class_labels=torch.tensor([1])).sample
     theirs = scheduler.step(whole, t, x_t, generator=torch.Generator().manual_seed(5)).prev_sample
     torch.testing.assert_close(ours.float(), theirs, rtol=1e-4, atol=1e-4)
+
+
+def test_samples_are_drawn_with_the_learned_variance(built: Built) -> None:
+    model = opened(built(LEARNED))
+    cond, empty = model.encode_prompts(["1"]), model.encode_prompts([""])
+    x_t, path = torch.randn(1, *model.sample_shape), path_of(model.schedule, 4)
+
+    def drawn(sampler: str) -> torch.Tensor:
+        found = find_sampler(sampler, model)
+        predict = guided(model, cond, empty, 2.0, mixture=found.learned)
+        # an untrained network's images are all black and white: the estimates before that
+        return list(found.solve(model.schedule, predict, x_t, path, lambda _: x_t))[-1]
+
+    with torch.inference_mode():
+        learned, small, large = (drawn(f"ddpm{kind}") for kind in ("-learned", "-small", ""))
+    assert not torch.allclose(learned, small) and not torch.allclose(learned, large)
+    (one,) = sample(model, ["1"], [0], steps=4, scale=2.0, sampler="ddpm-learned", batch_size=3)
+    assert one.images.shape == (1, 3, 8, 8)
+
+
+def test_a_model_that_learned_none_is_not_asked_for_it(built: Built) -> None:
+    with pytest.raises(UsageError, match="the model has learned no variance"):
+        next(sample(opened(built()), ["1"], [0], steps=4, scale=1.0, sampler="ddpm-learned"))
 
 
 def test_a_network_of_a_fixed_variance_gives_no_mixture(built: Built) -> None:

@@ -16,6 +16,7 @@ from diffcls.models.gaussian import GaussianDenoiser
 from diffcls.process import Step, chain, is_flow, reverse_variances
 from diffcls.samplers import (
     SAMPLERS,
+    Estimates,
     ancestral,
     find,
     move,
@@ -58,7 +59,8 @@ def solved(name: str, model: GaussianDenoiser, x_t: Tensor, steps: int) -> Tenso
 
 
 def fit(schedule: NoiseSchedule) -> list[str]:
-    return [k for k, v in SAMPLERS.items() if v.flow in (None, is_flow(schedule))]
+    of_all = [k for k, v in SAMPLERS.items() if not v.learned]
+    return [k for k in of_all if SAMPLERS[k].flow in (None, is_flow(schedule))]
 
 
 CASES = [(name, "preserving") for name in fit(PRESERVING)] + [(name, "flow") for name in fit(FLOW)]
@@ -135,6 +137,42 @@ def test_samples_have_the_covariance_of_the_reverse_steps_variance(kind: str) ->
     assert abs(np.diag(covariance) / expected**2 - 1).max() < 4.5 * math.sqrt(2 / COUNT)
 
 
+def test_a_learned_variance_is_mixed_as_the_network_says() -> None:
+    model, path = denoiser(), path_of(PRESERVING, 12)
+    steps = chain(PRESERVING, path[::-1])
+    place_of = {int(t): place for place, t in enumerate(path[::-1])}
+    small, large = (reverse_variances(steps, kind) for kind in ("small", "large"))
+    clean = SPREAD**2 * steps.sigma_t**2 / ((steps.alpha_t * SPREAD) ** 2 + steps.sigma_t**2)
+    exact = steps.posterior_variance + steps.of_x0**2 * clean
+    x_t = torch.randn(4, *SHAPE, generator=torch.Generator().manual_seed(3))
+    plain = predict_of(model, len(x_t))
+
+    def walked(variance: str | np.ndarray, mixture: np.ndarray) -> list[Tensor]:
+        def predict(x: Tensor, index: int) -> Estimates:
+            v = torch.full_like(x, float(mixture[place_of[index]]))
+            return Estimates(*plain(x, index)[:2], v)
+
+        def draw(step: int) -> Tensor:
+            return torch.randn(x_t.shape, generator=torch.Generator().manual_seed(step))
+
+        return list(ancestral(variance)(PRESERVING, predict, x_t, path, draw))
+
+    # exp(v·log β + (1 − v)·log β̃) is the exact variance at this v; there is none at the first step
+    of_exact = np.append(0.0, np.log(exact[1:] / small[1:]) / np.log(large[1:] / small[1:]))
+    cases = (("small", np.zeros(12)), ("large", np.ones(12)), (exact, of_exact))
+    for variance, mixture in cases:
+        mine, other = walked("learned", mixture), walked(variance, mixture)
+        # with numbers given, noise is added to the last estimate, too
+        for one, another in zip(mine[:-1], other[:-1], strict=True):
+            torch.testing.assert_close(one, another)
+
+
+def test_a_learned_variance_is_asked_for_of_a_model_that_has_one() -> None:
+    with pytest.raises(UsageError, match="the model has learned no variance: 'ddpm-learned'"):
+        find("ddpm-learned", PRESERVING)
+    assert find("ddpm-learned", PRESERVING, learned=True).learned
+
+
 @pytest.mark.parametrize("name", ["ddim", "euler", "heun", "dpm++"])
 def test_deterministic_samplers_follow_the_one_flow(name: str) -> None:
     # the probability flow of a Gaussian maps noise z to μ + s·z
@@ -202,9 +240,9 @@ def test_multistep_is_the_librarys_up_to_its_last_step() -> None:
 def test_a_network_that_knows_the_image_ends_at_it(name: str) -> None:
     x0 = torch.full((1, *SHAPE), 0.3)
 
-    def predict(x_t: Tensor, index: int) -> tuple[Tensor, Tensor]:
+    def predict(x_t: Tensor, index: int) -> Estimates:
         alpha, sigma = float(PRESERVING.alpha[index]), float(PRESERVING.sigma[index])
-        return x0, (x_t - alpha * x0) / sigma
+        return Estimates(x0, (x_t - alpha * x0) / sigma)
 
     x_t, path = torch.randn(1, *SHAPE), path_of(PRESERVING, 7)
     out = list(

@@ -14,7 +14,7 @@ from diffcls.errors import UsageError
 from diffcls.guidance import guided
 from diffcls.models.gaussian import GaussianDenoiser
 from diffcls.parameterization import PARAMETERIZATIONS
-from diffcls.samplers import multistep, path_of
+from diffcls.samplers import Estimates, multistep, path_of
 from diffcls.sampling import sample
 
 SHAPE = (3, 4, 4)
@@ -94,9 +94,9 @@ def test_guidance_goes_beyond_the_prompt_away_from_the_empty_one() -> None:
 def test_network_that_knows_the_image_ends_at_it(steps: int) -> None:
     model, x0 = denoiser(), torch.full((1, *SHAPE), 0.3)
 
-    def predict(x_t: Tensor, index: int) -> tuple[Tensor, Tensor]:
+    def predict(x_t: Tensor, index: int) -> Estimates:
         alpha, sigma = (float(v[index]) for v in (model.schedule.alpha, model.schedule.sigma))
-        return x0, (x_t - alpha * x0) / sigma
+        return Estimates(x0, (x_t - alpha * x0) / sigma)
 
     assert torch.equal(solve(model, predict, torch.randn(1, *SHAPE), steps), x0)
 
@@ -104,10 +104,10 @@ def test_network_that_knows_the_image_ends_at_it(steps: int) -> None:
 def test_first_step_is_that_of_ddim() -> None:
     model, seen = denoiser(), []
 
-    def predict(x_t: Tensor, index: int) -> tuple[Tensor, Tensor]:
+    def predict(x_t: Tensor, index: int) -> Estimates:
         seen.append((x_t, index))
         alpha, sigma = (float(v[index]) for v in (model.schedule.alpha, model.schedule.sigma))
-        return x0, (x_t - alpha * x0) / sigma
+        return Estimates(x0, (x_t - alpha * x0) / sigma)
 
     x0 = torch.randn(1, *SHAPE, generator=torch.Generator().manual_seed(4))
     solve(model, predict, torch.randn(1, *SHAPE), 5)
