@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 CLASSES = (10, 30, 100, 300, 1000)
 SEARCHES = ("racing", "tree", "gradient")
-IMAGES = 200
+IMAGES = 100
 BATCHES = (8, 16, 32, 64, 128, 256)
 MORE_IMAGES = (50, 200, 800)
 COLUMNS = (

@@ -21,6 +21,8 @@ from typing import Any
 from diffcls.cli import Parser, command
 
 PUBLISHED_BATCH = 32
+ENOUGH = 30_000
+"""Evaluations from which on the last batches, which are not full, weigh little."""
 TIMES = "images a second, times the published procedure"
 SECONDS = 8.0
 """Time that the bare network is measured for, before and after."""
@@ -105,7 +107,7 @@ def _main(arguments: list[str]) -> int:
     p.add_argument("--data-root", metavar="DIR", help="where local data lie")
     p.add_argument("--dataset", nargs="+", default=["digits", "fashion_mnist"], metavar="NAME")
     p.add_argument("--images", type=int, default=1000, metavar="N", help="scored by racing (1000)")
-    p.add_argument("--published", type=int, default=50, metavar="N", help="scored by both (50)")
+    p.add_argument("--published", type=int, default=30, metavar="N", help="scored by both (30)")
     p.add_argument("--batch-size", type=int, default=64, metavar="N", help="of racing (64)")
     p.add_argument("--threads", type=int, metavar="N", help="CPU threads")
     flags = p.parse_args(arguments)
@@ -212,16 +214,20 @@ def _ratio(rows: list[dict[str, Any]]) -> dict[str, Any]:
 def _targets(rows: list[dict[str, Any]]) -> Iterator[str]:
     """What was aimed at, and whether it was met."""
     aims = (
-        ("evaluations", 30_000, "evaluations of the whole command, {:,.0f} at least"),
         ("of_bare_network", 0.9, "of the bare network's evaluations/s, {:.0%} at least"),
         ("batches_full", 0.95, "of the batches' rows in use, {:.0%} at least"),
         ("times", 40, "the images/s of the published procedure, {:.0f}× at least"),
     )
     for row in rows:
-        for name, aim, says in aims if row["what"] in ("whole command", TIMES) else ():
+        if row["what"] not in ("whole command", TIMES):
+            continue
+        few = row.get("evaluations", ENOUGH) < ENOUGH
+        for name, aim, says in aims:
             if row.get(name) is not None:
                 met = "met" if row[name] >= aim else "missed"
-                yield f"- {row['dataset']}: {COLUMNS[name](row[name])} {says.format(aim)}: {met}."
+                of_few = f", of fewer than {ENOUGH:,} evaluations" * few
+                shown = COLUMNS[name](row[name])
+                yield f"- {row['dataset']}: {shown} {says.format(aim)}: {met}{of_few}."
 
 
 COLUMNS: dict[str, Callable[[Any], str]] = {

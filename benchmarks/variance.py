@@ -33,9 +33,9 @@ ENOUGH = 3
 """Benchmarks on which a way must be better to be kept."""
 SURE = 0.05
 """The p of all benchmarks together below which a way is better at a cost."""
-PAIRED_EVALUATIONS = 48_000
-"""Of a benchmark, for each kind of pairs: 200 images of ten classes."""
-FEWEST_PAIRED = 50
+PAIRED_EVALUATIONS = 24_000
+"""Of a benchmark, for each kind of pairs: 100 images of ten classes."""
+FEWEST_PAIRED = 40
 """Images of a benchmark, however many classes there are."""
 
 PAIRED = "antithetic noise, against noise of their own on the same timesteps"
