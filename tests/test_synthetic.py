@@ -137,10 +137,10 @@ def test_guidance_of_one_is_the_exact_expectation(prediction_type: str) -> None:
     alpha, sigma = float(model.schedule.alpha[400]), float(model.schedule.sigma[400])
     # E[ε | x_t] = σ·(x_t − α·μ)/(α²s² + σ²);  E[x0 | x_t] = μ + α·s²·(x_t − α·μ)/(α²s² + σ²)
     parts = [(x_t - alpha * mu) / (alpha**2 * spread**2 + sigma**2) for mu in (mean, -mean)]
-    x0, noise = guided(model, cond, empty, 1.0)(x_t, 400)
+    x0, noise, _ = guided(model, cond, empty, 1.0)(x_t, 400)
     assert torch.allclose(noise, sigma * parts[0], atol=1e-4)
     assert torch.allclose(x0, mean + alpha * spread**2 * parts[0], atol=1e-4)
-    x0, noise = guided(model, cond, empty, 3.0)(x_t, 400)
+    x0, noise, _ = guided(model, cond, empty, 3.0)(x_t, 400)
     wanted = sigma * (3 * parts[0] - 2 * parts[1])
     assert torch.allclose(noise, wanted, atol=1e-4)
     assert torch.allclose(x0, (x_t - sigma * wanted) / alpha, atol=1e-3)
