@@ -4,7 +4,9 @@ Writes ``results/fidelity.csv``, ``led.csv``, ``FIDELITY.md`` and ``fidelity.png
 likelihood and accuracy of the small models over guidance and over training, and how often an
 independent classifier names the class that samples of a model asked for none were led to. The
 models over training are the snapshots that ``python -m diffcls.train --dataset fashion_mnist
---model pixels`` leaves; what leads is ``--model classifier --lead models/fashion_mnist-pixels``.
+--model pixels`` leaves; what leads is ``--model classifier --lead models/fashion_mnist-pixels``, and
+what is led is trained without classes: ``--model pixels --no-conditional --output-dir
+models/unconditional``.
 What each run said is kept in ``tables/generative``, so that a benchmark that was stopped goes on.
 """
 
@@ -45,17 +47,19 @@ class Measured:
     Args:
         dataset: its name, which is also that of its text-to-image model.
         pixels: its model of pixels, whose training is followed; None: that is left out.
+        led: its model of pixels that knows no classes.
         bundled: further models of it that come with the package.
     """
 
     dataset: str
     pixels: str | None = None
+    led: str | None = None
     bundled: tuple[str, ...] = ()
 
 
 BENCHMARKS = (
     Measured("digits", bundled=("digits-pixels",)),
-    Measured("fashion_mnist", "fashion_mnist-pixels"),
+    Measured("fashion_mnist", "fashion_mnist-pixels", "unconditional/fashion_mnist-pixels"),
     Measured("cifar10"),
 )
 
@@ -92,6 +96,13 @@ def _check_trained(one: Measured, models: Path) -> None:
     if one.pixels is None:
         return
     _snapshots(models / one.pixels)
+    if not (models / str(one.led) / "model_index.json").is_file():
+        how = f"--model pixels --no-conditional --output-dir {models / 'unconditional'}"
+        raise UsageError(
+            "no model that knows no classes there",
+            given=str(models / str(one.led)),
+            todo=f"train it: python -m diffcls.train --dataset {one.dataset} {how}",
+        )
     if not (_classifier(one, models) / "card.json").is_file():
         lead = f"--model classifier --lead {models / one.pixels} --output-dir {models}"
         raise UsageError(
@@ -205,7 +216,7 @@ def _put_accuracy(path: Path, accuracy: dict[tuple[str, str], float]) -> None:
 
 
 def led_to_classes(one: Measured, flags: Any) -> list[dict[str, Any]]:
-    """How often samples of the model, asked for no class, are of the class that they were led to.
+    """How often samples of the model that knows no classes are of the class that they were led to.
 
     The judge is the data set's CLIP, which took no part.
     """
@@ -220,7 +231,7 @@ def led_to_classes(one: Measured, flags: Any) -> list[dict[str, Any]]:
     from diffcls.sampling import sample
 
     set_threads(flags.jobs)
-    denoiser = loading.load(str(Path(flags.models) / str(one.pixels)))
+    denoiser = loading.load(str(Path(flags.models) / str(one.led)))
     classes = classes_of(denoiser, one.dataset, flags.data_root)
     count = LED * len(classes.names)
     wanted = [i % len(classes.names) for i in range(count)]
