@@ -103,7 +103,7 @@ def _check_trained(one: Measured, models: Path) -> None:
             given=str(models / str(one.led)),
             todo=f"train it: python -m diffcls.train --dataset {one.dataset} {how}",
         )
-    if not (_classifier(one, models) / "card.json").is_file():
+    if not (_classifier(one, models) / "diffcls.json").is_file():
         lead = f"--model classifier --lead {models / one.pixels} --output-dir {models}"
         raise UsageError(
             "no classifier of noisy images there",
@@ -188,7 +188,7 @@ def _run(run: Run, flags: Any) -> Any:
 
 def _key(run: Run) -> str:
     """Of what is measured: the command, and the model as it is now."""
-    card = Path(run.model) / "card.json"
+    card = Path(run.model) / "diffcls.json"
     model = card.read_text(encoding="utf-8") if card.is_file() else run.model
     return content_hash(run.command, model, *run.arguments)
 
