@@ -34,8 +34,9 @@ GUIDANCE = (1.0, 1.5, 2.0, 3.0, 5.0)
 WEIGHTS = (0.0, 1.0, 2.0, 4.0, 8.0)
 """Of the classifier's gradient."""
 COUNT = 2000
-OVER_TRAINING = {"count": 2000, "bounded": 200, "classified": 500}
-"""Images of each figure at each point of the training."""
+OVER_TRAINING = {"count": 512, "bounded": 100, "classified": 300}
+"""Images of each figure at each point of the training, whose pixels cost far more than latents."""
+BOUNDED = 200
 LED = 40
 """Samples a class that are led, at each weight."""
 
@@ -139,7 +140,7 @@ def _runs(one: Measured, flags: Any) -> list[Run]:
         Run("evaluate", one.dataset, ("--dataset", one.dataset, "--limit", "500")),
     ]
     for model in (one.dataset, *one.bundled):
-        found.append(Run("likelihood", model, ("--limit", str(OVER_TRAINING["bounded"]))))
+        found.append(Run("likelihood", model, ("--limit", str(BOUNDED))))
     for model in one.bundled:
         found.append(Run("fidelity", model, (*guidance, "--count", str(COUNT))))
         found.append(Run("evaluate", model, ("--dataset", one.dataset, "--limit", "500")))
@@ -147,7 +148,7 @@ def _runs(one: Measured, flags: Any) -> list[Run]:
         return found
     folders = _snapshots(Path(flags.models) / one.pixels)
     final = str(Path(flags.models) / one.pixels)
-    found.append(Run("fidelity", final, (*guidance, "--count", str(COUNT))))
+    found.append(Run("fidelity", final, (*guidance, "--count", str(OVER_TRAINING["count"]))))
     for model in [*folders, final]:
         asked = ("--count", str(OVER_TRAINING["count"]), *guidance[-2:])
         found.append(Run("fidelity", model, (*asked, "--metrics", "FID", "KID")))
@@ -159,14 +160,19 @@ def _runs(one: Measured, flags: Any) -> list[Run]:
 
 
 def _snapshots(folder: Path) -> list[str]:
-    found = sorted(str(path) for path in (folder / "training" / "snapshots").glob("*"))
+    """The snapshots of a training, averaged and not, after one part of it, two, four and so on."""
+    found: dict[str, list[str]] = {}
+    for path in sorted((folder / "training" / "snapshots").glob("*")):
+        found.setdefault(path.name.split("-")[0], []).append(str(path))
     if not found:
         raise UsageError(
             "no snapshots of a training there",
             given=str(folder),
             todo=f"train it: python -m diffcls.train --model pixels --output-dir {folder.parent}",
         )
-    return found
+    of_part = list(found.values())
+    doublings = [2**i - 1 for i in range(len(of_part).bit_length())]
+    return [path for i in doublings for path in of_part[i]]
 
 
 def _run(run: Run, flags: Any) -> Any:
