@@ -4,8 +4,8 @@ Writes ``results/fidelity.csv``, ``led.csv``, ``FIDELITY.md`` and ``fidelity.png
 likelihood and accuracy of the small models over guidance and over training, and how often an
 independent classifier names the class that samples of a model asked for none were led to. The
 models over training are the snapshots that ``python -m diffcls.train --dataset fashion_mnist
---model pixels`` leaves; what leads is ``--model classifier --lead models/fashion_mnist-pixels``, and
-what is led is trained without classes: ``--model pixels --no-conditional --output-dir
+--model pixels`` leaves; what leads is ``--model classifier --lead models/fashion_mnist-pixels``,
+and what is led is trained without classes: ``--model pixels --no-conditional --output-dir
 models/unconditional``.
 What each run said is kept in ``tables/generative``, so that a benchmark that was stopped goes on.
 """

@@ -3,7 +3,8 @@
 Writes ``results/growth.csv``, ``GROWTH.md`` and ``growth.png``. The classes are scenes of one
 drawing, as many as one likes (``scenes:N``). Each measurement is a process of its own with one
 thread. Its memory is the peak above that of the process with the model loaded and one image scored
-among ten classes, so that libraries and kernels are there, before any prompt of its own.
+among ten classes, an evaluation at a time, so that libraries and kernels are there, and neither a
+batch nor a prompt of its own.
 """
 
 from __future__ import annotations
@@ -109,25 +110,36 @@ def measure(what: str, classes: int, search: str, images: int, batch: int = 64) 
     from diffcls.models import loading
     from diffcls.prompts import PromptSet
     from diffcls.provenance import denormals_flushed, set_threads
+    from diffcls.screens.screen import Screened
     from diffcls.search import SEARCHES as KINDS
 
     set_threads(1)
     denoiser = loading.load("scenes")
+    kind = KINDS.load(search)
 
-    def method_on(data: Dataset) -> DiffusionMethod:
+    def method_on(data: Dataset, batch: int, **options: int) -> DiffusionMethod:
         templates = specs.find(data.name).templates
         prompts = PromptSet.from_templates(data.class_names, templates, data.prompt_names)
-        kind, allocation = KINDS.load(search), denoiser.card.allocation
-        return DiffusionMethod(denoiser, prompts, kind(), batch_size=batch, allocation=allocation)
+        allocation = denoiser.card.allocation
+        return DiffusionMethod(
+            denoiser,
+            prompts,
+            kind(**options),
+            batch_size=batch,
+            encode_batch=min(batch, 16),
+            allocation=allocation,
+        )
 
     few, _ = choose(sources.load("scenes:10", "test"), 1)
     data, _ = choose(sources.load(f"scenes:{classes}", "test"), images)
     with denormals_flushed():
-        list(method_on(few).classify(few.items))
+        # few enough candidates that a screen has something to do
+        screened = {"candidates": 2} if issubclass(kind, Screened) else {}
+        list(method_on(few, 1, **screened).classify(few.items))
         loaded = _memory("VmRSS")
         _forget_peak()
         began = time.perf_counter()
-        method = method_on(data)
+        method = method_on(data, batch)
         setup = time.perf_counter() - began
         answers = {answer.image_id: answer for answer in method.classify(data.items)}
         seconds = time.perf_counter() - began - setup
@@ -221,9 +233,9 @@ def write(rows: list[dict[str, Any]], output: Path) -> None:
         "",
         "Written by `python -m benchmarks.growth`: scenes of one drawing, one thread a process; "
         f"{describe_device('cpu')}, {versions()}. A backward pass counts as two evaluations, a "
-        "slope therefore as three. Memory is the peak above the loaded model that has scored one "
-        "image; set-up is the encoding of the prompts. Recall is the share of images on which "
-        "racing's answer is among the classes that a screen leaves to its race.",
+        "slope therefore as three. Memory is the peak above the loaded model, its libraries and "
+        "kernels included; set-up is the encoding of the prompts. Recall is the share of images "
+        "on which racing's answer is among the classes that a screen leaves to its race.",
         "",
         "![evaluations and accuracy against the number of classes](growth.png)",
         "",

@@ -15,6 +15,9 @@ from diffcls.draws import DrawPlan, NoiseBank
 from diffcls.errors import UsageError, unknown_name
 from diffcls.parameterization import LOSSES, loss_weight
 
+SLOPE_PARTS = 4
+"""Parts of a batch whose slopes are taken one after the other: so they need no more memory."""
+
 
 @dataclass(frozen=True)
 class Scoring:
@@ -129,32 +132,53 @@ class Scorer:
         Raises:
             UsageError: as `errors`.
         """
+        parts = []
+        self._rows(points.count)  # refuses more than a batch
+        # a backward pass needs all that the forward pass made: a part of a batch at a time
+        size = -(-self.batch_size // SLOPE_PARTS)
+        for first in range(0, points.count, size):
+            here = slice(first, first + size)
+            at = Conditioning({name: tensor[here] for name, tensor in points.items()})
+            parts.append(self._slopes(x0[here], at, draws[here], size))
+        errors, gradients = zip(*parts, strict=True)
+        names = gradients[0].keys()
+        return torch.cat(errors), Conditioning(
+            {name: torch.cat([part[name] for part in gradients]) for name in names}
+        )
+
+    def _slopes(
+        self, x0: Tensor, points: Conditioning, draws: Sequence[int], shape: int
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """`slopes` of up to `shape` triples, padded to that."""
         count = points.count
-        rows = self._rows(count).to(self.denoiser.device)
+        rows = self._rows(count, shape)
         with torch.inference_mode(False), torch.enable_grad():
             # copies: what inference made cannot be differentiated
-            padded = {k: v[rows] for k, v in points.items()}
+            padded = {k: v[rows.to(v.device)] for k, v in points.items()}
             # in single precision, or a slope would be rounded to the prompts' own
             leaves = {
                 k: v.float().requires_grad_() for k, v in padded.items() if v.is_floating_point()
             }
-            errors = self._measure(x0, Conditioning({**padded, **leaves}), draws)
+            errors = self._measure(x0, Conditioning({**padded, **leaves}), draws, shape)
             # the slope of a mean over C·h·w values is that of each over C·h·w: too small for half
             # precision, so the network is passed that of the sum
             size = float(x0[0].numel())
             found = torch.autograd.grad(errors.sum() * size, list(leaves.values()))
         gradients = {k: g[:count] / size for k, g in zip(leaves, found, strict=True)}
-        return errors.detach()[:count], Conditioning(gradients)
+        return errors.detach()[:count], gradients
 
-    def _rows(self, count: int) -> Tensor:
+    def _rows(self, count: int, shape: int | None = None) -> Tensor:
         """(B,) which of so many triples each row of the batch is: the last one fills it up."""
-        if not 1 <= count <= self.batch_size:
-            raise UsageError("triples out of range", given=count, allowed=f"1 to {self.batch_size}")
-        return torch.arange(self.batch_size).clamp(max=count - 1)
+        size = self.batch_size if shape is None else shape
+        if not 1 <= count <= size:
+            raise UsageError("triples out of range", given=count, allowed=f"1 to {size}")
+        return torch.arange(size).clamp(max=count - 1)
 
-    def _measure(self, x0: Tensor, cond: Conditioning, draws: Sequence[int]) -> Tensor:
-        """(B,) errors; x0 and draws are padded here, `cond` has B rows already."""
-        rows, device = self._rows(len(draws)), self.denoiser.device
+    def _measure(
+        self, x0: Tensor, cond: Conditioning, draws: Sequence[int], shape: int | None = None
+    ) -> Tensor:
+        """(B,) errors; x0 and draws are padded here, `cond` has `shape` rows already, B if None."""
+        rows, device = self._rows(len(draws), shape), self.denoiser.device
         noise = torch.stack([self.noise[j] for j in draws])[rows.to(device)]
         x0, columns = (v[rows.to(v.device)].to(device) for v in (x0, torch.tensor(draws)))
         gains = self._gains[columns].T.reshape(5, -1, 1, 1, 1)

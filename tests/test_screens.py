@@ -12,10 +12,12 @@ from hypothesis import strategies as st
 from diffcls.errors import UsageError
 from diffcls.methods.searching import most_evaluations
 from diffcls.prompts import PromptSet
-from diffcls.screens.gradient import Gradient, Rounds
+from diffcls.screens.gradient import Expansions, Gradient, Rounds
+from diffcls.screens.grouping import parted
 from diffcls.screens.propose import Proposal, Propose
 from diffcls.screens.screen import Float64, Look, Narrowing, last_differences
 from diffcls.screens.tree import Descent, Group, Tree, grow
+from diffcls.search.racing import order_in_time
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -27,7 +29,10 @@ GRADIENTS = st.builds(
     draws=st.integers(1, 12),
     candidates=st.integers(1, 8),
     round_draws=st.integers(1, 4),
+    place=st.floats(0, 1),
+    density=st.floats(0.01, 3),
     shrink=st.floats(0.05, 0.95),
+    width=st.floats(0.01, 5),
 )
 TREES = st.builds(
     Tree,
@@ -91,7 +96,8 @@ def apart(classes: int, seed: int = 0) -> Float64:
 
 def begun(options: Gradient | Tree, classes: int, seed: int = 0) -> Rounds | Descent:
     if isinstance(options, Gradient):
-        return Rounds(options, classes)
+        among = apart(classes, seed)
+        return Rounds(options, among, parted(among, options.points(classes)))
     return Descent(options, classes, grow(apart(classes, seed), options.branches))
 
 
@@ -182,7 +188,10 @@ def test_a_budget_is_refused_as_the_race_does_not_know_what_its_screen_cost() ->
     ("make", "message"),
     [
         (lambda: Gradient(candidates=0), "candidates out of range: 0; allowed: 1 or more"),
-        (lambda: Gradient(round_draws=0), "round draws out of range: 0"),
+        (lambda: Gradient(round_draws=0), "round_draws out of range: 0"),
+        (lambda: Gradient(place=1.1), r"place out of range: 1.1; allowed: \[0, 1\]"),
+        (lambda: Gradient(density=0), "density out of range: 0; allowed: above 0"),
+        (lambda: Gradient(width=float("inf")), "width out of range: inf"),
         (lambda: Gradient(shrink=1.0), r"shrink out of range: 1.0; allowed: \(0, 1\)"),
         (lambda: Gradient(shrink=float("nan")), "shrink out of range: nan"),
         (lambda: Gradient(draws=0), "draws out of range"),
@@ -201,39 +210,102 @@ def test_options_out_of_range_are_refused(make: Callable[[], object], message: s
 # ---- gradient ----------------------------------------------------------------------------------
 
 
+def begun_apart(options: Gradient, classes: int, seed: int) -> Rounds:
+    """Rounds among classes no two of which are equal."""
+    points = np.random.default_rng(seed).normal(size=(classes, 3))
+    among = np.linalg.norm(points[:, None] - points[None], axis=-1)
+    return Rounds(options, among, parted(among, options.points(classes)))
+
+
 @FEWER
 @given(GRADIENTS, CLASSES, SEEDS)
 def test_rounds_cost_exactly_what_was_said(options: Gradient, classes: int, seed: int) -> None:
-    rounds = Rounds(options, classes)
+    rounds = begun_apart(options, classes, seed)
     looks = drive(rounds, noisy(np.random.default_rng(seed).normal(size=classes), seed, 1.0))
     assert (cost(looks), len(rounds.alive)) == options.most_before(classes)
-    assert all(look.slopes for look in looks)
+    # slopes first, then looks at single classes
+    kinds = [look.slopes for look in looks]
+    assert kinds == sorted(kinds, reverse=True)
+    assert all(len(look.members) == 1 for look in looks if not look.slopes)
+    assert {look.draw for look in looks} <= set(options.slope_draws)
 
 
-def test_each_round_looks_from_the_mean_of_who_is_left_on_new_draws() -> None:
-    options = Gradient(draws=5, candidates=2, round_draws=2, shrink=1 / 3)
-    truth = np.arange(9.0)[::-1]  # the last class is the best one
-    looks = drive(Rounds(options, 9), noisy(truth, 0, 0.0))
-    everybody, third = tuple(range(9)), (6, 7, 8)
-    assert [(look.members, look.draw) for look in looks] == [
-        (everybody, 0),
-        (everybody, 1),
-        (third, 2),
-        (third, 3),
-    ]
-    # a further round begins the draws anew: 0 follows 4
-    slow = Gradient(draws=3, candidates=2, round_draws=2, shrink=0.9)
-    assert [look.draw for look in drive(Rounds(slow, 4), noisy(np.arange(4.0), 0, 0.0))] == [
-        *(0, 1),
-        *(2, 0),
-    ]
+def test_cost_grows_as_the_square_root_of_the_classes() -> None:
+    options = Gradient(40)
+    few, many = (options.most_before(classes)[0] for classes in (1000, 100_000))
+    assert few < many < 11 * few
 
 
-def test_a_round_of_one_draw_in_all_is_made_once() -> None:
-    options = Gradient(draws=1, candidates=1, round_draws=4)
-    looks = drive(Rounds(options, 3), noisy(np.arange(3.0), 0, 0.0))
-    assert [look.draw for look in looks] == [0]
-    assert options.most_before(3) == (3, 1)
+def test_each_round_looks_at_parts_of_who_is_left() -> None:
+    options = Gradient(draws=9, candidates=2, density=0.9, shrink=0.4, width=2.5)
+    rounds = begun_apart(options, 16, 0)
+    truth = np.arange(16.0)[::-1]  # the last class is the best one
+    looks = drive(rounds, noisy(truth, 0, 0.0))
+    # ⌈0.9·√16⌉ = 4 points of all; ⌈2.5·√16⌉ = 10 classes are left, one look each
+    groups = [look.members for look in looks]
+    assert sorted(k for group in groups[:4] for k in group) == list(range(16))
+    assert groups[4:] == [(k,) for k in range(6, 16)]
+    assert rounds.alive.tolist() == [14, 15]
+
+
+def test_slopes_are_taken_where_they_say_most() -> None:
+    # the draws of five places in time, from the first to the last
+    ordered = order_in_time(9).tolist()
+    for place, middle in ((0.0, 0), (0.25, 2), (0.5, 4), (1.0, 8)):
+        assert Gradient(draws=9, place=place).slope_draws == [ordered[middle]]
+    assert Gradient(draws=9, place=0.25, round_draws=3).slope_draws == ordered[1:4]
+    assert Gradient(draws=9, place=1.0, round_draws=3).slope_draws == ordered[6:]
+    # no draw is made twice
+    assert sorted(Gradient(draws=2, round_draws=4).slope_draws) == [0, 1]
+
+
+def test_expansions_of_a_quadratic_error_are_exact() -> None:
+    rng = np.random.default_rng(3)
+    classes = rng.normal(size=(30, 4))
+    best, steep, curved = rng.normal(size=4), rng.normal(size=4), 0.7
+
+    def error(at: Float64) -> Float64:
+        found: Float64 = 2 + at @ steep + curved * ((at - best) ** 2).sum(axis=-1)
+        return found
+
+    def first_order(group: Group) -> Float64:
+        """e(p) + ⟨∂e/∂c, c_k − p⟩ at the group's mean p."""
+        point = classes[list(group)].mean(axis=0)
+        slope = steep + 2 * curved * (point - best)
+        found: Float64 = error(point) + (classes - point) @ slope
+        return found
+
+    among = np.linalg.norm(classes[:, None] - classes[None], axis=-1)
+    groups = (tuple(range(10)), (3, 11, 12), (20,))
+    shown = Expansions(among)
+    shown.add(groups[:1], np.stack([first_order(groups[0])]))
+    # one point knows of no curvature
+    centre = classes[:10].mean(axis=0)
+    bend = curved * ((classes - centre) ** 2).sum(axis=1)
+    np.testing.assert_allclose(shown.errors(), error(classes) - bend, rtol=1e-9)
+    # what was seen before is not counted twice
+    shown.add(groups, np.stack([first_order(group) for group in groups]))
+    np.testing.assert_allclose(shown.errors(), error(classes), rtol=1e-9)
+
+
+def test_a_class_that_is_a_point_has_the_error_of_that() -> None:
+    among = apart(8, 4) + 1 - np.eye(8)
+    shown = Expansions(among)
+    rng = np.random.default_rng(0)
+    said = rng.normal(size=(3, 8))
+    shown.add(((2,), (0, 1), (3, 4, 5)), said)
+    assert shown.errors()[2] == pytest.approx(said[0, 2], rel=1e-6)
+
+
+def test_groups_are_classes_that_lie_together() -> None:
+    places = np.array([0.0, 10.0, 0.1, 10.2, 50.0, 0.3])
+    among = np.abs(places[:, None] - places[None])
+    assert parted(among, 3) == ((0, 2, 5), (1, 3), (4,))
+    assert parted(among, 1) == (tuple(range(6)),)
+    assert parted(among, 6) == tuple((k,) for k in range(6))
+    assert parted(np.zeros((1, 1)), 4) == ((0,),)
+    # equal classes are not parted
+    assert sum(map(len, parted(np.zeros((5, 5)), 3))) == 5
 
 
 def test_distance_is_that_of_the_last_round_in_which_a_class_was() -> None:
@@ -327,11 +399,12 @@ def test_the_likeliest_are_proposed_and_the_others_keep_their_order() -> None:
 
 def test_the_cost_of_an_image_is_that_of_its_screen_and_of_a_race_to_the_end() -> None:
     one = PromptSet.from_templates([f"{k}" for k in range(10)], ["{}"])
-    # 10 classes -> 4 -> 3, each round two draws of three evaluations; then 3 classes × 20 draws
-    assert most_evaluations(Gradient(20, candidates=3), one) == 2 * 2 * 3 + 3 * 20
+    # 10 classes: 2 points of three evaluations; then 3 classes × 20 draws
+    gradient = Gradient(20, candidates=3, width=1)
+    assert most_evaluations(gradient, one) == 2 * 3 + 3 * 20
     # a screen looks at a mean however many prompts it is of; a race counts prompts
     two = PromptSet.from_templates([f"{k}" for k in range(10)], ["{}", "a {}"])
-    assert most_evaluations(Gradient(20, candidates=3), two) == 2 * 2 * 3 + 2 * 3 * 20
+    assert most_evaluations(gradient, two) == 2 * 3 + 2 * 3 * 20
     assert most_evaluations(Propose(20, candidates=3, proposer="x"), two) == 2 * 3 * 20
     for draws in (10, 40):
         assert most_evaluations(Tree(draws), one) < 10 * draws + 60

@@ -170,8 +170,8 @@ def test_replay_refuses_what_needs_the_network(
 @pytest.mark.parametrize(
     ("wishes", "most"),
     [
-        # 10 classes -> 4 -> 3, two draws of three evaluations each, then 3 classes × 10 draws
-        ({"search": "gradient", "candidates": 3}, 2 * 2 * 3 + 3 * 10),
+        # ⌈0.4·√10⌉ points of three evaluations each, then 3 classes × 10 draws
+        ({"search": "gradient", "candidates": 3}, 2 * 3 + 3 * 10),
         ({"search": "gradient", "candidates": 10}, 10 * 10),
         ({"search": "propose", "candidates": 3}, 3 * 10),
         # groups: 9 dropped at most, and 3 left on each of 2 levels, 4 draws each

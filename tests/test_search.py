@@ -18,7 +18,7 @@ from diffcls.search import SEARCHES
 from diffcls.search.exhaustive import Exhaustive
 from diffcls.search.halving import Halving
 from diffcls.search.paper import Paper
-from diffcls.search.racing import CROWD, Racing, _around_profile, _order_in_time
+from diffcls.search.racing import CROWD, Racing, _around_profile, order_in_time
 from diffcls.search.table import Search, Table, counts, leader, means, ranking, scores
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -283,7 +283,7 @@ def test_after_all_draws_nothing_is_left_in_doubt(classes: int, draws: int, seed
 
 def test_draws_are_taken_in_order_of_time() -> None:
     for draws in range(1, 130):
-        assert (np.diff(nested_order(1000, draws)[_order_in_time(draws)]) > 0).all()
+        assert (np.diff(nested_order(1000, draws)[order_in_time(draws)]) > 0).all()
 
 
 def test_a_crowd_shares_its_profile_over_time_and_a_few_do_not() -> None:

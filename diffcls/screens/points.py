@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -111,18 +111,20 @@ def embeddings(cond: Conditioning) -> dict[str, Tensor]:
     return found
 
 
-def class_embeddings(prompts: PromptSet, cond: Conditioning) -> dict[str, Tensor]:
-    """Name -> (K, D) float32: each class's embedding, the mean over its prompts.
+def class_embeddings(prompts: PromptSet, cond: Conditioning, columns: int) -> Iterator[Tensor]:
+    """(K, D) float32, each class's embedding, the mean over its prompts; some columns at a time.
+
+    Args:
+        prompts: P prompts of K classes.
+        cond: of the prompts.
+        columns: of D, at most, that are yielded at a time.
 
     Raises:
         UsageError: see `embeddings`.
     """
-    found = {}
-    for name, flat in embeddings(cond).items():
+    for flat in embeddings(cond).values():
         of_class = torch.tensor(prompts.class_of, device=flat.device)
-        total = torch.zeros(prompts.n_classes, flat.shape[1], device=flat.device)
-        for rows in torch.arange(len(flat), device=flat.device).split(CHUNK):
-            total.index_add_(0, of_class[rows], flat[rows].float())
         counts = torch.tensor(np.bincount(prompts.class_of), device=flat.device)
-        found[name] = total / counts[:, None]
-    return found
+        for part in flat.split(columns, dim=1):
+            total = torch.zeros(prompts.n_classes, part.shape[1], device=flat.device)
+            yield total.index_add_(0, of_class, part.float()) / counts[:, None]

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from diffcls.denoiser import Conditioning
 from diffcls.errors import UsageError
 from diffcls.prompts import PromptSet
+from diffcls.screens.grouping import distances
 from diffcls.screens.screen import (
     Begin,
     Float64,
@@ -143,20 +144,6 @@ class Descent(Narrowing):
         self._groups = tuple(self._groups[g] for g in sorted(kept))
         self.alive = np.sort(np.array([k for g in self._groups for k in g], dtype=np.int64))
         self._table = np.empty((0, 0), np.float32)
-
-
-def distances(prompts: PromptSet, cond: Conditioning) -> Float64:
-    """(K, K) Euclidean distances of the classes' embeddings."""
-    import torch
-
-    from diffcls.screens.points import class_embeddings
-
-    total = torch.zeros(prompts.n_classes, prompts.n_classes, dtype=torch.float64)
-    for embedding in class_embeddings(prompts, cond).values():
-        centred = (embedding - embedding.mean(dim=0)).cpu()
-        total += torch.cdist(centred, centred).double() ** 2
-    found: Float64 = total.sqrt().numpy()
-    return found
 
 
 def grow(apart: Float64, branches: int) -> dict[Group, tuple[Group, ...]]:

@@ -140,7 +140,7 @@ def in_time(difference: Float64) -> Float64:
     1941; Wolter 2007, section 8.2). The draws come in the nested order of `plan`.
     """
     n = difference.shape[1]
-    ordered = difference[:, _order_in_time(n)]
+    ordered = difference[:, order_in_time(n)]
     found: Float64 = (np.diff(ordered, axis=1) ** 2).sum(axis=1) / (2 * (n - 1))
     return found
 
@@ -156,7 +156,7 @@ def _around_profile(difference: Float64) -> Float64:
 
 
 @lru_cache(maxsize=1024)
-def _order_in_time(draws: int) -> Int64:
+def order_in_time(draws: int) -> Int64:
     """(draws,) the draws by rising time; an allocation keeps that order."""
     return np.argsort(nested_order(_FINE, draws))
 
