@@ -203,7 +203,8 @@ def draw(rows: Sequence[Row], path: Path) -> None:
 
     figure = Figure(figsize=(12, 3.6), layout="constrained")
     FigureCanvasAgg(figure)
-    guidance, trade, training = figure.subplots(1, 3)
+    trained = bool(over_training(rows, "FID"))
+    guidance, trade, *training = figure.subplots(1, 2 + trained)
     recall = over_guidance(rows, "recall")
     precision = over_guidance(rows, "precision")
     for series, mine in over_guidance(rows, "FID").items():
@@ -217,6 +218,16 @@ def draw(rows: Sequence[Row], path: Path) -> None:
             trade.plot(*both, marker="o", label=label)
     guidance.set(xlabel="guidance", ylabel="FID", yscale="log")
     trade.set(xlabel="recall", ylabel="precision")
+    if trained:
+        _draw_training(rows, training[0])
+    for axis in (guidance, trade, *training):
+        axis.grid(alpha=0.3)
+        axis.legend(fontsize="small")
+    figure.savefig(path, dpi=120)
+
+
+def _draw_training(rows: Sequence[Row], training: Any) -> None:
+    """FID and accuracy over a training, on matplotlib's axes."""
     for averaged, style in ((True, "-"), (False, ":")):
         mine = over_training(rows, "FID", averaged)
         x = [int(r["training_images"]) / 1000 for r in mine]
@@ -232,7 +243,3 @@ def draw(rows: Sequence[Row], path: Path) -> None:
     accuracy = [100 * float(r["accuracy"]) for r in mine]
     beside.plot(x, accuracy, color="tab:green", marker="s", label="accuracy")
     beside.set_ylabel("accuracy, %")
-    for axis in (guidance, trade, training):
-        axis.grid(alpha=0.3)
-        axis.legend(fontsize="small")
-    figure.savefig(path, dpi=120)

@@ -15,8 +15,8 @@ from diffcls.errors import UsageError, unknown_name
 from diffcls.registry import Registry
 
 EPILOG = """The model is a StableDiffusionPipeline folder, OUTPUT_DIR/DATASET, that diffusers loads,
-OUTPUT_DIR/clip-DATASET, that open_clip loads, OUTPUT_DIR/DATASET-pixels, a DDPMPipeline, or
-OUTPUT_DIR/noisy-DATASET.
+OUTPUT_DIR/clip-DATASET, that open_clip loads, OUTPUT_DIR/DATASET-pixels (-unconditional where it
+is told no class), a DDPMPipeline, or OUTPUT_DIR/noisy-DATASET.
 A run that was stopped goes on from its last checkpoint with the same command, to the same weights.
 
 Several devices share a training: torchrun --nproc-per-node 4 -m diffcls.train …; each takes batches
@@ -170,6 +170,8 @@ def _main(arguments: list[str]) -> int:
         torch.set_num_threads(flags.threads)
     short = flags.dataset.rstrip("/").rpartition("/")[2].rpartition(":")[2].partition("@")[0]
     folder = Path(flags.output_dir) / FOLDERS[flags.model].format(short)
+    if flags.model == "pixels" and not recipe.conditional:  # another model of the same data set
+        folder = folder.with_name(f"{folder.name}-unconditional")
     team = join(flags.device)
     if flags.model == "clip" and (team.size > 1 or flags.accumulate > 1):
         raise UsageError(

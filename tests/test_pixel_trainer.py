@@ -132,7 +132,7 @@ def test_an_average_lies_between_the_weights_it_is_of(model: Path) -> None:
 
 def test_a_card_on_stdout_is_the_card(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(tmp_path, "--images", str(BATCH), "--no-conditional", "--json") == 0
-    folder = tmp_path / "digits-pixels"
+    folder = tmp_path / "digits-pixels-unconditional"
     card = json.loads(capsys.readouterr().out)
     assert card == card_of(folder)
     assert card["labels"] == []
