@@ -9,7 +9,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -63,20 +62,39 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory, flags: list[str]) -> P
     return out
 
 
+CUT_OFF = """
+import os, sys
+from diffcls import evaluate
+from diffcls.records import RecordStore
+
+append, count = RecordStore.append, 0
+
+def then_end(store, record):
+    global count
+    append(store, record)
+    count += 1
+    if count == 3:
+        os.kill(os.getpid(), int(sys.argv[1]))
+
+RecordStore.append = then_end
+sys.exit(evaluate.main(sys.argv[2:]))
+"""
+
+
 def cut_off(out: Path, flags: list[str], how: signal.Signals) -> tuple[int, str]:
-    """Start the command in a process of its own and end it once it has written a few records."""
+    """Start the command in a process of its own that is ended after its third record.
+
+    From within: how far a run has come when another process looks depends on how busy both are.
+    """
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}
-    with subprocess.Popen(
-        [sys.executable, "-m", "diffcls.evaluate", *flags, "--output-dir", str(out)],
+    done = subprocess.run(
+        [sys.executable, "-c", CUT_OFF, str(int(how)), *flags, "--output-dir", str(out)],
         env=environment,
         stderr=subprocess.PIPE,
         text=True,
-    ) as process:
-        while process.poll() is None and len(lines(out)) < 3:
-            time.sleep(0.01)
-        process.send_signal(how)
-        _, err = process.communicate()
-    return process.returncode, err
+        check=False,
+    )
+    return done.returncode, done.stderr
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT], ids=lambda s: s.name)
