@@ -63,7 +63,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory, flags: list[str]) -> P
 
 
 CUT_OFF = """
-import os, sys
+import os, signal, sys
 from diffcls import evaluate
 from diffcls.records import RecordStore
 
@@ -77,6 +77,7 @@ def then_end(store, record):
         os.kill(os.getpid(), int(sys.argv[1]))
 
 RecordStore.append = then_end
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's job in the background ignores it
 sys.exit(evaluate.main(sys.argv[2:]))
 """
 
