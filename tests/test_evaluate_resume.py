@@ -77,7 +77,7 @@ def then_end(store, record):
         os.kill(os.getpid(), int(sys.argv[1]))
 
 RecordStore.append = then_end
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's job in the background ignores it
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job ignores it
 sys.exit(evaluate.main(sys.argv[2:]))
 """
 
