@@ -101,7 +101,9 @@ def _check_trained(one: Measured, models: Path) -> None:
 
 def _trained(name: str, models: Path) -> str:
     """The model as it was trained there, or else as it comes with the package."""
-    return str(models / name) if (models / name / "diffcls.json").is_file() else name
+    from diffcls.models.loading import CARD
+
+    return str(models / name) if (models / name / CARD).is_file() else name
 
 
 @dataclass(frozen=True)
@@ -181,7 +183,9 @@ def _run(run: Run, flags: Any) -> Any:
 
 def _key(run: Run) -> str:
     """Of what is measured: the command, and the model as it is now."""
-    card = Path(run.model) / "diffcls.json"
+    from diffcls.models.loading import CARD
+
+    card = Path(run.model) / CARD
     model = card.read_text(encoding="utf-8") if card.is_file() else run.model
     return content_hash(run.command, model, *run.arguments)
 

@@ -186,7 +186,7 @@ class Expansions:
                 continue
             self._members.append(members)
             # ‖c_k − mean‖² = mean_j ‖c_k − c_j‖² − ½ mean_ij ‖c_i − c_j‖², i and j in the group
-            square = self._apart[members].astype(np.float64) ** 2
+            square = self._apart[members] ** 2
             away = square.mean(axis=0) - square[:, members].mean() / 2
             self._squares = np.vstack([self._squares, np.maximum(away, 0.0)])
             self._first_order = np.vstack([self._first_order, found])

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from diffcls.denoiser import Conditioning
 from diffcls.prompts import PromptSet
+from diffcls.screens.screen import Float64
 
-Float64 = NDArray[np.float64]
-Groups = tuple[tuple[int, ...], ...]
+Group = tuple[int, ...]
+Groups = tuple[Group, ...]
 
 COLUMNS = 256
 """Of the embeddings, that are seen to at a time: what is copied stays small beside the prompts."""

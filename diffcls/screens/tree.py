@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from diffcls.denoiser import Conditioning
 from diffcls.errors import UsageError
 from diffcls.prompts import PromptSet
-from diffcls.screens.grouping import distances
+from diffcls.screens.grouping import Group, distances
 from diffcls.screens.screen import (
     Begin,
     Float64,
@@ -28,8 +28,6 @@ from diffcls.screens.screen import (
 )
 from diffcls.search.racing import Racing
 from diffcls.search.table import counts, scores
-
-Group = tuple[int, ...]
 
 
 @dataclass(frozen=True)
