@@ -1,9 +1,11 @@
 """``python -m benchmarks.speed``: accuracy against evaluations, of every search on every benchmark.
 
-Writes ``results/speed.csv``, ``results/SPEED.md`` and ``results/speed.png``. Each benchmark is
-scored once with every class on every draw; what needs only these errors is replayed from them, all
-else is run. `paper` is run on a stated part of the same images, and everything is compared with it
-on that part. Runs and tables are resumed where they are already there.
+Writes ``results/speed.csv``, ``results/SPEED.md`` and ``results/speed.png``, and what every search
+said of every image into ``results/speed_answers``. Each benchmark is scored once with every class
+on every draw; what needs only these errors is replayed from them, all else is run. `paper` is run
+on a stated part of the same images, and everything is compared with it on that part. Runs and
+tables are resumed where they are already there; benchmarks that ``--only`` leaves out stand in the
+report as they were last measured.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks import asked
+from benchmarks import asked, speed_answers
 from benchmarks.records import records_of
 from benchmarks.speed_report import DEFAULT_DRAWS, Point, write
 from diffcls.cli import command
@@ -78,8 +80,14 @@ def _main(arguments: list[str]) -> int:
     set_threads(1)
     commands = [run for one in chosen for run in runs(one, output).values()]
     _make_all(commands, output, flags.data_root, flags.jobs)
-    points = [point for one in chosen for point in measure(one, output, flags.data_root)]
-    write(points, output, f"{describe_device('cpu')}, {versions()}")
+    where = f"{describe_device('cpu')}, {versions()}"
+    for one in chosen:
+        points = tuple(measure(one, output, flags.data_root))
+        speed_answers.keep(speed_answers.Answers(where, points), output)
+    kept = [speed_answers.read(one.dataset, output) for one in BENCHMARKS]
+    measured = [answers for answers in kept if answers]
+    places = dict.fromkeys(answers.where for answers in measured)
+    write([point for found in measured for point in found.points], output, "; ".join(places))
     return 0
 
 

@@ -135,8 +135,8 @@ license: apache-2.0
 ---
 # {name}: a small CLIP
 
-Trained from nothing by `python -m diffcls.train --dataset {self.dataset} --model clip --seed
-{card["seed"]}` on the images and captions that the diffusion model `{self.dataset}` was trained on.
+Trained from nothing by `{card["command"]}`
+on the images and captions that the diffusion model `{self.dataset}` was trained on.
 open_clip loads it: `open_clip.create_model_and_transforms("local-dir:FOLDER")`.
 
 **Trained on {", ".join(card["trained_on"])}**: as a classifier of these it is not zero-shot.

@@ -82,8 +82,8 @@ license: apache-2.0
 ---
 # {card["name"]}: a classifier of noisy images
 
-Trained by `python -m diffcls.train --dataset {self.dataset} --model classifier` at the noise levels
-of `{card["trained_with"]}`, to lead its samples to a class.
+Trained by `{card["command"]}`
+at the noise levels of `{card["trained_with"]}`, to lead its samples to a class.
 
 - Data: {data["images"]:,} labelled images of {self.dataset}, revision `{data["revision"]}`.
 - Recipe: {recipe["images"]:,} images seen in batches of {recipe["batch"]}; all of it in

@@ -114,7 +114,7 @@ license: apache-2.0
 # {name}: a small diffusion model of pixels
 
 A `DDPMPipeline` of {recipe["image_size"]} px and {recipe["channels"]} channels, trained by
-`python -m diffcls.train --dataset {self.dataset} --model pixels --seed {card["seed"]}`; it {told}.
+`{card["command"]}`; it {told}.
 
 **Trained on the training split of {self.dataset}**: as a classifier of it it is not zero-shot.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -40,14 +41,13 @@ MODELS = Registry(
         "classifier": "diffcls.noisy_trainer:NoisyTraining",
     },
 )
-# kind of model -> recipes by data set, and that of data of a person's own
+# kind of model -> recipes by data set, and that of every other
 RECIPES = {
     "diffusion": ("RECIPES", "ANY_RECIPE"),
     "clip": ("CLIP_RECIPES", "ANY_CLIP_RECIPE"),
     "pixels": ("PIXEL_RECIPES", "ANY_PIXEL_RECIPE"),
     "classifier": ("NOISY_RECIPES", "ANY_NOISY_RECIPE"),
 }
-OWN_DATA = ("folder", "parquet", "hf")
 FOLDERS = {
     "diffusion": "{}",
     "clip": "clip-{}",
@@ -88,8 +88,8 @@ def parser() -> argparse.ArgumentParser:
         "--dataset",
         default="digits",
         metavar="NAME",
-        help="what it learns (digits), or folder:PATH with a folder a class or a metadata.csv of "
-        "file_name and text, parquet:PATH, hf:ID",
+        help="what it learns (digits): any data set of diffcls, folder:PATH with a folder a class "
+        "or a metadata.csv of file_name and text, parquet:PATH, hf:ID",
     )
     p.add_argument(
         "--model",
@@ -149,6 +149,7 @@ def _main(arguments: list[str]) -> int:
     flags = parser().parse_args(arguments)
     if flags.model not in MODELS:
         raise unknown_name("kind of model to train", flags.model, MODELS)
+    flags.dataset = full_name(flags.dataset)
     recipe = changed(recipe_of(flags.model, flags.dataset), flags)
     if flags.report_to not in TRACKERS:
         raise unknown_name("tracker", flags.report_to, TRACKERS)
@@ -168,8 +169,7 @@ def _main(arguments: list[str]) -> int:
 
     if flags.threads is not None:
         torch.set_num_threads(flags.threads)
-    short = flags.dataset.rstrip("/").rpartition("/")[2].rpartition(":")[2].partition("@")[0]
-    folder = Path(flags.output_dir) / FOLDERS[flags.model].format(short)
+    folder = Path(flags.output_dir) / FOLDERS[flags.model].format(_short(flags.dataset))
     if flags.model == "pixels" and not recipe.conditional:  # another model of the same data set
         folder = folder.with_name(f"{folder.name}-unconditional")
     team = join(flags.device)
@@ -190,6 +190,7 @@ def _main(arguments: list[str]) -> int:
         flags.report_to,
         flags.accumulate,
         team,
+        command=shlex.join(["python", "-m", "diffcls.train", *arguments]),
     )
     with denormals_flushed():
         card = training.run()
@@ -202,24 +203,31 @@ def _main(arguments: list[str]) -> int:
     return 0
 
 
-def recipe_of(kind: str, dataset: str) -> Any:
-    """The recipe of a data set, or the one for data of a person's own.
+def full_name(dataset: str) -> str:
+    """A data set as the harness names it; data of a person's own as they were given.
 
     Raises:
-        UsageError: for a name that is neither.
+        UsageError: for an unknown name.
     """
+    from diffcls.data import specs
+
+    name = specs.find(dataset).name
+    return name if name in specs.SPECS else dataset
+
+
+def _short(dataset: str) -> str:
+    """What a data set is called in the name of a folder."""
+    if ":" not in dataset:
+        return dataset.replace("/", "-")
+    return dataset.rstrip("/").rpartition("/")[2].rpartition(":")[2].partition("@")[0]
+
+
+def recipe_of(kind: str, dataset: str) -> Any:
+    """The recipe of a data set, or the one for all that have none of their own."""
     from diffcls import recipes
 
-    name, other = RECIPES[kind]
-    known = getattr(recipes, name)
-    own, _, place = dataset.partition(":")
-    if own in OWN_DATA and place:
-        return getattr(recipes, other)
-    if dataset not in known:
-        raise unknown_name(
-            "data set to train on", dataset, [*known, "folder:PATH", "parquet:PATH", "hf:ID"]
-        )
-    return known[dataset]
+    own, other = (getattr(recipes, name) for name in RECIPES[kind])
+    return own.get(dataset, other)
 
 
 def changed(recipe: Any, flags: argparse.Namespace) -> Any:

@@ -209,7 +209,7 @@ license: apache-2.0
 # {name}: a small text-to-image diffusion model
 
 A `StableDiffusionPipeline` of {recipe["config"]["image_size"]} px, trained from nothing by
-`python -m diffcls.train --dataset {name} --seed {card["seed"]}`.
+`{card["command"]}`.
 
 **Trained on the training split of {name}, with its labels in words.** As a classifier of {seen} it
 is therefore not zero-shot.

@@ -43,6 +43,7 @@ class TrainingRun(ABC):
         report_to: "tensorboard": curves go to ``FOLDER/training/tensorboard``, too.
         accumulate: batches of each process before a step.
         team: the processes that train it together.
+        command: what it was asked with, for the card and the README.
 
     Raises:
         UsageError: when the folder holds a finished model, or one begun with another recipe.
@@ -61,6 +62,7 @@ class TrainingRun(ABC):
     report_to: str = "none"
     accumulate: int = 1
     team: Team = field(default_factory=Team)
+    command: str = "python -m diffcls.train"
 
     def __post_init__(self) -> None:
         self.work = self.folder / "training"
@@ -148,6 +150,7 @@ class TrainingRun(ABC):
             **({"continued_from": self._before()} if self.init else {}),
             "data": {"split": "train", "images": len(data), "revision": data.revision},
             "seed": self.seed,
+            "command": self.command,
             "hours": round(hours, 3),
             "device": describe_device(self.team.device)
             + (f", {self.team.size} of them" if self.team.size > 1 else ""),

@@ -369,7 +369,7 @@ REFUSED = [
     ("pixels", ["--init", "digit"], "did you mean 'digits'"),
     ("classifier", ["--objective", "epsilon"], "--objective is no choice"),
     ("classifier", ["--no-conditional"], "--conditional is no choice"),
-    ("classifier", ["--dataset", "scenes"], "unknown data set to train on"),
+    ("classifier", ["--dataset", "scenes"], "a classifier leads a model of pixels"),
     ("classifier", ["--lead", "digits"], "the model works on latents"),
     ("classifier", ["--lead", "nothing"], "unknown model: 'nothing'"),
     ("classifier", ["--init", "noisy-nothing"], "unknown classifier of noisy images"),

@@ -12,8 +12,9 @@ import pytest
 import torch
 from scipy import stats
 
-from benchmarks import gpu, growth, kernels, overhead, speed, speed_report, variance
+from benchmarks import gpu, growth, kernels, overhead, speed, speed_answers, speed_report, variance
 from benchmarks.speed_report import Point
+from diffcls.errors import RecordError
 from diffcls.metrics import mcnemar_exact
 from diffcls.screens.gradient import Gradient
 from diffcls.search.racing import Racing
@@ -76,6 +77,43 @@ def test_report_has_a_row_for_every_point_and_a_plot(tmp_path: Path) -> None:
     assert "| confidence=0.9, N = 40 | 8.3% at 20 evaluations |" in page
     assert "| confidence=0.9, N = all draws | 16.7% at 30 evaluations |" in page
     assert (tmp_path / "speed.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_answers_of_a_benchmark_outlive_its_runs(tmp_path: Path) -> None:
+    ranked = {f"test/{i}": (i % 3, 2) for i in range(12)}
+    points = (
+        point("paper", {0, 1}, count=6, evaluations_per_image=2750.0, images_per_second=0.1),
+        point("racing", {1, 7}, setting="confidence=0.9 draws=40", clear=0.25),
+        point("gradient", {3}, images_per_second=9.0, screened=ranked),
+    )
+    assert speed_answers.read("digits", tmp_path) is None
+    speed_answers.keep(speed_answers.Answers("cpu, two threads", points), tmp_path)
+    found = speed_answers.read("digits", tmp_path)
+    assert found is not None and found.where == "cpu, two threads"
+    for mine, kept in zip(points, found.points, strict=True):
+        assert kept.row(found.points[0]) == mine.row(points[0])
+        assert kept.predicted == mine.predicted and kept.clear == mine.clear
+        assert {i: tuple(s) for i, s in kept.screened.items()} == mine.screened
+    (file,) = (tmp_path / speed_answers.FOLDER).glob("*.json")
+    file.write_text(file.read_text(encoding="utf-8").replace("[1,2]", "1]"), encoding="utf-8")
+    with pytest.raises(RecordError, match="not a file of answers"):
+        speed_answers.read("digits", tmp_path)
+
+
+def test_benchmarks_that_are_left_out_stay_in_the_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paper = point("paper", {0, 1}, evaluations_per_image=2750.0, images_per_second=0.1)
+    full = point("exhaustive", set(), setting="draws=200", images_per_second=0.5)
+    monkeypatch.setattr(speed, "_make_all", lambda *_: None)
+    monkeypatch.setattr(
+        speed, "measure", lambda one, *_: [replace(p, benchmark=one.dataset) for p in (full, paper)]
+    )
+    for name in ("cifar10", "digits"):
+        assert speed.main(["--only", name, "--output-dir", str(tmp_path)]) == 0
+    with open(tmp_path / "speed.csv", encoding="utf-8") as file:
+        rows = [row["benchmark"] for row in csv.DictReader(file)]
+    assert rows == ["digits", "digits", "cifar10", "cifar10"]
 
 
 def test_the_full_table_knows_better_where_it_is_sure_of_it() -> None:
