@@ -7,6 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -148,9 +149,16 @@ class PromptSet:
         counts = np.bincount(self.class_of, minlength=self.n_classes)
         return (total / counts[:, None]).astype(np.float32)
 
-    def rows_of(self, class_index: int) -> list[int]:
+    def rows_of(self, class_index: int) -> tuple[int, ...]:
         """Indices of the prompts of one class."""
-        return [row for row, k in enumerate(self.class_of) if k == class_index]
+        return self._rows[class_index]
+
+    @cached_property
+    def _rows(self) -> tuple[tuple[int, ...], ...]:
+        found: list[list[int]] = [[] for _ in self.class_names]
+        for row, k in enumerate(self.class_of):
+            found[k].append(row)
+        return tuple(map(tuple, found))
 
 
 def check_labels(labels: Sequence[str]) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ from PIL import Image
 from diffcls.data.dataset import Item
 from diffcls.denoiser import Conditioning
 from diffcls.errors import DataError, ModelError
+from diffcls.methods import batching
 from diffcls.methods.batching import Queues, is_out_of_memory, largest_worthwhile
 from diffcls.methods.diffusion import DiffusionMethod
 from diffcls.methods.reading import Reader
@@ -23,6 +24,8 @@ from diffcls.prompts import PromptSet
 from diffcls.screens.gradient import Gradient
 from diffcls.screens.screen import Look
 from diffcls.search.exhaustive import Exhaustive
+from diffcls.search.halving import Halving
+from diffcls.search.paper import Paper
 from diffcls.search.racing import Racing
 from diffcls.search.table import Search
 from diffcls.transforms import to_image
@@ -126,6 +129,37 @@ def test_batches_are_full_until_images_run_out() -> None:
     assert total / (16 * forwards) > 0.97
 
 
+@pytest.mark.parametrize("count", [1, 5])
+@pytest.mark.parametrize("ahead", [False, True])
+@pytest.mark.parametrize(
+    "search",
+    [
+        Racing(12),
+        Racing(12, budget=40),
+        Halving(12, start=2),
+        Paper((3, 12), (4, 1)),
+        Gradient(12, candidates=5),
+    ],
+)
+def test_free_rows_work_on_what_comes_next_and_change_no_answer(
+    search: Search, ahead: bool, count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forwards, found = [], []
+    for foresee in (batching.foresee, lambda batch, free: []):
+        monkeypatch.setattr(batching, "foresee", foresee)
+        model = Ahead({**MEANS, **{f"a {name}": 0.9 * mean for name, mean in MEANS.items()}}, 0.2)
+        prompts = PromptSet.from_templates(list(MEANS), ["{}", "a {}"])
+        built = DiffusionMethod(model, prompts, search, batch_size=64, encode_batch=4)
+        built._runner.ahead = ahead
+        found.append({a.image_id: a for a in built.classify(items(count))})
+        forwards.append(model.asked)
+    mine, plain = found
+    for image_id, answer in plain.items():
+        assert np.array_equal(mine[image_id].scores, answer.scores)
+        assert mine[image_id].evaluations == answer.evaluations
+    assert forwards[0] < forwards[1] if count == 1 else forwards[0] <= forwards[1]
+
+
 # ---- batch size --------------------------------------------------------------------------------
 
 
@@ -165,11 +199,22 @@ def test_a_batch_that_never_fits_is_an_error() -> None:
 # ---- queues ------------------------------------------------------------------------------------
 
 
+class Asks:
+    """An image that wants what it is given."""
+
+    def __init__(self, pairs: list[list[int]], looks: list[Any]) -> None:
+        self.wanted = np.array(pairs, np.int64).reshape(-1, 2), looks
+
+    def ask(self) -> Any:
+        return self.wanted
+
+
 def test_a_batch_is_of_one_kind_and_in_order() -> None:
     queues = Queues()
-    requests: list[Any] = [(None, 0, draw) for draw in range(5)]
+    one, other = Asks([[0, draw] for draw in range(3)], []), Asks([[4, 7], [5, 7]], [])
     looks: list[Any] = [(None, i, Look((0,), i, slopes=i % 2 == 0)) for i in range(14)]
-    queues.add(requests, looks)
+    for image in (one, Asks([], looks), other):
+        queues.add(image)  # type: ignore[arg-type]
     assert len(queues) == 19 and queues.longest() == 7
     kind, batch = queues.take(4)
     assert kind == "points" or kind == "slopes"
@@ -178,9 +223,14 @@ def test_a_batch_is_of_one_kind_and_in_order() -> None:
     queues.put_back(kind, batch)
     again = [queues.take(100) for _ in range(3)]
     assert {kind for kind, _ in again} == {"evaluations", "points", "slopes"}
+    requests = [(one, 0, 0), (one, 0, 1), (one, 0, 2), (other, 4, 7), (other, 5, 7)]
     assert dict(again)["evaluations"] == requests
     assert dict(again)[kind][:4] == batch
     assert not queues
+    queues.put_back("evaluations", requests[:4])
+    queues.add(other)  # type: ignore[arg-type]
+    assert queues.take(3) == ("evaluations", requests[:3])
+    assert queues.take(9) == ("evaluations", [requests[3], *requests[3:]])
 
 
 # ---- reading ahead -----------------------------------------------------------------------------

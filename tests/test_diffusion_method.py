@@ -279,7 +279,9 @@ def test_batches_are_full_while_images_wait() -> None:
 
     built.scorer.errors = counted
     answers = list(built.classify(items(60)))
-    assert sum(sizes) == sum(answer.evaluations for answer in answers)
+    # nothing is asked for in vain, but by rows of the last few batches that were free anyway
+    asked = sum(answer.evaluations for answer in answers)
+    assert sum(sizes) - 20 * B < asked <= sum(sizes)
     # all but the last few, when fewer requests than a batch are left in the world
     last_full = max(i for i, size in enumerate(sizes) if size == B)
     assert set(sizes[:last_full]) == {B}

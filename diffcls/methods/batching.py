@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -14,7 +16,7 @@ import torch
 from torch import Tensor
 
 from diffcls.errors import ModelError
-from diffcls.methods.in_flight import InFlight, Request
+from diffcls.methods.in_flight import InFlight, Pairs, Request
 from diffcls.scorer import Scorer
 from diffcls.screens.points import Points
 from diffcls.screens.screen import Look
@@ -27,18 +29,53 @@ LookRequest = tuple[InFlight, int, Look]
 KINDS = ("evaluations", "points", "slopes")
 
 
+class Evaluations:
+    """Evaluations that wait, in order; (image, prompt, draw) only once they are taken."""
+
+    def __init__(self) -> None:
+        self._parts: deque[tuple[InFlight, Pairs]] = deque()
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def extend(self, image: InFlight, pairs: Pairs) -> None:
+        """Those of one image."""
+        self._parts.append((image, pairs))
+        self._count += len(pairs)
+
+    def popleft(self) -> Request:
+        """The first one."""
+        image, pairs = self._parts.popleft()
+        if len(pairs) > 1:
+            self._parts.appendleft((image, pairs[1:]))
+        self._count -= 1
+        prompt, draw = pairs[0].tolist()
+        return image, prompt, draw
+
+    def extendleft(self, requests: Iterable[Request]) -> None:
+        """One after the other to the front."""
+        for image, prompt, draw in requests:
+            self._parts.appendleft((image, np.array([[prompt, draw]])))
+            self._count += 1
+
+
 class Queues:
     """What waits to be evaluated: a batch is of one kind, and taken in order."""
 
     def __init__(self) -> None:
-        self._waiting: dict[str, deque[Any]] = {kind: deque() for kind in KINDS}
+        self._evaluations = Evaluations()
+        looks: dict[str, Any] = {kind: deque() for kind in KINDS[1:]}
+        self._waiting = {KINDS[0]: self._evaluations, **looks}
 
     def __len__(self) -> int:
         return sum(map(len, self._waiting.values()))
 
-    def add(self, requests: list[Request], looks: list[LookRequest]) -> None:
-        """Queue what one image wants."""
-        self._waiting["evaluations"].extend(requests)
+    def add(self, image: InFlight) -> None:
+        """Queue what an image wants next; nothing, where its `waiting` stays 0."""
+        pairs, looks = image.ask()
+        if len(pairs):
+            self._evaluations.extend(image, pairs)
         for look in looks:
             self._waiting["slopes" if look[2].slopes else "points"].append(look)
 
@@ -63,12 +100,14 @@ class Launched:
 
     Args:
         kind, batch: what was asked.
-        values: (M, ...) on the device, perhaps not computed yet.
+        ahead: evaluations that nobody asked for yet, in rows that were free.
+        values: (M, ...) on the device, perhaps not computed yet, of both.
         began: when.
     """
 
     kind: str
     batch: list[Any]
+    ahead: list[Request]
     values: Tensor
     began: float
 
@@ -96,9 +135,12 @@ class BatchRunner:
             ModelError: where there is no memory for one row.
         """
         kind, batch = queues.take(self.scorer.batch_size)
+        free = self.scorer.batch_size - len(batch)
+        ahead = foresee(batch, free) if free and kind == "evaluations" else []
         began = time.perf_counter()
         try:
-            return Launched(kind, batch, self._measure(kind)(batch), began)
+            values = self._measure(kind)([*batch, *ahead])
+            return Launched(kind, batch, ahead, values, began)
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
@@ -111,6 +153,8 @@ class BatchRunner:
         values = self._finite(launched)
         if launched.kind == "evaluations":
             self._record_errors(launched.batch, values)
+            for (image, row, draw), error in _pairs(launched.ahead, values[len(launched.batch) :]):
+                image.foreseen[row, draw] = error
         else:
             _record_looks(launched.batch, values)
         now = time.perf_counter()
@@ -159,7 +203,7 @@ class BatchRunner:
 
     def _finite(self, launched: Launched) -> Tensor:
         """(M, ...) on the CPU; rows that are not finite are tried once more in single precision."""
-        batch, denoiser = launched.batch, self.scorer.denoiser
+        batch, denoiser = [*launched.batch, *launched.ahead], self.scorer.denoiser
         values = launched.values.cpu().clone()  # what inference made is not to be written to
         rows = torch.isfinite(values).reshape(len(batch), -1).all(dim=1)
         bad = rows.logical_not().nonzero().flatten()
@@ -172,15 +216,34 @@ class BatchRunner:
         return values
 
     def _record_errors(self, batch: list[Request], values: Tensor) -> None:
-        for (image, row, draw), error in zip(batch, values.tolist(), strict=True):
+        for (image, row, draw), error in _pairs(batch, values):
             if not np.isfinite(error):
                 prompts = image.question.prompts.prompts
                 image.error = (
                     f"noise prediction of {image.image_id} is not finite, in single precision too, "
                     f"for prompt {[*prompts, ''][row]!r}, draw {draw}"
                 )
-            image.table[row, draw] = error
-            image.evaluations += 1
+            image.record(row, draw, error)
+
+
+def foresee(batch: Sequence[Request], free: int) -> list[Request]:
+    """What the images of a batch will ask for next, as much as there are rows for.
+
+    A draw of every image first, then the next draw: the further ahead, the likelier in vain.
+    """
+    found: list[Request] = []
+    images = list({id(image): image for image, _, _ in batch}.values())
+    for of_each in zip_longest(*(image.ahead() for image in images), fillvalue=()):
+        found.extend(request for requests in of_each for request in requests)
+        if len(found) >= free:
+            break
+    for image, prompt, draw in found[:free]:
+        image.foreseen[prompt, draw] = math.nan  # on its way: not to be asked for twice
+    return found[:free]
+
+
+def _pairs(batch: Sequence[Request], values: Tensor) -> Iterator[tuple[Request, float]]:
+    return zip(batch, values[: len(batch)].tolist(), strict=True)
 
 
 def _record_looks(batch: list[LookRequest], values: Tensor) -> None:

@@ -196,7 +196,7 @@ class DiffusionMethod:
     def _go_on(self, image: InFlight, queues: Queues) -> Iterator[ClassScores]:
         """Queue what an image wants next; its answer where it wants nothing more."""
         if image.error is None:
-            queues.add(*image.ask())
+            queues.add(image)
         if not image.waiting:
             yield image.answer()
 

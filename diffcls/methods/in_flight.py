@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +19,9 @@ from diffcls.search.votes import VOTES
 
 Request = tuple["InFlight", int, int]
 """(image, prompt, draw)."""
+Pairs = NDArray[np.int64]
+"""(M, 2) prompt and draw, of one image: what waits takes little room."""
+NOTHING: Pairs = np.empty((0, 2), np.int64)
 
 
 @dataclass(frozen=True)
@@ -39,9 +44,14 @@ class Question:
     subtract_empty: bool
     keep_errors: bool
 
-    def rows_of(self, row: int) -> list[int]:
-        """The prompts to evaluate for a row of the table that the search sees."""
-        return [row] if self.prompts_race else self.prompts.rows_of(row)
+    def pairs_of(self, rows: NDArray[np.int64], draws: NDArray[np.int64]) -> Pairs:
+        """(M', 2) the prompts of rows (M,) of the table that the search sees, each on its draw."""
+        if self.prompts_race:
+            return np.stack([rows, draws], axis=1)
+        prompts = [self.prompts.rows_of(row) for row in rows.tolist()]
+        each = np.repeat(draws, [len(some) for some in prompts])
+        flat = np.fromiter(chain.from_iterable(prompts), np.int64, len(each))
+        return np.stack([flat, each], axis=1)
 
 
 @dataclass
@@ -55,6 +65,8 @@ class InFlight:
         question: what it is asked.
         narrowing: of a search with a screen: the image's way to a few classes.
         seconds: its share of the time so far.
+        foreseen: (prompt, draw) -> error of what nobody has asked for yet, NaN where it is not
+            known; see `ahead`.
     """
 
     image_id: str
@@ -68,8 +80,10 @@ class InFlight:
     evaluations: int = 0
     error: str | None = None
     shown: list[NDArray[np.floating] | None] = field(default_factory=list)
+    foreseen: dict[tuple[int, int], float] = field(default_factory=dict)
+    _wanted: NDArray[np.int64] | None = None
 
-    def ask(self) -> tuple[list[Request], list[tuple[InFlight, int, Look]]]:
+    def ask(self) -> tuple[Pairs, list[tuple[InFlight, int, Look]]]:
         """What is wanted next: evaluations, or looks (image, place in `shown`, look); or neither.
 
         Every earlier request has been answered.
@@ -80,10 +94,43 @@ class InFlight:
             if looks:
                 self.shown = [None] * len(looks)
                 self.waiting = len(looks)
-                return [], [(self, place, look) for place, look in enumerate(looks)]
-        requests = self._evaluations()
-        self.waiting = len(requests)
-        return requests, []
+                return NOTHING, [(self, place, look) for place, look in enumerate(looks)]
+        wanted = self._evaluations()
+        while self.foreseen and len(wanted):
+            unknown = wanted[[not self._recall(*pair) for pair in wanted.tolist()]]
+            if len(unknown):
+                wanted = unknown
+                break
+            wanted = self._evaluations()
+        self.waiting = len(wanted)
+        return wanted, []
+
+    def ahead(self) -> Iterator[list[Request]]:
+        """What will be asked for next if no class is dropped: the same rows, draw after draw.
+
+        A row that would only fill a batch up costs nothing: its error is kept in `foreseen`, and
+        counts once it is asked for.
+        """
+        if self._wanted is None:
+            return
+        last = int(self._wanted[:, 1].max())
+        rows = np.unique(self._wanted[:, 0])
+        for draw in range(last + 1, self.table.shape[1]):
+            pairs = self._pairs(rows, np.full(len(rows), draw)).tolist()
+            yield [(self, *pair) for pair in pairs if tuple(pair) not in self.foreseen]
+
+    def _recall(self, prompt: int, draw: int) -> bool:
+        """Whether that was foreseen: then it is an evaluation like any other from now on."""
+        error = self.foreseen.pop((prompt, draw), math.nan)
+        if not math.isfinite(error):
+            return False
+        self.record(prompt, draw, error)
+        return True
+
+    def record(self, prompt: int, draw: int, error: float) -> None:
+        """Write an error that was asked for into the table."""
+        self.table[prompt, draw] = error
+        self.evaluations += 1
 
     def _tell(self) -> None:
         """Hand the answers to the last looks over."""
@@ -92,31 +139,28 @@ class InFlight:
             self.narrowing.tell([value for value in self.shown if value is not None])
             self.shown = []
 
-    def _evaluations(self) -> list[Request]:
-        wanted = self.question.search.ask(self.seen())
-        if wanted is None:
+    def _evaluations(self) -> Pairs:
+        self._wanted = self.question.search.ask(self.seen())
+        if self._wanted is None:
             return self._empty_prompt()
-        rows = self._rows()
-        return [
-            (self, prompt, draw)
-            for row, draw in wanted.tolist()
-            for prompt in self.question.rows_of(int(rows[row]))
-        ]
+        return self._pairs(*self._wanted.T)
 
-    def _rows(self) -> Sequence[int] | NDArray[np.int64]:
-        """The class, or the prompt, of each row of the table that the search sees."""
+    def _pairs(self, rows: NDArray[np.int64], draws: NDArray[np.int64]) -> Pairs:
+        """Prompts and draws of rows of the table that the search sees."""
         if self.narrowing is not None:
-            return self.narrowing.alive
-        return self.candidates or range(len(self.table))
+            rows = self.narrowing.alive[rows]
+        elif self.candidates:
+            rows = np.array(self.candidates)[rows]
+        return self.question.pairs_of(rows, draws)
 
-    def _empty_prompt(self) -> list[Request]:
+    def _empty_prompt(self) -> Pairs:
         """The draws of the leader that the empty prompt, where there is one, still lacks."""
         if not self.candidates:
-            return []
+            return NOTHING
         table = self.seen()
         missing = np.isnan(self.table[-1]) & ~np.isnan(table[leader(table)])
-        empty = len(self.question.prompts)
-        return [(self, empty, int(draw)) for draw in np.flatnonzero(missing)]
+        draws = np.flatnonzero(missing)
+        return np.stack([np.full(len(draws), len(self.question.prompts)), draws], axis=1)
 
     def seen(self) -> NDArray[np.float32]:
         """The table that the search works on: a row a class, or a row a prompt where these race."""

@@ -17,7 +17,8 @@ from diffcls.models.quiet import quiet
 from diffcls.parameterization import parameterization_of
 from diffcls.schedule import NoiseSchedule
 
-PROMPTS_A_BATCH = 64
+PROMPTS_A_BATCH = 16
+"""Prompts that are encoded together, few enough that a thousand take no more memory than ten."""
 
 
 class PipelineDenoiser(ABC):
@@ -182,8 +183,8 @@ class PipelineDenoiser(ABC):
     def _encode_all(self, prompts: Sequence[str]) -> Conditioning:
         starts = range(0, len(prompts), PROMPTS_A_BATCH)
         with quiet():  # the library tells of prompts that are cut; so do we
-            parts = [self._encode(prompts[start : start + PROMPTS_A_BATCH]) for start in starts]
-        return Conditioning.concatenate([Conditioning(part) for part in parts])
+            parts = (self._encode(prompts[start : start + PROMPTS_A_BATCH]) for start in starts)
+            return Conditioning.gather(map(Conditioning, parts), len(prompts))
 
     def _text_encoders(self) -> list[Any]:
         parts: dict[str, Any] = self.pipeline.components
@@ -228,7 +229,9 @@ class PipelineDenoiser(ABC):
 def _first_not_finite(cond: Conditioning) -> int | None:
     """The first prompt whose encoding holds a value that is not finite, None without any."""
     for tensor in cond.values():
-        finite = torch.isfinite(tensor.reshape(len(tensor), -1)).all(dim=1)
+        # a part at a time: what it takes beside the encodings would be as much again
+        parts = (torch.isfinite(part).flatten(1).all(dim=1) for part in tensor.split(64))
+        finite = torch.cat(list(parts))
         if not bool(finite.all()):
             return int(finite.logical_not().nonzero()[0])
     return None
