@@ -17,10 +17,12 @@ from diffcls.draws import key
 from diffcls.models.loading import CARD, find, load, read_card
 from diffcls.models.parts import read_json
 from diffcls.models.quiet import quiet
+from diffcls.models.schedulers import scheduler_of
 from diffcls.noise_levels import LearnedLogSnr
 from diffcls.pixel_training import (
     build_unet,
     check,
+    check_taught,
     go_on_from,
     learned_schedule,
     pixels_phase,
@@ -56,6 +58,7 @@ class PixelTraining(TrainingRun):
         if self.init:
             denoiser: Any = load(str(self.init))
             go_on_from(unet, denoiser.network.state_dict())
+            check_taught(denoiser, self.recipe)
         loop = self._loop(pixels_phase(unet, learned, images, labels, self.recipe, self.seed))
 
         def measure(step: int) -> dict[str, float]:
@@ -148,9 +151,9 @@ def save(unet: Any, learned: LearnedLogSnr | None, recipe: PixelRecipe, folder: 
     """A ``DDPMPipeline`` folder, weights in half precision, that diffusers loads in single one."""
     import copy
 
-    from diffusers import DDPMPipeline, DDPMScheduler
+    from diffusers import DDPMPipeline
 
-    scheduler = DDPMScheduler(**scheduler_config(recipe, learned))
+    scheduler = scheduler_of(**scheduler_config(recipe, learned))
     with quiet():
         halved = DDPMPipeline(copy.deepcopy(unet).half(), scheduler)
         halved.save_pretrained(folder, safe_serialization=True)

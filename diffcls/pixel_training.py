@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from diffcls.denoiser import Denoiser
 from diffcls.errors import UsageError, unknown_name
 from diffcls.models.noisy_classifier import NoisyClassifier
 from diffcls.noise_levels import (
@@ -63,7 +64,7 @@ def check(recipe: PixelRecipe) -> None:
 
 
 def scheduler_config(recipe: PixelRecipe, learned: LearnedLogSnr | None = None) -> dict[str, Any]:
-    """Config of the DDPMScheduler that is saved with the model.
+    """Config of the scheduler that is saved with the model, see `scheduler_of`.
 
     Args:
         recipe: of the model.
@@ -123,6 +124,28 @@ def go_on_from(module: nn.Module, weights: Mapping[str, Tensor]) -> None:
             allowed=f"{wanted.get(other, 'no such tensor')}",
         )
     module.load_state_dict(weights)
+
+
+def check_taught(denoiser: Denoiser, recipe: PixelRecipe) -> None:
+    """Raises UsageError where training would go on from a model that learned something else."""
+    row = row_of(recipe)
+    if denoiser.parameterization is not row:
+        raise UsageError(
+            "--init is a model of another objective",
+            given=denoiser.parameterization.name,
+            allowed=row.name,
+            todo="give the --objective that it was trained with",
+        )
+    if recipe.noise_schedule == "learned":  # that begins anew, whatever was known
+        return
+    schedule = NoiseSchedule.from_diffusers(scheduler_config(recipe))
+    if not np.allclose(schedule.alpha, denoiser.schedule.alpha, atol=1e-6):
+        raise UsageError(
+            "--init is a model of another noise schedule",
+            given=f"not {recipe.noise_schedule}",
+            allowed=list(SCHEDULES[:-1]),
+            todo="give the --noise-schedule that it was trained with",
+        )
 
 
 def learned_schedule(recipe: PixelRecipe) -> LearnedLogSnr | None:

@@ -393,6 +393,25 @@ def test_bad_usage_is_one_line_and_status_2_and_leaves_nothing(
     assert not any(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (("--objective", "v_prediction"), "of another objective: 'epsilon'; allowed: v_prediction"),
+        (("--objective", "flow"), "of another objective: 'epsilon'; allowed: flow"),
+        (("--noise-schedule", "squaredcos_cap_v2"), "of another noise schedule"),
+    ],
+)
+def test_training_goes_on_from_what_learned_the_same(
+    model: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    flags: tuple[str, ...],
+    said: str,
+) -> None:
+    assert run(tmp_path, "--init", str(model), *flags) == 2
+    assert said in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("flags", [("--no-conditional",), ()])
 def test_a_model_of_another_shape_is_nothing_to_go_on_from(
     model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], flags: tuple[str, ...]

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from diffcls.models.schedulers import scheduler_of
+
 if TYPE_CHECKING:
     from diffusers import StableDiffusionPipeline
     from transformers import CLIPTokenizer
@@ -82,7 +84,7 @@ def build_tokenizer(captions: Iterable[str], config: TinyConfig) -> CLIPTokenize
 
 def build_pipeline(config: TinyConfig, captions: Iterable[str]) -> StableDiffusionPipeline:
     """An untrained pipeline; its weights follow torch's global seed."""
-    from diffusers import DDPMScheduler, StableDiffusionPipeline
+    from diffusers import StableDiffusionPipeline
 
     tokenizer = build_tokenizer(captions, config)
     return StableDiffusionPipeline(
@@ -90,7 +92,7 @@ def build_pipeline(config: TinyConfig, captions: Iterable[str]) -> StableDiffusi
         text_encoder=_text_encoder(config, tokenizer),
         tokenizer=tokenizer,
         unet=_unet(config),
-        scheduler=DDPMScheduler(
+        scheduler=scheduler_of(
             num_train_timesteps=1000,
             beta_schedule="scaled_linear",
             beta_start=0.00085,
