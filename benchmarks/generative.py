@@ -7,14 +7,15 @@ models over training are the snapshots that ``python -m diffcls.train --dataset 
 --model pixels`` leaves. What leads (``--model classifier``), and the model without classes that is
 led (``--model pixels --no-conditional``), come with the package, or are taken from where they were
 trained.
-What each run said is kept in ``tables/generative``, so that a benchmark that was stopped goes on.
+What each run said is kept in ``tables/generative``, so that a benchmark that was stopped goes on;
+``--only`` leaves the rows of the other data sets as they are.
 """
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,7 +84,7 @@ def _main(arguments: list[str]) -> int:
         said = list(pool.map(lambda run: _run(run, flags), runs))
     accuracy = _accuracies(runs, said)
     _put_accuracy(output / "fidelity.csv", accuracy)
-    led = [row for one in chosen if one.pixels for row in led_to_classes(one, flags)]
+    led = [row for one in chosen if one.led for row in _led(one, flags)]
     write(fidelity_table.read(output / "fidelity.csv"), led, output, OVER_TRAINING["classified"])
     return 0
 
@@ -172,22 +173,41 @@ def _run(run: Run, flags: Any) -> Any:
     command = [sys.executable, "-m", f"diffcls.{run.command}", "--model", run.model]
     root = ["--data-root", flags.data_root] if flags.data_root else []
     shared = [*root, "--output-dir", str(place), "--threads", "1", "--json"]
-    kept = output / "tables" / "generative" / f"{_key(run)}.json"
-    if not kept.exists():
-        print(f"begun: {run.command} {run.model}", file=sys.stderr)
-        text = said_by([*command, *run.arguments, *shared])
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        write_text(kept, text)
-    return json.loads(kept.read_text(encoding="utf-8"))
+    return _kept(
+        output,
+        content_hash(run.command, _as_it_is(run.model), *run.arguments),
+        f"{run.command} {run.model}",
+        lambda: said_by([*command, *run.arguments, *shared]),
+    )
 
 
-def _key(run: Run) -> str:
-    """Of what is measured: the command, and the model as it is now."""
+def _led(one: Measured, flags: Any) -> Any:
+    models = [_trained(name, Path(flags.models)) for name in (str(one.led), f"noisy-{one.dataset}")]
+    return _kept(
+        Path(flags.output_dir),
+        content_hash("led", one.dataset, *map(_as_it_is, models), f"{LED} {WEIGHTS}"),
+        f"leading {models[0]} by {models[1]}",
+        lambda: json.dumps(led_to_classes(one, flags), allow_nan=False),
+    )
+
+
+def _kept(output: Path, key: str, what: str, say: Callable[[], str]) -> Any:
+    """What was said under that key, which is asked for where nothing is kept of it."""
+    path = output / "tables" / "generative" / f"{key}.json"
+    if not path.exists():
+        print(f"begun: {what}", file=sys.stderr)
+        text = say()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_text(path, text)
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _as_it_is(model: str) -> str:
+    """The card of a model that was trained here, so that another one is measured anew."""
     from diffcls.models.loading import CARD
 
-    card = Path(run.model) / CARD
-    model = card.read_text(encoding="utf-8") if card.is_file() else run.model
-    return content_hash(run.command, model, *run.arguments)
+    card = Path(model) / CARD
+    return card.read_text(encoding="utf-8") if card.is_file() else model
 
 
 def _accuracies(runs: Sequence[Run], said: Sequence[Any]) -> dict[tuple[str, str], float]:

@@ -23,13 +23,17 @@ def write(
 
     Args:
         rows: of fidelity.csv.
-        led: see `benchmarks.generative.led_to_classes`.
+        led: see `benchmarks.generative.led_to_classes`; where it is empty, what led.csv holds.
         output: their folder.
         classified: images that accuracy over training is of.
     """
     import pandas as pd
 
-    write_text(output / "led.csv", pd.DataFrame(list(led)).to_csv(index=False))
+    table = output / "led.csv"
+    if led:
+        write_text(table, pd.DataFrame(list(led)).to_csv(index=False))
+    elif table.exists():
+        led = pd.read_csv(table).to_dict("records")
     write_text(output / "FIDELITY.md", "\n".join(_page(rows, led, classified)))
     draw(rows, output / "fidelity.png")
 
@@ -173,8 +177,8 @@ def _led(led: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     first = led[0]
     yield from ("## Asked for no class, and led to one", "")
     yield (
-        f"Samples of `{first['model']}`, whose training left the class out now and then, asked for "
-        "no class, and led by the gradient of a classifier of noisy images alone; "
+        f"Samples of `{first['model']}`, which was never told a class, led to one by the gradient "
+        "of a classifier of noisy images alone (`--guide classifier --guide-weight`); "
         f"`{first['judge']}`, which took no part, says how many are of the class they were led to. "
         f"By chance it is {first['by_chance']:.0%}."
     )
@@ -197,14 +201,14 @@ def _share(text: str) -> str:
 
 
 def draw(rows: Sequence[Row], path: Path) -> None:
-    """FID over guidance, precision against recall, and FID beside accuracy over training."""
+    """FID over guidance, precision against recall; over training FID, accuracy and likelihood."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(12, 3.6), layout="constrained")
-    FigureCanvasAgg(figure)
     trained = bool(over_training(rows, "FID"))
-    guidance, trade, *training = figure.subplots(1, 2 + trained)
+    figure = Figure(figsize=(12, 3.8 * (1 + trained)), layout="constrained")
+    FigureCanvasAgg(figure)
+    guidance, trade, *training = figure.subplots(1 + trained, 2).flat
     recall = over_guidance(rows, "recall")
     precision = over_guidance(rows, "precision")
     for series, mine in over_guidance(rows, "FID").items():
@@ -219,27 +223,33 @@ def draw(rows: Sequence[Row], path: Path) -> None:
     guidance.set(xlabel="guidance", ylabel="FID", yscale="log")
     trade.set(xlabel="recall", ylabel="precision")
     if trained:
-        _draw_training(rows, training[0])
+        fidelity, likelihood = training
+        seen_by = ", ".join(dict.fromkeys(r["extractor"] for r in over_training(rows, "FID")))
+        _draw_training(rows, "FID", fidelity, f"FID by {seen_by}")
+        _draw_training(rows, "bits_per_dim", likelihood, "bits a dimension, at most")
+        _draw_accuracy(rows, fidelity.twinx())
     for axis in (guidance, trade, *training):
         axis.grid(alpha=0.3)
         axis.legend(fontsize="small")
     figure.savefig(path, dpi=120)
 
 
-def _draw_training(rows: Sequence[Row], training: Any) -> None:
-    """FID and accuracy over a training, on matplotlib's axes."""
+def _draw_training(rows: Sequence[Row], metric: str, axis: Any, says: str) -> None:
+    """A metric over a training, on matplotlib's axes."""
     for averaged, style in ((True, "-"), (False, ":")):
-        mine = over_training(rows, "FID", averaged)
-        x = [int(r["training_images"]) / 1000 for r in mine]
-        label = "averaged weights" if averaged else "last weights"
-        training.plot(
-            x, [float(r["value"]) for r in mine], style, marker="o", label=f"FID, {label}"
-        )
-    seen_by = ", ".join(dict.fromkeys(r["extractor"] for r in over_training(rows, "FID")))
-    training.set(xlabel="thousand images seen", ylabel=f"FID by {seen_by}")
-    beside = training.twinx()
+        mine = over_training(rows, metric, averaged)
+        value, stderr = ([float(r[name] or 0) for r in mine] for name in ("value", "stderr"))
+        label = f"{metric}, {'averaged' if averaged else 'last'} weights"
+        axis.errorbar(_thousands(mine), value, stderr, ls=style, marker="o", label=label)
+    axis.set(xlabel="thousand images seen", ylabel=says)
+
+
+def _draw_accuracy(rows: Sequence[Row], axis: Any) -> None:
     mine = [r for r in over_training(rows, "FID") if r["accuracy"]]
-    x = [int(r["training_images"]) / 1000 for r in mine]
     accuracy = [100 * float(r["accuracy"]) for r in mine]
-    beside.plot(x, accuracy, color="tab:green", marker="s", label="accuracy")
-    beside.set_ylabel("accuracy, %")
+    axis.plot(_thousands(mine), accuracy, color="tab:green", marker="s")
+    axis.set_ylabel("accuracy, % (squares)", color="tab:green")
+
+
+def _thousands(rows: Sequence[Row]) -> list[float]:
+    return [int(r["training_images"]) / 1000 for r in rows]

@@ -115,6 +115,9 @@ def test_the_page_shows_each_figure_where_it_belongs(tmp_path: Path) -> None:
     assert "| 4 | 100 | 66.0% | 56.0% to 74.0% |" in page
     assert (tmp_path / "fidelity.png").stat().st_size > 10_000
     assert (tmp_path / "led.csv").read_text(encoding="utf-8").count("\n") == 2
+    # another data set is measured, and nothing is led: what was found stays
+    generative_report.write(read, [], tmp_path, classified=200)
+    assert (tmp_path / "FIDELITY.md").read_text(encoding="utf-8") == page
 
 
 def test_a_training_that_left_no_snapshots_is_asked_for(capsys: pytest.CaptureFixture[str],
