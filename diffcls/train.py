@@ -207,12 +207,18 @@ def full_name(dataset: str) -> str:
     """A data set as the harness names it; data of a person's own as they were given.
 
     Raises:
-        UsageError: for an unknown name.
+        UsageError: for an unknown name, or a data set that nobody may train on.
     """
     from diffcls.data import specs
 
-    name = specs.find(dataset).name
-    return name if name in specs.SPECS else dataset
+    spec = specs.find(dataset)
+    if spec.splits and "train" not in spec.splits:
+        raise UsageError(
+            "a data set without a training split",
+            given=dataset,
+            allowed=[name for name, row in specs.SPECS.items() if "train" in row.splits],
+        )
+    return spec.name if spec.name in specs.SPECS else dataset
 
 
 def _short(dataset: str) -> str:

@@ -354,6 +354,7 @@ def test_a_loop_tells_of_every_hundredth_step_and_of_each_point(tmp_path: Path) 
 
 REFUSED = [
     ("pixels", ["--dataset", "digit"], "did you mean 'digits'"),
+    ("pixels", ["--dataset", "objectnet"], "a data set without a training split"),
     ("pixels", ["--objective", "velocity"], "unknown objective: 'velocity'"),
     ("pixels", ["--loss-weighting", "snr"], "unknown weighting of the loss: 'snr'"),
     ("pixels", ["--noise-schedule", "cosine"], "unknown noise schedule: 'cosine'"),

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from diffcls import recipes, train, trainer
+from diffcls.data import specs
 from diffcls.errors import UsageError
 from diffcls.models import loading
 from diffcls.models.tiny import TinyConfig
@@ -191,3 +192,23 @@ def test_bad_usage_is_one_line_and_status_2(
     assert captured.out == ""
     assert captured.err.count("\n") == 1
     assert said in captured.err
+
+
+@pytest.mark.parametrize("kind", train.RECIPES)
+def test_every_data_set_with_a_training_split_can_be_learned(kind: str) -> None:
+    recipe_kinds = set()
+    for name, spec in specs.SPECS.items():
+        if "train" in spec.splits:
+            assert train.full_name(name) == name
+            recipe_kinds.add(type(train.recipe_of(kind, name)))
+    assert len(recipe_kinds) == 1
+    # its own recipe where it has one, the common one elsewhere
+    own, other = (getattr(recipes, table) for table in train.RECIPES[kind])
+    assert train.recipe_of(kind, "digits") is own["digits"]
+    assert train.recipe_of(kind, "flowers102") is other
+
+
+def test_a_name_of_two_parts_makes_one_folder() -> None:
+    assert train._short("scenes/attributes") == "scenes-attributes"
+    assert train._short("folder:some/where/cats/") == "cats"
+    assert train._short("hf:owner/cats@main") == "cats"
