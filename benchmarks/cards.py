@@ -37,8 +37,9 @@ def _main(arguments: list[str]) -> int:
         measured = calibrate(load(name), name, RECIPES[name], flags.data_root)
         benchmark = RECIPES[name].measured_on or name
         card = {"measured_on": benchmark, **read_json(folder / CARD), **measured}
+        readme = model_card(card)
         write_text(folder / CARD, json.dumps(card, indent=2, allow_nan=False) + "\n")
-        write_text(folder / "README.md", model_card(card))
+        write_text(folder / "README.md", readme)
         print(f"{name}: validation {card['validation_accuracy']:.1%}, {card['temperature']:g}")
     return 0
 

@@ -10,6 +10,7 @@ report as they were last measured.
 
 from __future__ import annotations
 
+import csv
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
@@ -23,8 +24,10 @@ from numpy.typing import NDArray
 
 from benchmarks import asked, speed_answers
 from benchmarks.records import records_of
+from benchmarks.speed_answers import Answers
 from benchmarks.speed_report import DEFAULT_DRAWS, Point, write
 from diffcls.cli import command
+from diffcls.errors import UsageError
 from diffcls.records import Record
 from diffcls.replaying import Setting, answer, read_saved
 from diffcls.screens.screen import Screened
@@ -75,20 +78,40 @@ def _main(arguments: list[str]) -> int:
     chosen = asked.chosen(flags, BENCHMARKS)
     output = Path(flags.output_dir)
 
-    from diffcls.provenance import describe_device, set_threads, versions
+    from diffcls.provenance import set_threads
 
     set_threads(1)
+    _check_kept([one.dataset for one in BENCHMARKS if one not in chosen], output)
     commands = [run for one in chosen for run in runs(one, output).values()]
     _make_all(commands, output, flags.data_root, flags.jobs)
-    where = f"{describe_device('cpu')}, {versions()}"
     for one in chosen:
-        points = tuple(measure(one, output, flags.data_root))
-        speed_answers.keep(speed_answers.Answers(where, points), output)
+        speed_answers.keep(measure(one, output, flags.data_root), output)
     kept = [speed_answers.read(one.dataset, output) for one in BENCHMARKS]
     measured = [answers for answers in kept if answers]
     places = dict.fromkeys(answers.where for answers in measured)
     write([point for found in measured for point in found.points], output, "; ".join(places))
     return 0
+
+
+def _check_kept(others: Sequence[str], output: Path) -> None:
+    """Before anything is measured: what stays out of it must not vanish from the report.
+
+    Raises:
+        UsageError: where a benchmark stands in speed.csv, and its answers are not kept.
+    """
+    table = output / "speed.csv"
+    if not table.exists():
+        return
+    with open(table, encoding="utf-8", newline="") as file:
+        reported = {row["benchmark"] for row in csv.DictReader(file)}
+    lost = [name for name in others if name in reported and not speed_answers.read(name, output)]
+    if lost:
+        raise UsageError(
+            f"{table} has rows of benchmarks whose answers are not in {speed_answers.FOLDER}",
+            given=lost,
+            todo=f"measure them as well (--only … {' '.join(lost)}), or choose another "
+            "--output-dir",
+        )
 
 
 def runs(one: Measured, output: Path) -> dict[str, list[str]]:
@@ -138,11 +161,12 @@ def _wishes(arguments: list[str], output: Path, data_root: str | None) -> list[s
     return [*arguments, *place, "--output-dir", str(output / TABLES)]
 
 
-def measure(one: Measured, output: Path, data_root: str | None) -> list[Point]:
+def measure(one: Measured, output: Path, data_root: str | None) -> Answers:
     """The points of a benchmark, from its runs and from replays of its tables."""
-    points = []
+    points, places = [], dict[str, None]()
     for name, run in runs(one, output).items():
-        records = _records(run, output, data_root)
+        row, records = _records(run, output, data_root)
+        places[f"{row['device']}, {row['versions']}"] = None
         search, _, setting = name.partition(" ")
         points.append(
             Point(
@@ -172,7 +196,7 @@ def measure(one: Measured, output: Path, data_root: str | None) -> list[Point]:
                 clear=float(clear.mean()) if search == "racing" else None,
             )
         )
-    return points
+    return Answers("; ".join(places), tuple(points))
 
 
 def _screened(search: str, setting: str, records: Sequence[Record]) -> dict[str, tuple[int, ...]]:
@@ -219,14 +243,16 @@ def _replays(one: Measured) -> Iterator[tuple[str, dict[str, Any]]]:
             yield "racing", {"confidence": confidence, "draws": draws}
 
 
-def _records(run: list[str], output: Path, data_root: str | None) -> list[Record]:
-    """The records of a run that is complete."""
+def _records(
+    run: list[str], output: Path, data_root: str | None
+) -> tuple[dict[str, Any], list[Record]]:
+    """The row and the records of a run that is complete."""
     from diffcls.evaluate import parser
     from diffcls.evaluation import run_evaluation
 
     wishes = vars(parser().parse_args(_wishes(run, output, data_root)))
     row = run_evaluation(**wishes, quiet=True, command=shlex.join(["diffcls", "evaluate", *run]))[0]
-    return list(records_of(output / TABLES, row["fingerprint"]).values())
+    return row, list(records_of(output / TABLES, row["fingerprint"]).values())
 
 
 if __name__ == "__main__":

@@ -93,7 +93,7 @@ class ClipTraining(TrainingRun):
             save(model, tokenizer, config, self.folder)
         accuracy = self._accuracy(clip.load(str(self.folder)))
         facts = {
-            "trained_on": list(self._beside.teaches or [train.name]),
+            "trained_on": self.trained_on(train),
             "measured_on": self.benchmark,
             "validation_accuracy": accuracy,
         }

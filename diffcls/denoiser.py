@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -42,25 +42,9 @@ class Conditioning(Mapping[str, "torch.Tensor"]):
     @staticmethod
     def concatenate(parts: Sequence[Conditioning]) -> Conditioning:
         """All prompts of all parts, in order."""
-        return Conditioning.gather(parts, sum(part.count for part in parts))
+        import torch
 
-    @staticmethod
-    def gather(parts: Iterable[Conditioning], count: int) -> Conditioning:
-        """All prompts of all parts, in order; no two parts are held at a time.
-
-        Args:
-            parts: of one prompt or more each.
-            count: P, of all parts.
-        """
-        whole: dict[str, torch.Tensor] = {}
-        first = 0
-        for part in parts:
-            for name, rows in part.items():
-                if name not in whole:
-                    whole[name] = rows.new_empty(count, *rows.shape[1:])
-                whole[name][first : first + part.count] = rows
-            first += part.count
-        return Conditioning(whole)
+        return Conditioning({k: torch.cat([part[k] for part in parts]) for k in parts[0]})
 
 
 @dataclass(frozen=True)

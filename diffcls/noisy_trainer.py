@@ -57,7 +57,7 @@ class NoisyTraining(TrainingRun):
             return {}
         noisy_classifier.save(model, self.folder)
         facts = {
-            "trained_on": [self.dataset],
+            "trained_on": self.trained_on(train),
             "measured_on": self.dataset,
             "trained_with": led.card.name,
             "shape": list(led.sample_shape),

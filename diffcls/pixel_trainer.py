@@ -47,6 +47,8 @@ class PixelTraining(TrainingRun):
 
     def __post_init__(self) -> None:
         check(self.recipe)
+        if self.init:
+            check_taught(load(self.init), self.recipe)
         super().__post_init__()
 
     def run(self) -> dict[str, Any]:
@@ -58,7 +60,6 @@ class PixelTraining(TrainingRun):
         if self.init:
             denoiser: Any = load(str(self.init))
             go_on_from(unet, denoiser.network.state_dict())
-            check_taught(denoiser, self.recipe)
         loop = self._loop(pixels_phase(unet, learned, images, labels, self.recipe, self.seed))
 
         def measure(step: int) -> dict[str, float]:
@@ -74,7 +75,7 @@ class PixelTraining(TrainingRun):
 
     def _facts(self, train: Dataset) -> dict[str, Any]:
         return {
-            "trained_on": [self.dataset],
+            "trained_on": self.trained_on(train),
             "measured_on": self.dataset,
             "labels": list(train.class_names) if self.recipe.conditional else [],
         }

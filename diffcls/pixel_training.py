@@ -128,6 +128,11 @@ def go_on_from(module: nn.Module, weights: Mapping[str, Tensor]) -> None:
 
 def check_taught(denoiser: Denoiser, recipe: PixelRecipe) -> None:
     """Raises UsageError where training would go on from a model that learned something else."""
+    shape = (recipe.channels, recipe.image_size, recipe.image_size)
+    if tuple(denoiser.sample_shape) != shape:
+        raise UsageError(
+            "--init is a model of another shape", given=denoiser.sample_shape, allowed=f"{shape}"
+        )
     row = row_of(recipe)
     if denoiser.parameterization is not row:
         raise UsageError(
@@ -138,12 +143,13 @@ def check_taught(denoiser: Denoiser, recipe: PixelRecipe) -> None:
         )
     if recipe.noise_schedule == "learned":  # that begins anew, whatever was known
         return
-    schedule = NoiseSchedule.from_diffusers(scheduler_config(recipe))
-    if not np.allclose(schedule.alpha, denoiser.schedule.alpha, atol=1e-6):
+    wanted = NoiseSchedule.from_diffusers(scheduler_config(recipe)).alpha
+    found = denoiser.schedule.alpha
+    if len(found) != len(wanted) or not np.allclose(found, wanted, atol=1e-6):
         raise UsageError(
             "--init is a model of another noise schedule",
             given=f"not {recipe.noise_schedule}",
-            allowed=list(SCHEDULES[:-1]),
+            allowed=SCHEDULES,
             todo="give the --noise-schedule that it was trained with",
         )
 

@@ -222,7 +222,7 @@ NOISY_RECIPES: Mapping[str, NoisyRecipe] = {
     "cifar10": NoisyRecipe("cifar10-pixels"),
 }
 
-# of data of a person's own
+# of data of a person's own, and of every other data set
 ANY_RECIPE = Recipe(config=TinyConfig(latent_channels=8))
 ANY_CLIP_RECIPE = ClipRecipe()
 ANY_PIXEL_RECIPE = PixelRecipe(image_size=32, channels=3, widths=(48, 96, 96))

@@ -48,6 +48,13 @@ RECIPES = {
     "pixels": ("PIXEL_RECIPES", "ANY_PIXEL_RECIPE"),
     "classifier": ("NOISY_RECIPES", "ANY_NOISY_RECIPE"),
 }
+# kind of model -> splits of its data; accuracy is measured on validation images
+SPLITS = {
+    "diffusion": ("train", "validation"),
+    "clip": ("train", "validation"),
+    "pixels": ("train",),
+    "classifier": ("train", "validation"),
+}
 FOLDERS = {
     "diffusion": "{}",
     "clip": "clip-{}",
@@ -61,6 +68,8 @@ OBJECTIVES = {
     "flow": "flow_prediction",
 }
 TRACKERS = ("none", "tensorboard")
+LOCAL = ("data_root", "output_dir", "device", "report_to", "threads", "json", "quiet")
+"""Flags that decide nothing of the weights but their last bits."""
 # flags that change a field of the recipe -> that field, of the recipe or of its config
 CHANGES = {
     "images": "images",
@@ -149,7 +158,7 @@ def _main(arguments: list[str]) -> int:
     flags = parser().parse_args(arguments)
     if flags.model not in MODELS:
         raise unknown_name("kind of model to train", flags.model, MODELS)
-    flags.dataset = full_name(flags.dataset)
+    flags.dataset = full_name(flags.dataset, flags.model)
     recipe = changed(recipe_of(flags.model, flags.dataset), flags)
     if flags.report_to not in TRACKERS:
         raise unknown_name("tracker", flags.report_to, TRACKERS)
@@ -190,7 +199,7 @@ def _main(arguments: list[str]) -> int:
         flags.report_to,
         flags.accumulate,
         team,
-        command=shlex.join(["python", "-m", "diffcls.train", *arguments]),
+        command=said(flags),
     )
     with denormals_flushed():
         card = training.run()
@@ -203,28 +212,48 @@ def _main(arguments: list[str]) -> int:
     return 0
 
 
-def full_name(dataset: str) -> str:
+def said(flags: argparse.Namespace) -> str:
+    """The command that trains the same model elsewhere: what decides nothing is left out."""
+    usual = vars(parser().parse_args([]))
+    words = ["python", "-m", "diffcls.train"]
+    for name, value in vars(flags).items():
+        if name in LOCAL or (value == usual[name] and name != "dataset"):
+            continue
+        flag = name.replace("_", "-")
+        if isinstance(value, bool):
+            words.append(f"--{flag}" if value else f"--no-{flag}")
+        else:
+            words += [f"--{flag}", str(value)]
+    return shlex.join(words)
+
+
+def full_name(dataset: str, kind: str) -> str:
     """A data set as the harness names it; data of a person's own as they were given.
 
+    Args:
+        dataset: its name.
+        kind: of the model.
+
     Raises:
-        UsageError: for an unknown name, or a data set that nobody may train on.
+        UsageError: for an unknown name, or a data set that such a model cannot be trained on.
     """
     from diffcls.data import specs
 
     spec = specs.find(dataset)
-    if spec.splits and "train" not in spec.splits:
+    if spec.name.startswith(("scenes/", "scenes:")):
+        # their own training splits hold the combinations that are held out
+        raise UsageError("all scenes are learned as one", given=dataset, allowed="scenes")
+    if spec.splits and not {*SPLITS[kind]} <= {*spec.splits}:
         raise UsageError(
-            "a data set without a training split",
-            given=dataset,
-            allowed=[name for name, row in specs.SPECS.items() if "train" in row.splits],
+            f"such a model needs the splits {' and '.join(SPLITS[kind])}",
+            given=f"{dataset}, which has {', '.join(spec.splits)}",
+            todo="give them as folders: --dataset folder:PATH",
         )
     return spec.name if spec.name in specs.SPECS else dataset
 
 
 def _short(dataset: str) -> str:
     """What a data set is called in the name of a folder."""
-    if ":" not in dataset:
-        return dataset.replace("/", "-")
     return dataset.rstrip("/").rpartition("/")[2].rpartition(":")[2].partition("@")[0]
 
 

@@ -126,7 +126,7 @@ class Training(TrainingRun):
     def _finish(self, train: Any, hours: float) -> dict[str, Any]:
         denoiser = load(str(self.folder))
         facts = {
-            "trained_on": list(self.recipe.teaches or [train.name]),
+            "trained_on": self.trained_on(train),
             "measured_on": specs.find(self.benchmark).name,
             **calibrate(denoiser, self.dataset, self.recipe, self.data_root, self.seed),
         }
@@ -200,6 +200,9 @@ def model_card(card: dict[str, Any]) -> str:
     """The model's README, from its card."""
     recipe, data, name = card["recipe"], card["data"], card["name"]
     seen = ", ".join(card["trained_on"])
+    # cards from before commands were noted name what decides the weights beside the recipe
+    plain = f"python -m diffcls.train --dataset {name} --seed {card['seed']}"
+    command = card.get("command", plain)
     measured = f"100 validation images, {CURVE_DRAWS} draws at most"
     return f"""---
 library_name: diffusers
@@ -209,7 +212,7 @@ license: apache-2.0
 # {name}: a small text-to-image diffusion model
 
 A `StableDiffusionPipeline` of {recipe["config"]["image_size"]} px, trained from nothing by
-`{card["command"]}`.
+`{command}`.
 
 **Trained on the training split of {name}, with its labels in words.** As a classifier of {seen} it
 is therefore not zero-shot.

@@ -20,6 +20,7 @@ from diffcls.data.dataset import Dataset
 from diffcls.errors import UsageError
 from diffcls.models.loading import CARD
 from diffcls.provenance import clock, describe_device, versions
+from diffcls.recipes import RECIPES
 from diffcls.team import Team
 from diffcls.training_loop import Loop, Phase
 from diffcls.transforms import load_image, to_pixels
@@ -112,6 +113,12 @@ class TrainingRun(ABC):
             "images": card["recipe"]["images"] + earlier.get("images", 0),
             "hours": card["hours"] + earlier.get("hours", 0.0),
         }
+
+    def trained_on(self, train: Dataset) -> list[str]:
+        """Names of all data sets on which the model will not be zero-shot."""
+        own = RECIPES.get(self.dataset)
+        named = (own.teaches if own else ()) or (self.dataset, train.name)
+        return list(dict.fromkeys(named))
 
     @abstractmethod
     def _open_card(self) -> tuple[Mapping[str, Any], str]:

@@ -354,7 +354,8 @@ def test_a_loop_tells_of_every_hundredth_step_and_of_each_point(tmp_path: Path) 
 
 REFUSED = [
     ("pixels", ["--dataset", "digit"], "did you mean 'digits'"),
-    ("pixels", ["--dataset", "objectnet"], "a data set without a training split"),
+    ("pixels", ["--dataset", "objectnet"], "needs the splits train: 'objectnet, which has test'"),
+    ("clip", ["--dataset", "imagenet"], "needs the splits train and validation"),
     ("pixels", ["--objective", "velocity"], "unknown objective: 'velocity'"),
     ("pixels", ["--loss-weighting", "snr"], "unknown weighting of the loss: 'snr'"),
     ("pixels", ["--noise-schedule", "cosine"], "unknown noise schedule: 'cosine'"),
@@ -411,6 +412,7 @@ def test_training_goes_on_from_what_learned_the_same(
 ) -> None:
     assert run(tmp_path, "--init", str(model), *flags) == 2
     assert said in capsys.readouterr().err
+    assert not any(tmp_path.iterdir())  # so that what it says to do can be done
 
 
 @pytest.mark.parametrize("flags", [("--no-conditional",), ()])

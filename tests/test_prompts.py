@@ -33,7 +33,7 @@ def test_every_class_gets_every_template_in_order() -> None:
     assert prompts.prompts == ("a photo of a cat.", "cat!", "a photo of a dog.", "dog!")
     assert prompts.class_of == (0, 0, 1, 1)
     assert (len(prompts), prompts.n_classes) == (4, 2)
-    assert [prompts.rows_of(k) for k in range(2)] == [[0, 1], [2, 3]]
+    assert [prompts.rows_of(k) for k in range(2)] == [(0, 1), (2, 3)]
 
 
 @given(st.lists(st.text("ab{}%\\", min_size=1), min_size=2, max_size=4))
@@ -95,7 +95,7 @@ def test_csv_is_joined_by_classidx_in_any_order_of_rows(tmp_path: Path) -> None:
     assert prompts.class_names == NAMES
     assert prompts.prompts == ("a pit bull", "a jet, F18", "an airliner", "a fighter")
     assert prompts.class_of == (2, 0, 1, 0)
-    assert prompts.rows_of(0) == [1, 3]
+    assert prompts.rows_of(0) == (1, 3)
 
 
 def test_csv_needs_no_class_names_and_bears_a_byte_order_mark(tmp_path: Path) -> None:

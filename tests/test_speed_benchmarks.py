@@ -101,19 +101,27 @@ def test_answers_of_a_benchmark_outlive_its_runs(tmp_path: Path) -> None:
 
 
 def test_benchmarks_that_are_left_out_stay_in_the_report(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     paper = point("paper", {0, 1}, evaluations_per_image=2750.0, images_per_second=0.1)
     full = point("exhaustive", set(), setting="draws=200", images_per_second=0.5)
     monkeypatch.setattr(speed, "_make_all", lambda *_: None)
-    monkeypatch.setattr(
-        speed, "measure", lambda one, *_: [replace(p, benchmark=one.dataset) for p in (full, paper)]
-    )
+
+    def measure(one: speed.Measured, *_: Any) -> speed_answers.Answers:
+        points = tuple(replace(p, benchmark=one.dataset) for p in (full, paper))
+        return speed_answers.Answers("cpu", points)
+
+    monkeypatch.setattr(speed, "measure", measure)
     for name in ("cifar10", "digits"):
         assert speed.main(["--only", name, "--output-dir", str(tmp_path)]) == 0
     with open(tmp_path / "speed.csv", encoding="utf-8") as file:
         rows = [row["benchmark"] for row in csv.DictReader(file)]
     assert rows == ["digits", "digits", "cifar10", "cifar10"]
+    (tmp_path / speed_answers.FOLDER / "cifar10.json").unlink()
+    before = (tmp_path / "speed.csv").read_bytes()
+    assert speed.main(["--only", "digits", "--output-dir", str(tmp_path)]) == 2
+    assert "['cifar10']" in capsys.readouterr().err
+    assert (tmp_path / "speed.csv").read_bytes() == before
 
 
 def test_the_full_table_knows_better_where_it_is_sure_of_it() -> None:

@@ -6,12 +6,14 @@ import json
 import os
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from diffcls import recipes, train, trainer
 from diffcls.data import specs
+from diffcls.denoiser import ModelCard
 from diffcls.errors import UsageError
 from diffcls.models import loading
 from diffcls.models.tiny import TinyConfig
@@ -198,9 +200,12 @@ def test_bad_usage_is_one_line_and_status_2(
 def test_every_data_set_with_a_training_split_can_be_learned(kind: str) -> None:
     recipe_kinds = set()
     for name, spec in specs.SPECS.items():
-        if "train" in spec.splits:
-            assert train.full_name(name) == name
+        if set(train.SPLITS[kind]) <= set(spec.splits) and not name.startswith("scenes/"):
+            assert train.full_name(name, kind) == name
             recipe_kinds.add(type(train.recipe_of(kind, name)))
+        else:
+            with pytest.raises(UsageError):
+                train.full_name(name, kind)
     assert len(recipe_kinds) == 1
     # its own recipe where it has one, the common one elsewhere
     own, other = (getattr(recipes, table) for table in train.RECIPES[kind])
@@ -208,7 +213,32 @@ def test_every_data_set_with_a_training_split_can_be_learned(kind: str) -> None:
     assert train.recipe_of(kind, "flowers102") is other
 
 
-def test_a_name_of_two_parts_makes_one_folder() -> None:
-    assert train._short("scenes/attributes") == "scenes-attributes"
+def test_what_holds_combinations_out_is_learned_without_them() -> None:
+    # their own training splits show all combinations, for the methods that learn from labels
+    for name in ("scenes/attributes", "scenes/held-out", "scenes:200"):
+        with pytest.raises(UsageError, match="all scenes are learned as one"):
+            train.full_name(name, "pixels")
+    run = trainer.Training.trained_on
+    learned = SimpleNamespace(dataset="scenes")
+    scenes = run(learned, SimpleNamespace(name="scenes"))  # type: ignore[arg-type]
+    card = ModelCard("scenes", "", trained_on=tuple(scenes))
+    seen = {name for name in specs.SPECS if name.startswith("scenes/") and card.has_seen(name)}
+    assert seen == {f"scenes/{task}" for task in ("attributes", "relations", "counting", "pairs")}
+    assert card.has_seen("scenes:200")
+
+
+def test_the_command_is_said_without_what_decides_nothing() -> None:
+    asked = "--dataset digits --model pixels --images 64 --no-conditional --seed 3"
+    local = "--output-dir elsewhere --threads 1 --quiet --data-root here"
+    flags = train.parser().parse_args(f"{asked} {local}".split())
+    words = train.said(flags).split()
+    assert words[:3] == ["python", "-m", "diffcls.train"]
+    assert vars(train.parser().parse_args(words[3:])) == vars(
+        train.parser().parse_args(asked.split())
+    )
+    assert len(words) == 3 + len(asked.split())
+
+
+def test_data_of_a_person_s_own_is_called_as_its_folder() -> None:
     assert train._short("folder:some/where/cats/") == "cats"
     assert train._short("hf:owner/cats@main") == "cats"

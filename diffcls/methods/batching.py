@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -100,14 +99,14 @@ class Launched:
 
     Args:
         kind, batch: what was asked.
-        ahead: evaluations that nobody asked for yet, in rows that were free.
+        foreseen: evaluations that nobody asked for yet, in rows that were free.
         values: (M, ...) on the device, perhaps not computed yet, of both.
         began: when.
     """
 
     kind: str
     batch: list[Any]
-    ahead: list[Request]
+    foreseen: list[Request]
     values: Tensor
     began: float
 
@@ -124,7 +123,7 @@ class BatchRunner:
         self.scorer, self.points = scorer, points
         self._last = 0.0
         # a CPU computes when it is asked; an accelerator is asked for the next batch first
-        self.ahead = scorer.denoiser.device.type != "cpu"
+        self.overlaps = scorer.denoiser.device.type != "cpu"
 
     def launch(self, queues: Queues) -> Launched | None:
         """Take a batch and set the device to work; None where it had no memory for it.
@@ -136,11 +135,11 @@ class BatchRunner:
         """
         kind, batch = queues.take(self.scorer.batch_size)
         free = self.scorer.batch_size - len(batch)
-        ahead = foresee(batch, free) if free and kind == "evaluations" else []
+        foreseen = foresee(batch, free) if free and kind == "evaluations" else []
         began = time.perf_counter()
         try:
-            values = self._measure(kind)([*batch, *ahead])
-            return Launched(kind, batch, ahead, values, began)
+            values = self._measure(kind)([*batch, *foreseen])
+            return Launched(kind, batch, foreseen, values, began)
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
@@ -153,8 +152,9 @@ class BatchRunner:
         values = self._finite(launched)
         if launched.kind == "evaluations":
             self._record_errors(launched.batch, values)
-            for (image, row, draw), error in _pairs(launched.ahead, values[len(launched.batch) :]):
-                image.foreseen[row, draw] = error
+            rest = values[len(launched.batch) :]
+            for (image, prompt, draw), error in _pairs(launched.foreseen, rest):
+                image.foreseen[prompt, draw] = error
         else:
             _record_looks(launched.batch, values)
         now = time.perf_counter()
@@ -203,9 +203,10 @@ class BatchRunner:
 
     def _finite(self, launched: Launched) -> Tensor:
         """(M, ...) on the CPU; rows that are not finite are tried once more in single precision."""
-        batch, denoiser = [*launched.batch, *launched.ahead], self.scorer.denoiser
+        batch, denoiser = launched.batch, self.scorer.denoiser
         values = launched.values.cpu().clone()  # what inference made is not to be written to
-        rows = torch.isfinite(values).reshape(len(batch), -1).all(dim=1)
+        # of those that were asked for: what was foreseen is asked for once more where it is bad
+        rows = torch.isfinite(values[: len(batch)]).reshape(len(batch), -1).all(dim=1)
         bad = rows.logical_not().nonzero().flatten()
         if len(bad) and denoiser.dtype != torch.float32:
             with denoiser.float32():
@@ -233,12 +234,10 @@ def foresee(batch: Sequence[Request], free: int) -> list[Request]:
     """
     found: list[Request] = []
     images = list({id(image): image for image, _, _ in batch}.values())
-    for of_each in zip_longest(*(image.ahead() for image in images), fillvalue=()):
+    for of_each in zip_longest(*(image.likely_next() for image in images), fillvalue=()):
         found.extend(request for requests in of_each for request in requests)
         if len(found) >= free:
             break
-    for image, prompt, draw in found[:free]:
-        image.foreseen[prompt, draw] = math.nan  # on its way: not to be asked for twice
     return found[:free]
 
 

@@ -187,7 +187,7 @@ class DiffusionMethod:
                 yield from failed
             launched = runner.launch(queues) if queues else None
             # where the device works by itself, the batch before is seen to meanwhile
-            ready, pending = (pending, launched) if runner.ahead else (launched, None)
+            ready, pending = (pending, launched) if runner.overlaps else (launched, None)
             for image in runner.collect(ready) if ready else ():
                 yield from self._go_on(image, queues)
             if exhausted and not queues and pending is None:

@@ -65,8 +65,7 @@ class InFlight:
         question: what it is asked.
         narrowing: of a search with a screen: the image's way to a few classes.
         seconds: its share of the time so far.
-        foreseen: (prompt, draw) -> error of what nobody has asked for yet, NaN where it is not
-            known; see `ahead`.
+        foreseen: (prompt, draw) -> error of what nobody has asked for yet; see `likely_next`.
     """
 
     image_id: str
@@ -81,12 +80,13 @@ class InFlight:
     error: str | None = None
     shown: list[NDArray[np.floating] | None] = field(default_factory=list)
     foreseen: dict[tuple[int, int], float] = field(default_factory=dict)
-    _wanted: NDArray[np.int64] | None = None
+    _wanted: NDArray[np.int64] | None = field(default=None, init=False, repr=False)
 
     def ask(self) -> tuple[Pairs, list[tuple[InFlight, int, Look]]]:
         """What is wanted next: evaluations, or looks (image, place in `shown`, look); or neither.
 
-        Every earlier request has been answered.
+        Every earlier request has been answered. What was foreseen goes into the table at once, and
+        on it goes from there.
         """
         if self.narrowing is not None:
             self._tell()
@@ -97,7 +97,7 @@ class InFlight:
                 return NOTHING, [(self, place, look) for place, look in enumerate(looks)]
         wanted = self._evaluations()
         while self.foreseen and len(wanted):
-            unknown = wanted[[not self._recall(*pair) for pair in wanted.tolist()]]
+            unknown = wanted[[not self._take_foreseen(*pair) for pair in wanted.tolist()]]
             if len(unknown):
                 wanted = unknown
                 break
@@ -105,11 +105,11 @@ class InFlight:
         self.waiting = len(wanted)
         return wanted, []
 
-    def ahead(self) -> Iterator[list[Request]]:
+    def likely_next(self) -> Iterator[list[Request]]:
         """What will be asked for next if no class is dropped: the same rows, draw after draw.
 
-        A row that would only fill a batch up costs nothing: its error is kept in `foreseen`, and
-        counts once it is asked for.
+        For rows of a batch that would only fill it up: such errors are kept in `foreseen`, and
+        count once they are asked for.
         """
         if self._wanted is None:
             return
@@ -119,8 +119,8 @@ class InFlight:
             pairs = self._pairs(rows, np.full(len(rows), draw)).tolist()
             yield [(self, *pair) for pair in pairs if tuple(pair) not in self.foreseen]
 
-    def _recall(self, prompt: int, draw: int) -> bool:
-        """Whether that was foreseen: then it is an evaluation like any other from now on."""
+    def _take_foreseen(self, prompt: int, draw: int) -> bool:
+        """Record what was foreseen, as an evaluation like any other; whether it was, and finite."""
         error = self.foreseen.pop((prompt, draw), math.nan)
         if not math.isfinite(error):
             return False

@@ -18,7 +18,7 @@ from diffcls.parameterization import parameterization_of
 from diffcls.schedule import NoiseSchedule
 
 PROMPTS_A_BATCH = 16
-"""Prompts that are encoded together, few enough that a thousand take no more memory than ten."""
+"""Prompts that are encoded together: few, as what their encoder takes comes on top of them all."""
 
 
 class PipelineDenoiser(ABC):
@@ -181,10 +181,16 @@ class PipelineDenoiser(ABC):
         return cond
 
     def _encode_all(self, prompts: Sequence[str]) -> Conditioning:
-        starts = range(0, len(prompts), PROMPTS_A_BATCH)
+        whole: dict[str, Tensor] = {}
         with quiet():  # the library tells of prompts that are cut; so do we
-            parts = (self._encode(prompts[start : start + PROMPTS_A_BATCH]) for start in starts)
-            return Conditioning.gather(map(Conditioning, parts), len(prompts))
+            for start in range(0, len(prompts), PROMPTS_A_BATCH):
+                part = self._encode(prompts[start : start + PROMPTS_A_BATCH])
+                # into one place: all parts and their concatenation would be twice as much
+                for name, rows in part.items():
+                    if start == 0:
+                        whole[name] = rows.new_empty(len(prompts), *rows.shape[1:])
+                    whole[name][start : start + len(rows)] = rows
+        return Conditioning(whole)
 
     def _text_encoders(self) -> list[Any]:
         parts: dict[str, Any] = self.pipeline.components
