@@ -82,6 +82,7 @@ def _main(arguments: list[str]) -> int:
     runs = [run for one in chosen for run in _runs(one, flags)]
     with ThreadPoolExecutor(flags.jobs) as pool:
         said = list(pool.map(lambda run: _run(run, flags), runs))
+    _put(output / "fidelity.csv", runs, said)
     accuracy = _accuracies(runs, said)
     _put_accuracy(output / "fidelity.csv", accuracy)
     led = [row for one in chosen if one.led for row in _led(one, flags)]
@@ -208,6 +209,13 @@ def _as_it_is(model: str) -> str:
 
     card = Path(model) / CARD
     return card.read_text(encoding="utf-8") if card.is_file() else model
+
+
+def _put(path: Path, runs: Sequence[Run], said: Sequence[Any]) -> None:
+    """What was kept of an earlier benchmark is no row of this table yet."""
+    measured = [rows for run, rows in zip(runs, said, strict=True) if run.command != "evaluate"]
+    for rows in measured:
+        fidelity_table.put(path, rows if isinstance(rows, list) else [rows])
 
 
 def _accuracies(runs: Sequence[Run], said: Sequence[Any]) -> dict[tuple[str, str], float]:

@@ -10,7 +10,6 @@ report as they were last measured.
 
 from __future__ import annotations
 
-import csv
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
@@ -27,7 +26,6 @@ from benchmarks.records import records_of
 from benchmarks.speed_answers import Answers
 from benchmarks.speed_report import DEFAULT_DRAWS, Point, write
 from diffcls.cli import command
-from diffcls.errors import UsageError
 from diffcls.records import Record
 from diffcls.replaying import Setting, answer, read_saved
 from diffcls.screens.screen import Screened
@@ -81,7 +79,6 @@ def _main(arguments: list[str]) -> int:
     from diffcls.provenance import set_threads
 
     set_threads(1)
-    _check_kept([one.dataset for one in BENCHMARKS if one not in chosen], output)
     commands = [run for one in chosen for run in runs(one, output).values()]
     _make_all(commands, output, flags.data_root, flags.jobs)
     for one in chosen:
@@ -91,27 +88,6 @@ def _main(arguments: list[str]) -> int:
     places = dict.fromkeys(answers.where for answers in measured)
     write([point for found in measured for point in found.points], output, "; ".join(places))
     return 0
-
-
-def _check_kept(others: Sequence[str], output: Path) -> None:
-    """Before anything is measured: what stays out of it must not vanish from the report.
-
-    Raises:
-        UsageError: where a benchmark stands in speed.csv, and its answers are not kept.
-    """
-    table = output / "speed.csv"
-    if not table.exists():
-        return
-    with open(table, encoding="utf-8", newline="") as file:
-        reported = {row["benchmark"] for row in csv.DictReader(file)}
-    lost = [name for name in others if name in reported and not speed_answers.read(name, output)]
-    if lost:
-        raise UsageError(
-            f"{table} has rows of benchmarks whose answers are not in {speed_answers.FOLDER}",
-            given=lost,
-            todo=f"measure them as well (--only … {' '.join(lost)}), or choose another "
-            "--output-dir",
-        )
 
 
 def runs(one: Measured, output: Path) -> dict[str, list[str]]:

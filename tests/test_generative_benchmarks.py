@@ -154,6 +154,19 @@ def test_a_run_that_was_made_is_not_made_again(
     assert generative._accuracies(of_fidelity, rows) == {("digits", "digits"): 0.5}
 
 
+def test_what_was_kept_of_a_run_is_in_the_table_wherever_that_is(tmp_path: Path) -> None:
+    runs = [generative.Run(name, "m", ()) for name in ("fidelity", "likelihood", "evaluate")]
+    said = [
+        [row("FID", 1.5, guidance=2.0), row("KID", 0.25, guidance=2.0, stderr=0.125)],
+        row("bits_per_dim", 4.25, stderr=0.5, terms={"L_T": 0.0}),
+        [{"model": "m", "accuracy": 0.5}],
+    ]
+    for _ in range(2):
+        generative._put(tmp_path / "fidelity.csv", runs, said)
+    found = [(r["metric"], r["value"]) for r in fidelity_table.read(tmp_path / "fidelity.csv")]
+    assert found == [("FID", "1.5"), ("KID", "0.25"), ("bits_per_dim", "4.25")]
+
+
 def test_a_run_that_fails_is_said_in_a_line() -> None:
     assert asked.said_by([sys.executable, "-c", "print(3)"]) == "3\n"
     with pytest.raises(RecordError, match="a run ended with status 2"):

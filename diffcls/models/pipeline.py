@@ -236,8 +236,8 @@ def _first_not_finite(cond: Conditioning) -> int | None:
     """The first prompt whose encoding holds a value that is not finite, None without any."""
     for tensor in cond.values():
         # a part at a time: what it takes beside the encodings would be as much again
-        parts = (torch.isfinite(part).flatten(1).all(dim=1) for part in tensor.split(64))
-        finite = torch.cat(list(parts))
+        rows = (part.reshape(len(part), -1) for part in tensor.split(64))
+        finite = torch.cat([torch.isfinite(part).all(dim=1) for part in rows])
         if not bool(finite.all()):
             return int(finite.logical_not().nonzero()[0])
     return None
