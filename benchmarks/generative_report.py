@@ -227,10 +227,13 @@ def draw(rows: Sequence[Row], path: Path) -> None:
         seen_by = ", ".join(dict.fromkeys(r["extractor"] for r in over_training(rows, "FID")))
         _draw_training(rows, "FID", fidelity, f"FID by {seen_by}")
         _draw_training(rows, "bits_per_dim", likelihood, "bits a dimension, at most")
+        fidelity.set_yscale("log")
         _draw_accuracy(rows, fidelity.twinx())
     for axis in (guidance, trade, *training):
         axis.grid(alpha=0.3)
-        axis.legend(fontsize="small")
+    trade.legend(fontsize="small")  # the lines of guidance are the same
+    for axis in training:
+        axis.legend(fontsize="small", loc="center right")
     figure.savefig(path, dpi=120)
 
 
