@@ -57,7 +57,8 @@ class NoisyTraining(TrainingRun):
             return {}
         noisy_classifier.save(model, self.folder)
         facts = {
-            "trained_on": self.trained_on(train),
+            # the first is where their classes are looked up
+            "trained_on": list(dict.fromkeys([self.dataset, *self.trained_on(train)])),
             "measured_on": self.dataset,
             "trained_with": led.card.name,
             "shape": list(led.sample_shape),

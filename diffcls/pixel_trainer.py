@@ -75,7 +75,8 @@ class PixelTraining(TrainingRun):
 
     def _facts(self, train: Dataset) -> dict[str, Any]:
         return {
-            "trained_on": self.trained_on(train),
+            # the first is where their classes are looked up
+            "trained_on": list(dict.fromkeys([self.dataset, *self.trained_on(train)])),
             "measured_on": self.dataset,
             "labels": list(train.class_names) if self.recipe.conditional else [],
         }

@@ -117,8 +117,7 @@ class TrainingRun(ABC):
     def trained_on(self, train: Dataset) -> list[str]:
         """Names of all data sets on which the model will not be zero-shot."""
         own = RECIPES.get(self.dataset)
-        named = (own.teaches if own else ()) or (self.dataset, train.name)
-        return list(dict.fromkeys(named))
+        return list(own.teaches if own and own.teaches else (train.name,))
 
     @abstractmethod
     def _open_card(self) -> tuple[Mapping[str, Any], str]:
