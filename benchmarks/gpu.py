@@ -9,6 +9,7 @@ on a CPU too, with ``--tiny``, to see that it does.
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -23,9 +24,11 @@ from diffcls.errors import UsageError
 # makers' data sheets; a device that is not here is measured without a share
 PEAK = {
     "H100": 989.0,
+    "H100 PCIe": 756.0,
     "H200": 989.0,
     "A100": 312.0,
     "L40S": 362.0,
+    "L40": 181.0,
     "L4": 121.0,
     "4090": 165.0,
     "3090": 71.0,
@@ -151,6 +154,13 @@ def rate(call: Callable[[], Any], batch: int, seconds: float, device: Any) -> fl
         return count / (time.perf_counter() - began)
 
 
+def peak_of(device: str) -> float | None:
+    """Of a device, by the words of its name; None where it is not known."""
+    words = set(re.split(r"[\s-]+", device))
+    known = [name for name in PEAK if set(name.split()) <= words]
+    return PEAK[max(known, key=len)] if known else None
+
+
 def measure(
     device: str, batches: Sequence[int], seconds: float, tiny: bool = False
 ) -> list[dict[str, Any]]:
@@ -161,7 +171,7 @@ def measure(
     from diffcls.provenance import describe_device
 
     name = describe_device(device)
-    peak = next((value for part, value in PEAK.items() if part in name), None)
+    peak = peak_of(name)
     unet = network(tiny).to(device).eval().requires_grad_(False)
     rows: list[dict[str, Any]] = []
     first, best = batches[0], 0.0

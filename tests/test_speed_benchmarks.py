@@ -285,3 +285,19 @@ def test_a_way_is_kept_where_it_is_better_on_three_benchmarks_and_not_by_chance(
     assert "- bad: better on 1 of 4, p up to 0.006: not kept." in text
     assert "- lucky: better on 4 of 4, p up to 0.388: not kept." in text
     assert "| good | 12 | +7.0 (100) |" in text
+
+
+@pytest.mark.parametrize(
+    ("device", "peak"),
+    [
+        ("NVIDIA A100-SXM4-40GB", 312.0),
+        ("NVIDIA H100 80GB HBM3", 989.0),
+        ("NVIDIA H100 PCIe", 756.0),
+        ("NVIDIA GeForce RTX 4090", 165.0),
+        ("NVIDIA L40", 181.0),
+        ("NVIDIA L4", 121.0),
+        ("NVIDIA GB200", None),
+    ],
+)
+def test_the_peak_is_that_of_the_device_and_of_no_other(device: str, peak: float | None) -> None:
+    assert gpu.peak_of(device) == peak
