@@ -34,6 +34,9 @@ from diffcls.search.table import counts, scores
 class Tree(Screened):
     """A race among groups, level by level, then one among the classes that are left.
 
+    `confidence` is that of the last race alone: a level is cut short by `beam`, and a group's mean
+    may do worse than the best of its classes, so the right branch may be lost beside it.
+
     Args:
         branches: groups that a group is opened into, at least 2.
         level_draws: draws of a group at most, on each level, at least 2; no more than `draws` are
