@@ -234,12 +234,11 @@ class DiffusionMethod:
 
     def _start(self, item: Item, x0: Tensor, seconds: float) -> InFlight:
         shape = (len(self.prompts) + bool(self.prompts.asked), len(self.plan))
-        table = np.full(shape, np.nan, np.float32)
         began = time.perf_counter()
         narrowing = self._begin(item.open) if self._begin else None
         seconds += time.perf_counter() - began
         return InFlight(
-            item.image_id, item.candidates, x0, table, self.question, narrowing, seconds
+            item.image_id, item.candidates, x0, shape, self.question, narrowing, seconds
         )
 
     def _pixels(self, item: Item) -> NDArray[np.float32]:

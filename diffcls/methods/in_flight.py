@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import chain
 
 import numpy as np
@@ -61,7 +62,7 @@ class InFlight:
     Args:
         image_id, candidates: of the image.
         x0: (C, h, w) its latent.
-        table: (P, N), or (P + 1, N) with the empty prompt's row last; NaN where not evaluated.
+        shape: of its table, (P, N), or (P + 1, N) with the empty prompt's row last.
         question: what it is asked.
         narrowing: of a search with a screen: the image's way to a few classes.
         seconds: its share of the time so far.
@@ -71,7 +72,7 @@ class InFlight:
     image_id: str
     candidates: tuple[int, ...]
     x0: Tensor
-    table: NDArray[np.float32]
+    shape: tuple[int, int]
     question: Question
     narrowing: Narrowing | None = None
     seconds: float = 0.0
@@ -81,6 +82,11 @@ class InFlight:
     shown: list[NDArray[np.floating] | None] = field(default_factory=list)
     foreseen: dict[tuple[int, int], float] = field(default_factory=dict)
     _wanted: NDArray[np.int64] | None = field(default=None, init=False, repr=False)
+
+    @cached_property
+    def table(self) -> NDArray[np.float32]:
+        """Errors, NaN where not evaluated; made on first use: an image that waits needs none."""
+        return np.full(self.shape, np.nan, np.float32)
 
     def ask(self) -> tuple[Pairs, list[tuple[InFlight, int, Look]]]:
         """What is wanted next: evaluations, or looks (image, place in `shown`, look); or neither.
@@ -115,7 +121,7 @@ class InFlight:
             return
         last = int(self._wanted[:, 1].max())
         rows = np.unique(self._wanted[:, 0])
-        for draw in range(last + 1, self.table.shape[1]):
+        for draw in range(last + 1, self.shape[1]):
             pairs = self._pairs(rows, np.full(len(rows), draw)).tolist()
             yield [(self, *pair) for pair in pairs if tuple(pair) not in self.foreseen]
 
