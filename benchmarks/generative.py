@@ -213,9 +213,11 @@ def _as_it_is(model: str) -> str:
 
 def _put(path: Path, runs: Sequence[Run], said: Sequence[Any]) -> None:
     """What was kept of an earlier benchmark is no row of this table yet."""
-    measured = [rows for run, rows in zip(runs, said, strict=True) if run.command != "evaluate"]
-    for rows in measured:
-        fidelity_table.put(path, rows if isinstance(rows, list) else [rows])
+    rows: list[Any] = []
+    for run, found in zip(runs, said, strict=True):
+        if run.command != "evaluate":
+            rows += found if isinstance(found, list) else [found]
+    fidelity_table.put(path, rows)
 
 
 def _accuracies(runs: Sequence[Run], said: Sequence[Any]) -> dict[tuple[str, str], float]:

@@ -47,8 +47,9 @@ class PixelTraining(TrainingRun):
 
     def __post_init__(self) -> None:
         check(self.recipe)
-        if self.init:
-            check_taught(load(self.init), self.recipe)
+        self.begun_from: Any = load(self.init) if self.init else None
+        if self.begun_from:
+            check_taught(self.begun_from, self.recipe)
         super().__post_init__()
 
     def run(self) -> dict[str, Any]:
@@ -57,9 +58,8 @@ class PixelTraining(TrainingRun):
         torch.manual_seed(key("weights", self.seed))
         unet = build_unet(self.recipe, len(train.class_names))
         learned = learned_schedule(self.recipe)
-        if self.init:
-            denoiser: Any = load(str(self.init))
-            go_on_from(unet, denoiser.network.state_dict())
+        if self.begun_from:
+            go_on_from(unet, self.begun_from.network.state_dict())
         loop = self._loop(pixels_phase(unet, learned, images, labels, self.recipe, self.seed))
 
         def measure(step: int) -> dict[str, float]:
