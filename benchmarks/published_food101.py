@@ -1,7 +1,7 @@
-"""food101 as in the published table; see `benchmarks.published` and REPRODUCE.md."""
+"""food101 as in the published table; see `benchmarks.accuracy.published` and REPRODUCE.md."""
 
 from __future__ import annotations
 
-from benchmarks.published import published
+from benchmarks.accuracy.published import published
 
 BENCHMARK = published("food101")

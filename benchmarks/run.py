@@ -18,11 +18,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from benchmarks.benchmark import Benchmark, Run
-from benchmarks.records import compare, records_of
+from benchmarks.core.benchmark import Benchmark, Run
+from benchmarks.core.compare import compare, records_of
 from diffcls.cli import Parser, command
-from diffcls.errors import unknown_name
 from diffcls.evaluate import parser as evaluate_parser
+from diffcls.support.errors import unknown_name
 
 FOLDER = Path(__file__).parent
 AS_EXPECTED = "All figures are as expected."
@@ -90,7 +90,7 @@ def select(benchmark: Benchmark, labels: list[str] | None) -> Benchmark:
 
 def evaluate(run: Run, output: Path, quiet: bool, further: list[str]) -> dict[str, Any]:
     """The row of one run, with `further` arguments of the evaluate command."""
-    from diffcls.evaluation import run_evaluation
+    from diffcls.evaluation.run import run_evaluation
 
     asked = [*run.arguments, *further]
     given = [*asked, "--output-dir", str(output)]

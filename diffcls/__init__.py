@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import metadata
 from typing import Any
 
-from diffcls.registry import Registry
+from diffcls.support.registry import Registry
 
 try:
     __version__ = metadata.version("diffcls")
@@ -15,9 +15,9 @@ except metadata.PackageNotFoundError:  # the source tree, not installed
 _EXPORTS = Registry(
     "name in diffcls",
     {
-        "ZeroShotImageClassifier": "diffcls.zero_shot:ZeroShotImageClassifier",
-        "DiffusionClassifier": "diffcls.estimator:DiffusionClassifier",
-        "run_evaluation": "diffcls.evaluation:run_evaluation",
+        "ZeroShotImageClassifier": "diffcls.api.zero_shot:ZeroShotImageClassifier",
+        "DiffusionClassifier": "diffcls.api.estimator:DiffusionClassifier",
+        "run_evaluation": "diffcls.evaluation.run:run_evaluation",
     },
 )
 __all__ = ["DiffusionClassifier", "ZeroShotImageClassifier", "__version__", "run_evaluation"]

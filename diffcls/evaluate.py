@@ -8,8 +8,8 @@ import shlex
 import sys
 from collections.abc import Sequence
 
+from diffcls.classifiers.options import EvaluationOptions
 from diffcls.cli import command, parser_of
-from diffcls.options import EvaluationOptions
 
 DEFAULTS = EvaluationOptions()
 METHODS = "one or more of diffusion (default), clip, sd-features, synthetic, reference"
@@ -27,7 +27,9 @@ the same command goes on where it stopped."""
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command's flags; their meaning stands in `diffcls.options.EvaluationOptions`."""
+    """The command's flags; their meaning stands in
+    `diffcls.classifiers.options.EvaluationOptions`.
+    """
     p = parser_of(
         "evaluate",
         "Measure a classifier on a data set: accuracy with its interval, and its cost.",
@@ -119,7 +121,7 @@ def _main(arguments: list[str]) -> int:
     wishes = vars(parser().parse_args(arguments))
     command = shlex.join(["python", "-m", "diffcls.evaluate", *arguments])
 
-    from diffcls.evaluation import failed_images, run_evaluation, warn
+    from diffcls.evaluation.run import failed_images, run_evaluation, warn
 
     rows = run_evaluation(**wishes, command=command)
     if wishes.get("json") or wishes.get("dry_run"):
@@ -133,7 +135,7 @@ def _main(arguments: list[str]) -> int:
 
 
 def _report(rows: list[dict[str, object]], output_dir: str) -> None:
-    from diffcls.leaderboard import format_table
+    from diffcls.runs.leaderboard import format_table
 
     print(format_table(rows))
     for row in rows:

@@ -12,16 +12,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diffcls.cli import check_least, command, parser_of
-from diffcls.errors import UsageError, unknown_name
-from diffcls.model_flags import add_machine, add_output, add_source, opened
-from diffcls.samplers import SAMPLERS
+from diffcls.cli.flags import add_machine, add_output, add_source, opened
+from diffcls.generation.samplers import SAMPLERS
+from diffcls.support.errors import UsageError, unknown_name
 
 if TYPE_CHECKING:
     from diffcls.data.dataset import Dataset
-    from diffcls.denoiser import Denoiser
-    from diffcls.extractors import Extractor
-    from diffcls.fits import Arrays
-    from diffcls.generation import Classes
+    from diffcls.generation.classes import Classes
+    from diffcls.models.denoiser import Denoiser
+    from diffcls.models.feature_extractors import Extractor
+    from diffcls.support.cache import Arrays
 
 logger = logging.getLogger("diffcls.fidelity")  # also where this file is the program
 
@@ -102,16 +102,17 @@ def _measured(flags: argparse.Namespace, denoiser: Denoiser) -> tuple[list[dict[
     Then the last rows are of the images that were there, and are not written: the table's are of
     as many as were asked for.
     """
-    from diffcls import fidelity_table, samplers
-    from diffcls.data import sources
-    from diffcls.generation import classes_of, dataset_of
+    from diffcls.data.load import load_dataset
+    from diffcls.generation import samplers
+    from diffcls.generation.classes import classes_of, dataset_of
+    from diffcls.generation.sample import find_sampler
     from diffcls.models.loading import images_seen
-    from diffcls.sampling import find_sampler
+    from diffcls.runs import fidelity_table
 
     find_sampler(flags.sampler, denoiser)
     samplers.path_of(denoiser.schedule, flags.steps)
     dataset = dataset_of(denoiser, flags.dataset)
-    data = sources.load(dataset, flags.split, flags.data_root)
+    data = load_dataset(dataset, flags.split, flags.data_root)
     classes = classes_of(denoiser, dataset, flags.data_root, data)
     extractor = _extractor(flags, classes, str(denoiser.device))
     fidelity_table.check(_table(flags))
@@ -150,7 +151,7 @@ def _measured(flags: argparse.Namespace, denoiser: Denoiser) -> tuple[list[dict[
 
 def _check(flags: argparse.Namespace) -> None:
     """Refuse what can be refused before a model is opened."""
-    from diffcls import extractors
+    from diffcls.models import feature_extractors
 
     for name in flags.metrics:
         if name not in METRICS:
@@ -162,19 +163,19 @@ def _check(flags: argparse.Namespace) -> None:
         if not 0 <= value < math.inf:
             raise UsageError("--guidance out of range", value, "0 or more, finite")
     if flags.extractor is not None:
-        extractors.check_name(flags.extractor)
+        feature_extractors.check_name(flags.extractor)
 
 
 def _extractor(flags: argparse.Namespace, classes: Classes, device: str) -> Extractor:
-    from diffcls import extractors
-    from diffcls.data import specs
+    from diffcls.data import catalog
+    from diffcls.models import feature_extractors
 
-    name = flags.extractor or extractors.default(specs.find(classes.dataset).clip)
-    return extractors.load(name, classes.texts, range(len(classes.texts)), device)
+    name = flags.extractor or feature_extractors.default(catalog.find(classes.dataset).clip)
+    return feature_extractors.load(name, classes.texts, range(len(classes.texts)), device)
 
 
 def _warn(flags: argparse.Namespace, count: int, extractor: Extractor) -> None:
-    from diffcls.distances import too_few
+    from diffcls.metrics.generative import too_few
 
     few = too_few(count, extractor.width)
     if few and "FID" in flags.metrics:
@@ -189,8 +190,8 @@ def _real(
     import torch
 
     from diffcls.data.subsets import choose
-    from diffcls.fits import fitted
-    from diffcls.transforms import load_image, to_pixels
+    from diffcls.data.transforms import load_image, to_pixels
+    from diffcls.support.cache import fitted
 
     count = min(flags.count or MOST, len(data.items))
     chosen, subset = choose(data, count)
@@ -228,7 +229,7 @@ def _drawn(
     import numpy as np
     from tqdm import tqdm
 
-    from diffcls.sampling import sample
+    from diffcls.generation.sample import sample
 
     labels = np.arange(count) % len(classes.prompts)
     prompts = [classes.prompts[k] for k in labels]
@@ -269,23 +270,23 @@ def measure(metrics: Sequence[str], real: Arrays, drawn: Arrays) -> list[dict[st
         real: ``features`` (n, d) and ``labels`` (n,).
         drawn: the same and ``logits`` (n, K); without ``labels`` where its classes came by chance.
     """
-    from diffcls import distances
+    from diffcls.metrics import generative
 
     x, y = real["features"], drawn["features"]
     rows: list[dict[str, Any]] = []
     if "FID" in metrics:
-        value = distances.fid(distances.Statistics.of(x), distances.Statistics.of(y))
+        value = generative.fid(generative.Statistics.of(x), generative.Statistics.of(y))
         rows.append({"metric": "FID", "value": value})
     if "IS" in metrics:
-        score = distances.inception_score(drawn["logits"], min(10, len(y) // 10))
+        score = generative.inception_score(drawn["logits"], min(10, len(y) // 10))
         rows.append({"metric": "IS", "value": score.value, "stderr": score.stderr})
     if "KID" in metrics:
         size = max(2, min(1000, len(y) // 2))
         classes = (real["labels"], drawn["labels"]) if "labels" in drawn else None
-        found = distances.kid(x, y, subsets=50, size=size, classes=classes)
+        found = generative.kid(x, y, subsets=50, size=size, classes=classes)
         rows.append({"metric": "KID", "value": found.value, "stderr": found.stderr})
     if {"precision", "recall"} & set(metrics):
-        both = dict(zip(("precision", "recall"), distances.precision_recall(x, y), strict=True))
+        both = dict(zip(("precision", "recall"), generative.precision_recall(x, y), strict=True))
         rows += [{"metric": k, "value": v} for k, v in both.items() if k in metrics]
     return rows
 

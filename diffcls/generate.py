@@ -13,17 +13,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diffcls.cli import check_least, command, parser_of
-from diffcls.errors import DataError, UsageError, unknown_name
-from diffcls.generation import Guide
-from diffcls.model_flags import add_machine, add_output, add_source, opened
-from diffcls.samplers import SAMPLERS
+from diffcls.cli.flags import add_machine, add_output, add_source, opened
+from diffcls.generation.classes import Guide
+from diffcls.generation.samplers import SAMPLERS
+from diffcls.support.errors import DataError, UsageError, unknown_name
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from diffcls.denoiser import Denoiser
-    from diffcls.generation import Classes
-    from diffcls.samplers import Predict
+    from diffcls.generation.classes import Classes
+    from diffcls.generation.samplers import Predict
+    from diffcls.models.denoiser import Denoiser
 
 EPILOG = """The pictures lie in OUTPUT_DIR/MODEL-KEY, KEY a hash of all that makes them: one file an
 image, grid.png, and samples.json, which says how to make them again. An image depends on its seed
@@ -182,10 +182,10 @@ def _samples(flags: argparse.Namespace, denoiser: Denoiser) -> dict[str, Any]:
     """Draw, and write image by image, so that what there is is kept when it is stopped."""
     from tqdm import tqdm
 
-    from diffcls.generation import classes_of, dataset_of, lead_by
-    from diffcls.pictures import to_bytes
-    from diffcls.sampling import sample
-    from diffcls.shelf import Shelf
+    from diffcls.generation.classes import classes_of, dataset_of, lead_by
+    from diffcls.generation.gallery import Shelf
+    from diffcls.generation.image_grid import to_bytes
+    from diffcls.generation.sample import sample
 
     classes = None
     if flags.guide or not (flags.prompt or denoiser.labels == ()):
@@ -245,11 +245,11 @@ def _interpolation(flags: argparse.Namespace, denoiser: Denoiser) -> dict[str, A
     """From one image to another through their noises."""
     import torch
 
-    from diffcls import samplers
-    from diffcls.guidance import guided
-    from diffcls.pictures import to_bytes
-    from diffcls.shelf import Shelf
-    from diffcls.transforms import load_image, to_pixels
+    from diffcls.data.transforms import load_image, to_pixels
+    from diffcls.generation import samplers
+    from diffcls.generation.gallery import Shelf
+    from diffcls.generation.guidance import guided
+    from diffcls.generation.image_grid import to_bytes
 
     count = flags.count
     with torch.inference_mode():

@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diffcls.cli import check_least, command, parser_of
-from diffcls.errors import UsageError, unknown_name
-from diffcls.model_flags import add_machine, add_output, add_source, opened
+from diffcls.cli.flags import add_machine, add_output, add_source, opened
+from diffcls.support.errors import UsageError, unknown_name
 
 if TYPE_CHECKING:
-    from diffcls.bound import Bound
     from diffcls.data.dataset import Dataset
-    from diffcls.denoiser import Denoiser
-    from diffcls.likelihoods import Estimator
-    from diffcls.schedule import Float64
+    from diffcls.diffusion.bound import Bound
+    from diffcls.diffusion.schedule import Float64
+    from diffcls.generation.likelihood import Estimator
+    from diffcls.models.denoiser import Denoiser
 
 EPILOG = """Of a model of pixels it bounds -log p of the images as whole numbers 0 to 255, in bits a
 dimension. A model of latents bounds a density of its latents, which depends on their scale: its
@@ -78,13 +78,13 @@ def _main(arguments: list[str]) -> int:
 
 
 def _measure(flags: argparse.Namespace, denoiser: Denoiser) -> int:
-    from diffcls import fidelity_table
-    from diffcls.bound import summarise
-    from diffcls.data import sources
+    from diffcls.data.load import load_dataset
     from diffcls.data.subsets import choose
-    from diffcls.generation import dataset_of
+    from diffcls.diffusion.bound import summarise
+    from diffcls.diffusion.process import is_flow
+    from diffcls.generation.classes import dataset_of
     from diffcls.models.loading import images_seen
-    from diffcls.process import is_flow
+    from diffcls.runs import fidelity_table
 
     if is_flow(denoiser.schedule):
         raise UsageError(
@@ -93,7 +93,7 @@ def _measure(flags: argparse.Namespace, denoiser: Denoiser) -> int:
             allowed="models whose schedule preserves variance",
         )
     dataset = dataset_of(denoiser, flags.dataset)
-    data, _ = choose(sources.load(dataset, flags.split, flags.data_root), flags.limit)
+    data, _ = choose(load_dataset(dataset, flags.split, flags.data_root), flags.limit)
     how, prompts = _estimator(flags, denoiser), _prompts(flags, denoiser, dataset, data)
     table = Path(flags.output_dir) / "fidelity.csv"
     fidelity_table.check(table)
@@ -123,8 +123,8 @@ def _measure(flags: argparse.Namespace, denoiser: Denoiser) -> int:
 
 
 def _estimator(flags: argparse.Namespace, denoiser: Denoiser) -> Estimator:
-    from diffcls.bound import discretised_decoder, gaussian_decoder
-    from diffcls.likelihoods import Estimator, learns_variance
+    from diffcls.diffusion.bound import discretised_decoder, gaussian_decoder
+    from diffcls.generation.likelihood import Estimator, learns_variance
 
     pixels = _of_pixels(denoiser)
     learned = learns_variance(denoiser)
@@ -154,7 +154,7 @@ def _prompts(
     flags: argparse.Namespace, denoiser: Denoiser, dataset: str, data: Dataset
 ) -> list[str]:
     """What the model is told: one prompt for every image, or one each."""
-    from diffcls.generation import classes_of
+    from diffcls.generation.classes import classes_of
 
     if flags.told == "nothing":
         return [""]
@@ -176,8 +176,8 @@ def _terms(
     import torch
     from tqdm import tqdm
 
-    from diffcls.likelihoods import estimate
-    from diffcls.transforms import load_image, to_pixels
+    from diffcls.data.transforms import load_image, to_pixels
+    from diffcls.generation.likelihood import estimate
 
     found, stopped = [np.empty((0, 4))], False
     silent = True if flags.quiet else None
@@ -205,7 +205,7 @@ def _say(
     how: Estimator,
     stopped: bool,
 ) -> None:
-    from diffcls.bound import bits_per_dim
+    from diffcls.diffusion.bound import bits_per_dim
 
     shape = denoiser.sample_shape
     size = shape[0] * shape[1] * shape[2]

@@ -55,9 +55,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _main(arguments: list[str]) -> int:
     flags = parser().parse_args(arguments)
 
-    from diffcls import replaying
-    from diffcls.atomic import write_text
-    from diffcls.errors import UsageError
+    from diffcls.evaluation import replay
+    from diffcls.support.errors import UsageError
+    from diffcls.support.files import write_text
 
     if flags.learn:
         path = Path(flags.learn)
@@ -67,18 +67,18 @@ def _main(arguments: list[str]) -> int:
                 given=flags.learn,
                 todo="choose another",
             )
-        learned = replaying.learn(flags.folder)
+        learned = replay.learn(flags.folder)
         write_text(path, json.dumps(learned, indent=2) + "\n")
         print(f"use it on other data: --weighting {path}")
         return 0
     options = {name: getattr(flags, name) for name in ("draws", "confidence", "max_evaluations")}
-    rows = replaying.replay(flags.folder, flags.search, flags.weighting, flags.vote, **options)
+    rows = replay.replay(flags.folder, flags.search, flags.weighting, flags.vote, **options)
     print(json.dumps(rows, indent=2, allow_nan=False) if flags.json else _table(rows))
     return 0
 
 
 def _table(rows: list[dict[str, Any]]) -> str:
-    from diffcls.text_table import align
+    from diffcls.reports.terminal import align
 
     head = ["search", "weighting", "vote", "accuracy [95 %]", "evaluations/image", "same", "p"]
     lines = [

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from diffcls.cli import command, parser_of
-from diffcls.errors import UsageError, unknown_name
-from diffcls.registry import Registry
+from diffcls.support.errors import UsageError, unknown_name
+from diffcls.support.registry import Registry
 
 EPILOG = """The model is a StableDiffusionPipeline folder, OUTPUT_DIR/DATASET, that diffusers loads,
 OUTPUT_DIR/clip-DATASET, that open_clip loads, OUTPUT_DIR/DATASET-pixels (-unconditional where it
@@ -35,10 +35,10 @@ exit status: 0 done, 1 failed, 2 bad usage or input, 130 interrupted."""
 MODELS = Registry(
     "kind of model to train",
     {
-        "diffusion": "diffcls.trainer:Training",
-        "clip": "diffcls.clip_trainer:ClipTraining",
-        "pixels": "diffcls.pixel_trainer:PixelTraining",
-        "classifier": "diffcls.noisy_trainer:NoisyTraining",
+        "diffusion": "diffcls.training.latent_diffusion:Training",
+        "clip": "diffcls.training.clip:ClipTraining",
+        "pixels": "diffcls.training.pixel_diffusion:PixelTraining",
+        "classifier": "diffcls.training.noisy_classifier:NoisyTraining",
     },
 )
 # kind of model -> recipes by data set, and that of every other
@@ -173,8 +173,8 @@ def _main(arguments: list[str]) -> int:
 
     import torch
 
-    from diffcls.provenance import denormals_flushed
-    from diffcls.team import join
+    from diffcls.support.environment import denormals_flushed
+    from diffcls.training.distributed import join
 
     if flags.threads is not None:
         torch.set_num_threads(flags.threads)
@@ -237,9 +237,9 @@ def full_name(dataset: str, kind: str) -> str:
     Raises:
         UsageError: for an unknown name, or a data set that such a model cannot be trained on.
     """
-    from diffcls.data import specs
+    from diffcls.data import catalog
 
-    spec = specs.find(dataset)
+    spec = catalog.find(dataset)
     if spec.name.startswith(("scenes/", "scenes:")):
         # their own training splits hold the combinations that are held out
         raise UsageError("all scenes are learned as one", given=dataset, allowed="scenes")
@@ -249,7 +249,7 @@ def full_name(dataset: str, kind: str) -> str:
             given=f"{dataset}, which has {', '.join(spec.splits)}",
             todo="give them as folders: --dataset folder:PATH",
         )
-    return spec.name if spec.name in specs.SPECS else dataset
+    return spec.name if spec.name in catalog.SPECS else dataset
 
 
 def _short(dataset: str) -> str:
@@ -259,7 +259,7 @@ def _short(dataset: str) -> str:
 
 def recipe_of(kind: str, dataset: str) -> Any:
     """The recipe of a data set, or the one for all that have none of their own."""
-    from diffcls import recipes
+    from diffcls.training import recipes
 
     own, other = (getattr(recipes, name) for name in RECIPES[kind])
     return own.get(dataset, other)
@@ -283,7 +283,7 @@ def changed(recipe: Any, flags: argparse.Namespace) -> Any:
                 raise unknown_name("objective", value, OBJECTIVES)
             value = OBJECTIVES[value]
         if flag == "loss_weighting" and field in known:
-            from diffcls.objectives import check_weighting
+            from diffcls.training.losses import check_weighting
 
             check_weighting(value)
         if field in known:

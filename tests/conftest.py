@@ -38,8 +38,8 @@ def tiny_pipeline(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], P
 def _save_tiny(folder: Path, prediction_type: str) -> None:
     import torch
 
-    from diffcls.data.captions import caption
-    from diffcls.models.tiny import TinyConfig, build_pipeline, save_half
+    from diffcls.data.training_captions import caption
+    from diffcls.models.small_stable_diffusion import TinyConfig, build_pipeline, save_half
 
     config = TinyConfig(
         vae_channels=(8, 8, 16),

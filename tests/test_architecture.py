@@ -163,8 +163,8 @@ class A:
     assert [(i.target, i.when) for i in read_imports(source, "diffcls.data")] == [
         ("torch.nn", "load"),
         ("typing.TYPE_CHECKING", "load"),
-        ("diffcls.errors.DataError", "load"),
-        ("diffcls.errors.ModelError", "load"),
+        ("diffcls.support.errors.DataError", "load"),
+        ("diffcls.support.errors.ModelError", "load"),
         ("diffcls.data.dataset", "load"),
         ("PIL", "types"),
         ("numpy", "load"),
@@ -290,7 +290,7 @@ def imported_by(*arguments: str) -> tuple[set[str], str]:
 
 
 def test_the_probe_sees_what_is_imported() -> None:
-    packages, _ = imported_by("-c", "import numpy.linalg, diffcls.errors")
+    packages, _ = imported_by("-c", "import numpy.linalg, diffcls.support.errors")
     assert {"numpy", "diffcls"} <= packages
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from diffcls.errors import DataError
+from diffcls.support.errors import DataError
 
 if TYPE_CHECKING:
     from PIL import Image

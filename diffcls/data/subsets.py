@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from diffcls.data.dataset import Dataset, content_hash
-from diffcls.draws import key
-from diffcls.errors import DataError, UsageError
+from diffcls.diffusion.draws import key
+from diffcls.support.errors import DataError, UsageError
 
 
 def choose(

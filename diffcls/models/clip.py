@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from diffcls.denoiser import ModelCard
-from diffcls.errors import ModelError, UsageError, unknown_name
-from diffcls.hub_access import ask_hub, cached_commit, repository_cache
+from diffcls.models.components import check_finite, read_json
+from diffcls.models.denoiser import ModelCard
 from diffcls.models.loading import CARD, WEIGHTS
-from diffcls.models.parts import check_finite, read_json
+from diffcls.support.errors import ModelError, UsageError, unknown_name
+from diffcls.support.hub import ask_hub, cached_commit, repository_cache
 
 if TYPE_CHECKING:
     import torch

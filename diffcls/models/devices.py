@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from diffcls.errors import UsageError, unknown_name
+from diffcls.support.errors import UsageError, unknown_name
 
 if TYPE_CHECKING:
     import torch

@@ -13,10 +13,10 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch import Tensor
 
-from diffcls.denoiser import Conditioning, ModelCard
-from diffcls.errors import ModelError
-from diffcls.parameterization import parameterization
-from diffcls.schedule import NoiseSchedule
+from diffcls.diffusion.parameterization import parameterization
+from diffcls.diffusion.schedule import NoiseSchedule
+from diffcls.models.denoiser import Conditioning, ModelCard
+from diffcls.support.errors import ModelError
 
 
 class GaussianDenoiser:

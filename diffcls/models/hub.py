@@ -7,9 +7,9 @@ import re
 from pathlib import Path
 from typing import Any
 
-from diffcls.errors import ModelError
-from diffcls.hub_access import SECONDS, ask_hub, cached_commit, repository_cache
-from diffcls.models.names import MODELS, HubModel
+from diffcls.models.hub_names import MODELS, HubModel
+from diffcls.support.errors import ModelError
+from diffcls.support.hub import SECONDS, ask_hub, cached_commit, repository_cache
 
 ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
 READ = ("*.json", "*.txt", "*.model", "*.safetensors")

@@ -8,34 +8,34 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from diffcls.allocation import EVEN, read_allocation
-from diffcls.denoiser import Denoiser, ModelCard
-from diffcls.errors import ModelError, UsageError, unknown_name
+from diffcls.diffusion.timestep_allocation import EVEN, read_allocation
 from diffcls.models import hub, single_file
+from diffcls.models.components import check_finite, open_pipeline, read_json
+from diffcls.models.denoiser import Denoiser, ModelCard
+from diffcls.models.hub_names import MODELS
 from diffcls.models.lora import merge
-from diffcls.models.names import MODELS
-from diffcls.models.parts import check_finite, open_pipeline, read_json
-from diffcls.registry import Registry
+from diffcls.support.errors import ModelError, UsageError, unknown_name
+from diffcls.support.registry import Registry
 
 if TYPE_CHECKING:
     import torch
 
-WEIGHTS = Path(__file__).parents[1] / "weights"
+WEIGHTS = Path(__file__).parents[1] / "assets" / "weights"
 CARD = "diffcls.json"
 
 # the class that a pipeline folder's model_index.json names -> its adapter
 FAMILIES = Registry(
     "model family",
     {
-        "StableDiffusionPipeline": "diffcls.models.diffusers_unet:StableDiffusionDenoiser",
-        "StableDiffusionXLPipeline": "diffcls.models.sdxl:StableDiffusionXLDenoiser",
-        "StableDiffusion3Pipeline": "diffcls.models.sd3:StableDiffusion3Denoiser",
-        "FluxPipeline": "diffcls.models.flux:FluxDenoiser",
-        "PixArtAlphaPipeline": "diffcls.models.pixart:PixArtDenoiser",
-        "PixArtSigmaPipeline": "diffcls.models.pixart:PixArtDenoiser",
-        "DiTPipeline": "diffcls.models.dit:DiTDenoiser",
-        "DDPMPipeline": "diffcls.models.pixel_unet:PixelUNetDenoiser",
-        "DDIMPipeline": "diffcls.models.pixel_unet:PixelUNetDenoiser",
+        "StableDiffusionPipeline": "diffcls.models.families.stable_diffusion:StableDiffusionDenoiser",  # noqa: E501
+        "StableDiffusionXLPipeline": "diffcls.models.families.stable_diffusion_xl:StableDiffusionXLDenoiser",  # noqa: E501
+        "StableDiffusion3Pipeline": "diffcls.models.families.stable_diffusion_3:StableDiffusion3Denoiser",  # noqa: E501
+        "FluxPipeline": "diffcls.models.families.flux:FluxDenoiser",
+        "PixArtAlphaPipeline": "diffcls.models.families.pixart:PixArtDenoiser",
+        "PixArtSigmaPipeline": "diffcls.models.families.pixart:PixArtDenoiser",
+        "DiTPipeline": "diffcls.models.families.dit:DiTDenoiser",
+        "DDPMPipeline": "diffcls.models.families.pixel_unet:PixelUNetDenoiser",
+        "DDIMPipeline": "diffcls.models.families.pixel_unet:PixelUNetDenoiser",
     },
 )
 

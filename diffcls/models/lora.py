@@ -7,8 +7,8 @@ import importlib.util
 from pathlib import Path
 from typing import Any
 
-from diffcls.errors import ModelError, UsageError
 from diffcls.models.quiet import quiet
+from diffcls.support.errors import ModelError, UsageError
 
 
 def parse(text: str) -> tuple[Path, float]:

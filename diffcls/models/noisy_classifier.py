@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from diffcls.denoiser import Denoiser
-from diffcls.errors import ModelError, unknown_name
-from diffcls.models.classifier import SmallResNet
+from diffcls.models.components import check_finite, read_json
+from diffcls.models.denoiser import Denoiser
 from diffcls.models.loading import CARD, WEIGHTS
-from diffcls.models.parts import check_finite, read_json
+from diffcls.models.resnet import SmallResNet
+from diffcls.support.errors import ModelError, unknown_name
 
 CHECKPOINT = "noisy_classifier.safetensors"
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from diffcls.errors import ModelError, UsageError
 from diffcls.models.quiet import quiet
+from diffcls.support.errors import ModelError, UsageError
 
 # the kind that diffusers finds in a file -> the model whose configs and tokenizers complete it
 COMPLETED_BY: Mapping[str, str] = {

@@ -6,7 +6,7 @@ no model to be tested, and gives the same answer whoever else is in flight.
 
 from __future__ import annotations
 
-from diffcls.registry import Registry
+from diffcls.support.registry import Registry
 
 SEARCHES = Registry(
     "search",
@@ -16,8 +16,8 @@ SEARCHES = Registry(
         "exhaustive": "diffcls.search.exhaustive:Exhaustive",
         "halving": "diffcls.search.halving:Halving",
         # races among the classes that a screen leaves
-        "tree": "diffcls.screens.tree:Tree",
-        "gradient": "diffcls.screens.gradient:Gradient",
-        "propose": "diffcls.screens.propose:Propose",
+        "tree": "diffcls.search.tree:Tree",
+        "gradient": "diffcls.search.gradient:Gradient",
+        "propose": "diffcls.search.propose:Propose",
     },
 )

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from diffcls.draws import nested_order
-from diffcls.errors import UsageError
+from diffcls.diffusion.draws import nested_order
+from diffcls.search.error_table import Int64, Table, counts, means, pairs, ranking
 from diffcls.search.exhaustive import check_draws
-from diffcls.search.table import Int64, Table, counts, means, pairs, ranking
+from diffcls.support.errors import UsageError
 
 
 @dataclass(frozen=True)

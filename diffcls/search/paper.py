@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from diffcls.draws import published_order
-from diffcls.errors import UsageError
-from diffcls.search.table import Int64, Table, counts, means, pairs, ranking
+from diffcls.diffusion.draws import published_order
+from diffcls.search.error_table import Int64, Table, counts, means, pairs, ranking
+from diffcls.support.errors import UsageError
 
 
 @dataclass(frozen=True)

@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from diffcls.data.catalog import Query
 from diffcls.data.dataset import Dataset, Item, content_hash
 from diffcls.data.layouts.files import content, lines, place, unreadable
-from diffcls.data.specs import Query
-from diffcls.errors import DataError
-from diffcls.transforms import load_image
+from diffcls.data.transforms import load_image
+from diffcls.support.errors import DataError
 
 BATCHES = {"test": ("test_batch",), "train": tuple(f"data_batch_{i}" for i in range(1, 6))}
 PIXELS = 3 * 32 * 32  # red, green and blue planes, row by row

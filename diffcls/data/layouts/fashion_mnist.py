@@ -15,11 +15,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from diffcls.data.catalog import Query
 from diffcls.data.dataset import Dataset, Item, content_hash
 from diffcls.data.layouts.files import place, unreadable
-from diffcls.data.specs import Query
-from diffcls.errors import DataError
-from diffcls.transforms import load_image
+from diffcls.data.transforms import load_image
+from diffcls.support.errors import DataError
 
 PREFIX = {"test": "t10k", "train": "train"}
 IMAGES, LABELS = "images-idx3-ubyte", "labels-idx1-ubyte"

@@ -5,11 +5,11 @@ Maji et al. 2013 (arXiv:1306.5151).
 
 from __future__ import annotations
 
+from diffcls.data.catalog import Query
 from diffcls.data.dataset import Dataset
-from diffcls.data.folder import of_files
 from diffcls.data.layouts.files import lines, place
-from diffcls.data.specs import Query
-from diffcls.errors import DataError
+from diffcls.data.sources.folder import of_files
+from diffcls.support.errors import DataError
 
 FOLDER = "fgvc-aircraft-2013b/data"
 LISTS = {"test": "images_variant_test.txt", "train": "images_variant_trainval.txt"}

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from diffcls.data.specs import Query
-from diffcls.errors import DataError
+from diffcls.data.catalog import Query
+from diffcls.support.errors import DataError
 
 
 def place(query: Query, folders: Iterable[str], names: Iterable[str]) -> Path | None:

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from diffcls.data.catalog import Query
 from diffcls.data.dataset import Dataset
-from diffcls.data.folder import of_files
 from diffcls.data.layouts.files import place, table, unreadable
-from diffcls.data.specs import Query
-from diffcls.errors import DataError
+from diffcls.data.sources.folder import of_files
+from diffcls.support.errors import DataError
 
 LABELS, SPLITS, NAMES = "imagelabels.mat", "setid.mat", "cat_to_name.json"
 PARTS = {"test": "tstid", "validation": "valid", "train": "trnid"}

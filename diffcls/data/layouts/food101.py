@@ -6,11 +6,11 @@ Forests".
 
 from __future__ import annotations
 
+from diffcls.data.catalog import Query
 from diffcls.data.dataset import Dataset
-from diffcls.data.folder import of_files
 from diffcls.data.layouts.files import lines, place
-from diffcls.data.specs import Query
-from diffcls.errors import DataError
+from diffcls.data.sources.folder import of_files
+from diffcls.support.errors import DataError
 
 FOLDER = "food-101"
 

@@ -14,11 +14,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from diffcls.data.catalog import Query
 from diffcls.data.dataset import Dataset
-from diffcls.data.folder import SUFFIXES, of_files
 from diffcls.data.layouts.files import lines, table
-from diffcls.data.specs import Query
-from diffcls.errors import DataError
+from diffcls.data.sources.folder import SUFFIXES, of_files
+from diffcls.support.errors import DataError
 
 SPLIT_FOLDERS = {"test": ("val", "validation", "test", ""), "train": ("train", "")}
 BELOW = ("", "imagenet", "ILSVRC/Data/CLS-LOC", "imagenet/ILSVRC/Data/CLS-LOC")

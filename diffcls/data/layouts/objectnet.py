@@ -12,11 +12,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from diffcls.data.catalog import Query
 from diffcls.data.dataset import Dataset, Item
-from diffcls.data.folder import of_files
 from diffcls.data.layouts.files import place, table
-from diffcls.data.specs import Query
-from diffcls.errors import DataError
+from diffcls.data.sources.folder import of_files
+from diffcls.support.errors import DataError
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from diffcls.data.catalog import Query
 from diffcls.data.dataset import Dataset
-from diffcls.data.folder import of_files
 from diffcls.data.layouts.files import lines, place
-from diffcls.data.specs import Query
-from diffcls.errors import DataError
+from diffcls.data.sources.folder import of_files
+from diffcls.support.errors import DataError
 
 LISTS = {"test": "test.txt", "train": "trainval.txt"}
 ALL = "list.txt"

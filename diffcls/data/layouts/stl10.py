@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from diffcls.data.catalog import Query
 from diffcls.data.dataset import Dataset, Item, content_hash
 from diffcls.data.layouts.files import content, lines, place, unreadable
-from diffcls.data.specs import Query
-from diffcls.errors import DataError
-from diffcls.transforms import load_image
+from diffcls.data.transforms import load_image
+from diffcls.support.errors import DataError
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -21,19 +21,11 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import product
 
+from diffcls.data.catalog import Query
 from diffcls.data.dataset import Dataset, Item, content_hash
-from diffcls.data.scenes.drawing import draw
-from diffcls.data.scenes.words import (
-    HELD_OUT,
-    KINDS,
-    RELATIONS,
-    SEEN,
-    Group,
-    Kind,
-    Scene,
-)
-from diffcls.data.specs import Query
-from diffcls.draws import key
+from diffcls.data.scenes.grammar import HELD_OUT, KINDS, RELATIONS, SEEN, Group, Kind, Scene
+from diffcls.data.scenes.render import draw
+from diffcls.diffusion.draws import key
 
 TEST, VALIDATION, PAIRS = 1000, 500, 500
 TRAINING = 60_000

@@ -1,0 +1,3 @@
+"""ablations."""
+
+from __future__ import annotations

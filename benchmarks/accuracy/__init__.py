@@ -1,0 +1,3 @@
+"""accuracy."""
+
+from __future__ import annotations

@@ -1,0 +1,3 @@
+"""figures."""
+
+from __future__ import annotations

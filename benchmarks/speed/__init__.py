@@ -1,0 +1,3 @@
+"""speed."""
+
+from __future__ import annotations

@@ -1,0 +1,163 @@
+"""The diffusion classifier as a scikit-learn estimator."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted
+
+from diffcls.api.zero_shot import ZeroShotImageClassifier, score_matrix
+from diffcls.data.prompts import PromptSet, check_labels
+from diffcls.metrics.calibration import fit_temperature, posterior
+from diffcls.support.errors import DataError
+
+
+class DiffusionClassifier(ClassifierMixin, BaseEstimator):
+    """A zero-shot classifier with scikit-learn's interface.
+
+    ``fit`` trains no weights: it records the classes and, where asked to, fits the temperature of
+    the posterior.
+
+    Args:
+        model: a bundled name, or a diffusers pipeline folder.
+        class_names: (K,) what each class of ``classes_`` is called, in their order; default: the
+            text of the labels themselves.
+        template: text with one ``{}``.
+        search, draws, confidence: see `diffcls.search`; None: the search's default.
+        seed: keys the noise.
+        calibration_images: how many of the images given to ``fit`` the temperature is fitted on,
+            evenly spread; 0: the temperature in the model's card.
+        batch_size, device, dtype: see `diffcls.ZeroShotImageClassifier.from_pretrained`.
+
+    Attributes:
+        classes_: (K,) sorted labels.
+        temperature_: scores, summed over dimensions, are divided by it.
+    """
+
+    def __init__(
+        self,
+        *,
+        model: str = "digits",
+        class_names: Sequence[str] | None = None,
+        template: str = "a photo of a {}.",
+        search: str = "racing",
+        draws: int | None = None,
+        confidence: float | None = None,
+        seed: int = 0,
+        calibration_images: int = 0,
+        batch_size: int = 64,
+        device: str | None = None,
+        dtype: str | None = None,
+    ) -> None:
+        self.model = model
+        self.class_names = class_names
+        self.template = template
+        self.search = search
+        self.draws = draws
+        self.confidence = confidence
+        self.seed = seed
+        self.calibration_images = calibration_images
+        self.batch_size = batch_size
+        self.device = device
+        self.dtype = dtype
+
+    def fit(self, X: Any, y: Any) -> DiffusionClassifier:
+        """Record the classes of `y` and the temperature.
+
+        Args:
+            X: n images; a list of PIL images, paths or arrays, or an array (n, H, W[, 3]).
+            y: (n,) labels.
+
+        Raises:
+            ValueError: for labels that do not fit the images or the class names.
+        """
+        images, labels = _images(X), _labels(y)
+        if len(images) != len(labels):
+            raise DataError("images and labels differ in number", given=(len(images), len(labels)))
+        self.classes_, codes = np.unique(labels, return_inverse=True)
+        names = [str(c) for c in self.classes_] if self.class_names is None else self.class_names
+        if len(names) != len(self.classes_):
+            raise DataError(
+                "class names do not fit the labels",
+                given=list(names),
+                allowed=f"{len(self.classes_)} names, for {list(self.classes_)}",
+            )
+        options: dict[str, Any] = {"draws": self.draws, "confidence": self.confidence}
+        self._classifier = ZeroShotImageClassifier.from_pretrained(
+            self.model,
+            device=self.device,
+            dtype=self.dtype,
+            search=self.search,
+            seed=self.seed,
+            batch_size=self.batch_size,
+            **{name: value for name, value in options.items() if value is not None},
+        )
+        prompts = PromptSet.from_templates(check_labels(names), [self.template])
+        self._method = self._classifier.method(prompts)
+        self.temperature_ = self._fit_temperature(images, codes)
+        return self
+
+    def _fit_temperature(self, images: Sequence[Any], codes: NDArray[np.int64]) -> float:
+        stored: float = self._classifier.denoiser.card.temperature
+        if self.calibration_images <= 0:
+            return stored
+        count = min(self.calibration_images, len(images))
+        chosen = np.linspace(0, len(images) - 1, count).round().astype(int)
+        scores = self._scores([images[i] for i in chosen])
+        return float(fit_temperature(scores, codes[chosen], self._method.likelihood_scale * stored))
+
+    def _scores(self, images: Sequence[Any]) -> NDArray[np.float64]:
+        return score_matrix(self._classifier.scores(self._method, images))
+
+    def decision_function(self, X: Any) -> NDArray[np.float64]:
+        """(n, K) minus the mean error of each class; (n,) second minus first for two classes."""
+        check_is_fitted(self)
+        scores = self._scores(_images(X))
+        return scores[:, 1] - scores[:, 0] if len(self.classes_) == 2 else scores
+
+    def predict_proba(self, X: Any) -> NDArray[np.float64]:
+        """(n, K) posterior over ``classes_``; rows sum to 1."""
+        check_is_fitted(self)
+        stored = self._classifier.denoiser.card.temperature
+        scale = self._method.likelihood_scale * stored / self.temperature_
+        return np.asarray(posterior(self._scores(_images(X)), scale))
+
+    def predict(self, X: Any) -> NDArray[Any]:
+        """(n,) the label of least mean error."""
+        check_is_fitted(self)
+        best: NDArray[Any] = self.classes_[self._scores(_images(X)).argmax(axis=1)]
+        return best
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array = False
+        tags.input_tags.three_d_array = True
+        return tags
+
+
+def _images(X: Any) -> list[Any]:
+    if isinstance(X, np.ndarray) and X.ndim < 3 and X.dtype != object:
+        raise DataError(
+            "X does not hold images",
+            given=f"array of shape {X.shape}",
+            allowed="a list of images, or an array (n, H, W) or (n, H, W, 3)",
+        )
+    images = list(X)
+    if not images:
+        raise DataError("no image", given=X, allowed="one or more")
+    return images
+
+
+def _labels(y: Any) -> NDArray[Any]:
+    if y is None:
+        raise DataError("requires y to be passed, but the target y is None")
+    labels = np.asarray(y)
+    if labels.ndim != 1:
+        raise DataError("y is not one label an image", given=f"shape {labels.shape}")
+    check_classification_targets(labels)
+    return labels

@@ -1,0 +1,85 @@
+"""CLIP as a zero-shot classifier: the rival that the diffusion classifier is published beside."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from diffcls.classifiers.base import Built, MethodKind
+from diffcls.classifiers.model_options import OTHER_MODELS, batch_size
+from diffcls.classifiers.one_pass import BatchMethod, Pixels
+from diffcls.classifiers.options import EvaluationOptions
+from diffcls.data.catalog import DatasetSpec
+from diffcls.data.dataset import Item
+from diffcls.data.prompts import PromptSet
+from diffcls.data.transforms import load_image
+from diffcls.support.errors import UsageError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def name_of(options: EvaluationOptions, spec: DatasetSpec) -> str:
+    """The CLIP model asked for, else the data set's default."""
+    only = OTHER_MODELS.issuperset(options.method) and "reference" not in options.method
+    return options.clip_model or (options.model if only else None) or spec.clip
+
+
+def check(options: EvaluationOptions, spec: DatasetSpec) -> None:
+    """Refuse an unknown model."""
+    from diffcls.models.clip import check_name
+
+    check_name(name_of(options, spec))
+
+
+def build(options: EvaluationOptions, spec: DatasetSpec, prompts: PromptSet) -> Built:
+    """CLIP with the candidates' prompts; a class with several has their mean embedding.
+
+    Its scores are the cosines times the model's own logit scale, so their softmax is the posterior
+    that it was trained for.
+
+    Raises:
+        UsageError, ModelError: see `diffcls.models.clip.load`.
+    """
+    from diffcls.models import clip, devices
+
+    if options.img_size is not None:
+        raise UsageError("CLIP has an image size of its own", given="--img-size")
+    device = devices.resolve_device(options.device)
+    dtype = devices.resolve_dtype(options.dtype)
+    model = clip.load(name_of(options, spec), device, dtype)
+    classifier = model.classifier(prompts.prompts, prompts.class_of)
+    scale = model.logit_scale
+
+    def read(item: Item) -> Pixels:
+        pixels: Pixels = np.asarray(model.preprocess(load_image(item.open())), dtype=np.float32)
+        return pixels
+
+    def score(pixels: Tensor, _: Sequence[str]) -> Tensor:
+        return scale * model.embed(pixels) @ classifier.T
+
+    return Built(
+        method=BatchMethod(read, lambda: score, batch_size=batch_size(options.batch_size)),
+        card=model.card,
+        prompts=prompts,
+        search="",
+        search_options={},
+        img_size=model.image_size,
+        loss="",
+        dtype=str(dtype or "float32").removeprefix("torch."),
+        device=device,
+        most_evaluations=0,
+        timesteps=np.empty(0),
+        setting=f"templates={options.ensemble or _templates(options, spec)}",
+    )
+
+
+def _templates(options: EvaluationOptions, spec: DatasetSpec) -> str:
+    if options.prompts:
+        return "of a file"
+    return " | ".join(options.template or spec.templates)
+
+
+CLIP = MethodKind(check, build)

@@ -1,0 +1,249 @@
+"""The diffusion classifier: the class whose prompt explains the noise best.
+
+p(c | x0) ∝ exp(−E_{t,ε} ‖ε − ε_θ(α_t·x0 + σ_t·ε, t, c)‖²)      (Li et al. 2023, eq. 5)
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from diffcls.classifiers.base import ClassScores
+from diffcls.data.dataset import Item
+from diffcls.data.prompts import AGGREGATES, PromptSet
+from diffcls.data.transforms import load_image, to_pixels
+from diffcls.diffusion.draws import DrawPlan
+from diffcls.diffusion.timestep_allocation import EVEN, allocate
+from diffcls.models.denoiser import Denoiser
+from diffcls.models.self_test import check_model
+from diffcls.scoring.batch_runner import BatchRunner, Launched, Queues, largest_worthwhile
+from diffcls.scoring.image_state import InFlight, Question
+from diffcls.scoring.prefetch import Reader
+from diffcls.scoring.scorer import Scorer, Scoring
+from diffcls.search.aggregation import VOTES
+from diffcls.search.embeddings import Points
+from diffcls.search.error_table import Search
+from diffcls.search.screening import Begin, Screened
+from diffcls.support.errors import DataError, UsageError, unknown_name
+
+
+class DiffusionMethod:
+    """Scores images against prompts; many images share every batch.
+
+    Where images have candidates of their own (`PromptSet.asked`), each is scored against these
+    alone, and the error of the empty prompt on the same draws is taken off all its scores: so the
+    scores of one text on different images can be compared as well.
+
+    Args:
+        denoiser: the model.
+        prompts: candidate classes.
+        search: which (class, draw) pairs to evaluate.
+        scoring: loss and weighting.
+        seed: keys the noise.
+        batch_size: rows of every forward of the denoiser.
+        encode_batch: rows of every forward of the image encoder.
+        noise_path: see `diffcls.diffusion.draws.DrawPlan`.
+        keep_errors: hand each image's error table out with its scores.
+        interpolation: of the resize, see `diffcls.data.transforms.to_pixels`.
+        aggregate: ``classes``: the errors of a class's prompts are averaged, then classes are
+            searched; ``prompts``: prompts are searched, as in the published script, and a class
+            scores what its best prompt does.
+        vote: how the draws come to one answer, see `diffcls.search.aggregation`.
+        allocation: where in time the draws lie, see `diffcls.diffusion.timestep_allocation`.
+    """
+
+    def __init__(
+        self,
+        denoiser: Denoiser,
+        prompts: PromptSet,
+        search: Search,
+        scoring: Scoring | None = None,
+        seed: int = 0,
+        batch_size: int = 64,
+        encode_batch: int = 16,
+        noise_path: str | None = None,
+        keep_errors: bool = False,
+        interpolation: str = "bicubic",
+        aggregate: str = "classes",
+        vote: str = "mean",
+        allocation: str = EVEN,
+    ) -> None:
+        if aggregate not in AGGREGATES:
+            raise unknown_name("aggregate", aggregate, AGGREGATES)
+        if aggregate == "prompts" and prompts.asked:
+            raise UsageError("prompts cannot race where images have candidates of their own")
+        if vote not in VOTES:
+            raise unknown_name("vote", vote, VOTES)
+        if isinstance(search, Screened) and (aggregate == "prompts" or prompts.asked):
+            raise UsageError(
+                "a screen needs classes that all images share",
+                given="prompts that race" if aggregate == "prompts" else "candidates of an image",
+                todo="choose --search racing",
+            )
+        self.denoiser, self.prompts, self.search = denoiser, prompts, search
+        self.encode_batch = encode_batch
+        schedule = denoiser.schedule
+        indices = allocate(search.plan(len(schedule)), allocation, schedule)
+        self.plan = DrawPlan(indices, seed, noise_path)
+        # the empty prompt, where there is one, comes last
+        texts = [*prompts.prompts, *([""] if prompts.asked else [])]
+        cond = denoiser.encode_prompts(texts)
+        self.scorer = Scorer(denoiser, cond, self.plan, scoring, batch_size)
+        self.interpolation = interpolation
+        prompts_race = aggregate == "prompts" and len(prompts) > prompts.n_classes
+        self._first_row = [prompts.rows_of(k)[0] for k in range(prompts.n_classes)]
+        # scores are means over dimensions: the posterior sums them, then cools them down
+        dimensions = float(np.prod(denoiser.sample_shape))
+        self.likelihood_scale = dimensions / denoiser.card.temperature
+        # ranks and votes are no log-likelihoods
+        self.posterior_scale = self.likelihood_scale if vote == "mean" else None
+        self.question = Question(
+            prompts,
+            search,
+            VOTES[vote],
+            prompts_race,
+            subtract_empty=bool(prompts.asked) and vote == "mean",
+            keep_errors=keep_errors,
+        )
+        # of a search with a screen: how that begins on an image, and the points it looks at
+        self._begin: Begin | None = None
+        points = None
+        if isinstance(search, Screened):
+            self._begin, points = search.prepare(prompts, cond), Points(prompts, cond)
+        self._runner = BatchRunner(self.scorer, points)
+
+    @property
+    def batch_size(self) -> int:
+        """Rows of every forward of the denoiser."""
+        return self.scorer.batch_size
+
+    @batch_size.setter
+    def batch_size(self, rows: int) -> None:
+        self.scorer.batch_size = rows
+
+    def choose_batch_size(self) -> None:
+        """Set `batch_size` to what this device does most evaluations a second with."""
+
+        def seconds(rows: int) -> float:
+            self.batch_size = rows
+            return self.seconds_a_batch()
+
+        self.batch_size = largest_worthwhile(seconds)
+
+    def seconds_a_batch(self) -> float:
+        """Time of one full forward of the denoiser, measured now."""
+        rows = range(self.batch_size)
+        x0 = torch.zeros(self.batch_size, *self.denoiser.sample_shape)
+        prompts = torch.tensor([row % len(self.prompts) for row in rows])
+        draws = [row % len(self.plan) for row in rows]
+        began = 0.0
+        for _ in range(2):  # the first one warms up
+            began = time.perf_counter()
+            self.scorer.errors(x0, prompts, draws).cpu()  # on the CPU: it waits for the accelerator
+        return time.perf_counter() - began
+
+    def check(self, items: Sequence[Item]) -> None:
+        """See `diffcls.models.self_test.check_model`; images that cannot be read are passed
+        over.
+        """
+        readable: list[tuple[NDArray[np.float32], str]] = []
+        for item in items:
+            with suppress(
+                DataError, OSError, ValueError
+            ):  # it will be recorded when its turn comes
+                prompt = self.prompts.prompts[self._first_row[item.class_index]]
+                readable.append((self._pixels(item), prompt))
+        if len(readable) > 1:
+            pixels, prompts = zip(*readable, strict=True)
+            check_model(self.denoiser, torch.from_numpy(np.stack(pixels)), prompts)
+
+    def classify(self, items: Iterable[Item]) -> Iterator[ClassScores]:
+        """The answer for each image, in order of completion (see
+        `diffcls.classifiers.base.Method`).
+        """
+        reader = Reader(map(self._checked, items), self._pixels, self.encode_batch)
+        try:
+            yield from self._classify(reader)
+        finally:
+            reader.close()
+
+    def _classify(self, reader: Reader) -> Iterator[ClassScores]:
+        runner, queues = self._runner, Queues()
+        encoded: deque[InFlight] = deque()
+        pending: Launched | None = None
+        exhausted = False
+        while True:
+            # let images ask until a full batch waits, and no more: memory stays bounded
+            while queues.longest() < self.batch_size and (encoded or not exhausted):
+                if encoded:
+                    yield from self._go_on(encoded.popleft(), queues)
+                    continue
+                started, failed = self._admit(reader)
+                exhausted = not started and not failed
+                encoded.extend(started)
+                yield from failed
+            launched = runner.launch(queues) if queues else None
+            # where the device works by itself, the batch before is seen to meanwhile
+            ready, pending = (pending, launched) if runner.overlaps else (launched, None)
+            for image in runner.collect(ready) if ready else ():
+                yield from self._go_on(image, queues)
+            if exhausted and not queues and pending is None:
+                return
+
+    def _go_on(self, image: InFlight, queues: Queues) -> Iterator[ClassScores]:
+        """Queue what an image wants next; its answer where it wants nothing more."""
+        if image.error is None:
+            queues.add(image)
+        if not image.waiting:
+            yield image.answer()
+
+    def _checked(self, item: Item) -> Item:
+        if len(item.candidates) != self.prompts.asked:
+            raise UsageError(
+                f"the prompts are not for images of {len(item.candidates)} candidates of their own",
+                given=item.image_id,
+                allowed=f"{self.prompts.asked} candidates, 0 for all classes",
+            )
+        return item
+
+    def _admit(self, reader: Reader) -> tuple[list[InFlight], list[ClassScores]]:
+        """Read and encode the next images; both lists are empty when the stream is at its end."""
+        began = time.perf_counter()
+        batch = reader.take()
+        started, failed = [], batch.failed
+        if not batch.items:
+            return [], failed
+        # padded to one shape with the last image, so that a latent does not depend on its company
+        padded = batch.pixels + batch.pixels[-1:] * (self.encode_batch - len(batch.pixels))
+        latents = self.denoiser.encode_images(torch.from_numpy(np.stack(padded)))
+        share = (time.perf_counter() - began) / len(batch.items)
+        finite = torch.isfinite(latents).flatten(1).all(dim=1).tolist()
+        for item, x0, whole in zip(batch.items, latents, finite, strict=False):
+            if whole:
+                try:
+                    started.append(self._start(item, x0, share))
+                except (DataError, OSError, ValueError) as error:  # a screen may open it again
+                    failed.append(ClassScores.failed(item.image_id, f"{error}", share))
+            else:
+                what = f"image encoding of {item.image_id} is not finite, in single precision"
+                failed.append(ClassScores.failed(item.image_id, what, share))
+        return started, failed
+
+    def _start(self, item: Item, x0: Tensor, seconds: float) -> InFlight:
+        shape = (len(self.prompts) + bool(self.prompts.asked), len(self.plan))
+        began = time.perf_counter()
+        narrowing = self._begin(item.open) if self._begin else None
+        seconds += time.perf_counter() - began
+        return InFlight(
+            item.image_id, item.candidates, x0, shape, self.question, narrowing, seconds
+        )
+
+    def _pixels(self, item: Item) -> NDArray[np.float32]:
+        return to_pixels(load_image(item.open()), self.denoiser.image_size, self.interpolation)

@@ -1,0 +1,88 @@
+"""Labelled images for the methods that learn from them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from diffcls.classifiers.options import EvaluationOptions
+from diffcls.data.catalog import DatasetSpec
+from diffcls.data.dataset import Dataset
+from diffcls.data.load import load_dataset
+from diffcls.data.subsets import choose
+from diffcls.data.transforms import load_image, to_pixels
+from diffcls.support.errors import DataError, UsageError
+from diffcls.training.recipes import RECIPES, Augmentation, Recipe
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+MOST = 100_000
+"""Training images at most: a stratified sample of larger sets."""
+
+
+def check(options: EvaluationOptions, spec: DatasetSpec) -> None:
+    """Refuse a data set without training or validation images.
+
+    Raises:
+        UsageError: for one that has no such splits.
+    """
+    lacking = [split for split in ("train", "validation") if split not in spec.splits]
+    if lacking:
+        raise UsageError(
+            f"{spec.name} has no images to learn from",
+            given=f"no split {' and no split '.join(lacking)}",
+            todo="leave out the methods that learn: sd-features, reference",
+        )
+
+
+def load(options: EvaluationOptions, split: str, class_names: tuple[str, ...]) -> Dataset:
+    """The images of a split, of the very classes that are asked about.
+
+    Raises:
+        DataError: where its classes differ.
+    """
+    whole = load_dataset(
+        options.dataset,
+        split,
+        options.data_root,
+        options.image_column,
+        options.label_column,
+    )
+    if whole.class_names != class_names:
+        raise DataError(
+            f"the classes of {split} are not those of {options.split}",
+            given=f"{len(whole.class_names)} of {len(class_names)}",
+        )
+    return choose(whole, limit=min(MOST, len(whole)))[0]
+
+
+def recipe_of(spec: DatasetSpec) -> Recipe | None:
+    """How the small diffusion model of a data set was trained, None where there is none."""
+    return RECIPES.get(spec.name) or RECIPES.get(spec.name.partition("/")[0])
+
+
+def augmentation_of(spec: DatasetSpec) -> Augmentation:
+    """The changes that the data set's small diffusion model was trained with."""
+    recipe = recipe_of(spec)
+    return recipe.augmentation if recipe else Augmentation(flip=True)
+
+
+def batches(data: Dataset, size: int, batch_size: int = 64) -> Iterator[tuple[Tensor, Tensor]]:
+    """(B, 3, size, size) images in [−1, 1] and (B,) labels, in order."""
+    import torch
+
+    for start in range(0, len(data), batch_size):
+        items = data.items[start : start + batch_size]
+        pixels = np.stack([to_pixels(load_image(item.open()), size) for item in items])
+        yield torch.from_numpy(pixels), torch.tensor([item.label for item in items])
+
+
+def tensors(data: Dataset, size: int) -> tuple[Tensor, Tensor]:
+    """All images and labels of a data set at once; see `batches`."""
+    import torch
+
+    images, labels = zip(*batches(data, size), strict=True)
+    return torch.cat(images), torch.cat(labels)

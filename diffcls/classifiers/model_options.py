@@ -1,0 +1,187 @@
+"""From a person's options to a diffusion classifier that is ready for images."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+from diffcls.classifiers.base import Built, MethodKind
+from diffcls.classifiers.options import EvaluationOptions
+from diffcls.classifiers.search_options import (
+    build_allocation,
+    build_loss,
+    build_search,
+    check_allocation,
+    most_evaluations,
+    search_options,
+)
+from diffcls.data.catalog import DatasetSpec
+from diffcls.data.class_ids import class_prompts
+from diffcls.data.prompts import PromptSet
+from diffcls.models.denoiser import Denoiser
+from diffcls.support.errors import UsageError, unknown_name
+
+DEFAULT_BATCH = 64
+# the published script's --version
+VERSIONS = {
+    "1-1": "CompVis/stable-diffusion-v1-1",
+    "1-2": "CompVis/stable-diffusion-v1-2",
+    "1-3": "CompVis/stable-diffusion-v1-3",
+    "1-4": "CompVis/stable-diffusion-v1-4",
+    "1-5": "sd15",
+    "2-0": "sd2-base",
+    "2-1": "sd21-base",
+}
+
+
+# methods that run no diffusion model: where only such are asked for, --model is theirs
+OTHER_MODELS = frozenset({"clip", "reference"})
+
+
+def model_name(options: EvaluationOptions, spec: DatasetSpec) -> str:
+    """The diffusion model asked for, else the data set's default.
+
+    Raises:
+        UsageError: where there is neither.
+    """
+    if options.version is not None:
+        if options.model:
+            raise UsageError("model given twice", allowed="--model, or --version")
+        if options.version not in VERSIONS:
+            raise unknown_name("version of Stable Diffusion", options.version, VERSIONS)
+        return VERSIONS[options.version]
+    wished = options.model if not OTHER_MODELS.issuperset(options.method) else None
+    if wished or spec.model:
+        return wished or spec.model
+    raise UsageError(f"no default model for {spec.name}", todo="name one with --model")
+
+
+def check(options: EvaluationOptions, spec: DatasetSpec) -> None:
+    """Refuse an unknown model or search, or options that the search does not take."""
+    from diffcls.models.loading import check_name
+
+    build_search(options, spec)
+    check_allocation(options)
+    check_name(model_name(options, spec))
+
+
+def load_denoiser(options: EvaluationOptions, spec: DatasetSpec) -> tuple[Denoiser, str]:
+    """The diffusion model asked for, and the device that it is on.
+
+    Raises:
+        UsageError, ModelError: see `diffcls.models.loading.load`.
+    """
+    from diffcls.models import devices, loading
+
+    device = devices.resolve_device(options.device)
+    denoiser = loading.load(
+        model_name(options, spec),
+        device,
+        devices.resolve_dtype(options.dtype),
+        options.img_size,
+        lora=options.lora,
+        model_config=options.model_config,
+    )
+    return denoiser, device
+
+
+def diffusion(options: EvaluationOptions, spec: DatasetSpec, prompts: PromptSet) -> Built:
+    """The diffusion classifier that `options` describe.
+
+    Args:
+        options: a person's wishes.
+        spec: of the data set, for its defaults.
+        prompts: candidate classes.
+
+    Raises:
+        UsageError, ModelError: see `build_search` and `diffcls.models.loading.load`.
+    """
+    name, search = build_search(options, spec)
+    loss = build_loss(options, spec)
+
+    from diffcls.classifiers.diffusion import DiffusionMethod
+    from diffcls.scoring.scorer import Scoring
+
+    scoring = Scoring(loss, options.weighting)
+    denoiser, device = load_denoiser(options, spec)
+    if denoiser.labels is not None:
+        prompts = _ask_by_id(options, denoiser.labels, prompts)
+    elif options.class_ids:
+        raise UsageError("the model reads texts", given="--class-ids", todo="leave it out")
+    allocation = build_allocation(options, denoiser.card)
+    method = DiffusionMethod(
+        denoiser,
+        prompts,
+        search,
+        scoring,
+        options.seed,
+        batch_size(options.batch_size),
+        noise_path=options.noise_path,
+        keep_errors=options.save_errors is not None,
+        interpolation=options.interpolation,
+        aggregate=options.aggregate,
+        vote=options.vote,
+        allocation=allocation,
+    )
+    if options.batch_size in (None, "auto") and denoiser.device.type != "cpu":
+        method.choose_batch_size()
+    return Built(
+        method=method,
+        card=denoiser.card,
+        prompts=prompts,
+        search=name,
+        search_options=search_options(search),
+        img_size=denoiser.image_size,
+        loss=loss,
+        dtype=str(denoiser.dtype).removeprefix("torch."),
+        device=device,
+        most_evaluations=most_evaluations(search, prompts, options.aggregate),
+        supervision="hybrid" if name == "propose" else None,
+        timesteps=denoiser.schedule.timesteps[method.plan.indices],
+        noise=_file_hash(options.noise_path),
+        allocation=allocation,
+        draws={
+            "indices": method.plan.indices,
+            "alpha": denoiser.schedule.alpha,
+            "sigma": denoiser.schedule.sigma,
+        },
+    )
+
+
+def _ask_by_id(options: EvaluationOptions, labels: Sequence[str], prompts: PromptSet) -> PromptSet:
+    """The same candidates for a model that reads class ids."""
+    if options.prompts or options.template:
+        raise UsageError(
+            "the model reads class ids, no texts",
+            given="--prompts" if options.prompts else "--template",
+            todo="leave it out; --class-ids FILE says which class each candidate is",
+        )
+    return class_prompts(prompts.class_names, labels, options.class_ids)
+
+
+def batch_size(given: int | str | None) -> int:
+    """Rows of a forward, from what a person wrote.
+
+    Raises:
+        UsageError: for anything but a whole number above 0, ``auto`` or None.
+    """
+    if given in (None, "auto"):
+        return DEFAULT_BATCH
+    try:
+        size = int(str(given))
+    except ValueError:
+        size = 0
+    if size < 1:
+        raise UsageError("batch size out of range", given=given, allowed="1 or more, or auto")
+    return size
+
+
+def _file_hash(path: str | None) -> str:
+    if path is None:
+        return ""
+    with open(Path(path), "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+
+
+DIFFUSION = MethodKind(check, diffusion)

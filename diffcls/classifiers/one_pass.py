@@ -1,0 +1,91 @@
+"""What methods share that look at each image once: batches of one shape, scores, failures."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diffcls.classifiers.base import ClassScores
+from diffcls.data.dataset import Item
+from diffcls.support.errors import DataError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Pixels = NDArray[np.float32]
+Score = Callable[["Tensor", Sequence[str]], "Tensor"]
+"""Pixels (B, 3, H, W) and image ids (B,) -> scores (B, K), higher is better."""
+
+
+class BatchMethod:
+    """Scores images batch by batch, every batch of one shape, so company changes no answer.
+
+    Args:
+        read: an image -> its pixels (3, H, W).
+        prepare: makes the function that scores. It is called before the first image and not
+            earlier, so that a dry run or a finished one learns nothing.
+        posterior_scale: see `diffcls.classifiers.base.Method`.
+        evaluations: forward passes of a denoiser that an image takes.
+        batch_size: rows of a batch.
+    """
+
+    def __init__(
+        self,
+        read: Callable[[Item], Pixels],
+        prepare: Callable[[], Score],
+        posterior_scale: float | None = 1.0,
+        evaluations: int = 0,
+        batch_size: int = 64,
+    ) -> None:
+        self.read, self._prepare = read, prepare
+        self.posterior_scale, self.evaluations = posterior_scale, evaluations
+        self.batch_size = batch_size
+
+    def classify(self, items: Iterable[Item]) -> Iterator[ClassScores]:
+        """See `diffcls.classifiers.base.Method`."""
+        score = self._prepare()
+        batch: list[tuple[Item, Pixels]] = []
+        began = time.perf_counter()
+        for item in items:
+            try:
+                batch.append((item, self.read(item)))
+            except (DataError, OSError, ValueError) as error:
+                yield ClassScores.failed(item.image_id, f"{error}")
+            if len(batch) == self.batch_size:
+                yield from self._answers(score, batch, began)
+                batch, began = [], time.perf_counter()
+        if batch:
+            yield from self._answers(score, batch, began)
+
+    def _answers(
+        self, score: Score, batch: list[tuple[Item, Pixels]], began: float
+    ) -> list[ClassScores]:
+        import torch
+
+        items = [item for item, _ in batch]
+        # the last image fills up
+        filled = batch + batch[-1:] * (self.batch_size - len(batch))
+        pixels = torch.from_numpy(np.stack([pixels for _, pixels in filled]))
+        scores = score(pixels, [item.image_id for item, _ in filled]).cpu().double().numpy()
+        share = (time.perf_counter() - began) / len(batch)
+        return [self._answer(*pair, share) for pair in zip(items, scores, strict=False)]
+
+    def _answer(self, item: Item, scores: NDArray[np.float64], share: float) -> ClassScores:
+        if item.candidates:
+            scores = scores[list(item.candidates)]
+        if not np.isfinite(scores).all():
+            what = f"a score of {item.image_id} is not finite"
+            return ClassScores.failed(item.image_id, what, share)
+        ranking = np.argsort(-scores, kind="stable").astype(np.int64)
+        return ClassScores(item.image_id, scores, ranking, self.evaluations, share)
+
+    def seconds_a_batch(self) -> float:
+        """No time worth telling: each image is looked at once."""
+        return 0.0
+
+    def check(self, items: Sequence[Item]) -> None:
+        """Nothing to find out: such a model says nothing of itself that could be wrong."""

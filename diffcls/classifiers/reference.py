@@ -1,0 +1,158 @@
+"""References that a classifier's figure is read against: labels, class means, chance."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from diffcls.classifiers import labelled_data, model_options
+from diffcls.classifiers.base import Built, MethodKind
+from diffcls.classifiers.one_pass import BatchMethod, Pixels, Score
+from diffcls.classifiers.options import EvaluationOptions
+from diffcls.classifiers.synthetic import BUDGET, classifier_method, pack
+from diffcls.data.catalog import DatasetSpec
+from diffcls.data.dataset import Item
+from diffcls.data.prompts import PromptSet
+from diffcls.data.transforms import load_image, to_pixels
+from diffcls.diffusion.draws import key
+from diffcls.models.denoiser import ModelCard
+from diffcls.support.cache import Arrays, fitted
+from diffcls.support.errors import unknown_name
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+SIDE = 32
+"""Pixels that a reference sees of an image."""
+FAR = 1e3
+"""Where the mean of a class without images lies; pixels lie within [−1, 1]."""
+
+Fit = tuple[BatchMethod, dict[str, object]]
+
+
+def kind_of(options: EvaluationOptions) -> str:
+    """The reference asked for; the classifier where none is."""
+    only = tuple(options.method) == ("reference",)
+    return options.reference or (options.model if only else None) or "classifier"
+
+
+def check(options: EvaluationOptions, spec: DatasetSpec) -> None:
+    """Refuse an unknown reference, or a data set without labelled images to learn from."""
+    kind = kind_of(options)
+    if kind not in KINDS:
+        raise unknown_name("reference", kind, KINDS)
+    if kind != "chance":
+        labelled_data.check(options, spec)
+
+
+def build(options: EvaluationOptions, spec: DatasetSpec, prompts: PromptSet) -> Built:
+    """A reference, fitted or taken from the disk.
+
+    Raises:
+        DataError: see `labelled.load`.
+    """
+    kind = kind_of(options)
+    method, defined_by = KINDS[kind](options, spec, prompts)
+    return Built(
+        method=method,
+        card=ModelCard(kind, "1"),
+        prompts=prompts,
+        search="",
+        search_options=defined_by,
+        img_size=SIDE,
+        loss="",
+        dtype="float32",
+        device="cpu",
+        most_evaluations=0,
+        timesteps=np.empty(0),
+        supervision="zero-shot" if kind == "chance" else "labels",
+        setting="default",
+    )
+
+
+def _classifier(options: EvaluationOptions, spec: DatasetSpec, prompts: PromptSet) -> Fit:
+    """The small classifier, trained on the real labelled images."""
+    from diffcls.training import supervised
+
+    train = labelled_data.load(options, "train", prompts.class_names)
+    validation = labelled_data.load(options, "validation", prompts.class_names)
+    recipe = labelled_data.recipe_of(spec)
+    how = supervised.Supervised(recipe.images if recipe else BUDGET)
+    augmentation = labelled_data.augmentation_of(spec)
+    defined_by: dict[str, object] = {
+        "data": [train.revision, len(train), validation.revision, len(validation)],
+        "seed": options.seed,
+        **supervised.describe(how, augmentation),
+    }
+
+    def learn() -> Arrays:
+        return pack(
+            supervised.train_classifier(
+                *labelled_data.tensors(train, SIDE),
+                labelled_data.tensors(validation, SIDE),
+                prompts.n_classes,
+                how,
+                augmentation,
+                options.seed,
+            )
+        )
+
+    method = classifier_method(
+        lambda: fitted(options.output_dir, "reference", defined_by, learn),
+        prompts.n_classes,
+        SIDE,
+        options,
+    )
+    return method, defined_by
+
+
+def _nearest_mean(options: EvaluationOptions, spec: DatasetSpec, prompts: PromptSet) -> Fit:
+    """The class whose mean training image is nearest, pixel by pixel."""
+    import torch
+
+    train = labelled_data.load(options, "train", prompts.class_names)
+
+    def prepare() -> Score:
+        images, labels = labelled_data.tensors(train, SIDE)
+        means = torch.zeros(prompts.n_classes, images[0].numel(), dtype=torch.float64)
+        means.index_add_(0, labels, images.flatten(1).double())
+        counts = torch.bincount(labels, minlength=prompts.n_classes)[:, None]
+        # a class without images is never the answer
+        means = torch.where(counts > 0, means / counts, FAR)
+        # −‖x − μ_k‖²
+        return lambda pixels, _: -(torch.cdist(pixels.flatten(1).double(), means) ** 2)
+
+    return _method(options, prepare), {"data": [train.revision, len(train)]}
+
+
+def _chance(options: EvaluationOptions, spec: DatasetSpec, prompts: PromptSet) -> Fit:
+    """Numbers drawn by seed and image."""
+    import torch
+
+    def score(_: Tensor, image_ids: Sequence[str]) -> Tensor:
+        rows = [
+            np.random.default_rng(key("chance", options.seed, image)).random(prompts.n_classes)
+            for image in image_ids
+        ]
+        return torch.from_numpy(np.stack(rows))
+
+    return _method(options, lambda: score), {}
+
+
+def _method(options: EvaluationOptions, prepare: Callable[[], Score]) -> BatchMethod:
+    def read(item: Item) -> Pixels:
+        return to_pixels(load_image(item.open()), SIDE, options.interpolation)
+
+    # squared distances and random numbers are no log-likelihoods
+    return BatchMethod(read, prepare, None, batch_size=model_options.batch_size(options.batch_size))
+
+
+KINDS: Mapping[str, Callable[[EvaluationOptions, DatasetSpec, PromptSet], Fit]] = {
+    "classifier": _classifier,
+    "nearest-mean": _nearest_mean,
+    "chance": _chance,
+}
+
+REFERENCE = MethodKind(check, build)

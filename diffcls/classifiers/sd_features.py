@@ -1,0 +1,284 @@
+"""Logistic regression on the diffusion model's own features: how much it knows of the labels.
+
+The published baseline "SD Features". Not zero-shot: it learns from the training split's labels.
+Block, timestep and pooling are chosen on validation images, the strength by cross-validation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diffcls.classifiers import labelled_data, model_options
+from diffcls.classifiers.base import Built, MethodKind
+from diffcls.classifiers.one_pass import BatchMethod, Pixels, Score
+from diffcls.classifiers.options import EvaluationOptions
+from diffcls.data.catalog import DatasetSpec
+from diffcls.data.dataset import Dataset, Item
+from diffcls.data.prompts import PromptSet
+from diffcls.data.transforms import load_image, to_pixels
+from diffcls.support.cache import Arrays, fitted
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from diffcls.models.unet_features import FeatureReader
+
+TIMES = (0.02, 0.08, 0.2, 0.4)
+"""Timesteps to choose among, as parts of the schedule."""
+GRIDS = (1, 2)
+"""Poolings to choose among, see `diffcls.models.unet_features.FeatureReader.read`."""
+STRENGTHS = (1e-3, 1e-2, 1e-1, 1.0)
+"""Inverse strengths C of the regularisation to choose among."""
+CHOOSING = 2000
+"""Training images at most on which block and timestep are chosen; strength on five times as many.
+"""
+COPIES = 2
+"""Of each training image: as it is, and changed at random as the diffusion model saw it."""
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where features are read.
+
+    Args:
+        block: name of the block.
+        index: into the schedule.
+        grid: of the pooling.
+    """
+
+    block: str
+    index: int
+    grid: int
+
+
+def check(options: EvaluationOptions, spec: DatasetSpec) -> None:
+    """Refuse an unknown model, or a data set without labelled images to learn from."""
+    from diffcls.models.loading import check_name
+
+    labelled_data.check(options, spec)
+    check_name(model_options.model_name(options, spec))
+
+
+def build(options: EvaluationOptions, spec: DatasetSpec, prompts: PromptSet) -> Built:
+    """The probe, fitted or taken from the disk.
+
+    Raises:
+        UsageError, ModelError, DataError: see `diffcls.models.loading.load` and `labelled.load`.
+    """
+    from diffcls.models.unet_features import FeatureReader
+
+    denoiser, device = model_options.load_denoiser(options, spec)
+    reader = FeatureReader(denoiser, options.seed)
+    train = labelled_data.load(options, "train", prompts.class_names)
+    validation = labelled_data.load(options, "validation", prompts.class_names)
+    defined_by = {
+        "model": denoiser.card.revision,
+        "img_size": denoiser.image_size,
+        "dtype": str(denoiser.dtype).removeprefix("torch."),
+        "data": [train.revision, len(train), validation.revision, len(validation)],
+        "seed": options.seed,
+        "grid of choices": [TIMES, GRIDS, STRENGTHS, CHOOSING, COPIES],
+    }
+
+    def read(item: Item) -> Pixels:
+        return to_pixels(load_image(item.open()), denoiser.image_size, options.interpolation)
+
+    def prepare() -> Score:
+        fit = fitted(
+            options.output_dir,
+            "sd-features",
+            defined_by,
+            lambda: _fit(reader, spec, train, validation, options.seed),
+        )
+        return _scorer(reader, fit)
+
+    return Built(
+        method=BatchMethod(
+            read, prepare, evaluations=1, batch_size=model_options.batch_size(options.batch_size)
+        ),
+        card=denoiser.card,
+        prompts=prompts,
+        search="",
+        search_options=defined_by,
+        img_size=denoiser.image_size,
+        loss="",
+        dtype=str(denoiser.dtype).removeprefix("torch."),
+        device=device,
+        most_evaluations=1,
+        timesteps=np.empty(0),
+        supervision="labels",
+        setting="default",
+    )
+
+
+def _scorer(reader: FeatureReader, fit: Arrays) -> Score:
+    """The function that scores by a stored probe."""
+    place = Place(str(fit["block"]), int(fit["index"]), int(fit["grid"]))
+    probe = Probe(fit["mean"], fit["scale"], fit["weight"], fit["bias"])
+
+    def score(pixels: Tensor, _: Sequence[str]) -> Tensor:
+        import torch
+
+        features = _features(reader, pixels, place)
+        return torch.from_numpy(probe(features.double().numpy()))
+
+    return score
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Standardised features times weights: multinomial logistic regression, already fitted.
+
+    Args:
+        mean, scale: (D,) of the features.
+        weight: (K, D).
+        bias: (K,).
+    """
+
+    mean: Floats
+    scale: Floats
+    weight: Floats
+    bias: Floats
+
+    def __call__(self, features: Floats) -> Floats:
+        """(B, D) -> (B, K) log-probabilities up to a constant."""
+        logits: Floats = ((features - self.mean) / self.scale) @ self.weight.T + self.bias
+        return logits
+
+
+def fit_probe(features: Floats, labels: NDArray[Any], classes: int, strength: float) -> Probe:
+    """scikit-learn's StandardScaler and LogisticRegression as arrays."""
+    model = _pipeline(strength).fit(features, labels)
+    scaler, regression = model[0], model[1]
+    weight = np.zeros((classes, features.shape[1]))
+    # a class without an image is never the answer
+    bias = np.full(classes, regression.intercept_.min() - 1e3)
+    if len(regression.classes_) == 2:  # one row only, of the second class
+        weight[regression.classes_] = np.stack([-regression.coef_[0], regression.coef_[0]]) / 2
+        bias[regression.classes_] = np.array([-1, 1]) * regression.intercept_[0] / 2
+    else:
+        weight[regression.classes_] = regression.coef_
+        bias[regression.classes_] = regression.intercept_
+    return Probe(scaler.mean_, scaler.scale_, weight, bias)
+
+
+def _pipeline(strength: float) -> Any:
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    return make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=500, tol=1e-3))
+
+
+def _fit(
+    reader: FeatureReader, spec: DatasetSpec, train: Dataset, validation: Dataset, seed: int
+) -> Arrays:
+    from diffcls.data.subsets import choose
+
+    few = choose(train, limit=min(CHOOSING, len(train)))[0]
+    place, accuracy = _choose_place(reader, few, validation)
+    some = choose(train, limit=min(5 * CHOOSING, len(train)))[0]
+    features, labels = _read_all(reader, some, place)
+    strength = _choose_strength(features, labels)
+    features, labels = _read_all(reader, train, place, spec, seed)
+    probe = fit_probe(features, labels, len(train.class_names), strength)
+    return {
+        **{name: np.asarray(value) for name, value in vars(probe).items()},
+        **{name: np.asarray(value) for name, value in vars(place).items()},
+        "strength": np.asarray(strength),
+        "validation_accuracy": np.asarray(accuracy),
+    }
+
+
+def _choose_place(reader: FeatureReader, few: Dataset, validation: Dataset) -> tuple[Place, float]:
+    """The block, timestep and pooling whose probe is right most often on validation images."""
+    length = len(reader.denoiser.schedule)
+    best: tuple[float, Place] | None = None
+    for time in TIMES:
+        for grid in GRIDS:
+            index = int(time * length)
+            seen, labels = _read_blocks(reader, few, index, grid)
+            shown, truth = _read_blocks(reader, validation, index, grid)
+            for block in reader.blocks:
+                probe = fit_probe(seen[block], labels, len(few.class_names), 1e-2)
+                right = probe(shown[block]).argmax(axis=1) == truth
+                if best is None or right.mean() > best[0]:
+                    best = float(right.mean()), Place(block, index, grid)
+    assert best is not None
+    return best[1], best[0]
+
+
+def _choose_strength(features: Floats, labels: NDArray[Any]) -> float:
+    """The C of the best accuracy in threefold cross-validation."""
+    from sklearn.model_selection import cross_val_score
+
+    scores = [cross_val_score(_pipeline(c), features, labels, cv=3).mean() for c in STRENGTHS]
+    return STRENGTHS[int(np.argmax(scores))]
+
+
+def _read_blocks(
+    reader: FeatureReader, data: Dataset, index: int, grid: int
+) -> tuple[dict[str, Floats], NDArray[np.int64]]:
+    """Features of all blocks, name -> (N, D), and labels (N,)."""
+    names = list(reader.blocks)
+    parts: list[dict[str, Tensor]] = []
+    labels: list[Tensor] = []
+    for pixels, truth in labelled_data.batches(data, reader.denoiser.image_size):
+        x0 = reader.denoiser.encode_images(pixels)
+        parts.append(reader.read(x0, index, names, grid))
+        labels.append(truth)
+    return {name: _stack([part[name] for part in parts]) for name in names}, _labels(labels)
+
+
+def _read_all(
+    reader: FeatureReader,
+    data: Dataset,
+    place: Place,
+    spec: DatasetSpec | None = None,
+    seed: int = 0,
+) -> tuple[Floats, NDArray[np.int64]]:
+    """(N, D) features and (N,) labels; with `spec` also of changed copies of every image."""
+    from diffcls.training.latent_losses import augment
+    from diffcls.training.loop import generator
+
+    parts: list[Tensor] = []
+    labels: list[Tensor] = []
+    for copy in range(COPIES if spec else 1):
+        for number, (pixels, truth) in enumerate(
+            labelled_data.batches(data, reader.denoiser.image_size)
+        ):
+            if copy and spec:
+                rng = generator("features", seed, copy, number)
+                pixels = augment(pixels, labelled_data.augmentation_of(spec), rng)
+            parts.append(_features(reader, pixels, place))
+            labels.append(truth)
+    return _stack(parts), _labels(labels)
+
+
+def _features(reader: FeatureReader, pixels: Tensor, place: Place) -> Tensor:
+    x0 = reader.denoiser.encode_images(pixels)
+    return reader.read(x0, place.index, [place.block], place.grid)[place.block]
+
+
+def _stack(parts: Sequence[Tensor]) -> Floats:
+    import torch
+
+    stacked: Floats = torch.cat(list(parts)).double().numpy()
+    return stacked
+
+
+def _labels(parts: Sequence[Tensor]) -> NDArray[np.int64]:
+    import torch
+
+    labels: NDArray[np.int64] = torch.cat(list(parts)).numpy()
+    return labels
+
+
+SD_FEATURES = MethodKind(check, build)

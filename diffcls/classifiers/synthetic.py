@@ -1,0 +1,211 @@
+"""A classifier trained on images that the diffusion model drew: what its samples are worth.
+
+The published baseline "Synthetic SD Data". No real image is seen before the test: a tenth of the
+drawn images says when training ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diffcls.classifiers import labelled_data, model_options
+from diffcls.classifiers.base import Built, MethodKind
+from diffcls.classifiers.one_pass import BatchMethod, Pixels, Score
+from diffcls.classifiers.options import EvaluationOptions
+from diffcls.data.catalog import DatasetSpec
+from diffcls.data.dataset import Item
+from diffcls.data.prompts import PromptSet
+from diffcls.data.transforms import load_image, to_pixels
+from diffcls.support.cache import Arrays, fitted
+from diffcls.support.errors import UsageError
+
+if TYPE_CHECKING:
+    from diffcls.models.denoiser import Denoiser
+
+GUIDANCE, STEPS = 2.0, 12
+SIDE = 64
+"""Pixels that the classifier sees at most."""
+MANY = 90
+"""Classes from which on fewer images are drawn of each."""
+BUDGET = 500_000
+"""Training images seen at most where no recipe says how many the diffusion model saw."""
+
+
+def check(options: EvaluationOptions, spec: DatasetSpec) -> None:
+    """Refuse an unknown model, and numbers out of range."""
+    from diffcls.models.loading import check_name
+
+    check_name(model_options.model_name(options, spec))
+    if options.guidance is not None and not options.guidance >= 0:
+        raise UsageError("guidance out of range", given=options.guidance, allowed="0 or more")
+    if options.images_per_class is not None and options.images_per_class < 10:
+        raise UsageError(
+            "images per class out of range", given=options.images_per_class, allowed="10 or more"
+        )
+
+
+def build(options: EvaluationOptions, spec: DatasetSpec, prompts: PromptSet) -> Built:
+    """The classifier, trained on drawn images; both are taken from the disk where they are there.
+
+    Raises:
+        UsageError: for images with candidates of their own, or a model that reads class ids.
+        UsageError, ModelError: see `diffcls.models.loading.load`.
+    """
+    if prompts.asked:
+        raise UsageError(
+            "each image has candidates of its own: there are no classes to draw", given=spec.name
+        )
+    from diffcls.training import supervised
+
+    denoiser, device = model_options.load_denoiser(options, spec)
+    if denoiser.labels is not None:
+        raise UsageError(
+            "the model reads class ids: it draws nothing from prompts",
+            given=denoiser.card.name,
+            todo="choose a text-to-image model",
+        )
+    side = min(SIDE, denoiser.image_size)
+    a_class = options.images_per_class or images_a_class(prompts.n_classes)
+    scale = GUIDANCE if options.guidance is None else options.guidance
+    drawn_by: dict[str, Any] = {
+        "model": denoiser.card.revision,
+        "drawn at": denoiser.image_size,
+        "dtype": str(denoiser.dtype).removeprefix("torch."),
+        "prompts": list(prompts.prompts),
+        "class_of": list(prompts.class_of),
+        "images a class": a_class,
+        "guidance": scale,
+        "steps": STEPS,
+        "seed": options.seed,
+        "side": side,
+    }
+    recipe = labelled_data.recipe_of(spec)
+    how = supervised.Supervised(recipe.images if recipe else BUDGET)
+    augmentation = labelled_data.augmentation_of(spec)
+    learned_by = {**drawn_by, **supervised.describe(how, augmentation)}
+
+    def learn() -> Arrays:
+        drawn = fitted(
+            options.output_dir,
+            "drawn",
+            drawn_by,
+            lambda: draw(denoiser, prompts, a_class, scale, side, options.seed),
+        )
+        return _learn(drawn, prompts.n_classes, how, augmentation, options.seed)
+
+    method = classifier_method(
+        lambda: fitted(options.output_dir, "synthetic", learned_by, learn),
+        prompts.n_classes,
+        side,
+        options,
+    )
+    defined_by = {k: v for k, v in drawn_by.items() if k not in ("prompts", "class_of")}
+    return Built(
+        method=method,
+        card=denoiser.card,
+        prompts=prompts,
+        search="",
+        search_options={**defined_by, **supervised.describe(how, augmentation)},
+        img_size=side,
+        loss="",
+        dtype=str(denoiser.dtype).removeprefix("torch."),
+        device=device,
+        most_evaluations=0,
+        timesteps=np.empty(0),
+        setting="default",
+    )
+
+
+def images_a_class(classes: int) -> int:
+    """1,000 images of each class; 200 where there are about a hundred classes or more."""
+    return 1000 if classes < MANY else 200
+
+
+def draw(
+    denoiser: Denoiser, prompts: PromptSet, a_class: int, scale: float, side: int, seed: int
+) -> Arrays:
+    """``images`` (K·a_class, side, side, 3) uint8 and ``labels``, the classes in turn."""
+    import torch
+    import torch.nn.functional as F
+    from tqdm import tqdm
+
+    from diffcls.generation.sample import sample
+
+    classes = prompts.n_classes
+    count = classes * a_class
+    rows = [prompts.rows_of(k) for k in range(classes)]
+    # image i is of class i mod K, its prompts in turn
+    texts = [
+        prompts.prompts[rows[i % classes][i // classes % len(rows[i % classes])]]
+        for i in range(count)
+    ]
+    drawn: list[NDArray[np.uint8]] = []
+    with tqdm(total=count, desc="drawing", unit="img", disable=None) as bar:
+        for batch in sample(denoiser, texts, range(count), seed=seed, scale=scale, steps=STEPS):
+            images = batch.images
+            if images.shape[-1] != side:
+                images = F.interpolate(images, (side, side), mode="bicubic", antialias=True)
+            pixels = ((images + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+            drawn.append(pixels.permute(0, 2, 3, 1).numpy())
+            bar.update(len(images))
+    return {
+        "images": np.concatenate(drawn),
+        "labels": np.arange(count, dtype=np.int64) % classes,
+    }
+
+
+def _learn(drawn: Arrays, classes: int, how: Any, augmentation: Any, seed: int) -> Arrays:
+    import torch
+
+    from diffcls.training.supervised import train_classifier
+
+    images = torch.from_numpy(drawn["images"]).permute(0, 3, 1, 2).float() / 127.5 - 1
+    labels = torch.from_numpy(drawn["labels"])
+    held = len(images) // 10 // classes * classes or classes  # whole rounds of the classes
+    learned = train_classifier(
+        images[held:],
+        labels[held:],
+        (images[:held], labels[:held]),
+        classes,
+        how,
+        augmentation,
+        seed,
+    )
+    return pack(learned)
+
+
+def pack(learned: Any) -> Arrays:
+    """A trained classifier as named arrays."""
+    return {
+        **{f"weights.{name}": value for name, value in learned.weights.items()},
+        "validation_accuracy": np.asarray(learned.accuracy),
+        "images_seen": np.asarray(learned.images),
+    }
+
+
+def classifier_method(
+    fit: Callable[[], Arrays], classes: int, side: int, options: EvaluationOptions
+) -> BatchMethod:
+    """The small classifier of stored weights as a method: its scores are log-probabilities."""
+    from diffcls.models.resnet import predict
+    from diffcls.training.supervised import restore
+
+    prefix = "weights."
+
+    def read(item: Item) -> Pixels:
+        return to_pixels(load_image(item.open()), side, options.interpolation)
+
+    def prepare() -> Score:
+        stored = fit().items()
+        weights = {k.removeprefix(prefix): v for k, v in stored if k.startswith(prefix)}
+        model = restore(weights, classes)
+        return lambda pixels, _: predict(model, pixels).log_softmax(dim=1)
+
+    return BatchMethod(read, prepare, batch_size=model_options.batch_size(options.batch_size))
+
+
+SYNTHETIC = MethodKind(check, build)

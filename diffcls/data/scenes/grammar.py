@@ -1,0 +1,118 @@
+"""What a scene may hold, how it is said, and which combinations no training ever shows.
+
+A scene is said in one canonical sentence, such as ``two small red circles to the left of a medium
+blue square``; `parse` reads it back, so the sentence alone is the scene.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import product
+
+from diffcls.support.errors import DataError
+
+SIZES = ("small", "medium", "large")
+COLOURS = ("red", "orange", "yellow", "green", "cyan", "blue", "purple", "pink")
+SHAPES = ("circle", "square", "triangle", "cross")
+COUNTS = ("a", "two", "three")
+RELATIONS = ("to the left of", "to the right of", "above", "below")
+
+
+@dataclass(frozen=True, order=True)
+class Kind:
+    """One combination of attributes, ``small red circle``."""
+
+    size: str
+    colour: str
+    shape: str
+
+    def __str__(self) -> str:
+        return f"{self.size} {self.colour} {self.shape}"
+
+    @property
+    def held_out(self) -> bool:
+        """Whether no training shows this combination, alone or beside others: 20 of the 96.
+
+        Every size, colour and shape is seen with others, and so is every pair of attributes.
+        """
+        places = SIZES.index(self.size), COLOURS.index(self.colour), SHAPES.index(self.shape)
+        size, colour, shape = places
+        return (colour + 3 * shape + size) % 5 == 1
+
+
+KINDS = tuple(Kind(*parts) for parts in product(SIZES, COLOURS, SHAPES))
+SEEN = tuple(kind for kind in KINDS if not kind.held_out)
+HELD_OUT = tuple(kind for kind in KINDS if kind.held_out)
+
+
+@dataclass(frozen=True, order=True)
+class Group:
+    """One to three objects of one kind."""
+
+    kind: Kind
+    count: int = 1
+
+    def __str__(self) -> str:
+        return f"{COUNTS[self.count - 1]} {self.kind}{_plural(self)}"
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One group, or two of them in a relation: the first is left of, right of, … the second."""
+
+    first: Group
+    relation: str = ""
+    second: Group | None = None
+
+    def __str__(self) -> str:
+        if self.second is None:
+            return str(self.first)
+        return f"{self.first} {self.relation} {self.second}"
+
+    @property
+    def groups(self) -> tuple[Group, ...]:
+        """The groups in the order of the sentence."""
+        return (self.first,) if self.second is None else (self.first, self.second)
+
+    @property
+    def kinds(self) -> tuple[Kind, ...]:
+        """The kind of every single object, in the order of the sentence."""
+        return tuple(group.kind for group in self.groups for _ in range(group.count))
+
+    @property
+    def fits(self) -> bool:
+        """Whether all objects find room beside each other in 32 × 32 pixels."""
+        sizes = sorted((SIZES.index(kind.size) for kind in self.kinds), reverse=True)
+        if len(sizes) == 1:
+            return True
+        # a large object leaves room for small ones only, and so does any among three
+        return len(sizes) <= 3 and (sizes[1] == 0 or (len(sizes) == 2 and sizes[0] < 2))
+
+
+def parse(sentence: str) -> Scene:
+    """The scene that a canonical sentence says.
+
+    Raises:
+        DataError: for any other sentence.
+    """
+    for relation in RELATIONS:
+        first, found, second = sentence.partition(f" {relation} ")
+        if found:
+            return Scene(_group(first), relation, _group(second))
+    return Scene(_group(sentence))
+
+
+def _group(text: str) -> Group:
+    words = text.split(" ")
+    if len(words) == 4 and words[0] in COUNTS:
+        for shape in SHAPES:
+            group = Group(Kind(words[1], words[2], shape), COUNTS.index(words[0]) + 1)
+            if group.kind in KINDS and str(group) == text:
+                return group
+    raise DataError("no sentence of a scene", given=text, allowed=f"such as 'a {KINDS[0]}'")
+
+
+def _plural(group: Group) -> str:
+    if group.count == 1:
+        return ""
+    return "es" if group.kind.shape == "cross" else "s"

@@ -1,0 +1,254 @@
+"""Data sets of the Hugging Face Hub: which files hold a split, and how they are read.
+
+Tables and archives are taken as they are; whatever else the Hub's own library reads, it reads. No
+code of a repository is run.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from diffcls.data.catalog import Query
+from diffcls.data.dataset import Dataset
+from diffcls.data.sources.hub_snapshot import Snapshot, fetch, find_snapshot
+from diffcls.data.sources.parquet import SHARD, Table, TableLike, check_shards, read, read_labels
+from diffcls.support.errors import DataError
+
+# names of a split in paths -> the one that the Hub's libraries use
+SPLITS = {name: name for name in ("train", "validation", "test")}
+SPLITS |= {"val": "validation", "valid": "validation", "dev": "validation"}
+CONFIGURATIONS = (".", "data", "default")  # the one meant where a repository has several
+
+
+def load(query: Query) -> Dataset:
+    """A data set's copy on the Hub, or ``hf:ID[@revision]``; the commit is its revision.
+
+    Raises:
+        DataError: for a repository, revision or split that does not exist or may not be read, one
+            that is neither in reach nor in the cache, and one without images and labels.
+    """
+    repository = query.spec.hub
+    if repository is None:
+        raise DataError(
+            "this data set is not on the Hub", given=query.spec.name, todo="give --data-root"
+        )
+    snapshot = find_snapshot(repository)
+    tables = _tables(snapshot, repository.splits.get(query.split, query.split))
+    if query.spec.splits:  # of a row of the table, the columns are known
+        query = replace(
+            query,
+            image_column=query.image_column or repository.image,
+            label_column=query.label_column or repository.label,
+        )
+    dataset = read(query, tables, snapshot.commit, _names(snapshot))
+    return _named_for_prompts(dataset, tables)
+
+
+# ---- which files -------------------------------------------------------------------------------
+
+
+def _tables(snapshot: Snapshot, split: str) -> list[TableLike]:
+    """The rows of a split: parquet files as they are, anything else by the Hub's own library."""
+    for suffix in (".parquet", ".tar"):
+        files = [path for path in snapshot.files if path.endswith(suffix)]
+        splits = {split_of(path) for path in files}
+        if not splits & {split, *SPLITS.values()}:
+            continue
+        if split not in splits:
+            raise DataError(
+                "no such split in the cache, and the Hub is out of reach"
+                if snapshot.offline
+                else "no such split on the Hub",
+                given=f"{split} of {snapshot.repository.id}",
+                allowed=sorted(splits),
+            )
+        chosen = _one_configuration([path for path in files if split_of(path) == split], snapshot)
+        check_shards([PurePosixPath(path).stem for path in chosen])
+        if suffix == ".parquet":
+            folder = fetch(snapshot, chosen)
+            return [Table(folder / path) for path in chosen]
+        return [_read_webdataset(snapshot, chosen, split)]
+    return [_read_any(snapshot, split)]
+
+
+def split_of(path: str) -> str:
+    """The split that a file of a repository belongs to, by its own name or that of its folder."""
+    file = PurePosixPath(path)
+    shard = SHARD.fullmatch(file.stem)
+    own = shard["name"] if shard else file.stem
+    for name in (own, file.parent.name):
+        if name in SPLITS:
+            return SPLITS[name]
+    return own if shard else file.parent.name
+
+
+def _one_configuration(files: Sequence[str], snapshot: Snapshot) -> list[str]:
+    """The files of one split in one folder, of a repository that may have several data sets."""
+    folders: dict[str, list[str]] = defaultdict(list)
+    for path in files:
+        parent = PurePosixPath(path).parent
+        inside = SPLITS.get(parent.name, parent.name) == split_of(path)
+        folders[str(parent.parent if inside else parent)].append(path)
+    if len(folders) == 1:
+        return list(files)
+    for name in CONFIGURATIONS:
+        if name in folders:
+            return folders[name]
+    raise DataError(
+        f"{snapshot.repository.id} holds several data sets",
+        given=sorted(folders),
+        todo="download it, and give one of these folders: --dataset parquet:PATH",
+    )
+
+
+def _names(snapshot: Snapshot) -> list[str]:
+    """The class names in a file of the repository, for labels that are numbers."""
+    name = snapshot.repository.names
+    if name is None:
+        return []
+    if name not in snapshot.files:
+        raise DataError(f"no {name} with the class names", given=snapshot.repository.id)
+    text = (fetch(snapshot, [name]) / name).read_text(encoding="utf-8")
+    return [line.strip() for line in text.splitlines() if line.strip()]
+
+
+# ---- other formats -----------------------------------------------------------------------------
+
+
+def _read_webdataset(snapshot: Snapshot, files: list[str], split: str) -> TableLike:
+    count = str(PurePosixPath(files[0]).parent / "nshards.txt")
+    counted = [count] if count in snapshot.files else []
+    folder = fetch(snapshot, [*files, *counted])
+    if counted and (folder / count).read_text(encoding="utf-8").strip() != str(len(files)):
+        raise DataError(
+            "archives of this split are missing", given=files[:8], todo="download them again"
+        )
+    paths = [str(folder / path) for path in files]
+    return _load_dataset(snapshot, split, "webdataset", data_files={split: paths})
+
+
+def _read_any(snapshot: Snapshot, split: str) -> TableLike:
+    repository = snapshot.repository
+    script = f"{PurePosixPath(repository.id).name}.py"
+    if script in snapshot.files:
+        raise DataError(
+            "this data set of the Hub is a script, and no code of a repository is run",
+            given=f"{repository.id}, {script}",
+            todo=f"the Hub may have made tables of it: hf:{repository.id}@refs/convert/parquet",
+        )
+    return _load_dataset(snapshot, split, str(fetch(snapshot, None)))
+
+
+def _load_dataset(snapshot: Snapshot, split: str, place: str, **options: Any) -> TableLike:
+    """What the Hub's library makes of files on this machine."""
+    import datasets
+
+    try:
+        loaded = datasets.load_dataset(place, split=split, **options)
+    except Exception as error:  # each format has its own
+        reason = str(error).strip().partition("\n")[0]
+        raise DataError(
+            f"cannot read split {split!r} ({type(error).__name__}: {reason})",
+            given=snapshot.repository.id,
+            allowed="parquet files, tar archives, or what `datasets.load_dataset` reads",
+        ) from error
+    return _Rows(loaded)
+
+
+class _Rows:
+    """A data set of the Hub's library, its images left encoded."""
+
+    def __init__(self, rows: Any) -> None:
+        from datasets import Image
+
+        for name, feature in rows.features.items():
+            if isinstance(feature, Image):  # decoding is ours: with limits, and one at a time
+                rows = rows.cast_column(name, Image(decode=False))
+        self._rows = rows
+
+    @property
+    def count(self) -> int:
+        return len(self._rows)
+
+    @property
+    def columns(self) -> list[str]:
+        return list(self._rows.column_names)
+
+    @cached_property
+    def features(self) -> dict[str, Any]:
+        return dict(self._rows.features.to_dict())
+
+    def values(self, column: str) -> list[Any]:
+        return list(self._rows[column])
+
+    def paths(self, column: str) -> list[str | None]:
+        return [None] * self.count
+
+    def image(self, column: str, row: int) -> bytes:
+        value = self._rows[row][column]
+        encoded = value.get("bytes") if isinstance(value, dict) else value
+        if encoded is None and isinstance(value, dict) and value.get("path"):
+            encoded = _file(Path(value["path"]))
+        if not isinstance(encoded, bytes):
+            raise DataError("no image in this row", given=f"row {row}, {column}")
+        return encoded
+
+
+def _file(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError(f"cannot read image ({error})", given=str(path)) from error
+
+
+# ---- names -------------------------------------------------------------------------------------
+
+
+def _named_for_prompts(dataset: Dataset, tables: Sequence[TableLike]) -> Dataset:
+    """The data set with the names that its published prompts use."""
+    if dataset.name == "imagenet":
+        from diffcls.data.layouts.imagenet import class_names
+
+        if len(dataset.class_names) != len(class_names()):
+            raise DataError("not ImageNet's classes", given=f"{len(dataset.class_names)} classes")
+        return replace(dataset, class_names=class_names())
+    spaced = tuple(name.replace("_", " ") for name in dataset.class_names)
+    if dataset.name == "pets":
+        names = tuple(name.title() for name in spaced)
+        prompts = map(_with_species, names, _species(dataset, tables))
+        return replace(dataset, class_names=names, prompt_names=tuple(prompts))
+    return dataset if spaced == dataset.class_names else replace(dataset, prompt_names=spaced)
+
+
+def _with_species(name: str, species: str) -> str:
+    return name if name.lower().endswith(species) else f"{name} {species}"
+
+
+def _species(dataset: Dataset, tables: Sequence[TableLike]) -> list[str]:
+    """``cat``, ``dog`` or nothing for each class."""
+    words = _species_of_rows(tables) or [""] * len(dataset)
+    of_class = {item.label: word for item, word in zip(dataset.items, words, strict=True)}
+    found = [of_class.get(label, "") for label in range(len(dataset.class_names))]
+    return [word if word in ("cat", "dog") else "" for word in found]
+
+
+def _species_of_rows(tables: Sequence[TableLike]) -> list[str]:
+    """By the column that says so, else by the file's name: Oxford's begin with a capital for cats.
+
+    Empty where there is neither.
+    """
+    columns = set(tables[0].columns)
+    if "label_cat_dog" in columns:
+        with suppress(DataError):  # numbers without names say nothing
+            numbers, names = read_labels(tables, "label_cat_dog")
+            return [names[number].lower() for number in numbers]
+    if "image_id" in columns:
+        files = [str(value) for table in tables for value in table.values("image_id")]
+        return ["cat" if file[:1].isupper() else "dog" for file in files]
+    return []

@@ -1,0 +1,170 @@
+"""From whatever a person calls an image to the pixels a model sees: the one resize and crop."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diffcls.support.errors import DataError, UsageError, unknown_name
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
+MAX_PIXELS = 50_000_000
+
+
+def load_image(source: Any) -> Image.Image:
+    """A PIL image in RGB from a PIL image, a path, encoded bytes, or an array.
+
+    Args:
+        source: a PIL image; a path; bytes of an encoded image; or an array (H, W), (H, W, 1),
+            (H, W, 3) or (H, W, 4) of uint8 in 0–255 or floats in 0–1. EXIF orientation is not
+            applied, as in the published protocol; transparency is dropped.
+
+    Raises:
+        DataError: when it cannot be read as an image, or has more than 50 million pixels.
+    """
+    from PIL import Image
+
+    if isinstance(source, Image.Image):
+        return _to_rgb(source, f"PIL image in mode {source.mode}")
+    if isinstance(source, str | Path):
+        return _decode(Path(source), str(source))
+    if isinstance(source, bytes | bytearray):
+        return _decode(io.BytesIO(source), f"{len(source)} bytes")
+    return _to_rgb(Image.fromarray(_to_uint8(source)), "array")
+
+
+def _decode(file: Any, shown: str) -> Image.Image:
+    from PIL import Image
+
+    try:
+        with Image.open(file, formats=FORMATS) as image:
+            return _to_rgb(image, shown)
+    except DataError:
+        raise
+    except Exception as error:  # every decoder has its own exceptions
+        raise _unreadable(shown, error) from error
+
+
+def _to_rgb(image: Image.Image, shown: str) -> Image.Image:
+    """The first frame in RGB, its pixels in memory."""
+    from PIL import Image
+
+    width, height = image.size
+    if not 0 < width * height <= MAX_PIXELS:
+        raise DataError(
+            "image without pixels, or too large",
+            given=f"{shown}, {width}x{height}",
+            allowed=f"1 to {MAX_PIXELS:,} pixels",
+        )
+    try:
+        image.load()  # PIL opens lazily: a truncated file fails here
+        if image.mode == "I" or image.mode.startswith("I;16"):
+            image = _scale_16_bit(image)
+        elif image.mode == "F":
+            image = Image.fromarray(_to_uint8(np.asarray(image)))
+        elif image.mode == "P" and "transparency" in image.info:
+            image = image.convert("RGBA")  # straight to RGB, PIL warns of a table of alphas
+        return image if image.mode == "RGB" else image.convert("RGB")
+    except DataError:
+        raise
+    except Exception as error:
+        raise _unreadable(shown, error) from error
+
+
+def _scale_16_bit(image: Image.Image) -> Image.Image:
+    from PIL import Image as PILImage
+
+    # gray in 0–65535: PIL's own conversion clips at 255 instead of scaling
+    wide = np.asarray(image).astype(np.float64) / 257.0
+    return PILImage.fromarray(np.clip(np.rint(wide), 0, 255).astype(np.uint8))
+
+
+def _unreadable(shown: str, error: Exception) -> DataError:
+    what = f"cannot read image ({type(error).__name__}: {error})"
+    return DataError(what, given=shown, allowed=FORMATS)
+
+
+def _to_uint8(array: Any) -> NDArray[np.uint8]:
+    try:
+        pixels = np.asarray(array)
+    except (TypeError, ValueError) as error:  # a ragged list; a tensor on another device
+        raise DataError(f"cannot be read as an array ({error})", given=type(array)) from error
+    good_shape = pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] in (1, 3, 4))
+    if not good_shape or pixels.size == 0 or pixels.dtype.kind not in "uif":
+        raise DataError(
+            "array is not an image",
+            given=f"shape {pixels.shape}, dtype {pixels.dtype}",
+            allowed="(H, W), (H, W, 1), (H, W, 3) or (H, W, 4), uint8 in 0–255 or floats in 0–1",
+        )
+    low, high = float(pixels.min()), float(pixels.max())
+    limit = 1.0 if pixels.dtype.kind == "f" else 255.0
+    if not (low >= 0.0 and high <= limit):  # also refuses NaN
+        raise DataError(
+            "pixel values out of range",
+            given=f"{low:g} to {high:g} as {pixels.dtype}",
+            allowed=f"0 to {limit:g}",
+        )
+    if pixels.ndim == 3 and pixels.shape[2] == 1:
+        pixels = pixels[:, :, 0]  # (H, W, 1) -> (H, W)
+    return np.rint(pixels * (255.0 / limit)).astype(np.uint8)
+
+
+INTERPOLATIONS = ("bicubic", "bilinear", "lanczos")
+
+
+def to_pixels(image: Image.Image, size: int, interpolation: str = "bicubic") -> NDArray[np.float32]:
+    """The published transform: resize of the short side, centre crop, scale to [−1, 1].
+
+    Rounding is torchvision's (``Resize`` then ``CenterCrop``), so that both agree bit for bit.
+
+    Args:
+        image: a PIL image in RGB.
+        size: side of the square result, in pixels.
+        interpolation: one of `INTERPOLATIONS`.
+
+    Returns:
+        (3, size, size) float32 in [−1, 1].
+
+    Raises:
+        UsageError: for a size below 1, or an unknown interpolation.
+        DataError: for an image so long and narrow that the resized one would not fit in memory.
+    """
+    from PIL import Image
+
+    if size < 1:
+        raise UsageError("image size out of range", given=size, allowed="at least 1 pixel")
+    if interpolation not in INTERPOLATIONS:
+        raise unknown_name("interpolation", interpolation, INTERPOLATIONS)
+    width, height = image.size
+    if width <= height:
+        resized = (size, int(size * height / width))
+    else:
+        resized = (int(size * width / height), size)
+    if resized[0] * resized[1] > MAX_PIXELS:
+        raise DataError(
+            f"image too long and narrow for a short side of {size}",
+            given=f"{width}x{height}",
+            allowed=f"at most {MAX_PIXELS:,} pixels once resized",
+        )
+    if image.size != resized:
+        image = image.resize(resized, Image.Resampling[interpolation.upper()])
+    left = round((resized[0] - size) / 2.0)
+    top = round((resized[1] - size) / 2.0)
+    image = image.crop((left, top, left + size, top + size))
+    pixels = np.asarray(image, dtype=np.float32)  # (size, size, 3)
+    return np.ascontiguousarray(pixels.transpose(2, 0, 1)) / np.float32(127.5) - np.float32(1.0)
+
+
+def to_image(pixels: Any) -> Image.Image:
+    """The PIL image of (3, H, W) floats in [−1, 1], clipped and rounded: undoes `to_pixels`."""
+    from PIL import Image
+
+    array = np.asarray(pixels, dtype=np.float64).transpose(1, 2, 0)  # (H, W, 3)
+    return Image.fromarray(np.rint(np.clip(array * 127.5 + 127.5, 0, 255)).astype(np.uint8))

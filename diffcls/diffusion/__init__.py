@@ -1,0 +1,3 @@
+"""diffusion."""
+
+from __future__ import annotations

@@ -1,0 +1,190 @@
+"""What an evaluation will cost on this device, and how it is fitted to a time."""
+
+from __future__ import annotations
+
+import bisect
+import dataclasses
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from diffcls.classifiers.search_options import build_search, most_evaluations
+from diffcls.data import catalog
+from diffcls.data.subsets import choose
+from diffcls.evaluation.plan import Plan, choose_images, make_plan
+from diffcls.runs.records import canonical, shard_of
+from diffcls.support.environment import describe_device
+from diffcls.support.errors import RecordError, UsageError
+from diffcls.support.files import locked, write_text
+
+HOUR = 3600.0
+LEAST_DRAWS = 5
+"""Draws a class below which a budget takes images away instead."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a shard costs at most.
+
+    Args:
+        images: of the shard.
+        evaluations: an image at most.
+        seconds: at most, from one batch that was timed.
+    """
+
+    images: int
+    evaluations: int
+    seconds: float
+
+    def __str__(self) -> str:
+        return (
+            f"{self.images:,} images × {self.evaluations:,} evaluations at most "
+            f"= {self.images * self.evaluations:,}: {describe_time(self.seconds)} at most"
+        )
+
+
+def measure(plan: Plan, images: int | None = None) -> Cost:
+    """The cost of the shard's images, or of so many of them; one batch is timed for it."""
+    method = plan.built.method
+    if images is None:
+        images = len(shard_of(len(plan.dataset), plan.shard))
+    batches = -(-images * plan.built.most_evaluations // method.batch_size)
+    return Cost(images, plan.built.most_evaluations, batches * method.seconds_a_batch())
+
+
+def estimate(plan: Plan) -> dict[str, Any]:
+    """The resolved spec and what it would cost: the row of a dry run."""
+    cost = measure(plan)
+    return {
+        "fingerprint": plan.spec.fingerprint,
+        "spec": plan.spec.as_dict(),
+        "images": cost.images,
+        "evaluations_per_image_at_most": cost.evaluations,
+        "seconds_at_most": round(cost.seconds, 1),
+        "device": describe_device(plan.built.device),
+    }
+
+
+def describe_time(seconds: float) -> str:
+    """``45 s``, ``12 min`` or ``3.5 h``."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 2 * HOUR else f"{seconds / HOUR:,.1f} h"
+
+
+def read_time(text: str) -> float:
+    """Seconds from ``90s``, ``30m``, ``2h`` or ``1h30m``.
+
+    Raises:
+        UsageError: for anything else, or no time at all.
+    """
+    parts = re.fullmatch(r"(?:([\d.]+)h)?(?:([\d.]+)m)?(?:([\d.]+)s)?", text.strip().lower())
+    try:
+        values = [float(part or 0) for part in parts.groups()] if parts else [0.0]
+    except ValueError:
+        values = [0.0]
+    seconds = sum(v * unit for v, unit in zip(values, (HOUR, 60, 1), strict=False))
+    if seconds <= 0:
+        raise UsageError("cannot read budget", given=text, allowed="a time such as 90m, 2h, 1h30m")
+    return seconds
+
+
+def fit(plan: Plan, budget: str) -> Plan:
+    """The same evaluation with fewer draws, then fewer images, so that it ends within the budget.
+
+    Draws go first, down to `LEAST_DRAWS` a class; the published stages stay as they are. What was
+    fitted is kept in the run's folder: so the same command goes on with the same images and draws.
+
+    Raises:
+        UsageError: for a budget that cannot be read, or is too short for one image.
+    """
+    seconds = read_time(budget)
+    fitted = _fit(plan, seconds) if plan.options.dry_run else _fit_once(plan, seconds)
+    options = dataclasses.replace(plan.options, **fitted["options"])
+    dataset, subset = plan.dataset, plan.spec.subset
+    if fitted["images"] < len(dataset):
+        if options.subset is None and options.indices is None:
+            dataset, subset = choose_images(dataclasses.replace(options, limit=fitted["images"]))
+        else:
+            dataset, subset = choose(dataset, limit=fitted["images"])
+    if dataset is plan.dataset and options == plan.options:
+        return plan
+    return make_plan(plan.spec.method, options, dataset, subset, plan.shard)
+
+
+def _fit_once(plan: Plan, seconds: float) -> dict[str, Any]:
+    folder = Path(plan.options.output_dir) / "runs" / plan.spec.fingerprint
+    name = hashlib.sha256(canonical([seconds, plan.shard[1]]).encode()).hexdigest()[:8]
+    with locked(folder / f"budget-{name}.json") as path:  # the first of several shards wins
+        if path.exists():
+            return _read(path)
+        fitted = _fit(plan, seconds)
+        write_text(path, json.dumps(fitted) + "\n")
+        return fitted
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        stored: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return {"options": dict(stored["options"]), "images": int(stored["images"])}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RecordError(
+            f"what was fitted to the budget cannot be read ({error})",
+            given=str(path),
+            todo="move that file away and start again",
+        ) from error
+
+
+def _fit(plan: Plan, seconds: float) -> dict[str, Any]:
+    """Options to change, and how many images fit."""
+    method, most = plan.built.method, plan.built.most_evaluations
+    workers = plan.shard[1]
+    affordable = int(seconds / method.seconds_a_batch() * method.batch_size) * workers
+    images = len(plan.dataset)
+    changes: dict[str, Any] = {}
+    if images * most > affordable:
+        changes = _fewer_draws(plan, affordable / images)
+        options = dataclasses.replace(plan.options, **changes)
+        _, search = build_search(options, catalog.find(options.dataset))
+        most = most_evaluations(search, plan.built.prompts, options.aggregate)
+        images = min(images, affordable // most)
+    if images < 1:
+        raise UsageError(
+            "the budget is too short for one image",
+            given=plan.options.budget,
+            allowed=f"{describe_time(seconds * most / max(affordable, 1))} or more",
+        )
+    return {"options": changes, "images": images}
+
+
+def _fewer_draws(plan: Plan, evaluations: float) -> dict[str, Any]:
+    """The option of the search that brings an image down to so many evaluations, if it has one."""
+    spec, found = catalog.find(plan.options.dataset), plan.built.search
+    if found == "paper":
+        return {}
+    if found == "racing":  # its limit counts rows of the table, of one prompt or more each
+        rows, prompts = plan.prompts.n_classes, len(plan.built.prompts)
+        if plan.options.aggregate == "prompts":
+            rows = prompts
+        return {"max_evaluations": max(LEAST_DRAWS * rows, int(evaluations * rows / prompts))}
+
+    def too_many(draws: int) -> bool:
+        options = dataclasses.replace(plan.options, draws=draws)
+        search = build_search(options, spec)[1]
+        return most_evaluations(search, plan.built.prompts, options.aggregate) > evaluations
+
+    draws = range(LEAST_DRAWS, int(plan.built.search_options["draws"]) + 1)
+    return {"draws": max(LEAST_DRAWS, draws.start - 1 + bisect.bisect(draws, False, key=too_many))}
+
+
+def advice(cost: Cost) -> str | None:
+    """What to say of a run of more than an hour, None of a shorter one."""
+    if cost.seconds <= HOUR:
+        return None
+    return (
+        f"this may take {describe_time(cost.seconds)}; --limit, --budget 1h or --search racing "
+        "make it shorter, and it can be stopped and resumed at any time"
+    )

@@ -1,0 +1,332 @@
+"""Saved error tables searched again, without the network: other searches, weightings and votes."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diffcls.classifiers.options import EvaluationOptions
+from diffcls.classifiers.search_options import FLAGS, build_search
+from diffcls.data import catalog
+from diffcls.diffusion.learned_weighting import learn_weighting, read_weighting
+from diffcls.diffusion.parameterization import check_weighting, loss_weight
+from diffcls.diffusion.schedule import NoiseSchedule
+from diffcls.diffusion.timestep_allocation import EVEN, allocate
+from diffcls.evaluation.executors.serial import ARCHIVE
+from diffcls.metrics import classification
+from diffcls.search import SEARCHES
+from diffcls.search.aggregation import VOTES
+from diffcls.search.error_table import Search, Table
+from diffcls.search.screening import Screened
+from diffcls.support.cache import read_arrays
+from diffcls.support.errors import DataError, RecordError, UsageError, unknown_name
+
+
+@dataclass(frozen=True)
+class Saved:
+    """The error tables of a run, as ``--save-errors`` left them.
+
+    Args:
+        spec: of the run.
+        indices: (N,) schedule index of each draw.
+        schedule: of the model, timesteps left out.
+        image_ids, labels: of the images, in the order of their names.
+        tables: (K, N) of each image, NaN where not evaluated.
+    """
+
+    spec: Mapping[str, Any]
+    indices: NDArray[np.int64]
+    schedule: NoiseSchedule
+    image_ids: tuple[str, ...]
+    labels: tuple[int, ...]
+    tables: tuple[Table, ...] = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One way to read the tables.
+
+    Args:
+        search: name; its options are those of the command, else as saved.
+        weighting: over time.
+        vote: over the draws.
+    """
+
+    search: str
+    weighting: str
+    vote: str
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a setting answers on each image, and what it cost.
+
+    Args:
+        predicted: (n,) class indices, in the order of the images.
+        evaluations: (n,).
+    """
+
+    predicted: NDArray[np.int64]
+    evaluations: NDArray[np.int64]
+
+
+def read_saved(folder: Path) -> Saved:
+    """All tables below a folder.
+
+    Raises:
+        UsageError: for a folder that holds none, or whose prompts raced: of these only the means
+            over each class were saved.
+        RecordError: for a table that cannot be read.
+    """
+    try:
+        run = json.loads((folder / ARCHIVE).read_text(encoding="utf-8"))
+        alpha, sigma = (np.array(run[name], dtype=np.float64) for name in ("alpha", "sigma"))
+        indices = np.array(run["indices"], dtype=np.int64)
+        spec = dict(run["spec"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UsageError(
+            f"no folder of error tables ({error})",
+            given=str(folder),
+            allowed="a folder that `python -m diffcls.evaluate --save-errors DIR` wrote",
+        ) from error
+    if spec.get("aggregate") == "prompts" and len(spec["prompts"]) > len(spec["class_names"]):
+        raise UsageError(
+            "the prompts of a class raced, and their own errors were not saved",
+            given=str(folder),
+            todo="save tables without --aggregate prompts",
+        )
+    ids, labels, tables = [], [], []
+    for path in sorted(folder.rglob("*.npz")):
+        table, label = _read_table(path, len(indices))
+        tables.append(table)
+        labels.append(label)
+        ids.append(path.relative_to(folder).with_suffix("").as_posix())
+    if not tables:
+        raise UsageError("no error table there", given=str(folder))
+    schedule = NoiseSchedule(alpha, sigma, np.arange(len(alpha), dtype=np.float64))
+    return Saved(spec, indices, schedule, tuple(ids), tuple(labels), tuple(tables))
+
+
+def _read_table(path: Path, draws: int) -> tuple[Table, int]:
+    """(K, N) errors of one image, and its label."""
+    stored = read_arrays(path, "an error table")
+    table: Table = stored.get("errors", np.empty(0))
+    if table.ndim != 2 or table.shape[1] != draws or "label" not in stored:
+        raise RecordError(
+            "no error table of this run",
+            given=str(path),
+            allowed=f"errors (K, {draws}) and a label",
+            todo="move that file elsewhere",
+        )
+    return table, int(stored["label"])
+
+
+def replay(
+    folder: str | Path,
+    searches: Sequence[str] = (),
+    weightings: Sequence[str] = (),
+    votes: Sequence[str] = (),
+    **search_options: Any,
+) -> list[dict[str, Any]]:
+    """A row for each combination, the first one being what all others are compared with.
+
+    Args:
+        folder: of error tables.
+        searches: names; none: the one that the tables were made by.
+        weightings: names, or files of learned ones; none: the one of the tables.
+        votes: see `diffcls.search.aggregation`; none: the one of the tables.
+        search_options: ``draws``, ``confidence`` and ``max_evaluations``, where a search has them.
+
+    Returns:
+        Rows with the keys ``search weighting vote n accuracy ci_low ci_high
+        evaluations_per_image agreement p``: agreement and McNemar's p are with the first row.
+
+    Raises:
+        UsageError: for an unknown name, an option that none of the searches has, or a search whose
+            errors were not all saved.
+    """
+    saved = read_saved(Path(folder))
+    names = [read_weighting(w) if str(w).endswith(".json") else w for w in weightings]
+    names = names or [str(saved.spec["weighting"])]
+    votes = votes or [str(saved.spec.get("vote", "mean"))]
+    for vote in votes:
+        if vote not in VOTES:
+            raise unknown_name("vote", vote, VOTES)
+    for weighting in names:
+        check_weighting(weighting)
+    searches = searches or [str(saved.spec["search"])]
+    options = {k: v for k, v in search_options.items() if v is not None}
+    _check_options(searches, options)
+    rows: list[dict[str, Any]] = []
+    first: tuple[NDArray[np.int64], NDArray[np.bool_]] | None = None
+    for parts in itertools.product(searches, names, votes):
+        setting = Setting(*parts)
+        answers = answer(saved, setting, options)
+        predicted = answers.predicted
+        right = predicted == np.array(saved.labels)
+        if first is None:
+            first = predicted, right
+        low, high = classification.wilson_interval(int(right.sum()), len(right))
+        rows.append(
+            {
+                **vars(setting),
+                "n": len(right),
+                "accuracy": float(right.mean()),
+                "ci_low": low,
+                "ci_high": high,
+                "evaluations_per_image": float(answers.evaluations.mean()),
+                "agreement": float((predicted == first[0]).mean()),
+                "p": classification.mcnemar_exact(right, first[1]),
+            }
+        )
+    return rows
+
+
+def answer(saved: Saved, setting: Setting, options: Mapping[str, Any]) -> Answers:
+    """What a setting answers on each image.
+
+    Args:
+        saved: the tables.
+        setting: how they are read.
+        options: of the search, by flag: ``draws``, ``confidence``, ``max_evaluations``.
+
+    Raises:
+        UsageError: for a search whose errors were not all saved.
+    """
+    search = _search(saved, setting.search, options)
+    predicted, costs = zip(*_run(saved, setting, search), strict=True)
+    return Answers(np.array(predicted), np.array(costs))
+
+
+def learn(folder: str | Path) -> dict[str, str]:
+    """The weighting that fits a folder's labelled tables best; see
+    `diffcls.diffusion.learned_weighting`.
+    """
+    saved = read_saved(Path(folder))
+    split = saved.spec["split"]
+    if split == "test":
+        raise DataError(
+            "a weighting is not learned on test images",
+            given=f"{saved.spec['dataset']}, {split}",
+            todo="save the tables of --split validation",
+        )
+    if saved.spec.get("allocation", EVEN) != EVEN:
+        raise DataError(
+            "a weighting is learned on draws that lie evenly in time",
+            given=str(saved.spec["allocation"]).partition(":")[0],
+            todo="save the tables with --allocation even",
+        )
+    change = _change(saved, "uniform")
+    tables = [table * change for table in saved.tables]
+    snr = saved.schedule.snr
+    # a level without any signal, or noise, stands beside the nearest one that has some
+    some = snr[(snr > 0) & np.isfinite(snr)]
+    log_snr = np.log(np.clip(snr, some.min(), some.max()))[saved.indices]
+    return learn_weighting(tables, saved.labels, log_snr, f"{saved.spec['dataset']}/{split}")
+
+
+def _search(saved: Saved, name: str, options: Mapping[str, Any]) -> Search:
+    """The search, its draws no more than were saved and in the same order.
+
+    Raises:
+        UsageError: for a search that needs the network, an option that it does not have, or other
+            draws than were saved.
+    """
+    if issubclass(SEARCHES.load(name), Screened):  # it looks between the prompts
+        raise UsageError(
+            "a search with a screen asks the network, and cannot be replayed",
+            given=name,
+            todo="name another: --search racing",
+        )
+    known = _options_of(name)
+    given = {flag: value for flag, value in options.items() if flag in known}
+    if "draws" in known:
+        given.setdefault("draws", len(saved.indices))
+    wishes = EvaluationOptions(search=name, **given)
+    _, search = build_search(wishes, catalog.find(str(saved.spec["dataset"])))
+    if name == saved.spec["search"]:
+        as_saved = {
+            option: tuple(value) if isinstance(value, list) else value
+            for option, value in saved.spec["search_options"].items()
+            if FLAGS.get(option) not in given
+        }
+        search = dataclasses.replace(search, **as_saved)  # type: ignore[type-var]
+    even = search.plan(len(saved.schedule))
+    plan = allocate(even, str(saved.spec.get("allocation", EVEN)), saved.schedule)
+    if len(plan) > len(saved.indices) or (plan != saved.indices[: len(plan)]).any():
+        raise UsageError(
+            f"the tables hold other draws than the search {name!r} asks for",
+            given=f"{len(plan)} draws",
+            allowed=f"the first {len(saved.indices)} or fewer of {saved.spec['search']}",
+            todo="save more: --search exhaustive --draws N --save-errors DIR",
+        )
+    return search
+
+
+def _options_of(name: str) -> set[str]:
+    """The flags that set a search's options."""
+    kind: Any = SEARCHES.load(name)
+    return {FLAGS[f.name] for f in dataclasses.fields(kind) if f.name in FLAGS}
+
+
+def _check_options(searches: Sequence[str], options: Mapping[str, Any]) -> None:
+    """Raises UsageError for an option that none of the searches has."""
+    known = set().union(*map(_options_of, searches))
+    for option in options:
+        if option not in known:
+            raise UsageError(
+                "none of the searches has such an option", given=option, allowed=sorted(known)
+            )
+
+
+def _weights(saved: Saved, weighting: str) -> NDArray[np.float64]:
+    """(N,) of the draws."""
+    return loss_weight(weighting, saved.schedule)[saved.indices]
+
+
+def _change(saved: Saved, weighting: str) -> NDArray[np.float64]:
+    """(N,) factors that turn the saved errors of each draw into those of a weighting.
+
+    Raises:
+        UsageError: where a draw was saved with no weight, so that its errors are lost.
+    """
+    own = str(saved.spec["weighting"])
+    if weighting == own:
+        return np.ones(len(saved.indices))
+    kept = _weights(saved, own)
+    if not kept.all():
+        raise UsageError(
+            "some draws were saved with no weight, and cannot be given one now",
+            given=own,
+            todo="save the tables with --weighting uniform",
+        )
+    return _weights(saved, weighting) / kept
+
+
+def _run(saved: Saved, setting: Setting, search: Search) -> Iterator[tuple[int, int]]:
+    """(predicted class, evaluations) of each image."""
+    change = _change(saved, setting.weighting)
+    vote = VOTES[setting.vote]
+    draws = len(search.plan(len(saved.schedule)))
+    for image_id, table in zip(saved.image_ids, saved.tables, strict=True):
+        whole = (table * change)[:, :draws].astype(np.float32)
+        seen: Table = np.full_like(whole, np.nan)
+        while (wanted := search.ask(vote(seen))) is not None:
+            rows, columns = wanted[:, 0], wanted[:, 1]
+            seen[rows, columns] = whole[rows, columns]
+            if np.isnan(seen[rows, columns]).any():
+                raise UsageError(
+                    f"the search {setting.search!r} asks for errors that were not saved",
+                    given=image_id,
+                    todo="save all of them: --search exhaustive --draws N --save-errors DIR",
+                )
+        ranking = search.rank(vote(seen))
+        yield int(ranking[0]), int(np.isfinite(seen).sum())

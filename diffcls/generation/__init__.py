@@ -1,0 +1,3 @@
+"""generation."""
+
+from __future__ import annotations

@@ -1,0 +1,185 @@
+"""What leads a sample to what was asked for: prompts, classifiers, CLIP, the model itself.
+
+Everything here makes a `Predict`, the estimates of x0 and noise at a level; a sampler asks no more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from diffcls.diffusion.schedule import NoiseSchedule
+from diffcls.generation.samplers import Estimates, Predict
+from diffcls.models.denoiser import Conditioning, Denoiser
+
+LogProbability = Callable[[Tensor, int], Tensor]
+"""(x_t (B, C, h, w), schedule index) -> (B,) log p(c | x_t) of what each sample was asked for."""
+
+
+def guided(
+    denoiser: Denoiser,
+    cond: Conditioning,
+    empty: Conditioning,
+    scale: float,
+    mixture: bool = False,
+) -> Predict:
+    """Classifier-free guidance: ε̃ = ε(∅) + w·(ε(c) − ε(∅)).
+
+    Ho and Salimans 2022, eq. 6, whose w is one less than the w here, which is diffusers' own.
+
+    Args:
+        denoiser: the model.
+        cond: (B, ...) the prompts' conditioning.
+        empty: the empty prompt's, one row.
+        scale: w; 1 is no guidance, and 0 no prompt: each costs half.
+        mixture: whether the model has learned a variance that is wanted, too: that of the prompt.
+    """
+    schedule, row = denoiser.schedule, denoiser.parameterization
+
+    def predict(x_t: Tensor, index: int) -> Estimates:
+        alpha, sigma = float(schedule.alpha[index]), float(schedule.sigma[index])
+        count = len(x_t)
+        first = torch.zeros(count, dtype=torch.long, device=x_t.device)
+        if scale in (0.0, 1.0):
+            both, rows = x_t, cond if scale else empty.rows(first)
+        else:
+            both = torch.cat([x_t, x_t])
+            rows = Conditioning.concatenate([empty.rows(first), cond])
+        steps = torch.full((len(both),), index, device=both.device)
+        asked: Any = denoiser
+        forward = asked.predict_both if mixture else lambda *of: (denoiser.predict(*of), None)
+        out, v = forward(both.to(denoiser.dtype), steps, rows)
+        out, v = out.float(), None if v is None else v[-count:].float()
+        a, b = torch.tensor(alpha), torch.tensor(sigma)
+        if scale not in (0.0, 1.0):  # ε is linear in the output: guiding this is guiding that
+            out = out[:count] + scale * (out[count:] - out[:count])
+        return Estimates(row.to_x0(out, x_t, a, b), row.to_noise(out, x_t, a, b), v)
+
+    return predict
+
+
+def led(
+    predict: Predict, log_probability: LogProbability, weight: float, schedule: NoiseSchedule
+) -> Predict:
+    """Guidance by a gradient (Dhariwal and Nichol 2021, algorithm 2).
+
+        ε̂ = ε − w·σ_t·∇ log p(c | x_t),    x̂0 = (x_t − σ_t·ε̂)/α_t
+
+    Where a level holds no signal there is nothing to tell classes by, and nothing is changed.
+
+    Args:
+        predict: the estimates without it.
+        log_probability: what is to grow.
+        weight: w; 1 samples from p(x)·p(c | x), more from a sharpened one.
+        schedule: of the model.
+    """
+
+    def predict_led(x_t: Tensor, index: int) -> Estimates:
+        x0, noise, mixture = predict(x_t, index)
+        alpha, sigma = float(schedule.alpha[index]), float(schedule.sigma[index])
+        if alpha == 0:
+            return Estimates(x0, noise, mixture)
+        noise = noise - weight * sigma * gradient(log_probability, x_t, index)
+        return Estimates((x_t - sigma * noise) / alpha, noise, mixture)
+
+    return predict_led
+
+
+def gradient(log_probability: LogProbability, x_t: Tensor, index: int) -> Tensor:
+    """∇ log p(c | x_t), sample by sample, like x_t."""
+    with torch.inference_mode(False), torch.enable_grad():
+        # a copy: what inference made cannot be differentiated
+        leaf = x_t.clone().requires_grad_()
+        (found,) = torch.autograd.grad(log_probability(leaf, index).sum(), leaf)
+    return found
+
+
+def of_classifier(classify: Callable[[Tensor, Tensor], Tensor], classes: Tensor) -> LogProbability:
+    """log p_φ(c | x_t) of a classifier that was trained on noisy images.
+
+    Args:
+        classify: (x_t (B, C, h, w), index (B,)) -> (B, K) logits.
+        classes: (B,) the classes asked for.
+    """
+
+    def log_probability(x_t: Tensor, index: int) -> Tensor:
+        logits = classify(x_t, torch.full((len(x_t),), index, device=x_t.device))
+        return _chosen(F.log_softmax(logits, dim=1), classes)
+
+    return log_probability
+
+
+def of_estimate(predict: Predict, score: Callable[[Tensor], Tensor]) -> LogProbability:
+    """A score of clean images, asked about the estimate of x0; the gradient goes through it.
+
+    Args:
+        predict: the estimates.
+        score: x0 (B, C, h, w) -> (B,), differentiable.
+    """
+    return lambda x_t, index: score(predict(x_t, index).x0)
+
+
+def of_similarity(
+    embed: Callable[[Tensor], Tensor],
+    decode: Callable[[Tensor], Tensor],
+    texts: Tensor,
+    scale: float,
+) -> Callable[[Tensor], Tensor]:
+    """x0 -> how near its image lies to a text, as CLIP sees it: cosine times `scale`.
+
+    CLIP guidance (Nichol et al. 2022, section 2.4), here on the clean estimate.
+
+    Args:
+        embed: images (B, 3, H, W) in [−1, 1] -> (B, D) unit vectors, differentiable.
+        decode: x0 -> images.
+        texts: (B, D) unit vectors.
+        scale: CLIP's own logit scale, so that the weights of this and of a classifier compare.
+    """
+    return lambda x0: scale * (embed(decode(x0)) * texts).sum(dim=1)
+
+
+def of_denoiser(
+    denoiser: Denoiser,
+    cond: Conditioning,
+    classes: Tensor,
+    levels: list[int],
+    noises: Tensor,
+    temperature: float = 1.0,
+) -> Callable[[Tensor], Tensor]:
+    """x0 -> log p(c | x0) of the diffusion classifier: a softmax of minus the summed errors.
+
+    Args:
+        denoiser: the model, also another one than that which samples.
+        cond: of the K classes' prompts.
+        classes: (B,) the classes asked for.
+        levels: (N,) schedule indices of the draws.
+        noises: (N, C, h, w) of the draws.
+        temperature: of the posterior, as the model's card says.
+    """
+    count = cond.count
+    row, schedule = denoiser.parameterization, denoiser.schedule
+
+    def score(x0: Tensor) -> Tensor:
+        # every image with every class: (B, C, h, w) -> (B·K, C, h, w)
+        repeated = x0.repeat_interleave(count, dim=0)
+        rows = cond.rows(torch.arange(count, device=x0.device).repeat(len(x0)))
+        total = torch.zeros(len(x0), count, device=x0.device)
+        for level, noise in zip(levels, noises, strict=True):
+            alpha, sigma = float(schedule.alpha[level]), float(schedule.sigma[level])
+            x_t = alpha * repeated + sigma * noise
+            index = torch.full((len(x_t),), level, device=x0.device)
+            out = denoiser.predict(x_t.to(denoiser.dtype), index, rows).float()
+            estimate = row.to_noise(out, x_t, torch.tensor(alpha), torch.tensor(sigma))
+            total = total + (estimate - noise).square().flatten(1).sum(dim=1).reshape(-1, count)
+        return _chosen(F.log_softmax(-total / (len(levels) * temperature), dim=1), classes)
+
+    return score
+
+
+def _chosen(log_p: Tensor, classes: Tensor) -> Tensor:
+    """(B, K) -> (B,): each row's entry of its class."""
+    return log_p.gather(1, classes[:, None])[:, 0]

@@ -1,0 +1,194 @@
+"""The variational bound of a denoiser on images: levels drawn, the network asked, terms summed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from diffcls.diffusion import bound
+from diffcls.diffusion.bound import Decoder
+from diffcls.diffusion.draws import key
+from diffcls.diffusion.process import Step, chain, learned_variance, reverse_variances, to_tensor
+from diffcls.diffusion.schedule import Float64
+from diffcls.models.denoiser import Conditioning, Denoiser
+from diffcls.support.errors import UsageError
+
+PRIOR, STEPS, DECODER, SIMPLE = range(4)
+"""Columns of what `estimate` finds."""
+
+
+@dataclass(frozen=True)
+class Estimator:
+    """How a bound is estimated.
+
+    Args:
+        decoder: see `diffcls.diffusion.bound`.
+        variance: of the reverse step: "small", "large", "learned" (by the network), or a number
+            for each step, (T,).
+        levels: of each image, one drawn of each of as many parts of the chain.
+        clip: whether estimates of x0 are brought to [−1, 1], as images are.
+        seed: with the image's name it keys levels and noise.
+        batch_size: rows of every forward.
+
+    Raises:
+        UsageError: for fewer than one level.
+    """
+
+    decoder: Decoder
+    variance: str | Float64 = "large"
+    levels: int = 20
+    clip: bool = False
+    seed: int = 0
+    batch_size: int = 64
+
+    def __post_init__(self) -> None:
+        if self.levels < 1:
+            raise UsageError("levels out of range", given=self.levels, allowed="1 or more")
+
+
+@torch.inference_mode()
+def estimate(
+    denoiser: Denoiser, x0: Tensor, image_ids: Sequence[str], cond: Conditioning, how: Estimator
+) -> Float64:
+    """(n, 4): L_T, Σ L_{t−1}, L_0 of each image, in nats, and L_simple.
+
+    L_simple is the mean of ‖ε − ε̂‖² over levels and dimensions (Ho et al. 2020, eq. 14).
+
+    Args:
+        denoiser: the model.
+        x0: (n, C, h, w).
+        image_ids: (n,) names; they key levels and noise.
+        cond: of one row, which is that of every image, or of n.
+        how: see `Estimator`.
+
+    Raises:
+        UsageError: for a learned variance of a network that learned none.
+        RecordError: for an image whose bound is not finite.
+    """
+    steps = chain(denoiser.schedule)
+    found = np.zeros((len(x0), 4))
+    alpha, sigma = denoiser.schedule.alpha[-1], denoiser.schedule.sigma[-1]
+    found[:, PRIOR] = bound.prior_term(x0, float(alpha), float(sigma)).cpu().numpy()
+    looks = _looks(image_ids, len(denoiser.schedule), how)
+    for start in range(0, len(looks), how.batch_size):
+        part = looks[start : start + how.batch_size]
+        # every forward has one shape, so no image's bound depends on how many there are
+        filled = [*part, *[part[-1]] * (how.batch_size - len(part))]
+        nats, squares = _measure(denoiser, x0, image_ids, cond, steps, filled, how)
+        for look, value, square in zip(part, nats, squares, strict=False):
+            found[look.image, STEPS if look.level else DECODER] += look.weight * value
+            found[look.image, SIMPLE] += look.weight * square / len(denoiser.schedule)
+    bound.check_finite(found.sum(axis=1), list(image_ids))
+    return found
+
+
+@dataclass(frozen=True)
+class _Look:
+    """One level of one image, and how many levels it stands for."""
+
+    image: int
+    level: int
+    weight: float
+
+
+def _looks(image_ids: Sequence[str], length: int, how: Estimator) -> list[_Look]:
+    """All looks, those at the decoder first: the others' term is another one."""
+    decoders = [_Look(image, 0, 1.0) for image in range(len(image_ids))]
+    others = []
+    for image, name in enumerate(image_ids if length > 1 else ()):
+        rng = np.random.default_rng(key("bound levels", how.seed, name))
+        index, weight = bound.stratified(length, how.levels, rng)
+        drawn = zip(index.tolist(), weight.tolist(), strict=True)
+        others += [_Look(image, level, stands_for) for level, stands_for in drawn]
+    return [*decoders, *others]
+
+
+def _noise(seed: int, name: str, level: int, shape: Sequence[int]) -> Tensor:
+    rng = torch.Generator("cpu").manual_seed(key("bound noise", seed, name, level))
+    return torch.randn(tuple(shape), generator=rng)
+
+
+def _measure(
+    denoiser: Denoiser,
+    x0: Tensor,
+    image_ids: Sequence[str],
+    cond: Conditioning,
+    steps: Step,
+    looks: Sequence[_Look],
+    how: Estimator,
+) -> tuple[list[float], list[float]]:
+    """Of each look its term in nats, and the mean square of the noise's residual."""
+    images = torch.tensor([look.image for look in looks])
+    levels = np.array([look.level for look in looks])
+    clean = x0[images.to(x0.device)].to(denoiser.device)
+    noise = torch.stack(
+        [_noise(how.seed, image_ids[k.image], k.level, x0.shape[1:]) for k in looks]
+    ).to(denoiser.device)
+    alpha, sigma = (
+        to_tensor(gain[levels], clean)
+        for gain in (denoiser.schedule.alpha, denoiser.schedule.sigma)
+    )
+    x_t = alpha * clean + sigma * noise  # x_t = α·x0 + σ·ε
+    index = torch.as_tensor(levels, device=denoiser.device)
+    rows = images if cond.count > 1 else torch.zeros_like(images)
+    out, mixture = _predict(
+        denoiser, x_t.to(denoiser.dtype), index, cond.rows(rows.to(denoiser.device)), how
+    )
+    row = denoiser.parameterization
+    guess = row.to_x0(out, x_t, alpha, sigma)
+    squares = (row.to_noise(out, x_t, alpha, sigma) - noise).square().flatten(1).mean(dim=1)
+    if how.clip:
+        guess = guess.clamp(-1, 1)
+    if mixture is None:
+        variance = to_tensor(_fixed(steps, how)[levels], clean)
+    else:
+        small, large = (
+            to_tensor(reverse_variances(steps, kind)[levels], clean) for kind in ("small", "large")
+        )
+        variance = learned_variance(mixture, small, large)
+    nats = torch.where(
+        index == 0,
+        how.decoder(clean, guess, variance).double().flatten(1).sum(dim=1),
+        # at level 0 this would divide by a posterior variance of 0: what it gives is not taken
+        bound.step_term(steps.rows(levels).tensors(clean), clean, x_t, guess, variance).double(),
+    )
+    return nats.tolist(), squares.tolist()
+
+
+def _predict(
+    denoiser: Denoiser, x_t: Tensor, index: Tensor, cond: Conditioning, how: Estimator
+) -> tuple[Tensor, Tensor | None]:
+    """The native output, and the mixture of a learned variance where that is asked for."""
+    if isinstance(how.variance, np.ndarray) or how.variance != "learned":
+        return denoiser.predict(x_t, index, cond).float(), None
+    both = getattr(denoiser, "predict_both", None)
+    out, mixture = both(x_t, index, cond) if both else (None, None)
+    if out is None or mixture is None:
+        raise UsageError(
+            "the model has learned no variance",
+            given=denoiser.card.name,
+            allowed="small or large",
+        )
+    return out.float(), mixture.float()
+
+
+def _fixed(steps: Step, how: Estimator) -> Float64:
+    if isinstance(how.variance, str):
+        return reverse_variances(steps, how.variance)
+    return how.variance
+
+
+def learns_variance(denoiser: Denoiser) -> bool:
+    """Whether the network has learned the variance of the reverse step."""
+    both = getattr(denoiser, "predict_both", None)
+    if both is None:
+        return False
+    x_t = torch.zeros(1, *denoiser.sample_shape, device=denoiser.device, dtype=denoiser.dtype)
+    prompt = "0" if denoiser.labels else ""
+    with torch.inference_mode():
+        index = torch.zeros(1, dtype=torch.long, device=denoiser.device)
+        return both(x_t, index, denoiser.encode_prompts([prompt]))[1] is not None

@@ -1,0 +1,163 @@
+"""Images from prompts, by any sampler and guidance, for any denoiser.
+
+One generator a sample: an image depends on its seed and its own number, on nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from diffcls.diffusion.draws import key
+from diffcls.generation import samplers
+from diffcls.generation.guidance import guided
+from diffcls.generation.likelihood import learns_variance
+from diffcls.generation.samplers import Predict, Sampler
+from diffcls.models.denoiser import Denoiser
+
+Lead = Callable[[Predict, Sequence[int]], Predict]
+"""(predict, (B,) places of a batch's images among all) -> predict, led by something beside it."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A few finished images.
+
+    Args:
+        images: (B, 3, H, W) in [−1, 1], on the CPU.
+        trajectory: estimates of x0 after each step, decoded: each (B, 3, H, W); empty unless
+            asked for.
+    """
+
+    images: Tensor
+    trajectory: tuple[Tensor, ...] = ()
+
+
+def sample(
+    denoiser: Denoiser,
+    prompts: Sequence[str],
+    numbers: Sequence[int],
+    *,
+    seed: int = 0,
+    scale: float = 2.0,
+    steps: int = 16,
+    batch_size: int = 64,
+    sampler: str = "dpm++",
+    lead: Lead | None = None,
+    trajectory: bool = False,
+) -> Iterator[Batch]:
+    """One image a prompt, batch by batch.
+
+    Args:
+        denoiser: the model.
+        prompts: (N,) texts.
+        numbers: (N,) number of each image; with the seed it keys the image's noise.
+        seed: of all images.
+        scale: of classifier-free guidance.
+        steps: of the sampler; with guidance each forward is two.
+        batch_size: images of a batch; every batch is filled up to it.
+        sampler: see `diffcls.generation.samplers.SAMPLERS`.
+        lead: a further guidance, see `Lead`.
+        trajectory: whether the way to the images is kept.
+
+    Returns:
+        batches, in order, each drawn when it is asked for.
+
+    Raises:
+        UsageError: for an unknown sampler, one that does not fit, or steps out of range.
+    """
+    solver = find_sampler(sampler, denoiser)
+    path = samplers.path_of(denoiser.schedule, steps)
+    # what inference made cannot take part in a gradient
+    mode = torch.inference_mode() if lead is None else torch.no_grad()
+    plan = _Plan(denoiser, prompts, numbers, seed, scale, batch_size, solver, path, lead)
+    found: Iterator[Batch] = mode(_batches)(plan, trajectory)
+    return found
+
+
+def find_sampler(name: str, denoiser: Denoiser) -> Sampler:
+    """The sampler of that name, for this model.
+
+    Raises:
+        UsageError: see `diffcls.generation.samplers.find`.
+    """
+    # only where it matters: this is a forward
+    wanted = name in samplers.SAMPLERS and samplers.SAMPLERS[name].learned
+    return samplers.find(name, denoiser.schedule, wanted and learns_variance(denoiser))
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """The arguments of `sample`, its sampler found."""
+
+    denoiser: Denoiser
+    prompts: Sequence[str]
+    numbers: Sequence[int]
+    seed: int
+    scale: float
+    batch_size: int
+    sampler: Sampler
+    path: NDArray[np.int64]
+    lead: Lead | None
+
+
+def _batches(plan: _Plan, trajectory: bool) -> Iterator[Batch]:
+    denoiser, prompts = plan.denoiser, plan.prompts
+    empty = denoiser.encode_prompts([""]) if plan.scale != 1.0 else None
+    unique = sorted(set(prompts))
+    cond, place = denoiser.encode_prompts(unique), {text: i for i, text in enumerate(unique)}
+    for start in range(0, len(prompts), plan.batch_size):
+        chosen = range(start, min(start + plan.batch_size, len(prompts)))
+        filled = [*chosen, *[chosen[-1]] * (plan.batch_size - len(chosen))]
+        at = torch.tensor([place[prompts[i]] for i in filled], device=denoiser.device)
+        rows = cond.rows(at)
+        nothing = rows if empty is None else empty
+        predict = guided(denoiser, rows, nothing, plan.scale, plan.sampler.learned)
+        if plan.lead is not None:
+            predict = plan.lead(predict, filled)
+        estimates: list[Tensor] = []
+        for x0 in _solved(plan, predict, [plan.numbers[i] for i in filled]):
+            estimates = [*estimates, x0] if trajectory else [x0]
+        decoded = [
+            denoiser.decode_latents(x0)[: len(chosen)].clamp(-1, 1).cpu() for x0 in estimates
+        ]
+        yield Batch(decoded[-1], tuple(decoded) if trajectory else ())
+
+
+def _solved(plan: _Plan, predict: Predict, numbers: list[int]) -> Iterator[Tensor]:
+    """Estimates of x0 of the images of these numbers, step by step."""
+    schedule = plan.denoiser.schedule
+    # at the last level of the schedule x_t is noise of its sigma, all but a trace
+    x_t = noise_of(plan.denoiser, plan.seed, numbers) * float(schedule.sigma[-1])
+
+    def draw(step: int) -> Tensor:
+        return noise_of(plan.denoiser, plan.seed, numbers, step)
+
+    return plan.sampler.solve(schedule, predict, x_t, plan.path, draw)
+
+
+def noise_of(
+    denoiser: Denoiser, seed: int, numbers: Sequence[int], step: int | None = None
+) -> Tensor:
+    """(B, C, h, w) noise of images, on the denoiser's device.
+
+    Args:
+        denoiser: for the shape.
+        seed: of all images.
+        numbers: (B,) of each image.
+        step: of a sampler that adds noise; None: what sampling begins with.
+    """
+    parts = () if step is None else (step,)
+    found = [
+        torch.randn(
+            denoiser.sample_shape,
+            generator=torch.Generator("cpu").manual_seed(key("sample", seed, number, *parts)),
+        )
+        for number in numbers
+    ]
+    return torch.stack(found).to(denoiser.device)

@@ -1,0 +1,175 @@
+"""How honest probabilities are, and how scores become them.
+
+Pure functions of arrays, as those of `diffcls.metrics.classification`.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from diffcls.metrics.validation import Floats, Integers, check_below, floats, indices, same_length
+from diffcls.support.errors import UsageError
+
+
+def expected_calibration_error(
+    probabilities: ArrayLike, labels: ArrayLike, bins: int = 15
+) -> float:
+    """How far confidence is from accuracy, on average over images (Guo et al. 2017, eq. 3).
+
+        ECE = Σ_m (n_m/n)·|accuracy_m − confidence_m|
+
+    over `bins` bins of equal width, ((m − 1)/M, m/M], of the largest probability.
+
+    Args:
+        probabilities: (n, K), each row summing to 1.
+        labels: (n,) class indices below K.
+        bins: M, at least 1.
+
+    Raises:
+        UsageError: for empty input, shapes that do not fit, rows that are no distribution (NaN
+            included), or labels out of range.
+    """
+    p, truth = _distributions(probabilities, labels)
+    if bins < 1:
+        raise UsageError("number of bins out of range", given=bins, allowed="at least 1")
+    confidence = p.max(axis=1)
+    gap = (p.argmax(axis=1) == truth) - confidence
+    edges = np.linspace(0.0, 1.0, bins + 1)
+    # a confidence that rounding lifted above 1 belongs to the last bin
+    bin_of = np.searchsorted(edges[1:-1], confidence, side="left")
+    return float(np.abs(np.bincount(bin_of, weights=gap, minlength=bins)).sum() / len(truth))
+
+
+def posterior(scores: ArrayLike, scale: float) -> Floats:
+    """p_k = exp(scale·s_k) / Σ_j exp(scale·s_j), the classes' posterior at equal prior.
+
+    Args:
+        scores: (..., K), higher is better; −inf gives probability 0, as of a class never scored.
+        scale: what turns a score into a log-likelihood, above 0. Of a mean error it is the number
+            of dimensions averaged over, divided by the temperature.
+
+    Returns:
+        (..., K) float64, each row summing to 1.
+
+    Raises:
+        UsageError: for empty scores, NaN or +inf, a row of −inf only, or a scale not above 0.
+    """
+    return np.asarray(np.exp(_log_posterior(scores, scale)), dtype=np.float64)
+
+
+def fit_temperature(scores: ArrayLike, labels: ArrayLike, scale: float) -> float:
+    """The T that minimises the mean negative log-likelihood of ``posterior(scores, scale/T)``.
+
+    Temperature scaling (Guo et al. 2017, sec. 4.2), fitted on validation images; the likelihood is
+    unimodal in log T. Where every image is right it has no minimum (T → 0, certain of everything),
+    so the image of smallest margin is then counted once more, with its runner-up as the label.
+    Where scores do not tell classes apart T is very large, where all of them tie it is 1.
+
+    Args:
+        scores: (n, K), K at least 2, higher is better; −inf is allowed for classes other than the
+            label.
+        labels: (n,) class indices below K.
+        scale: as in `posterior`, above 0.
+
+    Returns:
+        T > 0, in proportion to the scale: the posterior's own scale is ``scale / T``.
+
+    Raises:
+        UsageError: for empty input, shapes that do not fit, NaN or +inf, labels out of range or of
+            score −inf, fewer than 2 classes, or a scale not above 0.
+    """
+    from scipy import optimize
+
+    s, truth = _labelled_scores(scores, labels, scale)
+    margin = _margins(s, truth)
+    known = np.abs(margin[(margin != 0) & np.isfinite(margin)])
+    if known.size == 0:
+        return 1.0
+    if margin.min() >= 0:
+        nearest = int(np.argmin(np.where(margin > 0, margin, np.inf)))
+        others = np.where(np.arange(s.shape[1]) == truth[nearest], -np.inf, s[nearest])
+        s = np.concatenate([s, s[nearest : nearest + 1]])
+        truth = np.append(truth, others.argmax())
+    unit = float(np.median(known))  # so that the search does not depend on the unit of the scores
+    rows = np.arange(len(s))
+
+    def loss(log_t: float) -> float:
+        return -float(_log_posterior(s, math.exp(-log_t) / unit)[rows, truth].mean())
+
+    reach = math.log(1e6)
+    found = optimize.minimize_scalar(
+        loss, bounds=(-reach, reach), method="bounded", options={"xatol": 1e-8}
+    )
+    return scale * unit * math.exp(float(found.x))
+
+
+def negative_log_likelihood(probabilities: ArrayLike, labels: ArrayLike) -> float:
+    """−(1/n)·Σ_i log p_i[label_i], in nats an image; infinite where a label has probability 0.
+
+    Args:
+        probabilities: (n, K), each row summing to 1.
+        labels: (n,) class indices below K.
+
+    Raises:
+        UsageError: as `expected_calibration_error`.
+    """
+    p, truth = _distributions(probabilities, labels)
+    with np.errstate(divide="ignore"):
+        return -float(np.log(p[np.arange(len(p)), truth]).mean())
+
+
+def _log_posterior(scores: ArrayLike, scale: float) -> Floats:
+    s = floats("scores", scores)
+    if not (math.isfinite(scale) and scale > 0):
+        raise UsageError("scale out of range", given=scale, allowed="a finite number above 0")
+    if s.ndim == 0:
+        raise UsageError("scores are a single number", given=float(s), allowed="shape (..., K)")
+    best = s.max(axis=-1, keepdims=True)  # NaN and +inf come through the maximum
+    if not np.isfinite(best).all():
+        raise UsageError(
+            "scores hold NaN, +inf or a row of -inf only",
+            allowed="finite numbers, and -inf beside at least one of them",
+            todo="record such an image as failed",
+        )
+    with np.errstate(over="ignore"):
+        shifted = (s - best) * scale
+    return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True)))
+
+
+def _labelled_scores(scores: ArrayLike, labels: ArrayLike, scale: float) -> tuple[Floats, Integers]:
+    s, truth = floats("scores", scores, ndim=2), indices("labels", labels)
+    same_length("scores", s, "labels", truth)
+    check_below(truth, s.shape[1])
+    if s.shape[1] < 2:
+        raise UsageError("too few classes for a temperature", given=s.shape[1], allowed="2 or more")
+    _log_posterior(s, scale)  # refuses NaN, +inf and a scale out of range
+    if not np.isfinite(s[np.arange(len(s)), truth]).all():
+        raise UsageError(
+            "a label has score -inf", todo="fit on images whose own class was scored, or drop them"
+        )
+    return s, truth
+
+
+def _margins(s: Floats, truth: Integers) -> Floats:
+    """(n,) score of the label less the best other score: below 0 where the prediction is wrong."""
+    rows = np.arange(len(s))
+    others = s.copy()
+    others[rows, truth] = -np.inf
+    return np.asarray(s[rows, truth] - others.max(axis=1))
+
+
+def _distributions(probabilities: ArrayLike, labels: ArrayLike) -> tuple[Floats, Integers]:
+    p, truth = floats("probabilities", probabilities, ndim=2), indices("labels", labels)
+    same_length("probabilities", p, "labels", truth)
+    check_below(truth, p.shape[1])
+    # written so that NaN fails; the tolerance is that of half-precision probabilities
+    if not ((p >= 0).all() and (np.abs(p.sum(axis=1) - 1) <= 1e-2).all()):
+        raise UsageError(
+            "probabilities are no distributions",
+            allowed="rows of numbers >= 0 that sum to 1, without NaN",
+            todo="turn scores into probabilities with posterior()",
+        )
+    return p, truth

@@ -1,0 +1,72 @@
+"""Arrays that people give, checked: an input that does not fit raises, and is never guessed at."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from diffcls.support.errors import UsageError
+
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
+
+
+def floats(name: str, values: ArrayLike, ndim: int | None = None) -> Floats:
+    """Numbers of `ndim` axes; None: any. Raises UsageError."""
+    array = _array(name, values, np.float64)
+    _check_shape(name, array, ndim)
+    return array
+
+
+def indices(name: str, values: ArrayLike, ndim: int = 1) -> Integers:
+    """Class indices, 0 or more, of `ndim` axes. Raises UsageError."""
+    array = _array(name, values)
+    _check_shape(name, array, ndim)
+    if array.dtype.kind not in "iu" or (array < 0).any():
+        raise UsageError(f"{name} are no class indices", given=array.dtype.name, allowed="0, 1, …")
+    return array.astype(np.int64)
+
+
+def flags(name: str, values: ArrayLike) -> NDArray[np.bool_]:
+    """(n,) right or wrong. Raises UsageError."""
+    array = _array(name, values)
+    _check_shape(name, array, 1)
+    if not np.isin(array, (0, 1)).all():
+        raise UsageError(f"{name} is not a list of right and wrong", allowed="True and False")
+    return array.astype(bool)
+
+
+def _array(name: str, values: ArrayLike, dtype: type[Any] | None = None) -> NDArray[Any]:
+    try:
+        return np.asarray(values, dtype=dtype)
+    except (TypeError, ValueError):  # ragged lists, words
+        raise UsageError(f"{name}: not an array of numbers", todo="rows of one length") from None
+
+
+def _check_shape(name: str, array: NDArray[Any], ndim: int | None) -> None:
+    if array.size == 0:
+        raise UsageError(f"{name}: empty", todo="give at least one image")
+    if ndim is not None and array.ndim != ndim:
+        raise UsageError(
+            f"{name}: wrong number of axes", given=array.shape, allowed=("(n,)", "(n, K)")[ndim - 1]
+        )
+
+
+def same_length(name: str, a: NDArray[Any], other: str, b: NDArray[Any]) -> None:
+    """Raises UsageError for two arrays that do not have an entry for the same images."""
+    if len(a) != len(b):
+        raise UsageError(
+            f"{name} and {other} differ in length",
+            given=(len(a), len(b)),
+            allowed="one entry an image in each",
+        )
+
+
+def check_below(labels: Integers, n_classes: int) -> None:
+    """Raises UsageError for a label that is not below `n_classes`."""
+    if labels.max() >= n_classes:
+        raise UsageError(
+            "label out of range", given=int(labels.max()), allowed=f"0 to {n_classes - 1}"
+        )

@@ -1,0 +1,140 @@
+"""A pipeline from its folder, part by part, so that whatever is missing is seen."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from diffcls.models.quiet import quiet
+from diffcls.support.errors import ModelError
+
+if TYPE_CHECKING:
+    import torch
+
+
+def read_json(path: Path) -> Mapping[str, Any]:
+    """A JSON file of a model that holds one object.
+
+    Raises:
+        ModelError: where it is missing, or holds something else.
+    """
+    try:
+        read = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"cannot read a file of the model ({error})", given=str(path)) from error
+    if not isinstance(read, dict):
+        raise ModelError("a file of the model is not what it should be", given=str(path))
+    return read
+
+
+def open_pipeline(folder: Path, index: Mapping[str, Any], dtype: torch.dtype) -> Any:
+    """The pipeline, each part loaded on its own so that missing tensors are seen."""
+    import diffusers
+    import torch
+    import transformers
+
+    libraries = {"diffusers": diffusers, "transformers": transformers}
+    parts: dict[str, Any] = {}
+    with quiet():
+        for part, place in index.items():
+            if part.startswith("_") or not isinstance(place, list) or len(place) != 2:
+                continue
+            if place[0] is None or part in ("safety_checker", "feature_extractor"):
+                parts[part] = None
+                continue
+            kind = getattr(libraries.get(place[0]), str(place[1]), None)
+            if not isinstance(kind, type):
+                raise ModelError(
+                    f"part {part!r} of the model needs code of its own",
+                    given=place,
+                    allowed=list(libraries),
+                )
+            # an autoencoder overflows in half precision, and costs little beside the denoiser
+            wanted = torch.float32 if part == "vae" else dtype
+            parts[part] = _open_part(kind, folder / part, wanted)
+        pipeline_class = getattr(diffusers, str(index["_class_name"]))
+        takes = inspect.signature(pipeline_class).parameters
+        # settings that stand beside the parts, as DiT's names of its classes
+        extra = {k: v for k, v in index.items() if k in takes and k not in parts}
+        if "safety_checker" in parts:
+            extra["requires_safety_checker"] = False
+        try:
+            return pipeline_class(**parts, **extra)
+        except (TypeError, ValueError) as error:
+            raise ModelError(
+                f"the parts make no {index['_class_name']} ({_first_line(error)})",
+                given=str(folder / "model_index.json"),
+                allowed="the parts that save_pretrained writes",
+            ) from error
+
+
+def _open_part(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
+    import torch
+
+    if not folder.is_dir():
+        raise ModelError("a part of the model is missing", given=str(folder))
+    if "Tokenizer" in kind.__name__:
+        _check_tokenizer(folder)
+    weights = issubclass(kind, torch.nn.Module)
+    try:
+        if not weights:
+            return kind.from_pretrained(folder)
+        module, info = kind.from_pretrained(
+            folder,
+            dtype=dtype,
+            use_safetensors=True,
+            output_loading_info=True,
+            variant=_variant(folder, dtype),
+        )
+    except Exception as error:  # each library and file format has its own exceptions
+        raise ModelError(
+            f"cannot load part {folder.name!r} of the model ({_first_line(error)})",
+            given=str(folder),
+            todo="check that every file of the model is there and whole, in safetensors",
+        ) from error
+    missing = sorted(info.get("missing_keys", ()))
+    if missing:
+        raise ModelError(
+            f"{len(missing)} tensors are missing in part {folder.name!r} of the model",
+            given=missing[0],
+            todo="get the whole file again",
+        )
+    check_finite(folder.name, module)
+    return module
+
+
+def _variant(folder: Path, dtype: torch.dtype) -> str | None:
+    """``fp16`` where the folder has such files, and they will do or there are no others."""
+    import torch
+
+    files = [path.name for path in folder.glob("*.safetensors")]
+    halves = [name for name in files if ".fp16" in name]
+    return "fp16" if halves and (dtype != torch.float32 or len(halves) == len(files)) else None
+
+
+def check_finite(part: str, module: Any) -> None:
+    """Raises ModelError for a weight that is not finite, or was never loaded."""
+    import torch
+
+    for name, tensor in module.state_dict().items():
+        if tensor.is_meta or not torch.isfinite(tensor.float()).all():
+            raise ModelError(f"weights of part {part!r} are not finite", given=name)
+
+
+def _check_tokenizer(folder: Path) -> None:
+    """Refuse a tokenizer without its files: transformers makes one that knows no word instead."""
+    names = {path.name for path in folder.iterdir()}
+    words = ({"tokenizer.json"}, {"vocab.json", "merges.txt"}, {"spiece.model"})
+    if "tokenizer_config.json" not in names or not any(files <= names for files in words):
+        raise ModelError(
+            "a file of the tokenizer is missing",
+            given=str(folder),
+            allowed="tokenizer_config.json, and tokenizer.json or vocab.json with merges.txt",
+        )
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

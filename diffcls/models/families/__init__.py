@@ -1,0 +1,3 @@
+"""families."""
+
+from __future__ import annotations

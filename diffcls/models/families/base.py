@@ -1,0 +1,243 @@
+"""What all models that diffusers loads have in common; a family adds how it reads a prompt."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from diffcls.diffusion.parameterization import parameterization_of
+from diffcls.diffusion.schedule import NoiseSchedule
+from diffcls.models.autoencoder import Autoencoder
+from diffcls.models.denoiser import Conditioning, ModelCard
+from diffcls.models.quiet import quiet
+from diffcls.support.errors import ModelError, UsageError
+
+PROMPTS_A_BATCH = 16
+"""Prompts that are encoded together: few, as what their encoder takes comes on top of them all."""
+
+
+class PipelineDenoiser(ABC):
+    """A diffusers pipeline behind the contract of `diffcls.models.denoiser.Denoiser`.
+
+    Args:
+        pipeline: loaded with diffusers, the autoencoder in float32, the rest in `dtype`.
+        card: name, revision, temperature.
+        device, dtype: where and in what precision the network runs.
+        img_size: side of the images in pixels; default: what the network was trained on.
+
+    Raises:
+        ModelError: when the parts do not fit each other.
+        UsageError: for an image size that the model cannot take.
+    """
+
+    part: ClassVar[str] = "transformer"
+    """Name of the network among the pipeline's parts."""
+    time_scale: ClassVar[float] = 1000.0
+    """Of a flow model: the network is told sigma times this."""
+    may_learn_variance: ClassVar[bool] = False
+    """Whether the second half of the output may be a variance, which is left out."""
+    labels: tuple[str, ...] | None = None
+
+    def __init__(
+        self,
+        pipeline: Any,
+        card: ModelCard,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+        img_size: int | None = None,
+    ) -> None:
+        self.card, self.device, self.dtype = card, torch.device(device), dtype
+        self.pipeline = pipeline
+        self.network: Any = getattr(pipeline, self.part).to(self.device).eval()
+        self.network.requires_grad_(False)  # gradients go to the prompts, if anywhere
+        vae = getattr(pipeline, "vae", None)
+        self.autoencoder = None if vae is None else Autoencoder(vae, self.device)
+        scheduler = dict(pipeline.scheduler.config)
+        class_name = type(pipeline.scheduler).__name__
+        self.schedule = NoiseSchedule.from_diffusers(scheduler, class_name, self.time_scale)
+        self.parameterization = parameterization_of(scheduler, class_name)
+        self._timesteps = torch.tensor(
+            self.schedule.timesteps, dtype=torch.float32, device=self.device
+        )
+        self._check_parts()
+        self._prepare_text()
+        self.sample_shape, self.image_size = self._shape(img_size)
+
+    @abstractmethod
+    def _encode(self, prompts: Sequence[str]) -> dict[str, Tensor]:
+        """P prompts -> named tensors (P, ...), all that `_forward` needs of them."""
+
+    @abstractmethod
+    def _forward(self, x_t: Tensor, timestep: Tensor, cond: Conditioning) -> Tensor:
+        """x_t (B, C, h, w), timestep (B,) float32 -> the native output, C channels or more."""
+
+    def _channels(self) -> tuple[int, int]:
+        """Channels of the latents that go in, and of the output that is used."""
+        config = self.network.config
+        reads, writes = int(config.in_channels), int(config.out_channels)
+        if self.may_learn_variance and writes == 2 * reads:
+            writes = reads
+        return reads, writes
+
+    def _patch(self) -> int:
+        """Sides of latents must be a multiple of this: a transformer reads them patch by patch."""
+        return int(self.network.config.get("patch_size", None) or 1)
+
+    def _native_size(self) -> int:
+        """Side of the latents that the network was trained on."""
+        return int(self.network.config.sample_size)
+
+    def _check_parts(self) -> None:
+        """Raises ModelError when network and autoencoder do not fit each other."""
+        reads, writes = self._channels()
+        latent = reads if self.autoencoder is None else self.autoencoder.channels
+        if not reads == writes == latent:
+            raise ModelError(
+                f"{self.part} and autoencoder do not fit each other",
+                given=f"{reads} input channels, {writes} output channels, {latent} latent ones",
+                allowed="equal numbers (in-painting and up-scaling models are not supported)",
+            )
+
+    def _check_text(self, reads: int, **fields: str) -> None:
+        """Refuse text encoders whose outputs are not as wide as what the network reads of them.
+
+        Args:
+            reads: width of the network's input.
+            fields: name of each text encoder whose output is part of it, side by side, and the
+                entry of its config that says how wide that output is.
+
+        Raises:
+            ModelError: when the widths differ, or an encoder is missing.
+        """
+        widths: dict[str, int] = {}
+        for name, field in fields.items():
+            encoder = getattr(self.pipeline, name)
+            if encoder is None:
+                raise ModelError("a text encoder of the model is missing", given=name)
+            widths[name] = int(getattr(encoder.config, field))
+        if sum(widths.values()) != reads:
+            found = ", ".join(f"{name} gives {width}" for name, width in widths.items())
+            raise ModelError(
+                f"{self.part} and text encoder do not fit each other",
+                given=f"the {self.part} reads width {reads}, {found}",
+            )
+
+    def _prepare_text(self) -> None:
+        """Text encoders go to the device; no tokenizer gives more than they read."""
+        parts: dict[str, Any] = self.pipeline.components
+        for name, encoder in parts.items():
+            if not name.startswith("text_encoder") or encoder is None:
+                continue
+            encoder.to(self.device).eval()
+            tokenizer = parts[name.replace("text_encoder", "tokenizer")]
+            if tokenizer is None:
+                raise ModelError("a text encoder of the model has no tokenizer", given=name)
+            limit = getattr(encoder.config, "max_position_embeddings", None)
+            if limit is not None:  # a tokenizer saved without a limit says 1e30
+                tokenizer.model_max_length = min(tokenizer.model_max_length, limit)
+        if hasattr(self.pipeline, "tokenizer_max_length"):  # some pipelines keep a copy
+            self.pipeline.tokenizer_max_length = self.pipeline.tokenizer.model_max_length
+
+    def _shape(self, img_size: int | None) -> tuple[tuple[int, int, int], int]:
+        factor = 1 if self.autoencoder is None else self.autoencoder.factor
+        size = self._native_size() * factor if img_size is None else img_size
+        step = factor * self._patch()
+        if size < step or size % step:
+            raise UsageError(
+                "image size does not fit the model", given=size, allowed=f"a multiple of {step}"
+            )
+        return (self._channels()[0], size // factor, size // factor), size
+
+    def encode_images(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) -> x0 (B, C, h, w): the posterior's mean, shifted and scaled."""
+        if self.autoencoder is None:
+            return images.to(self.device, torch.float32)
+        return self.autoencoder.encode(images)
+
+    def decode_latents(self, x0: Tensor) -> Tensor:
+        """x0 (B, C, h, w) -> images (B, 3, H, W)."""
+        return x0 if self.autoencoder is None else self.autoencoder.decode(x0)
+
+    @torch.inference_mode()
+    def encode_prompts(self, prompts: Sequence[str]) -> Conditioning:
+        """P texts -> their conditioning, padded as the model was trained.
+
+        Raises:
+            ModelError: where the encoding of a prompt is not finite, in single precision too.
+        """
+        cond = self._encode_all(prompts)
+        if _first_not_finite(cond) is not None and self.dtype != torch.float32:
+            for module in self._text_encoders():
+                module.float()
+            cond = self._encode_all(prompts)
+        bad = _first_not_finite(cond)
+        if bad is not None:
+            raise ModelError("the encoding of a prompt is not finite", given=prompts[bad])
+        return cond
+
+    def _encode_all(self, prompts: Sequence[str]) -> Conditioning:
+        whole: dict[str, Tensor] = {}
+        with quiet():  # the library tells of prompts that are cut; so do we
+            for start in range(0, len(prompts), PROMPTS_A_BATCH):
+                part = self._encode(prompts[start : start + PROMPTS_A_BATCH])
+                # into one place: all parts and their concatenation would be twice as much
+                for name, rows in part.items():
+                    if start == 0:
+                        whole[name] = rows.new_empty(len(prompts), *rows.shape[1:])
+                    whole[name][start : start + len(rows)] = rows
+        return Conditioning(whole)
+
+    def _text_encoders(self) -> list[Any]:
+        parts: dict[str, Any] = self.pipeline.components
+        named = (part for name, part in parts.items() if name.startswith("text_encoder"))
+        return [part for part in named if part is not None]
+
+    def predict(self, x_t: Tensor, index: Tensor, cond: Conditioning) -> Tensor:
+        """The network's output (B, C, h, w) at schedule index (B,), without guidance."""
+        return self.predict_both(x_t, index, cond)[0]
+
+    def predict_both(
+        self, x_t: Tensor, index: Tensor, cond: Conditioning
+    ) -> tuple[Tensor, Tensor | None]:
+        """What `predict` gives, and the mixture v in [0, 1] of a learned variance, None without.
+
+        v is what `diffcls.diffusion.process.learned_variance` mixes with; the network gives it in
+        [−1, 1] (Nichol and Dhariwal 2021, section 3.1).
+        """
+        out, channels = self._forward(x_t, self._timesteps[index], cond), x_t.shape[1]
+        learned = self.may_learn_variance and out.shape[1] == 2 * channels
+        return out[:, :channels], (out[:, channels:] + 1) / 2 if learned else None
+
+    @contextmanager
+    def float32(self) -> Iterator[None]:
+        """The network in single precision for as long as this lasts."""
+        whole = self.dtype
+        held = [tensor.dtype for tensor in self._weights()]  # some are in float32 anyway
+        self.dtype = torch.float32
+        # diffusers' own `to` warns of parts that it would keep in float32: all of it is, now
+        torch.nn.Module.to(self.network, self.dtype)
+        try:
+            yield
+        finally:
+            self.dtype = whole
+            for tensor, dtype in zip(self._weights(), held, strict=True):
+                tensor.data = tensor.data.to(dtype)
+
+    def _weights(self) -> list[Tensor]:
+        return [*self.network.parameters(), *self.network.buffers()]
+
+
+def _first_not_finite(cond: Conditioning) -> int | None:
+    """The first prompt whose encoding holds a value that is not finite, None without any."""
+    for tensor in cond.values():
+        # a part at a time: what it takes beside the encodings would be as much again
+        rows = (part.reshape(len(part), -1) for part in tensor.split(64))
+        finite = torch.cat([torch.isfinite(part).all(dim=1) for part in rows])
+        if not bool(finite.all()):
+            return int(finite.logical_not().nonzero()[0])
+    return None

@@ -1,0 +1,79 @@
+"""Flux: a rectified flow over latents that are packed two by two into tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from diffcls.models.denoiser import Conditioning
+from diffcls.models.families.base import PipelineDenoiser
+from diffcls.models.prompt_truncation import report_truncation
+
+T5_TOKENS = 512
+NO_GUIDANCE = 1.0
+"""What a model distilled from guidance is told: at scale 1, guidance is the plain conditional
+output, the velocity of p(x|prompt). The pipeline's own 3.5 asks for an extrapolation away from the
+output without prompt, whose error is no bound of any likelihood."""
+
+
+class FluxDenoiser(PipelineDenoiser):
+    """Flux.1: dev, which is told a guidance scale, and schnell, which is not."""
+
+    time_scale = 1.0
+
+    def _channels(self) -> tuple[int, int]:
+        # a token holds 2×2 pixels of the latents
+        config = self.network.config
+        return int(config.in_channels) // 4, int(config.out_channels or config.in_channels) // 4
+
+    def _patch(self) -> int:
+        return 2
+
+    def _native_size(self) -> int:
+        return int(self.pipeline.default_sample_size)
+
+    def _check_parts(self) -> None:
+        super()._check_parts()
+        config = self.network.config
+        self._check_text(config.joint_attention_dim, text_encoder_2="d_model")
+        self._check_text(config.pooled_projection_dim, text_encoder="hidden_size")
+
+    def encode_prompts(self, prompts: Sequence[str]) -> Conditioning:
+        """As every denoiser; prompts that are too long are told of first."""
+        report_truncation(self.pipeline.tokenizer_2, prompts, T5_TOKENS)
+        return super().encode_prompts(prompts)
+
+    def _encode(self, prompts: Sequence[str]) -> dict[str, Tensor]:
+        """``text`` (P, 512, D) and ``pooled`` (P, D')."""
+        text, pooled, _ = self.pipeline.encode_prompt(
+            list(prompts), None, device=self.device, max_sequence_length=T5_TOKENS
+        )
+        return {"text": text, "pooled": pooled}
+
+    def _forward(self, x_t: Tensor, timestep: Tensor, cond: Conditioning) -> Tensor:
+        count, channels, height, width = x_t.shape
+        rows, columns = height // 2, width // 2
+        # (B, C, h, w) -> (B, C, h/2, 2, w/2, 2) -> (B, h/2·w/2, 4·C)
+        tokens = x_t.reshape(count, channels, rows, 2, columns, 2)
+        tokens = tokens.permute(0, 2, 4, 1, 3, 5).reshape(count, rows * columns, 4 * channels)
+        guided = self.network.config.guidance_embeds
+        out: Tensor = self.network(
+            hidden_states=tokens,
+            timestep=timestep,
+            guidance=torch.full((count,), NO_GUIDANCE, device=x_t.device) if guided else None,
+            pooled_projections=cond["pooled"].to(self.dtype),
+            encoder_hidden_states=cond["text"].to(self.dtype),
+            txt_ids=torch.zeros(cond["text"].shape[1], 3, device=x_t.device, dtype=self.dtype),
+            img_ids=self._positions(rows, columns).to(x_t.device, self.dtype),
+        ).sample
+        # (B, h/2·w/2, 4·C) -> (B, h/2, w/2, C, 2, 2) -> (B, C, h, w)
+        out = out.reshape(count, rows, columns, channels, 2, 2).permute(0, 3, 1, 4, 2, 5)
+        return out.reshape(count, channels, height, width)
+
+    @staticmethod
+    def _positions(rows: int, columns: int) -> Tensor:
+        """(rows·columns, 3): 0, row and column of each token."""
+        row, column = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
+        return torch.stack([torch.zeros_like(row), row, column], dim=-1).reshape(-1, 3)

@@ -1,0 +1,52 @@
+"""Stable Diffusion 1.x and 2.x: a U-Net with cross-attention, prompts from a CLIP text encoder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from diffcls.models.denoiser import Conditioning
+from diffcls.models.families.base import PipelineDenoiser
+from diffcls.models.prompt_truncation import report_truncation
+from diffcls.support.errors import ModelError
+
+
+class StableDiffusionDenoiser(PipelineDenoiser):
+    """Stable Diffusion 1.x and 2.x, and the small models of this project: one anatomy."""
+
+    part = "unet"
+
+    def __init__(self, pipeline: Any, *args: Any, **kwargs: Any) -> None:
+        super().__init__(pipeline, *args, **kwargs)
+        if self.device.type == "cpu":
+            self.network = self.network.to(memory_format=torch.channels_last)
+
+    def _check_parts(self) -> None:
+        super()._check_parts()
+        reads = self.network.config.cross_attention_dim
+        width = self.pipeline.text_encoder.config.hidden_size
+        if isinstance(reads, int) and reads != width:
+            raise ModelError(
+                "U-Net and text encoder do not fit each other",
+                given=f"the U-Net reads width {reads}, the text encoder has width {width}",
+            )
+
+    def _encode(self, prompts: Sequence[str]) -> dict[str, Tensor]:
+        """``text`` (P, L, D): hidden states, padded to the tokenizer's length L."""
+        text, _ = self.pipeline.encode_prompt(list(prompts), self.device, 1, False)
+        return {"text": text}
+
+    def encode_prompts(self, prompts: Sequence[str]) -> Conditioning:
+        """As every denoiser; prompts that are too long are told of first."""
+        report_truncation(self.pipeline.tokenizer, prompts)
+        return super().encode_prompts(prompts)
+
+    def _forward(self, x_t: Tensor, timestep: Tensor, cond: Conditioning) -> Tensor:
+        if self.device.type == "cpu":
+            x_t = x_t.contiguous(memory_format=torch.channels_last)
+        text = cond["text"].to(self.dtype)
+        out: Tensor = self.network(x_t, timestep, encoder_hidden_states=text).sample
+        return out

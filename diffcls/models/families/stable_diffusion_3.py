@@ -1,0 +1,66 @@
+"""Stable Diffusion 3 and 3.5: a transformer trained as a rectified flow, three text encoders."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from diffcls.models.denoiser import Conditioning
+from diffcls.models.families.base import PipelineDenoiser
+from diffcls.models.prompt_truncation import report_truncation
+from diffcls.support.errors import UsageError
+
+T5_TOKENS = 256
+
+
+class StableDiffusion3Denoiser(PipelineDenoiser):
+    """SD 3 (Esser et al. 2024); its third encoder, T5, may be left out of the pipeline."""
+
+    def _check_parts(self) -> None:
+        super()._check_parts()
+        config = self.network.config
+        pooled = {"text_encoder": "projection_dim", "text_encoder_2": "projection_dim"}
+        self._check_text(config.pooled_projection_dim, **pooled)
+        if self.pipeline.text_encoder_3 is not None:
+            self._check_text(config.joint_attention_dim, text_encoder_3="d_model")
+
+    def _shape(self, img_size: int | None) -> tuple[tuple[int, int, int], int]:
+        shape, size = super()._shape(img_size)
+        # positions are cut out of a table of this many rows and columns
+        largest = self.network.config.pos_embed_max_size * self._patch() * size // shape[1]
+        if size > largest:
+            raise UsageError(
+                "image size does not fit the model", given=size, allowed=f"at most {largest}"
+            )
+        return shape, size
+
+    def encode_prompts(self, prompts: Sequence[str]) -> Conditioning:
+        """As every denoiser; prompts too long for the encoder that reads most are told of first."""
+        if self.pipeline.text_encoder_3 is None:
+            report_truncation(self.pipeline.tokenizer, prompts)
+        else:
+            report_truncation(self.pipeline.tokenizer_3, prompts, T5_TOKENS)
+        return super().encode_prompts(prompts)
+
+    def _encode(self, prompts: Sequence[str]) -> dict[str, Tensor]:
+        """``text`` (P, 77 + 256, D) and ``pooled`` (P, D')."""
+        texts = list(prompts)
+        text, _, pooled, _ = self.pipeline.encode_prompt(
+            texts,
+            texts,
+            texts,
+            device=self.device,
+            do_classifier_free_guidance=False,
+            max_sequence_length=T5_TOKENS,
+        )
+        return {"text": text, "pooled": pooled}
+
+    def _forward(self, x_t: Tensor, timestep: Tensor, cond: Conditioning) -> Tensor:
+        out: Tensor = self.network(
+            hidden_states=x_t,
+            timestep=timestep,
+            encoder_hidden_states=cond["text"].to(self.dtype),
+            pooled_projections=cond["pooled"].to(self.dtype),
+        ).sample
+        return out

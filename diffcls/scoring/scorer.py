@@ -1,0 +1,193 @@
+"""(image, prompt, draw) requests from many images -> errors, in full batches of one fixed shape."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from diffcls.diffusion.draws import DrawPlan, NoiseBank
+from diffcls.diffusion.parameterization import LOSSES, loss_weight
+from diffcls.models.denoiser import Conditioning, Denoiser
+from diffcls.support.errors import UsageError, unknown_name
+
+SLOPE_PARTS = 4
+"""Parts of a batch whose slopes are taken one after the other: so they need no more memory."""
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """How an error is measured.
+
+    Args:
+        loss: "l2", "l1" or "huber", of the ε-residual, averaged over C·h·w.
+        weighting: multiplies the loss, whatever the loss; see
+            `diffcls.diffusion.parameterization.loss_weight`.
+    """
+
+    loss: str = "l2"
+    weighting: str = "uniform"
+
+    def __post_init__(self) -> None:
+        if self.loss not in LOSSES:
+            raise unknown_name("loss", self.loss, LOSSES)
+
+
+class Scorer:
+    """Measures errors ``w(t) · mean(loss(ε̂ − ε))`` of (image, prompt, draw) triples.
+
+    Every forward has the same shape, padded where fewer requests are left; so a triple's error
+    does not depend, to the bit, on which others share its batch (on a CPU, at one batch size and
+    number of threads).
+
+    Args:
+        denoiser: the model.
+        cond: of the P prompts.
+        plan: the draws; their indices must lie within the denoiser's schedule.
+        scoring: loss and weighting.
+        batch_size: B, rows of every forward.
+
+    Raises:
+        UsageError: for a plan that does not fit the schedule, or a batch size below 1.
+    """
+
+    def __init__(
+        self,
+        denoiser: Denoiser,
+        cond: Conditioning,
+        plan: DrawPlan,
+        scoring: Scoring | None = None,
+        batch_size: int = 64,
+    ) -> None:
+        if batch_size < 1:
+            raise UsageError("batch size out of range", given=batch_size, allowed="1 or more")
+        length = len(denoiser.schedule)
+        if plan.indices.min() < 0 or plan.indices.max() >= length:
+            raise UsageError("draws beyond the schedule", allowed=f"indices 0 to {length - 1}")
+        self.denoiser, self.cond, self.plan = denoiser, cond, plan
+        self.scoring = scoring or Scoring()
+        self.batch_size = batch_size
+        self.noise = NoiseBank(plan, denoiser.sample_shape, denoiser.device)
+        self._elementwise = getattr(F, LOSSES[self.scoring.loss])
+        self._constants(plan)
+
+    def _constants(self, plan: DrawPlan) -> None:
+        """(N,) constants of each draw, computed in float64 and then moved."""
+        schedule, row = self.denoiser.schedule, self.denoiser.parameterization
+        alpha, sigma = schedule.alpha[plan.indices], schedule.sigma[plan.indices]
+        weight = loss_weight(self.scoring.weighting, schedule)[plan.indices]
+        a, b = row.coefficients(alpha, sigma)
+        device = self.denoiser.device
+        self._index = torch.tensor(plan.indices, device=device)
+        self._weight = torch.tensor(weight, dtype=torch.float32, device=device)
+        # columns: alpha, sigma, a, b, α/det
+        columns = np.stack([alpha, sigma, a, b, row.noise_scale(alpha, sigma)], axis=1)
+        self._gains = torch.tensor(columns, dtype=torch.float32, device=device)
+
+    @torch.inference_mode()
+    def errors(self, x0: Tensor, prompts: Tensor, draws: Sequence[int]) -> Tensor:
+        """Errors of up to B triples.
+
+        Args:
+            x0: (M, C, h, w) float32, M <= B: the image of each triple.
+            prompts: (M,) index of its prompt.
+            draws: (M,) its draw, as plain numbers: the noise is looked up by them.
+
+        Returns:
+            (M,) float32, on the denoiser's device.
+
+        Raises:
+            UsageError: for no triple, or more than B.
+        """
+        rows = self._rows(len(prompts))
+        cond = self.cond.rows(prompts[rows].to(self.denoiser.device))
+        return self._measure(x0, cond, draws)[: len(prompts)]
+
+    @torch.inference_mode()
+    def errors_at(self, x0: Tensor, points: Conditioning, draws: Sequence[int]) -> Tensor:
+        """Errors at points that need be no prompts.
+
+        Args:
+            x0, draws: as `errors`.
+            points: of M rows, on the denoiser's device.
+        """
+        rows = self._rows(points.count).to(self.denoiser.device)
+        return self._measure(x0, points.rows(rows), draws)[: points.count]
+
+    def slopes(
+        self, x0: Tensor, points: Conditioning, draws: Sequence[int]
+    ) -> tuple[Tensor, Conditioning]:
+        """Errors at points, and their gradients there: a forward and a backward pass.
+
+        Args:
+            x0, points, draws: as `errors_at`.
+
+        Returns:
+            errors (M,), and for each floating tensor of `points` ∂e/∂c (M, ...), float32.
+
+        Raises:
+            UsageError: as `errors`.
+        """
+        parts = []
+        self._rows(points.count)  # refuses more than a batch
+        # a backward pass needs all that the forward pass made: a part of a batch at a time
+        size = -(-self.batch_size // SLOPE_PARTS)
+        for first in range(0, points.count, size):
+            here = slice(first, first + size)
+            at = Conditioning({name: tensor[here] for name, tensor in points.items()})
+            parts.append(self._slopes(x0[here], at, draws[here], size))
+        errors, gradients = zip(*parts, strict=True)
+        names = gradients[0].keys()
+        return torch.cat(errors), Conditioning(
+            {name: torch.cat([part[name] for part in gradients]) for name in names}
+        )
+
+    def _slopes(
+        self, x0: Tensor, points: Conditioning, draws: Sequence[int], shape: int
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """`slopes` of up to `shape` triples, padded to that."""
+        count = points.count
+        rows = self._rows(count, shape)
+        with torch.inference_mode(False), torch.enable_grad():
+            # copies: what inference made cannot be differentiated
+            padded = {k: v[rows.to(v.device)] for k, v in points.items()}
+            # in single precision, or a slope would be rounded to the prompts' own
+            leaves = {
+                k: v.float().requires_grad_() for k, v in padded.items() if v.is_floating_point()
+            }
+            errors = self._measure(x0, Conditioning({**padded, **leaves}), draws, shape)
+            # the slope of a mean over C·h·w values is that of each over C·h·w: too small for half
+            # precision, so the network is passed that of the sum
+            size = float(x0[0].numel())
+            found = torch.autograd.grad(errors.sum() * size, list(leaves.values()))
+        gradients = {k: g[:count] / size for k, g in zip(leaves, found, strict=True)}
+        return errors.detach()[:count], gradients
+
+    def _rows(self, count: int, shape: int | None = None) -> Tensor:
+        """(B,) which of so many triples each row of the batch is: the last one fills it up."""
+        size = self.batch_size if shape is None else shape
+        if not 1 <= count <= size:
+            raise UsageError("triples out of range", given=count, allowed=f"1 to {size}")
+        return torch.arange(size).clamp(max=count - 1)
+
+    def _measure(
+        self, x0: Tensor, cond: Conditioning, draws: Sequence[int], shape: int | None = None
+    ) -> Tensor:
+        """(B,) errors; x0 and draws are padded here, `cond` has `shape` rows already, B if None."""
+        rows, device = self._rows(len(draws), shape), self.denoiser.device
+        noise = torch.stack([self.noise[j] for j in draws])[rows.to(device)]
+        x0, columns = (v[rows.to(v.device)].to(device) for v in (x0, torch.tensor(draws)))
+        gains = self._gains[columns].T.reshape(5, -1, 1, 1, 1)
+        alpha, sigma, a, b, to_noise = gains
+        # x_t = α·x0 + σ·ε, in float32 whatever the network's dtype
+        x_t = alpha * x0 + sigma * noise
+        out = self.denoiser.predict(x_t.to(self.denoiser.dtype), self._index[columns], cond)
+        # ε − ε̂ = (α/det)·(target − out), target = a·x0 + b·ε
+        target = to_noise * (a * x0 + b * noise)
+        loss = self._elementwise(to_noise * out.float(), target, reduction="none")
+        error: Tensor = loss.mean(dim=(1, 2, 3)) * self._weight[columns]
+        return error

@@ -1,0 +1,278 @@
+"""A small CLIP from a data set to its card: open_clip's model and loss on the same captions.
+
+The rival of the small diffusion models: it sees the same images, captions and augmentation. How
+many of them stands in its card.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from diffcls.data import catalog
+from diffcls.data.load import load_dataset
+from diffcls.data.prompts import PromptSet
+from diffcls.diffusion.draws import key
+from diffcls.metrics.classification import top_k_accuracy
+from diffcls.models import clip
+from diffcls.models.components import read_json
+from diffcls.models.denoiser import ModelCard
+from diffcls.models.loading import CARD
+from diffcls.models.small_stable_diffusion import TinyConfig, build_tokenizer
+from diffcls.training.distributed import device_of
+from diffcls.training.latent_losses import augment, tokenize
+from diffcls.training.loop import Phase, generator
+from diffcls.training.recipes import ANY_RECIPE, RECIPES, Augmentation, ClipRecipe, Recipe
+from diffcls.training.run import VOCABULARY_CAPTIONS, TrainingRun, continued, curve_table, tensor_of
+
+SETTLING = 12
+"""Batches whose mean is taken as the statistics of batch normalisation."""
+
+
+class ClipTraining(TrainingRun):
+    """A small CLIP in the making; see `diffcls.training.run.TrainingRun`."""
+
+    index: ClassVar[str] = clip.CONFIG
+    recipe: ClipRecipe
+
+    @property
+    def _beside(self) -> Recipe:
+        """The recipe of the diffusion model of the same data."""
+        return RECIPES.get(self.dataset, ANY_RECIPE)
+
+    @property
+    def benchmark(self) -> str:
+        """The data set that the model is measured on."""
+        return self._beside.measured_on or self.dataset
+
+    def run(self) -> dict[str, Any]:
+        train = load_dataset(self.dataset, "train", self.data_root)
+        images, labels = tensor_of(train, self.recipe.image_size)
+
+        words = self._captions(train, labels)
+        torch.manual_seed(key("weights", self.seed))
+        if self.init:
+            held = clip.load(self.init)
+            model, tokenizer = held.model, held.tokenize.tokenizer
+        else:
+            vocabulary = [words(i % len(labels), -1 - i) for i in range(VOCABULARY_CAPTIONS)]
+            shape = TinyConfig(vocabulary=self.recipe.vocabulary, max_tokens=self.recipe.max_tokens)
+            tokenizer = build_tokenizer(vocabulary, shape)
+            model = build(model_config(self.recipe, len(tokenizer)))
+        config = model_config(self.recipe, len(tokenizer))
+        augmentation = self._beside.augmentation
+        phase = clip_phase(model, tokenizer, images, words, augmentation, self.recipe, self.seed)
+        loop = self._loop(phase)
+
+        def batches() -> Iterator[Tensor]:
+            for step in range(SETTLING):
+                rng = generator("settle", self.seed, step)
+                rows = torch.randint(len(images), (self.recipe.batch,), generator=rng)
+                yield augment(images[rows], augmentation, rng)
+
+        def measure(step: int) -> dict[str, float]:
+            with settled(model.visual, batches()):
+                accuracy = self._accuracy(self._in_training(model, tokenizer))
+            return {"images": step * self.recipe.batch, "validation_accuracy": accuracy}
+
+        loop.run(measure)
+        if not self.team.leads:
+            return {}
+        with settled(model.visual, batches()):
+            save(model, tokenizer, config, self.folder)
+        accuracy = self._accuracy(clip.load(str(self.folder)))
+        facts = {
+            "trained_on": self.trained_on(train),
+            "measured_on": self.benchmark,
+            "validation_accuracy": accuracy,
+        }
+        return self._write_card(facts, train, loop.seconds / 3600, "clip")
+
+    def _open_card(self) -> tuple[Mapping[str, Any], str]:
+        name = str(self.init)
+        folder = clip.folder_of(name) or Path(name)
+        return read_json(folder / CARD), clip.read_card(folder).revision
+
+    def _in_training(self, model: Any, tokenizer: Any) -> clip.ClipModel:
+        return clip.ClipModel(
+            model=model,
+            preprocess=None,
+            tokenize=lambda texts: tokenize(tokenizer, texts),
+            card=ModelCard("in training", ""),
+            device=torch.device("cpu"),
+            image_size=self.recipe.image_size,
+        )
+
+    def _accuracy(self, model: clip.ClipModel, split: str = "validation") -> float:
+        """Zero-shot accuracy on all images of a split of the benchmark, with its own prompts."""
+        data = load_dataset(self.benchmark, split, self.data_root)
+        templates = ("{}",) if data.sentences else catalog.find(self.benchmark).templates
+        prompts = PromptSet.from_templates(data.class_names, templates, data.prompt_names)
+        classifier = model.classifier(prompts.prompts, prompts.class_of)
+        images, _ = tensor_of(data, self.recipe.image_size)
+        labels = [item.class_index for item in data.items]
+        scores = torch.cat([model.embed(part) for part in images.split(64)]) @ classifier.T
+        ranking = scores.argsort(dim=1, descending=True, stable=True)
+        return top_k_accuracy(ranking.numpy(), labels)
+
+    def readme(self, card: dict[str, Any]) -> str:
+        recipe, data, name = card["recipe"], card["data"], card["name"]
+        return f"""---
+library_name: open_clip
+pipeline_tag: zero-shot-image-classification
+license: apache-2.0
+---
+# {name}: a small CLIP
+
+Trained from nothing by `{card["command"]}`
+on the images and captions that the diffusion model `{self.dataset}` was trained on.
+open_clip loads it: `open_clip.create_model_and_transforms("local-dir:FOLDER")`.
+
+**Trained on {", ".join(card["trained_on"])}**: as a classifier of these it is not zero-shot.
+
+- Data: {data["images"]:,} images of {self.dataset}, revision `{data["revision"]}`.
+- Recipe: {recipe["images"]:,} images seen in batches of {recipe["batch"]}, learning rate
+  {recipe["learning_rate"]:g}, EMA {recipe["ema"]:g}; all of it in `diffcls.json`.
+{continued(card)}- Seed {card["seed"]}, {card["hours"]:.2f} hours on {card["device"]},
+  {card["versions"]}.
+- Validation accuracy {card["validation_accuracy"]:.1%} on {card["measured_on"]}.
+
+{curve_table(card["curve"], "all validation images")}
+"""
+
+    def report(self, card: dict[str, Any]) -> list[str]:
+        accuracy = self._accuracy(clip.load(str(self.folder)), "test")
+        return [
+            f"validation accuracy {card['validation_accuracy']:.1%} on {self.benchmark}",
+            f"test accuracy {accuracy:.1%}",
+            f"evaluate it: python -m diffcls.evaluate --dataset {self.benchmark} --method clip "
+            f"--model {self.folder}",
+        ]
+
+
+def model_config(recipe: ClipRecipe, vocabulary: int) -> dict[str, Any]:
+    """open_clip's ``model_cfg``."""
+    return {
+        "embed_dim": recipe.embed_dim,
+        "vision_cfg": {
+            "image_size": recipe.image_size,
+            "layers": list(recipe.vision_layers),
+            "width": recipe.vision_width,
+            "patch_size": None,
+        },
+        "text_cfg": {
+            "context_length": recipe.max_tokens,
+            "vocab_size": vocabulary,
+            "hf_tokenizer_name": "in this folder",
+            "width": recipe.text_width,
+            "heads": recipe.text_width // 32,
+            "layers": recipe.text_layers,
+        },
+    }
+
+
+def build(config: dict[str, Any]) -> Any:
+    """An untrained open_clip model; its weights follow torch's global seed."""
+    from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
+
+    vision, text = CLIPVisionCfg(**config["vision_cfg"]), CLIPTextCfg(**config["text_cfg"])
+    return CLIP(config["embed_dim"], vision, text)
+
+
+def clip_phase(
+    model: Any,
+    tokenizer: Any,
+    images: Tensor,
+    captions: Callable[[int, int], str],
+    augmentation: Augmentation,
+    recipe: ClipRecipe,
+    seed: int,
+) -> Phase:
+    """Both towers together, on open_clip's contrastive loss.
+
+    Args:
+        model: open_clip's.
+        tokenizer: of its texts.
+        images: (N, 3, H, W) in [−1, 1].
+        captions: (image index, draw) -> caption.
+        augmentation: of each image, anew each time.
+        recipe: images seen, batch, learning rate.
+        seed: of every random choice.
+    """
+    from open_clip.loss import ClipLoss
+
+    contrast, batch = ClipLoss(), recipe.batch
+
+    def loss(step: int) -> Tensor:
+        rng = generator("clip", seed, step)
+        rows = torch.randint(len(images), (batch,), generator=rng)
+        # channels last: convolutions are a fifth to a quarter faster on a CPU
+        pixels = augment(images[rows], augmentation, rng).contiguous(
+            memory_format=torch.channels_last
+        )
+        device = device_of(model)
+        ids = tokenize(tokenizer, [captions(int(i), step * batch + j) for j, i in enumerate(rows)])
+        # as open_clip trains: the temperature's inverse never exceeds 100
+        scale = model.logit_scale.clamp(max=float(torch.tensor(100.0).log())).exp()
+        found: Tensor = contrast(
+            model.encode_image(pixels.to(device), normalize=True),
+            model.encode_text(ids.to(device), normalize=True),
+            scale,
+        )
+        return found
+
+    steps = max(1, recipe.images // batch)
+    return Phase(
+        "clip", {"clip": model}, loss, steps, recipe.learning_rate, recipe.warmup, recipe.ema
+    )
+
+
+@contextmanager
+def settled(module: nn.Module, batches: Iterator[Tensor]) -> Iterator[None]:
+    """Batch statistics that belong to the weights as they are now, in evaluation, for a while.
+
+    Those that training kept belong to weights long gone, not to their moving average.
+    """
+    norms = [m for m in module.modules() if isinstance(m, nn.BatchNorm2d)]
+    held = {k: v.clone() for k, v in module.state_dict().items() if "running" in k or "num_" in k}
+    momentum = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # a plain mean over all batches
+    try:
+        module.train()
+        with torch.no_grad():
+            for pixels in batches:
+                module(pixels)
+        module.eval()
+        yield
+    finally:
+        for norm, before in zip(norms, momentum, strict=True):
+            norm.momentum = before
+        module.load_state_dict(held, strict=False)
+
+
+def save(model: Any, tokenizer: Any, config: dict[str, Any], folder: Any) -> None:
+    """Write a folder that open_clip opens as ``local-dir:FOLDER``, weights in half precision."""
+    from safetensors.torch import save_file
+
+    backend = tokenizer.backend_tokenizer
+    backend.no_padding()  # left over from the last call, and no part of the model
+    backend.no_truncation()
+    for place in ("is_local", "local_files_only"):  # how it was opened is no part of it either
+        tokenizer.init_kwargs.pop(place, None)
+    tokenizer.save_pretrained(folder)
+    preprocess = {"mean": [0.5] * 3, "std": [0.5] * 3, "interpolation": "bicubic"}
+    stored = {"model_cfg": config, "preprocess_cfg": preprocess}
+    (folder / clip.CONFIG).write_text(json.dumps(stored, indent=2) + "\n", encoding="utf-8")
+    tensors = {
+        name: (tensor.half() if tensor.is_floating_point() else tensor).contiguous()
+        for name, tensor in model.state_dict().items()
+    }
+    save_file(tensors, folder / clip.CHECKPOINT)

@@ -1,0 +1,161 @@
+"""A small diffusion model of pixels from a data set to its card: what the train command does."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from diffcls.data.dataset import Dataset
+from diffcls.data.load import load_dataset
+from diffcls.diffusion.draws import key
+from diffcls.models.components import read_json
+from diffcls.models.loading import CARD, find, load, read_card
+from diffcls.models.quiet import quiet
+from diffcls.models.schedulers import scheduler_of
+from diffcls.training.loop import Loop
+from diffcls.training.noise_levels import LearnedLogSnr
+from diffcls.training.pixel_losses import (
+    build_unet,
+    check,
+    check_taught,
+    go_on_from,
+    learned_schedule,
+    pixels_phase,
+    scheduler_config,
+)
+from diffcls.training.recipes import PixelRecipe
+from diffcls.training.run import TrainingRun, continued, curve_table, tensor_of
+
+SNAPSHOTS = "snapshots"
+
+
+class PixelTraining(TrainingRun):
+    """A small DDPM in the making; see `diffcls.training.run.TrainingRun`.
+
+    At each point of its curve it leaves the model as it is there, with averaged weights and with
+    those of the last step, in ``FOLDER/training/snapshots``: models like the finished one.
+    """
+
+    index: ClassVar[str] = "model_index.json"
+    recipe: PixelRecipe
+
+    def __post_init__(self) -> None:
+        check(self.recipe)
+        self.begun_from: Any = load(self.init) if self.init else None
+        if self.begun_from:
+            check_taught(self.begun_from, self.recipe)
+        super().__post_init__()
+
+    def run(self) -> dict[str, Any]:
+        train = load_dataset(self.dataset, "train", self.data_root)
+        images, labels = pixels_of(train, self.recipe)
+        torch.manual_seed(key("weights", self.seed))
+        unet = build_unet(self.recipe, len(train.class_names))
+        learned = learned_schedule(self.recipe)
+        if self.begun_from:
+            go_on_from(unet, self.begun_from.network.state_dict())
+        loop = self._loop(pixels_phase(unet, learned, images, labels, self.recipe, self.seed))
+
+        def measure(step: int) -> dict[str, float]:
+            seen = step * self.recipe.batch
+            self._snapshot(unet, learned, loop, train, seen)
+            return {"images": seen}
+
+        loop.run(measure)
+        if not self.team.leads:
+            return {}
+        save(unet, learned, self.recipe, self.folder)
+        return self._write_card(self._facts(train), train, loop.seconds / 3600, "pixels")
+
+    def _facts(self, train: Dataset) -> dict[str, Any]:
+        return {
+            # the first is where their classes are looked up
+            "trained_on": list(dict.fromkeys([self.dataset, *self.trained_on(train)])),
+            "measured_on": self.dataset,
+            "labels": list(train.class_names) if self.recipe.conditional else [],
+        }
+
+    def _snapshot(
+        self, unet: Any, learned: LearnedLogSnr | None, loop: Loop, train: Dataset, seen: int
+    ) -> None:
+        for kind in ("averaged", "last"):  # the averaged weights are in place when this is called
+            if kind == "last":
+                loop.ema.swap()
+            folder = self.work / SNAPSHOTS / f"{seen:08d}-{kind}"
+            save(unet, learned, self.recipe, folder)
+            note = "" if kind == "averaged" else " not averaged"
+            card = {
+                "name": f"{self.folder.name}@{seen:,}{note}",
+                **self._facts(train),
+                **({"continued_from": self._before()} if self.init else {}),
+                "images": seen,
+                "weights": kind,
+                "seed": self.seed,
+                "hours": round(loop.seconds / 3600, 3),
+                "recipe": dataclasses.asdict(self.recipe) | {"images": seen},
+            }
+            (folder / CARD).write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
+            if kind == "last":
+                loop.ema.swap()
+
+    def _open_card(self) -> tuple[Mapping[str, Any], str]:
+        place = find(str(self.init))
+        return read_json(place.path / CARD), read_card(place).revision
+
+    def readme(self, card: dict[str, Any]) -> str:
+        recipe, data, name = card["recipe"], card["data"], card["name"]
+        told = "is told the class, or none" if recipe["conditional"] else "is told nothing"
+        return f"""---
+library_name: diffusers
+pipeline_tag: unconditional-image-generation
+license: apache-2.0
+---
+# {name}: a small diffusion model of pixels
+
+A `DDPMPipeline` of {recipe["image_size"]} px and {recipe["channels"]} channels, trained by
+`{card["command"]}`; it {told}.
+
+**Trained on the training split of {self.dataset}**: as a classifier of it it is not zero-shot.
+
+- Data: {data["images"]:,} images, revision `{data["revision"]}`.
+- Recipe: {recipe["images"]:,} images seen in batches of {recipe["batch"]}, learning rate
+  {recipe["learning_rate"]:g}, EMA {recipe["ema"]:g}, `{recipe["prediction_type"]}`, schedule
+  `{recipe["noise_schedule"]}`; all of it in `diffcls.json`.
+{continued(card)}- Seed {card["seed"]}, {card["hours"]:.2f} hours on {card["device"]},
+  {card["versions"]}.
+
+{curve_table(card["curve"], "")}
+"""
+
+    def report(self, card: dict[str, Any]) -> list[str]:
+        return [
+            f"{self.folder}: {card['recipe']['images']:,} images in {card['hours']:.2f} hours",
+            f"draw with it: python -m diffcls.generate --model {self.folder}",
+            f"its likelihood: python -m diffcls.likelihood --model {self.folder}",
+        ]
+
+
+def pixels_of(data: Dataset, recipe: PixelRecipe) -> tuple[Tensor, Tensor]:
+    """All images of a data set (N, C, H, W) in [−1, 1], and their labels (N,)."""
+    images, labels = tensor_of(data, recipe.image_size)
+    if recipe.channels == 1:
+        images = images.mean(dim=1, keepdim=True)
+    return images, torch.tensor(labels)
+
+
+def save(unet: Any, learned: LearnedLogSnr | None, recipe: PixelRecipe, folder: Path) -> None:
+    """A ``DDPMPipeline`` folder, weights in half precision, that diffusers loads in single one."""
+    import copy
+
+    from diffusers import DDPMPipeline
+
+    scheduler = scheduler_of(**scheduler_config(recipe, learned))
+    with quiet():
+        halved = DDPMPipeline(copy.deepcopy(unet).half(), scheduler)
+        halved.save_pretrained(folder, safe_serialization=True)

@@ -1,0 +1,140 @@
+"""The importable classifier: the shape of transformers' pipeline, and the scores behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import diffcls
+from diffcls.data.load import load_dataset
+from diffcls.models.denoiser import ModelCard
+from diffcls.models.gaussian import GaussianDenoiser
+from diffcls.support.errors import DataError, UsageError
+
+LABELS = ["zero", "one", "seven"]
+
+
+@pytest.fixture(scope="module")
+def classifier(tiny_pipeline: Callable[[str], Path]) -> diffcls.ZeroShotImageClassifier:
+    return diffcls.ZeroShotImageClassifier.from_pretrained(
+        str(tiny_pipeline("v_prediction")), search="exhaustive", draws=4, batch_size=16
+    )
+
+
+@pytest.fixture(scope="module")
+def images() -> list[Image.Image]:
+    return [item.open().convert("RGB") for item in load_dataset("digits", "test").items[:3]]
+
+
+def test_one_image_gives_one_list_best_first(
+    classifier: diffcls.ZeroShotImageClassifier, images: list[Image.Image]
+) -> None:
+    answer = classifier(images[0], candidate_labels=LABELS)
+    assert [set(entry) for entry in answer] == [{"label", "score"}] * 3
+    assert {entry["label"] for entry in answer} == set(LABELS)
+    p = [entry["score"] for entry in answer]
+    assert p == sorted(p, reverse=True)
+    assert sum(p) == pytest.approx(1.0, abs=1e-12)
+
+
+def test_a_list_gives_a_list_and_an_image_does_not_depend_on_its_company(
+    classifier: diffcls.ZeroShotImageClassifier, images: list[Image.Image]
+) -> None:
+    together = classifier(images, candidate_labels=LABELS)
+    assert together == [classifier(image, candidate_labels=LABELS) for image in images]
+    assert together == classifier(images[::-1], candidate_labels=LABELS)[::-1]
+    assert classifier([images[0]], candidate_labels=LABELS) == [together[0]]
+
+
+def test_path_array_and_image_are_the_same(
+    classifier: diffcls.ZeroShotImageClassifier, images: list[Image.Image], tmp_path: Path
+) -> None:
+    path = tmp_path / "digit.png"
+    images[0].save(path)
+    wanted = classifier(images[0], candidate_labels=LABELS)
+    pixels = np.asarray(images[0])
+    for same in (path, str(path), pixels, pixels / 255.0):
+        assert classifier(same, candidate_labels=LABELS) == wanted
+    assert classifier(np.stack([pixels] * 2), candidate_labels=LABELS) == [wanted] * 2
+
+
+def test_order_of_labels_does_not_matter(
+    classifier: diffcls.ZeroShotImageClassifier, images: list[Image.Image]
+) -> None:
+    there = classifier(images[0], candidate_labels=LABELS)
+    back = classifier(images[0], candidate_labels=LABELS[::-1])
+    assert there == back
+
+
+def test_template_reaches_the_model(
+    classifier: diffcls.ZeroShotImageClassifier, images: list[Image.Image]
+) -> None:
+    plain = classifier(images[0], candidate_labels=LABELS)
+    spelled = classifier(
+        images[0],
+        candidate_labels=[f"a photo of a {label}." for label in LABELS],
+        hypothesis_template="{}",
+    )
+    assert [e["score"] for e in plain] == [e["score"] for e in spelled]
+    other = classifier(images[0], candidate_labels=LABELS, hypothesis_template="the {}!")
+    assert [e["score"] for e in plain] != [e["score"] for e in other]
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [([], "two labels"), (["one"], "two labels"), (["one", " one"], "twice"), ("one", "a list")],
+)
+def test_labels_that_make_no_classifier_are_refused(
+    classifier: diffcls.ZeroShotImageClassifier,
+    images: list[Image.Image],
+    labels: list[str],
+    said: str,
+) -> None:
+    with pytest.raises(UsageError, match=said):
+        classifier(images[0], candidate_labels=labels)
+
+
+def test_bad_images_are_refused_and_named(
+    classifier: diffcls.ZeroShotImageClassifier, images: list[Image.Image], tmp_path: Path
+) -> None:
+    with pytest.raises(DataError, match="no image"):
+        classifier([], candidate_labels=LABELS)
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"not a picture")
+    with pytest.raises(DataError, match="image 1 cannot be scored"):
+        classifier([images[0], broken], candidate_labels=LABELS)
+    with pytest.raises(UsageError, match="exactly one place"):
+        classifier(images[0], candidate_labels=LABELS, hypothesis_template="no place")
+
+
+def test_unknown_search_and_option_are_refused_before_a_model_is_opened() -> None:
+    with pytest.raises(UsageError, match="did you mean 'racing'"):
+        diffcls.ZeroShotImageClassifier.from_pretrained("nowhere", search="racin")
+
+
+def test_exports_are_these() -> None:
+    assert diffcls.__all__ == [
+        "DiffusionClassifier",
+        "ZeroShotImageClassifier",
+        "__version__",
+        "run_evaluation",
+    ]
+    for name in diffcls.__all__:
+        assert getattr(diffcls, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        diffcls.nothing  # noqa: B018
+
+
+def test_draws_lie_as_the_card_says_but_for_the_published_stages() -> None:
+    card = ModelCard("made", "0", allocation="learned@made:0=1,1=2")
+    denoiser = GaussianDenoiser({label: torch.zeros(1, 2, 2) for label in LABELS}, 0.2)
+    denoiser.card = card
+    assert diffcls.ZeroShotImageClassifier(denoiser).allocation == card.allocation
+    paper = {"samples": (2, 4), "keep": (2, 1)}
+    published = diffcls.ZeroShotImageClassifier(denoiser, search="paper", search_options=paper)
+    assert published.allocation == "even"

@@ -1,0 +1,146 @@
+"""Screens and what goes wrong: a failed image is told of, and no other image sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+from test_screened_diffusion import (
+    DRAWS,
+    MEAN_OF,
+    NAMES,
+    SCREENS,
+    SIDE,
+    assert_same,
+    by_id,
+    each_screen,
+    item,
+    items,
+    method,
+)
+from torch import Tensor
+
+from diffcls.classifiers.diffusion import DiffusionMethod
+from diffcls.data.dataset import Item
+from diffcls.data.prompts import PromptSet
+from diffcls.models.denoiser import Conditioning
+from diffcls.models.gaussian import GaussianDenoiser
+from diffcls.search.gradient import Gradient
+from diffcls.search.propose import Propose
+from diffcls.search.screening import Narrowing, Screened
+from diffcls.support.errors import DataError, UsageError
+
+
+class NoSlope(GaussianDenoiser):
+    """Errors as ever, and a slope that is not finite for black images."""
+
+    def encode_images(self, images: Tensor) -> Tensor:
+        black = (images == -1).flatten(1).all(dim=1).view(-1, 1, 1, 1)
+        return torch.where(black, -50.0, images)  # to be known by, whatever the noise
+
+    def predict(self, x_t: Tensor, index: Tensor, cond: Conditioning) -> Tensor:
+        out = super().predict(x_t, index, cond)
+        mean = cond["mean"]
+        if not mean.requires_grad:
+            return out
+        dark = x_t.mean(dim=(1, 2, 3)) < -1
+        # √ of 0: the value is 0, and its slope 0/0
+        nothing = (mean[dark] - mean[dark].detach()).abs().sqrt()
+        return out.index_add(0, dark.nonzero().flatten(), nothing.to(out.dtype))
+
+
+def black() -> Item:
+    return Item("black", 0, lambda: Image.new("RGB", (SIDE, SIDE)))
+
+
+def test_a_slope_that_is_not_finite_fails_its_image_alone() -> None:
+    chosen = items(9)
+    expected = by_id(method(SCREENS["gradient"]).classify(chosen))
+    broken = method(SCREENS["gradient"], NoSlope)
+    found = by_id(broken.classify([*chosen[:4], black(), *chosen[4:]]))
+    failed = found.pop("black")
+    assert "the screen of black is not finite" in str(failed.error)
+    assert len(failed.ranking) == len(failed.scores) == 0
+    assert found.keys() == expected.keys()
+    for image_id, answer in expected.items():
+        assert_same(found[image_id], answer)
+
+
+class Overflows(GaussianDenoiser):
+    """In half precision nothing is finite: its values without a slope, or with one."""
+
+    def predict(self, x_t: Tensor, index: Tensor, cond: Conditioning) -> Tensor:
+        out = super().predict(x_t, index, cond)
+        return out * float("inf") if self.dtype == torch.float16 else out
+
+    @contextmanager
+    def float32(self) -> Iterator[None]:
+        self.dtype = torch.float32
+        try:
+            yield
+        finally:
+            self.dtype = torch.float16
+
+
+@each_screen
+def test_what_overflows_is_looked_at_again_in_single_precision(search: Screened) -> None:
+    expected = by_id(method(search).classify(items(9)))
+    found = by_id(method(search, Overflows, dtype=torch.float16).classify(items(9)))
+    assert found.keys() == expected.keys()
+    for image_id, answer in expected.items():
+        assert_same(found[image_id], answer)
+
+
+@each_screen
+def test_an_image_that_cannot_be_read_is_told_and_the_others_go_on(search: Screened) -> None:
+    def refuse() -> Image.Image:
+        raise DataError("no such luck")
+
+    expected = by_id(method(search).classify(items(7)))
+    bad = Item("bad", 0, refuse)
+    found = by_id(method(search).classify([*items(3), bad, *map(item, range(3, 7))]))
+    assert found.pop("bad").error == "no such luck"
+    for image_id, answer in expected.items():
+        assert_same(found[image_id], answer)
+
+
+class Reopens(Gradient):
+    """Opens its image once more, as a screen with a model of its own does."""
+
+    def prepare(self, prompts: PromptSet, cond: Conditioning) -> Any:
+        begin = super().prepare(prompts, cond)
+
+        def reopened(open_image: Any) -> Narrowing:
+            open_image()
+            return begin(open_image)
+
+        return reopened
+
+
+def test_an_image_that_cannot_be_read_twice_fails_alone() -> None:
+    left = iter([item(0).open()])
+
+    def once() -> Image.Image:
+        for image in left:
+            return image
+        raise OSError("gone")
+
+    search = Reopens(DRAWS, candidates=3)
+    found = by_id(method(search).classify([*items(5), Item("once", 0, once)]))
+    assert found.pop("once").error == "gone"
+    assert len(found) == 5 and {answer.error for answer in found.values()} == {None}
+
+
+@pytest.mark.parametrize("search", [*SCREENS.values(), Propose(5, proposer="clip-digits")])
+def test_prompts_that_no_screen_can_be_asked_about_are_refused(search: Screened) -> None:
+    prompts = PromptSet.from_templates(NAMES, ["{}"])
+    with pytest.raises(UsageError, match=r"classes that all images share.*prompts that race"):
+        DiffusionMethod(GaussianDenoiser(MEAN_OF), prompts, search, aggregate="prompts")
+    asked = PromptSet.from_templates(NAMES, ["{}"], asked=2)
+    means = {**MEAN_OF, "": MEAN_OF[NAMES[0]]}
+    with pytest.raises(UsageError, match=r"all images share.*candidates of an image"):
+        DiffusionMethod(GaussianDenoiser(means), asked, search)

@@ -1,0 +1,175 @@
+"""What every denoiser must do, whatever it is made of: a new family is one more row of MODELS."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from helpers.tiny_families import FAMILIES, loaded, predicts, saved
+from torch import Tensor
+
+from diffcls.diffusion.parameterization import PARAMETERIZATIONS
+from diffcls.models import loading
+from diffcls.models.denoiser import Conditioning, Denoiser, ModelCard
+from diffcls.models.gaussian import GaussianDenoiser
+
+PROMPTS = ["a photo of a 3.", "zero", "a photo of a handwritten digit seven."]
+IDS = ["3", "0", "7"]  # the prompts of a model that reads class ids
+Pipelines = Callable[[str], Path]
+Build = Callable[[str, Pipelines, Path], Denoiser]
+
+
+def prompts(model: Denoiser) -> list[str]:
+    return PROMPTS if model.labels is None else IDS
+
+
+def gaussian(prediction_type: str, *_: object) -> Denoiser:
+    rng = torch.Generator().manual_seed(0)
+    means = {prompt: torch.randn(3, 16, 16, generator=rng) for prompt in PROMPTS}
+    return GaussianDenoiser(means, prediction_type=prediction_type)
+
+
+def stable_diffusion(prediction_type: str, pipelines: Pipelines, _: Path) -> Denoiser:
+    return loading.load(str(pipelines(prediction_type)))
+
+
+def family(name: str) -> Build:
+    def build(_: str, __: Pipelines, base: Path) -> Denoiser:
+        denoiser: Denoiser = loaded(saved(name, base))
+        return denoiser
+
+    build.__name__ = name
+    return build
+
+
+MODELS: list[tuple[Build, str]] = [
+    *((gaussian, name) for name in PARAMETERIZATIONS),
+    *((stable_diffusion, name) for name in ("epsilon", "v_prediction", "sample")),
+    *((family(name), predicts(name)) for name in FAMILIES),
+]
+
+
+@pytest.fixture(scope="module", params=MODELS, ids=lambda m: f"{m[0].__name__}-{m[1]}")
+def model(
+    request: pytest.FixtureRequest,
+    tiny_pipeline: Pipelines,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Any:
+    build, prediction_type = request.param
+    denoiser = build(prediction_type, tiny_pipeline, tmp_path_factory.getbasetemp())
+    assert denoiser.parameterization.name == prediction_type
+    return denoiser
+
+
+def images(model: Denoiser, count: int) -> Tensor:
+    rng = torch.Generator().manual_seed(1)
+    return torch.rand(count, 3, model.image_size, model.image_size, generator=rng) * 2 - 1
+
+
+def batch(model: Denoiser, count: int) -> tuple[Tensor, Tensor, Tensor]:
+    """x_t, index, rows of the prompts."""
+    rng = torch.Generator().manual_seed(2)
+    x_t = torch.randn(count, *model.sample_shape, generator=rng).to(model.dtype)
+    index = torch.randint(len(model.schedule), (count,), generator=rng)
+    return x_t, index, torch.arange(count) % len(PROMPTS)
+
+
+def test_describes_itself(model: Denoiser) -> None:
+    assert isinstance(model.card, ModelCard) and model.card.name and model.card.revision
+    assert model.card.temperature > 0
+    assert len(model.sample_shape) == 3 and min(model.sample_shape) >= 1
+    assert model.image_size >= max(model.sample_shape[1:])
+    assert model.parameterization in PARAMETERIZATIONS.values()
+    for gains in (model.schedule.alpha, model.schedule.sigma, model.schedule.timesteps):
+        assert gains.dtype == np.float64  # the schedule stays in double precision
+    assert (np.diff(model.schedule.sigma) > 0).all() and (np.diff(model.schedule.alpha) < 0).all()
+
+
+def test_images_become_latents_and_come_back_in_shape(model: Denoiser) -> None:
+    x = images(model, 2)
+    x0 = model.encode_images(x)
+    assert x0.shape == (2, *model.sample_shape)
+    assert x0.dtype == torch.float32 and x0.device == model.device
+    back = model.decode_latents(x0)
+    assert back.shape == x.shape and back.dtype == torch.float32
+    assert torch.isfinite(back).all()
+
+
+def test_latents_are_a_mean_not_a_sample(model: Denoiser) -> None:
+    x = images(model, 3)
+    torch.manual_seed(1)
+    first = model.encode_images(x)
+    torch.manual_seed(2)
+    assert torch.equal(model.encode_images(x), first)
+    for i in range(3):
+        alone = model.encode_images(x[i : i + 1])[0]
+        torch.testing.assert_close(alone, first[i], rtol=1e-5, atol=1e-5)
+    assert not torch.equal(first[0], first[1])
+
+
+def test_conditioning_has_a_row_a_prompt(model: Denoiser) -> None:
+    cond = model.encode_prompts(prompts(model))
+    assert cond.count == len(PROMPTS) and len(cond) >= 1
+    order = torch.tensor([2, 0, 0, 1])
+    rows = cond.rows(order)
+    assert rows.count == 4
+    for name, tensor in cond.items():
+        assert len(tensor) == len(PROMPTS) and tensor.device == model.device
+        assert torch.equal(rows[name], tensor[order])
+        assert not torch.equal(tensor[0], tensor[1])
+
+
+def test_prompt_is_encoded_the_same_in_any_company(model: Denoiser) -> None:
+    together = model.encode_prompts(prompts(model))
+    alone = Conditioning.concatenate([model.encode_prompts([prompt]) for prompt in prompts(model)])
+    for name, tensor in together.items():
+        torch.testing.assert_close(alone[name], tensor, rtol=1e-5, atol=1e-5)
+
+
+def test_prediction_has_the_shape_and_type_of_its_input(model: Denoiser) -> None:
+    cond = model.encode_prompts(prompts(model))
+    for count in (1, 7):
+        x_t, index, rows = batch(model, count)
+        out = model.predict(x_t, index, cond.rows(rows))
+        assert out.shape == x_t.shape
+        assert out.dtype == model.dtype and out.device == model.device
+        assert torch.isfinite(out).all() and not out.requires_grad
+
+
+def test_prediction_repeats_to_the_bit_and_leaves_its_input_alone(model: Denoiser) -> None:
+    cond = model.encode_prompts(prompts(model))
+    x_t, index, rows = batch(model, 7)
+    before = [tensor.clone() for tensor in (x_t, index, *cond.values())]
+    first = model.predict(x_t, index, cond.rows(rows))
+    torch.manual_seed(99)
+    assert torch.equal(model.predict(x_t, index, cond.rows(rows)), first)
+    after = [x_t, index, *cond.values()]
+    assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+
+
+def test_batch_of_one_and_of_seven_agree(model: Denoiser) -> None:
+    cond = model.encode_prompts(prompts(model))
+    x_t, index, rows = batch(model, 7)
+    together = model.predict(x_t, index, cond.rows(rows))
+    for i in range(7):
+        alone = model.predict(x_t[i : i + 1], index[i : i + 1], cond.rows(rows[i : i + 1]))
+        torch.testing.assert_close(alone[0], together[i], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("what", ["image", "index", "prompt"])
+def test_prediction_depends_on_each_of_its_inputs(model: Denoiser, what: str) -> None:
+    cond = model.encode_prompts(prompts(model))
+    x_t, index, rows = batch(model, 1)
+    other = {
+        "image": (x_t.flip(-1), index, rows),
+        "index": (x_t, (index + 400) % len(model.schedule), rows),
+        "prompt": (x_t, index, rows + 1),
+    }[what]
+    first = model.predict(x_t, index, cond.rows(rows))
+    changed = model.predict(other[0], other[1], cond.rows(other[2]))
+    # far more than two batch sizes may differ by
+    assert (first - changed).abs().max() > 1e-3

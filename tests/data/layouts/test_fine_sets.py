@@ -1,0 +1,239 @@
+"""Pets, Food-101, Flowers-102 and aircraft as their makers pack them, read as torchvision does."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy.io import savemat
+
+from diffcls.data import catalog
+from diffcls.data.dataset import Dataset
+from diffcls.data.load import load_dataset
+from diffcls.data.prompts import PromptSet
+from diffcls.support.errors import DataError
+
+
+def picture(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (9, 7), (1, 2, 3)).save(path)
+
+
+def write(path: Path, *lines: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+PETS = {
+    "test": ["Abyssinian_2 1 1 1", "american_bulldog_1 2 2 1", "Bengal_7 6 1 2"],
+    "trainval": ["Bengal_1 6 1 2", "american_bulldog_9 2 2 1", "Abyssinian_1 1 1 1"],
+}
+
+
+def pets(root: Path) -> Path:
+    home = root / "oxford-iiit-pet"
+    for split, entries in PETS.items():
+        write(home / f"annotations/{split}.txt", *entries)
+        for entry in entries:
+            picture(home / f"images/{entry.split()[0]}.jpg")
+    write(
+        home / "annotations/list.txt",
+        "#Image CLASS-ID SPECIES BREED ID",
+        *PETS["test"],
+        *PETS["trainval"],
+    )
+    (home / "images/Abyssinian_100.mat").write_bytes(b"stray")
+    return home
+
+
+def food101(root: Path) -> Path:
+    home = root / "food-101"
+    write(home / "meta/classes.txt", "apple_pie", "baklava")
+    for split, names in {"test": ["baklava/3", "apple_pie/1"], "train": ["apple_pie/2"]}.items():
+        write(home / f"meta/{split}.txt", *names)
+        by_class: dict[str, list[str]] = {"apple_pie": [], "baklava": []}
+        for name in names:
+            picture(home / f"images/{name}.jpg")
+            by_class[name.split("/")[0]].append(name)
+        write(home / f"meta/{split}.json", json.dumps(by_class))
+    return home
+
+
+def fgvc_aircraft(root: Path) -> Path:
+    home = root / "fgvc-aircraft-2013b"
+    write(home / "data/variants.txt", "707-320", "F/A-18", "Boeing 717")
+    for split, names in {
+        "test": ["0000002 F/A-18", "0000001 Boeing 717"],
+        "trainval": ["0000003 707-320"],
+    }.items():
+        write(home / f"data/images_variant_{split}.txt", *names)
+        for name in names:
+            picture(home / f"data/images/{name.split()[0]}.jpg")
+    return home
+
+
+def flowers102(root: Path) -> Path:
+    home = root / "flowers-102"
+    home.mkdir(parents=True)
+    labels = np.array([[1, 102, 3, 3]])
+    savemat(home / "imagelabels.mat", {"labels": labels})
+    savemat(home / "setid.mat", {"tstid": [[3, 2]], "valid": [[4]], "trnid": [[1]]})
+    names = {str(i): f"flower {i}" for i in range(102, 0, -1)}
+    write(home / "cat_to_name.json", json.dumps(names))
+    for i in range(1, 5):
+        picture(home / f"jpg/image_{i:05d}.jpg")
+    return home
+
+
+MAKERS: dict[str, Callable[[Path], Path]] = {
+    f.__name__: f for f in (pets, food101, fgvc_aircraft, flowers102)
+}
+
+
+def theirs(name: str, root: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    datasets = pytest.importorskip("torchvision", reason="its readers are the reference").datasets
+    match name:
+        case "pets":
+            return datasets.OxfordIIITPet(root, split="test")
+        case "food101":
+            return datasets.Food101(root, split="test")
+        case "fgvc_aircraft":
+            return datasets.FGVCAircraft(root, split="test")
+    monkeypatch.setattr(datasets.Flowers102, "_check_integrity", lambda self: True)
+    return datasets.Flowers102(root, split="test")
+
+
+def named(dataset: Dataset) -> set[tuple[str, str]]:
+    return {(Path(i.image_id).name, dataset.class_names[i.label]) for i in dataset.items}
+
+
+@pytest.mark.parametrize("name", ["food101", "fgvc_aircraft", "flowers102"])
+def test_images_and_classes_are_torchvisions(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # without names of their own the flowers have torchvision's
+    (MAKERS[name](tmp_path) / "cat_to_name.json").unlink(missing_ok=True)
+    reference = theirs(name, tmp_path, monkeypatch)
+    dataset = load_dataset(name, "test", tmp_path)
+    assert list(dataset.class_names) == list(reference.classes)
+    labels = [int(label) for label in reference._labels]
+    files = [Path(path).name for path in reference._image_files]
+    assert {(f, reference.classes[k]) for f, k in zip(files, labels, strict=True)} == named(dataset)
+    assert len(dataset) == len(files)
+
+
+def test_pets_of_a_partial_copy_are_its_own_classes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pets(tmp_path)
+    dataset = load_dataset("pets", "test", tmp_path)
+    # torchvision's own reader takes these for classes 0, 1 and 5 of three
+    reference = theirs("pets", tmp_path, monkeypatch)
+    assert (
+        list(dataset.class_names)
+        == reference.classes
+        == ["Abyssinian", "American Bulldog", "Bengal"]
+    )
+    assert [item.label for item in dataset.items] == [0, 1, 2]
+    assert [item.image_id for item in dataset.items] == [
+        "images/Abyssinian_2.jpg",
+        "images/american_bulldog_1.jpg",
+        "images/Bengal_7.jpg",
+    ]
+    both = [load_dataset("pets", split, tmp_path).class_names for split in ("test",)]
+    assert both == [dataset.class_names]
+
+
+def test_pets_are_asked_about_as_published(tmp_path: Path) -> None:
+    pets(tmp_path)
+    dataset = load_dataset("pets", "test", tmp_path)
+    templates = catalog.find("pets").templates
+    prompts = PromptSet.from_templates(dataset.class_names, templates, dataset.prompt_names)
+    assert prompts.prompts == (
+        "a photo of a Abyssinian cat, a type of pet.",
+        "a photo of a American Bulldog, a type of pet.",
+        "a photo of a Bengal cat, a type of pet.",
+    )
+
+
+def test_food_is_asked_about_without_underscores(tmp_path: Path) -> None:
+    food101(tmp_path)
+    dataset = load_dataset("food101", "test", tmp_path)
+    assert dataset.class_names == ("apple_pie", "baklava")
+    assert dataset.prompt_names == ("apple pie", "baklava")
+
+
+def test_flowers_have_splits_of_their_own(tmp_path: Path) -> None:
+    flowers102(tmp_path)
+    found = {
+        split: [item.image_id for item in load_dataset("flowers102", split, tmp_path).items]
+        for split in ("test", "validation", "train")
+    }
+    assert found == {
+        "test": ["jpg/image_00003.jpg", "jpg/image_00002.jpg"],
+        "validation": ["jpg/image_00004.jpg"],
+        "train": ["jpg/image_00001.jpg"],
+    }
+
+
+def test_flowers_may_bring_their_names(tmp_path: Path) -> None:
+    flowers102(tmp_path)
+    dataset = load_dataset("flowers102", "test", tmp_path)
+    assert dataset.class_names == tuple(f"flower {i}" for i in range(1, 103))
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_root_is_the_sets_own_folder_or_its_parent(name: str, tmp_path: Path) -> None:
+    home = MAKERS[name](tmp_path)
+    below, own = load_dataset(name, "test", tmp_path), load_dataset(name, "test", home)
+    assert [i.image_id for i in below.items] == [i.image_id for i in own.items]
+    assert below.revision == own.revision and below.name == own.name == name
+    assert len({i.image_id for i in own.items}) == len(own)
+    assert all(item.open().size == (9, 7) for item in own.items)
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_another_folder_is_not_taken_for_the_set(name: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=f"no {name} found there"):
+        load_dataset(name, "test", tmp_path)
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_set_without_its_images_is_refused(name: str, tmp_path: Path) -> None:
+    home = MAKERS[name](tmp_path)
+    for path in home.rglob("*.jpg"):
+        path.unlink()
+    with pytest.raises(DataError, match="none of the listed images is there"):
+        load_dataset(name, "test", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "lines", "message"),
+    [
+        ("pets", "annotations/test.txt", ["Abyssinian_1 one 1 1"], "line of a list"),
+        ("pets", "annotations/test.txt", ["Abyssinian_1 1 3 1"], "line of a list.*2 for dogs"),
+        ("pets", "annotations/test.txt", ["Abyssinian_1 1"], "line of a list"),
+        ("food101", "meta/test.txt", ["waffles/1"], "unknown classes.*waffles"),
+        ("fgvc_aircraft", "data/images_variant_test.txt", ["1 Concorde"], "unknown variant"),
+        ("flowers102", "setid.mat", ["nothing"], "cannot read a file of the data set"),
+    ],
+)
+def test_broken_list_is_refused(
+    name: str, file: str, lines: list[str], message: str, tmp_path: Path
+) -> None:
+    home = MAKERS[name](tmp_path)
+    write(home / file, *lines)
+    with pytest.raises(DataError, match=message):
+        load_dataset(name, "test", tmp_path)
+
+
+def test_flowers_beyond_the_labels_are_refused(tmp_path: Path) -> None:
+    home = flowers102(tmp_path)
+    savemat(home / "setid.mat", {"tstid": [[9]], "valid": [[1]], "trnid": [[1]]})
+    with pytest.raises(DataError, match=r"do not fit together.*9 of 4"):
+        load_dataset("flowers102", "test", tmp_path)

@@ -1,0 +1,45 @@
+"""The table of data sets: each row says where its images are, and by which names it goes."""
+
+from __future__ import annotations
+
+import pytest
+
+from diffcls.data import catalog
+
+
+@pytest.mark.parametrize("spec", catalog.SPECS.values(), ids=lambda spec: spec.name)
+def test_row_says_where_the_images_are(spec: catalog.DatasetSpec) -> None:
+    assert (spec.source is None) == (spec.hub is not None and spec.layout is not None)
+    assert all(template.count("{}") == 1 for template in spec.templates)
+    assert "test" in spec.splits or spec.name == "scenes"  # which models are trained on
+    assert not spec.validation or {"train", "validation"} <= set(spec.splits)
+    if spec.hub is not None:
+        assert set(spec.hub.splits) <= set(spec.splits)
+    last, keep = spec.stages.samples[-1], spec.stages.keep
+    assert (
+        len(spec.stages.samples) == len(keep) and keep[-1] == 1 and last == max(spec.stages.samples)
+    )
+
+
+def test_splits_that_the_hub_calls_otherwise_are_those() -> None:
+    renamed = {n: dict(s.hub.splits) for n, s in catalog.SPECS.items() if s.hub and s.hub.splits}
+    # Food-101's and ImageNet's test images are published as validation
+    assert renamed == {"food101": {"test": "validation"}, "imagenet": {"test": "validation"}}
+
+
+@pytest.mark.parametrize(
+    ("alias", "name"),
+    [("food", "food101"), ("flowers", "flowers102"), ("aircraft", "fgvc_aircraft")],
+)
+def test_published_scripts_names_mean_the_same(alias: str, name: str) -> None:
+    assert catalog.find(alias) is catalog.SPECS[name]
+
+
+@pytest.mark.parametrize(
+    ("name", "revision"),
+    [("hf:me/set", ""), ("hf:me/set@refs/convert/parquet", "refs/convert/parquet")],
+)
+def test_repository_may_be_named_with_a_revision(name: str, revision: str) -> None:
+    spec = catalog.find(name)
+    assert spec.hub == catalog.Repository("me/set", revision)
+    assert spec.name == name

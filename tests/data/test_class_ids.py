@@ -1,0 +1,79 @@
+"""Class ids: which class of a class-conditional model each candidate is."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pytest
+
+from diffcls.data.class_ids import class_prompts
+from diffcls.support.errors import DataError, UsageError
+
+LABELS = ("tench, Tinca tinca", "gold_fish, Carassius auratus", "crane", "crane", "F/A-18", "")
+
+
+def ids(names: list[str], labels: tuple[str, ...] = LABELS, path: Path | None = None) -> list[str]:
+    prompts = class_prompts(names, labels, path)
+    assert prompts.class_names == tuple(names)
+    assert prompts.class_of == tuple(range(len(names)))
+    return list(prompts.prompts)
+
+
+def test_names_and_synonyms_match_whatever_their_spelling() -> None:
+    assert ids(["Goldfish", "tench", "fa 18"]) == ["1", "0", "4"]
+    assert ids(["tinca-tinca", "CARASSIUS_AURATUS"]) == ["0", "1"]
+
+
+def test_name_that_the_model_does_not_know_shows_both_lists() -> None:
+    with pytest.raises(UsageError, match=r"none of.*'shark' of tench, shark.*allowed: tench, Tin"):
+        ids(["tench", "shark"])
+
+
+def test_name_of_two_classes_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"several of the model's classes, \[2, 3\].*class-ids"):
+        ids(["tench", "crane"])
+
+
+def test_model_without_names_is_taken_by_index_and_says_so(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        assert ids(["b", "a"], ("",) * 3) == ["0", "1"]
+    assert "'b', is taken for its class 0" in caplog.text
+    with pytest.raises(UsageError, match=r"more candidates than .* classes: 3; allowed: at most 2"):
+        ids(["a", "b", "c"], ("",) * 2)
+
+
+def written(folder: Path, text: str) -> Path:
+    path = folder / "ids.csv"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_file_decides_whatever_the_names(tmp_path: Path) -> None:
+    path = written(tmp_path, "classname,classid,classidx\nCrane,3,1\nt_ench,0,0\n")
+    assert ids(["tench", "crane"], path=path) == ["0", "3"]
+    assert ids(["tench", "crane"], ("",) * 6, path) == ["0", "3"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("classidx,id\n0,1\n1,2\n", "cannot read class ids"),
+        ("classidx,classid\n0,one\n1,2\n", "cannot read class ids"),
+        ("classidx,classid\n0,1\n", "do not cover the candidates"),
+        ("classidx,classid\n0,1\n0,2\n", "do not cover the candidates"),
+        ("classidx,classid\n0,1\n1,6\n", "out of range.*classid 6.*below 6"),
+        ("classidx,classid\n0,1\n2,1\n", "out of range.*classidx 2.*below 2"),
+        ("classidx,classid,classname\n0,1,crane\n1,2,tench\n", "classname of classidx 0 differs"),
+    ],
+)
+def test_file_that_does_not_fit_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        ids(["tench", "crane"], path=written(tmp_path, text))
+
+
+def test_missing_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="cannot read class ids"):
+        ids(["tench", "crane"], path=tmp_path / "none.csv")

@@ -1,0 +1,223 @@
+"""Prompts: templates, a CSV joined by class index, several prompts a class, a person's labels."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from diffcls.data.prompts import PromptSet, check_labels, normalise
+from diffcls.support.errors import DataError, UsageError
+
+NAMES = ("F/A-18", "Boeing 737-200", "american_pit bull")
+
+
+def write_csv(path: Path, rows: list[dict[str, Any]]) -> Path:
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
+
+
+# ---- templates ---------------------------------------------------------------------------------
+
+
+def test_every_class_gets_every_template_in_order() -> None:
+    prompts = PromptSet.from_templates(["cat", "dog"], ["a photo of a {}.", "{}!"])
+    assert prompts.prompts == ("a photo of a cat.", "cat!", "a photo of a dog.", "dog!")
+    assert prompts.class_of == (0, 0, 1, 1)
+    assert (len(prompts), prompts.n_classes) == (4, 2)
+    assert [prompts.rows_of(k) for k in range(2)] == [(0, 1), (2, 3)]
+
+
+@given(st.lists(st.text("ab{}%\\", min_size=1), min_size=2, max_size=4))
+def test_name_is_put_in_as_it_is_whatever_it_holds(names: list[str]) -> None:
+    prompts = PromptSet.from_templates(names, ["<{}>"])
+    assert [p[1:-1] for p in prompts.prompts] == names
+
+
+@pytest.mark.parametrize("template", ["a photo.", "{} and {}", "", "{0}", "{ }"])
+def test_template_without_exactly_one_place_is_refused(template: str) -> None:
+    with pytest.raises(UsageError, match=r"exactly one place.*a text with one \{\}") as caught:
+        PromptSet.from_templates(["cat", "dog"], ["a {}", template])
+    assert repr(template) in str(caught.value)
+
+
+def test_no_template_is_refused() -> None:
+    with pytest.raises(UsageError, match="no template"):
+        PromptSet.from_templates(["cat", "dog"], [])
+
+
+@pytest.mark.parametrize(
+    ("names", "prompts", "class_of", "message"),
+    [
+        (("cat",), ("a cat",), (0,), "two labels or more"),
+        ((), (), (), "two labels or more"),
+        (("cat", "dog"), ("a cat", "a dog"), (0,), "differ in number"),
+        (("cat", "dog"), ("a cat", "a cat"), (0, 0), r"without a prompt.*\['dog'\]"),
+        (("cat", "dog"), ("a", "b", "c"), (0, 1, 2), "prompts of no class"),
+        (("cat", "dog"), ("a", "b", "c"), (0, 1, -1), "prompts of no class"),
+        (("cat", " "), ("a", "b"), (0, 1), "empty label or prompt"),
+        (("cat", "dog"), ("a", ""), (0, 1), "empty label or prompt"),
+        (("cat", "dog"), ("a", None), (0, 1), "empty label or prompt"),
+    ],
+)
+def test_parts_that_do_not_fit_together_are_refused(
+    names: Any, prompts: Any, class_of: Any, message: str
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        PromptSet(names, prompts, class_of)
+
+
+def test_data_set_may_repeat_a_name() -> None:
+    # ImageNet has two pairs of classes of one name: indices tell them apart
+    prompts = PromptSet.from_templates(["missile", "tank", "missile"], ["a {}"])
+    assert prompts.class_of == (0, 1, 2)
+
+
+# ---- CSV ---------------------------------------------------------------------------------------
+
+
+def test_csv_is_joined_by_classidx_in_any_order_of_rows(tmp_path: Path) -> None:
+    rows = [
+        {"prompt": "a pit bull", "classname": "American-Pit_Bull", "classidx": 2},
+        {"prompt": "a jet, F18", "classname": "f_a 18", "classidx": 0},
+        {"prompt": "an airliner", "classname": "BOEING-737/200", "classidx": 1},
+        {"prompt": "a fighter", "classname": "F/A-18", "classidx": 0},
+    ]
+    prompts = PromptSet.from_csv(write_csv(tmp_path / "p.csv", rows), NAMES)
+    assert prompts.class_names == NAMES
+    assert prompts.prompts == ("a pit bull", "a jet, F18", "an airliner", "a fighter")
+    assert prompts.class_of == (2, 0, 1, 0)
+    assert prompts.rows_of(0) == (1, 3)
+
+
+def test_csv_needs_no_class_names_and_bears_a_byte_order_mark(tmp_path: Path) -> None:
+    path = tmp_path / "p.csv"
+    path.write_text("prompt,classidx\nun café,0\nb,1\n", encoding="utf-8-sig")
+    assert PromptSet.from_csv(path, NAMES[:2]).prompts == ("un café", "b")
+
+
+def test_shuffled_class_order_is_refused_and_both_lists_shown(tmp_path: Path) -> None:
+    shuffled = (NAMES[0], NAMES[2], NAMES[1])
+    rows = [{"prompt": n, "classname": n, "classidx": k} for k, n in enumerate(shuffled)]
+    with pytest.raises(DataError, match="classname of classidx 1 differs") as caught:
+        PromptSet.from_csv(write_csv(tmp_path / "p.csv", rows), NAMES)
+    assert ", ".join(shuffled) in str(caught.value)
+    assert ", ".join(NAMES) in str(caught.value)
+
+
+def test_lists_of_a_thousand_classes_are_shown_in_part(tmp_path: Path) -> None:
+    names = [f"class {k}" for k in range(1000)]
+    rows = [{"prompt": n, "classname": n, "classidx": k} for k, n in enumerate(reversed(names))]
+    with pytest.raises(DataError, match=r"\(1000 in all\)") as caught:
+        PromptSet.from_csv(write_csv(tmp_path / "p.csv", rows), names)
+    assert len(str(caught.value)) < 1000
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "lacks a column"),
+        ("prompt,class\na,0\n", r"lacks a column: \['prompt', 'class'\]"),
+        ("classidx\n0\n", "lacks a column"),
+        ("prompt,classidx\na,0\n", "do not cover the data set's classes: 'classidx 0'"),
+        ("prompt,classidx\na,0\nb,1\nc,2\n", "do not cover .*'classidx 0, 1, 2'; allowed: 0 to 1"),
+        ("prompt,classidx\na,1\nb,2\n", "do not cover"),
+        ("prompt,classidx\n", "do not cover"),
+        ("prompt,classidx\na,zero\nb,1\n", "classidx is not a whole number"),
+        ("prompt,classidx\na,0\nb\n", "classidx is not a whole number"),
+        ("prompt,classidx\na,0\n,1\n", "empty label or prompt"),
+    ],
+)
+def test_csv_that_does_not_fit_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "p.csv"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises((DataError, UsageError), match=message):
+        PromptSet.from_csv(path, ["cat", "dog"])
+
+
+def test_csv_that_is_missing_or_no_text_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="prompts file not found"):
+        PromptSet.from_csv(tmp_path / "none.csv", NAMES)
+    (tmp_path / "latin.csv").write_bytes("prompt,classidx\ncafé,0\n".encode("latin-1"))
+    with pytest.raises(DataError, match="cannot read prompts file"):
+        PromptSet.from_csv(tmp_path / "latin.csv", NAMES)
+
+
+# ---- averaging ---------------------------------------------------------------------------------
+
+
+@given(st.data())
+def test_error_of_a_class_is_the_mean_over_its_prompts(data: st.DataObject) -> None:
+    classes = data.draw(st.integers(2, 5))
+    class_of = data.draw(
+        st.lists(st.integers(0, classes - 1), max_size=6)
+        .map(lambda extra: [*range(classes), *extra])
+        .flatmap(st.permutations)
+    )
+    prompts = PromptSet(
+        tuple(map(str, range(classes))), tuple("p" * len(class_of)), tuple(class_of)
+    )
+    rng = np.random.default_rng(data.draw(st.integers(0, 99)))
+    errors = rng.random((len(class_of), 7)).astype(np.float32)
+    errors[rng.random(errors.shape) < 0.2] = np.nan
+    averaged = prompts.average(errors)
+    assert averaged.dtype == np.float32
+    for k in range(classes):
+        rows = errors[np.array(class_of) == k]
+        # NaN where any prompt of the class is missing, as the plain mean has it
+        assert averaged[k] == pytest.approx(rows.mean(axis=0), rel=1e-6, nan_ok=True)
+
+
+def test_average_of_prompts_in_another_order_follows_the_classes() -> None:
+    prompts = PromptSet(("a", "b"), ("of b", "of a"), (1, 0))
+    assert prompts.average(np.float32([[2.0], [1.0]])).tolist() == [[1.0], [2.0]]
+
+
+# ---- a person's labels -------------------------------------------------------------------------
+
+
+def test_labels_come_back_as_they_are() -> None:
+    assert check_labels(["Cat", "dog_food"]) == ("Cat", "dog_food")
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (["cat"], "two labels or more"),
+        ([], "two labels or more"),
+        ("cat, dog", "one text"),
+        (["cat", "dog", "cat"], r"labels given twice: \['cat'\]"),
+        (["pit bull", "dog", " pit  bull"], "labels given twice"),
+        (["cat", 3], "is no text: 3"),
+        (["cat", None], "is no text"),
+    ],
+)
+def test_labels_that_cannot_be_told_apart_are_refused(labels: Any, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        check_labels(labels)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("F/A-18", "f_a 18", True),
+        ("american_bulldog", "American Bulldog", True),
+        ("Boeing 737-200", "boeing_737_200", True),
+        (" cat ", "Cat", True),
+        ("Boeing 737-200", "Boeing 737-300", False),
+        ("DC-3", "DC-30", False),
+        ("café", "cafe", False),
+    ],
+)
+def test_names_compare_without_case_underscore_hyphen_and_slash(
+    one: str, other: str, same: bool
+) -> None:
+    assert (normalise(one) == normalise(other)) is same

@@ -1,0 +1,188 @@
+"""Runs that are cut off or split: the records are those of one run that nobody disturbed."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from diffcls import evaluate
+from diffcls.runs.records import Record
+
+ROOT = Path(__file__).parents[2]
+IMAGES = 60
+FLAGS = ["--limit", str(IMAGES), "--draws", "12", "--threads", "1", "--quiet"]
+
+
+@pytest.fixture(scope="module")
+def flags(tiny_pipeline: Callable[[str], Path]) -> list[str]:
+    return ["--model", str(tiny_pipeline("v_prediction")), *FLAGS]
+
+
+def lines(out: Path) -> list[str]:
+    """All whole lines of all records."""
+    found = []
+    for path in sorted(out.glob("runs/*/records-*.jsonl")):
+        found += [x for x in path.read_text().splitlines(keepends=True) if x.endswith("\n")]
+    return found
+
+
+def answers(out: Path) -> dict[str, Record]:
+    """image id -> record, without the time; none is there twice."""
+    records = [dataclasses.replace(Record.from_line(line), seconds=0.0) for line in lines(out)]
+    found = {record.image_id: record for record in records}
+    assert len(found) == len(records)
+    return found
+
+
+def row(out: Path, flags: list[str], capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
+    """The row of a run that is complete already."""
+    capsys.readouterr()
+    assert evaluate.main([*flags, "--output-dir", str(out), "--json"]) == 0
+    (found,) = json.loads(capsys.readouterr().out)
+    return {k: v for k, v in found.items() if k not in {"seconds_per_image", "date", "command"}}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory, flags: list[str]) -> Path:
+    out = tmp_path_factory.mktemp("undisturbed")
+    assert evaluate.main([*flags, "--output-dir", str(out)]) == 0
+    assert len(answers(out)) == IMAGES
+    # images leave the race at different times, so who is in flight with whom really differs
+    assert len({record.evaluations for record in answers(out).values()}) > 1
+    return out
+
+
+CUT_OFF = """
+import os, signal, sys
+from diffcls import evaluate
+from diffcls.records import RecordStore
+
+append, count = RecordStore.append, 0
+
+def then_end(store, record):
+    global count
+    append(store, record)
+    count += 1
+    if count == 3:
+        os.kill(os.getpid(), int(sys.argv[1]))
+
+RecordStore.append = then_end
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job ignores it
+sys.exit(evaluate.main(sys.argv[2:]))
+"""
+
+
+def cut_off(out: Path, flags: list[str], how: signal.Signals) -> tuple[int, str]:
+    """Start the command in a process of its own that is ended after its third record.
+
+    From within: how far a run has come when another process looks depends on how busy both are.
+    """
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}
+    done = subprocess.run(
+        [sys.executable, "-c", CUT_OFF, str(int(how)), *flags, "--output-dir", str(out)],
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    return done.returncode, done.stderr
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT], ids=lambda s: s.name)
+def test_cut_off_run_goes_on_to_the_same_records(
+    tmp_path: Path,
+    flags: list[str],
+    undisturbed: Path,
+    how: signal.Signals,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    status, err = cut_off(tmp_path, flags, how)
+    early = lines(tmp_path)
+    assert 3 <= len(early) < IMAGES, "the run was not cut off in its middle"
+    if how == signal.SIGINT:
+        assert status == 130
+        untrained = "diffcls: the model looks untrained: on 4 images its outputs are no better than"
+        assert err == f"{untrained} zero\n\ndiffcls: stopped; the same command goes on from here\n"
+    else:
+        assert status == -signal.SIGKILL
+    assert not (tmp_path / "leaderboard.csv").exists()
+
+    assert evaluate.main([*flags, "--output-dir", str(tmp_path)]) == 0
+    assert lines(tmp_path)[: len(early)] == early  # what was there is not computed again
+    assert answers(tmp_path) == answers(undisturbed)
+    assert row(tmp_path, flags, capsys) == row(undisturbed, flags, capsys)
+
+
+def test_shards_give_what_one_run_gives(
+    tmp_path: Path,
+    flags: list[str],
+    undisturbed: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    here = [*flags, "--output-dir", str(tmp_path)]
+    assert evaluate.main([*here, "--shard", "0/3", "--json"]) == 0
+    (first,) = json.loads(capsys.readouterr().out)
+    assert (first["status"], first["n_asked"], first["n_scored"]) == ("partial", IMAGES, 20)
+    assert evaluate.main([*here, "--n_workers", "3", "--worker_idx", "1"]) == 0
+    monkeypatch.setenv("RANK", "2")
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    assert evaluate.main(here) == 0
+    monkeypatch.undo()
+    assert sorted(path.name for path in tmp_path.glob("runs/*/records-*.jsonl")) == [
+        f"records-{i}-of-3.jsonl" for i in range(3)
+    ]
+    assert [len(path.read_text().splitlines()) for path in tmp_path.glob("runs/*/rec*")] == [20] * 3
+    assert answers(tmp_path) == answers(undisturbed)
+    assert row(tmp_path, flags, capsys) == row(undisturbed, flags, capsys)
+
+
+def begin(out: Path, undisturbed: Path, count: int) -> None:
+    """As a run that was cut off after `count` images leaves its folder."""
+    (whole,) = undisturbed.glob("runs/*/records-0-of-1.jsonl")
+    folder = out / "runs" / whole.parent.name
+    folder.mkdir(parents=True)
+    begun = whole.read_text().splitlines(keepends=True)[:count]
+    (folder / whole.name).write_text("".join(begun) + '{"torn')
+    shutil.copy(whole.with_name("run.json"), folder)
+
+
+def test_run_begun_in_one_piece_goes_on_in_two(
+    tmp_path: Path, flags: list[str], undisturbed: Path
+) -> None:
+    begin(tmp_path, undisturbed, 25)
+    for shard in ("0/2", "1/2"):
+        assert evaluate.main([*flags, "--output-dir", str(tmp_path), "--shard", shard]) == 0
+    assert answers(tmp_path) == answers(undisturbed)
+
+
+def test_resumed_run_keeps_the_batch_shape_and_threads_it_was_begun_with(
+    tmp_path: Path, flags: list[str], undisturbed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    from diffcls.scoring.scorer import Scorer
+
+    shapes = set()
+    errors = Scorer.errors
+
+    def noted(scorer: Scorer, *request: Any) -> torch.Tensor:
+        shapes.add((scorer.batch_size, torch.get_num_threads()))
+        return errors(scorer, *request)
+
+    monkeypatch.setattr(Scorer, "errors", noted)
+    begin(tmp_path, undisturbed, 40)
+    other = ["--batch-size", "24", "--threads", "2", "--output-dir", str(tmp_path)]
+    assert evaluate.main([*flags, *other]) == 0
+    assert shapes == {(64, 1)}
+    assert answers(tmp_path) == answers(undisturbed)

@@ -1,0 +1,548 @@
+"""The command ``python -m diffcls.generate``: what it draws, leaves, says and refuses."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from helpers import tiny_families
+from numpy.typing import NDArray
+from PIL import Image
+
+from diffcls import generate
+from diffcls.data.load import load_dataset
+from diffcls.data.transforms import to_pixels
+from diffcls.generation import classes as generation
+from diffcls.generation import sample as sampling
+from diffcls.generation.image_grid import GAP, LINE, SIDE, enlarged, grid
+from diffcls.generation.sample import Batch
+from diffcls.generation.samplers import SAMPLERS
+from diffcls.models import clip, loading, noisy_classifier
+from diffcls.models.noisy_classifier import NoisyClassifier
+
+Capture = pytest.CaptureFixture[str]
+SEVEN = "a photo of a handwritten digit 7."
+
+
+def make_pixel_model(folder: Path, build: Any, labels: Sequence[str], **card: Any) -> Path:
+    """A model of pixels with random weights, and a card that names its classes."""
+    tiny_families.save(build, folder)
+    told = {"name": folder.name, "labels": list(labels), **card}
+    (folder / "diffcls.json").write_text(json.dumps(told))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a class-conditional and an unconditional model, and a classifier of their noise."""
+    folder = tmp_path_factory.mktemp("models")
+    digits = list(map(str, range(10)))
+    of_digits = {"trained_on": ["digits"]}
+    make_pixel_model(folder / "pixels", tiny_families.class_unet, digits, **of_digits)
+    make_pixel_model(folder / "free", tiny_families.unconditional, [], **of_digits)
+    make_pixel_model(folder / "stranger", tiny_families.unconditional, [])
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        noisy_classifier.save(NoisyClassifier(10, 3, (8, 8)), folder / "noisy")
+    card = {"name": "noisy", "labels": digits, "shape": [3, 16, 16], "trained_with": "pixels"}
+    card["recipe"] = {"widths": [8, 8]}
+    (folder / "noisy" / "diffcls.json").write_text(json.dumps(card))
+    return folder
+
+
+Draw = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture
+def draw(tmp_path: Path, models: Path, capsys: Capture) -> Draw:
+    """Run the command, by default with the small model of pixels; what it says as JSON."""
+
+    def run(*flags: object, to: str = "out", model: str = "pixels", status: int = 0) -> Any:
+        name = str(models / model) if (models / model).is_dir() else model
+        fixed = ["--model", name, "--output-dir", str(tmp_path / to), "--json", "--quiet"]
+        steps = [] if "--steps" in flags else ["--steps", "3"]
+        assert generate.main([*fixed, *steps, *map(str, flags)]) == status
+        printed, err = capsys.readouterr()
+        assert err == ""
+        return json.loads(printed)
+
+    return run
+
+
+def images_in(said: dict[str, Any]) -> NDArray[np.int64]:
+    """(n, H, W, 3) images that the command says it drew, by their numbers."""
+    files = [Path(said["folder"]) / f"{number:04d}.png" for number in range(said["images"])]
+    assert sorted(Path(said["folder"]).glob("[0-9]*.png")) == files
+    return np.stack([np.asarray(Image.open(file), dtype=np.int64) for file in files])
+
+
+def files_of(folder: str | Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in Path(folder).iterdir()}
+
+
+def alike(one: Any, other: Any) -> bool:
+    """The same images, but for a rounding of one in 255."""
+    return one.shape == other.shape and bool(np.abs(one - other).max() <= 1)
+
+
+# ---- an image ----------------------------------------------------------------------------------
+
+
+def test_an_image_depends_on_its_seed_and_number_alone(draw: Draw) -> None:
+    asked = ("--class", "3", "--count", "5")
+    images = images_in(draw(*asked, to="all"))
+    assert images.shape == (5, 16, 16, 3)
+    for size in (1, 2, 5):
+        assert alike(images_in(draw(*asked, "--batch-size", size, to=f"by {size}")), images)
+    fewer = images_in(draw("--class", "3", "--count", "2", to="fewer"))
+    assert alike(fewer, images[:2])
+    differ = [np.abs(images - np.roll(images, i, axis=0)).max() for i in range(1, 5)]
+    assert min(differ) > 50  # each number has noise of its own
+    assert not alike(images_in(draw(*asked, "--seed", "1", to="another seed")), images)
+
+
+def test_in_batches_of_one_size_more_images_begin_with_the_same_bytes(draw: Draw) -> None:
+    few, many = (
+        draw("--class", "3", "--count", n, "--batch-size", "2", "--sampler", "ddpm") for n in (3, 5)
+    )
+    images = [files_of(said["folder"]) for said in (few, many)]
+    for name in ("0000.png", "0001.png", "0002.png"):
+        assert images[0][name] == images[1][name]
+
+
+def test_the_same_command_gives_the_same_files(draw: Draw) -> None:
+    asked = ("--class", "1", "2", "--count", "2", "--trajectory")
+    said = draw(*asked)
+    before = files_of(said["folder"])
+    assert set(before) == {
+        *("0000.png", "0001.png", "0002.png", "0003.png"),
+        *("grid.png", "samples.json", "trajectory.gif", "trajectory.png"),
+    }
+    assert draw(*asked) == said
+    assert files_of(said["folder"]) == before
+
+
+def test_another_setting_draws_into_another_folder(draw: Draw, models: Path) -> None:
+    asked = ("--class", "3", "--count", "2")
+    first = draw(*asked)
+    before = files_of(first["folder"])
+    changes = [
+        ("--seed", "1"),
+        ("--steps", "4"),
+        ("--sampler", "ddim"),
+        ("--guidance", "3"),
+        ("--dtype", "bfloat16"),
+        ("--count", "3"),
+        ("--guide", "classifier", "--guide-model", models / "noisy"),
+        ("--guide", "classifier", "--guide-model", models / "noisy", "--guide-weight", "2"),
+        ("--guide", "diffusion"),
+    ]
+    folders = {draw(*asked, *change)["folder"] for change in changes}
+    folders.add(draw("--class", "4", "--count", "2")["folder"])
+    assert len(folders | {first["folder"]}) == len(changes) + 2
+    assert files_of(first["folder"]) == before
+
+
+@pytest.mark.parametrize("guide", ["classifier", "clip"])
+def test_what_an_unconditional_model_is_led_to_is_part_of_the_folders_name(
+    draw: Draw, models: Path, guide: str
+) -> None:
+    # it is asked the empty prompt whatever the class
+    flags = ["--guide", guide, "--count", "1", "--steps", "2", "--guide-weight", "4"]
+    flags += ["--guide-model", models / "noisy" if guide == "classifier" else "clip-digits"]
+    one, other = (draw(*flags, "--class", k, model="free") for k in (3, 7))
+    assert one["folder"] != other["folder"]
+    assert not alike(images_in(one), images_in(other))
+
+
+def test_trajectory_changes_no_image(draw: Draw) -> None:
+    asked = ("--class", "5", "--count", "2")
+    plain, shown = draw(*asked, to="plain"), draw(*asked, "--trajectory", to="shown")
+    before, after = files_of(plain["folder"]), files_of(shown["folder"])
+    assert {name: after[name] for name in before} == before
+    assert set(after) - set(before) == {"trajectory.gif", "trajectory.png"}
+
+
+def test_a_class_is_a_prompt_of_the_data_set(draw: Draw) -> None:
+    flags = ("--count", "2", "--guidance", "1")
+    by_class = draw("--class", "7", *flags, model="digits")
+    by_text = draw("--prompt", SEVEN, *flags, model="digits", to="text")
+    assert by_class["prompts"] == by_text["prompts"] == [SEVEN] * 2
+    assert np.array_equal(images_in(by_class), images_in(by_text))
+    assert images_in(by_class).shape == (2, 32, 32, 3)
+
+
+# ---- what it leaves ----------------------------------------------------------------------------
+
+
+def test_samples_json_says_how_to_make_the_images_again(draw: Draw, models: Path) -> None:
+    said = draw("--class", "4", "9", "--count", "2", "--guidance", "3", "--seed", "5")
+    stored = json.loads((Path(said["folder"]) / "samples.json").read_text())
+    expected = {
+        "model": "pixels",
+        "revision": loading.read_card(loading.Place(models / "pixels")).revision,
+        "prompts": ["4", "4", "9", "9"],
+        "labels": ["4", "4", "9", "9"],
+        "guidance": 3.0,
+        "sampler": "dpm++",
+        "steps": 3,
+        "seed": 5,
+        "dtype": "float32",
+        "guide": None,
+        "drawn": 4,
+    }
+    assert {name: stored[name] for name in expected} == expected
+    assert (said["status"], said["asked"], said["images"]) == ("complete", 4, 4)
+
+
+def test_grid_has_a_row_a_class_with_its_images(draw: Draw) -> None:
+    said = draw("--class", "4", "9", "0", "--count", "2")
+    images = images_in(said)
+    rows = [(name, list(images[2 * i : 2 * i + 2])) for i, name in enumerate("490")]
+    expected = grid([(name, [one.astype(np.uint8) for one in row]) for name, row in rows])
+    with Image.open(Path(said["folder"]) / "grid.png") as found:
+        assert np.array_equal(np.asarray(found), np.asarray(expected))
+
+
+def test_nothing_asked_for_is_some_of_each_class(draw: Draw) -> None:
+    said = draw("--count", "1", "--steps", "1")
+    assert said["prompts"] == list(map(str, range(10)))
+
+
+@pytest.mark.parametrize("sampler", ["dpm++", "ddpm"])
+def test_film_has_a_frame_a_step_and_ends_with_the_grid(draw: Draw, sampler: str) -> None:
+    flags = ("--class", "2", "--count", "2", "--trajectory", "--steps", "5", "--sampler", sampler)
+    folder = Path(draw(*flags)["folder"])
+    last = np.asarray(Image.open(folder / "grid.png"), dtype=np.int64)
+    with Image.open(folder / "trajectory.gif") as film:
+        assert film.n_frames == 5
+        film.seek(4)
+        shown = np.asarray(film.convert("RGB"), dtype=np.int64)
+    assert shown.shape == last.shape
+    assert np.abs(shown - last).mean() < 8  # of 255: a film has 256 colours
+
+
+def test_strip_shows_the_way_from_the_first_step_to_the_image(draw: Draw) -> None:
+    columns = {}
+    for steps in (4, 25):
+        said = draw("--class", "2", "--count", "1", "--trajectory", "--steps", steps)
+        strip = np.asarray(Image.open(Path(said["folder"]) / "trajectory.png"))
+        columns[steps] = (strip.shape[1] - GAP) // (SIDE + GAP)
+        cells = strip[GAP + LINE : GAP + LINE + SIDE, GAP:]
+        last = cells[:, (columns[steps] - 1) * (SIDE + GAP) :][:, :SIDE]
+        image = enlarged(images_in(said)[0].astype(np.uint8))
+        assert np.array_equal(last, np.asarray(image))
+    assert columns == {4: 4, 25: 10}  # of a long way about ten
+
+
+# ---- stopped -----------------------------------------------------------------------------------
+
+
+def stopped_after(batches: int) -> Callable[..., Iterator[Batch]]:
+    """A sampler during which somebody presses Ctrl-C."""
+    whole = sampling.sample
+
+    def sample(*args: Any, **kwargs: Any) -> Iterator[Batch]:
+        drawn = whole(*args, **kwargs)
+        for _ in range(batches):
+            yield next(drawn)
+        raise KeyboardInterrupt
+
+    return sample
+
+
+def test_stopped_command_leaves_what_was_finished(
+    draw: Draw, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = ("--class", "1", "2", "--count", "3", "--batch-size", "4", "--trajectory")
+    whole = draw(*asked, to="whole")
+    with monkeypatch.context() as patched:
+        patched.setattr(sampling, "sample", stopped_after(1))
+        said = draw(*asked, status=130)
+    assert (said["status"], said["images"], said["asked"]) == ("partial", 4, 6)
+    files = files_of(said["folder"])
+    assert set(files) == {
+        *(f"{i:04d}.png" for i in range(4)),
+        *("grid.png", "samples.json", "trajectory.gif", "trajectory.png"),
+    }
+    stored = json.loads(files["samples.json"])
+    assert stored["drawn"] == 4 and stored["labels"] == ["1", "1", "1", "2", "2", "2"]
+    assert np.array_equal(images_in(said), images_in(whole)[:4])
+    # and the same command draws all of them, into the same folder
+    assert Path(draw(*asked)["folder"]) == Path(said["folder"])
+    assert files_of(said["folder"]) == files_of(whole["folder"])
+
+
+def test_stopped_command_says_how_far_it_came(
+    tmp_path: Path, models: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    flags = ["--model", str(models / "pixels"), "--output-dir", str(tmp_path / "out"), "--quiet"]
+    flags += ["--class", "1", "--count", "3", "--steps", "2", "--batch-size", "2"]
+    with monkeypatch.context() as patched:
+        patched.setattr(sampling, "sample", stopped_after(1))
+        assert generate.main(flags) == 130
+    printed, err = capsys.readouterr()
+    (folder,) = (tmp_path / "out").iterdir()
+    assert printed == f"stopped: 2 of 3 images in {folder}\n" and err == ""
+    assert generate.main(flags) == 0
+    assert capsys.readouterr().out == f"3 images in {folder}\n"
+
+
+def test_stopped_before_the_first_image_leaves_nothing(
+    tmp_path: Path, models: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    monkeypatch.setattr(sampling, "sample", stopped_after(0))
+    flags = ["--model", str(models / "pixels"), "--output-dir", str(tmp_path / "a" / "b")]
+    assert generate.main([*flags, "--class", "1", "--quiet"]) == 130
+    printed, err = capsys.readouterr()
+    assert printed == "" and "stopped" in err and "Traceback" not in err
+    assert not (tmp_path / "a").exists()
+
+
+# ---- what leads --------------------------------------------------------------------------------
+
+
+def log_probability(logits: torch.Tensor, k: int) -> float:
+    return float(torch.log_softmax(logits, dim=1)[:, k].mean())
+
+
+def test_classifier_leads_to_the_class_it_was_asked_for(draw: Draw, models: Path) -> None:
+    loaded = noisy_classifier.load(str(models / "noisy"))
+    denoiser = loading.load(str(models / "free"))
+    logits = loaded.logits_for(denoiser)
+
+    def seen(said: dict[str, Any]) -> float:
+        pixels = torch.from_numpy(images_in(said)).permute(0, 3, 1, 2) / 127.5 - 1
+        with torch.no_grad():
+            return log_probability(logits(pixels.float(), torch.zeros(len(pixels)).long()), 6)
+
+    flags = ["--class", "6", "--count", "8", "--guide", "classifier", "--steps", "6"]
+    flags += ["--guide-model", models / "noisy", "--guide-weight"]
+    found = [seen(draw(*flags, weight, model="free")) for weight in (0, 5, 50)]
+    assert found[0] < found[1] < found[2]
+
+
+@pytest.mark.parametrize("guide", ["clip", "diffusion"])
+def test_guides_lead_to_the_class_as_clip_sees_it(draw: Draw, guide: str) -> None:
+    judge = clip.load("clip-digits")
+    texts = judge.classifier([SEVEN.replace("7", str(k)) for k in range(10)], range(10))
+
+    def seen(said: dict[str, Any]) -> float:
+        pixels = torch.from_numpy(images_in(said)).permute(0, 3, 1, 2) / 127.5 - 1
+        with torch.no_grad():
+            return log_probability(judge.embed_drawn(pixels.float()) @ texts.T * 10, 7)
+
+    flags = ("--class", "7", "--count", "4", "--steps", "4")
+    free = draw(*flags, "--guidance", "0", model="digits")  # the empty prompt alone
+    led = draw(*flags, "--guide", guide, "--guide-weight", "2", model="digits")
+    assert led["guidance"] == 0.0  # the guide leads alone, unless a guidance is asked for
+    assert seen(led) > seen(free) + 1.0
+
+
+def test_guide_without_weight_leads_nowhere(draw: Draw) -> None:
+    flags = ("--class", "7", "--count", "2")
+    for guide in ("clip", "diffusion"):
+        idle = draw(*flags, "--guide", guide, "--guide-weight", "0", "--guidance", "1")
+        assert alike(images_in(idle), images_in(draw(*flags, "--guidance", "1")))
+
+
+# ---- models of pixels --------------------------------------------------------------------------
+
+
+def test_unconditional_model_needs_neither_class_nor_data_set(draw: Draw) -> None:
+    said = draw("--count", "3", model="stranger")
+    assert said["prompts"] == [""] * 3 and said["guidance"] == 1.0
+    stored = json.loads((Path(said["folder"]) / "samples.json").read_text())
+    assert stored["labels"] == ["unconditional"] * 3
+    assert images_in(said).shape == (3, 16, 16, 3)
+
+
+# ---- data sets of one's own --------------------------------------------------------------------
+
+
+def test_classes_of_a_folder_are_its_folders(draw: Draw, tmp_path: Path) -> None:
+    for name in ("cat", "dog"):
+        (tmp_path / "pets" / name).mkdir(parents=True)
+        Image.new("RGB", (8, 8)).save(tmp_path / "pets" / name / "1.png")
+    flags = ("--dataset", f"folder:{tmp_path / 'pets'}", "--count", "1", "--steps", "1")
+    assert draw(*flags, model="digits")["prompts"] == ["a photo of a cat.", "a photo of a dog."]
+    assert draw(*flags, "--class", "Dog", model="digits")["prompts"] == ["a photo of a dog."]
+
+
+def test_sentences_of_a_folder_are_prompts_as_they_are(draw: Draw, tmp_path: Path) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "1.png")
+    table = "file_name,text\n1.png,a red square\n1.png,two blue circles\n"
+    (tmp_path / "metadata.csv").write_text(table)
+    flags = ("--dataset", f"folder:{tmp_path}", "--count", "1", "--steps", "1")
+    assert draw(*flags, model="digits")["prompts"] == ["a red square", "two blue circles"]
+
+
+def test_classes_are_in_the_order_of_the_split_whose_images_are_looked_at() -> None:
+    denoiser = loading.load("digits")
+    for split in ("test", "validation"):
+        data = load_dataset("scenes/pairs", split)
+        classes = generation.classes_of(denoiser, "scenes/pairs", data=data)
+        assert classes.names == data.class_names
+        assert classes.prompts[5] == f"a picture of {data.class_names[5]}."
+
+
+# ---- from one image to another -----------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def ends(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """A zero and a one."""
+    folder, items = tmp_path_factory.mktemp("ends"), load_dataset("digits").items
+    paths = [folder / f"{k}.png" for k in (0, 1)]
+    for k, path in enumerate(paths):
+        next(item for item in items if item.label == k).open().convert("RGB").save(path)
+    return paths
+
+
+def test_way_between_two_images_begins_and_ends_with_them(draw: Draw, ends: list[Path]) -> None:
+    said = draw("--interpolate", *ends, "--count", "5", "--steps", "40", model="digits")
+    images = images_in(said) / 127.5 - 1
+    given = [to_pixels(Image.open(path), 32).transpose(1, 2, 0) for path in ends]
+
+    def gap(one: Any, other: Any) -> float:
+        return float(((one - other) ** 2).mean() ** 0.5)
+
+    apart = gap(*given)
+    assert gap(images[0], given[0]) < 0.4 * apart and gap(images[4], given[1]) < 0.4 * apart
+    # on the way it leaves the one and comes to the other
+    to_last = [gap(image, images[4]) for image in images]
+    assert to_last == sorted(to_last, reverse=True)
+    assert gap(images[2], images[0]) > 0.2 * apart
+
+
+def test_way_of_other_images_lies_in_another_folder(draw: Draw, ends: list[Path]) -> None:
+    one, other = (draw("--interpolate", *pair, "--count", "2") for pair in (ends, ends[::-1]))
+    assert one["folder"] != other["folder"]
+    assert alike(images_in(one)[::-1], images_in(other))
+
+
+# ---- what is refused ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def refused(tmp_path: Path, models: Path, capsys: Capture) -> Callable[..., str]:
+    """Run the command with flags it must refuse; its one line on stderr."""
+
+    def run(flags: str, model: str = "pixels") -> str:
+        name = str(models / model) if (models / model).is_dir() else model
+        out = tmp_path / "out"
+        fixed = ["--model", name, "--output-dir", str(out), "--quiet", "--steps", "2"]
+        words = flags.replace("FOLDER", str(tmp_path)).replace("MODELS", str(models)).split()
+        assert generate.main([*fixed, *words]) == 2
+        printed, err = capsys.readouterr()
+        assert printed == ""
+        assert err.startswith("diffcls: ") and err.count("\n") == 1
+        assert "Traceback" not in err
+        assert not out.exists()
+        return err
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (
+            "--sampler dpm",
+            "unknown sampler: 'dpm'; allowed: dpm++, ddim, euler, heun, langevin, flow-euler",
+        ),
+        ("--guide klip", "unknown guide: 'klip'; allowed: classifier, clip, diffusion|'clip'?"),
+        ("--class ten", "unknown class: 'ten'; allowed: 0, 1, 2"),
+        ("--model no-such", "unknown model: 'no-such'; allowed: |digits|PATH"),
+        ("--dataset digit", "unknown dataset: 'digit'; allowed: digits"),
+        ("--device gpu", "unknown device: 'gpu'; allowed: auto, cpu"),
+        ("--dtype fp16", "unknown dtype: 'fp16'; allowed: float32"),
+        ("--count 0", "--count out of range: 0; allowed: 1 or more"),
+        ("--steps 0", "--steps out of range: 0; allowed: 1 or more"),
+        ("--steps 2000", "steps out of range: 2000; allowed: 1 to 1000"),
+        ("--batch-size 0", "--batch-size out of range: 0; allowed: 1 or more"),
+        ("--threads 0", "threads out of range: 0; allowed: 1 or more"),
+        ("--count few", "--count: invalid int value: 'few'; see diffcls generate --help"),
+        ("--guidance -1", "--guidance out of range: -1.0; allowed: 0 or more, finite"),
+        ("--guidance nan", "--guidance out of range: nan"),
+        ("--guidance inf", "--guidance out of range: inf"),
+        ("--guide clip --guide-weight -1", "weight of the guide out of range: -1.0; allowed: 0"),
+        ("--guide clip --guide-weight inf", "weight of the guide out of range: inf"),
+        ("--guide-model clip-digits", "--guide-model without --guide: 'clip-digits'"),
+        ("--guide-weight 2", "--guide-weight without --guide: 2.0"),
+        ("--guide diffusion --guide-model digits", "the model leads itself: 'digits'; leave"),
+        ("--guide clip --guide-model clap", "unknown CLIP model: 'clap'; allowed: |clip-digits"),
+        ("--guide classifier --guide-model x", "unknown classifier of noisy images: 'x'; allowed"),
+        ("--prompt seven", "the model reads no texts: '--prompt'; use --class NAME"),
+        ("--prompt a --class 7", "more than one thing is asked for|prompt|class|one of them"),
+        ("--class 7 --interpolate a b", "more than one thing is asked for"),
+        ("--prompt a --guide classifier", "the guide leads to a class: 'classifier'; use --class"),
+        ("--interpolate FOLDER/a.png FOLDER/b.png", "no such image: |a.png"),
+        (
+            "--interpolate MODELS/pixels/diffcls.json MODELS/pixels/diffcls.json",
+            "cannot read image",
+        ),
+        ("--interpolate one.png", "--interpolate: expected 2 arguments"),
+        ("--sampler flow-euler", "does not fit a model whose schedule is: preserves variance|ddim"),
+        ("--no-such-flag", "--no-such-flag|see diffcls generate --help"),
+    ],
+)
+def test_what_is_not_allowed_is_named_and_nothing_written(
+    refused: Callable[..., str], flags: str, said: str
+) -> None:
+    message = refused(flags)
+    for part in said.split("|"):
+        assert part in message
+
+
+@pytest.mark.parametrize(
+    ("model", "flags", "said"),
+    [
+        ("free", "--class 7", "an unconditional model takes no class: '--class'; lead it: --guide"),
+        ("free", "--prompt seven", "the model reads no texts: '--prompt'"),
+        ("free", "--class 7 --guide diffusion", "an unconditional model tells no classes apart"),
+        ("stranger", "--guide clip", "does not say which data set it is of: 'stranger'; name one"),
+        ("digits", "--guide classifier --guide-model MODELS/noisy", "images of another shape|4, 8"),
+        ("digits", "--dataset folder:FOLDER/none", "image folder not found"),
+    ],
+)
+def test_what_a_model_cannot_do_is_said(
+    refused: Callable[..., str], model: str, flags: str, said: str
+) -> None:
+    message = refused(flags, model)
+    for part in said.split("|"):
+        assert part in message
+
+
+def test_ways_that_cannot_be_gone_are_refused(
+    refused: Callable[..., str], ends: list[Path]
+) -> None:
+    way = f"--interpolate {ends[0]} {ends[1]}"
+    assert "--steps out of range: 1; allowed: 2 or more" in refused(f"{way} --steps 1")
+    assert "--count out of range: 1; allowed: 2 or more" in refused(f"{way} --count 1")
+    assert "is led by nothing: '--guide'" in refused(f"{way} --guide clip")
+    for flag in ("--guidance 2", "--sampler ddim", "--seed 1", "--trajectory"):
+        assert f"no such option: '{flag.split()[0]}'; leave it out" in refused(f"{way} {flag}")
+
+
+def test_folder_that_cannot_be_written_is_refused(
+    tmp_path: Path, models: Path, capsys: Capture
+) -> None:
+    (tmp_path / "mine").write_text("a file")
+    flags = ["--model", str(models / "pixels"), "--class", "1", "--steps", "1", "--quiet"]
+    assert generate.main([*flags, "--output-dir", str(tmp_path / "mine" / "below")]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("diffcls: cannot write to the output folder") and err.count("\n") == 1
+    assert (tmp_path / "mine").read_text() == "a file"
+
+
+def test_samplers_are_listed_with_their_sources(capsys: Capture) -> None:
+    assert generate.main(["--list-samplers"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == list(SAMPLERS)
+    assert all(line.endswith(one.says) for line, one in zip(lines, SAMPLERS.values(), strict=True))

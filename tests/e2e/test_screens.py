@@ -1,0 +1,250 @@
+"""The searches with a screen: what the commands accept, tell of them, keep and redo."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from helpers import tiny_families
+from test_evaluate_resume import answers, cut_off, lines
+
+import diffcls
+from diffcls import evaluate, replay
+from diffcls.evaluation.replay import replay as replayed
+from diffcls.models.loading import WEIGHTS
+from diffcls.search.propose import FAR
+from diffcls.support.errors import UsageError
+
+Pipelines = Callable[[str], Path]
+NETWORK = ("gradient", "tree")
+ALL = (*NETWORK, "propose")
+
+
+def run(out: Path, pipelines: Pipelines, **wishes: Any) -> dict[str, Any]:
+    options = {"limit": 12, "draws": 10, "check_model": False, "quiet": True, **wishes}
+    (row,) = diffcls.run_evaluation(
+        model=str(pipelines("v_prediction")), output_dir=str(out), **options
+    )
+    return row
+
+
+# ---- refused -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def refused(
+    tmp_path: Path, tiny_pipeline: Pipelines, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., str]:
+    """Run the command with flags it must refuse; its one line on stderr."""
+
+    def command(*flags: object, model: Path | None = None) -> str:
+        out = tmp_path / "out"
+        where = ["--model", str(model or tiny_pipeline("v_prediction")), "--output-dir", str(out)]
+        capsys.readouterr()  # of the model's making
+        assert evaluate.main([*where, "--quiet", "--limit", "2", *map(str, flags)]) == 2
+        printed, err = capsys.readouterr()
+        assert printed == "" and err.startswith("diffcls: ") and err.count("\n") == 1
+        assert not out.exists()
+        return err
+
+    return command
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        *(
+            (f"--search {name} --candidates 0", "candidates out of range: 0; allowed: 1 or more")
+            for name in ALL
+        ),
+        ("--search tree --candidates two", "--candidates: invalid int value: 'two'"),
+        ("--candidates 3", "'racing' has no such option: 'candidates'; allowed: draws, confidence"),
+        ("--search gradient --draws 0", "draws out of range: 0"),
+        ("--search gradient --confidence 1", "confidence out of range: 1.0"),
+        ("--search gradient --n-trials 2", "stages belong to the search 'paper': 'gradient'"),
+        *(
+            (f"--search {name} --max-evaluations 90", "for a search without a screen: 90; choose")
+            for name in ALL
+        ),
+        *(
+            (f"--search {name} --aggregate prompts", "all images share: 'prompts that race'")
+            for name in ALL
+        ),
+        *(
+            (f"--search {name} --dataset scenes/pairs", "share: 'candidates of an image'; choose")
+            for name in ALL
+        ),
+        ("--search propose --clip-model no-such", "unknown CLIP model: 'no-such'"),
+        ("--search gradeint", "did you mean 'gradient'?"),
+    ],
+)
+def test_what_a_screen_cannot_do_is_refused(
+    refused: Callable[..., str], flags: str, said: str
+) -> None:
+    assert said in refused(*flags.split())
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_model_of_class_ids_is_refused(
+    refused: Callable[..., str], tmp_path_factory: pytest.TempPathFactory, tmp_path: Path, name: str
+) -> None:
+    model = tiny_families.saved("dit", tmp_path_factory.getbasetemp())
+    ids = tmp_path / "ids.csv"
+    ids.write_text("classidx,classid\n" + "".join(f"{k},{k}\n" for k in range(10)))
+    said = refused("--search", name, "--class-ids", ids, model=model)
+    assert "a screen works on texts, and the model's prompts are class ids" in said
+
+
+# ---- what it leaves ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_run_leaves_whole_records_and_says_what_it_is(
+    tmp_path: Path, tiny_pipeline: Pipelines, name: str
+) -> None:
+    row = run(tmp_path, tiny_pipeline, search=name, candidates=3)
+    assert row["status"] == "complete" and row["n_scored"] == 12
+    assert row["search"] == name and row["setting"] == "draws=10 candidates=3"
+    assert (row["supervision"] == "hybrid") == (name == "propose")
+    assert row["top5"] is not None and row["ece"] is not None
+    found = answers(tmp_path)
+    assert len(found) == 12
+    for record in found.values():
+        assert sorted(record.ranking) == list(range(10))
+        scores = np.array(record.scores, dtype=np.float64)  # none is missing
+        best = scores[record.ranking[0]]
+        assert best == scores.max()
+        assert record.evaluations > 0
+        if name == "propose":  # three raced, the others are far behind them
+            assert (scores > best - FAR / 2).sum() == 3
+    # the same command has nothing left to do
+    before = lines(tmp_path)
+    assert run(tmp_path, tiny_pipeline, search=name, candidates=3)["n_scored"] == 12
+    assert lines(tmp_path) == before
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_saved_tables_hold_the_race_and_nothing_else(
+    tmp_path: Path, tiny_pipeline: Pipelines, name: str
+) -> None:
+    run(tmp_path, tiny_pipeline, search=name, candidates=3, save_errors=str(tmp_path / "tables"))
+    paths = sorted((tmp_path / "tables").rglob("*.npz"))
+    assert len(paths) == 12
+    by_id = answers(tmp_path)
+    for path in paths:
+        errors = np.load(path)["errors"]
+        assert errors.shape == (10, 10) and errors.dtype == np.float32
+        raced = np.isfinite(errors).any(axis=1)
+        assert 1 <= raced.sum() <= 3
+        record = by_id[path.relative_to(tmp_path / "tables").with_suffix("").as_posix()]
+        assert raced[record.ranking[0]]
+        screen = record.evaluations - np.isfinite(errors).sum()
+        assert (screen == 0) == (name == "propose") and screen >= 0
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_replay_refuses_what_needs_the_network(
+    tmp_path: Path, tiny_pipeline: Pipelines, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole, part = tmp_path / "whole", tmp_path / "part"
+    run(tmp_path, tiny_pipeline, search="exhaustive", limit=3, draws=4, save_errors=str(whole))
+    run(tmp_path, tiny_pipeline, search=name, limit=3, draws=4, save_errors=str(part))
+    capsys.readouterr()
+    for flags in ([str(whole), "--search", "racing", name], [str(part)]):
+        assert replay.main(flags) == 2
+        said = capsys.readouterr().err
+        assert f"with a screen asks the network, and cannot be replayed: '{name}'" in said
+    with pytest.raises(UsageError, match="asks for errors that were not saved"):
+        replayed(part, ["exhaustive"])
+
+
+# ---- what it costs -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("wishes", "most"),
+    [
+        # ⌈0.4·√10⌉ points of three evaluations each, then 3 classes × 10 draws
+        ({"search": "gradient", "candidates": 3}, 2 * 3 + 3 * 10),
+        ({"search": "gradient", "candidates": 10}, 10 * 10),
+        ({"search": "propose", "candidates": 3}, 3 * 10),
+        # groups: 9 dropped at most, and 3 left on each of 2 levels, 4 draws each
+        ({"search": "tree", "candidates": 3}, (9 + 2 * 3) * 4 + 3 * 10),
+    ],
+)
+def test_dry_run_tells_the_most_that_an_image_may_cost(
+    tmp_path: Path, tiny_pipeline: Pipelines, wishes: dict[str, Any], most: int
+) -> None:
+    row = run(tmp_path, tiny_pipeline, dry_run=True, **wishes)
+    assert row["evaluations_per_image_at_most"] == most
+    assert not list(tmp_path.iterdir())
+    run(tmp_path, tiny_pipeline, **wishes)
+    assert 0 < max(record.evaluations for record in answers(tmp_path).values()) <= most
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_budget_takes_draws_then_images(
+    tmp_path: Path, tiny_pipeline: Pipelines, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from diffcls.classifiers.diffusion import DiffusionMethod
+
+    monkeypatch.setattr(DiffusionMethod, "seconds_a_batch", lambda self: 0.5)  # of 64 rows
+
+    def dry(**wishes: Any) -> dict[str, Any]:
+        return run(tmp_path, tiny_pipeline, dry_run=True, search=name, draws=None, **wishes)
+
+    whole, fitted, few = dry(), dry(budget="12s"), dry(budget="2s")
+    # 12 s are 1,536 evaluations, 128 an image
+    assert whole["evaluations_per_image_at_most"] > 128
+    assert fitted["images"] == 12
+    assert 100 < fitted["evaluations_per_image_at_most"] <= 128
+    assert few["spec"]["search_options"]["draws"] == 5
+    assert few["images"] == 256 // few["evaluations_per_image_at_most"] < 12
+
+
+def test_fingerprint_depends_on_the_clip_model_and_not_on_where_it_lies(
+    tmp_path: Path, tiny_pipeline: Pipelines
+) -> None:
+    def fingerprint(clip_model: Path | str | None) -> str:
+        wishes = {"search": "propose", "clip_model": clip_model and str(clip_model)}
+        return str(run(tmp_path, tiny_pipeline, dry_run=True, **wishes)["fingerprint"])
+
+    bundled = fingerprint(None)
+    assert fingerprint("clip-digits") == bundled
+    assert fingerprint("clip-cifar10") != bundled
+    elsewhere = tmp_path / "a" / "copy"
+    shutil.copytree(WEIGHTS / "clip-digits", elsewhere)
+    assert fingerprint(elsewhere) == bundled
+    config = elsewhere / "open_clip_config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "note": 1}))
+    assert fingerprint(elsewhere) != bundled
+
+
+# ---- cut off, and split ------------------------------------------------------------------------
+
+
+def test_a_run_cut_off_or_split_has_the_records_of_a_whole_one(
+    tmp_path: Path, tiny_pipeline: Pipelines
+) -> None:
+    flags = ["--model", str(tiny_pipeline("v_prediction")), "--limit", "40", "--draws", "12"]
+    flags += ["--threads", "1", "--quiet", "--search", "gradient", "--candidates", "3"]
+    whole, cut, split = (tmp_path / name for name in ("whole", "cut", "split"))
+    assert evaluate.main([*flags, "--output-dir", str(whole)]) == 0
+    expected = answers(whole)
+    assert len(expected) == 40 and len({r.evaluations for r in expected.values()}) > 1
+    # the images are few and the race is short: it is killed as soon as there are three records
+    cut_off(cut, flags, signal.SIGKILL)
+    early = lines(cut)
+    assert 3 <= len(early) < 40, "the run was not cut off in its middle"
+    assert evaluate.main([*flags, "--output-dir", str(cut)]) == 0
+    assert lines(cut)[: len(early)] == early
+    assert answers(cut) == expected
+    for shard in ("0/2", "1/2"):
+        assert evaluate.main([*flags, "--output-dir", str(split), "--shard", shard]) == 0
+    assert answers(split) == expected

@@ -1,0 +1,245 @@
+"""The train command on a recipe of seconds: what it writes, refuses and repeats."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from diffcls import train
+from diffcls.data import catalog
+from diffcls.models import loading
+from diffcls.models.denoiser import ModelCard
+from diffcls.models.small_stable_diffusion import TinyConfig
+from diffcls.search.exhaustive import Exhaustive
+from diffcls.support.errors import UsageError
+from diffcls.training import latent_diffusion, recipes
+from diffcls.training.loop import Loop
+from diffcls.training.recipes import Recipe
+
+SMALL = Recipe(
+    config=TinyConfig(
+        vae_channels=(8, 8, 8), unet_channels=(8, 16), text_width=16, text_layers=1, vocabulary=600
+    ),
+    copies=2,
+    vae_images=128,
+    images=256,
+    batch=32,
+)
+
+
+@pytest.fixture(autouse=True)
+def _of_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(recipes.RECIPES, "digits", SMALL)  # type: ignore[misc]
+    monkeypatch.setattr(latent_diffusion, "VOCABULARY_CAPTIONS", 300)
+    # an untrained model keeps every race open to its end
+    monkeypatch.setattr(latent_diffusion, "Racing", lambda *_: Exhaustive(draws=1))
+    monkeypatch.setattr(latent_diffusion, "CURVE_DRAWS", 1)
+
+
+def run(folder: Path, *flags: str) -> int:
+    return train.main(["--output-dir", str(folder), "--quiet", *flags])
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    from safetensors.torch import load_file
+
+    files = sorted(folder.rglob("*.safetensors"))
+    return {f"{f.parent.name}.{k}": v for f in files for k, v in load_file(f).items()}
+
+
+@pytest.fixture(scope="module")
+def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("trained")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_a_training_killed_twice_ends_at_the_same_weights(
+    shelf: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(shelf / "whole") == 0
+    said = capsys.readouterr().out
+    assert "test accuracy" in said
+    assert "500 held-out images" in said
+
+    steps = 0
+    one_step = Loop._one_step
+
+    def interrupted(loop: Loop) -> float:
+        nonlocal steps
+        steps += 1
+        if steps in (3, 8):  # once in each phase
+            raise KeyboardInterrupt
+        return one_step(loop)
+
+    monkeypatch.setattr(Loop, "_one_step", interrupted)
+    save_always = Loop.__init__
+
+    def eager(self: Loop, *args: object, **options: object) -> None:
+        save_always(self, *args, **{**options, "every": 0})  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Loop, "__init__", eager)
+    assert [run(shelf / "cut") for _ in range(3)] == [130, 130, 0]
+    whole, cut = weights(shelf / "whole"), weights(shelf / "cut")
+    assert whole.keys() == cut.keys()
+    assert all(torch.equal(whole[name], cut[name]) for name in whole)
+
+    other = shelf / "seed"
+    assert run(other, "--seed", "1") == 0
+    assert any(not torch.equal(whole[name], tensor) for name, tensor in weights(other).items())
+
+    folder = shelf / "whole" / "digits"
+    card = json.loads((folder / loading.CARD).read_text(encoding="utf-8"))
+    assert card["trained_on"] == ["digits"]
+    assert card["recipe"]["images"] == SMALL.images
+    assert loading.load(str(folder)).card.temperature == card["temperature"]
+
+    capsys.readouterr()
+    assert run(shelf / "whole") == 2
+    assert "finished model already" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_training_goes_on_from_a_finished_model(shelf: Path) -> None:
+    begun = shelf / "whole" / "digits"
+    if not begun.exists():
+        assert run(shelf / "whole") == 0
+    assert run(shelf / "more", "--init", str(begun)) == 0
+    card = json.loads((shelf / "more/digits" / loading.CARD).read_text(encoding="utf-8"))
+    before = loading.read_card(loading.find(str(begun)))
+    assert card["continued_from"]["revision"] == before.revision
+    assert card["continued_from"]["images"] == SMALL.images
+    first, then = weights(begun), weights(shelf / "more" / "digits")
+    assert first.keys() == then.keys()
+    # the autoencoder stays, the denoiser learns on
+    same = {name for name in first if torch.equal(first[name], then[name])}
+    assert {name for name in first if name.startswith("vae.")} <= same
+    assert not {name for name in first if name.startswith("unet.")} <= same
+    assert "Went on from `digits`" in (shelf / "more/digits/README.md").read_text(encoding="utf-8")
+
+
+def test_stopped_training_loses_no_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    steps: list[int] = []
+    one_step = Loop._one_step
+
+    def step(loop: Loop) -> float:
+        if len(steps) == 2:
+            os.kill(os.getpid(), signal.SIGINT)  # in the middle of the third one
+        steps.append(loop.step)
+        return one_step(loop)
+
+    monkeypatch.setattr(Loop, "_one_step", step)
+    before = signal.getsignal(signal.SIGINT)
+    assert run(tmp_path) == 130
+    assert steps == [0, 1, 2]
+    assert signal.getsignal(signal.SIGINT) is before
+    assert run(tmp_path) == 0
+    assert steps[:5] == [0, 1, 2, 3, 0]  # none twice: four of the autoencoder, then the denoiser
+
+
+def test_another_recipe_does_not_go_on_with_what_was_begun(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stopped(loop: Loop) -> float:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Loop, "_one_step", stopped)
+    assert run(tmp_path) == 130
+    assert run(tmp_path, "--images", "512") == 2
+    said = capsys.readouterr().err
+    assert "another recipe was begun here" in said
+    assert "'images': 256" in said
+    assert run(tmp_path, "--seed", "1") == 2
+
+
+def test_only_a_model_with_its_card_is_finished_and_a_foreign_one_is_left_alone(
+    tmp_path: Path,
+) -> None:
+    def begin(name: str) -> latent_diffusion.Training:
+        return latent_diffusion.Training("digits", SMALL, 0, tmp_path / name)
+
+    begin("ours")
+    (tmp_path / "ours" / "model_index.json").write_text("{}")  # killed before the card was there
+    begin("ours")
+    (tmp_path / "ours" / loading.CARD).write_text("{}")
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "theirs" / "model_index.json").write_text("{}")
+    for name in ("ours", "theirs"):
+        with pytest.raises(UsageError, match="finished model already"):
+            begin(name)
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--dataset", "digit"], "did you mean 'digits'"),
+        (["--images", "0"], "--images out of range"),
+        (["--learning-rate", "-1"], "--learning-rate out of range"),
+        (["--epochs", "3"], "unrecognized arguments"),
+        (["--model", "clips"], "did you mean 'clip'"),
+        (["--init", "digit"], "did you mean 'digits'"),
+    ],
+)
+def test_bad_usage_is_one_line_and_status_2(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], flags: list[str], said: str
+) -> None:
+    assert run(tmp_path, *flags) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.count("\n") == 1
+    assert said in captured.err
+
+
+@pytest.mark.parametrize("kind", train.RECIPES)
+def test_every_data_set_with_a_training_split_can_be_learned(kind: str) -> None:
+    recipe_kinds = set()
+    for name, spec in catalog.SPECS.items():
+        if set(train.SPLITS[kind]) <= set(spec.splits) and not name.startswith("scenes/"):
+            assert train.full_name(name, kind) == name
+            recipe_kinds.add(type(train.recipe_of(kind, name)))
+        else:
+            with pytest.raises(UsageError):
+                train.full_name(name, kind)
+    assert len(recipe_kinds) == 1
+    # its own recipe where it has one, the common one elsewhere
+    own, other = (getattr(recipes, table) for table in train.RECIPES[kind])
+    assert train.recipe_of(kind, "digits") is own["digits"]
+    assert train.recipe_of(kind, "flowers102") is other
+
+
+def test_what_holds_combinations_out_is_learned_without_them() -> None:
+    # their own training splits show all combinations, for the methods that learn from labels
+    for name in ("scenes/attributes", "scenes/held-out", "scenes:200"):
+        with pytest.raises(UsageError, match="all scenes are learned as one"):
+            train.full_name(name, "pixels")
+    run = latent_diffusion.Training.trained_on
+    learned = SimpleNamespace(dataset="scenes")
+    scenes = run(learned, SimpleNamespace(name="scenes"))  # type: ignore[arg-type]
+    card = ModelCard("scenes", "", trained_on=tuple(scenes))
+    seen = {name for name in catalog.SPECS if name.startswith("scenes/") and card.has_seen(name)}
+    assert seen == {f"scenes/{task}" for task in ("attributes", "relations", "counting", "pairs")}
+    assert card.has_seen("scenes:200")
+
+
+def test_the_command_is_said_without_what_decides_nothing() -> None:
+    asked = "--dataset digits --model pixels --images 64 --no-conditional --seed 3"
+    local = "--output-dir elsewhere --threads 1 --quiet --data-root here"
+    flags = train.parser().parse_args(f"{asked} {local}".split())
+    words = train.said(flags).split()
+    assert words[:3] == ["python", "-m", "diffcls.train"]
+    assert vars(train.parser().parse_args(words[3:])) == vars(
+        train.parser().parse_args(asked.split())
+    )
+    assert len(words) == 3 + len(asked.split())
+
+
+def test_data_of_a_person_s_own_is_called_as_its_folder() -> None:
+    assert train._short("folder:some/where/cats/") == "cats"
+    assert train._short("hf:owner/cats@main") == "cats"

@@ -1,0 +1,134 @@
+"""What a run will cost, and how it is fitted to a time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from diffcls.classifiers.diffusion import DiffusionMethod
+from diffcls.evaluation import cost
+from diffcls.evaluation.run import run_evaluation
+from diffcls.support.errors import RecordError, UsageError
+
+BATCH_SECONDS, ROWS = 0.5, 64
+
+
+@pytest.fixture(autouse=True)
+def clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A device that takes half a second for a batch of 64."""
+    monkeypatch.setattr(DiffusionMethod, "seconds_a_batch", lambda self: BATCH_SECONDS)
+
+
+def dry(**wishes: Any) -> dict[str, Any]:
+    (row,) = run_evaluation(dry_run=True, limit=100, batch_size=ROWS, **wishes)
+    return row
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("90s", 90), ("30m", 1800), ("2h", 7200), ("1h30m", 5400), ("0.5h", 1800), (" 1H2M3S ", 3723)],
+)
+def test_times_are_read(text: str, seconds: float) -> None:
+    assert cost.read_time(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "2", "2 hours", "h", "0m", "-1h", "1m2h", "1.2.3h"])
+def test_what_is_no_time_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match=r"cannot read budget.*1h30m"):
+        cost.read_time(text)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.4, "0 s"), (119, "119 s"), (120, "2 min"), (7199, "120 min"), (9000, "2.5 h")],
+)
+def test_times_are_told(seconds: float, text: str) -> None:
+    assert cost.describe_time(seconds) == text
+
+
+def test_cost_is_batches_times_their_time() -> None:
+    row = dry(search="exhaustive", draws=7)
+    assert row["images"] == 100 and row["evaluations_per_image_at_most"] == 70
+    assert row["seconds_at_most"] == -(-7000 // ROWS) * BATCH_SECONDS
+
+
+def test_enough_time_changes_nothing() -> None:
+    for wishes in ({}, {"search": "paper"}, {"search": "halving"}):
+        assert dry(budget="99h", **wishes)["fingerprint"] == dry(**wishes)["fingerprint"]
+
+
+@pytest.mark.parametrize("search", ["racing", "exhaustive", "halving"])
+def test_short_time_takes_draws_first(search: str) -> None:
+    whole, fitted = dry(search=search), dry(search=search, budget="60s")
+    assert fitted["images"] == 100  # 60 s are 7,680 evaluations, 76 an image
+    assert whole["evaluations_per_image_at_most"] > 76
+    assert 50 <= fitted["evaluations_per_image_at_most"] <= 76
+    assert fitted["seconds_at_most"] <= 60
+
+
+@pytest.mark.parametrize("search", ["racing", "exhaustive", "paper"])
+def test_then_it_takes_images(search: str) -> None:
+    fitted = dry(search=search, budget="30s")  # 3,840 evaluations
+    assert fitted["images"] == 3840 // fitted["evaluations_per_image_at_most"] < 100
+    assert fitted["seconds_at_most"] <= 30
+    if search == "paper":
+        assert fitted["evaluations_per_image_at_most"] == 2750
+    else:
+        assert fitted["evaluations_per_image_at_most"] == cost.LEAST_DRAWS * 10
+    # a stratified sample, the one that --limit takes
+    (limited,) = run_evaluation(dry_run=True, limit=fitted["images"], search=search)
+    assert limited["spec"]["subset"] == fitted["spec"]["subset"]
+
+
+def test_too_short_for_one_image_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"too short for one image: '1s'; allowed: .* or more"):
+        dry(search="paper", budget="1s")
+
+
+def evaluate(folder: Path, **wishes: Any) -> dict[str, Any]:
+    wishes = {"limit": 12, "search": "exhaustive", "budget": "8s", "quiet": True, **wishes}
+    (row,) = run_evaluation(output_dir=str(folder), batch_size=ROWS, **wishes)
+    return row
+
+
+def test_same_command_goes_on_with_what_was_fitted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = evaluate(tmp_path)
+    monkeypatch.setattr(DiffusionMethod, "seconds_a_batch", lambda self: 7 * BATCH_SECONDS)
+    assert evaluate(tmp_path)["fingerprint"] == first["fingerprint"]
+    assert evaluate(tmp_path / "anew")["fingerprint"] != first["fingerprint"]
+    assert first["n_scored"] == 12 and first["evaluations_per_image"] < 100
+
+
+def test_damaged_fit_is_told(tmp_path: Path) -> None:
+    evaluate(tmp_path)
+    (path,) = tmp_path.rglob("budget-*.json")
+    path.write_text('{"options": 3}')
+    with pytest.raises(RecordError, match="fitted to the budget cannot be read"):
+        evaluate(tmp_path)
+
+
+def test_dry_run_writes_nothing(tmp_path: Path) -> None:
+    evaluate(tmp_path / "out", dry_run=True)
+    assert not (tmp_path / "out").exists()
+
+
+def test_shards_share_what_was_fitted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    evaluate(tmp_path, shard="0/2")
+    monkeypatch.setattr(DiffusionMethod, "seconds_a_batch", lambda self: 3 * BATCH_SECONDS)
+    assert evaluate(tmp_path, shard="1/2")["status"] == "complete"
+
+
+def test_cost_is_told_before_the_first_evaluation(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evaluate(tmp_path, budget=None, draws=4, quiet=False)
+    err = capsys.readouterr().err
+    assert "12 images × 40 evaluations at most = 480: 4 s at most" in err
+    assert "may take" not in err
+    monkeypatch.setattr(DiffusionMethod, "seconds_a_batch", lambda self: 3600.0)
+    evaluate(tmp_path / "slow", budget=None, draws=4, quiet=False)
+    assert "this may take 8.0 h; --limit, --budget 1h" in capsys.readouterr().err

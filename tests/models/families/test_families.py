@@ -1,0 +1,361 @@
+"""Every family gives what the library's own code gives: prompts, latents, noise, errors."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from diffusers import DDPMScheduler, DiffusionPipeline, FlowMatchEulerDiscreteScheduler
+from helpers.tiny_families import (
+    CLASSES,
+    FAMILIES,
+    TEXT,
+    loaded,
+    save,
+    saved,
+    size_of,
+    unconditional,
+)
+from PIL import Image
+from torch import Tensor
+
+from diffcls.diffusion.draws import DrawPlan
+from diffcls.evaluation.run import run_evaluation
+from diffcls.models import loading
+from diffcls.models.quiet import quiet
+from diffcls.scoring.scorer import Scorer
+from diffcls.support.errors import ModelError, UsageError
+
+# that the encoder reads which reads most of a prompt
+TOKENS = {"sd1": 77, "sd2": 77, "sdxl": 77, "sd3": 256, "sd3_without_t5": 77} | {
+    "flux": 512,
+    "flux_guided": 512,
+    "pixart": 120,
+    "pixart_sigma": 300,
+    "pixart_sizes": 120,
+}
+INDICES = torch.tensor([30, 420, 700, 980])
+WORDS = ["a photo of a three", "zero", "a photo of handwritten digit seven."]
+IDS = ["3", "0", "7"]
+Folders = Callable[[str], Path]
+
+
+@pytest.fixture(scope="session")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> Folders:
+    """Name of a family -> its saved pipeline, made once for all test files."""
+    return lambda name: saved(name, tmp_path_factory.getbasetemp())
+
+
+@pytest.fixture(params=sorted(FAMILIES))
+def name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def model(name: str, folders: Folders) -> Any:
+    return loaded(folders(name))
+
+
+@pytest.fixture
+def pipe(name: str, folders: Folders) -> Any:
+    """The same pipeline, loaded by the library alone."""
+    return opened_by_hand(folders(name))
+
+
+@cache
+def opened_by_hand(folder: Path) -> Any:
+    without = folder.name == "sd3_without_t5"
+    left_out = {"text_encoder_3": None, "tokenizer_3": None} if without else {}
+    with quiet():
+        return DiffusionPipeline.from_pretrained(folder, dtype=torch.float32, **left_out)
+
+
+def prompts_of(model: Any) -> list[str]:
+    return WORDS if model.labels is None else IDS
+
+
+def images(model: Any, count: int) -> Tensor:
+    rng = torch.Generator().manual_seed(1)
+    return torch.rand(count, 3, model.image_size, model.image_size, generator=rng) * 2 - 1
+
+
+# ---- the library's own code, called as its pipelines call it -----------------------------------
+
+
+def latents_by_hand(pipe: Any, x: Tensor) -> Tensor:
+    if not hasattr(pipe, "vae"):
+        return x
+    config = pipe.vae.config
+    mode = pipe.vae.encode(x).latent_dist.mode()
+    return (mode - (config.shift_factor or 0.0)) * config.scaling_factor
+
+
+def images_by_hand(pipe: Any, x0: Tensor) -> Tensor:
+    if not hasattr(pipe, "vae"):
+        return x0
+    config = pipe.vae.config
+    return pipe.vae.decode(x0 / config.scaling_factor + (config.shift_factor or 0.0)).sample
+
+
+def encoded_by_hand(pipe: Any, prompts: list[str]) -> dict[str, Tensor]:
+    match type(pipe).__name__:
+        case "StableDiffusionPipeline":
+            return {"text": pipe.encode_prompt(prompts, "cpu", 1, False)[0]}
+        case "StableDiffusionXLPipeline":
+            out = pipe.encode_prompt(prompts, do_classifier_free_guidance=False)
+            return {"text": out[0], "pooled": out[2]}
+        case "StableDiffusion3Pipeline":
+            out = pipe.encode_prompt(prompts, None, None, do_classifier_free_guidance=False)
+            return {"text": out[0], "pooled": out[2]}
+        case "FluxPipeline":
+            out = pipe.encode_prompt(prompts, None)
+            return {"text": out[0], "pooled": out[1]}
+        case "PixArtAlphaPipeline" | "PixArtSigmaPipeline":
+            out = pipe.encode_prompt(prompts, do_classifier_free_guidance=False)
+            return {"text": out[0], "mask": out[1]}
+    return {"class_id": torch.tensor([int(prompt) for prompt in prompts])}
+
+
+def output_by_hand(pipe: Any, x_t: Tensor, t: float, cond: dict[str, Tensor]) -> Tensor:
+    """The network's output for one image, t in 0–1000."""
+    time = torch.tensor([t])
+    match type(pipe).__name__:
+        case "StableDiffusionPipeline":
+            return pipe.unet(x_t, time, encoder_hidden_states=cond["text"]).sample
+        case "StableDiffusionXLPipeline":
+            ids = torch.tensor([[32.0, 32.0, 0.0, 0.0, 32.0, 32.0]])
+            added = {"text_embeds": cond["pooled"], "time_ids": ids}
+            text = cond["text"]
+            return pipe.unet(x_t, time, encoder_hidden_states=text, added_cond_kwargs=added).sample
+        case "StableDiffusion3Pipeline":
+            return pipe.transformer(x_t, cond["text"], cond["pooled"], time).sample
+        case "FluxPipeline":
+            _, channels, h, w = x_t.shape
+            packed = pipe._pack_latents(x_t, 1, channels, h, w)
+            out = pipe.transformer(
+                packed,
+                cond["text"],
+                cond["pooled"],
+                time / 1000,
+                pipe._prepare_latent_image_ids(1, h // 2, w // 2, "cpu", torch.float32),
+                torch.zeros(cond["text"].shape[1], 3),
+                torch.ones(1) if pipe.transformer.config.guidance_embeds else None,
+            ).sample
+            size = h * pipe.vae_scale_factor
+            return pipe._unpack_latents(out, size, size, pipe.vae_scale_factor)
+        case "PixArtAlphaPipeline" | "PixArtSigmaPipeline":
+            sizes = {"resolution": None, "aspect_ratio": None}
+            if pipe.transformer.config.use_additional_conditions:
+                sizes = {
+                    "resolution": torch.tensor([[32.0, 32.0]]),
+                    "aspect_ratio": torch.tensor([[1.0]]),
+                }
+            out = pipe.transformer(
+                x_t,
+                encoder_hidden_states=cond["text"],
+                encoder_attention_mask=cond["mask"],
+                timestep=time,
+                added_cond_kwargs=sizes,
+            ).sample
+            return out.chunk(2, dim=1)[0]
+        case "DiTPipeline":
+            return pipe.transformer(x_t, time, cond["class_id"]).sample.chunk(2, dim=1)[0]
+    return pipe.unet(x_t, time, class_labels=cond["class_id"]).sample
+
+
+def error_by_hand(pipe: Any, x0: Tensor, eps: Tensor, index: int, cond: dict[str, Tensor]) -> float:
+    """The mean squared error of the noise that the output implies, with the library's scheduler."""
+    if isinstance(pipe.scheduler, FlowMatchEulerDiscreteScheduler):
+        sigma = (index + 0.5) / 1000
+        x_t = (1 - sigma) * x0 + sigma * eps
+        velocity = output_by_hand(pipe, x_t, 1000 * sigma, cond)  # ε − x0
+        found = x_t + (1 - sigma) * velocity
+        return float(((found - eps) ** 2).mean())
+    scheduler = DDPMScheduler.from_config(pipe.scheduler.config)
+    t = torch.tensor([index])
+    x_t = scheduler.add_noise(x0, eps, t)
+    out = output_by_hand(pipe, x_t, index, cond)
+    if scheduler.config.prediction_type == "v_prediction":
+        # v = √ᾱ·ε − √(1−ᾱ)·x0, so ε = √ᾱ·v + √(1−ᾱ)·x_t
+        bar = scheduler.alphas_cumprod[index]
+        out = bar.sqrt() * out + (1 - bar).sqrt() * x_t
+    return float(((out - eps) ** 2).mean())
+
+
+# ---- agreement ---------------------------------------------------------------------------------
+
+
+@torch.inference_mode()
+def test_latents_are_the_librarys(model: Any, pipe: Any) -> None:
+    x = images(model, 2)
+    x0 = latents_by_hand(pipe, x)
+    torch.testing.assert_close(model.encode_images(x), x0)
+    torch.testing.assert_close(model.decode_latents(x0), images_by_hand(pipe, x0))
+
+
+@torch.inference_mode()
+def test_prompts_are_encoded_as_the_library_does(model: Any, pipe: Any) -> None:
+    prompts = prompts_of(model)
+    mine, theirs = model.encode_prompts(prompts), encoded_by_hand(pipe, prompts)
+    assert set(mine) == set(theirs)
+    for part, tensor in theirs.items():
+        assert torch.equal(mine[part], tensor), part
+
+
+@torch.inference_mode()
+def test_errors_are_those_of_a_direct_computation(model: Any, pipe: Any) -> None:
+    prompts = prompts_of(model)
+    scorer = Scorer(model, model.encode_prompts(prompts), DrawPlan(INDICES.numpy()), batch_size=5)
+    x = images(model, 1)
+    x0 = model.encode_images(x)
+    for row in range(len(prompts)):
+        cond = encoded_by_hand(pipe, prompts[row : row + 1])
+        wanted = [
+            error_by_hand(pipe, x0, scorer.noise[j][None], int(index), cond)
+            for j, index in enumerate(INDICES)
+        ]
+        rows = torch.full((len(INDICES),), row)
+        found = scorer.errors(x0.expand(len(INDICES), -1, -1, -1), rows, range(len(INDICES)))
+        torch.testing.assert_close(found, torch.tensor(wanted), rtol=1e-5, atol=1e-6)
+
+
+@torch.inference_mode()
+def test_sdxl_is_told_the_size_of_the_image_it_scores(folders: Folders) -> None:
+    model: Any = loading.load(str(folders("sdxl")), img_size=48)
+    pipe = opened_by_hand(folders("sdxl"))
+    cond = model.encode_prompts(["zero"])
+    x_t = torch.randn(1, 4, 24, 24, generator=torch.Generator().manual_seed(6))
+    ids = torch.tensor([[48.0, 48.0, 0.0, 0.0, 48.0, 48.0]])  # original, corner, target
+    added = {"text_embeds": cond["pooled"], "time_ids": ids}
+    theirs = pipe.unet(x_t, 300, encoder_hidden_states=cond["text"], added_cond_kwargs=added)
+    torch.testing.assert_close(model.predict(x_t, torch.tensor([300]), cond), theirs.sample)
+
+
+@pytest.mark.parametrize("index", [100, 500, 900])
+@torch.inference_mode()
+def test_flow_noise_is_the_schedulers(folders: Folders, index: int) -> None:
+    model = loaded(folders("sd3"))
+    scheduler = FlowMatchEulerDiscreteScheduler(shift=1.0)  # steps at all of 1000, …, 1
+    rng = torch.Generator().manual_seed(0)
+    x0, eps = torch.randn(2, 1, 16, 16, 16, generator=rng)
+    t = scheduler.timesteps[1000 - index]
+    assert float(t) == index
+    sigma = index / 1000
+    torch.testing.assert_close(
+        scheduler.scale_noise(x0, t[None], eps), (1 - sigma) * x0 + sigma * eps
+    )
+    # ours lie in the middle between two of theirs, whatever the sampler's shift
+    assert model.schedule.sigma[index] == pytest.approx(sigma + 0.0005)
+    assert model.schedule.timesteps[index] == pytest.approx(index + 0.5)
+
+
+@torch.inference_mode()
+def test_half_precision_stays_near_single(name: str, model: Any, folders: Folders) -> None:
+    half: Any = loading.load(str(folders(name)), dtype=torch.bfloat16, img_size=model.image_size)
+    cond = half.encode_prompts(prompts_of(half))
+    x_t = torch.randn(2, *half.sample_shape, generator=torch.Generator().manual_seed(4))
+    index, rows = torch.tensor([200, 800]), torch.tensor([0, 1])
+    out = half.predict(x_t.bfloat16(), index, cond.rows(rows))
+    assert out.dtype == torch.bfloat16
+    exact = model.predict(x_t, index, model.encode_prompts(prompts_of(model)).rows(rows))
+    scale = exact.std()
+    assert (out.float() - exact).std() < 0.1 * scale
+    with half.float32():
+        retried = half.predict(x_t, index, cond.rows(rows))
+    assert retried.dtype == torch.float32
+    again = half.predict(x_t.bfloat16(), index, cond.rows(rows))
+    assert torch.equal(again, out)  # the weights came back as they were
+
+
+# ---- what is refused or told -------------------------------------------------------------------
+
+
+def test_unconditional_model_classifies_nothing(tmp_path: Path) -> None:
+    save(unconditional, tmp_path / "ddpm")
+    with pytest.raises(UsageError, match="unconditional model says nothing about classes"):
+        run_evaluation(model=str(tmp_path / "ddpm"), output_dir=str(tmp_path))
+    model = loading.load(str(tmp_path / "ddpm"))
+    assert model.labels == ()
+    cond = model.encode_prompts([""])
+    with pytest.raises(UsageError, match="knows none"):
+        model.encode_prompts(["0"])
+    x_t = torch.randn(1, *model.sample_shape)
+    theirs = model.pipeline.unet(x_t, torch.tensor([500])).sample
+    torch.testing.assert_close(model.predict(x_t, torch.tensor([500]), cond), theirs)
+
+
+@pytest.mark.parametrize("family", ["sd3", "flux", "pixart", "dit"])
+def test_image_size_must_fit_the_patches(folders: Folders, family: str) -> None:
+    with pytest.raises(UsageError, match="image size does not fit the model: 34"):
+        loading.load(str(folders(family)), img_size=34)
+    assert loading.load(str(folders(family)), img_size=36).sample_shape[1:] == (18, 18)
+
+
+@pytest.mark.parametrize("family", sorted(TEXT))
+def test_prompts_that_are_cut_are_told(
+    folders: Folders, family: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    model, reads = loaded(folders(family)), TOKENS[family]
+    with caplog.at_level(logging.WARNING, logger="diffcls"):
+        model.encode_prompts(["three", "seven"])
+        assert not caplog.records
+        # more than CLIP reads, less than T5 does
+        model.encode_prompts(["three" + " photo" * 100])
+        told = [f"1 prompts are cut at {reads} tokens"] if reads == 77 else []
+        assert [record.getMessage().partition(",")[0] for record in caplog.records] == told
+        caplog.clear()
+        model.encode_prompts(["three" + " photo" * 600, "seven" + " photo" * 600])
+    (record,) = caplog.records
+    assert f"2 prompts are cut at {reads} tokens" in record.getMessage()
+    with pytest.raises(ModelError, match=f"the same to the model, which reads {reads} tokens"):
+        model.encode_prompts(["photo" + " photo" * 600, "photo" + " photo" * 600 + " three"])
+
+
+def test_names_of_classes_come_from_the_index(folders: Folders, tmp_path: Path) -> None:
+    import shutil
+
+    folder = Path(shutil.copytree(folders("dit"), tmp_path / "dit"))
+    assert loading.load(str(folder)).labels == ("",) * 10
+    path = folder / "model_index.json"
+    index = json.loads(path.read_text())
+    index["id2label"] = {str(i): f"name {i}, other {i}" for i in range(10)}
+    path.write_text(json.dumps(index))
+    labels = loading.load(str(folder)).labels
+    assert labels is not None and labels[7] == "name 7, other 7" and len(labels) == 10
+
+
+def test_class_models_have_labels_and_text_models_none(model: Any, name: str) -> None:
+    assert (model.labels is not None) == (name in CLASSES)
+
+
+# ---- the command -------------------------------------------------------------------------------
+
+
+def test_evaluation_ends_with_a_row(
+    name: str, folders: Folders, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for k in range(3):
+        (tmp_path / "photos" / str(k)).mkdir(parents=True)
+        for i in range(2):
+            Image.new("RGB", (40, 36), (80 * k, 20 * i, 99)).save(tmp_path / f"photos/{k}/{i}.png")
+    with caplog.at_level(logging.WARNING, logger="diffcls"):
+        (row,) = run_evaluation(
+            dataset=f"folder:{tmp_path / 'photos'}",
+            model=str(folders(name)),
+            search="exhaustive",
+            draws=3,
+            img_size=size_of(name),
+            batch_size=8,
+            output_dir=str(tmp_path / "out"),
+            quiet=True,
+        )
+    assert row["status"] == "complete" and row["n_scored"] == 6
+    assert row["evaluations_per_image"] == 9 and row["supervision"] == "zero-shot"
+    assert "looks untrained" in caplog.text
+    assert ("does not name its classes" in caplog.text) == (name in CLASSES)

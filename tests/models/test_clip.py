@@ -1,0 +1,283 @@
+"""CLIP as a method: its scores are open_clip's own, whoever else is in the batch."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import open_clip
+import pytest
+import torch
+from PIL import Image
+
+from diffcls import evaluate, train
+from diffcls.classifiers.base import ClassScores
+from diffcls.classifiers.clip import build
+from diffcls.classifiers.one_pass import BatchMethod, Pixels
+from diffcls.classifiers.options import EvaluationOptions
+from diffcls.data.catalog import find
+from diffcls.data.dataset import Item
+from diffcls.data.prompts import PromptSet
+from diffcls.data.training_captions import caption
+from diffcls.models import clip
+from diffcls.models.small_stable_diffusion import TinyConfig, build_tokenizer
+from diffcls.support.errors import ModelError, UsageError
+from diffcls.training import clip as clip_trainer
+from diffcls.training import recipes
+from diffcls.training import run as training_run
+from diffcls.training.recipes import ClipRecipe
+
+NAMES = ("zero", "one", "two", "three", "four")
+SMALL = ClipRecipe(
+    image_size=32,
+    vision_width=8,
+    embed_dim=32,
+    text_width=32,
+    text_layers=1,
+    vocabulary=600,
+    images=128,
+    batch=32,
+)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A CLIP with random weights, as the train command writes one."""
+    made = tmp_path_factory.mktemp("clips") / "clip-random"
+    tokenizer = build_tokenizer(
+        [caption("digits", i % 10, 0, i) for i in range(200)], TinyConfig(vocabulary=600)
+    )
+    config = clip_trainer.model_config(SMALL, len(tokenizer))
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = clip_trainer.build(config)
+        for module in model.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                torch.nn.init.uniform_(module.running_var, 0.5, 2.0)
+                torch.nn.init.normal_(module.running_mean, 0.0, 0.1)
+                torch.nn.init.ones_(module.weight)  # open_clip begins some of them at zero
+    clip_trainer.save(model, tokenizer, config, made)
+    return made
+
+
+def picture(seed: int) -> Image.Image:
+    pixels = np.random.default_rng(seed).integers(0, 256, (40, 36, 3), dtype=np.uint8)
+    return Image.fromarray(pixels)
+
+
+def items(count: int) -> list[Item]:
+    return [Item(f"test/{i}", i % len(NAMES), lambda i=i: picture(i)) for i in range(count)]  # type: ignore[misc]
+
+
+def answers(
+    folder: Path, templates: tuple[str, ...], given: list[Item], **wishes: Any
+) -> list[ClassScores]:
+    options = EvaluationOptions(method=("clip",), model=str(folder), template=templates, **wishes)
+    prompts = PromptSet.from_templates(NAMES, templates)
+    return list(build(options, find("digits"), prompts).method.classify(given))
+
+
+def test_scores_are_open_clips_own_logits(folder: Path) -> None:
+    place = f"local-dir:{folder}"
+    model, _, preprocess = open_clip.create_model_and_transforms(place)
+    model.eval()
+    pixels = torch.stack([preprocess(picture(i)) for i in range(6)])
+    for templates in (("a photo of a {}.",), ("a photo of a {}.", "the {}", "one {} in a row")):
+        with torch.no_grad():
+            weights = open_clip.build_zero_shot_classifier(
+                model, open_clip.get_tokenizer(place), NAMES, templates
+            )
+            logits = model.logit_scale.exp() * model.encode_image(pixels, normalize=True) @ weights
+        found = np.stack([answer.scores for answer in answers(folder, templates, items(6))])
+        assert np.ptp(logits.numpy(), axis=1).min() > 1e-3  # they do differ
+        assert found == pytest.approx(logits.numpy(), abs=1e-5)
+
+
+def test_company_and_order_change_no_bit(folder: Path) -> None:
+    template = ("a photo of a {}.",)
+    together = {a.image_id: a.scores for a in answers(folder, template, items(70))}
+    backwards = {a.image_id: a.scores for a in answers(folder, template, items(70)[::-1])}
+    (alone,) = answers(folder, template, items(70)[33:34])
+    assert len(together) == 70
+    assert all(np.array_equal(together[i], backwards[i]) for i in together)
+    assert np.array_equal(alone.scores, together["test/33"])
+
+
+@pytest.mark.parametrize(("dtype", "error"), [("bfloat16", 0.06), ("float16", 0.01)])
+def test_half_precision_gives_the_same_but_for_rounding(
+    folder: Path, dtype: str, error: float
+) -> None:
+    whole = np.stack([a.scores for a in answers(folder, ("{}",), items(3))])
+    half = np.stack([a.scores for a in answers(folder, ("{}",), items(3), dtype=dtype)])
+    assert half == pytest.approx(whole, abs=error) and not np.array_equal(half, whole)
+
+
+def test_unreadable_image_fails_alone(folder: Path) -> None:
+    def broken() -> Image.Image:
+        raise OSError("cut off")
+
+    given = [*items(2), Item("test/bad", 0, broken)]
+    found = {a.image_id: a for a in answers(folder, ("{}",), given)}
+    assert found["test/bad"].error == "cut off" and not len(found["test/bad"].scores)
+    assert found["test/0"].error is None and found["test/1"].error is None
+
+
+def test_image_with_candidates_is_ranked_among_them(folder: Path) -> None:
+    (whole,) = answers(folder, ("{}",), items(1))
+    item = Item("test/0", 1, lambda: picture(0), candidates=(3, 1))
+    (part,) = answers(folder, ("{}",), [item])
+    assert np.array_equal(part.scores, whole.scores[[3, 1]])
+    assert part.ranking.tolist() == np.argsort(-part.scores).tolist()
+
+
+def test_score_that_is_not_finite_fails_alone() -> None:
+    def score(pixels: torch.Tensor, _: object) -> torch.Tensor:
+        return pixels.mean(dim=(2, 3)).log()  # of a negative mean there is none
+
+    def read(item: Item) -> Pixels:
+        return np.full((3, 2, 2), 0.5 - item.label, dtype=np.float32)
+
+    method = BatchMethod(read, lambda: score, batch_size=4)
+    good, bad = method.classify(items(2))
+    assert good.error is None and good.scores == pytest.approx([np.log(0.5)] * 3)
+    assert "test/1 is not finite" in str(bad.error) and not len(bad.scores)
+
+
+@pytest.mark.parametrize(("name", "count"), [("imagenet80", 80), ("imagenet7", 7)])
+def test_ensembles_are_the_published_ones(name: str, count: int) -> None:
+    theirs = {80: open_clip.OPENAI_IMAGENET_TEMPLATES, 7: open_clip.SIMPLE_IMAGENET_TEMPLATES}
+    texts = [template.replace("{}", "tench") for template in clip.ensemble(name)]
+    assert texts == [template("tench") for template in theirs[count]] and len(texts) == count
+
+
+def test_unknown_ensemble_is_answered_with_a_known_one() -> None:
+    with pytest.raises(UsageError, match="did you mean 'imagenet80'"):
+        clip.ensemble("imagenet8")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("RN51/openai", "unknown CLIP model.*RN50/openai"),
+        ("RN50", "unknown weights of RN50.*openai"),
+        ("RN50/opnai", "unknown weights of RN50.*did you mean 'openai'"),
+        ("ViT-H-14/laion2b", "unknown weights of ViT-H-14.*laion2b_s32b_b79k"),
+    ],
+)
+def test_unknown_names_are_answered_with_known_ones(name: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        clip.check_name(name)
+
+
+def test_folder_without_a_config_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"open_clip_config\.json"):
+        clip.check_name(str(tmp_path))
+
+
+def test_weights_out_of_reach_are_told_of_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    # which itself would make the network first, and then ask for most of a minute
+    monkeypatch.setattr(open_clip, "create_model_and_transforms", lambda *_, **__: pytest.fail())
+    with pytest.raises(ModelError, match="hf download laion/CLIP-ViT-H-14-laion2B-s32B-b79K"):
+        clip.load("ViT-H-14/laion2b_s32b_b79k")
+
+
+@pytest.mark.parametrize(
+    ("architecture", "tag", "quick"),
+    [
+        ("RN50", "openai", True),
+        ("RN50", "yfcc15m", True),
+        ("ViT-B-32", "openai", True),
+        ("ViT-B-32", "laion2b_s34b_b79k", False),
+    ],
+)
+def test_activation_is_that_of_the_weights(
+    architecture: str, tag: str, quick: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: dict[str, Any] = {}
+
+    def create(name: str, **options: Any) -> None:
+        seen.update(options, name=name)
+        raise RuntimeError("seen enough")
+
+    monkeypatch.setattr(clip, "_revision", lambda *_: "commit")
+    monkeypatch.setattr(open_clip, "create_model_and_transforms", create)
+    with pytest.raises(ModelError, match="seen enough"):
+        clip.load(f"{architecture}/{tag}")
+    assert (seen["name"], seen["pretrained"]) == (architecture, tag)
+    assert seen["force_quick_gelu"] is quick
+
+
+@pytest.mark.parametrize(
+    ("words", "setting"),
+    [
+        ([], "a photo of a handwritten digit {}."),
+        (["--template", "a {}", "the {}"], "a {} | the {}"),
+        (["--ensemble", "imagenet7"], "imagenet7"),
+    ],
+)
+def test_command_writes_its_row(
+    folder: Path, tmp_path: Path, words: list[str], setting: str
+) -> None:
+    flags = ["--method", "clip", "--model", str(folder), "--output-dir", str(tmp_path), *words]
+    assert evaluate.main([*flags, "--limit", "5", "--quiet"]) == 0
+    with open(tmp_path / "leaderboard.csv", newline="", encoding="utf-8") as file:
+        (row,) = [row for row in csv.DictReader(file) if row["source"] == "measured"]
+    assert (row["method"], row["search"], row["supervision"]) == ("clip", "", "zero-shot")
+    assert row["setting"] == f"templates={setting}"
+    assert row["evaluations_per_image"] == "0.0" and row["n_scored"] == "5"
+
+
+def test_image_size_of_its_own_is_refused(folder: Path) -> None:
+    with pytest.raises(UsageError, match="CLIP has an image size of its own"):
+        answers(folder, ("{}",), [], img_size=64)
+
+
+def test_statistics_are_those_of_the_weights_for_a_while() -> None:
+    module = torch.nn.Sequential(torch.nn.BatchNorm2d(3))
+    norm = module[0]
+    before = {name: value.clone() for name, value in norm.state_dict().items()}
+    parts = list(torch.randn(4, 8, 3, 5, 5, generator=torch.Generator().manual_seed(0)))
+    with clip_trainer.settled(module, iter(parts)):
+        means, variances = (
+            torch.stack([of(part, dim=(0, 2, 3)) for part in parts]).mean(dim=0)
+            for of in (torch.mean, torch.var)
+        )
+        assert torch.allclose(norm.running_mean, means, atol=1e-6)
+        assert torch.allclose(norm.running_var, variances, atol=1e-6)
+        assert not norm.training
+    after = norm.state_dict()
+    assert all(torch.equal(after[name], value) for name, value in before.items())
+    assert norm.momentum == 0.1
+
+
+def test_train_command_makes_a_clip_that_open_clip_loads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(recipes.CLIP_RECIPES, "digits", SMALL)  # type: ignore[misc]
+    monkeypatch.setattr(clip_trainer, "VOCABULARY_CAPTIONS", 300)
+    monkeypatch.setattr(clip_trainer, "SETTLING", 2)
+    monkeypatch.setattr(training_run.Loop.run, "__defaults__", (None, 1))
+    learn = ["--dataset", "digits", "--model", "clip", "--images", "256", "--quiet"]
+    flags = [*learn, "--output-dir", str(tmp_path)]
+    assert train.main(flags) == 0
+    assert "--method clip" in capsys.readouterr().out
+    made = tmp_path / "clip-digits"
+    card = json.loads((made / "diffcls.json").read_text(encoding="utf-8"))
+    assert card["trained_on"] == ["digits"] and card["recipe"]["images"] == 256
+    model, _, _ = open_clip.create_model_and_transforms(f"local-dir:{made}")
+    assert model.visual.image_size == 32
+    assert train.main(flags) == 2  # a finished model is never overwritten
+    assert "finished model already" in capsys.readouterr().err
+    # and training goes on from it elsewhere, to other weights
+    more = tmp_path / "more"
+    assert train.main([*learn, "--output-dir", str(more), "--init", str(made)]) == 0
+    later = json.loads((more / "clip-digits/diffcls.json").read_text(encoding="utf-8"))
+    before = {"name": "clip-digits", "revision": clip.load(str(made)).card.revision, "images": 256}
+    assert before.items() <= later["continued_from"].items()
+    assert clip.load(str(more / "clip-digits")).card.revision != before["revision"]

@@ -1,0 +1,279 @@
+"""Loading: a model is known by its content, and a broken one is refused in words."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from diffcls.models import devices, loading
+from diffcls.models.prompt_truncation import report_truncation
+from diffcls.support.errors import ModelError, UsageError
+
+Pipelines = Callable[[str], Path]
+UNET = "unet/diffusion_pytorch_model.safetensors"
+VAE = "vae/diffusion_pytorch_model.safetensors"
+TEXT = "text_encoder/model.safetensors"
+WEIGHTS = [UNET, VAE, TEXT]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, tiny_pipeline: Pipelines) -> Path:
+    """A copy of a whole pipeline, to be broken."""
+    return Path(shutil.copytree(tiny_pipeline("v_prediction"), tmp_path / "mine"))
+
+
+def change(path: Path, edit: Callable[[dict[str, torch.Tensor]], Any]) -> None:
+    """Edit the tensors of a file in place."""
+    tensors = load_file(path)
+    edit(tensors)
+    save_file(tensors, path, metadata={"format": "pt"})
+
+
+def card_of(folder: Path) -> Any:
+    return loading.read_card(loading.Place(folder))
+
+
+def rewrite(path: Path, **changes: Any) -> None:
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+# ---- what a model is called --------------------------------------------------------------------
+
+
+def test_revision_is_of_the_content_alone(tmp_path: Path, tiny_pipeline: Pipelines) -> None:
+    one = tiny_pipeline("v_prediction")
+    two = Path(shutil.copytree(one, tmp_path / "by another name"))
+    cards = [card_of(one), card_of(two)]
+    assert cards[0].revision == cards[1].revision
+    assert [card.name for card in cards] == [one.name, "by another name"]
+    (two / ".DS_Store").write_bytes(b"what a desktop leaves")
+    (two / "diffcls.json").write_text('{"name": "mine", "temperature": 2.5, "trained_on": ["a"]}')
+    card = card_of(two)  # a card tells of a model, it is no part of it
+    assert card.revision == cards[0].revision
+    assert (card.name, card.temperature, card.trained_on) == ("mine", 2.5, ("a",))
+    assert loading.load(str(two)).card == card
+
+
+@pytest.mark.parametrize("weights", WEIGHTS)
+def test_one_changed_weight_is_another_revision(folder: Path, weights: str) -> None:
+    before = card_of(folder).revision
+
+    def nudge(tensors: dict[str, torch.Tensor]) -> None:
+        name = min(n for n, t in tensors.items() if t.is_floating_point())
+        tensors[name].view(-1)[0] += 0.25
+
+    change(folder / weights, nudge)
+    assert card_of(folder).revision != before
+
+
+@pytest.mark.parametrize("config", ["scheduler/scheduler_config.json", "vae/config.json"])
+def test_a_changed_config_is_another_revision(folder: Path, config: str) -> None:
+    before = card_of(folder).revision
+    rewrite(folder / config, beta_end=0.02, scaling_factor=0.5)
+    assert card_of(folder).revision != before
+
+
+def test_scaling_comes_from_the_config(folder: Path) -> None:
+    images = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    plain = loading.load(str(folder)).encode_images(images)
+    rewrite(folder / "vae/config.json", scaling_factor=0.5, shift_factor=0.125)
+    model = loading.load(str(folder))
+    torch.testing.assert_close(model.encode_images(images), (plain - 0.125) * 0.5)
+    torch.testing.assert_close(
+        model.decode_latents(model.encode_images(images)),
+        loading.load(str(folder)).decode_latents((plain - 0.125) * 0.5),
+    )
+
+
+# ---- what is refused ---------------------------------------------------------------------------
+
+
+def test_unknown_name_is_answered_with_the_allowed_ones(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"unknown model: 'no-such-model'; allowed: .*PATH"):
+        loading.load("no-such-model")
+    with pytest.raises(ModelError, match="not a diffusers pipeline folder"):
+        loading.load(str(tmp_path))
+
+
+PARTS = [
+    "model_index.json",
+    "scheduler/scheduler_config.json",
+    "text_encoder/config.json",
+    "tokenizer/tokenizer.json",
+    "tokenizer/tokenizer_config.json",
+    "unet/config.json",
+    "vae/config.json",
+    *WEIGHTS,
+]
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_missing_file_is_refused(folder: Path, part: str) -> None:
+    (folder / part).unlink()
+    with pytest.raises(ModelError) as caught:
+        loading.load(str(folder))
+    assert caught.value.exit_status == 2
+    assert "\n" not in str(caught.value)
+    assert str(folder / Path(part).parent) in str(caught.value)
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_truncated_file_is_refused(folder: Path, part: str) -> None:
+    whole = (folder / part).read_bytes()
+    (folder / part).write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ModelError, match="mine"):
+        loading.load(str(folder))
+
+
+@pytest.mark.parametrize("part", ["unet", "vae", "text_encoder", "scheduler", "tokenizer"])
+def test_missing_part_is_refused(folder: Path, part: str) -> None:
+    shutil.rmtree(folder / part)
+    with pytest.raises(ModelError, match=f"a part of the model is missing: '{folder / part}'"):
+        loading.load(str(folder))
+
+
+@pytest.mark.parametrize("weights", WEIGHTS)
+def test_missing_tensor_is_named(folder: Path, weights: str) -> None:
+    gone = sorted(load_file(folder / weights))[-1]
+    change(folder / weights, lambda tensors: tensors.pop(gone))
+    part = Path(weights).parent.name
+    with pytest.raises(ModelError, match=f"1 tensors? .*missing in part '{part}'.*{gone}"):
+        loading.load(str(folder))
+
+
+@pytest.mark.parametrize("weights", WEIGHTS)
+def test_tensor_of_another_shape_is_refused(folder: Path, weights: str) -> None:
+    name = sorted(load_file(folder / weights))[-1]
+
+    def lengthen(tensors: dict[str, torch.Tensor]) -> None:
+        tensors[name] = torch.cat([tensors[name]] * 2)
+
+    change(folder / weights, lengthen)
+    with pytest.raises(ModelError, match=Path(weights).parent.name):
+        loading.load(str(folder))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("weights", WEIGHTS)
+def test_weights_that_are_not_finite_are_named(folder: Path, weights: str, value: float) -> None:
+    name = sorted(load_file(folder / weights))[-1]
+    change(folder / weights, lambda tensors: tensors[name].view(-1)[-1:].fill_(value))
+    part = Path(weights).parent.name
+    with pytest.raises(ModelError, match=f"weights of part '{part}' are not finite: '.*{name}'"):
+        loading.load(str(folder))
+
+
+@pytest.mark.parametrize("weights", WEIGHTS)
+def test_pickled_weights_are_never_opened(folder: Path, weights: str) -> None:
+    path = folder / weights
+    name = "pytorch_model.bin" if weights == TEXT else "diffusion_pytorch_model.bin"
+    torch.save(load_file(path), path.with_name(name))
+    loading.load(str(folder))  # beside safetensors they do no harm
+    path.unlink()
+    with pytest.raises(ModelError, match="safetensors"):
+        loading.load(str(folder))
+
+
+def test_family_that_is_not_supported_is_refused(folder: Path) -> None:
+    rewrite(folder / "model_index.json", _class_name="KandinskyPipeline")
+    with pytest.raises(
+        ModelError, match="family not supported: 'KandinskyPipeline'; allowed: Stable"
+    ):
+        loading.load(str(folder))
+
+
+@pytest.mark.parametrize(
+    "place", [["mine", "Net"], ["diffusers", "NoSuchNet"], ["transformers", "utils"]], ids=str
+)
+def test_part_that_needs_foreign_code_is_refused(folder: Path, place: list[str]) -> None:
+    rewrite(folder / "model_index.json", unet=place)
+    with pytest.raises(ModelError, match="unet"):
+        loading.load(str(folder))
+
+
+def test_part_that_is_not_named_is_refused(folder: Path) -> None:
+    index = json.loads((folder / "model_index.json").read_text())
+    del index["text_encoder"]
+    (folder / "model_index.json").write_text(json.dumps(index))
+    with pytest.raises(ModelError, match="text_encoder"):
+        loading.load(str(folder))
+
+
+@pytest.mark.parametrize(
+    ("change_to", "message"),
+    [
+        ({"in_channels": 9}, "9 input channels, 4 output channels, 4 latent ones"),
+        ({"out_channels": 8}, "4 input channels, 8 output channels, 4 latent ones"),
+        ({"cross_attention_dim": 64}, "reads width 64, the text encoder has width 32"),
+    ],
+    ids=str,
+)
+def test_parts_that_do_not_fit_are_refused(
+    folder: Path, change_to: dict[str, int], message: str
+) -> None:
+    from diffusers import UNet2DConditionModel
+
+    config = {**UNet2DConditionModel.load_config(folder / "unet"), **change_to}
+    UNet2DConditionModel.from_config(config).save_pretrained(folder / "unet")
+    with pytest.raises(ModelError, match=f"do not fit each other.*{message}"):
+        loading.load(str(folder))
+
+
+@pytest.mark.parametrize("size", [0, -32, 30, 2])
+def test_image_size_must_fit_the_factor(tiny_pipeline: Pipelines, size: int) -> None:
+    with pytest.raises(UsageError, match=f"image size does not fit the model: {size}"):
+        loading.load(str(tiny_pipeline("v_prediction")), img_size=size)
+
+
+def test_names_of_devices_and_types() -> None:
+    assert devices.resolve_device("cpu") == "cpu"
+    assert devices.resolve_dtype("bfloat16") is torch.bfloat16
+    assert devices.resolve_dtype("auto") is None
+    with pytest.raises(UsageError, match="unknown device: 'gpu'"):
+        devices.resolve_device("gpu")
+    with pytest.raises(UsageError, match=r"unknown dtype.*did you mean 'float16'"):
+        devices.resolve_dtype("fp16")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_autoencoder_stays_in_single_precision(
+    tiny_pipeline: Pipelines, dtype: torch.dtype
+) -> None:
+    model: Any = loading.load(str(tiny_pipeline("v_prediction")), dtype=dtype)
+    assert model.dtype == dtype
+    assert {p.dtype for p in model.autoencoder.vae.parameters()} == {torch.float32}
+    assert {p.dtype for p in model.network.parameters()} == {dtype}
+    assert model.encode_images(torch.zeros(1, 3, 32, 32)).dtype == torch.float32
+
+
+# ---- prompts that are too long -----------------------------------------------------------------
+
+
+def test_prompts_that_differ_only_beyond_the_limit_are_refused(tiny_pipeline: Pipelines) -> None:
+    model = loading.load(str(tiny_pipeline("v_prediction")))
+    long = "a photo of " * 12
+    with pytest.raises(ModelError, match=r"reads 20 tokens.*shorten the template or the labels"):
+        model.encode_prompts([f"{long} 3", f"{long} 4"])
+
+
+def test_prompt_that_is_cut_is_told(
+    tiny_pipeline: Pipelines, caplog: pytest.LogCaptureFixture
+) -> None:
+    model: Any = loading.load(str(tiny_pipeline("v_prediction")))
+    with caplog.at_level(logging.WARNING):
+        model.encode_prompts(["a photo of a 3", "a photo of a 4"])
+        assert not caplog.records
+        model.encode_prompts(["3" + " a photo" * 30, "4" + " a photo" * 30])
+    (record,) = caplog.records
+    assert "2 prompts are cut at 20 tokens" in record.getMessage()
+    report_truncation(
+        model.pipeline.tokenizer, ["3" + " a photo" * 30] * 2
+    )  # one prompt given twice

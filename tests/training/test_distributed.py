@@ -1,0 +1,120 @@
+"""Several processes train one model: as one would that takes as many batches before a step."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from diffcls.training.distributed import Team, device_of, join
+from diffcls.training.loop import Loop, Phase, generator
+
+ROOT = Path(__file__).parents[2]
+PROCESS = """
+import sys
+import torch
+sys.path[:0] = ["tests"]
+from test_distributed import line, trained
+from diffcls.team import join
+
+team = join("cpu")
+torch.save(trained(sys.argv[1], team=team), f"{sys.argv[1]}/of-{team.rank}.pt")
+"""
+
+
+def line(steps: int = 24) -> Phase:
+    """Fits a line; every batch is drawn by its number alone."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(3, 8), nn.Tanh(), nn.Linear(8, 1))
+
+    def loss(number: int) -> Tensor:
+        x = torch.randn(16, 3, generator=generator("line", number))
+        return (model(x) - x.sum(dim=1, keepdim=True)).pow(2).mean()
+
+    return Phase("line", {"model": model}, loss, steps, 0.05, 0.1, 0.9)
+
+
+def trained(folder: str | Path, **how: object) -> dict[str, Tensor]:
+    phase = line()
+    loop = Loop(phase, Path(folder), quiet=True, **how)  # type: ignore[arg-type]
+    loop.run()
+    return dict(phase.modules["model"].state_dict())
+
+
+def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> None:
+    for name, value in one.items():
+        torch.testing.assert_close(value, other[name], atol=1e-6, rtol=1e-5)
+
+
+def test_two_processes_train_as_one_that_takes_two_batches_a_step(tmp_path: Path) -> None:
+    (tmp_path / "two").mkdir()
+    (tmp_path / "one").mkdir()
+    script = tmp_path / "process.py"
+    script.write_text(PROCESS, encoding="utf-8")
+    command = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    subprocess.run(
+        [sys.executable, *command, str(script), str(tmp_path / "two")],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        timeout=240,
+    )
+    found = [torch.load(tmp_path / "two" / f"of-{rank}.pt", weights_only=True) for rank in (0, 1)]
+    same(found[0], found[1])
+    same(found[0], trained(tmp_path / "one", accumulate=2))
+    # only the first of them writes
+    assert sorted(p.name for p in (tmp_path / "two").glob("line*")) == [
+        "line-curve.jsonl",
+        "line.pt",
+    ]
+
+
+def test_accumulated_batches_are_one_larger_batch(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = nn.Linear(3, 1)
+    x = torch.randn(4, 8, 3, generator=torch.Generator().manual_seed(1))
+
+    def mean_of(batch: Tensor) -> Tensor:
+        return (model(batch) - batch.sum(dim=-1, keepdim=True)).pow(2).mean()
+
+    phase = Phase("parts", {"model": model}, lambda number: mean_of(x[number]), 4, 0.0, 0.1, 0.9)
+    loop = Loop(phase, tmp_path, quiet=True, accumulate=4)
+    assert loop.phase.steps == 1
+    value = loop._one_step()
+    # the gradient is clipped to length 1 after it was summed
+    (gradient,) = torch.autograd.grad(mean_of(x.flatten(0, 1)), model.weight)
+    assert value == pytest.approx(float(mean_of(x.flatten(0, 1)).detach()), rel=1e-5)
+    kept = model.weight.grad
+    assert kept is not None
+    assert torch.nn.functional.cosine_similarity(kept, gradient).item() == pytest.approx(1.0)
+
+
+def test_images_seen_do_not_depend_on_how_a_step_is_made(tmp_path: Path) -> None:
+    for accumulate in (1, 3):
+        folder = tmp_path / str(accumulate)
+        folder.mkdir()
+        seen: list[int] = []
+
+        def measure(batches: int, seen: list[int] = seen) -> dict[str, float]:
+            seen.append(batches)
+            return {}
+
+        Loop(line(24), folder, quiet=True, accumulate=accumulate).run(measure, points=2)
+        assert seen == [12, 24]
+
+
+def test_a_process_alone_needs_no_library_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    monkeypatch.setitem(sys.modules, "accelerate", None)
+    team = join("cpu")
+    assert team == Team(0, 1, "cpu") and team.leads
+    parameter = nn.Parameter(torch.ones(2))
+    parameter.grad = torch.full((2,), 3.0)
+    team.average([parameter])
+    team.wait()
+    assert torch.equal(parameter.grad, torch.full((2,), 3.0))
+    assert device_of(nn.Linear(1, 1)) == torch.device("cpu")

@@ -1,0 +1,63 @@
+"""``python -m tools.learn_allocations``: learn where in time classes differ, on validation images.
+
+Writes ``diffcls/allocations/NAME.json`` for each data set that some model's allocation comes from,
+never the model's own (`diffcls.training.recipes.Recipe.allocation`). The tables are made on even
+draws.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from diffcls.cli import Parser, command
+from diffcls.diffusion.timestep_allocation import EVEN, FOLDER
+from diffcls.evaluation.replay import learn
+from diffcls.training.recipes import RECIPES
+
+IMAGES, DRAWS = 400, 50
+
+
+def file_for(dataset: str) -> str:
+    """The file of what was learned for a data set on another one."""
+    return f"diffcls/allocations/{RECIPES[dataset.partition('/')[0]].allocation}.json"
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Learn all of them; returns the exit status."""
+    return command(_main, argv)
+
+
+def _main(arguments: list[str]) -> int:
+    p = Parser(prog="tools.learn_allocations", description=__doc__.splitlines()[0])
+    p.add_argument("--output-dir", default="results/tables", metavar="DIR", help="of the tables")
+    p.add_argument("--data-root", metavar="DIR", help="where local data lie")
+    p.add_argument("--threads", type=int, metavar="N", help="CPU threads")
+    flags = p.parse_args(arguments)
+
+    from diffcls.evaluation.run import run_evaluation
+
+    for dataset in sorted({recipe.allocation for recipe in RECIPES.values()}):
+        tables = Path(flags.output_dir) / f"{dataset}-validation-{IMAGES}-{DRAWS}"
+        run_evaluation(
+            dataset=dataset,
+            split="validation",
+            data_root=flags.data_root,
+            limit=IMAGES,
+            search="exhaustive",
+            draws=DRAWS,
+            allocation=EVEN,
+            save_errors=str(tables),
+            output_dir=flags.output_dir,
+            threads=flags.threads,
+            command="python -m tools.learn_allocations",
+        )
+        path = FOLDER / f"{dataset}.json"
+        path.write_text(json.dumps(learn(tables), indent=2) + "\n", encoding="utf-8")
+        print(path)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
