@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from importlib import metadata
 from typing import Any
 
 from diffcls.support.registry import Registry
-
-try:
-    __version__ = metadata.version("diffcls")
-except metadata.PackageNotFoundError:  # the source tree, not installed
-    __version__ = "0+unknown"
+from diffcls.support.version import __version__
 
 _EXPORTS = Registry(
     "name in diffcls",

@@ -135,7 +135,7 @@ def _main(arguments: list[str]) -> int:
 
 
 def _report(rows: list[dict[str, object]], output_dir: str) -> None:
-    from diffcls.runs.leaderboard import format_table
+    from diffcls.reports.terminal import format_table
 
     print(format_table(rows))
     for row in rows:

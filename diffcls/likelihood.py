@@ -16,9 +16,9 @@ from diffcls.support.errors import UsageError, unknown_name
 if TYPE_CHECKING:
     from diffcls.data.dataset import Dataset
     from diffcls.diffusion.bound import Bound
-    from diffcls.diffusion.schedule import Float64
     from diffcls.generation.likelihood import Estimator
     from diffcls.models.denoiser import Denoiser
+    from diffcls.support.types import Float64
 
 EPILOG = """Of a model of pixels it bounds -log p of the images as whole numbers 0 to 255, in bits a
 dimension. A model of latents bounds a density of its latents, which depends on their scale: its

@@ -1,3 +1,3 @@
-"""ablations."""
+"""Ablations: aggregation, weighting and variance reduction."""
 
 from __future__ import annotations

@@ -1,3 +1,3 @@
-"""figures."""
+"""Figures of the documentation."""
 
 from __future__ import annotations

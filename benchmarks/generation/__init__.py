@@ -1,3 +1,3 @@
-"""generation."""
+"""Generation benchmarks: fidelity, likelihood and guided samples."""
 
 from __future__ import annotations

@@ -1,3 +1,3 @@
-"""speed."""
+"""Speed benchmarks: evaluations, throughput and memory."""
 
 from __future__ import annotations

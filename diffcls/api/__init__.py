@@ -1,3 +1,3 @@
-"""api."""
+"""The classes that people import."""
 
 from __future__ import annotations

@@ -19,9 +19,9 @@ from diffcls.support.errors import DataError, UsageError
 if TYPE_CHECKING:
     import torch
 
-    from diffcls.classifiers.base import ClassScores
     from diffcls.classifiers.diffusion import DiffusionMethod
     from diffcls.models.denoiser import Denoiser
+    from diffcls.scoring.class_scores import ClassScores
 
 Answer = list[dict[str, Any]]
 

@@ -15,7 +15,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from diffcls.classifiers.base import ClassScores
 from diffcls.data.dataset import Item
 from diffcls.data.prompts import AGGREGATES, PromptSet
 from diffcls.data.transforms import load_image, to_pixels
@@ -24,6 +23,7 @@ from diffcls.diffusion.timestep_allocation import EVEN, allocate
 from diffcls.models.denoiser import Denoiser
 from diffcls.models.self_test import check_model
 from diffcls.scoring.batch_runner import BatchRunner, Launched, Queues, largest_worthwhile
+from diffcls.scoring.class_scores import ClassScores
 from diffcls.scoring.image_state import InFlight, Question
 from diffcls.scoring.prefetch import Reader
 from diffcls.scoring.scorer import Scorer, Scoring

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from diffcls.classifiers.base import ClassScores
 from diffcls.data.dataset import Item
+from diffcls.scoring.class_scores import ClassScores
 from diffcls.support.errors import DataError
 
 if TYPE_CHECKING:

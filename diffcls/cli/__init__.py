@@ -1,4 +1,4 @@
-"""What all commands share: the console script, spellings of flags, errors and exit statuses."""
+"""Shared parts of all commands: the argument parser, errors and exit statuses."""
 
 from __future__ import annotations
 
@@ -8,49 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
-from diffcls.support.errors import DiffclsError, UsageError, unknown_name
-from diffcls.support.registry import Registry
-
-COMMANDS = Registry(
-    "command",
-    {
-        "evaluate": "diffcls.evaluate:main",
-        "train": "diffcls.train:main",
-        "generate": "diffcls.generate:main",
-        "likelihood": "diffcls.likelihood:main",
-        "fidelity": "diffcls.fidelity:main",
-        "replay": "diffcls.replay:main",
-    },
-)
-SUMMARIES = {
-    "evaluate": "measure a classifier on a data set",
-    "train": "train a small diffusion model, a CLIP, or a classifier of noisy images",
-    "generate": "draw images with a diffusion model",
-    "likelihood": "the variational bound of images under a diffusion model",
-    "fidelity": "FID, KID, IS, precision and recall of a model's images",
-    "replay": "search saved error tables again, without the network",
-}
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """The console script ``diffcls COMMAND …``; the same as ``python -m diffcls.COMMAND …``."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    if not arguments or arguments[0] in ("-h", "--help"):
-        lines = [f"  {name:10} {SUMMARIES[name]}" for name in COMMANDS]
-        lines = ["usage: diffcls COMMAND …", "", "commands:", *lines, ""]
-        lines.append("`diffcls COMMAND --help` says what each takes.")
-        print("\n".join(lines), file=sys.stdout if arguments else sys.stderr)
-        return 0 if arguments else 2
-    if arguments[0] == "--version":
-        import diffcls
-
-        print(f"diffcls {diffcls.__version__}")
-        return 0
-    if arguments[0] not in COMMANDS:
-        print(f"diffcls: {unknown_name('command', arguments[0], COMMANDS)}", file=sys.stderr)
-        return 2
-    command: Callable[[Sequence[str]], int] = COMMANDS.load(arguments[0])
-    return command(arguments[1:])
+from diffcls.support.errors import DiffclsError, UsageError
 
 
 class Parser(argparse.ArgumentParser):

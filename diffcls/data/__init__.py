@@ -1,1 +1,1 @@
-"""Data sets: what there is (`specs`), and where the images come from (one file a source)."""
+"""Data sets: what there is (`catalog`), and where the images come from (one file a source)."""

@@ -20,8 +20,8 @@ import torch
 from torch import Tensor
 
 from diffcls.diffusion.process import Step
-from diffcls.diffusion.schedule import Float64
 from diffcls.support.errors import RecordError, UsageError
+from diffcls.support.types import Float64
 
 Decoder = Callable[[Tensor, Tensor, Tensor], Tensor]
 """(x0, mean, variance), all (B, ...) -> −log p(x0) of each dimension."""

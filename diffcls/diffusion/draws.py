@@ -15,14 +15,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from diffcls.support.errors import UsageError
+from diffcls.support.types import Int64
 
 if TYPE_CHECKING:
     import torch
-
-Int64 = NDArray[np.int64]
 
 
 def key(*parts: object) -> int:

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from diffcls.diffusion.schedule import Float64, NoiseSchedule
+from diffcls.diffusion.schedule import NoiseSchedule
 from diffcls.support.errors import UsageError, unknown_name
+from diffcls.support.types import Float64
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from diffcls.support.errors import ModelError, UsageError
-
-Float64 = NDArray[np.float64]
+from diffcls.support.types import Float64
 
 
 @dataclass(frozen=True, eq=False)  # arrays have no truth value to compare by

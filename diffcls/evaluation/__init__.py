@@ -1,3 +1,3 @@
-"""evaluation."""
+"""Evaluation: from options to rows."""
 
 from __future__ import annotations

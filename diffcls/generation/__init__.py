@@ -1,3 +1,3 @@
-"""generation."""
+"""Images from a model: samplers, guidance, likelihood and fidelity."""
 
 from __future__ import annotations

@@ -13,9 +13,9 @@ from diffcls.diffusion import bound
 from diffcls.diffusion.bound import Decoder
 from diffcls.diffusion.draws import key
 from diffcls.diffusion.process import Step, chain, learned_variance, reverse_variances, to_tensor
-from diffcls.diffusion.schedule import Float64
 from diffcls.models.denoiser import Conditioning, Denoiser
 from diffcls.support.errors import UsageError
+from diffcls.support.types import Float64
 
 PRIOR, STEPS, DECODER, SIMPLE = range(4)
 """Columns of what `estimate` finds."""

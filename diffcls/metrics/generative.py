@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from diffcls.diffusion.schedule import Float64
 from diffcls.support.errors import RecordError, UsageError
+from diffcls.support.types import Float64
 
 Features = NDArray[np.floating]
 Labels = NDArray[np.int64]

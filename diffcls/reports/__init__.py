@@ -1,3 +1,3 @@
-"""reports."""
+"""Reports: rows as something to read."""
 
 from __future__ import annotations

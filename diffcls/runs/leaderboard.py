@@ -19,9 +19,8 @@ from diffcls.metrics import calibration
 from diffcls.metrics import classification
 from diffcls.support.files import locked, write_text
 from diffcls.support.errors import RecordError, UsageError
-from diffcls.reports.terminal import format_table
 
-__all__ = ["COLUMNS", "format_table", "published_rows", "read", "summarise", "upsert"]
+__all__ = ["COLUMNS", "published_rows", "read", "summarise", "upsert"]
 
 # fmt: off
 COLUMNS: tuple[str, ...] = (

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from diffcls.classifiers.base import ClassScores
 from diffcls.data.prompts import PromptSet
+from diffcls.scoring.class_scores import ClassScores
 from diffcls.search.aggregation import VOTES
 from diffcls.search.error_table import Search, Table, leader, means, scores
 from diffcls.search.screening import Look, Narrowing

@@ -6,7 +6,7 @@ import numpy as np
 
 from diffcls.data.prompts import PromptSet
 from diffcls.models.denoiser import Conditioning
-from diffcls.search.screening import Float64
+from diffcls.support.types import Float64
 
 Group = tuple[int, ...]
 Groups = tuple[Group, ...]

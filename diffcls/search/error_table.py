@@ -7,9 +7,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from diffcls.support.types import Float64, Int64
+
 Table = NDArray[np.float32]
-Int64 = NDArray[np.int64]
-Float64 = NDArray[np.float64]
 
 
 class Search(Protocol):

@@ -32,13 +32,13 @@ from diffcls.search.racing import order_in_time
 from diffcls.search.screening import (
     SLOPE_EVALUATIONS,
     Begin,
-    Float64,
     Look,
     Narrowing,
     Screened,
     last_differences,
 )
 from diffcls.support.errors import UsageError
+from diffcls.support.types import Float64
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from diffcls.diffusion.draws import published_order
-from diffcls.search.error_table import Int64, Table, counts, means, pairs, ranking
+from diffcls.search.error_table import Table, counts, means, pairs, ranking
 from diffcls.support.errors import UsageError
+from diffcls.support.types import Int64
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from diffcls.data.prompts import PromptSet
 from diffcls.models.denoiser import Conditioning
-from diffcls.search.screening import Begin, Float64, Int64, Look, Narrowing, Screened
+from diffcls.search.screening import Begin, Look, Narrowing, Screened
 from diffcls.support.errors import UsageError
+from diffcls.support.types import Float64, Int64
 
 FAR = 1e6
 """Errors are about 1: a class that was not proposed has no chance, and still a place."""

@@ -12,9 +12,10 @@ from functools import lru_cache
 import numpy as np
 
 from diffcls.diffusion.draws import nested_order
-from diffcls.search.error_table import Float64, Int64, Table, counts, leader, pairs, ranking
+from diffcls.search.error_table import Table, counts, leader, pairs, ranking
 from diffcls.search.exhaustive import check_draws
 from diffcls.support.errors import UsageError
+from diffcls.support.types import Float64, Int64
 
 # long enough that no two draws share a place in time
 _FINE = 1 << 20

@@ -12,13 +12,12 @@ from numpy.typing import NDArray
 
 from diffcls.search.racing import Racing
 from diffcls.support.errors import UsageError
+from diffcls.support.types import Float64, Int64
 
 if TYPE_CHECKING:
     from diffcls.data.prompts import PromptSet
     from diffcls.models.denoiser import Conditioning
 
-Int64 = NDArray[np.int64]
-Float64 = NDArray[np.float64]
 
 SLOPE_EVALUATIONS = 3
 """Cost of a look with slopes: a forward pass, and a backward pass that counts as two."""

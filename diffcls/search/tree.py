@@ -18,16 +18,9 @@ from diffcls.models.denoiser import Conditioning
 from diffcls.search.clustering import Group, distances
 from diffcls.search.error_table import counts, scores
 from diffcls.search.racing import Racing
-from diffcls.search.screening import (
-    Begin,
-    Float64,
-    Int64,
-    Look,
-    Narrowing,
-    Screened,
-    last_differences,
-)
+from diffcls.search.screening import Begin, Look, Narrowing, Screened, last_differences
 from diffcls.support.errors import UsageError
+from diffcls.support.types import Float64, Int64
 
 
 @dataclass(frozen=True)

@@ -1,3 +1,3 @@
-"""support."""
+"""Foundations that know nothing of images or diffusion: errors, files, hashes, seeds."""
 
 from __future__ import annotations

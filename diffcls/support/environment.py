@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 
-from diffcls import __version__
 from diffcls.support.errors import UsageError
+from diffcls.support.version import __version__
 
 
 def versions() -> str:

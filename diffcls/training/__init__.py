@@ -1,3 +1,3 @@
-"""training."""
+"""Training of small models: diffusion, CLIP and supervised classifiers."""
 
 from __future__ import annotations

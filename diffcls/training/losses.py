@@ -11,8 +11,8 @@ from torch import Tensor
 from diffcls.diffusion import bound
 from diffcls.diffusion.parameterization import Parameterization
 from diffcls.diffusion.process import Step, learned_variance, reverse_variances, to_tensor
-from diffcls.diffusion.schedule import Float64
 from diffcls.support.errors import unknown_name
+from diffcls.support.types import Float64
 from diffcls.training.noise_levels import Drawn
 
 CAP = 5.0

@@ -13,7 +13,6 @@ import torch
 from PIL import Image
 
 import diffcls
-from diffcls.classifiers.base import ClassScores
 from diffcls.classifiers.diffusion import DiffusionMethod
 from diffcls.classifiers.search_options import most_evaluations
 from diffcls.data.dataset import Item
@@ -23,6 +22,7 @@ from diffcls.data.transforms import load_image, to_image, to_pixels
 from diffcls.evaluation.replay import replay
 from diffcls.models.gaussian import GaussianDenoiser
 from diffcls.runs.records import Record, read_records
+from diffcls.scoring.class_scores import ClassScores
 from diffcls.scoring.scorer import Scorer
 from diffcls.search.error_table import Search
 from diffcls.search.exhaustive import Exhaustive

@@ -12,7 +12,6 @@ import torch
 from helpers.answers import assert_same, by_id, table
 from torch import Tensor
 
-from diffcls.classifiers.base import ClassScores
 from diffcls.classifiers.diffusion import DiffusionMethod
 from diffcls.classifiers.search_options import most_evaluations
 from diffcls.data import catalog
@@ -25,6 +24,7 @@ from diffcls.models import loading
 from diffcls.models.gaussian import GaussianDenoiser
 from diffcls.runs.records import shard_of
 from diffcls.scoring import batch_runner
+from diffcls.scoring.class_scores import ClassScores
 from diffcls.scoring.image_state import _with_screened_out
 from diffcls.search.embeddings import Points
 from diffcls.search.exhaustive import Exhaustive

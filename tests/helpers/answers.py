@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from diffcls.classifiers.base import ClassScores
+from diffcls.scoring.class_scores import ClassScores
 
 
 def by_id(answers: Iterable[ClassScores]) -> dict[str, ClassScores]:

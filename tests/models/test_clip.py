@@ -14,7 +14,6 @@ import torch
 from PIL import Image
 
 from diffcls import evaluate, train
-from diffcls.classifiers.base import ClassScores
 from diffcls.classifiers.clip import build
 from diffcls.classifiers.one_pass import BatchMethod, Pixels
 from diffcls.classifiers.options import EvaluationOptions
@@ -24,6 +23,7 @@ from diffcls.data.prompts import PromptSet
 from diffcls.data.training_captions import caption
 from diffcls.models import clip
 from diffcls.models.small_stable_diffusion import TinyConfig, build_tokenizer
+from diffcls.scoring.class_scores import ClassScores
 from diffcls.support.errors import ModelError, UsageError
 from diffcls.training import clip as clip_trainer
 from diffcls.training import recipes

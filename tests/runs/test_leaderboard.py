@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from diffcls.reports.terminal import format_table
+
 import csv
 import errno
 import itertools
@@ -516,7 +518,7 @@ def test_table_shows_percentages_with_intervals_in_columns() -> None:
         supervision="model trained on this data set",
     )
     other = {**row, "search": "exhaustive", "n_scored": 500, "evaluations_per_image": 1000.0}
-    lines = leaderboard.format_table([row, other]).splitlines()
+    lines = format_table([row, other]).splitlines()
     assert len(lines) == 4
     for cell in ("98.4 % [96.9, 99.2]", "diffusion/racing", "1,234.6", "0.042", "498 of 500"):
         assert cell in lines[2]
@@ -529,7 +531,7 @@ def test_table_shows_percentages_with_intervals_in_columns() -> None:
 
 
 def test_table_tells_models_and_sources_apart_where_they_differ() -> None:
-    lines = leaderboard.format_table(
+    lines = format_table(
         [*leaderboard.published_rows(), measured("a", model="tiny", accuracy=0.5, status="partial")]
     ).splitlines()
     assert {"model", "source"} <= set(lines[0].split())
@@ -548,11 +550,11 @@ def test_table_is_the_same_from_the_file_as_from_the_run(tmp_path: Path) -> None
     )
     path = tmp_path / "leaderboard.csv"
     leaderboard.upsert(path, [row])
-    assert leaderboard.format_table(measured_rows(path)) == leaderboard.format_table([row])
+    assert format_table(measured_rows(path)) == format_table([row])
 
 
 def test_table_lets_no_name_steer_the_terminal() -> None:
-    text = leaderboard.format_table([measured("a", supervision="\x1b[31mred\r\n")])
+    text = format_table([measured("a", supervision="\x1b[31mred\r\n")])
     assert "\x1b" not in text
     assert "\r" not in text
     assert len(text.splitlines()) == 3

@@ -15,9 +15,10 @@ from diffcls.search.clustering import parted
 from diffcls.search.gradient import Expansions, Gradient, Rounds
 from diffcls.search.propose import Proposal, Propose
 from diffcls.search.racing import order_in_time
-from diffcls.search.screening import Float64, Look, Narrowing, last_differences
+from diffcls.search.screening import Look, Narrowing, last_differences
 from diffcls.search.tree import Descent, Group, Tree, grow
 from diffcls.support.errors import UsageError
+from diffcls.support.types import Float64
 
 pytestmark = pytest.mark.filterwarnings("error")
 

@@ -12,8 +12,9 @@ from torch import Tensor
 from diffcls.diffusion import bound
 from diffcls.diffusion.parameterization import PARAMETERIZATIONS, Parameterization
 from diffcls.diffusion.process import chain, learned_variance, to_tensor
-from diffcls.diffusion.schedule import Float64, NoiseSchedule
+from diffcls.diffusion.schedule import NoiseSchedule
 from diffcls.support.errors import UsageError
+from diffcls.support.types import Float64
 from diffcls.training.losses import (
     CAP,
     WEIGHTS,

@@ -1,3 +1,3 @@
-"""sources."""
+"""Sources of data sets: the bundled digits, folders, parquet files, the Hub."""
 
 from __future__ import annotations

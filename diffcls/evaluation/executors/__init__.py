@@ -1,3 +1,3 @@
-"""executors."""
+"""Executors: where images are scored."""
 
 from __future__ import annotations

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from diffcls.classifiers.base import ClassScores, Method
+from diffcls.classifiers.base import Method
 from diffcls.data.dataset import Dataset, Item
 from diffcls.runs.records import Record, RecordStore
+from diffcls.scoring.class_scores import ClassScores
 from diffcls.support.errors import RecordError, UsageError
 from diffcls.support.files import locked, write_text
 

@@ -1,3 +1,3 @@
-"""families."""
+"""Adapters of diffusers pipelines, one file a model family."""
 
 from __future__ import annotations
