@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +13,10 @@ from hypothesis import settings
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test needs the net
 if "PYTEST_XDIST_WORKER" in os.environ:  # a core each
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# `benchmarks` and `tools` are no part of the wheel: they are imported from the checkout, which
+# comes last, so that an installed diffcls stays before the one of the checkout
+sys.path.append(str(Path(__file__).parents[1]))
 
 settings.register_profile("untimed", deadline=None)  # a busy machine is no failure
 settings.load_profile("untimed")

@@ -8,20 +8,9 @@ from typing import Any
 
 import pytest
 import torch
+from helpers.answers import assert_same, by_id
+from helpers.screened import DRAWS, MEAN_OF, NAMES, SCREENS, SIDE, each_screen, item, items, method
 from PIL import Image
-from test_screened_diffusion import (
-    DRAWS,
-    MEAN_OF,
-    NAMES,
-    SCREENS,
-    SIDE,
-    assert_same,
-    by_id,
-    each_screen,
-    item,
-    items,
-    method,
-)
 from torch import Tensor
 
 from diffcls.classifiers.diffusion import DiffusionMethod

@@ -10,6 +10,19 @@ import numpy as np
 import pytest
 import torch
 from helpers.answers import assert_same, by_id, table
+from helpers.screened import (
+    DRAWS,
+    MEAN_OF,
+    NAMES,
+    SCREENS,
+    SIDE,
+    B,
+    K,
+    each_screen,
+    item,
+    items,
+    method,
+)
 from torch import Tensor
 
 from diffcls.classifiers.diffusion import DiffusionMethod
@@ -18,7 +31,7 @@ from diffcls.data import catalog
 from diffcls.data.dataset import Item
 from diffcls.data.load import load_dataset
 from diffcls.data.prompts import PromptSet
-from diffcls.data.transforms import load_image, to_image, to_pixels
+from diffcls.data.transforms import load_image, to_pixels
 from diffcls.metrics.calibration import posterior
 from diffcls.models import loading
 from diffcls.models.gaussian import GaussianDenoiser
@@ -32,38 +45,6 @@ from diffcls.search.gradient import Gradient
 from diffcls.search.propose import Proposal
 from diffcls.search.screening import SLOPE_EVALUATIONS, Screened
 from diffcls.search.tree import Tree
-
-# four families of three classes each: the tree has something to find
-FAMILIES, EACH, SIDE = 4, 3, 4
-K = FAMILIES * EACH
-NAMES = [f"class {k}" for k in range(K)]
-RNG = np.random.default_rng(11)
-FAMILY = RNG.uniform(-0.6, 0.6, (FAMILIES, 1, 3, SIDE, SIDE))
-MEANS = (FAMILY + RNG.uniform(-0.3, 0.3, (FAMILIES, EACH, 3, SIDE, SIDE))).reshape(K, 3, SIDE, SIDE)
-MEAN_OF = {name: torch.tensor(MEANS[k], dtype=torch.float32) for k, name in enumerate(NAMES)}
-B, DRAWS = 16, 20
-SCREENS = {"gradient": Gradient(DRAWS, candidates=3), "tree": Tree(DRAWS, candidates=3)}
-each_screen = pytest.mark.parametrize("search", SCREENS.values(), ids=SCREENS)
-
-
-def item(i: int) -> Item:
-    rng = np.random.default_rng([i, 5])
-    image = to_image(MEANS[i % K] + rng.normal(0, 0.15, MEANS[0].shape))
-    return Item(f"test/{i}", i % K, lambda: image)
-
-
-def items(count: int) -> list[Item]:
-    return [item(i) for i in range(count)]
-
-
-def method(
-    search: Any, kind: type[GaussianDenoiser] = GaussianDenoiser, **options: Any
-) -> DiffusionMethod:
-    prompts = PromptSet.from_templates(NAMES, ["{}"])
-    model = kind(MEAN_OF, 0.15, dtype=options.pop("dtype", torch.float32))
-    options = {"batch_size": B, "encode_batch": 4, "keep_errors": True, **options}
-    return DiffusionMethod(model, prompts, search, **options)
-
 
 # ---- right, and cheaper ------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers import tiny_families
-from test_evaluate_resume import answers, cut_off, lines
+from helpers.interrupted_runs import answers, cut_off, lines
 
 import diffcls
 from diffcls import evaluate, replay

@@ -10,10 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image
-from safetensors.torch import save_file
-from test_families import (
-    FAMILIES,
+from helpers.library_pipelines import (
     IDS,
     WORDS,
     encoded_by_hand,
@@ -23,6 +20,9 @@ from test_families import (
     output_by_hand,
     pipe,
 )
+from helpers.tiny_families import FAMILIES
+from PIL import Image
+from safetensors.torch import save_file
 
 from diffcls.classifiers.diffusion import DiffusionMethod
 from diffcls.data.dataset import Item

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from helpers.processes import measured, write_rows
 from diffcls.reports.terminal import format_table
 
 import csv
@@ -32,16 +33,6 @@ HEADER = (
     "n_asked,n_scored,accuracy,ci_low,ci_high,top5,mean_per_class,ece,evaluations_per_image,"
     "seconds_per_image,seed,status,device,dtype,versions,commit,command,date"
 )
-
-
-def measured(fingerprint: str, **cells: Any) -> dict[str, Any]:
-    return {
-        "fingerprint": fingerprint,
-        "source": "measured",
-        "dataset": "digits",
-        "method": "diffusion",
-        **cells,
-    }
 
 
 def measured_rows(path: Path) -> list[dict[str, str]]:
@@ -479,17 +470,11 @@ def test_permissions_and_links_stay(tmp_path: Path) -> None:
     assert [row["fingerprint"] for row in measured_rows(real)] == ["a", "b"]
 
 
-def _write_rows(path: Path, worker: int, barrier: Any) -> None:
-    barrier.wait()
-    for i in range(8):
-        leaderboard.upsert(path, [measured(f"{worker}-{i}")])
-
-
 def test_rows_of_writers_at_once_are_all_kept(tmp_path: Path) -> None:
     path = tmp_path / "leaderboard.csv"
     context = multiprocessing.get_context("spawn")
     barrier = context.Barrier(4)
-    workers = [context.Process(target=_write_rows, args=(path, w, barrier)) for w in range(4)]
+    workers = [context.Process(target=write_rows, args=(path, w, barrier)) for w in range(4)]
     for worker in workers:
         worker.start()
     for worker in workers:

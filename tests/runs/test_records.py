@@ -211,7 +211,7 @@ def test_a_shard_has_one_writer(tmp_path: Path) -> None:
     )
     with subprocess.Popen(
         [sys.executable, "-c", holder, str(tmp_path)],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), *sys.path])},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

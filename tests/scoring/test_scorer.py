@@ -11,22 +11,19 @@ import pytest
 import torch
 import torch.nn.functional as F
 from diffusers import DDPMScheduler, StableDiffusionPipeline
+from helpers.fake_cuda import INDICES, PROMPTS, Pipelines, on_fake_cuda
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from diffcls.diffusion.draws import DrawPlan, noise
 from diffcls.diffusion.parameterization import WEIGHTINGS
 from diffcls.models import loading
-from diffcls.models.denoiser import Conditioning, Denoiser, ModelCard
-from diffcls.models.families.stable_diffusion import StableDiffusionDenoiser
+from diffcls.models.denoiser import Conditioning, Denoiser
 from diffcls.models.gaussian import GaussianDenoiser
 from diffcls.scoring.scorer import Scorer, Scoring
 from diffcls.support.errors import UsageError
 
-PROMPTS = ["a photo of a 3.", "zero", "a photo of a handwritten digit seven."]
-INDICES = np.array([10, 700, 350, 999, 0, 525, 120])
 B = 16
-Pipelines = Callable[[str], Path]
 
 
 def images(count: int, size: int = 32) -> Tensor:
@@ -222,23 +219,6 @@ def test_given_noise_is_used_for_the_first_draws(
 
 
 # ---- on a device that nobody has ---------------------------------------------------------------
-
-
-def on_fake_cuda(pipe: Any, mode: FakeTensorMode, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """The pipeline's denoiser with its weights on a device "cuda" that only knows shapes."""
-    for module in (pipe.vae, pipe.unet, pipe.text_encoder):
-        for part in module.modules():
-            for name, value in [*part._parameters.items(), *part._buffers.items()]:
-                fake = value if value is None else mode.from_tensor(value).detach().to("cuda")
-                if fake is not None and name in part._parameters:
-                    part._parameters[name] = nn.Parameter(fake, requires_grad=False)
-                elif fake is not None:
-                    part._buffers[name] = fake
-    # they are where they belong; torch cannot move a module of fake tensors
-    monkeypatch.setattr(nn.Module, "to", lambda self, *args, **kwargs: self)
-    # and they have no values to look at
-    monkeypatch.setattr("diffcls.models.families.base._first_not_finite", lambda cond: None)
-    return StableDiffusionDenoiser(pipe, ModelCard("fake", "0"), "cuda")
 
 
 def test_scoring_path_mixes_no_devices(

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 from diffusers import StableDiffusionPipeline
+from helpers.fake_cuda import INDICES, PROMPTS, on_fake_cuda
 from helpers.tiny_families import FAMILIES, loaded, saved
-from test_scorer import INDICES, PROMPTS, on_fake_cuda
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode

@@ -6,28 +6,16 @@ import errno
 import multiprocessing
 import os
 import threading
-import time
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.processes import Maker, ask_in_a_process
 
 from diffcls.support.cache import Arrays, fitted
 from diffcls.support.errors import RecordError
-
-
-class Maker:
-    """Counts how often it is asked."""
-
-    def __init__(self, seconds: float = 0.0) -> None:
-        self.asked, self.seconds = 0, seconds
-
-    def __call__(self) -> Arrays:
-        self.asked += 1
-        time.sleep(self.seconds)
-        return {"weights": np.arange(6.0).reshape(2, 3), "name": np.array("mid_block")}
 
 
 def files(folder: Path) -> list[str]:
@@ -112,13 +100,6 @@ def test_of_several_threads_that_ask_at_once_one_makes_it(tmp_path: Path) -> Non
         thread.join()
     assert maker.asked == 1 and len(found) == 4
     assert all(np.array_equal(arrays["weights"], found[0]["weights"]) for arrays in found)
-
-
-def ask_in_a_process(folder: Path) -> bool:
-    """Whether this process was the one that made it."""
-    maker = Maker(seconds=0.5)
-    fitted(folder, "probe", {}, maker)
-    return maker.asked == 1
 
 
 def test_of_several_processes_that_ask_at_once_one_makes_it(tmp_path: Path) -> None:

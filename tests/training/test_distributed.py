@@ -8,41 +8,23 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers.line_fit import line, trained
 from torch import Tensor, nn
 
 from diffcls.training.distributed import Team, device_of, join
-from diffcls.training.loop import Loop, Phase, generator
+from diffcls.training.loop import Loop, Phase
 
 ROOT = Path(__file__).parents[2]
 PROCESS = """
 import sys
 import torch
 sys.path[:0] = ["tests"]
-from test_distributed import line, trained
-from diffcls.team import join
+from helpers.line_fit import trained
+from diffcls.training.distributed import join
 
 team = join("cpu")
 torch.save(trained(sys.argv[1], team=team), f"{sys.argv[1]}/of-{team.rank}.pt")
 """
-
-
-def line(steps: int = 24) -> Phase:
-    """Fits a line; every batch is drawn by its number alone."""
-    torch.manual_seed(0)
-    model = nn.Sequential(nn.Linear(3, 8), nn.Tanh(), nn.Linear(8, 1))
-
-    def loss(number: int) -> Tensor:
-        x = torch.randn(16, 3, generator=generator("line", number))
-        return (model(x) - x.sum(dim=1, keepdim=True)).pow(2).mean()
-
-    return Phase("line", {"model": model}, loss, steps, 0.05, 0.1, 0.9)
-
-
-def trained(folder: str | Path, **how: object) -> dict[str, Tensor]:
-    phase = line()
-    loop = Loop(phase, Path(folder), quiet=True, **how)  # type: ignore[arg-type]
-    loop.run()
-    return dict(phase.modules["model"].state_dict())
 
 
 def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> None:

@@ -1,0 +1,66 @@
+"""Runs of the evaluate command that are cut off, and the records that they leave."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from diffcls.runs.records import Record
+
+ROOT = Path(__file__).parents[2]
+
+
+def lines(out: Path) -> list[str]:
+    """All whole lines of all records."""
+    found = []
+    for path in sorted(out.glob("runs/*/records-*.jsonl")):
+        found += [x for x in path.read_text().splitlines(keepends=True) if x.endswith("\n")]
+    return found
+
+
+def answers(out: Path) -> dict[str, Record]:
+    """image id -> record, without the time; none is there twice."""
+    records = [dataclasses.replace(Record.from_line(line), seconds=0.0) for line in lines(out)]
+    found = {record.image_id: record for record in records}
+    assert len(found) == len(records)
+    return found
+
+
+CUT_OFF = """
+import os, signal, sys
+from diffcls import evaluate
+from diffcls.runs.records import RecordStore
+
+append, count = RecordStore.append, 0
+
+def then_end(store, record):
+    global count
+    append(store, record)
+    count += 1
+    if count == 3:
+        os.kill(os.getpid(), int(sys.argv[1]))
+
+RecordStore.append = then_end
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job ignores it
+sys.exit(evaluate.main(sys.argv[2:]))
+"""
+
+
+def cut_off(out: Path, flags: list[str], how: signal.Signals) -> tuple[int, str]:
+    """Start the command in a process of its own that is ended after its third record.
+
+    From within: how far a run has come when another process looks depends on how busy both are.
+    """
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}
+    done = subprocess.run(
+        [sys.executable, "-c", CUT_OFF, str(int(how)), *flags, "--output-dir", str(out)],
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    return done.returncode, done.stderr

@@ -1,0 +1,29 @@
+"""A line fitted by the training loop, in one process or several."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from diffcls.training.loop import Loop, Phase, generator
+
+
+def line(steps: int = 24) -> Phase:
+    """Fits a line; every batch is drawn by its number alone."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(3, 8), nn.Tanh(), nn.Linear(8, 1))
+
+    def loss(number: int) -> Tensor:
+        x = torch.randn(16, 3, generator=generator("line", number))
+        return (model(x) - x.sum(dim=1, keepdim=True)).pow(2).mean()
+
+    return Phase("line", {"model": model}, loss, steps, 0.05, 0.1, 0.9)
+
+
+def trained(folder: str | Path, **how: object) -> dict[str, Tensor]:
+    phase = line()
+    loop = Loop(phase, Path(folder), quiet=True, **how)  # type: ignore[arg-type]
+    loop.run()
+    return dict(phase.modules["model"].state_dict())
