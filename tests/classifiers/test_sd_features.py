@@ -225,7 +225,7 @@ def test_run_is_marked_as_learned_from_labels_and_learns_once(
 def test_data_set_without_training_images_is_refused_before_anything_is_read(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(loading_data, "load", None)
+    monkeypatch.setattr(loading_data, "load_dataset", None)
     monkeypatch.setattr(loading, "load", None)
     with pytest.raises(UsageError, match="objectnet has no images to learn from"):
         diffcls.run_evaluation(dataset="objectnet", method="sd-features")

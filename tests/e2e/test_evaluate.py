@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from diffcls import cli, evaluate
+from diffcls import __main__ as console_script
+from diffcls import evaluate
 from diffcls.data.load import load_dataset
 from diffcls.evaluation import run as evaluation
 from diffcls.evaluation.run import run_evaluation
@@ -294,7 +295,7 @@ def test_dry_run_writes_nothing(command: Command, capsys: pytest.CaptureFixture[
 
 def test_table_is_for_people(command: Command, capsys: pytest.CaptureFixture[str]) -> None:
     where = ["--model", str(command.model), "--output-dir", str(command.out)]
-    assert cli.main(["evaluate", *where, *SMALL]) == 0
+    assert console_script.main(["evaluate", *where, *SMALL]) == 0
     out, err = capsys.readouterr()
     assert "accuracy [95 %]" in out and "diffusion/racing" in out
     assert command.row()["fingerprint"] in out

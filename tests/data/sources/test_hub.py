@@ -152,11 +152,11 @@ def test_cached_repository_is_read_as_the_hubs_own_library_reads_it(
     cache: Path, tmp_path: Path
 ) -> None:
     fill(cache, "me/set", {TEST: parquet([5, 6, 7, 9]), TRAIN: parquet([1, 2])})
-    from datasets import load_dataset
+    import datasets
 
     folder = cache / "datasets--me--set" / "snapshots" / COMMIT
     for split in ("test", "train"):
-        reference = load_dataset(str(folder), split=split)
+        reference = datasets.load_dataset(str(folder), split=split)
         dataset = load_dataset("hf:me/set", split)
         assert list(dataset.class_names) == reference.features["label"].names
         assert [item.label for item in dataset.items] == reference["label"][:]
