@@ -1,0 +1,50 @@
+"""Fingerprints and answers of version 0.1, one run of each method and search.
+
+A change that moves any of them raises the scoring version, and says so in CHANGELOG.md.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import diffcls
+from diffcls.runs.records import Record
+
+GOLDEN: dict[str, dict[str, Any]] = json.loads(
+    Path(__file__).with_name("golden.json").read_text(encoding="utf-8")
+)
+SLOW = {"sd-features"}  # fits a linear probe on the whole training split
+RUNS = [
+    pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else [])
+    for name, run in GOLDEN.items()
+    if "records" in run
+]
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_fingerprint_is_that_of_version_0_1(name: str, tmp_path: Path) -> None:
+    options = {**GOLDEN[name]["options"], "dry_run": True, "output_dir": str(tmp_path)}
+    (spec,) = diffcls.run_evaluation(**options)
+    assert spec["fingerprint"] == GOLDEN[name]["fingerprint"]
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_answers_are_those_of_version_0_1(name: str, tmp_path: Path) -> None:
+    expected = GOLDEN[name]["records"]
+    options = {**GOLDEN[name]["options"], "threads": 1, "quiet": True}
+    diffcls.run_evaluation(output_dir=str(tmp_path), **options)
+    (file,) = tmp_path.glob("runs/*/records-*.jsonl")
+    lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
+    records = {record.image_id: record for record in map(Record.from_line, lines)}
+    assert records.keys() == expected.keys()
+    for image_id, record in records.items():
+        assert record.evaluations == expected[image_id]["evaluations"]
+        assert list(record.ranking) == expected[image_id]["ranking"]
+        # the last bits are those of a processor: libraries choose their kernels by it
+        scores = np.array(expected[image_id]["scores"], np.float64)
+        np.testing.assert_allclose(np.array(record.scores, np.float64), scores, rtol=1e-5)
