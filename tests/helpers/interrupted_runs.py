@@ -11,8 +11,6 @@ from pathlib import Path
 
 from diffcls.runs.records import Record
 
-ROOT = Path(__file__).parents[2]
-
 
 def lines(out: Path) -> list[str]:
     """All whole lines of all records."""
@@ -55,7 +53,7 @@ def cut_off(out: Path, flags: list[str], how: signal.Signals) -> tuple[int, str]
 
     From within: how far a run has come when another process looks depends on how busy both are.
     """
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run(
         [sys.executable, "-c", CUT_OFF, str(int(how)), *flags, "--output-dir", str(out)],
         env=environment,
