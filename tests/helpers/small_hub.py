@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import tarfile
 import sys
+import tarfile
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
