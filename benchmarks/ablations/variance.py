@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from benchmarks.speed.searches import BENCHMARKS, Measured, table_folder
 from diffcls.cli import Parser, command
 from diffcls.evaluation.replay import read_saved
-from diffcls.metrics.classification import mcnemar_exact
+from diffcls.metrics.statistics import mcnemar_exact
 from diffcls.search.exhaustive import Exhaustive
 
 DRAWS = (6, 12, 24)

@@ -11,8 +11,8 @@ import numpy as np
 
 from benchmarks.core.benchmark import Benchmark
 from benchmarks.core.compare import compare, records_of
-from diffcls.metrics.classification import mcnemar_exact, wilson_interval
 from diffcls.metrics.compositional import pair_scores
+from diffcls.metrics.statistics import mcnemar_exact, wilson_interval
 from diffcls.models.loading import CARD, WEIGHTS
 from diffcls.runs.leaderboard import published_rows
 from diffcls.runs.records import Record

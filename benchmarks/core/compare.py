@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from diffcls.metrics.classification import mcnemar_exact
+from diffcls.metrics.statistics import mcnemar_exact
 from diffcls.runs.records import Record, read_records
 
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from diffcls.metrics.classification import wilson_interval
 from diffcls.metrics.generative import too_few
+from diffcls.metrics.statistics import wilson_interval
 from diffcls.support.files import write_text
 
 Row = Mapping[str, str]

@@ -104,7 +104,7 @@ def compare(dataset: str, flags: Any) -> list[dict[str, Any]]:
     from diffcls.data.load import load_dataset
     from diffcls.data.subsets import choose
     from diffcls.evaluation.run import run_evaluation
-    from diffcls.metrics.classification import mcnemar_exact, wilson_interval
+    from diffcls.metrics.statistics import mcnemar_exact, wilson_interval
     from diffcls.models import loading
     from diffcls.training.run import tensor_of
 

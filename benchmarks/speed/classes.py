@@ -109,7 +109,7 @@ def measure(what: str, classes: int, search: str, images: int, batch: int = 64) 
     from diffcls.data.load import load_dataset
     from diffcls.data.prompts import PromptSet
     from diffcls.data.subsets import choose
-    from diffcls.metrics.classification import wilson_interval
+    from diffcls.metrics.statistics import wilson_interval
     from diffcls.models import loading
     from diffcls.search import SEARCHES as KINDS
     from diffcls.search.screening import Screened
@@ -178,7 +178,7 @@ def beside_racing(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     Args:
         rows: of `measure`.
     """
-    from diffcls.metrics.classification import mcnemar_exact
+    from diffcls.metrics.statistics import mcnemar_exact
 
     races = {row["classes"]: row for row in rows if _compared(row) and row["search"] == "racing"}
     found = []

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from diffcls.metrics.classification import mcnemar_exact, wilson_interval
+from diffcls.metrics.statistics import mcnemar_exact, wilson_interval
 from diffcls.support.files import write_text
 
 COLUMNS = (

@@ -21,7 +21,7 @@ from diffcls.diffusion.parameterization import check_weighting, loss_weight
 from diffcls.diffusion.schedule import NoiseSchedule
 from diffcls.diffusion.timestep_allocation import EVEN, allocate
 from diffcls.evaluation.executors.serial import ARCHIVE
-from diffcls.metrics import classification
+from diffcls.metrics.statistics import mcnemar_exact, wilson_interval
 from diffcls.search import SEARCHES
 from diffcls.search.aggregation import VOTES
 from diffcls.search.error_table import Search, Table
@@ -174,7 +174,7 @@ def replay(
         right = predicted == np.array(saved.labels)
         if first is None:
             first = predicted, right
-        low, high = classification.wilson_interval(int(right.sum()), len(right))
+        low, high = wilson_interval(int(right.sum()), len(right))
         rows.append(
             {
                 **vars(setting),
@@ -184,7 +184,7 @@ def replay(
                 "ci_high": high,
                 "evaluations_per_image": float(answers.evaluations.mean()),
                 "agreement": float((predicted == first[0]).mean()),
-                "p": classification.mcnemar_exact(right, first[1]),
+                "p": mcnemar_exact(right, first[1]),
             }
         )
     return rows

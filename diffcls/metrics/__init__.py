@@ -1,3 +1,3 @@
-"""Arrays in, numbers out: accuracy, calibration, and distances between sets of images."""
+"""Metrics of classifiers and of generated images: functions from arrays to numbers."""
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""How honest probabilities are, and how scores become them.
+"""Calibration: posterior of scores, temperature scaling, expected calibration error (ECE).
 
-Pure functions of arrays, as those of `diffcls.metrics.classification`.
+Pure functions of arrays, as in `diffcls.metrics.classification`.
 """
 
 from __future__ import annotations
@@ -10,18 +10,20 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike
 
-from diffcls.metrics.validation import Floats, Integers, check_below, floats, indices, same_length
+from diffcls.metrics.validation import check_below, floats, indices, same_length
 from diffcls.support.errors import UsageError
+from diffcls.support.types import Float64, Int64
 
 
 def expected_calibration_error(
     probabilities: ArrayLike, labels: ArrayLike, bins: int = 15
 ) -> float:
-    """How far confidence is from accuracy, on average over images (Guo et al. 2017, eq. 3).
+    """Expected calibration error: mean gap between confidence and accuracy over bins.
 
         ECE = Σ_m (n_m/n)·|accuracy_m − confidence_m|
 
-    over `bins` bins of equal width, ((m − 1)/M, m/M], of the largest probability.
+    over M bins of equal width, ((m − 1)/M, m/M], of the largest probability.
+    Source: Guo et al. 2017, eq. 3.
 
     Args:
         probabilities: (n, K), each row summing to 1.
@@ -29,7 +31,7 @@ def expected_calibration_error(
         bins: M, at least 1.
 
     Raises:
-        UsageError: for empty input, shapes that do not fit, rows that are no distribution (NaN
+        UsageError: for empty input, shapes that differ, rows that are no distribution (NaN
             included), or labels out of range.
     """
     p, truth = _distributions(probabilities, labels)
@@ -43,13 +45,15 @@ def expected_calibration_error(
     return float(np.abs(np.bincount(bin_of, weights=gap, minlength=bins)).sum() / len(truth))
 
 
-def posterior(scores: ArrayLike, scale: float) -> Floats:
-    """p_k = exp(scale·s_k) / Σ_j exp(scale·s_j), the classes' posterior at equal prior.
+def posterior(scores: ArrayLike, scale: float) -> Float64:
+    """Posterior of the classes at equal prior: the softmax of scaled scores.
+
+        p_k = exp(scale·s_k) / Σ_j exp(scale·s_j)
 
     Args:
-        scores: (..., K), higher is better; −inf gives probability 0, as of a class never scored.
-        scale: what turns a score into a log-likelihood, above 0. Of a mean error it is the number
-            of dimensions averaged over, divided by the temperature.
+        scores: (..., K), higher is better; −inf, as of a class never scored, gives probability 0.
+        scale: factor from score to log-likelihood, above 0. For a mean error it is the number of
+            dimensions averaged over, divided by the temperature.
 
     Returns:
         (..., K) float64, each row summing to 1.
@@ -61,12 +65,14 @@ def posterior(scores: ArrayLike, scale: float) -> Floats:
 
 
 def fit_temperature(scores: ArrayLike, labels: ArrayLike, scale: float) -> float:
-    """The T that minimises the mean negative log-likelihood of ``posterior(scores, scale/T)``.
+    """Temperature scaling: the temperature of maximum likelihood on validation images.
 
-    Temperature scaling (Guo et al. 2017, sec. 4.2), fitted on validation images; the likelihood is
-    unimodal in log T. Where every image is right it has no minimum (T → 0, certain of everything),
-    so the image of smallest margin is then counted once more, with its runner-up as the label.
-    Where scores do not tell classes apart T is very large, where all of them tie it is 1.
+        T = argmin −(1/n)·Σ_i log posterior(s_i, scale/T)[label_i]
+
+    Source: Guo et al. 2017, section 4.2. The likelihood is unimodal in log T. Where every image is
+    classified right it has no maximum (T → 0, full confidence), so the image of smallest margin is
+    counted once more with its runner-up as the label. Scores that do not separate the classes give
+    a very large T; scores that all tie give T = 1.
 
     Args:
         scores: (n, K), K at least 2, higher is better; −inf is allowed for classes other than the
@@ -75,10 +81,10 @@ def fit_temperature(scores: ArrayLike, labels: ArrayLike, scale: float) -> float
         scale: as in `posterior`, above 0.
 
     Returns:
-        T > 0, in proportion to the scale: the posterior's own scale is ``scale / T``.
+        T > 0, proportional to `scale`; use ``posterior(scores, scale / T)``.
 
     Raises:
-        UsageError: for empty input, shapes that do not fit, NaN or +inf, labels out of range or of
+        UsageError: for empty input, shapes that differ, NaN or +inf, labels out of range or with
             score −inf, fewer than 2 classes, or a scale not above 0.
     """
     from scipy import optimize
@@ -93,21 +99,25 @@ def fit_temperature(scores: ArrayLike, labels: ArrayLike, scale: float) -> float
         others = np.where(np.arange(s.shape[1]) == truth[nearest], -np.inf, s[nearest])
         s = np.concatenate([s, s[nearest : nearest + 1]])
         truth = np.append(truth, others.argmax())
-    unit = float(np.median(known))  # so that the search does not depend on the unit of the scores
+    unit = float(np.median(known))  # makes the search independent of the scores' unit
     rows = np.arange(len(s))
 
     def loss(log_t: float) -> float:
         return -float(_log_posterior(s, math.exp(-log_t) / unit)[rows, truth].mean())
 
     reach = math.log(1e6)
-    found = optimize.minimize_scalar(
+    result = optimize.minimize_scalar(
         loss, bounds=(-reach, reach), method="bounded", options={"xatol": 1e-8}
     )
-    return scale * unit * math.exp(float(found.x))
+    return scale * unit * math.exp(float(result.x))
 
 
 def negative_log_likelihood(probabilities: ArrayLike, labels: ArrayLike) -> float:
-    """−(1/n)·Σ_i log p_i[label_i], in nats an image; infinite where a label has probability 0.
+    """Negative log-likelihood of the labels, in nats per image.
+
+        NLL = −(1/n)·Σ_i log p_i[label_i]
+
+    Infinite where a label has probability 0.
 
     Args:
         probabilities: (n, K), each row summing to 1.
@@ -121,17 +131,17 @@ def negative_log_likelihood(probabilities: ArrayLike, labels: ArrayLike) -> floa
         return -float(np.log(p[np.arange(len(p)), truth]).mean())
 
 
-def _log_posterior(scores: ArrayLike, scale: float) -> Floats:
+def _log_posterior(scores: ArrayLike, scale: float) -> Float64:
     s = floats("scores", scores)
     if not (math.isfinite(scale) and scale > 0):
         raise UsageError("scale out of range", given=scale, allowed="a finite number above 0")
     if s.ndim == 0:
         raise UsageError("scores are a single number", given=float(s), allowed="shape (..., K)")
-    best = s.max(axis=-1, keepdims=True)  # NaN and +inf come through the maximum
+    best = s.max(axis=-1, keepdims=True)  # the maximum propagates NaN and +inf
     if not np.isfinite(best).all():
         raise UsageError(
-            "scores hold NaN, +inf or a row of -inf only",
-            allowed="finite numbers, and -inf beside at least one of them",
+            "scores contain NaN, +inf or a row of -inf only",
+            allowed="finite numbers, and -inf in rows with at least one finite number",
             todo="record such an image as failed",
         )
     with np.errstate(over="ignore"):
@@ -139,7 +149,7 @@ def _log_posterior(scores: ArrayLike, scale: float) -> Floats:
     return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True)))
 
 
-def _labelled_scores(scores: ArrayLike, labels: ArrayLike, scale: float) -> tuple[Floats, Integers]:
+def _labelled_scores(scores: ArrayLike, labels: ArrayLike, scale: float) -> tuple[Float64, Int64]:
     s, truth = floats("scores", scores, ndim=2), indices("labels", labels)
     same_length("scores", s, "labels", truth)
     check_below(truth, s.shape[1])
@@ -148,28 +158,28 @@ def _labelled_scores(scores: ArrayLike, labels: ArrayLike, scale: float) -> tupl
     _log_posterior(s, scale)  # refuses NaN, +inf and a scale out of range
     if not np.isfinite(s[np.arange(len(s)), truth]).all():
         raise UsageError(
-            "a label has score -inf", todo="fit on images whose own class was scored, or drop them"
+            "a label has score -inf", todo="drop images whose own class was not scored"
         )
     return s, truth
 
 
-def _margins(s: Floats, truth: Integers) -> Floats:
-    """(n,) score of the label less the best other score: below 0 where the prediction is wrong."""
+def _margins(s: Float64, truth: Int64) -> Float64:
+    """(n,) score of the label minus the best other score: negative for a wrong prediction."""
     rows = np.arange(len(s))
     others = s.copy()
     others[rows, truth] = -np.inf
     return np.asarray(s[rows, truth] - others.max(axis=1))
 
 
-def _distributions(probabilities: ArrayLike, labels: ArrayLike) -> tuple[Floats, Integers]:
+def _distributions(probabilities: ArrayLike, labels: ArrayLike) -> tuple[Float64, Int64]:
     p, truth = floats("probabilities", probabilities, ndim=2), indices("labels", labels)
     same_length("probabilities", p, "labels", truth)
     check_below(truth, p.shape[1])
-    # written so that NaN fails; the tolerance is that of half-precision probabilities
+    # phrased so that NaN fails; the tolerance allows for half-precision probabilities
     if not ((p >= 0).all() and (np.abs(p.sum(axis=1) - 1) <= 1e-2).all()):
         raise UsageError(
-            "probabilities are no distributions",
+            "probabilities: rows are no distributions",
             allowed="rows of numbers >= 0 that sum to 1, without NaN",
-            todo="turn scores into probabilities with posterior()",
+            todo="convert scores to probabilities with posterior()",
         )
     return p, truth

@@ -1,7 +1,7 @@
-"""How far drawn images are from real ones, on features: FID, KID, IS, precision and recall.
+"""Fidelity metrics of generated images: FID, KID, Inception Score, precision and recall.
 
-All are functions of feature arrays (n, d), so the same features serve all of them, whoever
-extracted them. Everything is computed in float64; a value that is not finite is an error.
+All are functions of feature arrays (n, d) and independent of the feature extractor. Computations
+are in float64; a result that is not finite is an error.
 """
 
 from __future__ import annotations
@@ -13,15 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffcls.support.errors import RecordError, UsageError
-from diffcls.support.types import Float64
+from diffcls.support.types import Float64, Int64
 
 Features = NDArray[np.floating]
-Labels = NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)  # arrays have no truth value to compare by
 class Statistics:
-    """Mean and covariance of features: all that FID wants to know.
+    """Mean and covariance of features, the input of FID.
 
     Args:
         mean: (d,).
@@ -35,7 +34,7 @@ class Statistics:
 
     @classmethod
     def of(cls, features: Features) -> Statistics:
-        """The statistics of (n, d) features.
+        """The mean and covariance of (n, d) features.
 
         Raises:
             UsageError: for fewer than two images.
@@ -45,26 +44,28 @@ class Statistics:
         return cls(x.mean(axis=0), np.atleast_2d(np.cov(x, rowvar=False)), len(x))
 
 
-def fid(real: Statistics, drawn: Statistics) -> float:
-    """Fréchet distance of two Gaussians (Heusel et al. 2017, eq. 6; Dowson and Landau 1982).
+def fid(real: Statistics, generated: Statistics) -> float:
+    """Fréchet Inception Distance: the squared Fréchet distance of two Gaussians.
 
-        ‖μ − μ′‖² + tr(Σ + Σ′ − 2·(ΣΣ′)^½)
+        FID = ‖μ − μ′‖² + tr(Σ + Σ′ − 2·(ΣΣ′)^½)
 
-    The trace of the root is the sum of the roots of the eigenvalues of ΣΣ′, which are real and not
-    negative; what rounding makes of them is taken back.
+    Source: Heusel et al. 2017, eq. 6; Dowson and Landau 1982. The trace of the root is the sum of
+    the square roots of the eigenvalues of ΣΣ′, which are real and not negative; imaginary and
+    negative parts are rounding errors and set to 0.
     """
     from scipy.linalg import eigvals
 
-    gap = float(((real.mean - drawn.mean) ** 2).sum())
-    roots = np.sqrt(np.maximum(eigvals(real.covariance @ drawn.covariance).real, 0.0))
-    value = gap + float(np.trace(real.covariance) + np.trace(drawn.covariance) - 2 * roots.sum())
-    # the distance of a set from itself is 0, which rounding may leave below
+    gap = float(((real.mean - generated.mean) ** 2).sum())
+    roots = np.sqrt(np.maximum(eigvals(real.covariance @ generated.covariance).real, 0.0))
+    traces = np.trace(real.covariance) + np.trace(generated.covariance)
+    value = gap + float(traces - 2 * roots.sum())
+    # the distance of a set to itself is 0, which rounding can turn negative
     return _finite("FID", max(value, 0.0))
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value, and its standard error over subsets or parts; NaN where there is only one."""
+    """A metric's value and its standard error; the error is NaN for a single subset or part."""
 
     value: float
     stderr: float
@@ -72,44 +73,49 @@ class Estimate:
 
 def kid(
     real: Features,
-    drawn: Features,
+    generated: Features,
     subsets: int = 100,
     size: int = 1000,
     seed: int = 0,
-    classes: tuple[Labels, Labels] | None = None,
+    classes: tuple[Int64, Int64] | None = None,
 ) -> Estimate:
-    """Kernel distance: squared MMD with k(x, y) = (x·y/d + 1)³ (Bińkowski et al. 2018, section 4).
+    """Kernel Inception Distance: unbiased squared MMD with a cubic kernel, mean over subsets.
 
-        Σ_{i≠j} k(x_i, x_j)/(m(m−1)) + Σ_{i≠j} k(y_i, y_j)/(m(m−1)) − 2·Σ k(x_i, y_j)/m²
+        KID = Σ_{i≠j} k(x_i, x_j)/(m(m−1)) + Σ_{i≠j} k(y_i, y_j)/(m(m−1)) − 2·Σ k(x_i, y_j)/m²
+        k(x, y) = (x·y/d + 1)³
 
-    Unbiased, so it may be negative. The mean over `subsets` random subsets of `size` images; where
-    a set has no more than `size`, all of it, once.
+    Source: Bińkowski et al. 2018, section 4. The estimate is unbiased, so it may be negative.
 
     Args:
-        real, drawn: (n, d) and (n′, d).
-        subsets, size: see above.
-        seed: of the subsets.
-        classes: (n,) and (n′,) of sets with as many images of each class on purpose: in such a set
-            two images are of one class more seldom than of independent ones, and the estimate
-            would fall below 0. Then each subset takes as many of a class as chance would.
+        real, generated: (n, d) and (n′, d).
+        subsets: number of random subsets.
+        size: m, images per subset; a set of no more images is used whole.
+        seed: seed of the subsets.
+        classes: (n,) and (n′,) class indices of class-balanced sets. Two images of such a set
+            share a class less often than independent images do, which biases the estimate below 0;
+            with the classes given, each subset draws its class counts from a multinomial instead.
 
     Returns:
-        the mean, and its standard error as an estimate about all images that there could be.
-        Subsets of m of the n images of the smaller set share images, so their spread s over
-        √subsets would vanish with their number. s²·m/(n − m) is the variance of the whole (the
-        jackknife that leaves out n − m; Shao and Wu 1989), s²/subsets that of looking at so many.
-        It is too wide where nothing sets the two apart; NaN where a set is taken whole.
+        the mean, and its standard error with respect to the population. Subsets of m of the n
+        images of the smaller set overlap, so s/√subsets, with s the standard deviation over
+        subsets, would vanish as their number grows. s²·m/(n − m) is the variance of the full
+        estimate (delete-(n − m) jackknife; Shao and Wu 1989), s²/subsets that of the subsampling.
+        It is conservative where both distributions are equal; NaN where a set is used whole.
 
     Raises:
         UsageError: for a size below two, or features of different widths.
         RecordError: for features that are not finite.
     """
-    x, y = _pair(real, drawn)
+    x, y = _pair(real, generated)
     if size < 2 or subsets < 1:
-        raise UsageError("KID of too little", given=(subsets, size), allowed="1 or more, 2 or more")
+        raise UsageError(
+            "KID: subsets or size out of range",
+            given=(subsets, size),
+            allowed="1 or more subsets of 2 or more images",
+        )
     size = min(size, len(x), len(y))
     if classes is None and size == max(len(x), len(y)):
-        subsets = 1  # they would all be the same
+        subsets = 1  # all subsets would be the same
     rng = np.random.default_rng(seed)
     of_x, of_y = classes or (None, None)
     values = [
@@ -119,20 +125,20 @@ def kid(
     mean, count = _finite("KID", float(np.mean(values))), min(len(x), len(y))
     if size == count:
         return Estimate(mean, math.nan)
-    of_one = _spread(values)
-    return Estimate(mean, of_one * math.sqrt(size / (count - size) + 1 / len(values)))
+    deviation = _standard_deviation(values)
+    return Estimate(mean, deviation * math.sqrt(size / (count - size) + 1 / len(values)))
 
 
-def _subset(count: int, size: int, labels: Labels | None, rng: np.random.Generator) -> Labels:
-    """Rows of a random subset, see `kid`; of a class that has too few, all of them."""
+def _subset(count: int, size: int, labels: Int64 | None, rng: np.random.Generator) -> Int64:
+    """Row indices of a random subset, see `kid`; a class with too few images gives all of them."""
     if labels is None:
         return rng.choice(count, size, replace=False)
     members = [np.flatnonzero(labels == k) for k in np.unique(labels)]
-    wanted = rng.multinomial(size, [len(rows) / count for rows in members])
+    counts = rng.multinomial(size, [len(rows) / count for rows in members])
     return np.concatenate(
         [
             rng.choice(rows, min(n, len(rows)), replace=False)
-            for n, rows in zip(wanted, members, strict=True)
+            for n, rows in zip(counts, members, strict=True)
         ]
     )
 
@@ -151,15 +157,19 @@ def _cubic(x: Float64, y: Float64, d: int) -> Float64:
 
 
 def inception_score(logits: Features, splits: int = 10, seed: int = 0) -> Estimate:
-    """exp(E_x KL(p(y | x) ‖ p(y))) (Salimans et al. 2016, eq. 1), between 1 and K.
+    """Inception Score, between 1 and the number of classes K.
+
+        IS = exp(E_x KL(p(y | x) ‖ p(y)))
+
+    Source: Salimans et al. 2016, section 4.
 
     Args:
-        logits: (n, K) of a classifier on drawn images.
-        splits: parts, in a random order, whose scores are averaged.
-        seed: of the order.
+        logits: (n, K) of a classifier on generated images.
+        splits: number of random parts whose scores are averaged.
+        seed: seed of the shuffle before the split.
 
     Returns:
-        the mean over the parts, and its standard error, spread/√splits.
+        the mean over the parts, and its standard error, standard deviation/√splits.
 
     Raises:
         UsageError: for more parts than images.
@@ -175,31 +185,35 @@ def inception_score(logits: Features, splits: int = 10, seed: int = 0) -> Estima
     for part in np.array_split(log_p, splits):
         p = np.exp(part)
         marginal = p.mean(axis=0)
-        with np.errstate(divide="ignore"):  # a class that no image has: 0·log 0 = 0
+        with np.errstate(divide="ignore"):  # a class of probability 0: 0·log 0 = 0
             log_marginal = np.where(marginal > 0, np.log(marginal), 0.0)
         values.append(math.exp(float((p * (part - log_marginal)).sum(axis=1).mean())))
     mean = _finite("IS", float(np.mean(values)))
-    return Estimate(mean, _spread(values) / math.sqrt(splits))
+    return Estimate(mean, _standard_deviation(values) / math.sqrt(splits))
 
 
 def precision_recall(
-    real: Features, drawn: Features, neighbours: int = 3, batch: int = 1000
+    real: Features, generated: Features, neighbours: int = 3, batch: int = 1000
 ) -> tuple[float, float]:
-    """Shares of drawn images within the real ones' manifold, and of real ones within the drawn's.
+    """Improved precision and recall of generative models.
 
-    A manifold is the union of balls about its points, each as wide as the distance to its k-th
-    nearest neighbour (Kynkäänniemi et al. 2019, eq. 1 and 2).
+        f(φ, Φ)   = 1 if ‖φ − φ′‖ ≤ ‖φ′ − NN_k(φ′, Φ)‖ for some φ′ ∈ Φ, else 0
+        precision = mean over generated φ of f(φ, real)
+        recall    = mean over real φ of f(φ, generated)
+
+    A manifold is thus the union of balls around its points, each reaching to the k-th nearest
+    neighbour. Source: Kynkäänniemi et al. 2019, eq. 1 and 2.
 
     Args:
-        real, drawn: (n, d) and (n′, d), more than k each.
+        real, generated: (n, d) and (n′, d), more than k each.
         neighbours: k.
-        batch: rows of distances held at a time.
+        batch: rows of the distance matrix held in memory at a time.
 
     Raises:
         UsageError: for too few images, or features of different widths.
         RecordError: for features that are not finite.
     """
-    x, y = _pair(real, drawn)
+    x, y = _pair(real, generated)
     fewest = min(len(x), len(y))
     if not 1 <= neighbours < fewest:
         raise UsageError("neighbours out of range", given=neighbours, allowed=f"1 to {fewest - 1}")
@@ -207,7 +221,7 @@ def precision_recall(
 
 
 def _covered(centres: Float64, points: Float64, k: int, batch: int) -> float:
-    """Share of the points that lie in a ball about one of the centres."""
+    """Fraction of the points that lie in the ball around one of the centres."""
     from sklearn.metrics import pairwise_distances_chunked
     from sklearn.neighbors import NearestNeighbors
 
@@ -221,37 +235,39 @@ def _covered(centres: Float64, points: Float64, k: int, batch: int) -> float:
 
 
 def too_few(count: int, width: int) -> str | None:
-    """What to warn of where a covariance of so many images is not to be relied on, or None."""
+    """The warning for an FID of too few images, or None from 10 images per feature on."""
     if count >= 10 * width:
         return None
     return (
         f"FID of {count:,} images on {width:,} features: its bias is considerable below "
-        f"{10 * width:,}; compare it only with figures of as many images"
+        f"{10 * width:,}; compare it only with values computed from as many images"
     )
 
 
-def _spread(values: list[float]) -> float:
+def _standard_deviation(values: list[float]) -> float:
     return float(np.std(values, ddof=1)) if len(values) > 1 else math.nan
 
 
 def _finite(name: str, value: float) -> float:
     if not math.isfinite(value):
-        raise RecordError(f"{name} is not finite", todo="look at the features it was made of")
+        raise RecordError(f"{name} is not finite", todo="check the features it was computed from")
     return value
 
 
 def _checked(features: Features) -> Float64:
     x = np.asarray(features, dtype=np.float64)
     if x.ndim != 2 or len(x) < 2:
-        raise UsageError("features of too few images", given=x.shape, allowed="(2 or more, d)")
+        raise UsageError(
+            "features of too few images", given=x.shape, allowed="(n, d) with n 2 or more"
+        )
     if not np.isfinite(x).all():
         row = int(np.flatnonzero(~np.isfinite(x).all(axis=1))[0])
         raise RecordError(f"the features of image {row} are not finite")
     return x
 
 
-def _pair(real: Features, drawn: Features) -> tuple[Float64, Float64]:
-    x, y = _checked(real), _checked(drawn)
+def _pair(real: Features, generated: Features) -> tuple[Float64, Float64]:
+    x, y = _checked(real), _checked(generated)
     if x.shape[1] != y.shape[1]:
         raise UsageError("features of different widths", given=(x.shape[1], y.shape[1]))
     return x, y

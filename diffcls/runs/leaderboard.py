@@ -15,8 +15,8 @@ from importlib import resources
 from numbers import Integral, Real
 from typing import Any
 
-from diffcls.metrics import calibration
-from diffcls.metrics import classification
+from diffcls.metrics import calibration, classification
+from diffcls.metrics.statistics import wilson_interval
 from diffcls.support.files import locked, write_text
 from diffcls.support.errors import RecordError, UsageError
 
@@ -187,7 +187,7 @@ def _figures(scored: Sequence[Any], n_classes: int, scale: float | None) -> Row:
     labels = [_field(record, "label") for record in scored]
     rankings = [_field(record, "ranking") for record in scored]
     accuracy = classification.top_k_accuracy(rankings, labels)
-    low, high = classification.wilson_interval(round(accuracy * len(scored)), len(scored))
+    low, high = wilson_interval(round(accuracy * len(scored)), len(scored))
     ece = None
     if scale is not None:
         posteriors = [calibration.posterior(_scores(record), scale) for record in scored]

@@ -17,7 +17,7 @@ from benchmarks.speed import answers as speed_answers
 from benchmarks.speed import classes as growth
 from benchmarks.speed import cpu_inference, gpu, report, searches, throughput
 from benchmarks.speed.report import Point
-from diffcls.metrics.classification import mcnemar_exact
+from diffcls.metrics.statistics import mcnemar_exact
 from diffcls.search.gradient import Gradient
 from diffcls.search.racing import Racing
 from diffcls.support.errors import RecordError

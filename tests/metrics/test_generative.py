@@ -1,3 +1,5 @@
+"""FID, KID, Inception Score, precision and recall against torchmetrics and torch-fidelity."""
+
 from __future__ import annotations
 
 import math
@@ -27,14 +29,14 @@ D = 12
 
 
 def features(seed: int, count: int = 400, shift: float = 0.0, scale: float = 1.0) -> np.ndarray:
-    """Correlated features (n, D), float32 as networks give them."""
+    """Correlated features (n, D), in float32 as networks return them."""
     rng = np.random.default_rng(seed)
     mixed = rng.standard_normal((count, D)) @ np.random.default_rng(9).standard_normal((D, D))
     return (mixed * scale / 3 + shift).astype(np.float32)
 
 
-class Passed(torch.nn.Module):
-    """Hands features through: the libraries then measure just these."""
+class Identity(torch.nn.Module):
+    """A feature extractor that returns its input, so the libraries measure given features."""
 
     num_features = D
 
@@ -42,26 +44,33 @@ class Passed(torch.nn.Module):
         return x.flatten(1)
 
 
-def passed(x: np.ndarray) -> torch.Tensor:
+def as_images(x: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(x)[:, :, None, None]
 
 
-REAL, DRAWN = features(0), features(1, 300, shift=0.3, scale=1.2)
+def theirs_by_torchmetrics(metric: object, x: np.ndarray, y: np.ndarray) -> float:
+    """A torchmetrics distance between real features x and generated features y."""
+    assert isinstance(metric, FrechetInceptionDistance | KernelInceptionDistance)
+    metric.update(as_images(x), real=True)
+    metric.update(as_images(y), real=False)
+    value = metric.compute()
+    return float(value[0] if isinstance(value, tuple) else value)
+
+
+REAL, GENERATED = features(0), features(1, 300, shift=0.3, scale=1.2)
 
 
 def test_fid_agrees_with_both_libraries():
-    mine = fid(Statistics.of(REAL), Statistics.of(DRAWN))
-    statistics = (fid_features_to_statistics(torch.from_numpy(x)) for x in (REAL, DRAWN))
+    mine = fid(Statistics.of(REAL), Statistics.of(GENERATED))
+    statistics = (fid_features_to_statistics(torch.from_numpy(x)) for x in (REAL, GENERATED))
     theirs = fid_statistics_to_metric(*statistics, verbose=False)
     assert mine == pytest.approx(theirs["frechet_inception_distance"], abs=1e-3)
-    metric = FrechetInceptionDistance(feature=Passed(), normalize=True)
-    metric.update(passed(REAL), real=True)
-    metric.update(passed(DRAWN), real=False)
-    assert mine == pytest.approx(float(metric.compute()), abs=1e-3)
+    metric = FrechetInceptionDistance(feature=Identity(), normalize=True)
+    assert mine == pytest.approx(theirs_by_torchmetrics(metric, REAL, GENERATED), abs=1e-3)
 
 
 def test_kid_agrees_with_both_libraries():
-    x, y = REAL[:300], DRAWN
+    x, y = REAL[:300], GENERATED
     mine = kid(x, y, size=300)
     theirs = kid_features_to_metric(
         torch.from_numpy(x),
@@ -71,11 +80,9 @@ def test_kid_agrees_with_both_libraries():
         verbose=False,
     )
     assert mine.value == pytest.approx(theirs["kernel_inception_distance_mean"], abs=1e-3)
-    metric = KernelInceptionDistance(feature=Passed(), subsets=1, subset_size=300, normalize=True)
-    metric.update(passed(x), real=True)
-    metric.update(passed(y), real=False)
-    assert mine.value == pytest.approx(float(metric.compute()[0]), abs=1e-3)
-    assert math.isnan(mine.stderr)  # all of both sets: there is no second subset
+    metric = KernelInceptionDistance(feature=Identity(), subsets=1, subset_size=300, normalize=True)
+    assert mine.value == pytest.approx(theirs_by_torchmetrics(metric, x, y), abs=1e-3)
+    assert math.isnan(mine.stderr)  # both sets are used whole: there is no second subset
 
 
 def test_inception_score_agrees_with_both_libraries():
@@ -84,38 +91,38 @@ def test_inception_score_agrees_with_both_libraries():
     theirs = isc_features_to_metric(torch.from_numpy(logits), splits=1)
     assert mine.value == pytest.approx(theirs["inception_score_mean"], abs=1e-3)
 
-    # torchmetrics turns images into bytes first: what it is given is an index of the features
-    class Looked(torch.nn.Module):
+    # torchmetrics converts images to bytes first, so the extractor ignores them
+    class FixedLogits(torch.nn.Module):
         num_features = D
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return torch.from_numpy(logits)[: len(x)]
 
-    metric = InceptionScore(feature=Looked(), splits=1, normalize=True)
+    metric = InceptionScore(feature=FixedLogits(), splits=1, normalize=True)
     metric.update(torch.zeros(len(logits), 3, 2, 2))
     assert mine.value == pytest.approx(float(metric.compute()[0]), abs=1e-3)
 
 
 def test_precision_and_recall_agree_with_torch_fidelity():
-    mine = precision_recall(REAL, DRAWN, neighbours=3)
+    mine = precision_recall(REAL, GENERATED, neighbours=3)
     theirs = prc_features_to_metric(
         torch.from_numpy(REAL),
-        torch.from_numpy(DRAWN),
+        torch.from_numpy(GENERATED),
         prc_neighborhood=3,
         prc_batch_size=100,
         verbose=False,
         save_cpu_ram=False,
     )
-    # their first input is the one that is judged
+    # torch-fidelity's first input is the generated set, so the two names may be exchanged
     assert {round(v, 6) for v in mine} == {
         round(float(theirs[name]), 6) for name in ("precision", "recall")
     }
-    # of drawn images a third wider than the real ones, more real ones are covered than drawn ones
+    # generated features spread wider than the real ones, so recall exceeds precision
     assert mine[0] < mine[1]
 
 
 def test_fid_of_two_gaussians_is_the_closed_form():
-    # axes of their own variances: ‖μ − μ′‖² + Σ (√v − √v′)²
+    # diagonal covariances: ‖μ − μ′‖² + Σ (√v − √v′)²
     v, w = np.array([1.0, 4.0, 0.25]), np.array([9.0, 1.0, 0.25])
     one = Statistics(np.zeros(3), np.diag(v), 100)
     other = Statistics(np.array([1.0, -2.0, 0.0]), np.diag(w), 100)
@@ -123,51 +130,51 @@ def test_fid_of_two_gaussians_is_the_closed_form():
     assert fid(one, other) == pytest.approx(fid(other, one))
 
 
-def test_statistics_are_numpys():
-    found = Statistics.of(REAL)
-    np.testing.assert_allclose(found.mean, REAL.astype(float).mean(axis=0))
-    np.testing.assert_allclose(found.covariance, np.cov(REAL.astype(float), rowvar=False))
-    assert found.count == 400
+def test_mean_and_covariance_are_those_of_numpy():
+    statistics = Statistics.of(REAL)
+    np.testing.assert_allclose(statistics.mean, REAL.astype(float).mean(axis=0))
+    np.testing.assert_allclose(statistics.covariance, np.cov(REAL.astype(float), rowvar=False))
+    assert statistics.count == 400
 
 
-def test_a_set_is_at_no_distance_from_itself():
+def test_distance_of_a_set_to_itself_is_zero():
     statistics = Statistics.of(REAL)
     assert 0 <= fid(statistics, statistics) < 1e-4
-    # fewer images than features: the covariance has no inverse, and the root is still right
+    # fewer images than features: the covariance is singular, and the root must still be right
     few = Statistics.of(REAL[:5])
     assert 0 <= fid(few, few) < 1e-4
     assert precision_recall(REAL, REAL) == (1.0, 1.0)
 
 
-def test_kid_of_two_halves_is_nothing_within_its_error():
-    found = []
+def test_kid_of_two_halves_is_zero_within_its_standard_error():
+    estimates = []
     for split in range(100):
         x = features(5, 400)[np.random.default_rng(split).permutation(400)]
-        found.append(kid(x[:200], x[200:], subsets=30, size=100, seed=split))
-    values = np.array([one.value for one in found])
-    # unbiased, so it lies on either side of nothing
+        estimates.append(kid(x[:200], x[200:], subsets=30, size=100, seed=split))
+    values = np.array([estimate.value for estimate in estimates])
+    # unbiased, so about half of the estimates are negative
     assert 25 < (values > 0).sum() < 75
-    assert np.mean([abs(one.value) < 2 * one.stderr for one in found]) >= 0.95
+    assert np.mean([abs(e.value) < 2 * e.stderr for e in estimates]) >= 0.95
 
 
 @pytest.mark.parametrize("size", [50, 100])
-def test_error_of_kid_is_its_spread_over_sets_drawn_anew(size: int):
-    found = [
+def test_standard_error_of_kid_is_its_deviation_over_independent_sets(size: int):
+    estimates = [
         kid(features(s, 200), features(1000 + s, 200, shift=0.5), subsets=30, size=size, seed=s)
         for s in range(100)
     ]
-    true = np.std([one.value for one in found], ddof=1)
-    # a standard deviation of a hundred is known to 7 %
-    assert np.mean([one.stderr for one in found]) == pytest.approx(true, rel=0.21)
+    true = np.std([estimate.value for estimate in estimates], ddof=1)
+    # the standard deviation of 100 values has a relative error of 7 %
+    assert np.mean([estimate.stderr for estimate in estimates]) == pytest.approx(true, rel=0.21)
 
 
-def test_error_of_kid_does_not_vanish_with_the_number_of_subsets():
-    few, many = (kid(REAL, DRAWN, subsets=n, size=200).stderr for n in (50, 800))
+def test_standard_error_of_kid_does_not_vanish_with_the_number_of_subsets():
+    few, many = (kid(REAL, GENERATED, subsets=n, size=200).stderr for n in (50, 800))
     assert many > 0.7 * few
 
 
-def test_kid_of_sets_with_evenly_many_of_each_class_is_not_below_nothing():
-    # classes far apart: an even set has fewer pairs of one class than independent images do
+def test_kid_of_class_balanced_sets_is_unbiased_where_the_classes_are_given():
+    # distant classes: two images of a balanced set share a class less often than independent ones
     rng = np.random.default_rng(0)
     centres, labels = 2 * np.eye(10), np.arange(200) % 10
     values: dict[bool, list[float]] = {True: [], False: []}
@@ -175,37 +182,37 @@ def test_kid_of_sets_with_evenly_many_of_each_class_is_not_below_nothing():
         x, y = (centres[labels] + 0.1 * rng.standard_normal((200, 10)) for _ in range(2))
         for known in (True, False):
             classes = (labels, labels) if known else None
-            found = kid(x, y, subsets=20, size=80, seed=seed, classes=classes)
-            values[known].append(found.value)
+            estimate = kid(x, y, subsets=20, size=80, seed=seed, classes=classes)
+            values[known].append(estimate.value)
     error = np.std(values[True]) / np.sqrt(30)
     assert abs(np.mean(values[True])) < 3 * error
     assert np.mean(values[False]) < -3 * error
 
 
-def test_subsets_depend_on_their_seed_alone():
+def test_subsets_depend_only_on_their_seed():
     torch.manual_seed(1)
-    first = kid(REAL, DRAWN, subsets=5, size=50, seed=3)
+    first = kid(REAL, GENERATED, subsets=5, size=50, seed=3)
     torch.manual_seed(2)
     np.random.default_rng().random()
-    assert kid(REAL, DRAWN, subsets=5, size=50, seed=3) == first
-    assert kid(REAL, DRAWN, subsets=5, size=50, seed=4) != first
+    assert kid(REAL, GENERATED, subsets=5, size=50, seed=3) == first
+    assert kid(REAL, GENERATED, subsets=5, size=50, seed=4) != first
 
 
 def test_inception_score_lies_between_one_and_the_number_of_classes():
-    certain = np.kron(np.eye(4), np.ones((25, 1))) * 500  # four classes, each sure, evenly many
+    certain = np.kron(np.eye(4), np.ones((25, 1))) * 500  # four balanced classes, all certain
     assert inception_score(certain, splits=1).value == pytest.approx(4.0)
     assert inception_score(np.zeros((50, 4)), splits=5).value == pytest.approx(1.0)
     one_class = np.tile([900.0, 0, 0, 0], (40, 1))
     assert inception_score(one_class, splits=2).value == pytest.approx(1.0)
 
 
-def test_inception_scores_parts_give_its_error():
-    found = inception_score(3 * REAL, splits=10, seed=1)
-    assert found == inception_score(3 * REAL, splits=10, seed=1)
-    assert 0 < found.stderr < 0.2 * found.value
+def test_inception_score_has_a_standard_error_over_its_parts():
+    estimate = inception_score(3 * REAL, splits=10, seed=1)
+    assert estimate == inception_score(3 * REAL, splits=10, seed=1)
+    assert 0 < estimate.stderr < 0.2 * estimate.value
 
 
-def test_precision_falls_outside_and_recall_with_variety():
+def test_distant_images_lose_precision_and_uniform_images_lose_recall():
     rng = np.random.default_rng(0)
     real = rng.standard_normal((500, 4))
     far = rng.standard_normal((500, 4)) + 20
@@ -216,7 +223,7 @@ def test_precision_falls_outside_and_recall_with_variety():
     assert recall < 0.05
 
 
-def test_few_images_are_warned_of():
+def test_too_few_images_for_fid_give_a_warning():
     assert too_few(1280, 128) is None
     assert "1,279 images on 128 features" in str(too_few(1279, 128))
 
@@ -233,13 +240,13 @@ def test_features_that_are_not_finite_are_refused(measure):
     ("call", "message"),
     [
         (lambda: Statistics.of(REAL[:1]), "too few"),
-        (lambda: kid(REAL, DRAWN[:, :3]), "different widths"),
-        (lambda: kid(REAL, DRAWN, size=1), "KID of too little"),
+        (lambda: kid(REAL, GENERATED[:, :3]), "different widths"),
+        (lambda: kid(REAL, GENERATED, size=1), "subsets or size out of range"),
         (lambda: inception_score(REAL, 0), "parts"),
         (lambda: inception_score(REAL, 401), "1 to 400"),
-        (lambda: precision_recall(REAL[:3], DRAWN), "neighbours"),
+        (lambda: precision_recall(REAL[:3], GENERATED), "neighbours"),
     ],
 )
-def test_what_makes_no_sense_is_refused(call, message):
+def test_invalid_arguments_are_refused(call, message):
     with pytest.raises(UsageError, match=message):
         call()
