@@ -50,7 +50,7 @@ FOLDERS = (
 COMMANDS = sorted(
     path.stem for path in PACKAGE.glob("*.py") if path.stem not in {"__init__", "__main__"}
 )
-WITHOUT_TORCH = ("support", "metrics", "data", "runs", "reports", "cli")
+WITHOUT_TORCH = ("support", "metrics", "diffusion", "data", "runs", "reports", "cli")
 """Folders whose files load no model library when they are imported."""
 MAX_LINES = 300
 

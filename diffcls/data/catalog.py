@@ -1,4 +1,4 @@
-"""Every data set the harness knows: one row each."""
+"""Catalog of data sets: one row per data set, with its sources, prompts and default models."""
 
 from __future__ import annotations
 
@@ -11,7 +11,12 @@ from diffcls.support.errors import unknown_name
 
 @dataclass(frozen=True)
 class Stages:
-    """The published stages of a data set: samples and classes kept, and the loss.
+    """Stages of the published search on a data set (``--search paper``).
+
+    Args:
+        samples: draws per class after each stage.
+        keep: classes kept after each stage.
+        loss: of the published command.
 
     Source: Li et al. 2023, the commands published with the paper.
     """
@@ -23,15 +28,15 @@ class Stages:
 
 @dataclass(frozen=True)
 class Repository:
-    """Where a data set lies on the Hugging Face Hub.
+    """A repository of the Hugging Face Hub that holds a data set.
 
     Args:
         id: ``owner/name``.
-        revision: branch, tag or commit; empty: the newest.
-        splits: our name of a split -> theirs, where they differ.
-        image, label: columns.
-        gated: whether a person must accept terms and log in.
-        names: a file of the repository with one class name a line, where the label column has none.
+        revision: branch, tag or commit; empty for the newest.
+        splits: our name of a split -> the repository's, where they differ.
+        image, label: names of the columns.
+        gated: whether access requires a login and accepted terms.
+        names: file of the repository with one class name per line, for a label column without.
     """
 
     id: str
@@ -45,20 +50,20 @@ class Repository:
 
 @dataclass(frozen=True)
 class DatasetSpec:
-    """One data set.
+    """Specification of a data set, one row of the catalog.
 
     Args:
         name: full name, as in the leaderboard.
         model: default model.
-        clip: default model of the method clip.
-        templates: default prompts, one ``{}`` each.
-        source: ``"module:function"`` that makes a data set of its own; None: `layout` and `hub`.
-        layout: ``"module:function"`` that reads the set as its makers or torchvision lay it out.
-        hub: where the Hub has it.
-        stages: of the `paper` search.
-        splits: names of the splits.
-        validation: images of the training split that are its ``validation``, the data having none;
-            of a partial copy, a fifth at most.
+        templates: default prompt templates, each with one ``{}``.
+        source: ``"module:function"`` that loads the set; None for sets read by `layout` or `hub`.
+        layout: ``"module:function"`` that reads the set's original layout, or torchvision's.
+        hub: its repository on the Hub.
+        stages: stages of the published search.
+        splits: names of the splits; empty where any name is allowed.
+        validation: number of images held out of ``train`` as ``validation``, for sets without such
+            a split; at most a fifth of a partial copy.
+        clip: default model of ``--method clip``.
     """
 
     name: str
@@ -75,13 +80,13 @@ class DatasetSpec:
 
 @dataclass(frozen=True)
 class Query:
-    """Which images are wanted, and where to look for them: what every source is asked with.
+    """Request for the images of a split, the argument of every source.
 
     Args:
         spec: the data set's row.
         split: name of the split.
-        root: where local data lie; None: not given.
-        image_column, label_column: of tables; None: found by their names and types.
+        root: folder or file of local data; None if not given.
+        image_column, label_column: columns of tables; None to detect them by name and type.
     """
 
     spec: DatasetSpec
@@ -92,7 +97,7 @@ class Query:
 
 
 LABELLED_SPLITS = ("test", "validation", "train")
-# the published stages of Food-101, for sets of about a hundred classes
+# the published stages of Food-101, used for sets of about a hundred classes
 HUNDRED_CLASSES = Stages((20, 50, 100, 500), (20, 10, 5, 1))
 
 SPECS: Mapping[str, DatasetSpec] = {
@@ -215,7 +220,7 @@ SPECS: Mapping[str, DatasetSpec] = {
     )
 }
 
-# the published script's names
+# names of the published script
 ALIASES: Mapping[str, str] = {
     "food": "food101",
     "flowers": "flowers102",
@@ -224,28 +229,28 @@ ALIASES: Mapping[str, str] = {
 
 
 @dataclass(frozen=True)
-class Kind:
-    """Data sets of one kind, KIND:PLACE.
+class Prefix:
+    """Data sets named ``PREFIX:ARGUMENT``, such as ``folder:PATH``.
 
     Args:
-        what: what PLACE is.
-        source: who reads it.
-        model, clip, template: defaults, as of `DatasetSpec`.
+        argument: placeholder of the argument in messages.
+        source: ``"module:function"`` that loads the set.
+        model, clip, template: defaults, as in `DatasetSpec`.
     """
 
-    what: str
+    argument: str
     source: str
     model: str = ""
     clip: str = "RN50/openai"
     template: str = "a photo of a {}."
 
 
-# data of a person's own, and sets of as many classes as a person wants
-KINDS: Mapping[str, Kind] = {
-    "folder": Kind("PATH", "diffcls.data.sources.folder:load"),
-    "parquet": Kind("PATH", "diffcls.data.sources.parquet:load"),
-    "hf": Kind("ID", "diffcls.data.sources.hub:load"),
-    "scenes": Kind(
+# the user's own data, and scenes of any number of classes
+PREFIXES: Mapping[str, Prefix] = {
+    "folder": Prefix("PATH", "diffcls.data.sources.folder:load"),
+    "parquet": Prefix("PATH", "diffcls.data.sources.parquet:load"),
+    "hf": Prefix("ID", "diffcls.data.sources.hub:load"),
+    "scenes": Prefix(
         "N",
         "diffcls.data.scenes.many_classes:load",
         "scenes",
@@ -256,30 +261,30 @@ KINDS: Mapping[str, Kind] = {
 
 
 def find(name: str) -> DatasetSpec:
-    """The row of a data set, or one made for ``folder:PATH``, ``parquet:PATH`` or ``hf:ID``.
+    """The specification of a data set by name, or of ``folder:PATH``, ``parquet:PATH``, ``hf:ID``.
 
     Raises:
         UsageError: for an unknown name, with the allowed ones and a "did you mean".
     """
-    kind, _, place = name.partition(":")
-    if kind in KINDS and place:
-        row = KINDS[kind]
+    prefix, _, argument = name.partition(":")
+    if prefix in PREFIXES and argument:
+        row = PREFIXES[prefix]
         return DatasetSpec(
-            name=f"{kind}:{Path(place).name if row.what == 'PATH' else place}",
+            name=f"{prefix}:{Path(argument).name if row.argument == 'PATH' else argument}",
             model=row.model,
             templates=(row.template,),
             clip=row.clip,
             source=row.source,
-            hub=_repository(place) if kind == "hf" else None,
+            hub=_repository(argument) if prefix == "hf" else None,
             splits=(),
         )
     name = ALIASES.get(name, name)
     if name not in SPECS:
-        kinds = (f"{kind}:{row.what}" for kind, row in KINDS.items())
-        raise unknown_name("dataset", name, [*SPECS, *kinds])
+        prefixed = (f"{prefix}:{row.argument}" for prefix, row in PREFIXES.items())
+        raise unknown_name("dataset", name, [*SPECS, *prefixed])
     return SPECS[name]
 
 
-def _repository(place: str) -> Repository:
-    repo_id, _, revision = place.partition("@")
+def _repository(argument: str) -> Repository:
+    repo_id, _, revision = argument.partition("@")
     return Repository(repo_id, revision)

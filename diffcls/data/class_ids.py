@@ -1,4 +1,4 @@
-"""Which class of a class-conditional model each candidate is: by file, by name, or by index."""
+"""Class ids of a class-conditional model for candidate names: by file, by name, or by index."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ logger = logging.getLogger(__name__)
 def class_prompts(
     class_names: Sequence[str], labels: Sequence[str], path: str | Path | None = None
 ) -> PromptSet:
-    """The candidates as a class-conditional model is asked about them: ids in decimal digits.
+    """The prompts of a class-conditional model: class ids in decimal digits.
 
     Args:
         class_names: (K,) candidates.
-        labels: names of the model's classes by id, synonyms separated by commas; empty where it
-            knows none.
+        labels: names of the model's classes by id, synonyms separated by commas; empty strings
+            for a model without class names.
         path: a CSV with columns ``classidx``, ``classid`` and, optional, ``classname``.
 
     Raises:
-        UsageError: for a candidate that is none of the model's classes, or several of them; for
-            more candidates than classes where the model knows no names; for a model of no classes.
-        DataError: for a file that is missing, or does not fit.
+        UsageError: for a candidate that matches none or several of the model's classes; for more
+            candidates than classes if the model has no class names; for an unconditional model.
+        DataError: for a file that is missing or invalid.
     """
     if not labels:
         raise UsageError(
-            "an unconditional model says nothing about classes",
+            "--model: the model is unconditional and cannot compare classes",
             todo="choose a text-to-image or a class-conditional model",
         )
     if path is not None:
@@ -45,14 +45,14 @@ def class_prompts(
 
 
 def _by_name(class_names: Sequence[str], labels: Sequence[str]) -> list[int]:
-    found: dict[str, set[int]] = defaultdict(set)
+    ids_of: dict[str, set[int]] = defaultdict(set)
     for class_id, synonyms in enumerate(labels):
         for name in synonyms.split(","):
             if name.strip():
-                found[normalise(name)].add(class_id)
+                ids_of[normalise(name)].add(class_id)
     ids = []
     for name in class_names:
-        matches = sorted(found.get(normalise(name), ()))
+        matches = sorted(ids_of.get(normalise(name), ()))
         if len(matches) != 1:
             raise UsageError(
                 "candidate is none of the model's classes"
@@ -60,7 +60,7 @@ def _by_name(class_names: Sequence[str], labels: Sequence[str]) -> list[int]:
                 else f"candidate is several of the model's classes, {matches}",
                 given=f"{name!r} of {shorten(class_names)}",
                 allowed=shorten([label for label in labels if label]),
-                todo="say which class each is: --class-ids FILE",
+                todo="map candidates to classes with --class-ids FILE",
             )
         ids.append(matches[0])
     return ids
@@ -72,10 +72,10 @@ def _by_index(class_names: Sequence[str], count: int) -> list[int]:
             "more candidates than the model has classes",
             given=len(class_names),
             allowed=f"at most {count}",
-            todo="say which class each is: --class-ids FILE",
+            todo="map candidates to classes with --class-ids FILE",
         )
     logger.warning(
-        "the model does not name its classes: candidate 0, %r, is taken for its class 0, and so on",
+        "the model has no class names: candidate k is mapped to its class k, candidate 0 being %r",
         class_names[0],
     )
     return list(range(len(class_names)))
@@ -88,7 +88,7 @@ def _from_file(path: Path, class_names: Sequence[str], count: int) -> list[int]:
         pairs = [(int(row["classidx"]), int(row["classid"])) for row in rows]
     except (OSError, ValueError, TypeError, KeyError, csv.Error) as error:
         raise DataError(
-            f"cannot read class ids ({type(error).__name__}: {error})",
+            f"--class-ids: cannot read class ids ({type(error).__name__}: {error})",
             given=str(path),
             allowed="a CSV in UTF-8 with classidx, classid and, optional, classname",
         ) from None
@@ -96,20 +96,20 @@ def _from_file(path: Path, class_names: Sequence[str], count: int) -> list[int]:
         name = row.get("classname")
         if not 0 <= index < len(class_names) or not 0 <= class_id < count:
             raise DataError(
-                "class ids out of range",
+                "--class-ids: class ids out of range",
                 given=f"classidx {index}, classid {class_id}",
                 allowed=f"classidx below {len(class_names)}, classid below {count}",
             )
         if name and normalise(name) != normalise(class_names[index]):
             raise DataError(
-                f"classname of classidx {index} differs from the data set's",
+                f"--class-ids: classname of classidx {index} differs from the data set's",
                 given=f"{name!r} in {shorten([r.get('classname') for r in rows])}",
                 allowed=f"{class_names[index]!r} in {shorten(class_names)}",
             )
     ids = dict(pairs)
     if len(pairs) != len(class_names) or len(ids) != len(class_names):
         raise DataError(
-            "class ids do not cover the candidates, one each",
+            "--class-ids: file does not contain every candidate exactly once",
             given=f"classidx {shorten(sorted(index for index, _ in pairs))}",
             allowed=f"0 to {len(class_names) - 1}: {shorten(class_names)}",
         )

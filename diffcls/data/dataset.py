@@ -1,4 +1,4 @@
-"""What every source of images returns."""
+"""Data sets as every source returns them: `Dataset`, a split of labelled `Item` objects."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Item:
-    """One image with its label; the image is read when `open` is called, not before.
+    """One labelled image, read lazily by `open`.
 
     Args:
-        image_id: path within the set where it has one, else ``split/index``; unique.
-        label: class index in [0, K), or index among its own candidates where it has such.
-        open: reads the image; raises DataError where it cannot be read.
-        candidates: class indices of what this image alone is asked about; empty: all classes.
+        image_id: path within the set, or ``split/index`` for images without a file; unique.
+        label: class index in [0, K), or index among `candidates` if there are any.
+        open: function that reads the image; raises DataError if it cannot be read.
+        candidates: class indices this image is classified among; empty for all classes.
     """
 
     image_id: str
@@ -31,7 +31,7 @@ class Item:
 
     @property
     def class_index(self) -> int:
-        """Index of the right class among all classes of the data set."""
+        """Index of the true class among all classes of the data set."""
         return self.candidates[self.label] if self.candidates else self.label
 
 
@@ -44,14 +44,14 @@ class Dataset:
         split: name of the split.
         class_names: (K,) names by class index, from the data's own metadata.
         items: the images.
-        revision: says which version of the data this is: a commit, or a hash of the content.
-        prompt_names: (K,) what fills a template, where that is not the class name itself.
-        sentences: whether the names are whole sentences, which no template frames.
+        revision: version of the data: a commit, or a hash of the content.
+        prompt_names: (K,) names for prompt templates, if they differ from the class names.
+        sentences: whether the class names are whole sentences, used as prompts without a template.
 
     Raises:
-        DataError: without images, with fewer than two classes, with a label outside [0, K), with
-            candidates that are no classes or not as many for each image, or with names for prompts
-            that are not one a class.
+        DataError: for no images, fewer than two classes, a label outside [0, K), candidates that
+            are no classes or differ in number between images, or a number of prompt names other
+            than K.
     """
 
     name: str
@@ -64,16 +64,16 @@ class Dataset:
 
     def __post_init__(self) -> None:
         if not self.items:
-            raise DataError(f"no image in {self.name}, split {self.split}")
+            raise DataError(f"no images in {self.name}, split {self.split}")
         if len(self.class_names) < 2:
             raise DataError(
-                "a classifier needs two classes or more",
+                f"too few classes in {self.name}",
                 given=list(self.class_names),
-                todo=f"check the classes of {self.name}",
+                allowed="two classes or more",
             )
         if self.prompt_names and len(self.prompt_names) != len(self.class_names):
             raise DataError(
-                "names for prompts and classes differ in number",
+                "prompt names and class names differ in number",
                 given=(len(self.prompt_names), len(self.class_names)),
             )
         count = self.n_candidates
@@ -87,21 +87,21 @@ class Dataset:
             known = all(0 <= k < len(self.class_names) for k in item.candidates)
             if len(item.candidates) != len(self.items[0].candidates) or not known:
                 raise DataError(
-                    f"candidates of {item.image_id} do not fit",
+                    f"invalid candidates of {item.image_id}",
                     given=item.candidates,
-                    allowed="class indices, as many as of every image, or none",
+                    allowed="class indices, the same number for every image, or none",
                 )
 
     @property
     def n_candidates(self) -> int:
-        """Number of classes that an image is asked about."""
+        """Number of classes that each image is classified among."""
         return len(self.items[0].candidates) or len(self.class_names)
 
     def __len__(self) -> int:
         return len(self.items)
 
     def take(self, indices: Sequence[int]) -> Dataset:
-        """The same split, cut down to the items at `indices`, in that order."""
+        """The same split with only the items at `indices`, in that order."""
         return replace(self, items=tuple(self.items[i] for i in indices))
 
 

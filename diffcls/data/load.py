@@ -1,4 +1,4 @@
-"""From a data set's name to its images: bundled, on this machine, or on the Hub."""
+"""Loading of a data set by name: bundled, from local files, or from the Hugging Face Hub."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from diffcls.data.dataset import Dataset
 from diffcls.data.subsets import hold_out
 from diffcls.support.errors import DataError, UsageError
 
-# what a local folder may be, where it is not laid out as the set's makers do it
-LOCAL = ("diffcls.data.sources.parquet:find", "diffcls.data.sources.folder:find")
+# readers of a local folder that does not have the set's original layout
+LOCAL_READERS = ("diffcls.data.sources.parquet:find", "diffcls.data.sources.folder:find")
 
 SPLIT_NAME = re.compile(r"\w[\w.-]*")
 
@@ -25,25 +25,25 @@ def load_dataset(
     image_column: str | None = None,
     label_column: str | None = None,
 ) -> Dataset:
-    """The images of a split.
+    """The labelled images of a split; images are read when they are opened.
 
     Args:
-        name: a row's name, ``folder:PATH``, ``parquet:PATH`` or ``hf:ID[@revision]``.
-        split: one of the row's splits.
-        root: where local data lie: the set's own folder or its parent; without it, the Hub's copy.
-        image_column, label_column: of tables; found by their names and types where not given.
+        name: a name of the catalog, ``folder:PATH``, ``parquet:PATH`` or ``hf:ID[@revision]``.
+        split: one of the data set's splits.
+        root: folder of local data: the set's own folder or its parent; None for the Hub's copy.
+        image_column, label_column: columns of tables; None to detect them by name and type.
 
     Raises:
         UsageError: for an unknown name or split.
-        DataError: when the images cannot be found.
+        DataError: if the images cannot be found.
     """
     spec = catalog.find(name)
     if spec.splits and split not in spec.splits:
         raise UsageError(f"unknown split of {spec.name}", given=split, allowed=spec.splits)
     if not SPLIT_NAME.fullmatch(split):  # it becomes part of a path
-        raise UsageError("no name of a split", given=split, allowed="letters, digits, . - _")
-    place = name.partition(":")[2] if not spec.splits else ""
-    folder = Path(place) if place else (Path(root) if root else None)
+        raise UsageError("--split: invalid name", given=split, allowed="letters, digits, . - _")
+    argument = name.partition(":")[2] if not spec.splits else ""
+    folder = Path(argument) if argument else (Path(root) if root else None)
     held_out = bool(spec.validation) and split in ("train", "validation")
     query = catalog.Query(spec, "train" if held_out else split, folder, image_column, label_column)
     dataset = _load(query)
@@ -56,37 +56,37 @@ def load_dataset(
 def _load(query: catalog.Query) -> Dataset:
     spec = query.spec
     if spec.source is not None:
-        found = _call(spec.source, query)
+        dataset = _call(spec.source, query)
     elif query.root is None:
-        found = _call("diffcls.data.sources.hub:load", query)
+        dataset = _call("diffcls.data.sources.hub:load", query)
     else:
-        found = _local(query)
-    if found is None:
+        dataset = _local(query)
+    if dataset is None:
         raise DataError(
-            f"no {spec.name} found there",
+            f"--data-root: no {spec.name} found",
             given=str(query.root),
-            allowed="its makers' or torchvision's layout, parquet files, or one folder a class "
-            f"(under {query.split}/), in that folder or one below it",
+            allowed="the original or torchvision's layout, parquet files, or one folder per class "
+            f"(in {query.split}/), in that folder or one below it",
         )
-    return found
+    return dataset
 
 
 def _local(query: catalog.Query) -> Dataset | None:
-    """The first way of reading the folder that finds something; the set's own layout comes first.
+    """The result of the first reader that recognises the folder; the original layout comes first.
 
     Raises:
-        DataError: when there is no such folder.
+        DataError: if there is no such folder.
     """
     if query.root is not None and not query.root.is_dir():
-        raise DataError("data folder not found", given=str(query.root), todo="check --data-root")
-    for place in (query.spec.layout, *LOCAL):
-        found = _call(place, query) if place else None
-        if found is not None:
-            return found
+        raise DataError("--data-root: folder not found", given=str(query.root))
+    for reader in (query.spec.layout, *LOCAL_READERS):
+        dataset = _call(reader, query) if reader else None
+        if dataset is not None:
+            return dataset
     return None
 
 
-def _call(place: str, query: catalog.Query) -> Dataset | None:
-    module, function = place.split(":")
-    found: Dataset | None = getattr(importlib.import_module(module), function)(query)
-    return found
+def _call(reader: str, query: catalog.Query) -> Dataset | None:
+    module, function = reader.split(":")
+    dataset: Dataset | None = getattr(importlib.import_module(module), function)(query)
+    return dataset

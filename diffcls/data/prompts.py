@@ -1,4 +1,4 @@
-"""What each class is called, and in which words the model is asked about it."""
+"""Prompts of the classes: from templates, from a CSV file, or candidate labels of the user."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from numpy.typing import NDArray
 from diffcls.support.errors import DataError, UsageError
 
 AGGREGATES = ("classes", "prompts")
-"""What several prompts a class do: average to one error of the class, or race each for itself."""
+"""Treatment of several prompts per class: average their errors, or let each prompt compete."""
 
 
 @dataclass(frozen=True)
 class PromptSet:
-    """K classes and their P >= K prompts; several prompts of a class average to one error.
+    """K classes and their P >= K prompts.
 
     Args:
-        class_names: (K,) names, K >= 2; data sets of their own may repeat a name (ImageNet does).
+        class_names: (K,) names, K >= 2; built-in data sets may repeat a name (ImageNet does).
         prompts: (P,) texts, none empty.
-        class_of: (P,) class index of each prompt; every class has one at least.
-        asked: how many of the classes an image is asked about, where each has candidates of its
-            own; 0: all of them.
+        class_of: (P,) class index of each prompt; every class has at least one.
+        asked: number of candidates per image, for images with candidates of their own; 0 if every
+            image is classified among all classes.
 
     Raises:
-        UsageError: when shapes do not match, a class has no prompt, or there is one class only.
+        UsageError: if lengths differ, a class has no prompt, or there is only one class.
     """
 
     class_names: tuple[str, ...]
@@ -42,8 +42,9 @@ class PromptSet:
     def __post_init__(self) -> None:
         if len(self.class_names) < 2:
             raise UsageError(
-                "a classifier needs two labels or more",
+                "too few classes",
                 given=list(self.class_names),
+                allowed="two labels or more",
                 todo="add candidate labels",
             )
         if len(self.prompts) != len(self.class_of):
@@ -53,11 +54,15 @@ class PromptSet:
             )
         for text in (*self.class_names, *self.prompts):
             if not isinstance(text, str) or not text.strip():
-                raise UsageError("empty label or prompt", given=text, allowed="text")
+                raise UsageError("empty label or prompt", given=text, allowed="non-empty text")
         missing = set(range(len(self.class_names))) - set(self.class_of)
         if missing or len(set(self.class_of)) != len(self.class_names):
             names = [self.class_names[i] for i in sorted(missing)]
-            raise UsageError("classes without a prompt, or prompts of no class", given=names)
+            raise UsageError(
+                "classes without a prompt, or prompts without a class",
+                given=names,
+                allowed="at least one prompt for every class",
+            )
 
     @classmethod
     def from_templates(
@@ -67,12 +72,12 @@ class PromptSet:
         fillings: Sequence[str] = (),
         asked: int = 0,
     ) -> PromptSet:
-        """Every template filled with every class name.
+        """Prompts from every template filled with every class name.
 
         Args:
-            class_names: (K,) names; a person's own must be unique (see `check_labels`).
+            class_names: (K,) names; those of a user must be unique (see `check_labels`).
             templates: one or more texts with one ``{}``.
-            fillings: (K,) what goes there; without any, the class names.
+            fillings: (K,) texts that replace ``{}``; empty for the class names.
             asked: see the class.
 
         Raises:
@@ -83,7 +88,7 @@ class PromptSet:
         for template in templates:
             if template.count("{}") != 1:
                 raise UsageError(
-                    "template does not have exactly one place for the class name",
+                    "template does not contain exactly one {} for the class name",
                     given=template,
                     allowed='a text with one {}, such as "a photo of a {}."',
                 )
@@ -98,16 +103,16 @@ class PromptSet:
     def from_csv(cls, path: str | Path, class_names: Sequence[str]) -> PromptSet:
         """Prompts from a CSV with columns ``prompt``, ``classidx`` and, optional, ``classname``.
 
-        Rows are joined to the data set by ``classidx``; a ``classname`` that differs from the data
-        set's own (ignoring case, ``_``, ``-`` and ``/``) is refused, so a shuffled class order
-        cannot pass unseen.
+        Rows are joined to the data set by ``classidx``. A ``classname`` that differs from the data
+        set's (ignoring case, ``_``, ``-`` and ``/``) is an error, so that a different class order
+        is noticed.
 
         Raises:
-            DataError: when the file is missing, lacks a column, or does not match the classes.
+            DataError: for a file that is missing, lacks a column, or does not match the classes.
         """
         path = Path(path)
         if not path.is_file():
-            raise DataError("prompts file not found", given=str(path), todo="check --prompts")
+            raise DataError("--prompts: file not found", given=str(path), todo="check the path")
         try:
             with open(path, newline="", encoding="utf-8-sig") as file:
                 reader = csv.DictReader(file)
@@ -115,18 +120,22 @@ class PromptSet:
                 columns = reader.fieldnames or []
         except (UnicodeDecodeError, csv.Error) as error:
             raise DataError(
-                f"cannot read prompts file ({error})", given=str(path), allowed="a CSV in UTF-8"
+                f"--prompts: cannot read file ({error})", given=str(path), allowed="a CSV in UTF-8"
             ) from None
         if "prompt" not in columns or "classidx" not in columns:
             raise DataError(
-                "prompts file lacks a column",
+                "--prompts: file lacks a column",
                 given=list(columns),
                 allowed="prompt, classidx and, optional, classname",
             )
         try:
             class_of = tuple(int(row["classidx"]) for row in rows)
         except (TypeError, ValueError):
-            raise DataError("classidx is not a whole number", given=str(path)) from None
+            raise DataError(
+                "--prompts: classidx is not a whole number",
+                given=str(path),
+                allowed="class indices 0, 1, …",
+            ) from None
         _check_join(rows, class_of, class_names)
         return cls(tuple(class_names), tuple(row["prompt"] for row in rows), class_of)
 
@@ -138,9 +147,9 @@ class PromptSet:
         return len(self.class_names)
 
     def average(self, errors: NDArray[np.float32]) -> NDArray[np.float32]:
-        """(P, N) errors of prompts -> (K, N) of classes: the mean over a class's prompts.
+        """(K, N) errors of classes from (P, N) errors of prompts: the mean over a class's prompts.
 
-        NaN where any prompt of the class is not evaluated.
+        NaN where any prompt of the class was not evaluated.
         """
         if self.class_of == tuple(range(self.n_classes)):
             return errors
@@ -155,30 +164,34 @@ class PromptSet:
 
     @cached_property
     def _rows(self) -> tuple[tuple[int, ...], ...]:
-        found: list[list[int]] = [[] for _ in self.class_names]
+        rows: list[list[int]] = [[] for _ in self.class_names]
         for row, k in enumerate(self.class_of):
-            found[k].append(row)
-        return tuple(map(tuple, found))
+            rows[k].append(row)
+        return tuple(map(tuple, rows))
 
 
 def check_labels(labels: Sequence[str]) -> tuple[str, ...]:
-    """A person's own candidate labels, unique and two at least.
+    """The user's candidate labels: at least two, all different.
 
     Raises:
-        UsageError: for fewer than two labels, or the same one twice.
+        UsageError: for fewer than two labels, a duplicate, or anything but texts.
     """
     if isinstance(labels, str):
-        raise UsageError("candidate labels are one text", given=labels, allowed="a list of texts")
+        raise UsageError(
+            "candidate labels are a single text", given=labels, allowed="a list of texts"
+        )
     labels = tuple(labels)
     for label in labels:
         if not isinstance(label, str):
             raise UsageError("candidate label is no text", given=label, allowed="a list of texts")
     if len(labels) < 2:
-        raise UsageError("a classifier needs two labels or more", given=list(labels))
+        raise UsageError(
+            "too few candidate labels", given=list(labels), allowed="two labels or more"
+        )
     names = Counter(" ".join(label.split()) for label in labels)
-    twice = [name for name, count in names.items() if count > 1]
-    if twice:
-        raise UsageError("labels given twice", given=twice, todo="give each label once")
+    duplicates = [name for name, count in names.items() if count > 1]
+    if duplicates:
+        raise UsageError("duplicate labels", given=duplicates, todo="give each label once")
     return labels
 
 
@@ -190,10 +203,10 @@ def normalise(name: str) -> str:
 def _check_join(
     rows: Sequence[dict[str, str]], class_of: Sequence[int], class_names: Sequence[str]
 ) -> None:
-    wanted, given = set(range(len(class_names))), set(class_of)
-    if wanted != given:
+    expected, given = set(range(len(class_names))), set(class_of)
+    if expected != given:
         raise DataError(
-            "prompts do not cover the data set's classes",
+            "--prompts: file does not cover the data set's classes",
             given=f"classidx {shorten(sorted(given))}",
             allowed=f"0 to {len(class_names) - 1}: {shorten(class_names)}",
         )
@@ -202,14 +215,14 @@ def _check_join(
         if name and normalise(name) != normalise(class_names[k]):
             theirs = [r.get("classname", "") for r in rows]
             raise DataError(
-                f"classname of classidx {k} differs from the data set's",
+                f"--prompts: classname of classidx {k} differs from the data set's",
                 given=f"{name!r} in {shorten(theirs)}",
                 allowed=f"{class_names[k]!r} in {shorten(class_names)}",
-                todo="order the prompts as the data set orders its classes",
+                todo="give the prompts in the data set's order of classes",
             )
 
 
-def shorten(values: Sequence[object], most: int = 12) -> str:
-    """The first values of a list, and how many there are."""
-    shown = ", ".join(map(str, values[:most]))
-    return shown + (f", … ({len(values)} in all)" if len(values) > most else "")
+def shorten(values: Sequence[object], limit: int = 12) -> str:
+    """The first values of a list as text, with the number of all of them if some are left out."""
+    shown = ", ".join(map(str, values[:limit]))
+    return shown + (f", … ({len(values)} in all)" if len(values) > limit else "")

@@ -1,3 +1,3 @@
-"""The mathematics of diffusion: schedules, parameterizations, bounds. No model."""
+"""The mathematics of diffusion, without a model: schedules, parameterizations, the bound."""
 
 from __future__ import annotations

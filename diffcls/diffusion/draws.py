@@ -1,8 +1,9 @@
-"""Which (timestep, noise) pairs a class is scored on: the same for every class of every image.
+"""Draws: the (timestep, noise) pairs that classes are scored on, as common random numbers.
 
-A draw is a column of the error table. Its timestep comes from an order in which every prefix is
-spread evenly over time; its noise from the seed and the draw's number alone, never from the order
-in which anything is computed.
+All classes of all images share the same draws (common random numbers), which reduces the variance
+of differences between classes. A draw is a column of the error table. Its timestep follows a
+low-discrepancy sequence (van der Corput), so every prefix covers time evenly; its noise depends on
+the seed and the draw's number only, never on the order of computation.
 """
 
 from __future__ import annotations
@@ -30,18 +31,23 @@ def key(*parts: object) -> int:
 
 
 def nested_order(length: int, draws: int) -> Int64:
-    """(draws,) schedule indices in [0, length), any prefix of which is spread evenly over time.
+    """Low-discrepancy timesteps: (draws,) schedule indices, every prefix evenly spread over time.
 
-    The van der Corput sequence in base 2: ½, ¼, ¾, ⅛, ⅝, … of the schedule (van der Corput 1935;
-    Niederreiter 1992, section 3.1). The first 2^k − 1 draws are the multiples of 2^−k, so they lie
-    evenly about the middle; and fewer draws are always a prefix of more.
+        φ(Σ_k b_k·2^k) = Σ_k b_k·2^(−k−1),    index_j = ⌊T·φ(j)⌋,    j = 1, …, N
+
+    φ is the van der Corput sequence in base 2: ½, ¼, ¾, ⅛, ⅝, … (van der Corput 1935; Niederreiter
+    1992, section 3.1). The first 2^k − 1 draws are the multiples of 2^−k, symmetric about the
+    middle, and fewer draws are always a prefix of more.
 
     Args:
         length: T, the length of the schedule.
-        draws: N; where N > T, indices repeat, each time with noise of their own.
+        draws: N; for N > T, indices repeat, each time with noise of their own.
+
+    Raises:
+        UsageError: for a length or number of draws below 1.
     """
     if length < 1 or draws < 1:
-        raise UsageError("draws out of range", given=draws, allowed="at least 1")
+        raise UsageError("draws out of range", given=draws, allowed="1 or more")
     bits = draws.bit_length()
     j = np.arange(1, draws + 1, dtype=np.int64)
     reversed_bits = np.zeros_like(j)
@@ -52,53 +58,53 @@ def nested_order(length: int, draws: int) -> Int64:
 
 
 def published_order(length: int, samples: Sequence[int]) -> tuple[Int64, Int64]:
-    """The published stages: which schedule index each draw has, and where each stage ends.
+    """Timesteps of the published stages (Li et al. 2023): schedule indices and stage ends.
 
-    With N = samples[-1], the grid starts at T//N//2 and steps by T//N; stage i takes every
-    (N//n_i)-th entry from offset N//n_i//2, the first n_i of these, less those that an earlier
-    stage evaluated. Stages are not nested, so a stage adds up to n_i draws. Where N does not
-    divide T the published grid stops short of T; here it is spread evenly over [0, T) instead.
+    With N = samples[-1], the grid starts at T//N//2 and has step T//N; stage i takes the first n_i
+    of every (N//n_i)-th entry from offset N//n_i//2, without those of earlier stages. Stages are
+    not nested, so a stage adds up to n_i draws. If N does not divide T, the published grid ends
+    before T; here it is spread evenly over [0, T) instead.
 
     Args:
         length: T, the length of the schedule.
-        samples: (S,) number of samples n_i of each stage, not falling, the last at most T.
+        samples: (S,) number of samples n_i of each stage, not decreasing, the last at most T.
 
     Returns:
         indices (N',): schedule index of each draw, in order of evaluation; ends (S,): the number
         of draws a class has after each stage.
 
     Raises:
-        UsageError: when a stage is empty, shrinks, or asks for more than T samples.
+        UsageError: for a stage that is empty, smaller than the one before, or larger than T.
     """
     samples = [int(n) for n in samples]
     if not samples or samples[0] < 1 or sorted(samples) != samples or samples[-1] > length:
         raise UsageError(
             "samples per stage out of range",
             given=samples,
-            allowed=f"one or more numbers, not falling, from 1 to {length}",
+            allowed=f"one or more numbers from 1 to {length}, not decreasing",
         )
     total = samples[-1]
-    # (i + ½)·T/N rounded down: where N divides T, T//N//2 + i·(T//N)
+    # (i + ½)·T/N rounded down; if N divides T, this is T//N//2 + i·(T//N)
     grid = (2 * np.arange(total) + 1) * length // (2 * total)
     order: list[int] = []
     ends: list[int] = []
     for n in samples:
         step = total // n
         stage = range(step // 2, total, step)[:n]
-        seen = set(order)
-        order.extend(i for i in stage if i not in seen)
+        evaluated = set(order)
+        order.extend(i for i in stage if i not in evaluated)
         ends.append(len(order))
     return grid[np.array(order)].astype(np.int64), np.array(ends, dtype=np.int64)
 
 
 @dataclass(frozen=True)
 class DrawPlan:
-    """The columns of the error table.
+    """The draws of a run, which are the columns of the error table.
 
     Args:
-        indices: (N,) index into the schedule of each draw.
-        seed: keys the noise.
-        noise_path: a file whose tensor (N', C, h, w) replaces the noise of draws 0…N'−1.
+        indices: (N,) schedule index of each draw.
+        seed: seed of the noise.
+        noise_path: file whose tensor (N', C, h, w) replaces the noise of draws 0…N'−1.
     """
 
     indices: Int64
@@ -112,25 +118,25 @@ class DrawPlan:
 def noise(seed: int, draw: int, shape: Sequence[int]) -> torch.Tensor:
     """Standard normal noise of one draw: (C, h, w) float32 on the CPU.
 
-    One generator a draw, on the CPU whatever the device: so it depends on seed, draw and shape
-    alone.
+    Every draw has its own generator, always on the CPU, so the noise depends only on seed, draw
+    and shape.
     """
     import torch
 
     generator = torch.Generator("cpu").manual_seed(key("noise", seed, draw))
-    # device and dtype are named: torch's own defaults are anyone's to change
+    # explicit device and dtype, because torch's defaults can be changed globally
     return torch.randn(tuple(shape), generator=generator, device="cpu", dtype=torch.float32)
 
 
 class NoiseBank:
-    """The noise of a plan's draws, made when first asked for and kept on the device.
+    """Cache of the draws' noise on the device, filled on demand.
 
     Args:
-        plan: seed and, where given, the file.
+        plan: the draws, with their seed and optional noise file.
         shape: (C, h, w) of one draw.
-        device: where the tensors live.
-        max_bytes: memory it may hold; the draw unused for longest goes first and is made again
-            when needed, equal to the bit.
+        device: device of the tensors.
+        max_bytes: bytes the cache may hold; the least recently used draw is dropped first, and
+            recomputed bit for bit when it is needed again.
     """
 
     def __init__(
@@ -167,15 +173,21 @@ class NoiseBank:
 def load_noise(path: str | Path, shape: Sequence[int]) -> torch.Tensor:
     """(N, C, h, w) float32 noise from a ``.safetensors`` or a weights-only ``.pt`` file.
 
+    Args:
+        path: the file.
+        shape: (C, h, w) of one draw.
+
     Raises:
-        UsageError: when the file is missing, holds anything but one tensor of that shape, or
-            holds values that are not finite.
+        UsageError: for a file that is missing, contains anything but one tensor of that shape, or
+            values that are not finite.
     """
     import torch
 
     path = Path(path)
     if not path.is_file():
-        raise UsageError("noise file not found", given=str(path), todo="check --noise-path")
+        raise UsageError(
+            "--noise-path: noise file not found", given=str(path), todo="check the path"
+        )
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
@@ -185,17 +197,21 @@ def load_noise(path: str | Path, shape: Sequence[int]) -> torch.Tensor:
             loaded = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise UsageError(
-            f"cannot read noise file ({type(error).__name__})",
+            f"--noise-path: cannot read noise file ({type(error).__name__})",
             given=str(path),
             allowed="a .safetensors or a weights-only .pt file",
         ) from error
     if isinstance(loaded, dict) and len(loaded) == 1:
         loaded = next(iter(loaded.values()))
-    wanted = f"one tensor of shape (N, {', '.join(map(str, shape))})"
+    expected = f"one tensor of shape (N, {', '.join(map(str, shape))})"
     fits = isinstance(loaded, torch.Tensor) and loaded.shape[1:] == tuple(shape) and len(loaded)
     if not isinstance(loaded, torch.Tensor) or not fits:
         given = tuple(loaded.shape) if isinstance(loaded, torch.Tensor) else type(loaded).__name__
-        raise UsageError("noise does not fit the model", given=given, allowed=wanted)
+        raise UsageError(
+            "--noise-path: noise does not fit the model", given=given, allowed=expected
+        )
     if not torch.isfinite(loaded).all():
-        raise UsageError("noise is not finite", given=str(path), allowed="finite values")
+        raise UsageError(
+            "--noise-path: noise is not finite", given=str(path), allowed="finite values"
+        )
     return loaded.detach().float()

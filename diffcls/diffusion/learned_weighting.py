@@ -1,7 +1,7 @@
-"""A weighting over time that was learned on labelled error tables, and the file that keeps it.
+"""Learned weighting over time: fitted on labelled error tables, stored as a JSON file.
 
-The log-weight is a line from knot to knot in the log of the signal-to-noise ratio, so what was
-learned on one model and data set can be fixed and used on others.
+The log-weight is piecewise linear in the logarithm of the signal-to-noise ratio (log-SNR), so a
+weighting fitted on one model and data set can be applied to others.
 """
 
 from __future__ import annotations
@@ -15,19 +15,21 @@ from numpy.typing import NDArray
 
 from diffcls.diffusion.parameterization import LEARNED, check_weighting
 from diffcls.support.errors import DataError, UsageError
+from diffcls.support.types import Float64
 
 KNOTS = 7
+"""Knots of the piecewise linear log-weight, at quantiles of the draws' log-SNR."""
 
 
 def read_weighting(path: str | Path) -> str:
-    """The weighting of a file, in the form that the options and the fingerprint hold.
+    """The weighting in a file, as the text that options and fingerprint contain.
 
     Raises:
-        UsageError: for a file that is missing or holds no weighting.
+        UsageError: for a file that is missing or contains no weighting.
     """
     try:
         stored = json.loads(Path(path).read_text(encoding="utf-8"))
-        # the first colon ends the name, and that of a data set may have one
+        # the first colon ends the name, so a colon in a data set's name is replaced
         learned_on = str(stored["learned_on"]).replace(":", "/")
         weighting = f"{LEARNED}{learned_on}:{stored['knots']}"
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -43,61 +45,67 @@ def read_weighting(path: str | Path) -> str:
 def learn_weighting(
     tables: Sequence[NDArray[np.floating]],
     labels: Sequence[int],
-    log_snr: NDArray[np.float64],
+    log_snr: Float64,
     learned_on: str,
 ) -> dict[str, str]:
-    """The knots whose weighted mean errors make the labels likeliest.
+    """Maximum a posteriori fit of a weighting: multinomial logistic regression on weighted errors.
 
         max Σ_i log softmax_k(−Σ_n w(λ_n)·e_{ikn})[label_i] − ½·‖θ − mean(θ)‖²/10
 
-    with log w linear between knots θ; its overall size is the posterior's temperature. By L-BFGS.
+    with log w piecewise linear in λ and θ its values at the knots; the mean of θ acts as the
+    posterior's inverse temperature. Optimised by L-BFGS.
 
     Args:
-        tables: (K, N) error tables without NaN.
-        labels: the class index of each.
-        log_snr: (N,) λ of each draw, log(α²/σ²).
-        learned_on: data set and split, for the name.
+        tables: (K, N) error tables without NaN, one per image.
+        labels: class index of each image.
+        log_snr: (N,) λ = log(α²/σ²) of each draw.
+        learned_on: data set and split, recorded as the weighting's name.
+
+    Returns:
+        the content of the JSON file: ``learned_on``, and ``knots`` as ``λ=log-weight,…``.
 
     Raises:
-        DataError: for tables with errors that were not evaluated, that do not tell classes apart,
-            or whose draws have too few levels of noise to place the knots.
+        DataError: for tables with errors that were not evaluated, that do not differ between
+            classes, or whose draws have too few noise levels to place the knots.
     """
     from scipy import optimize, special
 
     stacked = np.stack([table.astype(np.float64) for table in tables])  # (n, K, N)
     if not np.isfinite(stacked).all():
         raise DataError(
-            "a weighting is learned from full tables only",
+            "--learn: error tables are incomplete",
+            allowed="tables with every class and draw evaluated",
             todo="save them with --search exhaustive --save-errors DIR",
         )
-    # what all classes share says nothing
+    # the softmax is invariant to what all classes have in common
     stacked = stacked - stacked.mean(axis=1, keepdims=True)
     unit = stacked.std() / stacked.shape[2]
-    # as many digits as the file keeps
+    # rounded to the digits that the file stores
     place = np.array([float(f"{p:.4g}") for p in np.quantile(log_snr, np.linspace(0, 1, KNOTS))])
     if not unit or not (np.diff(place) > 0).all():
         raise DataError(
-            "there is nothing to learn a weighting from",
-            given=f"{stacked.shape[2]} draws, errors that differ by {unit:.3g}",
+            "--learn: error tables do not determine a weighting",
+            given=f"{stacked.shape[2]} draws, standard deviation of errors {unit:.3g}",
+            allowed=f"errors that differ between classes, at {KNOTS} noise levels or more",
             todo="save tables of more draws",
         )
-    # (N, M) share of each knot in each draw
+    # (N, M) interpolation weight of each knot in each draw
     share = np.stack([np.interp(log_snr, place, row) for row in np.eye(KNOTS)], axis=1)
     rows, truth = np.arange(len(labels)), np.array(labels)
 
-    def loss(theta: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+    def loss(theta: Float64) -> tuple[float, Float64]:
         weight = np.exp(share @ theta)
         logits = -(stacked @ weight) / (unit * stacked.shape[2])
-        likely = special.log_softmax(logits, axis=1)
-        p = np.exp(likely)
+        log_p = special.log_softmax(logits, axis=1)
+        p = np.exp(log_p)
         p[rows, truth] -= 1
         # d/dw of −log-likelihood: Σ_ik (p − y)·(−e)
-        slope = -np.einsum("ik,ikn->n", p, stacked) / (unit * stacked.shape[2])
+        gradient = -np.einsum("ik,ikn->n", p, stacked) / (unit * stacked.shape[2])
         centred = theta - theta.mean()
-        value = -likely[rows, truth].sum() + 0.05 * (centred**2).sum()
-        return float(value), share.T @ (slope * weight) + 0.1 * centred
+        value = -log_p[rows, truth].sum() + 0.05 * (centred**2).sum()
+        return float(value), share.T @ (gradient * weight) + 0.1 * centred
 
-    found = optimize.minimize(loss, np.zeros(KNOTS), jac=True, method="L-BFGS-B")
-    theta = found.x - found.x.mean()
+    result = optimize.minimize(loss, np.zeros(KNOTS), jac=True, method="L-BFGS-B")
+    theta = result.x - result.x.mean()
     knots = ",".join(f"{a:.4g}={b:.4g}" for a, b in zip(place, theta, strict=True))
     return {"learned_on": learned_on, "knots": knots}

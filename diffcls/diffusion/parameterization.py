@@ -1,12 +1,14 @@
-"""What a network predicts: every family is one row of a 2×2 system.
+"""Parameterizations of a network's output (ε, x0, v, flow), losses and weightings over time.
+
+Every parameterization is one row of a 2×2 linear system (v: Salimans and Ho 2022, appendix D):
 
     x_t = α·x0 + σ·ε          the forward process
     out = a·x0 + b·ε          the network's native output
 
     det = α·b − σ·a,   x0 = (b·x_t − σ·out)/det,   ε = (α·out − a·x_t)/det
 
-so ``ε − ε̂ = (α/det)·(target − out)``: one scorer measures the native residual, and every other
-error is that residual times a scalar of the timestep.
+so ``ε − ε̂ = (α/det)·(target − out)``: the scorer measures the residual of the native output, and
+any other error is that residual times a scalar of the timestep.
 """
 
 from __future__ import annotations
@@ -26,42 +28,43 @@ Coefficients = Callable[[Any, Any], tuple[Any, Any]]
 
 @dataclass(frozen=True)
 class Parameterization:
-    """One row of the table: the coefficients (a, b) of the native output as functions of (α, σ).
+    """A parameterization: coefficients (a, b) of the native output as functions of (α, σ).
 
-    All methods broadcast over numpy arrays and torch tensors alike; alpha and sigma must
-    already have a shape that broadcasts against the images.
+    All methods broadcast over NumPy arrays and torch tensors; alpha and sigma need a shape that
+    broadcasts against the images.
     """
 
     name: str
     coefficients: Coefficients
 
     def det(self, alpha: Any, sigma: Any) -> Any:
-        """det = α·b − σ·a; where it is 0 (v at no level, ε at α = 0) the output does not fix x0."""
+        """det = α·b − σ·a; where it is 0 (ε at α = 0; v never) the output does not determine x0."""
         a, b = self.coefficients(alpha, sigma)
         return alpha * b - sigma * a
 
     def target(self, x0: Any, noise: Any, alpha: Any, sigma: Any) -> Any:
-        """out = a·x0 + b·ε: what a perfect network would return."""
+        """The regression target of the network: out = a·x0 + b·ε."""
         a, b = self.coefficients(alpha, sigma)
         return a * x0 + b * noise
 
     def to_x0(self, out: Any, x_t: Any, alpha: Any, sigma: Any) -> Any:
-        """x0 = (b·x_t − σ·out)/det."""
+        """Estimate of the clean image: x0 = (b·x_t − σ·out)/det."""
         _, b = self.coefficients(alpha, sigma)
         return (b * x_t - sigma * out) / self.det(alpha, sigma)
 
     def to_noise(self, out: Any, x_t: Any, alpha: Any, sigma: Any) -> Any:
-        """ε = (α·out − a·x_t)/det."""
+        """Estimate of the noise: ε = (α·out − a·x_t)/det."""
         a, _ = self.coefficients(alpha, sigma)
         return (alpha * out - a * x_t) / self.det(alpha, sigma)
 
     def noise_scale(self, alpha: Any, sigma: Any) -> Any:
-        """|α/det|: the ε-residual is this times the native residual, out − target."""
+        """|α/det|: factor from the native residual, out − target, to the ε-residual."""
         a, b = self.coefficients(alpha, sigma)
-        # where a = 0 (an ε-network) the ratio is 1/b, also at α = 0, where α/det would be 0/0
-        only = 1.0 * (a == 0)
+        # for a = 0 (an ε-network) the ratio is 1/b, also at α = 0, where α/det would be 0/0
+        noise_only = 1.0 * (a == 0)
         det = self.det(alpha, sigma)
-        return abs((only + (1.0 - only) * alpha) / (only * b + (1.0 - only) * det))
+        rest = 1.0 - noise_only
+        return abs((noise_only + rest * alpha) / (noise_only * b + rest * det))
 
 
 PARAMETERIZATIONS: Mapping[str, Parameterization] = {
@@ -76,7 +79,7 @@ PARAMETERIZATIONS: Mapping[str, Parameterization] = {
 
 
 def parameterization(name: str) -> Parameterization:
-    """The row called `name`.
+    """The parameterization of that name.
 
     Raises:
         UsageError: for an unknown name, with the allowed ones.
@@ -87,22 +90,22 @@ def parameterization(name: str) -> Parameterization:
 
 
 def parameterization_of(config: Mapping[str, Any], class_name: str = "") -> Parameterization:
-    """The row of a model, from its diffusers scheduler config.
+    """The parameterization of a model, from its diffusers scheduler config.
 
     Raises:
-        ModelError: for a prediction_type that is not known.
+        ModelError: for an unknown prediction_type.
     """
     name = "flow" if is_flow(config, class_name) else str(config.get("prediction_type", "epsilon"))
     if name not in PARAMETERIZATIONS:
         raise ModelError(
-            "prediction_type of the model's scheduler not supported",
+            "prediction_type of the model's scheduler is not supported",
             given=name,
             allowed=PARAMETERIZATIONS,
         )
     return PARAMETERIZATIONS[name]
 
 
-# the loss of a residual -> its function in torch.nn.functional; huber as published, with δ = 1
+# loss of a residual -> name of its function in torch.nn.functional; huber as published, with δ = 1
 LOSSES: Mapping[str, str] = {"l2": "mse_loss", "l1": "l1_loss", "huber": "huber_loss"}
 
 
@@ -110,7 +113,7 @@ def _vlb(s: NoiseSchedule) -> NDArray[np.float64]:
     # L_{t−1} = β_t² / (2·β̃_t·(1 − β_t)·(1 − ᾱ_t)) · ‖ε − ε̂‖²   (Ho et al. 2020, eq. 12, σ_t² = β̃_t)
     #         = ½·(SNR(t−1)/SNR(t) − 1)·‖ε − ε̂‖²                  (Kingma et al. 2021, eq. 14)
     snr = s.snr
-    # the step below the first is the clean image; its term is replaced by the next one's
+    # the step to the clean image has infinite SNR; its weight is replaced by the next one's
     weight = 0.5 * (snr[:-1] / snr[1:] - 1.0)
     return np.concatenate([weight[:1], weight])
 
@@ -127,11 +130,11 @@ WEIGHTINGS: Mapping[str, Callable[[NoiseSchedule], NDArray[np.float64]]] = {
     "vlb": _vlb,
 }
 LEARNED = "learned@"
-"""Begins the name of a learned weighting: ``learned@WHERE:LAMBDA=WEIGHT,…``."""
+"""Prefix of a learned weighting: ``learned@DATASET:LOG_SNR=LOG_WEIGHT,…``."""
 
 
 def check_weighting(weighting: str) -> None:
-    """Raises UsageError for a weighting that is neither known nor learned."""
+    """Raises UsageError for a weighting that is neither built in nor learned."""
     if weighting.startswith(LEARNED):
         _learned_knots(weighting)
     elif weighting not in WEIGHTINGS:
@@ -139,7 +142,7 @@ def check_weighting(weighting: str) -> None:
 
 
 def _learned_knots(weighting: str) -> NDArray[np.float64]:
-    """(M, 2) log-SNR and log-weight of a learned weighting's knots, by rising log-SNR."""
+    """(M, 2) log-SNR and log-weight of a learned weighting's knots, in order of log-SNR."""
     try:
         pairs = weighting.partition(":")[2].split(",")
         knots = np.array([[float(part) for part in pair.split("=")] for pair in pairs])
@@ -151,16 +154,16 @@ def _learned_knots(weighting: str) -> NDArray[np.float64]:
         raise UsageError(
             "cannot read a learned weighting",
             given=weighting,
-            allowed=f"{LEARNED}WHERE:LAMBDA=LOG_WEIGHT,… with LAMBDA rising",
+            allowed=f"{LEARNED}DATASET:LOG_SNR=LOG_WEIGHT,… with increasing LOG_SNR",
         )
     return knots
 
 
 def learned_weight(weighting: str, schedule: NoiseSchedule) -> NDArray[np.float64]:
-    """(T,) weights, exp of a line from knot to knot in the log of the signal-to-noise ratio."""
-    place, weight = _learned_knots(weighting).T
+    """(T,) weights of a learned weighting, whose log is piecewise linear in the log-SNR."""
+    log_snr, log_weight = _learned_knots(weighting).T
     with np.errstate(divide="ignore"):  # a level without signal lies below all knots
-        return np.exp(np.interp(np.log(schedule.snr), place, weight))
+        return np.exp(np.interp(np.log(schedule.snr), log_snr, log_weight))
 
 
 def loss_weight(weighting: str, schedule: NoiseSchedule) -> NDArray[np.float64]:
@@ -180,6 +183,6 @@ def loss_weight(weighting: str, schedule: NoiseSchedule) -> NDArray[np.float64]:
             weight = learned_weight(weighting, schedule)
         else:
             weight = WEIGHTINGS[weighting](schedule)
-    # else that one level would take all the weight, for an error that says nothing of x0
+    # otherwise that one level would take all the weight, with an error independent of x0
     weight = np.where(np.isfinite(weight), weight, 0.0)
     return weight / weight.mean()

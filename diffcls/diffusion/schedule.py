@@ -1,4 +1,4 @@
-"""Noise schedules: how much signal and how much noise is left at each timestep."""
+"""Noise schedules: the gains of signal and noise at each timestep."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from diffcls.support.types import Float64
 
 @dataclass(frozen=True, eq=False)  # arrays have no truth value to compare by
 class NoiseSchedule:
-    """``x_t = alpha[i] * x0 + sigma[i] * noise`` at index i; immutable, in float64 throughout.
+    """Noise schedule: ``x_t = alpha[i] * x0 + sigma[i] * noise`` at index i; immutable, float64.
 
     Args:
         alpha: (T,) signal gain, in [0, 1].
-        sigma: (T,) noise gain, in [0, 1], growing with the index.
-        timesteps: (T,) the value that the network is told for each index.
+        sigma: (T,) noise gain, in [0, 1], increasing with the index.
+        timesteps: (T,) the time that the network receives as input at each index.
 
     Raises:
-        UsageError: when the shapes differ, or a gain lies outside [0, 1].
+        UsageError: if the shapes differ, or a gain lies outside [0, 1].
     """
 
     alpha: Float64
@@ -46,14 +46,14 @@ class NoiseSchedule:
         for name in ("alpha", "sigma"):
             array = getattr(self, name)
             if not (np.isfinite(array).all() and array.min() >= 0 and array.max() <= 1):
-                raise UsageError(f"{name} outside its range", allowed="finite values in [0, 1]")
+                raise UsageError(f"{name} out of range", allowed="finite values in [0, 1]")
 
     def __len__(self) -> int:
         return len(self.alpha)
 
     @property
     def snr(self) -> Float64:
-        """(T,) signal-to-noise ratio alpha²/sigma²; infinite where sigma is 0."""
+        """(T,) signal-to-noise ratio (SNR) alpha²/sigma²; infinite where sigma is 0."""
         with np.errstate(divide="ignore"):
             return (self.alpha / self.sigma) ** 2
 
@@ -62,7 +62,7 @@ class NoiseSchedule:
         """The variance-preserving chain of `betas` (T,) in (0, 1] (Ho et al. 2020, eq. 4)."""
         betas = np.asarray(betas, dtype=np.float64)
         if not (betas.size and (betas > 0).all() and (betas <= 1).all()):
-            raise UsageError("betas outside their range", allowed="values in (0, 1]")
+            raise UsageError("betas out of range", allowed="one or more values in (0, 1]")
         # ᾱ_t = Π_{s<=t} (1 − β_s)
         return cls.from_alphas_cumprod(np.cumprod(1.0 - betas))
 
@@ -71,7 +71,7 @@ class NoiseSchedule:
         """``alpha = √ᾱ_t, sigma = √(1 − ᾱ_t)`` for ᾱ (T,) in [0, 1] (Ho et al. 2020, eq. 4)."""
         ac = np.asarray(alphas_cumprod, dtype=np.float64)
         if not (ac.size and (ac >= 0).all() and (ac <= 1).all()):
-            raise UsageError("alphas_cumprod outside their range", allowed="values in [0, 1]")
+            raise UsageError("alphas_cumprod out of range", allowed="one or more values in [0, 1]")
         return cls(np.sqrt(ac), np.sqrt(1.0 - ac), np.arange(len(ac), dtype=np.float64))
 
     @classmethod
@@ -82,7 +82,7 @@ class NoiseSchedule:
         end: float = 2e-2,
         rescale_zero_snr: bool = False,
     ) -> NoiseSchedule:
-        """β grows linearly from `start` to `end` (Ho et al. 2020, section 4)."""
+        """Linear schedule: β increases linearly from `start` to `end` (Ho et al. 2020, sec. 4)."""
         return cls._of_betas(np.linspace(start, end, steps), rescale_zero_snr)
 
     @classmethod
@@ -93,17 +93,24 @@ class NoiseSchedule:
         end: float = 0.012,
         rescale_zero_snr: bool = False,
     ) -> NoiseSchedule:
-        """√β grows linearly from √start to √end (latent diffusion: Rombach et al. 2022)."""
+        """Scaled linear schedule: √β increases linearly from √start to √end.
+
+        Source: latent diffusion, Rombach et al. 2022.
+        """
         return cls._of_betas(np.linspace(start**0.5, end**0.5, steps) ** 2, rescale_zero_snr)
 
     @classmethod
     def squared_cosine(
         cls, steps: int = 1000, max_beta: float = 0.999, rescale_zero_snr: bool = False
     ) -> NoiseSchedule:
-        """ᾱ falls as a squared cosine (Nichol and Dhariwal 2021, eq. 17), β <= `max_beta`."""
+        """Cosine schedule: ᾱ decreases as a squared cosine, with β <= `max_beta`.
+
+            ᾱ_t = f(t/T)/f(0),    f(u) = cos²((u + s)/(1 + s)·π/2),    s = 0.008
+
+        Source: Nichol and Dhariwal 2021, eq. 17.
+        """
 
         def alpha_bar(u: float) -> float:
-            # f(u) = cos²((u + s)/(1 + s) · π/2), s = 0.008
             return math.cos((u + 0.008) / 1.008 * math.pi / 2) ** 2
 
         betas = [
@@ -114,14 +121,14 @@ class NoiseSchedule:
 
     @classmethod
     def rectified_flow(cls, steps: int = 1000, time_scale: float = 1000.0) -> NoiseSchedule:
-        """``alpha = 1 − s, sigma = s`` with s spread uniformly over (0, 1) (Liu et al. 2023).
+        """Rectified flow: ``alpha = 1 − s, sigma = s``, s spread uniformly over (0, 1).
 
-        A sampler's shift is ignored on purpose: it says where a sampler steps, not what the
-        network was trained to predict.
+        Source: Liu et al. 2023. A sampler's shift is ignored on purpose: it sets the levels that a
+        sampler visits, not those that the network was trained to predict.
 
         Args:
             steps: T, the number of levels; s_i = (i + ½)/T.
-            time_scale: the network is told ``s * time_scale`` (SD 3: 1000, Flux: 1).
+            time_scale: the network's time input is ``s * time_scale`` (SD 3: 1000, Flux: 1).
         """
         s = (np.arange(steps) + 0.5) / steps
         return cls(1.0 - s, s, s * time_scale)
@@ -130,23 +137,23 @@ class NoiseSchedule:
     def from_diffusers(
         cls, config: Mapping[str, Any], class_name: str = "", flow_time_scale: float = 1000.0
     ) -> NoiseSchedule:
-        """The schedule that a model was trained with, from any diffusers scheduler config.
+        """The training schedule of a model, from any diffusers scheduler config.
 
-        Only the training noise matters; the sampler that a pipeline happens to ship does not.
+        The sampler that a pipeline comes with does not matter, only its training noise.
 
         Args:
             config: the scheduler's config, as a mapping.
-            class_name: the scheduler's class name, where the config lacks ``_class_name``.
+            class_name: the scheduler's class name, for a config without ``_class_name``.
             flow_time_scale: see `rectified_flow`.
 
         Raises:
-            ModelError: for a beta schedule that is not known, or a variance-exploding model.
+            ModelError: for an unknown beta schedule, or a variance-exploding model.
         """
         if str(config.get("_class_name", class_name) or class_name).startswith("EDM"):
             raise ModelError(
-                "models that were trained as EDM, their variance exploding, are not supported",
+                "variance-exploding models (EDM) are not supported",
                 given=str(config.get("_class_name", class_name)),
-                allowed="models of a beta schedule, and rectified flows",
+                allowed="models with a beta schedule, and rectified flows",
             )
         if is_flow(config, class_name):
             return cls.rectified_flow(int(config.get("num_train_timesteps", 1000)), flow_time_scale)
@@ -161,7 +168,7 @@ class NoiseSchedule:
         if name == "scaled_linear":
             return cls.scaled_linear(steps, start, end, zero_snr)
         if name == "sigmoid":
-            # β between start and end along a logistic curve over (−6, 6)
+            # β increases from start to end along a logistic curve over (−6, 6)
             curve = 1.0 / (1.0 + np.exp(-np.linspace(-6.0, 6.0, steps)))
             return cls._of_betas(start + (end - start) * curve, zero_snr)
         if name == "squaredcos_cap_v2":
@@ -186,8 +193,8 @@ class NoiseSchedule:
 def is_flow(config: Mapping[str, Any], class_name: str = "") -> bool:
     """Whether a diffusers scheduler config belongs to a flow-matching model.
 
-    diffusers builds a DDPM scheduler from such a config without complaint and calls it
-    ``epsilon``; so flow is asked for first, by every sign that it leaves.
+    diffusers builds a DDPM scheduler with ``epsilon`` prediction from such a config without a
+    warning, so callers check for a flow first; every field that identifies one is read.
     """
     name = str(config.get("_class_name", class_name) or class_name)
     return (

@@ -1,13 +1,12 @@
-"""Where in time the draws lie: evenly, or more of them where classes were seen to differ.
+"""Timestep allocation: the density of draws over time, even or learned (importance sampling).
 
-A search orders its draws evenly over [0, 1); an allocation with density q over the schedule moves
-each to the quantile of q at its place. So every prefix is spread as q is, and the score of a class
-is the mean of its errors over timesteps drawn from q: minus E_{t ~ q, ε} of the error. The even
-allocation is the published rule.
+A search spreads its draws evenly over [0, 1); an allocation with density q moves each draw to the
+quantile of q at its position. Every prefix then follows q, and the score of a class is
+−E_{t ~ q, ε}[error]. The even allocation is the published rule.
 
-Its density is learned as a weighting is (`diffcls.diffusion.learned_weighting`), on the validation
-images of one data set, and used on others. A weight would multiply the errors of draws that were
-paid for; a density does not pay for draws of little weight.
+The density is fitted like a weighting (`diffcls.diffusion.learned_weighting`), on the validation
+images of one data set, and applied to others. A weighting evaluates draws and then multiplies
+their errors by small weights; an allocation does not evaluate them in the first place.
 """
 
 from __future__ import annotations
@@ -15,30 +14,30 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from diffcls.diffusion.learned_weighting import read_weighting
 from diffcls.diffusion.parameterization import LEARNED, check_weighting, learned_weight
 from diffcls.diffusion.schedule import NoiseSchedule
 from diffcls.support.errors import UsageError, unknown_name
+from diffcls.support.types import Int64
 
 EVEN = "even"
 FOLDER = Path(__file__).parents[1] / "assets" / "allocations"
 
 
 def names() -> list[str]:
-    """The allocations that can be asked for by name."""
+    """Names of the built-in allocations."""
     return [EVEN, *sorted(path.stem for path in FOLDER.glob("*.json"))]
 
 
 def read_allocation(given: str) -> str:
-    """The allocation of a name or a file, in the form that the fingerprint holds.
+    """The allocation of a name or a file, as the text that the fingerprint contains.
 
     Args:
-        given: one of `names`, a file that ``replay --learn`` wrote, or what this returned earlier.
+        given: one of `names`, a file written by ``replay --learn``, or an earlier return value.
 
     Raises:
-        UsageError: for an unknown name, or a file or text that holds none.
+        UsageError: for an unknown name, or a file or text that contains no allocation.
     """
     if given == EVEN:
         return given
@@ -52,15 +51,15 @@ def read_allocation(given: str) -> str:
     return read_weighting(FOLDER / f"{given}.json")
 
 
-def allocate(
-    indices: NDArray[np.int64], allocation: str, schedule: NoiseSchedule
-) -> NDArray[np.int64]:
-    """(N,) schedule indices of draws that an even order puts at `indices`.
+def allocate(indices: Int64, allocation: str, schedule: NoiseSchedule) -> Int64:
+    """Schedule indices (N,) of draws under an allocation: inverse transform sampling.
+
+        Q(u) = min{t : Σ_{s ≤ t} q(s) ≥ u·Σ_s q(s)},    u = (index + ½)/T
 
     Args:
-        indices: (N,) into the schedule, in the search's even order.
-        allocation: what `read_allocation` returned.
-        schedule: of the model, T long.
+        indices: (N,) schedule indices under the even allocation, in the search's order.
+        allocation: return value of `read_allocation`.
+        schedule: the model's schedule, of T levels.
 
     Raises:
         UsageError: for an allocation that cannot be read.
@@ -68,8 +67,7 @@ def allocate(
     if allocation == EVEN:
         return indices
     if not allocation.startswith(LEARNED):
-        raise UsageError("not an allocation", given=allocation, allowed=names())
-    # Q(u) = the least t with Σ_{s ≤ t} q(s) ≥ u, at the middle u of each index
+        raise UsageError("unknown allocation", given=allocation, allowed=names())
     cumulative = np.cumsum(learned_weight(allocation, schedule))
     place = (indices + 0.5) / len(schedule) * cumulative[-1]
     return np.searchsorted(cumulative, place).astype(np.int64)

@@ -40,7 +40,7 @@ def test_model_without_names_is_taken_by_index_and_says_so(
 ) -> None:
     with caplog.at_level(logging.WARNING):
         assert ids(["b", "a"], ("",) * 3) == ["0", "1"]
-    assert "'b', is taken for its class 0" in caplog.text
+    assert "candidate 0 being 'b'" in caplog.text
     with pytest.raises(UsageError, match=r"more candidates than .* classes: 3; allowed: at most 2"):
         ids(["a", "b", "c"], ("",) * 2)
 
@@ -62,8 +62,8 @@ def test_file_decides_whatever_the_names(tmp_path: Path) -> None:
     [
         ("classidx,id\n0,1\n1,2\n", "cannot read class ids"),
         ("classidx,classid\n0,one\n1,2\n", "cannot read class ids"),
-        ("classidx,classid\n0,1\n", "do not cover the candidates"),
-        ("classidx,classid\n0,1\n0,2\n", "do not cover the candidates"),
+        ("classidx,classid\n0,1\n", "every candidate exactly once"),
+        ("classidx,classid\n0,1\n0,2\n", "every candidate exactly once"),
         ("classidx,classid\n0,1\n1,6\n", "out of range.*classid 6.*below 6"),
         ("classidx,classid\n0,1\n2,1\n", "out of range.*classidx 2.*below 2"),
         ("classidx,classid,classname\n0,1,crane\n1,2,tench\n", "classname of classidx 0 differs"),

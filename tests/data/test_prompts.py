@@ -44,7 +44,9 @@ def test_name_is_put_in_as_it_is_whatever_it_holds(names: list[str]) -> None:
 
 @pytest.mark.parametrize("template", ["a photo.", "{} and {}", "", "{0}", "{ }"])
 def test_template_without_exactly_one_place_is_refused(template: str) -> None:
-    with pytest.raises(UsageError, match=r"exactly one place.*a text with one \{\}") as caught:
+    with pytest.raises(
+        UsageError, match=r"exactly one {} for the class.*a text with one"
+    ) as caught:
         PromptSet.from_templates(["cat", "dog"], ["a {}", template])
     assert repr(template) in str(caught.value)
 
@@ -61,8 +63,8 @@ def test_no_template_is_refused() -> None:
         ((), (), (), "two labels or more"),
         (("cat", "dog"), ("a cat", "a dog"), (0,), "differ in number"),
         (("cat", "dog"), ("a cat", "a cat"), (0, 0), r"without a prompt.*\['dog'\]"),
-        (("cat", "dog"), ("a", "b", "c"), (0, 1, 2), "prompts of no class"),
-        (("cat", "dog"), ("a", "b", "c"), (0, 1, -1), "prompts of no class"),
+        (("cat", "dog"), ("a", "b", "c"), (0, 1, 2), "prompts without a class"),
+        (("cat", "dog"), ("a", "b", "c"), (0, 1, -1), "prompts without a class"),
         (("cat", " "), ("a", "b"), (0, 1), "empty label or prompt"),
         (("cat", "dog"), ("a", ""), (0, 1), "empty label or prompt"),
         (("cat", "dog"), ("a", None), (0, 1), "empty label or prompt"),
@@ -127,10 +129,13 @@ def test_lists_of_a_thousand_classes_are_shown_in_part(tmp_path: Path) -> None:
         ("", "lacks a column"),
         ("prompt,class\na,0\n", r"lacks a column: \['prompt', 'class'\]"),
         ("classidx\n0\n", "lacks a column"),
-        ("prompt,classidx\na,0\n", "do not cover the data set's classes: 'classidx 0'"),
-        ("prompt,classidx\na,0\nb,1\nc,2\n", "do not cover .*'classidx 0, 1, 2'; allowed: 0 to 1"),
-        ("prompt,classidx\na,1\nb,2\n", "do not cover"),
-        ("prompt,classidx\n", "do not cover"),
+        ("prompt,classidx\na,0\n", "does not cover the data set's classes: 'classidx 0'"),
+        (
+            "prompt,classidx\na,0\nb,1\nc,2\n",
+            "not cover .*'classidx 0, 1, 2'; allowed: 0 to 1",
+        ),
+        ("prompt,classidx\na,1\nb,2\n", "does not cover"),
+        ("prompt,classidx\n", "does not cover"),
         ("prompt,classidx\na,zero\nb,1\n", "classidx is not a whole number"),
         ("prompt,classidx\na,0\nb\n", "classidx is not a whole number"),
         ("prompt,classidx\na,0\n,1\n", "empty label or prompt"),
@@ -144,10 +149,10 @@ def test_csv_that_does_not_fit_is_refused(tmp_path: Path, text: str, message: st
 
 
 def test_csv_that_is_missing_or_no_text_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="prompts file not found"):
+    with pytest.raises(DataError, match="--prompts: file not found"):
         PromptSet.from_csv(tmp_path / "none.csv", NAMES)
     (tmp_path / "latin.csv").write_bytes("prompt,classidx\ncafé,0\n".encode("latin-1"))
-    with pytest.raises(DataError, match="cannot read prompts file"):
+    with pytest.raises(DataError, match="--prompts: cannot read file"):
         PromptSet.from_csv(tmp_path / "latin.csv", NAMES)
 
 
@@ -193,9 +198,9 @@ def test_labels_come_back_as_they_are() -> None:
     [
         (["cat"], "two labels or more"),
         ([], "two labels or more"),
-        ("cat, dog", "one text"),
-        (["cat", "dog", "cat"], r"labels given twice: \['cat'\]"),
-        (["pit bull", "dog", " pit  bull"], "labels given twice"),
+        ("cat, dog", "single text"),
+        (["cat", "dog", "cat"], r"duplicate labels: \['cat'\]"),
+        (["pit bull", "dog", " pit  bull"], "duplicate labels"),
         (["cat", 3], "is no text: 3"),
         (["cat", None], "is no text"),
     ],

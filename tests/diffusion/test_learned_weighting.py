@@ -133,7 +133,7 @@ def test_tables_with_holes_are_refused() -> None:
 def test_tables_that_teach_nothing_are_refused(
     tables: NDArray[np.float64], levels: NDArray[np.float64]
 ) -> None:
-    with pytest.raises(DataError, match="nothing to learn"):
+    with pytest.raises(DataError, match="do not determine a weighting"):
         learn_weighting(list(tables), [0, 1, 0], levels, "made/validation")
 
 

@@ -219,9 +219,9 @@ def test_schedules_can_be_compared_and_kept_in_a_set() -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: NoiseSchedule([1.1], [0.0], [0]), "alpha outside its range"),
-        (lambda: NoiseSchedule([0.5], [-0.1], [0]), "sigma outside its range"),
-        (lambda: NoiseSchedule([math.nan], [0.5], [0]), "alpha outside its range"),
+        (lambda: NoiseSchedule([1.1], [0.0], [0]), "alpha out of range"),
+        (lambda: NoiseSchedule([0.5], [-0.1], [0]), "sigma out of range"),
+        (lambda: NoiseSchedule([math.nan], [0.5], [0]), "alpha out of range"),
         (lambda: NoiseSchedule([0.5, 0.4], [0.5], [0]), "do not match"),
         (lambda: NoiseSchedule([], [], []), "do not match"),
         (lambda: NoiseSchedule([[0.5]], [[0.5]], [[0]]), "do not match"),
@@ -245,7 +245,7 @@ def test_what_is_out_of_range_is_refused(make: Callable[[], Any], message: str) 
 def test_variance_exploding_models_are_refused() -> None:
     # diffusers would build a beta schedule from such a config without complaint
     for name in ("EDMEulerScheduler", "EDMDPMSolverMultistepScheduler"):
-        with pytest.raises(ModelError, match=f"trained as EDM.*{name}"):
+        with pytest.raises(ModelError, match=f"EDM.*{name}"):
             NoiseSchedule.from_diffusers({"_class_name": name, "sigma_max": 80.0})
-        with pytest.raises(ModelError, match="trained as EDM"):
+        with pytest.raises(ModelError, match="EDM"):
             NoiseSchedule.from_diffusers({}, name)

@@ -147,7 +147,7 @@ def test_more_draws_lie_where_the_learned_weight_is_more(name: str) -> None:
 
 @pytest.mark.parametrize("allocation", ["", "cifar10", "v", "Even"])
 def test_what_is_no_density_is_refused_and_not_taken_for_even(allocation: str) -> None:
-    with pytest.raises(UsageError, match="not an allocation"):
+    with pytest.raises(UsageError, match="unknown allocation"):
         allocate(np.arange(10), allocation, schedule(10))
 
 

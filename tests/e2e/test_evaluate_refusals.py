@@ -102,8 +102,8 @@ def test_unknown_name(refused: Callable[..., str], flags: str, said: str) -> Non
         ("--stages 5:1 --allocation cifar10", "draws of their own: '--allocation learned@cifar10/"),
         ("--device meta", "unknown device: 'meta'"),
         ("--device cuda:99", "no such device here: 'cuda:99'; use --device cpu"),
-        ("--template nothing", "exactly one place for the class name: 'nothing'"),
-        ("--prompts no.csv", "prompts file not found: 'no.csv'"),
+        ("--template nothing", "exactly one {} for the class name: 'nothing'"),
+        ("--prompts no.csv", "--prompts: file not found: 'no.csv'"),
         ("--prompts a.csv --template {}", "prompts given twice"),
         ("--noise-path no.pt", "noise file not found: 'no.pt'"),
         ("--indices no.txt", "cannot read indices"),
@@ -126,15 +126,15 @@ def test_images_that_give_no_choice(refused: Callable[..., str], tmp_path: Path)
     data.mkdir()
     assert "no image found" in refused("--dataset", f"folder:{data}")
     picture(data / "cat" / "1.png")
-    assert "two classes or more: ['cat']" in refused("--dataset", f"folder:{data}")
+    assert "['cat']; allowed: two classes or more" in refused("--dataset", f"folder:{data}")
     assert "unknown dataset: 'folder:'" in refused("--dataset", "folder:")
 
 
 @pytest.mark.parametrize(
     ("rows", "said"),
     [
-        ("prompt,classidx\na 0,0\n", "do not cover the data set's classes"),
-        ("text,classidx\na,0\n", "prompts file lacks a column: ['text', 'classidx']"),
+        ("prompt,classidx\na 0,0\n", "does not cover the data set's classes"),
+        ("text,classidx\na,0\n", "--prompts: file lacks a column: ['text', 'classidx']"),
         ("prompt,classidx\na,zero\n", "classidx is not a whole number"),
         (
             "prompt,classname,classidx\n" + "".join(f"a {k},{9 - k},{k}\n" for k in range(10)),

@@ -1,1 +1,1 @@
-"""Known data sets as their makers, or torchvision, lay them out: one file a set."""
+"""Original layouts of known data sets, as in their archives or torchvision: one file per set."""

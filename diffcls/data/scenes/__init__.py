@@ -1,1 +1,1 @@
-"""Procedural scenes: coloured shapes, each with an exact caption; nothing to download."""
+"""Procedural scenes: rendered images of coloured shapes with exact captions, no download."""

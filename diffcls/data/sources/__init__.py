@@ -1,3 +1,3 @@
-"""Sources of data sets: the bundled digits, folders, parquet files, the Hub."""
+"""Sources of images: scikit-learn's digits, folders, parquet files, the Hugging Face Hub."""
 
 from __future__ import annotations

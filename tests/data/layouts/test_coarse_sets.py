@@ -62,7 +62,7 @@ def test_empty_folder_is_left_to_the_next_reader(tmp_path: Path, name: str) -> N
     (tmp_path / name).mkdir()
     (tmp_path / "test" / "cat").mkdir(parents=True)
     assert read(name, tmp_path) is None
-    with pytest.raises(DataError, match=f"no {name} found there"):
+    with pytest.raises(DataError, match=f"no {name} found"):
         load_dataset(name, root=tmp_path / name)
 
 

@@ -199,7 +199,7 @@ def test_root_is_the_sets_own_folder_or_its_parent(name: str, tmp_path: Path) ->
 
 @pytest.mark.parametrize("name", MAKERS)
 def test_another_folder_is_not_taken_for_the_set(name: str, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=f"no {name} found there"):
+    with pytest.raises(DataError, match=f"no {name} found"):
         load_dataset(name, "test", tmp_path)
 
 

@@ -1,0 +1,59 @@
+"""scikit-learn's digits: fixed, stratified splits that share no image."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+from helpers.datasets import ids
+from sklearn.datasets import load_digits
+from sklearn.model_selection import train_test_split
+
+from diffcls.data.dataset import Item
+from diffcls.data.load import load_dataset
+
+SPLITS = {"test": 500, "validation": 200, "train": 1097}
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_digits_split_is_stratified(split: str) -> None:
+    dataset = load_dataset("digits", split)
+    assert len(dataset) == SPLITS[split] == len(set(ids(dataset)))
+    assert ids(dataset) == [f"{split}/{i}" for i in range(len(dataset))]
+    of_all = np.bincount(load_digits().target)
+    share = SPLITS[split] * of_all / of_all.sum()
+    counts = np.bincount([item.label for item in dataset.items])
+    assert np.abs(counts - share).max() < 1
+    assert dataset.class_names == tuple("0123456789")
+
+
+def test_digits_test_split_is_the_one_that_is_stated() -> None:
+    digits = load_digits()
+    rest, test = train_test_split(
+        np.arange(1797), test_size=500, stratify=digits.target, random_state=0
+    )
+    _, validation = train_test_split(
+        rest, test_size=200, stratify=digits.target[rest], random_state=0
+    )
+    for split, rows in (("test", test), ("validation", validation)):
+        dataset = load_dataset("digits", split)
+        assert [item.label for item in dataset.items] == digits.target[rows].tolist()
+        for item, row in zip(dataset.items[::37], rows[::37], strict=True):
+            # 0–16 -> 0–255
+            expected = np.rint(digits.images[row] * 255 / 16)
+            assert np.array_equal(np.asarray(item.open()), expected)
+
+
+def test_digits_splits_share_no_image_and_leave_none_out() -> None:
+    def pixels(item: Item) -> bytes:
+        return item.open().tobytes()
+
+    seen = Counter(pixels(item) for split in SPLITS for item in load_dataset("digits", split).items)
+    gray = np.rint(load_digits().images * 255 / 16).astype(np.uint8)
+    assert seen == Counter(image.tobytes() for image in gray)
+
+
+def test_digits_do_not_change_between_loads() -> None:
+    revisions = {load_dataset("digits", split).revision for split in SPLITS}
+    assert len(revisions) == 1
