@@ -1,4 +1,4 @@
-"""Part of a split, chosen by a rule that has a name and a hash."""
+"""Subsets of a split: stratified samples, images per class, or a file of indices."""
 
 from __future__ import annotations
 

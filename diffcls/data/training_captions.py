@@ -1,8 +1,7 @@
-"""Captions for training a small text-to-image model: one grammar a data set.
+"""Training captions for small text-to-image models: caption augmentation, one grammar per data set.
 
-A model that is trained on ten fixed sentences learns ten ids. So the same class is said with many
-names, in many sentences, with words strewn in that mean nothing: what is left to learn is the word
-that matters, wherever it stands.
+A model trained on ten fixed sentences learns ten ids. Captions therefore vary the class's name and
+the sentence, and insert filler words, so that the model learns the class word at any position.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""From whatever a person calls an image to the pixels a model sees: the one resize and crop."""
+"""Image transforms: decoding to RGB, and the resize and centre crop to a model's input pixels."""
 
 from __future__ import annotations
 

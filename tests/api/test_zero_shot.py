@@ -87,7 +87,12 @@ def test_template_reaches_the_model(
 
 @pytest.mark.parametrize(
     ("labels", "said"),
-    [([], "two labels"), (["one"], "two labels"), (["one", " one"], "twice"), ("one", "a list")],
+    [
+        ([], "two labels"),
+        (["one"], "two labels"),
+        (["one", " one"], "duplicate labels"),
+        ("one", "a list"),
+    ],
 )
 def test_labels_that_make_no_classifier_are_refused(
     classifier: diffcls.ZeroShotImageClassifier,

@@ -116,10 +116,10 @@ def test_weight_is_level_beyond_the_knots_and_has_no_size_of_its_own() -> None:
     assert weight == pytest.approx(loss_weight("learned@here:-1=7.5,1=6.5", to_the_end))
 
 
-def test_tables_with_holes_are_refused() -> None:
+def test_incomplete_tables_are_refused() -> None:
     tables, labels = made(5, 3, np.ones(N, dtype=bool))
     tables[2][1, 4] = np.nan
-    with pytest.raises(DataError, match="full tables only"):
+    with pytest.raises(DataError, match="error tables are incomplete"):
         learn_weighting(tables, labels, np.linspace(3, -3, N), "made/validation")
 
 

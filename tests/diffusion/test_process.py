@@ -117,8 +117,8 @@ def test_a_path_may_leave_levels_out():
 
 
 @pytest.mark.parametrize("path", [[], [3, 3], [5, 2], [[1, 2]]])
-def test_a_path_that_does_not_rise_is_refused(path):
-    with pytest.raises(UsageError, match="path must rise"):
+def test_a_path_that_does_not_increase_is_refused(path):
+    with pytest.raises(UsageError, match="path does not increase"):
         chain(NoiseSchedule.linear(), path)
 
 
@@ -158,8 +158,8 @@ def test_annealed_langevin_dynamics_ends_in_the_distribution_of_the_score():
 
 
 @pytest.mark.parametrize("sigmas", [[], [0.1, 0.2], [1.0, 0.0]])
-def test_langevin_wants_falling_noise(sigmas):
-    with pytest.raises(UsageError, match="must fall"):
+def test_langevin_needs_decreasing_noise_levels(sigmas):
+    with pytest.raises(UsageError, match="noise levels do not decrease"):
         langevin(lambda x, sigma: x, np.zeros(2), sigmas, lambda level, step: np.zeros(2))
 
 

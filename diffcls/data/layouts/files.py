@@ -1,4 +1,4 @@
-"""Finding and reading the small files that come with a data set: names, labels, tables."""
+"""Location and reading of a data set's own files: folders, class names, labels, tables."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ def load(query: Query) -> Dataset | None:
             "none of the listed images is there", given=str(images), todo="unpack images.tar.gz"
         )
     names = [_class_name(classes[class_id][0]) for class_id in ids]
-    prompts = [_with_species(n, classes[i][1]) for n, i in zip(names, ids, strict=True)]
+    prompts = [with_species(n, classes[i][1]) for n, i in zip(names, ids, strict=True)]
     return of_files(files, root, query.spec.name, query.split, names, prompts)
 
 
@@ -77,5 +77,6 @@ def _class_name(file_name: str) -> str:
     return " ".join(part.title() for part in file_name.split("_")[:-1])
 
 
-def _with_species(name: str, species: str) -> str:
+def with_species(name: str, species: str) -> str:
+    """The class name in a prompt: "Abyssinian" -> "Abyssinian cat", if it lacks the species."""
     return name if name.lower().endswith(species) else f"{name} {species}"

@@ -1,7 +1,7 @@
-"""What a scene may hold, how it is said, and which combinations no training ever shows.
+"""Grammar of scenes: objects, relations, canonical sentences, and the held-out combinations.
 
-A scene is said in one canonical sentence, such as ``two small red circles to the left of a medium
-blue square``; `parse` reads it back, so the sentence alone is the scene.
+A scene has one canonical sentence, such as ``two small red circles to the left of a medium blue
+square``; `parse` inverts it, so sentence and scene are equivalent.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""``scenes:N``: any number of classes from the same drawing, to see how cost grows with it.
+"""Scenes with any number of classes, ``scenes:N``, to measure how cost grows with that number.
 
 The first 96 classes are the single objects, in an order of their own; then come scenes of two
 groups. A smaller set is a prefix of a larger one.

@@ -1,4 +1,4 @@
-"""A scene in many words: the captions that a model of scenes is trained on."""
+"""Paraphrases of a scene's canonical sentence: training captions for models of scenes."""
 
 from __future__ import annotations
 

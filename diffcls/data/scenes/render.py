@@ -1,6 +1,6 @@
-"""From a scene to an image: random places, background and noise, with anti-aliased edges.
+"""Rendering of scenes: random positions, background and noise, anti-aliased edges.
 
-Everything random comes from the image's own key, so an image depends on its scene and key alone.
+All randomness is seeded by the image's own key, so an image depends only on its scene and key.
 """
 
 from __future__ import annotations

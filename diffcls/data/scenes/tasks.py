@@ -1,4 +1,4 @@
-"""The benchmarks made of scenes, and the scenes that a model is trained on.
+"""Benchmarks of scenes, and the training set of models of scenes.
 
 ============================  ========================================  ==========================
 ``scenes``                    one to three objects                      training only

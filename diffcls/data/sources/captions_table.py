@@ -1,8 +1,7 @@
-"""Images of a person's own with a sentence each: a folder with ``metadata.csv`` or ``.jsonl``.
+"""Captioned images: a folder with ``metadata.csv`` or ``metadata.jsonl``, one sentence per image.
 
-The layout is that of the library datasets: a table with the columns ``file_name`` and ``text``. A
-sentence is a class of its own; asked about, an image has its own sentence and nine others to choose
-between.
+The layout is that of the library datasets, a table with the columns ``file_name`` and ``text``.
+Every different sentence is a class; an image is classified among its own sentence and nine others.
 """
 
 from __future__ import annotations
@@ -60,10 +59,10 @@ def read_table(path: Path) -> list[tuple[Path, str]]:
 
 
 def with_candidates(dataset: Dataset) -> Dataset:
-    """Each image asked about its own sentence among ten, the others drawn by its name."""
+    """The data set with ten candidates per image: its own sentence and nine sampled by its id."""
     count = min(CANDIDATES, len(dataset.class_names))
 
-    def asked(item: Item) -> Item:
+    def with_own(item: Item) -> Item:
         rng = random.Random(key("candidates", item.image_id))
         others = [k for k in range(len(dataset.class_names)) if k != item.label]
         chosen = rng.sample(others, count - 1)
@@ -75,7 +74,7 @@ def with_candidates(dataset: Dataset) -> Dataset:
         dataset.name,
         dataset.split,
         dataset.class_names,
-        tuple(asked(item) for item in dataset.items),
+        tuple(with_own(item) for item in dataset.items),
         dataset.revision,
         sentences=True,
     )

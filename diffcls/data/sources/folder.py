@@ -1,4 +1,4 @@
-"""Images of a person's own: one folder a class, or a table with a sentence each."""
+"""Image folders: one folder per class, or a table with one sentence per image."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Data sets of the Hugging Face Hub: which files hold a split, and how they are read.
+"""Data sets of the Hugging Face Hub: selection and reading of a split's files.
 
-Tables and archives are taken as they are; whatever else the Hub's own library reads, it reads. No
-code of a repository is run.
+Parquet files and tar archives are read directly, other formats by the library datasets. Code in a
+repository is never executed.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any
 
 from diffcls.data.catalog import Query
 from diffcls.data.dataset import Dataset
+from diffcls.data.layouts.pets import with_species
 from diffcls.data.sources.hub_snapshot import Snapshot, fetch, find_snapshot
 from diffcls.data.sources.parquet import SHARD, Table, TableLike, check_shards, read, read_labels
 from diffcls.support.errors import DataError
@@ -221,13 +222,9 @@ def _named_for_prompts(dataset: Dataset, tables: Sequence[TableLike]) -> Dataset
     spaced = tuple(name.replace("_", " ") for name in dataset.class_names)
     if dataset.name == "pets":
         names = tuple(name.title() for name in spaced)
-        prompts = map(_with_species, names, _species(dataset, tables))
+        prompts = map(with_species, names, _species(dataset, tables))
         return replace(dataset, class_names=names, prompt_names=tuple(prompts))
     return dataset if spaced == dataset.class_names else replace(dataset, prompt_names=spaced)
-
-
-def _with_species(name: str, species: str) -> str:
-    return name if name.lower().endswith(species) else f"{name} {species}"
 
 
 def _species(dataset: Dataset, tables: Sequence[TableLike]) -> list[str]:

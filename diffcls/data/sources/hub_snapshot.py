@@ -1,7 +1,7 @@
-"""Repositories of the Hugging Face Hub, fetched once into the cache that its tools share.
+"""Snapshots of Hugging Face Hub repositories, downloaded once into the shared Hub cache.
 
-The Hub is asked one question, with a limit on the wait; where no answer comes, what lies in the
-cache is used.
+A single request with a timeout finds the current commit; without a response the cached copy is
+used.
 """
 
 from __future__ import annotations
@@ -151,13 +151,13 @@ def fetch(snapshot: Snapshot, files: Sequence[str] | None) -> Path:
         raise _refused(repository, error) or DataError(
             f"could not get all files ({type(error).__name__})",
             given=repository.id,
-            todo="the same command with a network goes on from here"
+            todo="rerun the same command with a network to resume"
             if snapshot.offline
-            else "the same command goes on from here",
+            else "rerun the same command to resume",
         ) from error
     if Path(folder).name != snapshot.commit:
         raise DataError(
-            "this data set was changed on the Hub meanwhile",
+            "the data set on the Hub changed during the download",
             given=f"{repository.id}, {snapshot.commit} became {Path(folder).name}",
             todo="run the same command again",
         )
