@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +22,24 @@ sys.path.append(str(Path(__file__).parents[1]))
 
 settings.register_profile("untimed", deadline=None)  # a busy machine is no failure
 settings.load_profile("untimed")
+
+
+IMPORTS_TORCH = re.compile(r"^(?:import|from) (?:torch|diffusers|transformers)", re.MULTILINE)
+
+
+class NeedsTorch(pytest.File):
+    """A test file that is skipped, with its reason, where torch is not installed."""
+
+    def collect(self) -> list[pytest.Item]:
+        pytest.skip("needs torch, which this environment does not have")
+
+
+def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> NeedsTorch | None:
+    if importlib.util.find_spec("torch") is not None:
+        return None
+    if not IMPORTS_TORCH.search(module_path.read_text(encoding="utf-8")):
+        return None
+    return NeedsTorch.from_parent(parent, path=module_path)
 
 
 @pytest.fixture(scope="session")
