@@ -1,0 +1,119 @@
+"""Links and file names in the documents lead somewhere; the README stays one page."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+@cache
+def tracked() -> frozenset[str]:
+    """Files that git tracks or would track; all files where this is no checkout."""
+    done = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    names = done.stdout.splitlines()
+    if done.returncode or not names:
+        names = [p.relative_to(ROOT).as_posix() for p in ROOT.rglob("*") if p.is_file()]
+    return frozenset(name for name in names if (ROOT / name).is_file())
+
+
+PAGES = sorted(name for name in tracked() if name.endswith(".md"))
+PATH = re.compile(
+    r"`((?:diffcls|benchmarks|tools|tests|docs|results|\.ci|\.github)/[\w./-]*[\w-])`"
+)
+
+
+def targets(text: str) -> list[str]:
+    """Targets of the Markdown links and images of a page that lead to files of the repository."""
+    prose = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
+    found = re.findall(r"\]\(([^)\s]+)\)", prose)
+    found += re.findall(r'(?:src|href|srcset)="([^"]+)"', prose)
+    return [one for one in found if not re.match(r"[a-z]+:", one)]
+
+
+def anchors(text: str) -> set[str]:
+    """The anchors that GitHub gives a page's headings."""
+    headings = re.findall(r"^#+ (.+)$", re.sub(r"```.*?```", "", text, flags=re.DOTALL), re.M)
+    plain = (re.sub(r"[^\w\- ]", "", heading.lower()) for heading in headings)
+    return {heading.replace(" ", "-") for heading in plain}
+
+
+def exists(path: Path) -> bool:
+    name = path.resolve().relative_to(ROOT).as_posix()
+    return name in tracked() or any(one.startswith(f"{name}/") for one in tracked())
+
+
+def test_links_and_anchors_are_found() -> None:
+    text = 'See [a](b.md#c-d) and ![x](y.png), not [z](https://e.org).\n<img src="p.png">\n'
+    assert targets(text) == ["b.md#c-d", "y.png", "p.png"]
+    assert anchors("# One: a `two`\n") == {"one-a-two"}
+    assert not exists(ROOT / "no" / "such.md")
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_of_a_page_lead_to_files_and_headings(page: str) -> None:
+    path = ROOT / page
+    text = path.read_text(encoding="utf-8")
+    broken = []
+    for target in targets(text):
+        file, _, anchor = target.partition("#")
+        there = (path.parent / file) if file else path
+        if not exists(there):
+            broken.append(target)
+        elif anchor and there.suffix == ".md":
+            if anchor not in anchors(there.read_text(encoding="utf-8")):
+                broken.append(target)
+    assert not broken
+
+
+@pytest.mark.parametrize("page", [name for name in PAGES if name != "CHANGELOG.md"])
+def test_files_that_a_page_names_exist(page: str) -> None:
+    """The changelog is left out: it names files of earlier versions."""
+    named = PATH.findall((ROOT / page).read_text(encoding="utf-8"))
+    made_by_runs = {"results/leaderboard.csv", "results/fidelity.csv"}
+    made = re.compile(r"results/(?:runs|fits|tables)\b")
+    missing = [n for n in named if not exists(ROOT / n) and n not in made_by_runs]
+    assert not [name for name in missing if not made.match(name)]
+
+
+def test_the_readme_is_one_page() -> None:
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 150
+
+
+def test_every_page_of_the_documentation_is_in_the_readmes_table() -> None:
+    readme = targets((ROOT / "README.md").read_text(encoding="utf-8"))
+    pages = {name for name in PAGES if name.startswith("docs/")}
+    assert pages <= set(readme)
+
+
+def test_one_command_of_each_kind_is_marked_for_continuous_integration() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    for kind in ("run", "test"):
+        assert len(re.findall(rf"^<!-- command: {kind} -->\n```bash\n[^`]+\n```$", text, re.M)) == 1
+
+
+REFERENCE = re.compile(r"`([\w/]+\.py):([\w.]+)`")
+
+
+def test_code_that_the_views_name_exists() -> None:
+    """``docs/views.md`` gives each equation its place as `file.py:function`."""
+    places = REFERENCE.findall((ROOT / "docs" / "views.md").read_text(encoding="utf-8"))
+    assert len(places) >= 12
+    for file, name in places:
+        path = ROOT / "diffcls" / file
+        assert path.is_file(), file
+        source = path.read_text(encoding="utf-8")
+        for part in name.split("."):
+            assert re.search(rf"^\s*(?:(?:def|class) {part}\b|{part}\b.*=)", source, re.M), (
+                f"{file}:{name}"
+            )
