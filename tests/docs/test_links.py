@@ -70,9 +70,10 @@ def test_links_of_a_page_lead_to_files_and_headings(page: str) -> None:
         there = (path.parent / file) if file else path
         if not exists(there):
             broken.append(target)
-        elif anchor and there.suffix == ".md":
-            if anchor not in anchors(there.read_text(encoding="utf-8")):
-                broken.append(target)
+        elif anchor and there.suffix == ".md" and (
+            anchor not in anchors(there.read_text(encoding="utf-8"))
+        ):
+            broken.append(target)
     assert not broken
 
 
