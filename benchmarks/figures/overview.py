@@ -73,7 +73,13 @@ def _diagram(axis: Any) -> None:
     axis.axis("off")
     boxes = [
         (1, 18, 15, "image", "encoded once:\n$x_0$"),
-        (23, 18, 24, "noised, the same\nfor every class", "$x_t = \\alpha_t x_0 + \\sigma_t\\varepsilon$"),
+        (
+            23,
+            18,
+            24,
+            "noised, the same\nfor every class",
+            "$x_t = \\alpha_t x_0 + \\sigma_t\\varepsilon$",
+        ),
         (54, 18, 20, "diffusion model", "predicts the noise:\n$\\hat\\varepsilon(x_t, t, c)$"),
         (81, 18, 22, "error table", "classes × draws:\n$\\|\\varepsilon - \\hat\\varepsilon\\|^2$"),
         (110, 18, 23, "least mean error", "= the label, with\na probability"),
@@ -142,7 +148,7 @@ def _cost(axis: Any, rows: Sequence[Row], title: str) -> None:
         )
         _label(axis, search, float(row["evaluations_per_image"]), low, high, colour)
     axis.set_xscale("log")
-    axis.margins(x=0.14, y=0.12)
+    axis.margins(x=0.18, y=0.12)
     axis.set(title=title, xlabel="evaluations of the network per image", ylabel="accuracy, %")
     axis.grid(alpha=0.3)
 
@@ -167,12 +173,12 @@ def _training(axis: Any, rows: Sequence[Row]) -> None:
     axis.plot(fid, accuracy, color="#0072B2", marker="o", markersize=8)
     for images, x, y in points:
         label = f"{round(images / 1000):,}k images"
-        shift = (0, 10) if images == points[-1][0] else (0, -18)
-        axis.annotate(label, (x, y), shift, textcoords="offset points", fontsize=10, ha="center")
+        shift = (-20, 9) if images == points[-1][0] else (8, -14)
+        axis.annotate(label, (x, y), shift, textcoords="offset points", fontsize=10)
     axis.set_xscale("log")
     axis.invert_xaxis()
     axis.margins(x=0.25, y=0.15)
-    axis.set(title="a better generator classifies better", ylabel="accuracy, %")
+    axis.set(title="Fashion-MNIST, over training of the model", ylabel="accuracy, %")
     axis.set_xlabel("FID by a small CLIP; better to the right")
     axis.grid(alpha=0.3)
 

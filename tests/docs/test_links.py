@@ -70,8 +70,10 @@ def test_links_of_a_page_lead_to_files_and_headings(page: str) -> None:
         there = (path.parent / file) if file else path
         if not exists(there):
             broken.append(target)
-        elif anchor and there.suffix == ".md" and (
-            anchor not in anchors(there.read_text(encoding="utf-8"))
+        elif (
+            anchor
+            and there.suffix == ".md"
+            and (anchor not in anchors(there.read_text(encoding="utf-8")))
         ):
             broken.append(target)
     assert not broken
@@ -118,3 +120,10 @@ def test_code_that_the_views_name_exists() -> None:
             assert re.search(rf"^\s*(?:(?:def|class) {part}\b|{part}\b.*=)", source, re.M), (
                 f"{file}:{name}"
             )
+
+
+def test_the_map_has_every_folder_of_the_package() -> None:
+    text = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    rows = "\n".join(re.findall(r"^\| (`[\w`, ]+`) \|", text, re.M))
+    folders = {p.parent.name for p in (ROOT / "diffcls").glob("*/__init__.py")}
+    assert folders <= set(re.findall(r"`(\w+)`", rows))
