@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import sys
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +87,7 @@ def _diagram(axis: Any) -> None:
     ]
     for x, y, width, title, text in boxes:
         _box(axis, x, y, width, title, text)
-    for (x, _, width, *_), (after, *_) in zip(boxes[:-1], boxes[1:], strict=True):
+    for (x, _, width, *_), (after, *_) in pairwise(boxes):
         _arrow(axis, (x + width, 26), (after, 26))
     _box(axis, 51, 36, 26, "", "prompts, one per class:\n“a photo of a cat” …", height=8)
     _arrow(axis, (64, 36), (64, 34.2))

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+import diffcls
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -53,6 +55,14 @@ def exists(path: Path) -> bool:
     return name in tracked() or any(one.startswith(f"{name}/") for one in tracked())
 
 
+def leads_somewhere(page: Path, target: str) -> bool:
+    file, _, anchor = target.partition("#")
+    there = (page.parent / file) if file else page
+    if not exists(there) or not anchor or there.suffix != ".md":
+        return exists(there)
+    return anchor in anchors(there.read_text(encoding="utf-8"))
+
+
 def test_links_and_anchors_are_found() -> None:
     text = 'See [a](b.md#c-d) and ![x](y.png), not [z](https://e.org).\n<img src="p.png">\n'
     assert targets(text) == ["b.md#c-d", "y.png", "p.png"]
@@ -64,19 +74,7 @@ def test_links_and_anchors_are_found() -> None:
 def test_links_of_a_page_lead_to_files_and_headings(page: str) -> None:
     path = ROOT / page
     text = path.read_text(encoding="utf-8")
-    broken = []
-    for target in targets(text):
-        file, _, anchor = target.partition("#")
-        there = (path.parent / file) if file else path
-        if not exists(there):
-            broken.append(target)
-        elif (
-            anchor
-            and there.suffix == ".md"
-            and (anchor not in anchors(there.read_text(encoding="utf-8")))
-        ):
-            broken.append(target)
-    assert not broken
+    assert not [target for target in targets(text) if not leads_somewhere(path, target)]
 
 
 @pytest.mark.parametrize("page", [name for name in PAGES if name != "CHANGELOG.md"])
@@ -127,3 +125,13 @@ def test_the_map_has_every_folder_of_the_package() -> None:
     rows = "\n".join(re.findall(r"^\| (`[\w`, ]+`) \|", text, re.M))
     folders = {p.parent.name for p in (ROOT / "diffcls").glob("*/__init__.py")}
     assert folders <= set(re.findall(r"`(\w+)`", rows))
+
+
+def test_one_version_stands_in_all_places() -> None:
+    version = diffcls.__version__.partition(".dev")[0]
+    citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    assert re.search(rf"^version: {re.escape(version)}$", citation, re.M)
+    date = re.search(r'^date-released: "([\d-]+)"$', citation, re.M)
+    assert date is not None
+    changes = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert f"\n## {version} ({date.group(1)})\n" in changes
