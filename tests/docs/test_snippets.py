@@ -63,6 +63,7 @@ def test_there_are_blocks_to_run() -> None:
 def test_a_block_runs_as_it_is_pasted(
     source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    pytest.importorskip("torch")
     monkeypatch.chdir(tmp_path)
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
