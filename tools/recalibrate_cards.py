@@ -1,7 +1,8 @@
-"""``python -m tools.recalibrate_cards``: measure the bundled models' cards anew.
+"""Calibration of the bundled models' cards: ``python -m tools.recalibrate_cards``.
 
-The temperature of the posterior and the validation accuracy belong to the default settings: where
-these change, the cards follow. Weights, curves and all else of a card stay as they are.
+Measures the temperature of the posterior (temperature scaling) and the validation accuracy again
+and writes them into diffcls/assets/weights. Both belong to the default settings of the evaluate
+command, so run this when the defaults change. All other entries of a card stay as they are.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ def main(argv: list[str] | None = None) -> int:
 
 def _main(arguments: list[str]) -> int:
     p = Parser(prog="tools.recalibrate_cards", description=__doc__.splitlines()[0])
-    p.add_argument("models", nargs="*", metavar="MODEL", help="these only (all)")
-    p.add_argument("--data-root", metavar="DIR", help="where local data lie")
+    p.add_argument("models", nargs="*", metavar="MODEL", help="bundled models (all)")
+    p.add_argument("--data-root", metavar="DIR", help="folder of local data sets")
     p.add_argument("--threads", type=int, metavar="N", help="CPU threads")
     flags = p.parse_args(arguments)
 

@@ -107,9 +107,7 @@ def run_in_parallel(
         list(pool.map(make, benchmark.runs))
 
 
-def missed_expectations(
-    benchmark: Benchmark, rows: Mapping[str, Any], output: Path
-) -> list[str]:
+def missed_expectations(benchmark: Benchmark, rows: Mapping[str, Any], output: Path) -> list[str]:
     """A Markdown list of all expectations that are missed."""
     reference = rows[benchmark.reference]
     reference_records = records_of(output, reference["fingerprint"])
@@ -133,9 +131,7 @@ def _missed(run: Run, row: dict[str, Any], reference: dict[str, Any], p: float) 
         missed.append(f"{cost:.1f} evaluations, at most {run.max_evaluations:g} expected")
     drop = reference["accuracy"] - row["accuracy"]
     if run.max_drop is not None and drop > run.max_drop:
-        missed.append(
-            f"accuracy {drop:.3f} below the reference, at most {run.max_drop:g} expected"
-        )
+        missed.append(f"accuracy {drop:.3f} below the reference, at most {run.max_drop:g} expected")
     if run.min_p is not None and p < run.min_p:
         missed.append(f"differs from the reference, p = {p:.3f}")
     return missed

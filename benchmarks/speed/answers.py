@@ -49,7 +49,9 @@ def save(answers: Answers, output: Path) -> None:
         "image_ids": list(labels),
         "labels": list(labels.values()),
     }
-    lines = [json.dumps(_row(point, list(labels)), separators=(",", ":")) for point in answers.points]
+    lines = [
+        json.dumps(_row(point, list(labels)), separators=(",", ":")) for point in answers.points
+    ]
     # one line per search keeps diffs of the file readable
     text = json.dumps(head)[:-1] + ', "points": [\n' + ",\n".join(lines) + "\n]}\n"
     with locked(_path(benchmark, output)) as target:

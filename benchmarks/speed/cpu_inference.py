@@ -1,7 +1,7 @@
 """CPU inference benchmark: optimisations of one forward pass.
 
-Writes ``kernels.csv`` and ``KERNELS.md``. The variants take turns in every round, so that other load
-affects all of them alike; the last column says which ones are in use.
+Writes ``kernels.csv`` and ``KERNELS.md``. The variants take turns in every round, so that other
+load affects all of them alike; the last column says which ones are in use.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def _main(arguments: list[str]) -> int:
     add_report_only(p)
     p.add_argument("--model", default="fashion_mnist", metavar="NAME", help="(fashion_mnist)")
     p.add_argument("--rounds", type=int, default=30, metavar="N", help="rounds of measurement (30)")
-    p.add_argument("--compile", action="store_true", help="also measure torch.compile (half a minute)")
+    p.add_argument("--compile", action="store_true", help="also torch.compile (half a minute)")
     flags = p.parse_args(arguments)
     output = Path(flags.output_dir)
     if not flags.report_only:
@@ -211,7 +211,9 @@ def _verdict(variant: Variant, low: float) -> str:
     """Whether it is faster in three rounds of four, and the objection to it."""
     if low <= 1:
         return "no"
-    return f"faster, not used: {variant.objection}" if variant.objection else "faster: should be used"
+    return (
+        f"faster, not used: {variant.objection}" if variant.objection else "faster: should be used"
+    )
 
 
 def write_page(rows: list[dict[str, Any]], output: Path) -> None:

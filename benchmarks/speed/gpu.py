@@ -36,7 +36,7 @@ def _main(arguments: list[str]) -> int:
     p = parser("gpu", __doc__)
     p.add_argument("--device", default="cuda", metavar="D", help="cuda (default), cuda:N or cpu")
     p.add_argument("--batches", type=int, nargs="+", default=BATCHES, metavar="N")
-    p.add_argument("--seconds", type=float, default=5.0, metavar="S", help="duration of each timing (5)")
+    p.add_argument("--seconds", type=float, default=5.0, metavar="S", help="per timing (5)")
     p.add_argument("--tiny", action="store_true", help="a small network, for a trial")
     flags = p.parse_args(arguments)
     import torch

@@ -239,5 +239,7 @@ def _records(
     from diffcls.evaluation.run import run_evaluation
 
     options = vars(evaluate_parser().parse_args(_with_folders(run, output, data_root)))
-    row = run_evaluation(**options, quiet=True, command=shlex.join(["diffcls", "evaluate", *run]))[0]
+    row = run_evaluation(**options, quiet=True, command=shlex.join(["diffcls", "evaluate", *run]))[
+        0
+    ]
     return row, list(records_of(output / TABLES, row["fingerprint"]).values())

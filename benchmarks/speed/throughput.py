@@ -108,14 +108,26 @@ def _main(arguments: list[str]) -> int:
     add_data_root(p)
     add_report_only(p)
     p.add_argument("--dataset", nargs="+", default=["digits", "fashion_mnist"], metavar="NAME")
-    p.add_argument("--images", type=int, default=1000, metavar="N", help="number scored by the whole command (1000)")
-    p.add_argument("--published", type=int, default=60, metavar="N", help="number scored by both procedures (60)")
-    p.add_argument("--batch-size", type=int, default=64, metavar="N", help="batch size of racing (64)")
+    p.add_argument(
+        "--images",
+        type=int,
+        default=1000,
+        metavar="N",
+        help="scored by the command (1000)",
+    )
+    p.add_argument(
+        "--published",
+        type=int,
+        default=60,
+        metavar="N",
+        help="scored by both procedures (60)",
+    )
+    p.add_argument("--batch-size", type=int, default=64, metavar="N", help="of racing (64)")
     p.add_argument("--threads", type=int, metavar="N", help="CPU threads")
     flags = p.parse_args(arguments)
     output = Path(flags.output_dir)
     if not flags.report_only:
-        write_rows(output / TABLE, measure(flags), COLUMNS, SIX_DIGITS)
+        write_rows(output / TABLE, measure(flags), list(COLUMNS), SIX_DIGITS)
         record_environment(output, "throughput")
     write_page(read_rows(output / TABLE), output)
     return 0
@@ -215,5 +227,5 @@ def _published(flags: Any, dataset: str) -> dict[str, Any]:
 
 
 def _ratio(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    rate = {row["what"]: row.get("images_per_second") for row in rows}
+    rate = {row["what"]: row["images_per_second"] for row in rows if "images_per_second" in row}
     return {"what": RATIO, "times": rate[RACING] / rate[PUBLISHED]}
