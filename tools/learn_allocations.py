@@ -22,7 +22,7 @@ TABLES = "results/reference/tables"
 
 def file_for(dataset: str) -> str:
     """Path of the allocation of a data set's model, learned on another data set."""
-    return f"diffcls/assets/allocations/{RECIPES[dataset.partition('/')[0]].allocation}.json"
+    return str(FOLDER / f"{RECIPES[dataset.partition('/')[0]].allocation}.json")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -34,9 +34,9 @@ def _main(arguments: list[str]) -> int:
     p = Parser(prog="tools.learn_allocations", description=__doc__.splitlines()[0])
     p.add_argument(
         "--output-dir",
-        default="results/reference/tables",
+        default=TABLES,
         metavar="DIR",
-        help="folder of the error tables",
+        help=f"folder of the error tables ({TABLES})",
     )
     p.add_argument("--data-root", metavar="DIR", help="folder of local data sets")
     p.add_argument("--threads", type=int, metavar="N", help="CPU threads")
