@@ -47,8 +47,9 @@ def test_a_row_of_the_scaling_benchmark_is_measured() -> None:
     assert {len(raced) for raced in row["raced"].values()} == {Gradient().candidates}
 
 
-def grown(search: str, predicted: str, raced: list[Any], classes: int, **more: Any) -> Any:
-    row = dict.fromkeys(classes.COLUMNS) | {"what": "classes", "classes": classes, "search": search}
+def scaling_row(search: str, predicted: str, raced: list[Any], count: int, **more: Any) -> Any:
+    """A row of `classes.measure` on four images."""
+    row = dict.fromkeys(classes.COLUMNS) | {"what": "classes", "classes": count, "search": search}
     numbers = {"images": 4, "batch": 64, "accuracy": 0.5, "ci_low": 0.1, "ci_high": 0.9}
     speeds = {"images_per_second": 1.0, "evaluations_per_second": 50.0, "setup_seconds": 0.1}
     answers = {"predicted": dict(zip("abcd", map(int, predicted), strict=True))}
@@ -64,10 +65,10 @@ def test_searches_are_compared_with_racing_image_by_image(tmp_path: Path) -> Non
     screen = ("gradient", "0553", [[0, 5], [5, 1], [5, 4], [3, 9]])
     rows = classes.compare_with_racing(
         [
-            grown(*race, 100, evaluations_per_image=200.0, memory_mib=50.0),
-            grown(*race, 1000, evaluations_per_image=2000.0, memory_mib=60.0),
-            grown(*screen, 1000, evaluations_per_image=75.0, memory_mib=75.0),
-            grown(*screen, 100, evaluations_per_image=50.0, memory_mib=50.0),
+            scaling_row(*race, 100, evaluations_per_image=200.0, memory_mib=50.0),
+            scaling_row(*race, 1000, evaluations_per_image=2000.0, memory_mib=60.0),
+            scaling_row(*screen, 1000, evaluations_per_image=75.0, memory_mib=75.0),
+            scaling_row(*screen, 100, evaluations_per_image=50.0, memory_mib=50.0),
         ]
     )
     # racing is correct on a, b, c; gradient on a, d; its screen keeps racing's class on a, b
