@@ -86,8 +86,8 @@ def by_slope(errors: Errors, draws: int) -> NDArray[np.int64]:
     around = of_leader - of_leader.mean(axis=1, keepdims=True)
     slope = np.einsum("nkj,nj->nk", seen, around) / (around**2).sum(axis=1)[:, None]
     known = errors[rows, best, :more].mean(axis=1)
-    found = seen.mean(axis=2) - slope * (of_leader.mean(axis=1) - known)[:, None]
-    return np.asarray(found.argmin(axis=1))
+    adjusted = seen.mean(axis=2) - slope * (of_leader.mean(axis=1) - known)[:, None]
+    return np.asarray(adjusted.argmin(axis=1))
 
 
 ESTIMATORS: dict[str, Estimator] = {
@@ -242,8 +242,8 @@ def _errors(denoiser: Any, prompts: Any, items: Any, noise_path: str) -> Errors:
         keep_errors=True,
         allocation=denoiser.card.allocation,
     )
-    found = {answer.image_id: answer.errors for answer in method.classify(items)}
-    return np.stack([np.asarray(found[item.image_id], np.float64) for item in items])
+    errors_of = {answer.image_id: answer.errors for answer in method.classify(items)}
+    return np.stack([np.asarray(errors_of[item.image_id], np.float64) for item in items])
 
 
 def page(comparisons: Sequence[Comparison]) -> Iterator[str]:
@@ -260,18 +260,18 @@ def page(comparisons: Sequence[Comparison]) -> Iterator[str]:
     yield from ("", f"| estimator | draws per class | {' | '.join(benchmarks)} | p |")
     yield "|---|---|" + "---|" * (len(benchmarks) + 1)
     for estimator in dict.fromkeys(one.estimator for one in comparisons):
-        mine = [one for one in comparisons if one.estimator == estimator]
+        same = [one for one in comparisons if one.estimator == estimator]
         for draws in DRAWS:
-            at = [one for one in mine if one.draws == draws]
+            at = [one for one in same if one.draws == draws]
             cells = [f"{100 * one.gain:+.1f} ({one.images})" for one in at]
             yield f"| {estimator} | {draws} | {' | '.join(cells)} | {pooled_p(at):.3f} |"
     yield ""
     for estimator in dict.fromkeys(one.estimator for one in comparisons):
-        mine = [one for one in comparisons if one.estimator == estimator]
+        same = [one for one in comparisons if one.estimator == estimator]
         better = sum(
-            np.mean([one.gain for one in mine if one.benchmark == name]) > 0 for name in benchmarks
+            np.mean([one.gain for one in same if one.benchmark == name]) > 0 for name in benchmarks
         )
-        worst = max(pooled_p(o for o in mine if o.draws == draws) for draws in DRAWS)
+        worst = max(pooled_p(o for o in same if o.draws == draws) for draws in DRAWS)
         verdict = "worth adopting" if better >= MIN_BENCHMARKS and worst < MAX_P else "not adopted"
         yield (
             f"- {estimator}: better on {better} of {len(benchmarks)}, p up to {worst:.3f}: "

@@ -190,10 +190,12 @@ def _pairs(
                 lines.append(f"| {method} | {name} | no complete pair | | {chance} % | |")
                 continue
             low, high = wilson_interval(sum(correct), len(correct))
-            mine, other = ([flags[n][i] for n in both] for flags in (scores, against))
+            correct_here, correct_there = (
+                [flags[n][i] for n in both] for flags in (scores, against)
+            )
             lines.append(
                 f"| {method} | {name} | {np.mean(correct):.1%} | {low:.1%} to {high:.1%} | "
-                f"{chance} % | {_p(mcnemar_exact(mine, other)) if both else ''} |"
+                f"{chance} % | {_p(mcnemar_exact(correct_here, correct_there)) if both else ''} |"
             )
     return [*lines, ""]
 

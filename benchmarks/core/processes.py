@@ -44,6 +44,6 @@ def output_of(arguments: Sequence[str]) -> str:
         raise RecordError(
             f"a run ended with status {done.returncode}",
             given=shlex.join(["python", *arguments]),
-            todo="see its message above; finished runs are kept, rerun the benchmark to resume",
+            todo="see its message above; rerun the benchmark to resume; finished runs are reused",
         )
     return done.stdout

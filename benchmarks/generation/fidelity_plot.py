@@ -42,12 +42,12 @@ def plot(rows: Sequence[Row], path: Path) -> None:
     guidance, trade, *training = figure.subplots(1 + trained, 2).flat
     recall = over_guidance(rows, "recall")
     precision = over_guidance(rows, "precision")
-    for series, mine in over_guidance(rows, "FID").items():
-        if len(mine) < 2:
+    for series, series_rows in over_guidance(rows, "FID").items():
+        if len(series_rows) < 2:
             continue
         label = f"{series[SERIES.index('model')]}, by {series[SERIES.index('extractor')]}"
-        x = [float(r["guidance"]) for r in mine]
-        guidance.plot(x, [float(r["value"]) for r in mine], marker="o", label=label)
+        x = [float(r["guidance"]) for r in series_rows]
+        guidance.plot(x, [float(r["value"]) for r in series_rows], marker="o", label=label)
         both = [[float(r["value"]) for r in of.get(series, ())] for of in (recall, precision)]
         if len(both[0]) == len(both[1]):
             trade.plot(*both, marker="o", label=label)
@@ -71,17 +71,17 @@ def plot(rows: Sequence[Row], path: Path) -> None:
 def _plot_training(rows: Sequence[Row], metric: str, axis: Any, ylabel: str) -> None:
     """Plot a metric over training on matplotlib's axes."""
     for averaged, style in ((True, "-"), (False, ":")):
-        mine = over_training(rows, metric, averaged)
-        value, stderr = ([float(r[name] or 0) for r in mine] for name in ("value", "stderr"))
+        series_rows = over_training(rows, metric, averaged)
+        value, stderr = ([float(r[name] or 0) for r in series_rows] for name in ("value", "stderr"))
         label = f"{metric}, {'averaged' if averaged else 'last'} weights"
-        axis.errorbar(_thousands(mine), value, stderr, ls=style, marker="o", label=label)
+        axis.errorbar(_thousands(series_rows), value, stderr, ls=style, marker="o", label=label)
     axis.set(xlabel="training images, thousands", ylabel=ylabel)
 
 
 def _plot_accuracy(rows: Sequence[Row], axis: Any) -> None:
-    mine = [r for r in over_training(rows, "FID") if r["accuracy"]]
-    accuracy = [100 * float(r["accuracy"]) for r in mine]
-    axis.plot(_thousands(mine), accuracy, color="tab:green", marker="s")
+    series_rows = [r for r in over_training(rows, "FID") if r["accuracy"]]
+    accuracy = [100 * float(r["accuracy"]) for r in series_rows]
+    axis.plot(_thousands(series_rows), accuracy, color="tab:green", marker="s")
     axis.set_ylabel("accuracy, % (squares)", color="tab:green")
 
 

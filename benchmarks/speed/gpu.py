@@ -77,7 +77,7 @@ def measure(
     rows: list[dict[str, Any]] = []
     first, best = batches[0], 0.0
     flops = Bench(unet, first).flops() / first
-    kept: Any = unet
+    best_network: Any = unet
     plain: Any = unet  # further optimisations start here, as a compiled network cannot be changed
     exact: Any = None
     for label, change in OPTIMISATIONS.items():
@@ -95,12 +95,12 @@ def measure(
         difference = float((out - exact).abs().max())
         rows.append(_row(name, label, batch, measured, flops, peak, difference))
         if measured > best or label == "baseline":
-            best, kept = measured, changed
+            best, best_network = measured, changed
             plain = plain if label.startswith("compiled") else changed
     for batch in batches[1:]:
         try:
             with memory(device) as used:
-                measured = rate(Bench(kept, batch), batch, seconds, torch.device(device))
+                measured = rate(Bench(best_network, batch), batch, seconds, torch.device(device))
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise

@@ -79,15 +79,15 @@ class Point:
 
     def p_against(self, other: Point) -> float:
         """McNemar's exact p on the images that both scored."""
-        mine, theirs = self.correct, other.correct
-        both = sorted(mine.keys() & theirs.keys())
-        return mcnemar_exact([mine[i] for i in both], [theirs[i] for i in both])
+        own, others = self.correct, other.correct
+        common = sorted(own.keys() & others.keys())
+        return mcnemar_exact([own[i] for i in common], [others[i] for i in common])
 
     def drop_from(self, other: Point) -> float:
         """Accuracy of the other point minus this one's, on the images that both scored."""
-        mine, theirs = self.correct, other.correct
-        both = mine.keys() & theirs.keys()
-        return sum(theirs[i] - mine[i] for i in both) / len(both)
+        own, others = self.correct, other.correct
+        common = own.keys() & others.keys()
+        return sum(others[i] - own[i] for i in common) / len(common)
 
     def common(self, other: Point) -> int:
         """Number of images that both scored."""
@@ -95,13 +95,13 @@ class Point:
 
     def recall(self, other: Point) -> float:
         """Share of the images on which the other point's prediction is in the shortlist."""
-        both = self.screened.keys() & other.predicted.keys()
-        return sum(other.predicted[i] in self.screened[i] for i in both) / len(both)
+        common = self.screened.keys() & other.predicted.keys()
+        return sum(other.predicted[i] in self.screened[i] for i in common) / len(common)
 
     def disagreement(self, other: Point) -> float:
         """Share of the images that both scored on which their predictions differ."""
-        both = self.predicted.keys() & other.predicted.keys()
-        return sum(self.predicted[i] != other.predicted[i] for i in both) / len(both)
+        common = self.predicted.keys() & other.predicted.keys()
+        return sum(self.predicted[i] != other.predicted[i] for i in common) / len(common)
 
 
 def find(points: Sequence[Point], search: str, setting: str | None = None) -> Point:

@@ -91,13 +91,13 @@ def bare(method: Any, batch: int, seconds: float = SECONDS) -> float:
         return count / (time.perf_counter() - start)
 
 
-def plan_of(**wishes: Any) -> Any:
+def plan_of(**arguments: Any) -> Any:
     """The plan of an evaluation, with the model loaded."""
     import os
 
     from diffcls.evaluation.plan import choose_images, make_plan, read_options, shard_from
 
-    options = read_options(wishes)
+    options = read_options(arguments)
     dataset, subset = choose_images(options)
     shard = shard_from(options, os.environ)
     return make_plan("diffusion", options, dataset, subset, shard)

@@ -81,8 +81,8 @@ def test_subprocesses_import_what_the_parent_imports(
     monkeypatch.chdir(tmp_path)
     code = "import diffcls, benchmarks; print(diffcls.__file__); print(benchmarks.__file__)"
     expected = [diffcls.__file__, str(ROOT / "benchmarks/__init__.py")]
-    found = processes.output_of(["-c", code]).splitlines()
-    assert [os.path.realpath(path) for path in found] == [os.path.realpath(p) for p in expected]
+    imported = processes.output_of(["-c", code]).splitlines()
+    assert [os.path.realpath(path) for path in imported] == [os.path.realpath(p) for p in expected]
     # an installed package comes first, though the checkout is on the path
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
     assert processes.output_of(["-c", code]).startswith(str(tmp_path / "diffcls"))

@@ -103,8 +103,8 @@ def test_cached_results_are_put_into_the_table_of_any_output_folder(tmp_path: Pa
     ]
     for _ in range(2):
         fidelity._put(tmp_path / "fidelity.csv", runs, results)
-    found = [(r["metric"], r["value"]) for r in fidelity_table.read(tmp_path / "fidelity.csv")]
-    assert found == [("FID", "1.5"), ("KID", "0.25"), ("bits_per_dim", "4.25")]
+    stored = [(r["metric"], r["value"]) for r in fidelity_table.read(tmp_path / "fidelity.csv")]
+    assert stored == [("FID", "1.5"), ("KID", "0.25"), ("bits_per_dim", "4.25")]
 
 
 def test_committed_page_is_that_of_the_committed_tables(tmp_path: Path) -> None:

@@ -87,12 +87,12 @@ def test_predictions_are_stored_and_read(tmp_path: Path) -> None:
     )
     assert speed_answers.read("digits", tmp_path) is None
     speed_answers.save(speed_answers.Answers("cpu, two threads", stored), tmp_path)
-    found = speed_answers.read("digits", tmp_path)
-    assert found is not None and found.environment == "cpu, two threads"
-    for mine, kept in zip(stored, found.points, strict=True):
-        assert kept.row(found.points[0]) == mine.row(stored[0])
-        assert kept.predicted == mine.predicted and kept.clear == mine.clear
-        assert {i: tuple(s) for i, s in kept.screened.items()} == mine.screened
+    read = speed_answers.read("digits", tmp_path)
+    assert read is not None and read.environment == "cpu, two threads"
+    for before, after in zip(stored, read.points, strict=True):
+        assert after.row(read.points[0]) == before.row(stored[0])
+        assert after.predicted == before.predicted and after.clear == before.clear
+        assert {i: tuple(s) for i, s in after.screened.items()} == before.screened
     (file,) = (tmp_path / speed_answers.FOLDER).glob("*.json")
     file.write_text(file.read_text(encoding="utf-8").replace("[1,2]", "1]"), encoding="utf-8")
     with pytest.raises(RecordError, match="file of search answers cannot be read"):
@@ -134,8 +134,8 @@ def test_an_error_is_clear_beyond_two_standard_errors_of_the_full_table() -> Non
     # two draws share a sign of the difference by chance: the error of the mean gap is √(2/40)
     far[1] += far[0].mean() - far[1].mean() + 3 * np.sqrt(2 / 40)
     near[1] += near[0].mean() - near[1].mean() + 1 * np.sqrt(2 / 40)
-    found = searches.clear_errors([far, far, near, near], np.array([1, 0, 1, 0]), 40)
-    assert found.tolist() == [True, False, False, False]
+    clear = searches.clear_errors([far, far, near, near], np.array([1, 0, 1, 0]), 40)
+    assert clear.tolist() == [True, False, False, False]
 
 
 def test_images_of_several_benchmarks_are_pooled_not_their_means() -> None:

@@ -39,8 +39,8 @@ def test_forward_passes_are_counted_with_their_padding() -> None:
 
 def test_a_row_of_the_scaling_benchmark_is_measured() -> None:
     row = classes.measure("classes", classes=12, search="gradient", images=2, batch=8)
-    beside = {"recall", "lost_to_racing", "mcnemar_p_vs_racing"}
-    assert set(row) == set(classes.COLUMNS) - beside | {"predicted", "raced", "labels"}
+    compared = {"recall", "lost_to_racing", "mcnemar_p_vs_racing"}
+    assert set(row) == set(classes.COLUMNS) - compared | {"predicted", "raced", "labels"}
     assert row["images"] == 2 and 0 <= row["ci_low"] <= row["accuracy"] <= row["ci_high"] <= 1
     # two draws of three evaluations screen 12 classes to 6, which race for at least two draws
     assert row["evaluations_per_image"] >= 2 * 3 + 2 * 6
@@ -99,13 +99,13 @@ def test_all_variants_of_a_forward_pass_compute_the_same() -> None:
 
 
 def test_accelerator_benchmark_also_runs_on_a_cpu() -> None:
-    kept = dict(gpu.OPTIMISATIONS)
+    optimisations = dict(gpu.OPTIMISATIONS)
     try:
         for name in [name for name in gpu.OPTIMISATIONS if name.startswith("compiled")]:
             del gpu.OPTIMISATIONS[name]  # half a minute each
         rows = gpu.measure("cpu", (2, 4), seconds=0.01, tiny=True)
     finally:
-        gpu.OPTIMISATIONS.update(kept)
+        gpu.OPTIMISATIONS.update(optimisations)
     measures = [row["measure"] for row in rows]
     assert measures[0] == "baseline" and measures[-1] == "all kept, larger batch"
     assert all(row["evaluations_per_second"] > 0 for row in rows)
