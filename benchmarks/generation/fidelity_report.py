@@ -8,7 +8,6 @@ from typing import Any
 
 from benchmarks.core.tables import read_rows, write_rows
 from benchmarks.generation.fidelity_plot import Row, over_guidance, over_training, plot
-from diffcls.metrics.classification import wilson_interval
 from diffcls.metrics.generative import too_few
 from diffcls.metrics.statistics import wilson_interval
 from diffcls.support.files import write_text

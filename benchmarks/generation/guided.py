@@ -30,7 +30,7 @@ def measure(
 
     from diffcls.generation.classes import Guide, classes_of, lead_by
     from diffcls.generation.sample import sample
-    from diffcls.metrics.classification import wilson_interval
+    from diffcls.metrics.statistics import wilson_interval
     from diffcls.models import feature_extractors, loading
     from diffcls.support.environment import denormals_flushed, set_threads
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from benchmarks.speed.points import Point, find
-from diffcls.metrics.classification import wilson_interval
+from diffcls.metrics.statistics import wilson_interval
 
 
 def plot(points_of: Mapping[str, Sequence[Point]], path: Path) -> None:

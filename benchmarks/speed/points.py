@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from diffcls.metrics.classification import mcnemar_exact, wilson_interval
+from diffcls.metrics.statistics import mcnemar_exact, wilson_interval
 
 COLUMNS = (
     "benchmark",

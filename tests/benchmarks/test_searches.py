@@ -13,7 +13,7 @@ import pytest
 from benchmarks.speed import answers as speed_answers
 from benchmarks.speed import points, report, searches
 from benchmarks.speed.points import Point
-from diffcls.metrics.classification import mcnemar_exact
+from diffcls.metrics.statistics import mcnemar_exact
 from diffcls.search.racing import Racing
 from diffcls.support.errors import RecordError
 

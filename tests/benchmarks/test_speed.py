@@ -20,7 +20,7 @@ from benchmarks.speed import (
     gpu_network,
     throughput,
 )
-from diffcls.metrics.classification import mcnemar_exact
+from diffcls.metrics.statistics import mcnemar_exact
 from diffcls.search.gradient import Gradient
 
 REFERENCE = Path(__file__).parents[2] / "results/reference"
