@@ -166,6 +166,14 @@ ENTRIES = (
         aliases=("generative",),
     ),
     Entry(
+        "overview",
+        "Figure: the method and its results, for the README",
+        0.01,
+        TWO_CORES,
+        ("../../docs/images/overview.png",),
+        "benchmarks.figures.overview",
+    ),
+    Entry(
         "samples",
         "Figure: samples of a bundled model over guidance scales",
         0.1,
@@ -211,7 +219,8 @@ def table() -> str:
 
 
 def _linked(file: str) -> str:
-    return f"[{file}](../{REFERENCE}/{file})" if _is_committed(file) else f"`{file}`"
+    name = file.rpartition("/")[2]
+    return f"[{name}](../{REFERENCE}/{file})" if _is_committed(file) else f"`{name}`"
 
 
 def _is_committed(file: str) -> bool:
