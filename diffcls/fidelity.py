@@ -27,8 +27,8 @@ from diffcls.generation.samplers import DEFAULT
 
 logger = logging.getLogger("diffcls.fidelity")  # also when this file is the program
 
-EPILOG = """Real images are those of --real, or of a split; generated images are those of --generated, or
-as many from the model, equally many of each class. Every value names its feature extractor:
+EPILOG = """Real images are those of --real, or of a split; generated images those of --generated,
+or as many from the model, equally many of each class. Every value names its feature extractor:
 FID[clip-digits-128] is not the published FID, which is on one Inception network,
 FID[inception-v3-compat-2048]. Values of different extractors, or of different numbers of images,
 cannot be compared.

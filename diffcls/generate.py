@@ -20,7 +20,7 @@ from diffcls.generation.images import GenerationOptions, GenerationResult, gener
 from diffcls.generation.options import Interrupted
 from diffcls.generation.samplers import DEFAULT, SAMPLERS
 
-EPILOG = """The images are written into OUTPUT_DIR/MODEL-KEY, KEY a hash of the settings: one PNG per
+EPILOG = """The images are written into OUTPUT_DIR/MODEL-KEY, KEY a hash of the settings: a PNG per
 image, grid.png, and samples.json with the settings. An image depends on its seed and its number
 alone.
 

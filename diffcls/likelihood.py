@@ -24,8 +24,8 @@ from diffcls.generation.dataset_likelihood import (
 )
 from diffcls.generation.options import Interrupted
 
-EPILOG = """For a model of pixels, the bound is on -log p of images of whole numbers from 0 to 255, in
-bits per dimension. For a model of latents, it is on a density of latents, which depends on their
+EPILOG = """For a model of pixels, the bound is on -log p of images of whole numbers from 0 to 255,
+in bits per dimension. For a model of latents, it is on a density of latents, which depends on their
 scale: the value is labelled so, and cannot be compared with another model's.
 
 examples:

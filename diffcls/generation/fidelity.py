@@ -118,6 +118,8 @@ def _of_folders(options: FidelityOptions) -> FidelityResult:
     set_threads(options.threads)
     generated = paths_in(options.generated or "", "--generated", options.count)
     _check_count(len(generated), "generated")
+    if options.real is not None:
+        paths_in(options.real, "--real")  # a missing folder is found before anything is loaded
     data = None
     if options.dataset is not None:
         data = load_dataset(options.dataset, options.split, options.root)

@@ -68,12 +68,9 @@ class GenerationOptions(ModelOptions):
         check_minimum(self, count=1, steps=1)
         if self.guidance is not None and not 0 <= self.guidance < math.inf:
             raise UsageError("--guidance out of range", self.guidance, "0 or more, finite")
-        flags = {
-            "--prompt": self.prompts,
-            "--class": self.classes,
-            "--interpolate": self.interpolate,
-        }
-        given = [flag for flag, value in flags.items() if value]
+        values = (self.prompts, self.classes, self.interpolate)
+        flags = ("--prompt", "--class", "--interpolate")
+        given = [flag for flag, value in zip(flags, values, strict=True) if value]
         if len(given) > 1:
             raise UsageError("options exclude each other", " ".join(given), "one of them")
         samplers.check_name(self.sampler)
@@ -247,8 +244,7 @@ def _sampled(options: GenerationOptions, denoiser: Denoiser) -> GenerationResult
         guidance=guidance,
         trajectory=options.trajectory,
     )
-    gallery = Gallery(Path(options.output_dir), settings, requests.labels)
-    return _written(options, gallery, batches)
+    return _written(options, Gallery(Path(options.output_dir), settings, requests.labels), batches)
 
 
 def _written(options: GenerationOptions, gallery: Gallery, batches: Any) -> GenerationResult:
@@ -286,8 +282,7 @@ def _interpolated(options: GenerationOptions, denoiser: Denoiser) -> GenerationR
         "steps": options.steps,
     }
     labels = ["from one image to the other"] * options.count
-    gallery = Gallery(Path(options.output_dir), settings, labels)
-    return _written(options, gallery, [Batch(images)])
+    return _written(options, Gallery(Path(options.output_dir), settings, labels), [Batch(images)])
 
 
 def _model_settings(denoiser: Denoiser) -> dict[str, Any]:

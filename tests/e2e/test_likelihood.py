@@ -349,7 +349,7 @@ def refused(
         ("--variance medium", "unknown variance of the reverse step: 'medium'; allowed: small,"),
         (
             "--variance learned",
-            "--variance learned needs a model that learned it: 'pixels'; allowed: small or large",
+            "--variance learned needs a model that learned it: 'pixels'; allowed",
         ),
         ("--limit 0", "--limit out of range: 0; allowed: 1 or more"),
         ("--levels 0", "--levels out of range: 0; allowed: 1 or more"),
@@ -383,7 +383,7 @@ def test_what_is_not_allowed_is_named_and_nothing_written(
         (
             "free",
             "--condition class",
-            "the model is unconditional: --condition class needs a class-conditional one: 'free'",
+            "--condition class needs a class-conditional one: 'free'",
         ),
         ("stranger", "", "names no training data set: 'stranger'; add --dataset"),
     ],

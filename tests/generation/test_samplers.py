@@ -161,9 +161,7 @@ def test_a_learned_variance_is_mixed_as_the_network_says() -> None:
 
 
 def test_a_learned_variance_is_asked_for_of_a_model_that_has_one() -> None:
-    with pytest.raises(
-        UsageError, match="--sampler needs a model with a learned variance: 'ddpm-learned'"
-    ):
+    with pytest.raises(UsageError, match="a model with a learned variance: 'ddpm-learned'"):
         find("ddpm-learned", PRESERVING)
     assert find("ddpm-learned", PRESERVING, learned=True).learned
 
