@@ -172,7 +172,10 @@ def of_model(
     logits: list[NDArray[np.float32]] = []
 
     def arrays() -> Arrays:
-        result = {"features": np.concatenate(features), "logits": np.concatenate(logits)}
+        result: Arrays = {
+            "features": np.concatenate(features),
+            "logits": np.concatenate(logits),
+        }
         if denoiser.labels != ():
             result["labels"] = labels[: len(result["features"])]
         return result
