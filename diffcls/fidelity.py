@@ -76,11 +76,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _main(arguments: list[str]) -> int:
+    flags = parser().parse_args(arguments)
+    flags.cache_dir = flags.output_dir
+
     from diffcls.models import feature_extractors
     from diffcls.runs import fidelity_table
 
-    flags = parser().parse_args(arguments)
-    flags.cache_dir = flags.output_dir
     options = FidelityOptions(**keywords(flags, FidelityOptions))
     if options.extractor is not None:
         feature_extractors.check_name(options.extractor)

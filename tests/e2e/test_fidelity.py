@@ -222,7 +222,7 @@ def test_table_has_the_columns_of_the_contract(measure: Measure, eye: Eye, table
             "extractor": "eye-2",
             "n": "40",
             "value": f"{told['value']:.6g}",
-            "stderr": f"{told['stderr']:.6g}" if "stderr" in told else "",
+            "stderr": f"{told['stderr']:.6g}" if told["stderr"] is not None else "",
             "guidance": "1.5",
             "steps": "1",
             "training_images": "1200",

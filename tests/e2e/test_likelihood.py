@@ -173,6 +173,11 @@ def test_images_that_are_told_their_class_have_another_bound_and_a_row_of_their_
     ]
 
 
+@pytest.mark.parametrize(("old", "new"), [("nothing", "none"), ("class", "class")])
+def test_former_spelling_of_condition_is_accepted(bound: Bound, old: str, new: str) -> None:
+    assert bound("--told", old, *FEW) == bound("--condition", new, *FEW)
+
+
 def test_variance_that_was_learned_is_the_one_that_is_taken(bound: Bound) -> None:
     learned, large, small = (
         bound(*FEW, *flags, model="learned")
