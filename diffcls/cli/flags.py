@@ -35,8 +35,8 @@ def add_sampling(add: Add, sampler: str) -> None:
         add: of the group.
         sampler: the default sampler.
     """
-    says = f"sampler, see generate --list-samplers ({sampler})"
-    add("--sampler", metavar="S", help=says)
+    text = f"sampler, see generate --list-samplers ({sampler})"
+    add("--sampler", metavar="S", help=text)
     add("--steps", type=int, metavar="N", help="steps of the sampler (25)")
 
 

@@ -70,9 +70,9 @@ def estimate(
         RecordError: for an image whose bound is not finite.
     """
     steps = chain(denoiser.schedule)
-    found = np.zeros((len(x0), 4))
+    terms = np.zeros((len(x0), 4))
     alpha, sigma = denoiser.schedule.alpha[-1], denoiser.schedule.sigma[-1]
-    found[:, PRIOR] = bound.prior_term(x0, float(alpha), float(sigma)).cpu().numpy()
+    terms[:, PRIOR] = bound.prior_term(x0, float(alpha), float(sigma)).cpu().numpy()
     evaluations = _evaluations(image_ids, len(denoiser.schedule), how)
     for start in range(0, len(evaluations), how.batch_size):
         part = evaluations[start : start + how.batch_size]
@@ -80,10 +80,10 @@ def estimate(
         filled = [*part, *[part[-1]] * (how.batch_size - len(part))]
         nats, squares = _measure(denoiser, x0, image_ids, cond, steps, filled, how)
         for one, value, square in zip(part, nats, squares, strict=False):
-            found[one.image, STEPS if one.level else DECODER] += one.weight * value
-            found[one.image, SIMPLE] += one.weight * square / len(denoiser.schedule)
-    bound.check_finite(found.sum(axis=1), list(image_ids))
-    return found
+            terms[one.image, STEPS if one.level else DECODER] += one.weight * value
+            terms[one.image, SIMPLE] += one.weight * square / len(denoiser.schedule)
+    bound.check_finite(terms.sum(axis=1), list(image_ids))
+    return terms
 
 
 @dataclass(frozen=True)

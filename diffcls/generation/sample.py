@@ -155,11 +155,11 @@ def noise_of(
         step: of a sampler that adds noise; None: the noise that sampling starts from.
     """
     parts = () if step is None else (step,)
-    found = [
+    noises = [
         torch.randn(
             denoiser.sample_shape,
             generator=torch.Generator("cpu").manual_seed(key("sample", seed, number, *parts)),
         )
         for number in numbers
     ]
-    return torch.stack(found).to(denoiser.device)
+    return torch.stack(noises).to(denoiser.device)
