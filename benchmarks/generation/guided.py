@@ -28,7 +28,8 @@ def measure(
     import numpy as np
     import torch
 
-    from diffcls.generation.classes import Guide, classes_of, lead_by
+    from diffcls.generation.classes import classes_of
+    from diffcls.generation.guides import Guide, build_guidance
     from diffcls.generation.sample import sample
     from diffcls.metrics.statistics import wilson_interval
     from diffcls.models import feature_extractors, loading
@@ -44,12 +45,14 @@ def measure(
     judge = feature_extractors.load(name, classes.texts, range(len(classes.texts)), "cpu")
     rows = []
     for weight in WEIGHTS:
-        lead = None
+        guidance = None
         if weight:
             guide = Guide("classifier", weight, classifier)
-            lead = lead_by(guide, denoiser, classes, wanted, texts)
+            guidance = build_guidance(guide, denoiser, classes, wanted, texts)
         with denormals_flushed():
-            batches = sample(denoiser, [""] * count, range(count), scale=1.0, steps=50, lead=lead)
+            batches = sample(
+                denoiser, [""] * count, range(count), scale=1.0, steps=50, guidance=guidance
+            )
             images = torch.cat([batch.images for batch in batches])
         _, logits = judge.extract(images)
         correct = int((logits.argmax(axis=1) == np.array(wanted)).sum())

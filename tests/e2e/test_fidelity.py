@@ -241,7 +241,7 @@ def test_second_run_replaces_its_rows_and_keeps_those_of_others(
     fidelity_table.put(table, changed)
     measure("--guidance", "2")
     second = fidelity_table.read(table)
-    # measured anew; what others have put beside it stays
+    # measured again; the accuracy, which another command adds, stays
     assert second == changed[:count] + [{**row, "accuracy": "0.5"} for row in first[count:]]
     measure("--guidance", "2", "--steps", "2", "--metrics", "FID")
     assert fidelity_table.read(table)[:-1] == second
@@ -330,7 +330,7 @@ def test_stopped_command_keeps_the_rows_that_were_finished(
     assert "guidance 3" not in printed and "complete" not in printed
     assert [row["guidance"] for row in fidelity_table.read(table)] == ["1"]
 
-    # fewer than say anything: nothing was found, and the same command does not go on from there
+    # fewer than say anything: nothing was found, and the same command does not resume from there
     calls = 1
     flags[flags.index("--batch-size") + 1] = "5"
     assert fidelity.main([*flags, "--guidance", "2"]) == 130

@@ -75,7 +75,7 @@ def draw(tmp_path: Path, models: Path, capsys: Capture) -> Draw:
 
 
 def images_in(said: dict[str, Any]) -> NDArray[np.int64]:
-    """(n, H, W, 3) images that the command says it drew, by their numbers."""
+    """(n, H, W, 3) images that the command generated, in order."""
     files = [Path(said["folder"]) / f"{number:04d}.png" for number in range(said["images"])]
     assert sorted(Path(said["folder"]).glob("[0-9]*.png")) == files
     return np.stack([np.asarray(Image.open(file), dtype=np.int64) for file in files])
