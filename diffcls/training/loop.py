@@ -9,11 +9,8 @@ from __future__ import annotations
 import io
 import json
 import math
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +22,8 @@ from diffcls.diffusion.draws import key
 from diffcls.support.errors import RecordError
 from diffcls.support.files import write_bytes
 from diffcls.training.distributed import ProcessGroup
+from diffcls.training.interrupt import interrupt_requested
+from diffcls.training.optimiser import Ema, learning_rate
 from diffcls.training.recipes import Optimisation
 
 Report = Callable[[int, Mapping[str, float]], None]
@@ -68,49 +67,6 @@ class EarlyStopping:
     metric: str
     eval_every: int
     patience: int
-
-
-class Ema:
-    """Exponential moving average of the weights (Polyak averaging).
-
-    The decay is warmed up, so that the average forgets the initial weights.
-    """
-
-    def __init__(self, module: nn.Module, decay: float) -> None:
-        self.decay = decay
-        self.shadow = [p.detach().clone() for p in module.parameters()]
-        self._parameters = list(module.parameters())
-
-    @torch.no_grad()
-    def update(self, step: int) -> None:
-        """shadow ← d·shadow + (1 − d)·weights, d = min(decay, (1 + step)/(10 + step))."""
-        decay = min(self.decay, (1 + step) / (10 + step))
-        torch._foreach_lerp_(self.shadow, self._parameters, 1 - decay)
-
-    @torch.no_grad()
-    def swap(self) -> None:
-        """Exchange weights and average; calling it twice changes nothing."""
-        for average, parameter in zip(self.shadow, self._parameters, strict=True):
-            weights = parameter.detach().clone()
-            parameter.copy_(average)
-            average.copy_(weights)
-
-
-def learning_rate(step: int, steps: int, optimisation: Optimisation) -> float:
-    """Learning rate of a step: linear warm-up, then constant or half a cosine down to zero.
-
-    Args:
-        step: from 0.
-        steps: of the whole phase.
-        optimisation: peak, warm-up and decay.
-    """
-    peak, warm = optimisation.learning_rate, max(1, round(optimisation.warmup * steps))
-    if step < warm:
-        return peak * (step + 1) / warm
-    if optimisation.decay == "constant":
-        return peak
-    progress = (step - warm) / max(1, steps - warm)
-    return peak * 0.5 * (1 + math.cos(math.pi * progress))
 
 
 class Loop:
@@ -203,7 +159,7 @@ class Loop:
                 unit="step",
                 disable=True if self.quiet else None,
             ) as bar,
-            _interrupt_requested(self.processes) as interrupted,
+            interrupt_requested(self.processes) as interrupted,
         ):
             while not self.finished:
                 loss = self._one_step()
@@ -313,27 +269,3 @@ class Loop:
             self._best = state["best"]
             counts = state["early_stopping"]
             self.best_step, self.best_value, self.evals_without_improvement = counts
-
-
-@contextmanager
-def _interrupt_requested(processes: ProcessGroup) -> Iterator[Callable[[], bool]]:
-    """Ctrl-C deferred to the end of a step; pressed twice, it interrupts at once.
-
-    With several processes it interrupts at once, as the others would wait in vain.
-    """
-    requested = False
-
-    def handle(number: int, frame: object) -> None:
-        nonlocal requested
-        if requested:
-            raise KeyboardInterrupt
-        requested = True
-
-    if processes.size > 1 or threading.current_thread() is not threading.main_thread():
-        yield lambda: False
-        return
-    previous = signal.signal(signal.SIGINT, handle)
-    try:
-        yield lambda: requested
-    finally:
-        signal.signal(signal.SIGINT, previous)

@@ -15,6 +15,10 @@ from numpy.typing import NDArray
 from diffcls.models.denoiser import Denoiser
 
 
+CURVE_DRAWS, CURVE_IMAGES = 10, 100
+"""Maximum draws per class and number of validation images at each point of a training curve."""
+
+
 @dataclass(frozen=True)
 class Validation:
     """Scores of a classifier on labelled images.
