@@ -71,7 +71,5 @@ def validators(benchmark: str, data_root: str | None = None, seed: int = 0) -> V
         curve=ZeroShotValidator(
             benchmark, Racing(CURVE_DRAWS), {"validation": CURVE_IMAGES}, data_root, seed
         ),
-        finished=ZeroShotValidator(
-            benchmark, Racing(), {"test": MAX_TEST_IMAGES}, data_root, seed
-        ),
+        finished=ZeroShotValidator(benchmark, Racing(), {"test": MAX_TEST_IMAGES}, data_root, seed),
     )

@@ -46,7 +46,9 @@ class NoisyTraining(TrainingRun):
         if self.init:
             load_initial_weights(model, noisy_classifier.load(self.init).model.state_dict())
         validation = self._images(guided, load_dataset(self.dataset, "validation", self.data_root))
-        loop = self._loop(noisy_phase(model, guided.schedule, images, labels, self.recipe, self.seed))
+        loop = self._loop(
+            noisy_phase(model, guided.schedule, images, labels, self.recipe, self.seed)
+        )
 
         def measure(step: int) -> dict[str, float]:
             accuracy = accuracies(model, guided, *validation)
@@ -96,9 +98,11 @@ def open_guided(name: str) -> Denoiser:
     """
     guided = load(name)
     if getattr(guided, "autoencoder", None) is not None:
-        raise ModelError("--lead needs a pixel-space diffusion model",
+        raise ModelError(
+            "--lead needs a pixel-space diffusion model",
             given=f"{name}, a latent one",
-            todo="choose one that `diffcls train --model pixels` trained",)
+            todo="choose one that `diffcls train --model pixels` trained",
+        )
     return guided
 
 
@@ -115,7 +119,10 @@ def accuracies(
     for part in range(NOISE_RANGES):
         rng = generator("noisy validation", part)
         index = torch.randint(
-            part * length // NOISE_RANGES, (part + 1) * length // NOISE_RANGES, (len(images),), generator=rng
+            part * length // NOISE_RANGES,
+            (part + 1) * length // NOISE_RANGES,
+            (len(images),),
+            generator=rng,
         )
         a, s = (v[index][:, None, None, None] for v in (alpha, sigma))
         x_t = a * images + s * torch.randn(images.shape, generator=rng)

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from diffcls.models.denoiser import Denoiser
 
-
 CURVE_DRAWS, CURVE_IMAGES = 10, 100
 """Maximum draws per class and number of validation images at each point of a training curve."""
 
