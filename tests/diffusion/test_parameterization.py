@@ -182,7 +182,7 @@ def test_unknown_names_are_refused_with_the_known_ones() -> None:
         parameterization("v-prediction")
     with pytest.raises(ModelError, match="'score'; allowed: epsilon, sample, v_prediction, flow"):
         parameterization_of({"prediction_type": "score"})
-    with pytest.raises(UsageError, match="did you mean 'min-snr'"):
+    with pytest.raises(UsageError, match="did you mean 'snr-clipped'"):
         loss_weight("minsnr", SCHEDULES["linear"])
 
 
@@ -255,9 +255,9 @@ def test_vlb_is_the_bound_of_ho_et_al(betas: Any) -> None:
     assert weight[0] == weight[1]
 
 
-def test_min_snr_is_snr_clipped_at_5() -> None:
+def test_snr_clipped_is_snr_with_a_maximum_of_5() -> None:
     schedule = SCHEDULES["linear"]
-    clipped = loss_weight("min-snr", schedule)
+    clipped = loss_weight("snr-clipped", schedule)
     noisy = schedule.snr < 5
     assert 0 < noisy.sum() < len(schedule)
     assert (clipped[~noisy] == clipped.max()).all()

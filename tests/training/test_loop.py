@@ -12,9 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from diffcls.support.errors import RecordError
-from diffcls.training.latent_losses import augment
-from diffcls.training.loop import Ema, Loop, Phase, generator, learning_rate
-from diffcls.training.recipes import Augmentation
+from diffcls.training.augmentation import augment
+from diffcls.training.loop import Loop, Phase, generator
+from diffcls.training.optimiser import Ema, learning_rate
+from diffcls.training.recipes import Augmentation, Optimisation
 
 
 def line(steps: int = 30, stop_at: int | None = None) -> Phase:
@@ -28,15 +29,24 @@ def line(steps: int = 30, stop_at: int | None = None) -> Phase:
         x = torch.randn(16, 3, generator=generator("line", step))
         return (model(x) - x.sum(dim=1, keepdim=True)).pow(2).mean()
 
-    return Phase("line", {"model": model}, loss, steps, 0.05, 0.1, 0.9)
+    return Phase(
+        "line",
+        {"model": model},
+        loss,
+        Optimisation(images=steps, batch=1, learning_rate=0.05, warmup=0.1, ema=0.9),
+    )
 
 
 def test_learning_rate_warms_up_and_ends_at_zero() -> None:
-    phase = dataclasses.replace(line(), steps=100, warmup=0.1, learning_rate=2.0)
-    assert learning_rate(0, phase) == pytest.approx(0.2)
-    assert learning_rate(9, phase) == pytest.approx(2.0)
-    assert learning_rate(55, phase) == pytest.approx(1.0)  # half way down the cosine
-    assert learning_rate(100, phase) == pytest.approx(0.0)
+    settings = Optimisation(warmup=0.1, learning_rate=2.0)
+    assert learning_rate(0, 100, settings) == pytest.approx(0.2)
+    assert learning_rate(9, 100, settings) == pytest.approx(2.0)
+    assert learning_rate(55, 100, settings) == pytest.approx(1.0)  # half way down the cosine
+    assert learning_rate(100, 100, settings) == pytest.approx(0.0)
+    constant = dataclasses.replace(settings, decay="constant")
+    rates = [learning_rate(step, 100, constant) for step in range(100)]
+    assert rates[:10] == [learning_rate(step, 100, settings) for step in range(10)]
+    assert set(rates[10:]) == {2.0}
 
 
 def test_average_follows_its_recursion() -> None:
@@ -76,7 +86,7 @@ def test_a_run_that_was_killed_ends_at_the_same_weights(tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
     Loop(whole, tmp_path / "whole", quiet=True).run()
     with pytest.raises(KeyboardInterrupt):
-        Loop(line(stop_at=17), tmp_path / "cut", every=0, quiet=True).run()
+        Loop(line(stop_at=17), tmp_path / "cut", checkpoint_seconds=0, quiet=True).run()
     resumed = line()
     loop = Loop(resumed, tmp_path / "cut", quiet=True)
     assert loop.step == 17
