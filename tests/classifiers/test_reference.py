@@ -153,7 +153,12 @@ def test_command_learns_a_folder_that_can_be_learned(
                 pixels = rng.normal(level, 20, (32, 32, 3)).clip(0, 255).astype(np.uint8)
                 Image.fromarray(pixels).save(folder / f"{i}.png")
     quick = partial(
-        Supervised, batch=8, eval_every=64, evals_without_improvement=1, ema=0.9, learning_rate=2e-2
+        Supervised,
+        batch=8,
+        eval_every=64,
+        evals_without_improvement=1,
+        ema=0.9,
+        learning_rate=2e-3,
     )
     monkeypatch.setattr(supervised, "Supervised", quick)
     monkeypatch.setattr(reference, "BUDGET", 256)

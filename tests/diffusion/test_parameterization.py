@@ -18,6 +18,8 @@ from diffcls.diffusion.parameterization import (
     loss_weight,
     parameterization,
     parameterization_of,
+    resolve_weighting,
+    stored_weighting,
 )
 from diffcls.diffusion.schedule import NoiseSchedule
 from diffcls.support.errors import ModelError, UsageError
@@ -183,7 +185,7 @@ def test_unknown_names_are_refused_with_the_known_ones() -> None:
     with pytest.raises(ModelError, match="'score'; allowed: epsilon, sample, v_prediction, flow"):
         parameterization_of({"prediction_type": "score"})
     with pytest.raises(UsageError, match="did you mean 'snr-clipped'"):
-        loss_weight("minsnr", SCHEDULES["linear"])
+        loss_weight("snr-cliped", SCHEDULES["linear"])
 
 
 def test_a_config_without_prediction_type_is_epsilon_as_in_diffusers() -> None:
@@ -264,3 +266,17 @@ def test_snr_clipped_is_snr_with_a_maximum_of_5() -> None:
     assert clipped[noisy] / clipped.max() == pytest.approx(schedule.snr[noisy] / 5)
     plain = loss_weight("snr", schedule)
     assert plain / plain[-1] == pytest.approx(schedule.snr / schedule.snr[-1])
+
+
+def test_the_old_name_of_snr_clipped_gives_the_same_weights_and_a_warning(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    schedule = SCHEDULES["linear"]
+    assert resolve_weighting("snr-clipped") == "snr-clipped"
+    assert not caplog.records
+    assert resolve_weighting("min-snr") == "snr-clipped"
+    assert "now named 'snr-clipped'" in caplog.text
+    same = loss_weight("min-snr", schedule), loss_weight("snr-clipped", schedule)
+    assert np.array_equal(*same)
+    for name in WEIGHTINGS:
+        assert resolve_weighting(stored_weighting(name)) == name

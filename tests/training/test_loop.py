@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from diffcls.support.errors import RecordError
 from diffcls.training.augmentation import augment
+from diffcls.training.distributed import ProcessGroup
 from diffcls.training.loop import Loop, Phase, generator
 from diffcls.training.optimiser import Ema, learning_rate
 from diffcls.training.recipes import Augmentation, Optimisation
@@ -143,3 +145,81 @@ def test_flipped_images_are_mirrored_half_of_the_time() -> None:
     assert (same | mirrored).all()
     # 200 fair coins: four standard errors about a half
     assert abs(mirrored.float().mean() - 0.5) < 4 * 0.5 / math.sqrt(200)
+
+
+def values_of(accuracy: list[float]) -> Callable[[int], dict[str, float]]:
+    """Measures `accuracy` in turn, one value per evaluation, two steps apart."""
+    return lambda batches: {"accuracy": accuracy[batches // 2 - 1]}
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "steps", "best"),
+    [
+        ([0.1, 0.3, 0.2, 0.3, 0.9], 8, 4),  # an equal value is no improvement
+        ([0.1, 0.3, 0.2, 0.5, 0.4], 10, 8),  # an improvement resets the count
+    ],
+)
+def test_early_stopping_restores_the_averaged_weights_of_the_best_evaluation(
+    accuracy: list[float], steps: int, best: int
+) -> None:
+    stopped, uncut = line(steps=10), line(steps=10)
+    seen: dict[int, Tensor] = {}
+
+    def measure(batches: int) -> dict[str, float]:
+        seen[batches] = stopped.modules["model"].weight.detach().clone()
+        return values_of(accuracy)(batches)
+
+    loop = Loop(stopped, None, quiet=True, early_stopping=EarlyStopping("accuracy", 2, 2))
+    loop.run(measure)
+    assert (loop.step, loop.best_step, loop.best_value) == (
+        steps,
+        best,
+        max(accuracy[: steps // 2]),
+    )
+    assert torch.equal(stopped.modules["model"].weight, seen[best])
+    # evaluations change no step
+    whole: dict[int, Tensor] = {}
+
+    def keep(batches: int) -> dict[str, float]:
+        whole[batches] = uncut.modules["model"].weight.detach().clone()
+        return {}
+
+    Loop(uncut, None, quiet=True).run(
+        keep,
+        points=5,
+    )
+    assert all(torch.equal(seen[n], whole[n]) for n in seen)
+
+
+def test_a_killed_training_with_early_stopping_resumes_to_the_same_weights(tmp_path: Path) -> None:
+    accuracy, stopping = [0.1, 0.9, 0.3, 0.2, 0.1, 0.8], EarlyStopping("accuracy", 2, 3)
+    whole = line(steps=12)
+    first = Loop(whole, None, quiet=True, early_stopping=stopping)
+    first.run(values_of(accuracy))
+    cut = Loop(
+        line(steps=12, stop_at=7),
+        tmp_path,
+        checkpoint_seconds=0,
+        quiet=True,
+        early_stopping=stopping,
+    )
+    with pytest.raises(KeyboardInterrupt):
+        cut.run(values_of(accuracy))
+    resumed = line(steps=12)
+    loop = Loop(resumed, tmp_path, quiet=True, early_stopping=stopping)
+    assert (loop.step, loop.best_step, loop.evals_without_improvement) == (7, 4, 1)
+    loop.run(values_of(accuracy))
+    assert loop.step == first.step == 10
+    assert torch.equal(whole.modules["model"].weight, resumed.modules["model"].weight)
+    again = Loop(line(steps=12), tmp_path, quiet=True, early_stopping=stopping)
+    assert again.finished
+
+
+def test_early_stopping_needs_a_single_process() -> None:
+    with pytest.raises(ValueError, match="single process"):
+        Loop(
+            line(),
+            None,
+            processes=ProcessGroup(size=2),
+            early_stopping=EarlyStopping("accuracy", 1, 1),
+        )
