@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from diffcls.support.errors import RecordError
 from diffcls.training.augmentation import augment
 from diffcls.training.distributed import ProcessGroup
-from diffcls.training.loop import Loop, Phase, generator
+from diffcls.training.loop import EarlyStopping, Loop, Phase, generator
 from diffcls.training.optimiser import Ema, learning_rate
 from diffcls.training.recipes import Augmentation, Optimisation
 
