@@ -15,8 +15,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from diffcls.support.errors import RecordError, UsageError
 from diffcls.runs.records import Record, RecordStore, RunSpec, read_records, shard_of
+from diffcls.support.errors import RecordError, UsageError
 
 SPEC = RunSpec(
     dataset="digits",
