@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from diffcls.support.errors import RecordError
 from diffcls.support.files import locked, write_text
+from diffcls.support.errors import RecordError
 
 COLUMNS = (
     *("model", "dataset", "split", "metric", "extractor", "n", "value", "stderr"),

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from diffcls.runs.fidelity_table import COLUMNS, check, put, read
 from diffcls.support.errors import RecordError, UsageError
+from diffcls.runs.fidelity_table import COLUMNS, check, put, read
 
 
 def row(**changes: Any) -> dict[str, Any]:
