@@ -25,20 +25,23 @@ def _main(arguments: list[str]) -> int:
     p.add_argument("--threads", type=int, metavar="N", help="CPU threads")
     flags = p.parse_args(arguments)
 
+    from diffcls.classifiers.validation import validators
     from diffcls.models.components import read_json
     from diffcls.models.loading import CARD, WEIGHTS, bundled, load
     from diffcls.support.environment import set_threads
     from diffcls.support.files import write_text
-    from diffcls.training.latent_diffusion import calibrate, model_card
+    from diffcls.training.latent_diffusion import calibrate
+    from diffcls.training.model_card import text_to_image_readme
     from diffcls.training.recipes import RECIPES
 
     set_threads(flags.threads)
     for name in flags.models or [name for name in bundled() if name in RECIPES]:
         folder = WEIGHTS / name
-        measured = calibrate(load(name), name, RECIPES[name], flags.data_root)
         benchmark = RECIPES[name].measured_on or name
+        validate = validators(benchmark, flags.data_root).finished
+        measured = calibrate(load(name), RECIPES[name], validate)
         card = {"measured_on": benchmark, **read_json(folder / CARD), **measured}
-        readme = model_card(card)
+        readme = text_to_image_readme(card)
         write_text(folder / CARD, json.dumps(card, indent=2, allow_nan=False) + "\n")
         write_text(folder / "README.md", readme)
         print(f"{name}: validation {card['validation_accuracy']:.1%}, {card['temperature']:g}")

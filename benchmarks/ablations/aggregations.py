@@ -21,7 +21,7 @@ from tools.learn_allocations import file_for
 
 IMAGES, DRAWS = 300, 50
 DATASETS = ("digits", "fashion_mnist", "cifar10")
-WEIGHTINGS = ("uniform", "x0", "v", "truncated-snr", "min-snr", "vlb")
+WEIGHTINGS = ("uniform", "x0", "v", "truncated-snr", "snr-clipped", "vlb")
 TABLES = "tables"
 
 

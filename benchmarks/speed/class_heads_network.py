@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -72,8 +73,8 @@ def train(dataset: str, denoiser: Any, flags: Any, folder: Path) -> MultiHead:
     torch.manual_seed(key("heads", 0))
     network = MultiHead(denoiser.network, empty, len(data.class_names))
     loss = loss_of(network, denoiser, latents, torch.tensor(labels), recipe.batch)
-    steps = flags.images // recipe.batch
-    phase = Phase("heads", {"network": network}, loss, steps, 1e-3, recipe.warmup, recipe.ema)
+    optimisation = replace(recipe, images=flags.images, learning_rate=1e-3)
+    phase = Phase("heads", {"network": network}, loss, optimisation)
     folder.mkdir(parents=True, exist_ok=True)
     Loop(phase, folder).run()
     return network

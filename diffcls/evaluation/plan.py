@@ -16,6 +16,7 @@ from diffcls.data.load import load_dataset
 from diffcls.data.prompts import AGGREGATES, PromptSet
 from diffcls.data.subsets import choose
 from diffcls.diffusion.learned_weighting import read_weighting
+from diffcls.diffusion.parameterization import resolve_weighting
 from diffcls.diffusion.timestep_allocation import read_allocation
 from diffcls.runs.records import RunSpec, shard_of
 from diffcls.support.errors import UsageError, unknown_name
@@ -59,6 +60,8 @@ def read_options(wishes: Mapping[str, Any]) -> EvaluationOptions:
         wishes["allocation"] = read_allocation(str(wishes["allocation"]))
     if str(wishes.get("weighting", "")).endswith(".json"):
         wishes["weighting"] = read_weighting(wishes["weighting"])
+    elif "weighting" in wishes:
+        wishes["weighting"] = resolve_weighting(str(wishes["weighting"]))
     try:
         return EvaluationOptions(**wishes)
     except TypeError as error:

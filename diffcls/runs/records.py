@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from diffcls.support.files import locked, write_text
+from diffcls.diffusion.parameterization import stored_weighting
 from diffcls.support.errors import RecordError, UsageError
 
 SCORING_VERSION = 2
@@ -73,6 +74,7 @@ class RunSpec:
         for name in ("interpolation", "aggregate", "vote", "allocation"):
             if plain[name] == type(self).__dataclass_fields__[name].default:
                 del plain[name]
+        plain["weighting"] = stored_weighting(self.weighting)
         return plain
 
     @property

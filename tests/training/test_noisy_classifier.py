@@ -26,7 +26,9 @@ from diffcls.training.pixel_losses import build_unet
 from diffcls.training.recipes import NoisyRecipe, PixelRecipe
 
 BATCH = 16
-NOISY = NoisyRecipe("digits-pixels", widths=(8, 16), flip=False, images=4 * BATCH, batch=BATCH)
+NOISY = NoisyRecipe(
+    model="digits-pixels", widths=(8, 16), flip=False, images=4 * BATCH, batch=BATCH
+)
 NAMES = tuple("0123456789")
 
 
@@ -73,7 +75,7 @@ def test_a_classifier_is_trained_at_the_levels_of_the_model_it_leads(
     assert card["shape"] == [1, 8, 8]
     assert card["recipe"]["model"] == str(model)
     accuracy = card["validation_accuracy_by_noise"]
-    assert len(accuracy) == noisy_trainer.PARTS
+    assert len(accuracy) == noisy_trainer.NOISE_RANGES
     assert card["curve"][-1]["images"] == 4 * BATCH
     assert card["curve"][-1]["validation_accuracy"] == pytest.approx(np.mean(accuracy), abs=1e-6)
     loaded = noisy_classifier.load(str(folder))
@@ -104,7 +106,7 @@ def test_a_classifier_that_was_killed_ends_at_the_same_weights(
         return noised(*args)
 
     def eager(self: Loop, *args: Any, **options: Any) -> None:
-        save_always(self, *args, **{**options, "every": 0})
+        save_always(self, *args, **{**options, "checkpoint_seconds": 0})
 
     monkeypatch.setattr(pixel_losses, "noised", interrupted)
     monkeypatch.setattr(Loop, "__init__", eager)
@@ -194,7 +196,7 @@ class Threshold(NoisyClassifier):
 def test_accuracies_are_of_the_fifths_of_the_levels_from_little_noise_to_much() -> None:
     led = GaussianDenoiser({"": torch.zeros(1, 4, 4)}, schedule=NoiseSchedule.linear())
     right = led.schedule.alpha > led.schedule.sigma
-    share = right.reshape(noisy_trainer.PARTS, -1).mean(axis=1)
+    share = right.reshape(noisy_trainer.NOISE_RANGES, -1).mean(axis=1)
     images, labels = torch.zeros(400, 1, 4, 4), torch.zeros(400, dtype=torch.long)
     found = noisy_trainer.accuracies(Threshold(2, 1, (8,)), led, images, labels)
     assert found[0] == share[0] == 1.0
@@ -214,7 +216,7 @@ def test_a_classifier_of_another_shape_is_nothing_to_go_on_from(
     assert run(tmp_path, "--lead", str(model), "--init", str(tmp_path / "noisy")) == 2
     said = capsys.readouterr().err
     assert said.count("\n") == 1
-    assert "--init is a model of another shape" in said
+    assert "--init names a model of another shape" in said
 
 
 def test_a_classifier_begun_from_one_model_does_not_go_on_from_another(
@@ -231,4 +233,4 @@ def test_a_classifier_begun_from_one_model_does_not_go_on_from_another(
     lead = ("--lead", str(model))
     assert run(tmp_path, *lead, "--init", str(tmp_path / "one")) == 130
     assert run(tmp_path, *lead, "--init", str(tmp_path / "other")) == 2
-    assert "another recipe was begun here" in capsys.readouterr().err
+    assert "training with another recipe" in capsys.readouterr().err
