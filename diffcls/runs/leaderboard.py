@@ -17,8 +17,8 @@ from typing import Any
 
 from diffcls.metrics import calibration, classification
 from diffcls.metrics.statistics import wilson_interval
-from diffcls.support.files import locked, write_text
 from diffcls.support.errors import RecordError, UsageError
+from diffcls.support.files import locked, write_text
 
 __all__ = ["COLUMNS", "published_rows", "read", "summarise", "upsert"]
 

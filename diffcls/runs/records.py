@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from diffcls.support.files import locked, write_text
 from diffcls.diffusion.parameterization import stored_weighting
 from diffcls.support.errors import RecordError, UsageError
+from diffcls.support.files import locked, write_text
 
 SCORING_VERSION = 2
 """Part of every fingerprint; it goes up whenever a change to the code changes numbers."""
