@@ -11,10 +11,11 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from diffcls.diffusion.parameterization import parameterization
 from diffcls.diffusion.schedule import NoiseSchedule
+from diffcls.models.autoencoder import Autoencoder
 from diffcls.models.denoiser import Conditioning, ModelCard
 from diffcls.support.errors import ModelError
 
@@ -31,6 +32,10 @@ class GaussianDenoiser:
     """
 
     labels: tuple[str, ...] | None = None
+    autoencoder: Autoencoder | None = None
+    network: nn.Module | None = None
+    is_latent = False
+    learns_variance = False
 
     def __init__(
         self,
@@ -83,6 +88,12 @@ class GaussianDenoiser:
         noise = sigma * surprise
         out: Tensor = self.parameterization.target(x0, noise, alpha, sigma)
         return out.to(self.dtype)
+
+    def predict_both(
+        self, x_t: Tensor, index: Tensor, cond: Conditioning
+    ) -> tuple[Tensor, Tensor | None]:
+        """The result of `predict`, and None: the variance is not learned."""
+        return self.predict(x_t, index, cond), None
 
     def float32(self) -> AbstractContextManager[None]:
         """Nothing to do: the expectation is computed in double precision."""

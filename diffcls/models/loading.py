@@ -20,6 +20,8 @@ from diffcls.support.registry import Registry
 if TYPE_CHECKING:
     import torch
 
+    from diffcls.models.families.base import PipelineDenoiser
+
 WEIGHTS = Path(__file__).parents[1] / "assets" / "weights"
 CARD = "diffcls.json"
 
@@ -192,7 +194,7 @@ def load(
     family = str(index.get("_class_name"))
     if family not in FAMILIES:
         raise ModelError("model family not supported", given=family, allowed=FAMILIES)
-    adapter: Any = FAMILIES.load(family)
+    adapter: type[PipelineDenoiser] = FAMILIES.load(family)
     if place.path.is_file():
         pipeline = _open_file(place.path, folder, family, dtype)
     else:
@@ -200,8 +202,7 @@ def load(
     card = read_card(place)
     if lora is not None:
         card = replace(card, revision=f"{card.revision} + {merge(pipeline, lora)}")
-    denoiser: Denoiser = adapter(pipeline, card, device, dtype, img_size)
-    return denoiser
+    return adapter(pipeline, card, device, dtype, img_size)
 
 
 def _open_file(path: Path, folder: Path, family: str, dtype: torch.dtype) -> Any:

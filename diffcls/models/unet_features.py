@@ -55,16 +55,17 @@ class FeatureReader:
 
     def __init__(self, denoiser: Denoiser, seed: int) -> None:
         self.denoiser = denoiser
-        network: Any = getattr(denoiser, "network", None)
-        if network is None:
-            raise ModelError("this model has no network to look into", given=denoiser.card.name)
+        if denoiser.network is None:
+            raise ModelError(
+                "features need a model with a neural network", given=denoiser.card.name
+            )
         if denoiser.labels is not None:
             raise UsageError(
                 "the model reads class ids: it has no empty prompt to be shown images with",
                 given=denoiser.card.name,
                 todo="choose a text-to-image model",
             )
-        self.blocks = blocks(network)
+        self.blocks = blocks(denoiser.network)
         self._empty: Conditioning = denoiser.encode_prompts([""])
         self._noise = noise(seed, 0, denoiser.sample_shape).to(denoiser.device)
 

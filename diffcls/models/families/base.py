@@ -197,6 +197,17 @@ class PipelineDenoiser(ABC):
         named = (part for name, part in parts.items() if name.startswith("text_encoder"))
         return [part for part in named if part is not None]
 
+    @property
+    def is_latent(self) -> bool:
+        """Whether x0 is the latent of an autoencoder."""
+        return self.autoencoder is not None
+
+    @property
+    def learns_variance(self) -> bool:
+        """Whether the output has a second half, the learned variance of the reverse step."""
+        config = self.network.config
+        return self.may_learn_variance and int(config.out_channels) == 2 * int(config.in_channels)
+
     def predict(self, x_t: Tensor, index: Tensor, cond: Conditioning) -> Tensor:
         """The network's output (B, C, h, w) at schedule index (B,), without guidance."""
         return self.predict_both(x_t, index, cond)[0]
@@ -204,14 +215,14 @@ class PipelineDenoiser(ABC):
     def predict_both(
         self, x_t: Tensor, index: Tensor, cond: Conditioning
     ) -> tuple[Tensor, Tensor | None]:
-        """What `predict` gives, and the mixture v in [0, 1] of a learned variance, None without.
+        """The result of `predict`, and the mixture v of a learned variance, or None.
 
-        v is what `diffcls.diffusion.process.learned_variance` mixes with; the network gives it in
-        [−1, 1] (Nichol and Dhariwal 2021, section 3.1).
+        The network's second half is in [−1, 1] and v in [0, 1]: v = (out + 1)/2 (Nichol and
+        Dhariwal 2021, eq. 15; `diffcls.diffusion.process.learned_variance`).
         """
         out, channels = self._forward(x_t, self._timesteps[index], cond), x_t.shape[1]
-        learned = self.may_learn_variance and out.shape[1] == 2 * channels
-        return out[:, :channels], (out[:, channels:] + 1) / 2 if learned else None
+        mixture = (out[:, channels:] + 1) / 2 if self.learns_variance else None
+        return out[:, :channels], mixture
 
     @contextmanager
     def float32(self) -> Iterator[None]:
