@@ -24,7 +24,7 @@ from diffcls.models.gaussian import GaussianDenoiser
 from diffcls.runs.records import Record, read_records
 from diffcls.scoring.class_scores import ClassScores
 from diffcls.scoring.scorer import Scorer
-from diffcls.search.error_table import Search
+from diffcls.search.base import Search
 from diffcls.search.exhaustive import Exhaustive
 from diffcls.search.racing import Racing
 from diffcls.support.errors import UsageError
@@ -101,12 +101,12 @@ def test_neither_order_nor_vote_changes_who_wins_a_clear_case() -> None:
 
 def test_image_and_prompts_agree_on_the_candidates() -> None:
     whole = Item("test/0", 0, item(0).open)
-    with pytest.raises(UsageError, match="the prompts are not for images of 0 candidates"):
+    with pytest.raises(UsageError, match="the prompts do not fit images of 0 candidates"):
         next(method(Exhaustive(2)).classify([whole]))
     of_all = DiffusionMethod(
         GaussianDenoiser(MEANS, 0.2), PromptSet.from_templates(TEXTS, ["{}"]), Exhaustive(2)
     )
-    with pytest.raises(UsageError, match="the prompts are not for images of 2 candidates"):
+    with pytest.raises(UsageError, match="the prompts do not fit images of 2 candidates"):
         next(of_all.classify([item(0)]))
 
 

@@ -125,7 +125,7 @@ def test_blocks_of_a_transformer_lie_at_each_quarter_of_its_depth() -> None:
 
 
 def test_model_without_a_network_is_refused() -> None:
-    with pytest.raises(ModelError, match="no network to look into"):
+    with pytest.raises(ModelError, match="features need a model with a neural network"):
         FeatureReader(GaussianDenoiser({"": torch.zeros(3, 4, 4)}), seed=0)
 
 
