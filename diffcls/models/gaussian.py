@@ -1,8 +1,7 @@
-"""A denoiser that is exact: each class is a Gaussian, so every expectation has a closed form.
+"""Gaussian denoiser: an analytic model in which each class is a Gaussian.
 
-It stands in for a trained model wherever a truth is wanted instead of a number: its noise
-prediction is the conditional expectation itself, its class posterior is known, and so are the
-errors that a scorer must find.
+It replaces a trained model where exact values are needed: its noise prediction is the conditional
+expectation itself, and its class posterior and errors have closed forms.
 """
 
 from __future__ import annotations
@@ -24,11 +23,11 @@ class GaussianDenoiser:
     """p(x0 | c) = N(μ_c, s²·I), denoised exactly.
 
     Args:
-        means: prompt to mean image; every mean (C, h, w), one for each prompt it understands.
+        means: prompt -> mean image (C, h, w), for each prompt that the model accepts.
         scale: s, the standard deviation of x0 about its mean, 0 or more.
         schedule: default: the scaled-linear schedule of 1000 steps.
-        prediction_type: which native output `predict` returns.
-        device, dtype: where and in what precision.
+        prediction_type: the native output of `predict`.
+        device, dtype: of the outputs.
     """
 
     labels: tuple[str, ...] | None = None
@@ -96,5 +95,5 @@ class GaussianDenoiser:
         return self.predict(x_t, index, cond), None
 
     def float32(self) -> AbstractContextManager[None]:
-        """Nothing to do: the expectation is computed in double precision."""
+        """Do nothing: the expectation is computed in double precision anyway."""
         return nullcontext()

@@ -17,8 +17,8 @@ from typing import Any
 
 from diffcls.metrics import calibration, classification
 from diffcls.metrics.statistics import wilson_interval
-from diffcls.support.errors import RecordError, UsageError
 from diffcls.support.files import locked, write_text
+from diffcls.support.errors import RecordError, UsageError
 
 __all__ = ["COLUMNS", "published_rows", "read", "summarise", "upsert"]
 
@@ -40,9 +40,7 @@ def published_rows() -> list[Row]:
     40 rows of source ``published`` (5 methods on 8 data sets) and 6 of
     ``published, later version, unconfirmed``. What was not published is None.
     """
-    text = (
-        resources.files("diffcls").joinpath("assets", "published.csv").read_text(encoding="utf-8")
-    )
+    text = resources.files("diffcls").joinpath("assets", "published.csv").read_text(encoding="utf-8")
     rows = []
     for shipped in csv.DictReader(io.StringIO(text)):
         row: Row = dict.fromkeys(COLUMNS)
@@ -199,9 +197,7 @@ def _figures(scored: Sequence[Any], n_classes: int, scale: float | None) -> Row:
         "ci_low": low,
         "ci_high": high,
         "top5": classification.top_k_accuracy(rankings, labels, k=5) if n_classes > 5 else None,
-        "mean_per_class": classification.mean_per_class(
-            [ranking[0] for ranking in rankings], labels
-        ),
+        "mean_per_class": classification.mean_per_class([ranking[0] for ranking in rankings], labels),
         "ece": ece,
         "evaluations_per_image": _mean(scored, "evaluations"),
         "seconds_per_image": _mean(scored, "seconds"),

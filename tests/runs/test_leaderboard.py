@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from helpers.processes import measured, write_rows
+from diffcls.reports.terminal import format_table
+
 import csv
 import errno
 import itertools
@@ -16,9 +19,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers.processes import measured, write_rows
 
-from diffcls.reports.terminal import format_table
 from diffcls.runs import leaderboard
 from diffcls.support.errors import RecordError, UsageError
 

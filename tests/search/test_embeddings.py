@@ -24,7 +24,7 @@ from diffcls.models import loading
 from diffcls.models.denoiser import Conditioning, Denoiser
 from diffcls.models.gaussian import GaussianDenoiser
 from diffcls.scoring.scorer import GRADIENT_BATCH_PARTS, Scorer, Scoring
-from diffcls.search.clustering import COLUMNS, distances
+from diffcls.search.clustering import COLUMNS_PER_CHUNK, class_distances
 from diffcls.search.embeddings import (
     MAX_CACHED_POINTS,
     PROMPTS_PER_CHUNK,
@@ -170,8 +170,8 @@ def test_half_precision_does_not_lose_small_slopes() -> None:
         for dtype in (torch.float32, torch.float16)
     )
     at = Conditioning({"mean": whole.cond["mean"][:2]})
-    _, expected = whole.slopes(x0, at, draws)
-    _, found = half.slopes(x0, Conditioning({"mean": at["mean"].half()}), draws)
+    _, expected = whole.gradients(x0, at, draws)
+    _, found = half.gradients(x0, Conditioning({"mean": at["mean"].half()}), draws)
     for one, two in zip(found["mean"], expected["mean"], strict=True):
         # x_t, the output and its slope are each rounded to 11 bits: 2⁻¹¹ of the largest values
         assert float((one - two).norm() / two.norm()) < 3 * 2**-11
@@ -364,14 +364,14 @@ def test_embeddings_of_classes_are_means_of_their_prompts() -> None:
 def test_distances_are_those_of_classes_whatever_is_seen_to_at_a_time() -> None:
     cond = made_cond()
     means = torch.cat([class_means(cond[name]).flatten(1) for name in ("text", "pooled")], dim=1)
-    found = distances(SET, cond)
+    found = class_distances(SET, cond)
     assert found.shape == (3, 3) and (found.diagonal() == 0).all()
     np.testing.assert_allclose(found, torch.cdist(means, means).numpy(), rtol=1e-6)
     # wider than what is seen to at a time
-    wide = Conditioning({"text": torch.randn(6, 3 * COLUMNS + 5)})
+    wide = Conditioning({"text": torch.randn(6, 3 * COLUMNS_PER_CHUNK + 5)})
     whole = class_means(wide["text"])
     expected = torch.cdist(whole, whole).numpy()
-    np.testing.assert_allclose(distances(SET, wide), expected, rtol=1e-5)
+    np.testing.assert_allclose(class_distances(SET, wide), expected, rtol=1e-5)
 
 
 def test_class_ids_have_no_means() -> None:

@@ -165,7 +165,7 @@ OUT_OF_RANGE: list[Callable[[], Any]] = [
 
 @pytest.mark.parametrize("make", OUT_OF_RANGE)
 def test_options_out_of_range_are_refused(make: Callable[[], Any]) -> None:
-    with pytest.raises(UsageError, match=r"out of range|do not fit|does not allow"):
+    with pytest.raises(UsageError, match=r"out of range|do not match|does not allow"):
         make()
 
 

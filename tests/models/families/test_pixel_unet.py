@@ -125,7 +125,7 @@ def test_a_model_that_is_told_nothing_has_no_classes(built: Built) -> None:
     cond = model.encode_prompts([""]).rows(torch.zeros(3, dtype=torch.long))
     theirs = model.pipeline.unet(x_t, index).sample
     assert torch.equal(model.predict(x_t, index, cond), theirs)
-    with pytest.raises(UsageError, match="knows none"):
+    with pytest.raises(UsageError, match="it is unconditional"):
         model.encode_prompts(["0"])
 
 
