@@ -1,4 +1,4 @@
-"""Images that are asked about candidates of their own, against the empty prompt."""
+"""Images with candidates of their own, scored against the empty prompt."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_scores_are_what_a_text_explains_better_than_none() -> None:
         assert answer.ranking[0] == one.label
 
 
-def test_company_changes_no_bit_and_the_bound_holds() -> None:
+def test_scores_are_independent_of_the_batch_and_within_the_cost_limit() -> None:
     search = Racing(20)
     together = by_id(list(method(search).classify([item(i) for i in range(6)])))
     alone = by_id([next(method(search).classify([item(i)])) for i in range(6)])

@@ -1,4 +1,4 @@
-"""Screens and what goes wrong: a failed image is told of, and no other image sees it."""
+"""Failures in screens: a failed image is reported, and no other image is affected."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class Overflows(GaussianDenoiser):
 
 
 @each_screen
-def test_what_overflows_is_looked_at_again_in_single_precision(search: ScreenedSearch) -> None:
+def test_probes_that_overflow_are_repeated_in_single_precision(search: ScreenedSearch) -> None:
     expected = by_id(method(search).classify(items(9)))
     found = by_id(method(search, Overflows, dtype=torch.float16).classify(items(9)))
     assert found.keys() == expected.keys()
@@ -85,7 +85,7 @@ def test_what_overflows_is_looked_at_again_in_single_precision(search: ScreenedS
 
 
 @each_screen
-def test_an_image_that_cannot_be_read_is_told_and_the_others_go_on(search: ScreenedSearch) -> None:
+def test_an_image_that_cannot_be_read_fails_alone(search: ScreenedSearch) -> None:
     def refuse() -> Image.Image:
         raise DataError("no such luck")
 
@@ -134,7 +134,7 @@ def test_an_image_that_cannot_be_read_twice_fails_alone() -> None:
 
 
 @pytest.mark.parametrize("search", [*SCREENS.values(), Propose(5, proposer="clip-digits")])
-def test_prompts_that_no_screen_can_be_asked_about_are_refused(search: ScreenedSearch) -> None:
+def test_prompts_that_a_screen_cannot_use_are_refused(search: ScreenedSearch) -> None:
     prompts = PromptSet.from_templates(NAMES, ["{}"])
     with pytest.raises(UsageError, match=r"classes that all images share.*prompts that race"):
         DiffusionMethod(GaussianDenoiser(MEAN_OF), prompts, search, aggregate="prompts")

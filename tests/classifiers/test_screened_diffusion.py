@@ -1,4 +1,4 @@
-"""The diffusion classifier with a screen: as right as without, cheaper, the same in any company."""
+"""Diffusion classifier with a screen: as accurate, cheaper, independent of the batch."""
 
 from __future__ import annotations
 
@@ -69,9 +69,7 @@ def test_answers_are_those_of_all_evaluations(search: ScreenedSearch) -> None:
 
 @each_screen
 @pytest.mark.parametrize("vote", ["mean", "rank", "majority"])
-def test_whoever_was_screened_out_has_a_place_behind_the_leader(
-    search: ScreenedSearch, vote: str
-) -> None:
+def test_classes_screened_out_rank_behind_the_leader(search: ScreenedSearch, vote: str) -> None:
     for answer in method(search, vote=vote).classify(items(K)):
         assert sorted(answer.ranking) == list(range(K))
         assert np.isfinite(answer.scores).all()
@@ -86,7 +84,7 @@ def test_whoever_was_screened_out_has_a_place_behind_the_leader(
         assert p.sum() == pytest.approx(1) and (p >= 0).all()
 
 
-def test_distance_of_whoever_was_screened_out_is_the_screens() -> None:
+def test_classes_screened_out_keep_their_deficit_from_the_screen() -> None:
     # one image by hand, a probe at a time
     search, one = SCREENS["gradient"], item(5)
     assert isinstance(search, Gradient)
@@ -113,7 +111,7 @@ def test_distance_of_whoever_was_screened_out_is_the_screens() -> None:
     assert np.array_equal(answer.scores[~raced], expected[~raced])
 
 
-def test_who_raced_stands_before_who_was_screened_out_with_the_same_score() -> None:
+def test_with_equal_scores_raced_classes_rank_before_those_screened_out() -> None:
     # class 2 leads by the least there is, before class 1 that raced and class 0 that did not
     proposal = Proposal(np.array([0.0, 1.0, 2.0]), 2)
     proposal.deficits = lambda leader: np.array([1e-300, 0.0, 0.0])  # type: ignore[method-assign]
@@ -174,7 +172,7 @@ def test_several_prompts_a_class_are_looked_at_as_their_mean_and_raced_one_by_on
             assert answer.evaluations <= most_evaluations(search, prompts)
 
 
-def test_the_bundled_model_reads_digits_as_well_as_without() -> None:
+def test_the_bundled_model_classifies_digits_as_well_as_without_a_screen() -> None:
     digits, spec = load_dataset("digits"), catalog.find("digits")
     prompts = PromptSet.from_templates(digits.class_names, spec.templates)
     model = loading.load("digits")
@@ -195,7 +193,7 @@ def test_the_bundled_model_reads_digits_as_well_as_without() -> None:
         assert np.mean([answer.evaluations for answer in found.values()]) < 60 * 0.8
 
 
-# ---- the same in any company -------------------------------------------------------------------
+# ---- independent of batch composition ----------------------------------------------------------
 
 
 @pytest.fixture(scope="module", params=["gaussian", "stable diffusion"])
@@ -218,7 +216,7 @@ def built_and_chosen(
 
 
 @pytest.mark.parametrize("name", SCREENS)
-def test_answers_do_not_depend_on_order_or_company(
+def test_answers_do_not_depend_on_order_or_batch_composition(
     built_and_chosen: Callable[[str], tuple[DiffusionMethod, list[Item]]], name: str
 ) -> None:
     built, chosen = built_and_chosen(name)

@@ -165,7 +165,7 @@ def built(model: Path, output: Path, **wishes: Any) -> Built:
     return sd_features.build(options, catalog.find("digits"), prompts)
 
 
-def test_company_and_order_change_no_bit(
+def test_batch_composition_and_order_change_no_bit(
     tiny_pipeline: Pipelines, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rng = np.random.default_rng(0)

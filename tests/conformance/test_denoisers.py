@@ -167,7 +167,7 @@ def test_latents_are_a_mean_not_a_sample(model: Denoiser) -> None:
     assert not torch.equal(first[0], first[1])
 
 
-def test_conditioning_has_a_row_a_prompt(model: Denoiser) -> None:
+def test_conditioning_has_one_row_per_prompt(model: Denoiser) -> None:
     cond = model.encode_prompts(prompts(model))
     assert cond.count == len(PROMPTS) and len(cond) >= 1
     order = torch.tensor([2, 0, 0, 1])
@@ -179,7 +179,7 @@ def test_conditioning_has_a_row_a_prompt(model: Denoiser) -> None:
         assert not torch.equal(tensor[0], tensor[1])
 
 
-def test_prompt_is_encoded_the_same_in_any_company(model: Denoiser) -> None:
+def test_prompt_encoding_is_independent_of_the_batch(model: Denoiser) -> None:
     together = model.encode_prompts(prompts(model))
     alone = Conditioning.concatenate([model.encode_prompts([prompt]) for prompt in prompts(model)])
     for name, tensor in together.items():

@@ -87,7 +87,7 @@ def test_out_of_memory_halves_the_batch_and_loses_nothing(
         assert answer.evaluations == whole[image_id].evaluations
 
 
-def test_no_memory_for_one_row_is_said() -> None:
+def test_lack_of_memory_for_one_row_is_an_error() -> None:
     class None_(Small):
         rows = 0
 
@@ -107,7 +107,7 @@ def test_other_errors_are_not_taken_for_memory() -> None:
 
 
 @pytest.mark.parametrize("search", [Exhaustive(6), Racing(12), Gradient(12, candidates=3)])
-def test_working_a_batch_ahead_changes_no_answer(search: Search) -> None:
+def test_overlapping_batches_change_no_answer(search: Search) -> None:
     plain, ahead = method(GaussianDenoiser, search), method(GaussianDenoiser, search)
     ahead._runner.overlaps = True
     one = {a.image_id: a for a in plain.classify(items(29))}
@@ -144,7 +144,7 @@ def test_batches_are_full_until_images_run_out() -> None:
         (Tree(12, candidates=5), {}),
     ],
 )
-def test_free_rows_work_on_what_comes_next_and_change_no_answer(
+def test_speculative_evaluations_in_free_rows_change_no_answer(
     search: Search,
     options: dict[str, str],
     overlaps: bool,
@@ -169,7 +169,7 @@ def test_free_rows_work_on_what_comes_next_and_change_no_answer(
         assert forwards[0] < forwards[1]
 
 
-def test_candidates_of_an_image_and_the_empty_prompt_are_foreseen_as_well(
+def test_speculation_covers_candidates_of_an_image_and_the_empty_prompt(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     found = []
@@ -183,7 +183,7 @@ def test_candidates_of_an_image_and_the_empty_prompt_are_foreseen_as_well(
     assert found[0] == found[1] and len(found[0]) == 2
 
 
-def test_what_was_foreseen_in_vain_is_foreseen_again() -> None:
+def test_speculative_work_lost_to_lack_of_memory_is_repeated() -> None:
     small, fits = method(Small, Racing(12)), method(Ahead, Racing(12), 4)
     (mine,) = small.classify(items(1))
     (theirs,) = fits.classify(items(1))
@@ -192,7 +192,7 @@ def test_what_was_foreseen_in_vain_is_foreseen_again() -> None:
     assert small.denoiser.asked - tried == fits.denoiser.asked  # type: ignore[attr-defined]
 
 
-def test_what_nobody_asked_for_may_be_not_finite() -> None:
+def test_unrequested_results_may_be_not_finite() -> None:
     class Late(GaussianDenoiser):
         """Overflows at the last draw, which a clear image does not need."""
 

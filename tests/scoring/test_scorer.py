@@ -1,4 +1,4 @@
-"""The scorer: errors as diffusers itself would give them, whoever else shares the batch."""
+"""Scorer: errors equal to those of diffusers, independent of batch composition."""
 
 from __future__ import annotations
 

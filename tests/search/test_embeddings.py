@@ -1,4 +1,4 @@
-"""Errors and slopes between the prompts: closed forms, finite differences, and no company."""
+"""Errors and gradients between the prompts: closed forms, finite differences, invariance."""
 
 from __future__ import annotations
 
@@ -289,7 +289,7 @@ def test_first_order_errors_miss_a_gaussians_own_by_its_curvature() -> None:
     torch.testing.assert_close(found.double() + bend, exact.double(), rtol=1e-5, atol=1e-5)
 
 
-def test_looks_do_not_depend_on_their_company_to_the_bit(v_model: Denoiser) -> None:
+def test_probes_do_not_depend_on_the_batch_to_the_bit(v_model: Denoiser) -> None:
     prompts = PromptSet.from_templates([f"{k}" for k in range(5)], ["a photo of a {}.", "{}"])
     scorer = scorer_of(v_model, prompts.prompts)
     points = Points(prompts, scorer.cond)

@@ -1,4 +1,4 @@
-"""Screens as they are without a model: driven by made-up errors, they end, and lose nobody."""
+"""Screens without a model, driven by synthetic errors: they end and keep the best class."""
 
 from __future__ import annotations
 
@@ -48,12 +48,12 @@ Shows = Callable[[Probe], np.ndarray]
 
 
 def drive(screening: Screening, shows: Shows) -> list[Probe]:
-    """All probes of a screening, answered; what must hold of each is checked on the way."""
+    """Run a screening to its end and return its probes; invariants are checked on the way."""
     made: list[Probe] = []
     before = set(screening.shortlist.tolist())
     while (probes := screening.request()) is not None:
-        assert probes, "it would go on for ever"
-        assert len(set(probes)) == len(probes), "the same is looked at twice"
+        assert probes, "an empty request would never end"
+        assert len(set(probes)) == len(probes), "a probe is requested twice"
         for probe in probes:
             assert probe.members == tuple(sorted(set(probe.members)))
             assert before.issuperset(probe.members), "a class came back"
@@ -110,7 +110,7 @@ def begun(
 
 @FEWER
 @given(st.one_of(GRADIENTS, TREES), CLASSES, SEEDS, st.sampled_from([0.0, 0.3, 30.0]))
-def test_a_screen_ends_with_as_few_classes_as_it_says(
+def test_shortlist_and_cost_stay_within_the_declared_limits(
     options: Gradient | Tree, classes: int, seed: int, spread: float
 ) -> None:
     truth = np.random.default_rng(seed).normal(size=classes)
@@ -147,9 +147,7 @@ def test_the_best_class_survives_where_errors_are_far_apart(
     "options", [Gradient(), Gradient(candidates=1), Tree(), Tree(candidates=1, beam=7)], ids=repr
 )
 @pytest.mark.parametrize("classes", [2, 3, 6, 7, 40])
-def test_classes_that_are_all_alike_keep_their_order(
-    options: Gradient | Tree, classes: int
-) -> None:
+def test_classes_with_equal_errors_keep_their_order(options: Gradient | Tree, classes: int) -> None:
     screenings = [begun(options, classes) for _ in range(2)]
     for screening in screenings:
         drive(screening, noisy(np.ones(classes), 0, 0.0))
@@ -184,7 +182,7 @@ def test_a_thousand_classes_cost_less_than_one_evaluation_each(options: Gradient
     assert 0 < cost(probes) <= options.screen.limits(1000)[0]
 
 
-def test_a_budget_is_refused_as_the_race_does_not_know_what_its_screen_cost() -> None:
+def test_a_budget_is_refused_because_the_race_does_not_know_the_cost_of_its_screen() -> None:
     for kind in (Gradient, Tree):
         with pytest.raises(UsageError, match=r"limit of evaluations.*without a screen: 50"):
             kind(budget=50)
@@ -226,7 +224,7 @@ def begun_apart(options: Gradient, classes: int, seed: int) -> GradientScreening
 
 @FEWER
 @given(GRADIENTS, CLASSES, SEEDS)
-def test_rounds_cost_exactly_what_was_said(options: Gradient, classes: int, seed: int) -> None:
+def test_rounds_cost_exactly_the_declared_limit(options: Gradient, classes: int, seed: int) -> None:
     rounds = begun_apart(options, classes, seed)
     probes = drive(rounds, noisy(np.random.default_rng(seed).normal(size=classes), seed, 1.0))
     assert (cost(probes), len(rounds.shortlist)) == options.screen.limits(classes)
@@ -243,7 +241,7 @@ def test_cost_grows_as_the_square_root_of_the_classes() -> None:
     assert few < many < 11 * few
 
 
-def test_each_round_looks_at_parts_of_who_is_left() -> None:
+def test_each_round_probes_groups_of_the_shortlist() -> None:
     options = Gradient(draws=9, candidates=2, density=0.9, shrink=0.4, width=2.5)
     rounds = begun_apart(options, 16, 0)
     truth = np.arange(16.0)[::-1]  # the last class is the best one
@@ -255,7 +253,7 @@ def test_each_round_looks_at_parts_of_who_is_left() -> None:
     assert rounds.shortlist.tolist() == [14, 15]
 
 
-def test_slopes_are_taken_where_they_say_most() -> None:
+def test_gradient_probes_use_the_draws_at_the_given_place() -> None:
     # the draws of five places in time, from the first to the last
     ordered = order_in_time(9).tolist()
     for place, middle in ((0.0, 0), (0.25, 2), (0.5, 4), (1.0, 8)):
@@ -304,7 +302,7 @@ def test_a_class_that_is_a_point_has_the_error_of_that() -> None:
     assert shown.errors()[2] == pytest.approx(said[0, 2], rel=1e-6)
 
 
-def test_groups_are_classes_that_lie_together() -> None:
+def test_clusters_contain_neighbouring_classes() -> None:
     places = np.array([0.0, 10.0, 0.1, 10.2, 50.0, 0.3])
     among = np.abs(places[:, None] - places[None])
     assert cluster(among, 3) == ((0, 2, 5), (1, 3), (4,))
@@ -315,11 +313,11 @@ def test_groups_are_classes_that_lie_together() -> None:
     assert sum(map(len, cluster(np.zeros((5, 5)), 3))) == 5
 
 
-def test_distance_is_that_of_the_last_round_in_which_a_class_was() -> None:
+def test_deficit_is_that_of_the_last_round_in_which_a_class_took_part() -> None:
     seen = [np.array([3.0, 1.0, 2.0, 9.0]), np.array([0.5, 0.25, np.nan, np.nan])]
     deficits = last_differences(seen, np.array([1]), leader=1)
     assert deficits.tolist() == [0.25, 0.0, 1.0, 8.0]
-    # whoever seemed better once, and is out, is deficits by next to nothing
+    # a class that was better once and was screened out has a tiny deficit
     deficits = last_differences([np.array([1.0, 5.0])], np.array([1]), leader=1)
     assert 0 < deficits[0] < 1e-30 and deficits[1] == 0
 
@@ -386,7 +384,7 @@ def test_more_groups_than_candidates_are_never_left() -> None:
 # ---- candidates of another model ---------------------------------------------------------------
 
 
-def test_the_likeliest_are_proposed_and_the_others_keep_their_order() -> None:
+def test_the_most_likely_classes_are_proposed_and_the_others_keep_their_order() -> None:
     likely = np.array([0.1, 0.7, 0.3, 0.7, -0.2, 0.2], dtype=np.float32)
     proposal = Proposal(likely, 3)
     assert proposal.request() is None

@@ -1,4 +1,4 @@
-"""Searches over tables of random errors: what they ask, when they end, whom they put first."""
+"""Searches on tables of random errors: requests, termination and ranking."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_every_search_that_can_be_named_is_tested_here() -> None:
 @each_search
 @FEWER
 @given(classes=CLASSES, draws=DRAWS, seed=SEEDS, ties=st.booleans())
-def test_search_ends_asks_nothing_twice_and_ranks_its_leader_first(
+def test_search_ends_requests_nothing_twice_and_ranks_its_leader_first(
     make: Callable[[int], Search], classes: int, draws: int, seed: int, ties: bool
 ) -> None:
     truth = races(classes, draws, 1.0, seed)
