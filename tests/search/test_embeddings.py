@@ -377,7 +377,7 @@ def test_distances_are_those_of_classes_whatever_is_seen_to_at_a_time() -> None:
 def test_class_ids_have_no_means() -> None:
     ids = Conditioning({"label": torch.arange(6)})
     for ask in (embeddings, lambda c: list(class_embeddings(SET, c, 9)), lambda c: Points(SET, c)):
-        with pytest.raises(UsageError, match=r"prompts that are texts.*class ids; choose --search racing"):
+        with pytest.raises(UsageError, match=r"prompts that are texts.*choose --search racing"):
             ask(ids)
 
 
