@@ -128,7 +128,7 @@ def measure(what: str, classes: int, search: str, images: int, batch: int = 64) 
     from diffcls.metrics.statistics import wilson_interval
     from diffcls.models import loading
     from diffcls.search import SEARCHES as KINDS
-    from diffcls.search.screening import Screened
+    from diffcls.search.screening import ScreenedSearch
     from diffcls.support.environment import denormals_flushed, set_threads
 
     set_threads(1)
@@ -152,7 +152,7 @@ def measure(what: str, classes: int, search: str, images: int, batch: int = 64) 
     data, _ = choose(load_dataset(f"scenes:{classes}", "test"), images)
     with denormals_flushed():
         # fewer candidates than classes, so that a screen runs at all
-        screened = {"candidates": 2} if issubclass(kind, Screened) else {}
+        screened = {"candidates": 2} if issubclass(kind, ScreenedSearch) else {}
         list(method_on(few, 1, **screened).classify(few.items))
         loaded = _memory("VmRSS")
         _reset_peak()

@@ -68,7 +68,7 @@ def measure(
     """
     import torch
 
-    from diffcls.scoring.batch_runner import is_out_of_memory
+    from diffcls.scoring.batch_size import is_out_of_memory
     from diffcls.support.environment import describe_device
 
     name = describe_device(device)

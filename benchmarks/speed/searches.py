@@ -39,7 +39,7 @@ from benchmarks.speed.report import DEFAULT_DRAWS, write
 from diffcls.evaluation.replay import Setting, answer, read_saved
 from diffcls.runs.records import Record
 from diffcls.search.racing import in_time
-from diffcls.search.screening import Screened
+from diffcls.search.screening import ScreenedSearch
 
 
 @dataclass(frozen=True)
@@ -192,7 +192,7 @@ def _screened(search: str, setting: str, records: Sequence[Record]) -> dict[str,
     if search not in SCREENED:
         return {}
     _, _, count = setting.partition("candidates=")
-    size = int(count or Screened.candidates)
+    size = int(count or ScreenedSearch.candidates)
     return {record.image_id: record.ranking[:size] for record in records}
 
 

@@ -1,4 +1,4 @@
-"""Classifiers behind the one `Method` contract: one file a method."""
+"""Classifiers behind the `Method` protocol, one file for each ``--method`` value."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every classifier in the harness looks like, whatever it is made of."""
+"""Method protocol: the interface of every classifier."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class Method(Protocol):
 
     Attributes:
         posterior_scale: the class posterior is ``softmax(posterior_scale * scores)``; None where
-            scores are no log-likelihoods.
-        batch_size: rows of a forward; it may be set before `classify` is called.
+            scores are not log-likelihoods.
+        batch_size: rows of a forward pass; it may be set before `classify` is called.
     """
 
     batch_size: int
@@ -32,43 +32,44 @@ class Method(Protocol):
     def posterior_scale(self) -> float | None: ...
 
     def classify(self, items: Iterable[Item]) -> Iterator[ClassScores]:
-        """The answer for each image, in order of completion.
+        """Scores of each image, in order of completion.
 
-        Takes images as it has room for them, so a stream of any length needs bounded memory. An
-        image that cannot be read becomes a `ClassScores` with its error; the others go on.
+        Images are read as capacity allows, so a stream of any length needs bounded memory. An image
+        that cannot be read becomes a `ClassScores` with its error; the others are not affected.
         """
 
     def seconds_a_batch(self) -> float:
-        """Time of one full forward, measured now."""
+        """Time of one full forward pass in seconds, measured now."""
 
     def check(self, items: Sequence[Item]) -> None:
         """A self-test on a few images, in seconds.
 
         Raises:
-            ModelError: where the model is not what it says it is.
+            ModelError: if the model does not predict what its config declares.
         """
 
 
 @dataclass(frozen=True)
 class Built:
-    """A method made ready from a person's options, and what its row will say.
+    """A method built from options, and the facts for its leaderboard row.
 
     Args:
         method: the classifier.
         card: of its model.
-        prompts: what it is asked: the candidates' prompts, or their ids where it reads no text.
+        prompts: of the candidates; class ids for a class-conditional model.
         search: of a method that searches, else empty.
-        search_options: of the search, or whatever else of the method defines its numbers.
+        search_options: of the search, or all other options that define the numbers.
         img_size: side of the images, in pixels.
         loss, dtype, device: as resolved.
-        most_evaluations: evaluations an image at most.
-        timesteps: (N,) what the network is told at each draw; empty for other methods.
-        allocation: of its draws over time, see `diffcls.diffusion.timestep_allocation`.
+        most_evaluations: maximum evaluations per image.
+        timesteps: (N,) timestep input of the network at each draw; empty for other methods.
+        allocation: distribution of its draws over timesteps, see
+            `diffcls.diffusion.timestep_allocation`.
         draws: of a method that searches: ``indices`` (N,) of its draws into the schedule, and the
             schedule's ``alpha`` and ``sigma`` (T,).
         noise: hash of the noise file, or empty.
-        supervision: what the method has seen, where the model's card does not tell it.
-        setting: what of it the leaderboard names; None: the search options that were given.
+        supervision: training data of the method, if the model's card does not state it.
+        setting: the leaderboard's column; None: the search options that were given.
     """
 
     method: Method
@@ -94,7 +95,7 @@ class MethodKind:
     """One row of the table of methods.
 
     Args:
-        check: refuses what can be refused of (options, data set) before anything heavy is loaded.
+        check: validates (options, data set) before anything heavy is loaded.
         build: (options, data set, prompts) -> the method, ready for images.
     """
 

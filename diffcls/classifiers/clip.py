@@ -1,4 +1,4 @@
-"""CLIP as a zero-shot classifier: the rival that the diffusion classifier is published beside."""
+"""CLIP as a zero-shot classifier: the published baseline of the diffusion classifier."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 
 
 def name_of(options: EvaluationOptions, spec: DatasetSpec) -> str:
-    """The CLIP model asked for, else the data set's default."""
+    """The CLIP model given, else the data set's default."""
     only = OTHER_MODELS.issuperset(options.method) and "reference" not in options.method
     return options.clip_model or (options.model if only else None) or spec.clip
 
 
 def check(options: EvaluationOptions, spec: DatasetSpec) -> None:
-    """Refuse an unknown model."""
+    """Raise UsageError for an unknown model."""
     from diffcls.models.clip import check_name
 
     check_name(name_of(options, spec))
@@ -38,7 +38,7 @@ def build(options: EvaluationOptions, spec: DatasetSpec, prompts: PromptSet) -> 
     """CLIP with the candidates' prompts; a class with several has their mean embedding.
 
     Its scores are the cosines times the model's own logit scale, so their softmax is the posterior
-    that it was trained for.
+    of its training objective.
 
     Raises:
         UsageError, ModelError: see `diffcls.models.clip.load`.

@@ -1,4 +1,4 @@
-"""The diffusion classifier: the class whose prompt explains the noise best.
+"""Diffusion classifier: the class whose prompt predicts the noise best.
 
 p(c | x0) ∝ exp(−E_{t,ε} ‖ε − ε_θ(α_t·x0 + σ_t·ε, t, c)‖²)      (Li et al. 2023, eq. 5)
 """
@@ -22,41 +22,47 @@ from diffcls.diffusion.draws import DrawPlan
 from diffcls.diffusion.timestep_allocation import EVEN, allocate
 from diffcls.models.denoiser import Denoiser
 from diffcls.models.self_test import check_model
-from diffcls.scoring.batch_runner import BatchRunner, Launched, Queues, largest_worthwhile
+from diffcls.scoring.batch_runner import BatchRunner, Launched
+from diffcls.scoring.batch_size import largest_worthwhile
 from diffcls.scoring.class_scores import ClassScores
-from diffcls.scoring.image_state import InFlight, Question
-from diffcls.scoring.prefetch import Reader
+from diffcls.scoring.final_scores import final_scores
+from diffcls.scoring.image_state import ImageState, ScoringTask
+from diffcls.scoring.prefetch import Prefetcher
+from diffcls.scoring.queues import Queues
 from diffcls.scoring.scorer import Scorer, Scoring
 from diffcls.search.aggregation import VOTES
+from diffcls.search.base import Search
 from diffcls.search.embeddings import Points
-from diffcls.search.error_table import Search
-from diffcls.search.screening import Begin, Screened
 from diffcls.support.errors import DataError, UsageError, unknown_name
 
 
 class DiffusionMethod:
-    """Scores images against prompts; many images share every batch.
+    """Zero-shot classifier that scores images against prompts, with continuous batching.
 
-    Where images have candidates of their own (`PromptSet.asked`), each is scored against these
-    alone, and the error of the empty prompt on the same draws is taken off all its scores: so the
-    scores of one text on different images can be compared as well.
+    Images with candidates of their own (`PromptSet.asked`) are scored against these alone, and the
+    error of the empty prompt on the same draws is subtracted from all scores, so that the scores of
+    one text on different images can be compared.
 
     Args:
         denoiser: the model.
         prompts: candidate classes.
-        search: which (class, draw) pairs to evaluate.
+        search: names the (class, draw) pairs to evaluate.
         scoring: loss and weighting.
         seed: keys the noise.
-        batch_size: rows of every forward of the denoiser.
-        encode_batch: rows of every forward of the image encoder.
+        batch_size: rows of every forward pass of the denoiser.
+        encode_batch: rows of every forward pass of the image encoder.
         noise_path: see `diffcls.diffusion.draws.DrawPlan`.
-        keep_errors: hand each image's error table out with its scores.
+        keep_errors: return each image's error table with its scores.
         interpolation: of the resize, see `diffcls.data.transforms.to_pixels`.
-        aggregate: ``classes``: the errors of a class's prompts are averaged, then classes are
-            searched; ``prompts``: prompts are searched, as in the published script, and a class
-            scores what its best prompt does.
-        vote: how the draws come to one answer, see `diffcls.search.aggregation`.
-        allocation: where in time the draws lie, see `diffcls.diffusion.timestep_allocation`.
+        aggregate: ``classes``: the errors of a class's prompts are averaged, and classes compete;
+            ``prompts``: prompts compete, as in the published script, and a class has the score of
+            its best prompt.
+        vote: aggregation of the draws, see `diffcls.search.aggregation`.
+        allocation: distribution of the draws over timesteps, see
+            `diffcls.diffusion.timestep_allocation`.
+
+    Raises:
+        UsageError: for an unknown aggregate or vote, and for a combination that is not supported.
     """
 
     def __init__(
@@ -78,10 +84,10 @@ class DiffusionMethod:
         if aggregate not in AGGREGATES:
             raise unknown_name("aggregate", aggregate, AGGREGATES)
         if aggregate == "prompts" and prompts.asked:
-            raise UsageError("prompts cannot race where images have candidates of their own")
+            raise UsageError("prompts cannot race if images have candidates of their own")
         if vote not in VOTES:
             raise unknown_name("vote", vote, VOTES)
-        if isinstance(search, Screened) and (aggregate == "prompts" or prompts.asked):
+        if search.screen is not None and (aggregate == "prompts" or prompts.asked):
             raise UsageError(
                 "a screen needs classes that all images share",
                 given="prompts that race" if aggregate == "prompts" else "candidates of an image",
@@ -92,19 +98,19 @@ class DiffusionMethod:
         schedule = denoiser.schedule
         indices = allocate(search.plan(len(schedule)), allocation, schedule)
         self.plan = DrawPlan(indices, seed, noise_path)
-        # the empty prompt, where there is one, comes last
+        # the empty prompt, if there is one, comes last
         texts = [*prompts.prompts, *([""] if prompts.asked else [])]
         cond = denoiser.encode_prompts(texts)
         self.scorer = Scorer(denoiser, cond, self.plan, scoring, batch_size)
         self.interpolation = interpolation
         prompts_race = aggregate == "prompts" and len(prompts) > prompts.n_classes
         self._first_row = [prompts.rows_of(k)[0] for k in range(prompts.n_classes)]
-        # scores are means over dimensions: the posterior sums them, then cools them down
+        # scores are means over dimensions: the posterior needs sums, and temperature scaling
         dimensions = float(np.prod(denoiser.sample_shape))
         self.likelihood_scale = dimensions / denoiser.card.temperature
-        # ranks and votes are no log-likelihoods
+        # ranks and votes are not log-likelihoods
         self.posterior_scale = self.likelihood_scale if vote == "mean" else None
-        self.question = Question(
+        self.task = ScoringTask(
             prompts,
             search,
             VOTES[vote],
@@ -112,12 +118,10 @@ class DiffusionMethod:
             subtract_empty=bool(prompts.asked) and vote == "mean",
             keep_errors=keep_errors,
         )
-        # of a search with a screen: how that begins on an image, and the points it looks at
-        self._begin: Begin | None = None
-        points = None
-        if isinstance(search, Screened):
-            self._begin, points = search.prepare(prompts, cond), Points(prompts, cond)
-        self._runner = BatchRunner(self.scorer, points)
+        screen = search.screen
+        self._start_screening = None if screen is None else screen.prepare(prompts, cond)
+        self._points = None if screen is None else Points(prompts, cond)
+        self._runner = BatchRunner(self.scorer)
 
     @property
     def batch_size(self) -> int:
@@ -129,7 +133,7 @@ class DiffusionMethod:
         self.scorer.batch_size = rows
 
     def choose_batch_size(self) -> None:
-        """Set `batch_size` to what this device does most evaluations a second with."""
+        """Set `batch_size` to the one with the most evaluations per second on this device."""
 
         def seconds(rows: int) -> float:
             self.batch_size = rows
@@ -138,7 +142,7 @@ class DiffusionMethod:
         self.batch_size = largest_worthwhile(seconds)
 
     def seconds_a_batch(self) -> float:
-        """Time of one full forward of the denoiser, measured now."""
+        """Time of one full forward pass of the denoiser in seconds, measured now."""
         rows = range(self.batch_size)
         x0 = torch.zeros(self.batch_size, *self.denoiser.sample_shape)
         prompts = torch.tensor([row % len(self.prompts) for row in rows])
@@ -146,18 +150,15 @@ class DiffusionMethod:
         began = 0.0
         for _ in range(2):  # the first one warms up
             began = time.perf_counter()
-            self.scorer.errors(x0, prompts, draws).cpu()  # on the CPU: it waits for the accelerator
+            self.scorer.errors(x0, prompts, draws).cpu()  # waits for the accelerator
         return time.perf_counter() - began
 
     def check(self, items: Sequence[Item]) -> None:
-        """See `diffcls.models.self_test.check_model`; images that cannot be read are passed
-        over.
-        """
+        """See `diffcls.models.self_test.check_model`; images that cannot be read are skipped."""
         readable: list[tuple[NDArray[np.float32], str]] = []
         for item in items:
-            with suppress(
-                DataError, OSError, ValueError
-            ):  # it will be recorded when its turn comes
+            # a failure is recorded when the image is scored
+            with suppress(DataError, OSError, ValueError):
                 prompt = self.prompts.prompts[self._first_row[item.class_index]]
                 readable.append((self._pixels(item), prompt))
         if len(readable) > 1:
@@ -165,62 +166,60 @@ class DiffusionMethod:
             check_model(self.denoiser, torch.from_numpy(np.stack(pixels)), prompts)
 
     def classify(self, items: Iterable[Item]) -> Iterator[ClassScores]:
-        """The answer for each image, in order of completion (see
-        `diffcls.classifiers.base.Method`).
-        """
-        reader = Reader(map(self._checked, items), self._pixels, self.encode_batch)
+        """Scores of each image, in order of completion; see `diffcls.classifiers.base.Method`."""
+        reader = Prefetcher(map(self._checked, items), self._pixels, self.encode_batch)
         try:
             yield from self._classify(reader)
         finally:
             reader.close()
 
-    def _classify(self, reader: Reader) -> Iterator[ClassScores]:
-        runner, queues = self._runner, Queues()
-        encoded: deque[InFlight] = deque()
+    def _classify(self, reader: Prefetcher) -> Iterator[ClassScores]:
+        runner, queues = self._runner, Queues(self._points)
+        encoded: deque[ImageState] = deque()
         pending: Launched | None = None
         exhausted = False
         while True:
-            # let images ask until a full batch waits, and no more: memory stays bounded
+            # admit images until a full batch waits, and no more: memory stays bounded
             while queues.longest() < self.batch_size and (encoded or not exhausted):
                 if encoded:
-                    yield from self._go_on(encoded.popleft(), queues)
+                    yield from self._advance(encoded.popleft(), queues)
                     continue
                 started, failed = self._admit(reader)
                 exhausted = not started and not failed
                 encoded.extend(started)
                 yield from failed
             launched = runner.launch(queues) if queues else None
-            # where the device works by itself, the batch before is seen to meanwhile
+            # on an accelerator, process the previous batch while this one runs
             ready, pending = (pending, launched) if runner.overlaps else (launched, None)
             for image in runner.collect(ready) if ready else ():
-                yield from self._go_on(image, queues)
+                yield from self._advance(image, queues)
             if exhausted and not queues and pending is None:
                 return
 
-    def _go_on(self, image: InFlight, queues: Queues) -> Iterator[ClassScores]:
-        """Queue what an image wants next; its answer where it wants nothing more."""
+    def _advance(self, image: ImageState, queues: Queues) -> Iterator[ClassScores]:
+        """Queue the next requests of an image; its scores if there are none."""
         if image.error is None:
             queues.add(image)
-        if not image.waiting:
-            yield image.answer()
+        if not image.pending:
+            yield final_scores(image)
 
     def _checked(self, item: Item) -> Item:
         if len(item.candidates) != self.prompts.asked:
             raise UsageError(
-                f"the prompts are not for images of {len(item.candidates)} candidates of their own",
+                f"the prompts do not fit images of {len(item.candidates)} candidates of their own",
                 given=item.image_id,
                 allowed=f"{self.prompts.asked} candidates, 0 for all classes",
             )
         return item
 
-    def _admit(self, reader: Reader) -> tuple[list[InFlight], list[ClassScores]]:
-        """Read and encode the next images; both lists are empty when the stream is at its end."""
+    def _admit(self, reader: Prefetcher) -> tuple[list[ImageState], list[ClassScores]]:
+        """Read and encode the next images; both lists are empty at the end of the stream."""
         began = time.perf_counter()
         batch = reader.take()
         started, failed = [], batch.failed
         if not batch.items:
             return [], failed
-        # padded to one shape with the last image, so that a latent does not depend on its company
+        # padded with the last image to one shape, so that latents do not depend on the batch
         padded = batch.pixels + batch.pixels[-1:] * (self.encode_batch - len(batch.pixels))
         latents = self.denoiser.encode_images(torch.from_numpy(np.stack(padded)))
         share = (time.perf_counter() - began) / len(batch.items)
@@ -229,21 +228,19 @@ class DiffusionMethod:
             if whole:
                 try:
                     started.append(self._start(item, x0, share))
-                except (DataError, OSError, ValueError) as error:  # a screen may open it again
+                except (DataError, OSError, ValueError) as error:  # a screen may reopen the image
                     failed.append(ClassScores.failed(item.image_id, f"{error}", share))
             else:
-                what = f"image encoding of {item.image_id} is not finite, in single precision"
-                failed.append(ClassScores.failed(item.image_id, what, share))
+                failure = f"image encoding of {item.image_id} is not finite, in single precision"
+                failed.append(ClassScores.failed(item.image_id, failure, share))
         return started, failed
 
-    def _start(self, item: Item, x0: Tensor, seconds: float) -> InFlight:
+    def _start(self, item: Item, x0: Tensor, seconds: float) -> ImageState:
         shape = (len(self.prompts) + bool(self.prompts.asked), len(self.plan))
         began = time.perf_counter()
-        narrowing = self._begin(item.open) if self._begin else None
+        screening = self._start_screening(item.open) if self._start_screening else None
         seconds += time.perf_counter() - began
-        return InFlight(
-            item.image_id, item.candidates, x0, shape, self.question, narrowing, seconds
-        )
+        return ImageState(item.image_id, item.candidates, x0, shape, self.task, screening, seconds)
 
     def _pixels(self, item: Item) -> NDArray[np.float32]:
         return to_pixels(load_image(item.open()), self.denoiser.image_size, self.interpolation)

@@ -1,4 +1,4 @@
-"""Labelled images for the methods that learn from them."""
+"""Labelled images for methods that are trained on them."""
 
 from __future__ import annotations
 
@@ -19,30 +19,30 @@ from diffcls.training.recipes import RECIPES, Augmentation, Recipe
 if TYPE_CHECKING:
     from torch import Tensor
 
-MOST = 100_000
-"""Training images at most: a stratified sample of larger sets."""
+MAX_TRAINING_IMAGES = 100_000
+"""A stratified sample is taken of larger sets."""
 
 
 def check(options: EvaluationOptions, spec: DatasetSpec) -> None:
-    """Refuse a data set without training or validation images.
+    """Check that a data set has training and validation images.
 
     Raises:
-        UsageError: for one that has no such splits.
+        UsageError: if it lacks one of the splits.
     """
     lacking = [split for split in ("train", "validation") if split not in spec.splits]
     if lacking:
         raise UsageError(
-            f"{spec.name} has no images to learn from",
+            f"{spec.name} has no labelled images for training",
             given=f"no split {' and no split '.join(lacking)}",
-            todo="leave out the methods that learn: sd-features, reference",
+            todo="remove the methods that need labels: sd-features, reference",
         )
 
 
 def load(options: EvaluationOptions, split: str, class_names: tuple[str, ...]) -> Dataset:
-    """The images of a split, of the very classes that are asked about.
+    """The images of a split, which must have the given classes.
 
     Raises:
-        DataError: where its classes differ.
+        DataError: if its classes differ.
     """
     whole = load_dataset(
         options.dataset,
@@ -56,16 +56,16 @@ def load(options: EvaluationOptions, split: str, class_names: tuple[str, ...]) -
             f"the classes of {split} are not those of {options.split}",
             given=f"{len(whole.class_names)} of {len(class_names)}",
         )
-    return choose(whole, limit=min(MOST, len(whole)))[0]
+    return choose(whole, limit=min(MAX_TRAINING_IMAGES, len(whole)))[0]
 
 
 def recipe_of(spec: DatasetSpec) -> Recipe | None:
-    """How the small diffusion model of a data set was trained, None where there is none."""
+    """Training recipe of the data set's small diffusion model, or None."""
     return RECIPES.get(spec.name) or RECIPES.get(spec.name.partition("/")[0])
 
 
 def augmentation_of(spec: DatasetSpec) -> Augmentation:
-    """The changes that the data set's small diffusion model was trained with."""
+    """Augmentation with which the data set's small diffusion model was trained."""
     recipe = recipe_of(spec)
     return recipe.augmentation if recipe else Augmentation(flip=True)
 

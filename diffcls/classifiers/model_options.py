@@ -1,4 +1,4 @@
-"""From a person's options to a diffusion classifier that is ready for images."""
+"""Model options: the diffusion model and classifier that an evaluation's options describe."""
 
 from __future__ import annotations
 
@@ -35,15 +35,15 @@ VERSIONS = {
 }
 
 
-# methods that run no diffusion model: where only such are asked for, --model is theirs
 OTHER_MODELS = frozenset({"clip", "reference"})
+"""Methods without a diffusion model: if only such are given, --model names their model."""
 
 
 def model_name(options: EvaluationOptions, spec: DatasetSpec) -> str:
-    """The diffusion model asked for, else the data set's default.
+    """The diffusion model given, else the data set's default.
 
     Raises:
-        UsageError: where there is neither.
+        UsageError: if there is neither.
     """
     if options.version is not None:
         if options.model:
@@ -51,14 +51,14 @@ def model_name(options: EvaluationOptions, spec: DatasetSpec) -> str:
         if options.version not in VERSIONS:
             raise unknown_name("version of Stable Diffusion", options.version, VERSIONS)
         return VERSIONS[options.version]
-    wished = options.model if not OTHER_MODELS.issuperset(options.method) else None
-    if wished or spec.model:
-        return wished or spec.model
-    raise UsageError(f"no default model for {spec.name}", todo="name one with --model")
+    given = options.model if not OTHER_MODELS.issuperset(options.method) else None
+    if given or spec.model:
+        return given or spec.model
+    raise UsageError(f"no default model for {spec.name}", todo="choose one with --model")
 
 
 def check(options: EvaluationOptions, spec: DatasetSpec) -> None:
-    """Refuse an unknown model or search, or options that the search does not take."""
+    """Raise UsageError for an unknown model or search, or an option that the search lacks."""
     from diffcls.models.loading import check_name
 
     build_search(options, spec)
@@ -67,7 +67,7 @@ def check(options: EvaluationOptions, spec: DatasetSpec) -> None:
 
 
 def load_denoiser(options: EvaluationOptions, spec: DatasetSpec) -> tuple[Denoiser, str]:
-    """The diffusion model asked for, and the device that it is on.
+    """Load the diffusion model that the options name; returns it and its device.
 
     Raises:
         UsageError, ModelError: see `diffcls.models.loading.load`.
@@ -90,7 +90,7 @@ def diffusion(options: EvaluationOptions, spec: DatasetSpec, prompts: PromptSet)
     """The diffusion classifier that `options` describe.
 
     Args:
-        options: a person's wishes.
+        options: of the evaluation.
         spec: of the data set, for its defaults.
         prompts: candidate classes.
 
@@ -106,9 +106,9 @@ def diffusion(options: EvaluationOptions, spec: DatasetSpec, prompts: PromptSet)
     scoring = Scoring(loss, options.weighting)
     denoiser, device = load_denoiser(options, spec)
     if denoiser.labels is not None:
-        prompts = _ask_by_id(options, denoiser.labels, prompts)
+        prompts = _prompts_by_id(options, denoiser.labels, prompts)
     elif options.class_ids:
-        raise UsageError("the model reads texts", given="--class-ids", todo="leave it out")
+        raise UsageError("the model reads texts", given="--class-ids", todo="remove it")
     allocation = build_allocation(options, denoiser.card)
     method = DiffusionMethod(
         denoiser,
@@ -149,22 +149,24 @@ def diffusion(options: EvaluationOptions, spec: DatasetSpec, prompts: PromptSet)
     )
 
 
-def _ask_by_id(options: EvaluationOptions, labels: Sequence[str], prompts: PromptSet) -> PromptSet:
-    """The same candidates for a model that reads class ids."""
+def _prompts_by_id(
+    options: EvaluationOptions, labels: Sequence[str], prompts: PromptSet
+) -> PromptSet:
+    """The same candidates for a class-conditional model."""
     if options.prompts or options.template:
         raise UsageError(
-            "the model reads class ids, no texts",
+            "the model reads class ids, not texts",
             given="--prompts" if options.prompts else "--template",
-            todo="leave it out; --class-ids FILE says which class each candidate is",
+            todo="remove it; --class-ids FILE maps candidates to classes",
         )
     return class_prompts(prompts.class_names, labels, options.class_ids)
 
 
 def batch_size(given: int | str | None) -> int:
-    """Rows of a forward, from what a person wrote.
+    """Rows of a forward pass, from the value of ``--batch-size``.
 
     Raises:
-        UsageError: for anything but a whole number above 0, ``auto`` or None.
+        UsageError: for anything but an integer above 0, ``auto`` or None.
     """
     if given in (None, "auto"):
         return DEFAULT_BATCH

@@ -1,4 +1,4 @@
-"""What methods share that look at each image once: batches of one shape, scores, failures."""
+"""Single-pass classifiers: the base of methods that process each image once, in batches."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ Score = Callable[["Tensor", Sequence[str]], "Tensor"]
 
 
 class BatchMethod:
-    """Scores images batch by batch, every batch of one shape, so company changes no answer.
+    """Scores images in batches of one shape, so results are independent of batch composition.
 
     Args:
         read: an image -> its pixels (3, H, W).
-        prepare: makes the function that scores. It is called before the first image and not
-            earlier, so that a dry run or a finished one learns nothing.
+        prepare: returns the scoring function. It is called with the first image, so that a dry
+            run or a finished run trains nothing.
         posterior_scale: see `diffcls.classifiers.base.Method`.
-        evaluations: forward passes of a denoiser that an image takes.
+        evaluations: forward passes of a denoiser per image.
         batch_size: rows of a batch.
     """
 
@@ -67,7 +67,7 @@ class BatchMethod:
         import torch
 
         items = [item for item, _ in batch]
-        # the last image fills up
+        # padded with the last image
         filled = batch + batch[-1:] * (self.batch_size - len(batch))
         pixels = torch.from_numpy(np.stack([pixels for _, pixels in filled]))
         scores = score(pixels, [item.image_id for item, _ in filled]).cpu().double().numpy()
@@ -78,14 +78,14 @@ class BatchMethod:
         if item.candidates:
             scores = scores[list(item.candidates)]
         if not np.isfinite(scores).all():
-            what = f"a score of {item.image_id} is not finite"
-            return ClassScores.failed(item.image_id, what, share)
+            failure = f"a score of {item.image_id} is not finite"
+            return ClassScores.failed(item.image_id, failure, share)
         ranking = np.argsort(-scores, kind="stable").astype(np.int64)
         return ClassScores(item.image_id, scores, ranking, self.evaluations, share)
 
     def seconds_a_batch(self) -> float:
-        """No time worth telling: each image is looked at once."""
+        """0: the time is not predicted for single-pass methods."""
         return 0.0
 
     def check(self, items: Sequence[Item]) -> None:
-        """Nothing to find out: such a model says nothing of itself that could be wrong."""
+        """Do nothing: these models declare nothing that could be checked."""

@@ -1,4 +1,4 @@
-"""References that a classifier's figure is read against: labels, class means, chance."""
+"""Reference baselines: a supervised classifier, nearest class mean, and chance."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 SIDE = 32
-"""Pixels that a reference sees of an image."""
-FAR = 1e3
-"""Where the mean of a class without images lies; pixels lie within [−1, 1]."""
+"""Side of the images in pixels."""
+EMPTY_CLASS_MEAN = 1e3
+"""Mean of a class without images, far from any pixel in [−1, 1], so it is never nearest."""
 
 Fit = tuple[BatchMethod, dict[str, object]]
 
 
 def kind_of(options: EvaluationOptions) -> str:
-    """The reference asked for; the classifier where none is."""
+    """The reference given, by default the classifier."""
     only = tuple(options.method) == ("reference",)
     return options.reference or (options.model if only else None) or "classifier"
 
 
 def check(options: EvaluationOptions, spec: DatasetSpec) -> None:
-    """Refuse an unknown reference, or a data set without labelled images to learn from."""
+    """Raise UsageError for an unknown reference, or a data set without labelled images."""
     kind = kind_of(options)
     if kind not in KINDS:
         raise unknown_name("reference", kind, KINDS)
@@ -48,10 +48,10 @@ def check(options: EvaluationOptions, spec: DatasetSpec) -> None:
 
 
 def build(options: EvaluationOptions, spec: DatasetSpec, prompts: PromptSet) -> Built:
-    """A reference, fitted or taken from the disk.
+    """A reference, fitted or read from the cache.
 
     Raises:
-        DataError: see `labelled.load`.
+        DataError: see `diffcls.classifiers.labelled_data.load`.
     """
     kind = kind_of(options)
     method, defined_by = KINDS[kind](options, spec, prompts)
@@ -109,7 +109,7 @@ def _classifier(options: EvaluationOptions, spec: DatasetSpec, prompts: PromptSe
 
 
 def _nearest_mean(options: EvaluationOptions, spec: DatasetSpec, prompts: PromptSet) -> Fit:
-    """The class whose mean training image is nearest, pixel by pixel."""
+    """Nearest class mean of the training images, in pixels."""
     import torch
 
     train = labelled_data.load(options, "train", prompts.class_names)
@@ -119,8 +119,7 @@ def _nearest_mean(options: EvaluationOptions, spec: DatasetSpec, prompts: Prompt
         means = torch.zeros(prompts.n_classes, images[0].numel(), dtype=torch.float64)
         means.index_add_(0, labels, images.flatten(1).double())
         counts = torch.bincount(labels, minlength=prompts.n_classes)[:, None]
-        # a class without images is never the answer
-        means = torch.where(counts > 0, means / counts, FAR)
+        means = torch.where(counts > 0, means / counts, EMPTY_CLASS_MEAN)
         # −‖x − μ_k‖²
         return lambda pixels, _: -(torch.cdist(pixels.flatten(1).double(), means) ** 2)
 
@@ -128,7 +127,7 @@ def _nearest_mean(options: EvaluationOptions, spec: DatasetSpec, prompts: Prompt
 
 
 def _chance(options: EvaluationOptions, spec: DatasetSpec, prompts: PromptSet) -> Fit:
-    """Numbers drawn by seed and image."""
+    """Random scores, keyed by seed and image."""
     import torch
 
     def score(_: Tensor, image_ids: Sequence[str]) -> Tensor:
@@ -145,7 +144,7 @@ def _method(options: EvaluationOptions, prepare: Callable[[], Score]) -> BatchMe
     def read(item: Item) -> Pixels:
         return to_pixels(load_image(item.open()), SIDE, options.interpolation)
 
-    # squared distances and random numbers are no log-likelihoods
+    # squared distances and random numbers are not log-likelihoods
     return BatchMethod(read, prepare, None, batch_size=model_options.batch_size(options.batch_size))
 
 

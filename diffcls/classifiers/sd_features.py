@@ -1,7 +1,7 @@
-"""Logistic regression on the diffusion model's own features: how much it knows of the labels.
+"""Linear probe on the diffusion model's features, the published baseline "SD Features".
 
-The published baseline "SD Features". Not zero-shot: it learns from the training split's labels.
-Block, timestep and pooling are chosen on validation images, the strength by cross-validation.
+Logistic regression, trained on the labels of the training split, so not zero-shot. Block, timestep
+and pooling are chosen on validation images, the regularisation by cross-validation.
 """
 
 from __future__ import annotations
@@ -29,23 +29,22 @@ if TYPE_CHECKING:
     from diffcls.models.unet_features import FeatureReader
 
 TIMES = (0.02, 0.08, 0.2, 0.4)
-"""Timesteps to choose among, as parts of the schedule."""
+"""Candidate timesteps, as fractions of the schedule."""
 GRIDS = (1, 2)
-"""Poolings to choose among, see `diffcls.models.unet_features.FeatureReader.read`."""
+"""Candidate poolings, see `diffcls.models.unet_features.FeatureReader.read`."""
 STRENGTHS = (1e-3, 1e-2, 1e-1, 1.0)
-"""Inverse strengths C of the regularisation to choose among."""
-CHOOSING = 2000
-"""Training images at most on which block and timestep are chosen; strength on five times as many.
-"""
-COPIES = 2
-"""Of each training image: as it is, and changed at random as the diffusion model saw it."""
+"""Candidate inverse regularisation strengths C."""
+MAX_SELECTION_IMAGES = 2000
+"""Training images for the choice of block and timestep; five times as many for that of C."""
+COPIES_PER_IMAGE = 2
+"""Of each training image: the original, and one augmented as for the diffusion model."""
 
 Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where features are read.
+    """Location of the features in the network.
 
     Args:
         block: name of the block.
@@ -59,7 +58,7 @@ class Place:
 
 
 def check(options: EvaluationOptions, spec: DatasetSpec) -> None:
-    """Refuse an unknown model, or a data set without labelled images to learn from."""
+    """Raise UsageError for an unknown model, or a data set without labelled images."""
     from diffcls.models.loading import check_name
 
     labelled_data.check(options, spec)
@@ -67,10 +66,11 @@ def check(options: EvaluationOptions, spec: DatasetSpec) -> None:
 
 
 def build(options: EvaluationOptions, spec: DatasetSpec, prompts: PromptSet) -> Built:
-    """The probe, fitted or taken from the disk.
+    """The linear probe, fitted or read from the cache.
 
     Raises:
-        UsageError, ModelError, DataError: see `diffcls.models.loading.load` and `labelled.load`.
+        UsageError, ModelError, DataError: see `diffcls.models.loading.load` and
+            `diffcls.classifiers.labelled_data.load`.
     """
     from diffcls.models.unet_features import FeatureReader
 
@@ -84,7 +84,7 @@ def build(options: EvaluationOptions, spec: DatasetSpec, prompts: PromptSet) -> 
         "dtype": str(denoiser.dtype).removeprefix("torch."),
         "data": [train.revision, len(train), validation.revision, len(validation)],
         "seed": options.seed,
-        "grid of choices": [TIMES, GRIDS, STRENGTHS, CHOOSING, COPIES],
+        "grid of choices": [TIMES, GRIDS, STRENGTHS, MAX_SELECTION_IMAGES, COPIES_PER_IMAGE],
     }
 
     def read(item: Item) -> Pixels:
@@ -119,7 +119,7 @@ def build(options: EvaluationOptions, spec: DatasetSpec, prompts: PromptSet) -> 
 
 
 def _scorer(reader: FeatureReader, fit: Arrays) -> Score:
-    """The function that scores by a stored probe."""
+    """The scoring function of a stored probe."""
     place = Place(str(fit["block"]), int(fit["index"]), int(fit["grid"]))
     probe = Probe(fit["mean"], fit["scale"], fit["weight"], fit["bias"])
 
@@ -134,7 +134,7 @@ def _scorer(reader: FeatureReader, fit: Arrays) -> Score:
 
 @dataclass(frozen=True)
 class Probe:
-    """Standardised features times weights: multinomial logistic regression, already fitted.
+    """Fitted linear probe: multinomial logistic regression on standardised features.
 
     Args:
         mean, scale: (D,) of the features.
@@ -158,9 +158,9 @@ def fit_probe(features: Floats, labels: NDArray[Any], classes: int, strength: fl
     model = _pipeline(strength).fit(features, labels)
     scaler, regression = model[0], model[1]
     weight = np.zeros((classes, features.shape[1]))
-    # a class without an image is never the answer
+    # a class without an image is never predicted
     bias = np.full(classes, regression.intercept_.min() - 1e3)
-    if len(regression.classes_) == 2:  # one row only, of the second class
+    if len(regression.classes_) == 2:  # binary: one row only, of the second class
         weight[regression.classes_] = np.stack([-regression.coef_[0], regression.coef_[0]]) / 2
         bias[regression.classes_] = np.array([-1, 1]) * regression.intercept_[0] / 2
     else:
@@ -182,9 +182,9 @@ def _fit(
 ) -> Arrays:
     from diffcls.data.subsets import choose
 
-    few = choose(train, limit=min(CHOOSING, len(train)))[0]
+    few = choose(train, limit=min(MAX_SELECTION_IMAGES, len(train)))[0]
     place, accuracy = _choose_place(reader, few, validation)
-    some = choose(train, limit=min(5 * CHOOSING, len(train)))[0]
+    some = choose(train, limit=min(5 * MAX_SELECTION_IMAGES, len(train)))[0]
     features, labels = _read_all(reader, some, place)
     strength = _choose_strength(features, labels)
     features, labels = _read_all(reader, train, place, spec, seed)
@@ -198,7 +198,7 @@ def _fit(
 
 
 def _choose_place(reader: FeatureReader, few: Dataset, validation: Dataset) -> tuple[Place, float]:
-    """The block, timestep and pooling whose probe is right most often on validation images."""
+    """The block, timestep and pooling of the probe most accurate on validation images."""
     length = len(reader.denoiser.schedule)
     best: tuple[float, Place] | None = None
     for time in TIMES:
@@ -244,13 +244,13 @@ def _read_all(
     spec: DatasetSpec | None = None,
     seed: int = 0,
 ) -> tuple[Floats, NDArray[np.int64]]:
-    """(N, D) features and (N,) labels; with `spec` also of changed copies of every image."""
+    """(N, D) features and (N,) labels; with `spec` also of an augmented copy of every image."""
     from diffcls.training.augmentation import augment
     from diffcls.training.loop import generator
 
     parts: list[Tensor] = []
     labels: list[Tensor] = []
-    for copy in range(COPIES if spec else 1):
+    for copy in range(COPIES_PER_IMAGE if spec else 1):
         for number, (pixels, truth) in enumerate(
             labelled_data.batches(data, reader.denoiser.image_size)
         ):

@@ -1,4 +1,4 @@
-"""From a person's options to a search: its stages, draws and loss, and what it costs at most."""
+"""Search options: the search, loss and allocation of an evaluation, and its maximum cost."""
 
 from __future__ import annotations
 
@@ -11,11 +11,9 @@ from diffcls.data.prompts import PromptSet
 from diffcls.diffusion.timestep_allocation import EVEN
 from diffcls.models.denoiser import ModelCard
 from diffcls.search import SEARCHES
-from diffcls.search.error_table import Search
-from diffcls.search.screening import Screened
+from diffcls.search.base import Search
 from diffcls.support.errors import UsageError
 
-# option of a search -> the flag that sets it
 FLAGS = {
     "draws": "draws",
     "confidence": "confidence",
@@ -23,13 +21,14 @@ FLAGS = {
     "trials": "n_trials",
     "candidates": "candidates",
 }
+"""Option of a search -> the flag that sets it."""
 
 
 def search_name(options: EvaluationOptions) -> str:
-    """The search asked for; stages imply ``paper``.
+    """Name of the search; stages imply ``paper``.
 
     Raises:
-        UsageError: for an unknown search, or stages together with another one.
+        UsageError: for an unknown search, or stages together with another search.
     """
     stages = options.stages or options.n_samples or options.to_keep or options.n_trials
     name = options.search or ("paper" if stages else "racing")
@@ -40,15 +39,15 @@ def search_name(options: EvaluationOptions) -> str:
 
 
 def build_search(options: EvaluationOptions, spec: DatasetSpec) -> tuple[str, Search]:
-    """The search with its options, the data set's published stages where none are given.
+    """The search with its options; default stages are those published for the data set.
 
     Raises:
         UsageError: for an option that the search does not have, or a value out of range.
     """
     name = search_name(options)
     kind: Any = SEARCHES.load(name)
-    wishes = {option: getattr(options, flag) for option, flag in FLAGS.items()}
-    given = {option: value for option, value in wishes.items() if value is not None}
+    values = {option: getattr(options, flag) for option, flag in FLAGS.items()}
+    given = {option: value for option, value in values.items() if value is not None}
     known = [field.name for field in dataclasses.fields(kind)]
     for option in given:
         if option not in known:
@@ -91,7 +90,7 @@ def _stages(
 
 
 def build_loss(options: EvaluationOptions, spec: DatasetSpec) -> str:
-    """The loss asked for; else the published one where the published stages are used, else l2."""
+    """The loss given; else the published loss with the published stages, else l2."""
     if options.loss:
         return options.loss
     given = options.stages or options.n_samples
@@ -99,10 +98,10 @@ def build_loss(options: EvaluationOptions, spec: DatasetSpec) -> str:
 
 
 def build_allocation(options: EvaluationOptions, card: ModelCard) -> str:
-    """The allocation asked for; else even where the protocol or a weighting is, else the model's.
+    """The allocation given; else even for published stages or a weighting, else the model's.
 
     Raises:
-        UsageError: for the published stages with another allocation than theirs.
+        UsageError: for the published stages with an allocation other than even.
     """
     check_allocation(options)
     if options.allocation is not None:
@@ -112,7 +111,7 @@ def build_allocation(options: EvaluationOptions, card: ModelCard) -> str:
 
 
 def check_allocation(options: EvaluationOptions) -> None:
-    """Raises UsageError for the published stages with another allocation than theirs."""
+    """Raise UsageError for the published stages with an allocation other than even."""
     if search_name(options) == "paper" and options.allocation not in (None, EVEN):
         raise UsageError(
             "the published stages have draws of their own",
@@ -129,33 +128,33 @@ def clip_revision(name: str) -> str:
 
 
 def most_evaluations(search: Search, prompts: PromptSet, aggregate: str = "classes") -> int:
-    """Evaluations of an image at most, prompts counted: driven with errors that never differ."""
+    """Maximum evaluations per image, counting prompts, found by a search on equal errors."""
     import numpy as np
 
-    # of equal errors a search keeps the first classes: let these be the ones of most prompts
-    of_row = np.sort(np.bincount(prompts.class_of))[::-1]
-    before = 0
-    if isinstance(search, Screened):
-        before, left = search.most_before(len(of_row))
-        of_row = of_row[:left]
+    # with equal errors a search keeps the first classes: put those of most prompts first
+    prompts_per_row = np.sort(np.bincount(prompts.class_of))[::-1]
+    screen_cost = 0
+    if search.screen is not None:
+        screen_cost, left = search.screen.limits(len(prompts_per_row))
+        prompts_per_row = prompts_per_row[:left]
     if aggregate == "prompts":
-        of_row = np.ones(len(prompts), dtype=np.int64)
+        prompts_per_row = np.ones(len(prompts), dtype=np.int64)
     if prompts.asked:
-        of_row = of_row[: prompts.asked]
-    table = np.full((len(of_row), len(search.plan(1000))), np.nan, dtype=np.float32)
-    total = before
-    while (wanted := search.ask(table)) is not None:
-        table[wanted[:, 0], wanted[:, 1]] = 0.0
-        total += int(of_row[wanted[:, 0]].sum())
+        prompts_per_row = prompts_per_row[: prompts.asked]
+    table = np.full((len(prompts_per_row), len(search.plan(1000))), np.nan, dtype=np.float32)
+    total = screen_cost
+    while (requested := search.ask(table)) is not None:
+        table[requested[:, 0], requested[:, 1]] = 0.0
+        total += int(prompts_per_row[requested[:, 0]].sum())
     # the empty prompt shares the leader's draws
     return total + (len(table[0]) if prompts.asked else 0)
 
 
 def search_options(search: Search) -> dict[str, Any]:
-    """The search's options; of a CLIP model its own name, wherever it lies."""
-    found: dict[str, Any] = dataclasses.asdict(search)  # type: ignore[call-overload]
-    if "proposer" in found:
+    """The search's options; a CLIP model is known by its own name, not by its path."""
+    values: dict[str, Any] = dataclasses.asdict(search)  # type: ignore[call-overload]
+    if "proposer" in values:
         from diffcls.models import clip
 
-        found["proposer"] = clip.find_card(found["proposer"]).name
-    return found
+        values["proposer"] = clip.find_card(values["proposer"]).name
+    return values

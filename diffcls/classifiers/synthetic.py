@@ -1,7 +1,6 @@
-"""A classifier trained on images that the diffusion model drew: what its samples are worth.
+"""Classifier trained on generated images, the published baseline "Synthetic SD Data".
 
-The published baseline "Synthetic SD Data". No real image is seen before the test: a tenth of the
-drawn images says when training ends.
+No real image is used for training: early stopping is decided on a tenth of the generated images.
 """
 
 from __future__ import annotations
@@ -28,15 +27,15 @@ if TYPE_CHECKING:
 
 GUIDANCE, STEPS = 2.0, 12
 SIDE = 64
-"""Pixels that the classifier sees at most."""
-MANY = 90
-"""Classes from which on fewer images are drawn of each."""
+"""Maximum side of the classifier's images in pixels."""
+MIN_CLASSES_FOR_FEWER_IMAGES = 90
+"""Number of classes from which on fewer images are generated per class."""
 BUDGET = 500_000
-"""Training images seen at most where no recipe says how many the diffusion model saw."""
+"""Maximum training images, counting repeats, for data sets without a recipe."""
 
 
 def check(options: EvaluationOptions, spec: DatasetSpec) -> None:
-    """Refuse an unknown model, and numbers out of range."""
+    """Raise UsageError for an unknown model, and for numbers out of range."""
     from diffcls.models.loading import check_name
 
     check_name(model_options.model_name(options, spec))
@@ -49,7 +48,7 @@ def check(options: EvaluationOptions, spec: DatasetSpec) -> None:
 
 
 def build(options: EvaluationOptions, spec: DatasetSpec, prompts: PromptSet) -> Built:
-    """The classifier, trained on drawn images; both are taken from the disk where they are there.
+    """The classifier, trained on generated images; both are read from the cache if present.
 
     Raises:
         UsageError: for images with candidates of their own, or a model that reads class ids.
@@ -57,14 +56,15 @@ def build(options: EvaluationOptions, spec: DatasetSpec, prompts: PromptSet) -> 
     """
     if prompts.asked:
         raise UsageError(
-            "each image has candidates of its own: there are no classes to draw", given=spec.name
+            "each image has candidates of its own: there are no classes to generate",
+            given=spec.name,
         )
     from diffcls.training import supervised
 
     denoiser, device = model_options.load_denoiser(options, spec)
     if denoiser.labels is not None:
         raise UsageError(
-            "the model reads class ids: it draws nothing from prompts",
+            "the model reads class ids: it cannot generate images from prompts",
             given=denoiser.card.name,
             todo="choose a text-to-image model",
         )
@@ -122,13 +122,13 @@ def build(options: EvaluationOptions, spec: DatasetSpec, prompts: PromptSet) -> 
 
 def images_a_class(classes: int) -> int:
     """1,000 images of each class; 200 where there are about a hundred classes or more."""
-    return 1000 if classes < MANY else 200
+    return 1000 if classes < MIN_CLASSES_FOR_FEWER_IMAGES else 200
 
 
 def draw(
     denoiser: Denoiser, prompts: PromptSet, a_class: int, scale: float, side: int, seed: int
 ) -> Arrays:
-    """``images`` (K·a_class, side, side, 3) uint8 and ``labels``, the classes in turn."""
+    """``images`` (K·a_class, side, side, 3) uint8 and ``labels``, cycling through the classes."""
     import torch
     import torch.nn.functional as F
     from tqdm import tqdm
@@ -138,13 +138,13 @@ def draw(
     classes = prompts.n_classes
     count = classes * a_class
     rows = [prompts.rows_of(k) for k in range(classes)]
-    # image i is of class i mod K, its prompts in turn
+    # image i is of class i mod K and cycles through its prompts
     texts = [
         prompts.prompts[rows[i % classes][i // classes % len(rows[i % classes])]]
         for i in range(count)
     ]
     drawn: list[NDArray[np.uint8]] = []
-    with tqdm(total=count, desc="drawing", unit="img", disable=None) as bar:
+    with tqdm(total=count, desc="generating", unit="img", disable=None) as bar:
         for batch in sample(denoiser, texts, range(count), seed=seed, scale=scale, steps=STEPS):
             images = batch.images
             if images.shape[-1] != side:
@@ -165,7 +165,7 @@ def _learn(drawn: Arrays, classes: int, training: Any, augmentation: Any, seed: 
 
     images = torch.from_numpy(drawn["images"]).permute(0, 3, 1, 2).float() / 127.5 - 1
     labels = torch.from_numpy(drawn["labels"])
-    held = len(images) // 10 // classes * classes or classes  # whole rounds of the classes
+    held = len(images) // 10 // classes * classes or classes  # complete cycles of the classes
     learned = train_classifier(
         images[held:],
         labels[held:],
@@ -190,7 +190,7 @@ def pack(learned: Any) -> Arrays:
 def classifier_method(
     fit: Callable[[], Arrays], classes: int, side: int, options: EvaluationOptions
 ) -> BatchMethod:
-    """The small classifier of stored weights as a method: its scores are log-probabilities."""
+    """A single-pass classifier with stored weights; its scores are log-probabilities."""
     from diffcls.models.resnet import predict
     from diffcls.training.supervised import restore
 

@@ -14,7 +14,7 @@ from diffcls.data.prompts import PromptSet
 from diffcls.data.subsets import choose
 from diffcls.metrics.classification import top_k_accuracy
 from diffcls.models.denoiser import Denoiser
-from diffcls.search.error_table import Search
+from diffcls.search.base import Search
 from diffcls.search.racing import Racing
 from diffcls.training.validation import CURVE_DRAWS, CURVE_IMAGES, Validation, Validators
 

@@ -29,8 +29,8 @@ from diffcls.evaluation.executors.serial import ARCHIVE
 from diffcls.metrics.statistics import mcnemar_exact, wilson_interval
 from diffcls.search import SEARCHES
 from diffcls.search.aggregation import VOTES
-from diffcls.search.error_table import Search, Table
-from diffcls.search.screening import Screened
+from diffcls.search.base import Search
+from diffcls.search.error_table import Table
 from diffcls.support.cache import read_arrays
 from diffcls.support.errors import DataError, RecordError, UsageError, unknown_name
 
@@ -247,18 +247,18 @@ def _search(saved: Saved, name: str, options: Mapping[str, Any]) -> Search:
         UsageError: for a search that needs the network, an option that it does not have, or other
             draws than were saved.
     """
-    if issubclass(SEARCHES.load(name), Screened):  # it looks between the prompts
-        raise UsageError(
-            "a search with a screen asks the network, and cannot be replayed",
-            given=name,
-            todo="name another: --search racing",
-        )
     known = _options_of(name)
     given = {flag: value for flag, value in options.items() if flag in known}
     if "draws" in known:
         given.setdefault("draws", len(saved.indices))
     wishes = EvaluationOptions(search=name, **given)
     _, search = build_search(wishes, catalog.find(str(saved.spec["dataset"])))
+    if search.screen is not None:  # its probes lie between the prompts
+        raise UsageError(
+            "a search with a screen needs the network, and cannot be replayed",
+            given=name,
+            todo="choose another one: --search racing",
+        )
     if name == saved.spec["search"]:
         as_saved = {
             option: tuple(value) if isinstance(value, list) else value

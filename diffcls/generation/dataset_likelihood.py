@@ -156,9 +156,9 @@ def estimate_likelihood(options: LikelihoodOptions) -> LikelihoodResult:
 
 def _estimator(options: LikelihoodOptions, denoiser: Denoiser) -> Estimator:
     from diffcls.diffusion.bound import discretised_decoder, gaussian_decoder
-    from diffcls.generation.likelihood import Estimator, learns_variance
+    from diffcls.generation.likelihood import Estimator
 
-    learned, pixels = learns_variance(denoiser), not _is_latent(denoiser)
+    learned, pixels = denoiser.learns_variance, not denoiser.is_latent
     if options.variance == "learned" and not learned:
         what = "--variance learned needs a model that learned it"
         raise UsageError(what, denoiser.card.name, "small or large")
@@ -170,10 +170,6 @@ def _estimator(options: LikelihoodOptions, denoiser: Denoiser) -> Estimator:
         seed=options.seed,
         batch_size=options.batch_size,
     )
-
-
-def _is_latent(denoiser: Denoiser) -> bool:
-    return getattr(denoiser, "autoencoder", None) is not None
 
 
 def _prompts(
@@ -236,7 +232,7 @@ def _summarised(
 
     channels, height, width = denoiser.sample_shape
     size = channels * height * width
-    bound, latent = summarise(terms, size), _is_latent(denoiser)
+    bound, latent = summarise(terms, size), denoiser.is_latent
     shape = "x".join(map(str, denoiser.sample_shape))
     unit = f"latents-{shape}-of-{denoiser.card.name}" if latent else f"pixels-{shape}"
     return LikelihoodResult(

@@ -7,7 +7,6 @@ solver needs.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -51,10 +50,8 @@ def guided(
             both = torch.cat([x_t, x_t])
             rows = Conditioning.concatenate([empty.rows(first), cond])
         steps = torch.full((len(both),), index, device=both.device)
-        asked: Any = denoiser
-        forward = asked.predict_both if mixture else lambda *of: (denoiser.predict(*of), None)
-        out, v = forward(both.to(denoiser.dtype), steps, rows)
-        out, v = out.float(), None if v is None else v[-count:].float()
+        out, v = denoiser.predict_both(both.to(denoiser.dtype), steps, rows)
+        out, v = out.float(), v[-count:].float() if mixture and v is not None else None
         a, b = torch.tensor(alpha), torch.tensor(sigma)
         if scale not in (0.0, 1.0):  # ε is linear in the output, so guiding the output guides ε
             out = out[:count] + scale * (out[count:] - out[:count])

@@ -165,9 +165,8 @@ def _predict(
     """The native output and, for the variance "learned", its mixture."""
     if isinstance(how.variance, np.ndarray) or how.variance != "learned":
         return denoiser.predict(x_t, index, cond).float(), None
-    both = getattr(denoiser, "predict_both", None)
-    out, mixture = both(x_t, index, cond) if both else (None, None)
-    if out is None or mixture is None:
+    out, mixture = denoiser.predict_both(x_t, index, cond)
+    if mixture is None:
         raise UsageError(
             "the model has learned no variance",
             given=denoiser.card.name,
@@ -180,15 +179,3 @@ def _fixed(steps: Step, how: Estimator) -> Float64:
     if isinstance(how.variance, str):
         return reverse_variances(steps, how.variance)
     return how.variance
-
-
-def learns_variance(denoiser: Denoiser) -> bool:
-    """Whether the network has learned the variance of the reverse step."""
-    both = getattr(denoiser, "predict_both", None)
-    if both is None:
-        return False
-    x_t = torch.zeros(1, *denoiser.sample_shape, device=denoiser.device, dtype=denoiser.dtype)
-    prompt = "0" if denoiser.labels else ""
-    with torch.inference_mode():
-        index = torch.zeros(1, dtype=torch.long, device=denoiser.device)
-        return both(x_t, index, denoiser.encode_prompts([prompt]))[1] is not None

@@ -17,7 +17,6 @@ from torch import Tensor
 from diffcls.diffusion.draws import key
 from diffcls.generation import samplers
 from diffcls.generation.guidance import guided
-from diffcls.generation.likelihood import learns_variance
 from diffcls.generation.samplers import Sampler
 from diffcls.generation.solvers import Predict
 from diffcls.models.denoiser import Denoiser
@@ -88,9 +87,7 @@ def find_sampler(name: str, denoiser: Denoiser) -> Sampler:
     Raises:
         UsageError: see `diffcls.generation.samplers.find`.
     """
-    # only where it matters: this is a forward
-    wanted = name in samplers.SAMPLERS and samplers.SAMPLERS[name].learned
-    return samplers.find(name, denoiser.schedule, wanted and learns_variance(denoiser))
+    return samplers.find(name, denoiser.schedule, denoiser.learns_variance)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Between pixels and latents: any autoencoder of diffusers, its constants from its own config."""
+"""Autoencoder between pixels and latents: any of diffusers, constants from its own config."""
 
 from __future__ import annotations
 
@@ -9,11 +9,15 @@ from torch import Tensor
 
 
 class Autoencoder:
-    """Images to scaled latents and back, always in float32: some overflow in half precision.
+    """Encoder and decoder of scaled latents, always in float32: some overflow in half precision.
 
     Args:
         vae: in float32, as ``AutoencoderKL``: its ``encode`` gives a distribution.
-        device: where it runs.
+        device: device of the network.
+
+    Attributes:
+        channels: of the latents.
+        factor: pixels per side of a latent value.
     """
 
     def __init__(self, vae: Any, device: torch.device) -> None:
@@ -25,7 +29,7 @@ class Autoencoder:
         self._scale: float | Tensor = float(config.get("scaling_factor", None) or 1.0)
         self._shift: float | Tensor = float(config.get("shift_factor", None) or 0.0)
         mean, std = config.get("latents_mean", None), config.get("latents_std", None)
-        if mean is not None and std is not None:  # one constant a channel instead: (C, 1, 1)
+        if mean is not None and std is not None:  # constants per channel instead: (C, 1, 1)
             self._shift = torch.tensor(mean, device=device).reshape(-1, 1, 1)
             self._scale = self._scale / torch.tensor(std, device=device).reshape(-1, 1, 1)
 

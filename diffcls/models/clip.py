@@ -1,4 +1,4 @@
-"""CLIP models, through open_clip: by architecture and tag, from a folder, or those of the package.
+"""CLIP models, loaded with open_clip: by architecture and tag, from a folder, or bundled.
 
 Radford et al. 2021: an image goes to the class whose text lies nearest on the unit sphere.
 """
@@ -29,12 +29,12 @@ INSTALL = 'pip install "diffcls[clip]"'
 
 
 def bundled() -> list[str]:
-    """Names of the CLIP models that come with the package."""
+    """Names of the bundled CLIP models."""
     return sorted(path.parent.name for path in WEIGHTS.glob(f"*/{CONFIG}"))
 
 
 def check_name(name: str) -> None:
-    """Refuse what cannot be a CLIP model, without reading one or asking the Hub.
+    """Check a name without opening a model or contacting the Hub.
 
     Raises:
         UsageError: for a name that is no bundled model, folder or ``ARCHITECTURE/TAG``, with a
@@ -62,7 +62,7 @@ def check_name(name: str) -> None:
 
 @dataclass
 class ClipModel:
-    """A CLIP model that is ready for images and texts.
+    """A loaded CLIP model.
 
     Args:
         model: open_clip's.
@@ -84,7 +84,7 @@ class ClipModel:
 
     @property
     def logit_scale(self) -> float:
-        """exp of the learned temperature: what a cosine is multiplied by."""
+        """Factor of the cosine similarity: exp of the learned log scale."""
         return float(self.model.logit_scale.detach().exp())
 
     def classifier(self, texts: Sequence[str], class_of: Sequence[int]) -> Tensor:
@@ -161,13 +161,13 @@ def load(
     config = open_clip.get_pretrained_cfg(place, tag) if tag else {}
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of the library's own calls
+            warnings.simplefilter("ignore")  # raised by the library's own calls
             model, _, preprocess = open_clip.create_model_and_transforms(
                 place,
                 pretrained=tag,
                 precision=precision,
                 device=device,
-                # of these weights the architecture's own activation is not the one they have
+                # these weights need an activation other than the architecture's default
                 force_quick_gelu=bool(config.get("quick_gelu")),
             )
         tokenize = open_clip.get_tokenizer(place)
@@ -188,7 +188,7 @@ def _open_clip() -> Any:
         import open_clip
     except ImportError as error:
         raise ModelError("CLIP needs open_clip", given=str(error), todo=INSTALL) from None
-    # it logs to the root logger, which without a handler is given one that repeats all of ours
+    # open_clip logs to the root logger, which would add a handler that repeats our messages
     logging.getLogger().addHandler(_NOWHERE)
     return open_clip
 
@@ -214,7 +214,7 @@ def ensemble(name: str) -> tuple[str, ...]:
 
 
 def find_card(name: str) -> ModelCard:
-    """The card of a model, its weights left closed.
+    """The card of a model, without opening its weights.
 
     Raises:
         UsageError, ModelError: as `load`.
@@ -228,13 +228,13 @@ def find_card(name: str) -> ModelCard:
 
 
 def folder_of(name: str) -> Path | None:
-    """Where a bundled model or a folder lies, None for any other name."""
+    """Path of a bundled model or a folder, None for any other name."""
     folder = WEIGHTS / name if name in bundled() else Path(name)
     return folder if folder.is_dir() else None
 
 
 def read_card(folder: Path) -> ModelCard:
-    """The card of a model's folder; its revision is a hash of weights, configs and tokenizer."""
+    """The card in a folder; the revision is a hash of weights, configs and tokenizer."""
     stored = read_json(folder / CARD) if (folder / CARD).is_file() else {}
     digest = hashlib.sha256()
     for path in sorted(folder.iterdir()):

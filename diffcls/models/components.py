@@ -1,4 +1,4 @@
-"""A pipeline from its folder, part by part, so that whatever is missing is seen."""
+"""Pipeline components, loaded one by one so that missing tensors are detected."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def read_json(path: Path) -> Mapping[str, Any]:
-    """A JSON file of a model that holds one object.
+    """Read a JSON file that contains one object.
 
     Raises:
         ModelError: where it is missing, or holds something else.
@@ -31,7 +31,7 @@ def read_json(path: Path) -> Mapping[str, Any]:
 
 
 def open_pipeline(folder: Path, index: Mapping[str, Any], dtype: torch.dtype) -> Any:
-    """The pipeline, each part loaded on its own so that missing tensors are seen."""
+    """Open a pipeline; each part is loaded on its own so that missing tensors are detected."""
     import diffusers
     import torch
     import transformers
@@ -52,12 +52,12 @@ def open_pipeline(folder: Path, index: Mapping[str, Any], dtype: torch.dtype) ->
                     given=place,
                     allowed=list(libraries),
                 )
-            # an autoencoder overflows in half precision, and costs little beside the denoiser
+            # an autoencoder may overflow in half precision, and is cheap beside the denoiser
             wanted = torch.float32 if part == "vae" else dtype
             parts[part] = _open_part(kind, folder / part, wanted)
         pipeline_class = getattr(diffusers, str(index["_class_name"]))
         takes = inspect.signature(pipeline_class).parameters
-        # settings that stand beside the parts, as DiT's names of its classes
+        # settings beside the parts, such as DiT's class names
         extra = {k: v for k, v in index.items() if k in takes and k not in parts}
         if "safety_checker" in parts:
             extra["requires_safety_checker"] = False
@@ -107,7 +107,7 @@ def _open_part(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
 
 
 def _variant(folder: Path, dtype: torch.dtype) -> str | None:
-    """``fp16`` where the folder has such files, and they will do or there are no others."""
+    """``fp16`` if the folder has such files and they suffice or are the only ones."""
     import torch
 
     files = [path.name for path in folder.glob("*.safetensors")]
@@ -116,7 +116,7 @@ def _variant(folder: Path, dtype: torch.dtype) -> str | None:
 
 
 def check_finite(part: str, module: Any) -> None:
-    """Raises ModelError for a weight that is not finite, or was never loaded."""
+    """Raise ModelError for a weight that is not finite, or was not loaded."""
     import torch
 
     for name, tensor in module.state_dict().items():
@@ -125,7 +125,7 @@ def check_finite(part: str, module: Any) -> None:
 
 
 def _check_tokenizer(folder: Path) -> None:
-    """Refuse a tokenizer without its files: transformers makes one that knows no word instead."""
+    """Raise for a tokenizer without files, which transformers replaces with an empty one."""
     names = {path.name for path in folder.iterdir()}
     words = ({"tokenizer.json"}, {"vocab.json", "merges.txt"}, {"spiece.model"})
     if "tokenizer_config.json" not in names or not any(files <= names for files in words):

@@ -1,4 +1,4 @@
-"""What a diffusion model must be able to do to be a classifier: the contract of all families."""
+"""Denoiser protocol: the interface that every model family implements, and its model card."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     import torch
+    from torch import nn
 
     from diffcls.diffusion.parameterization import Parameterization
     from diffcls.diffusion.schedule import NoiseSchedule
+    from diffcls.models.autoencoder import Autoencoder
 
 
 class Conditioning(Mapping[str, "torch.Tensor"]):
@@ -20,6 +22,9 @@ class Conditioning(Mapping[str, "torch.Tensor"]):
 
     Args:
         tensors: name to tensor (P, ...); the names are the model's own.
+
+    Attributes:
+        count: P, the number of prompts.
     """
 
     def __init__(self, tensors: Mapping[str, torch.Tensor]) -> None:
@@ -49,17 +54,18 @@ class Conditioning(Mapping[str, "torch.Tensor"]):
 
 @dataclass(frozen=True)
 class ModelCard:
-    """What is known of a model beside its weights.
+    """Facts about a model that are stored beside its weights.
 
     Args:
-        name: as the leaderboard calls it.
+        name: the model's name on the leaderboard.
         revision: a commit, or a hash of the weights.
-        temperature: of the posterior: scores summed over dimensions are divided by it; 1 where
-            nobody fitted it.
-        allocation: where in time draws lie by default, see `diffcls.diffusion.timestep_allocation`.
-        trained_on: names of the data sets whose training split, with its class names, the model
-            has seen, or patterns of names, such as ``scenes:*``; on these it is not zero-shot.
-        labels: names of the classes of a model that reads class ids, where its card has them.
+        temperature: temperature scaling of the class posterior: scores summed over dimensions are
+            divided by it; 1 if it has not been fitted.
+        allocation: default distribution of the draws over timesteps, see
+            `diffcls.diffusion.timestep_allocation`.
+        trained_on: names of the data sets on whose training split, with its class names, the model
+            was trained, or patterns such as ``scenes:*``; on these it is not zero-shot.
+        labels: class names of a class-conditional model, if its card lists them.
     """
 
     name: str
@@ -70,7 +76,7 @@ class ModelCard:
     labels: tuple[str, ...] = field(default=())
 
     def has_seen(self, dataset: str) -> bool:
-        """Whether the model was trained on a data set, with its class names."""
+        """Whether the model was trained on the data set with its class names."""
         return any(fnmatchcase(dataset, pattern) for pattern in self.trained_on)
 
 
@@ -79,14 +85,18 @@ class Denoiser(Protocol):
 
     Attributes:
         card: name, revision, temperature.
-        schedule: signal and noise at each index.
-        parameterization: what `predict` returns, in terms of x0 and noise.
+        schedule: signal and noise level at each index.
+        parameterization: the network's native output in terms of x0 and noise.
         sample_shape: (C, h, w) of x0: (4, 64, 64) for Stable Diffusion 2-base.
-        image_size: side of the images it was trained on, in pixels.
-        device, dtype: where and in what precision the network runs.
-        labels: of a model that reads class ids instead of texts, the names of its classes by id,
-            empty where it knows none; None for a model that reads texts. To such a model a prompt
-            is a class id in decimal digits.
+        image_size: side of the images in pixels.
+        device, dtype: device and precision of the network.
+        labels: of a class-conditional model, its class names by id, empty if it has no classes;
+            None for a text-conditional model. The prompts of a class-conditional model are class
+            ids in decimal digits; the empty prompt stands for no class.
+        autoencoder: maps between images and latents; None for a model of pixels and for an
+            analytic model. Use `encode_images` and `decode_latents`, which every model has.
+        network: the neural network itself, for feature extraction and fine-tuning; None for an
+            analytic model.
     """
 
     card: ModelCard
@@ -97,19 +107,29 @@ class Denoiser(Protocol):
     device: torch.device
     dtype: torch.dtype
     labels: tuple[str, ...] | None
+    autoencoder: Autoencoder | None
+    network: nn.Module | None
+
+    @property
+    def is_latent(self) -> bool:
+        """Whether x0 is the latent of an autoencoder rather than the pixels themselves."""
+
+    @property
+    def learns_variance(self) -> bool:
+        """Whether `predict_both` returns a learned variance; known without a forward pass."""
 
     def encode_images(self, images: torch.Tensor) -> torch.Tensor:
         """(B, 3, H, W) in [−1, 1] -> x0 (B, C, h, w), float32.
 
         Latent models return the mean of the encoder's posterior, shifted and scaled as the
-        model's own config says.
+        model's own config requires.
         """
 
     def decode_latents(self, x0: torch.Tensor) -> torch.Tensor:
-        """x0 (B, C, h, w) -> images (B, 3, H, W), about in [−1, 1]."""
+        """x0 (B, C, h, w) -> images (B, 3, H, W), about in [−1, 1]; differentiable."""
 
     def encode_prompts(self, prompts: Sequence[str]) -> Conditioning:
-        """P texts -> their conditioning, padded as the model was trained."""
+        """P prompts -> their conditioning, padded as in the model's training."""
 
     def predict(self, x_t: torch.Tensor, index: torch.Tensor, cond: Conditioning) -> torch.Tensor:
         """The native output, without guidance; differentiable in the tensors of `cond`.
@@ -123,5 +143,19 @@ class Denoiser(Protocol):
             (B, C, h, w) in the denoiser's dtype.
         """
 
+    def predict_both(
+        self, x_t: torch.Tensor, index: torch.Tensor, cond: Conditioning
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """The native output and the learned variance, in one forward pass.
+
+        Args:
+            x_t, index, cond: as for `predict`.
+
+        Returns:
+            the result of `predict`, and the mixture v (B, C, h, w), 0 for the smallest and 1 for
+            the largest variance of the reverse step (Nichol and Dhariwal 2021, eq. 15; see
+            `diffcls.diffusion.process.learned_variance`); None unless `learns_variance`.
+        """
+
     def float32(self) -> AbstractContextManager[None]:
-        """The network in single precision for as long as this lasts: for what overflowed."""
+        """Context in which the network runs in single precision, for inputs that overflow."""

@@ -1,4 +1,4 @@
-"""Where a model runs and in what precision, from what a person wrote."""
+"""Device and precision of a model, from the values of ``--device`` and ``--dtype``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ DTYPES = ("float32", "float16", "bfloat16")
 
 
 def resolve_device(name: str | None) -> str:
-    """``auto``: an accelerator where there is one, else the CPU; else the device of that name.
+    """The named device; ``auto`` is an accelerator if present, else the CPU.
 
     Raises:
         UsageError: for another name, or a device that is not there.
@@ -56,6 +56,6 @@ def resolve_dtype(name: str | None) -> torch.dtype | None:
 
 
 def check_dtype(name: str) -> None:
-    """Raises UsageError for a dtype that models do not run in; needs no torch."""
+    """Raise UsageError for an unsupported dtype; does not import torch."""
     if name not in (*DTYPES, "auto"):
         raise unknown_name("dtype", name, (*DTYPES, "auto"))

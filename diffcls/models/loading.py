@@ -1,4 +1,4 @@
-"""From a name or a folder to a denoiser: the one place that opens weights."""
+"""Model loading: opens the denoiser of a name, folder, file or Hub id."""
 
 from __future__ import annotations
 
@@ -20,10 +20,12 @@ from diffcls.support.registry import Registry
 if TYPE_CHECKING:
     import torch
 
+    from diffcls.models.families.base import PipelineDenoiser
+
 WEIGHTS = Path(__file__).parents[1] / "assets" / "weights"
 CARD = "diffcls.json"
 
-# the class that a pipeline folder's model_index.json names -> its adapter
+# pipeline class in a folder's model_index.json -> adapter
 FAMILIES = Registry(
     "model family",
     {
@@ -41,13 +43,13 @@ FAMILIES = Registry(
 
 
 def bundled() -> list[str]:
-    """Names of the models that come with the package."""
+    """Names of the bundled models."""
     return sorted(p.parent.name for p in WEIGHTS.glob("*/model_index.json"))
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a model lies on this machine.
+    """Local path of a model.
 
     Args:
         path: folder of a pipeline, or a single file.
@@ -61,7 +63,7 @@ class Place:
 
 
 def check_name(name: str) -> None:
-    """Refuse what cannot be a model, without reading one or asking the Hub.
+    """Check a name without opening a model or contacting the Hub.
 
     Raises:
         UsageError: for an unknown name, with the allowed ones and a "did you mean"; or a file of a
@@ -86,7 +88,7 @@ def check_name(name: str) -> None:
 
 
 def find(name: str, half: bool = False, weights: bool = True) -> Place:
-    """A model by its bundled or short name, path, or id on the Hub, from where it is downloaded.
+    """Find a model by bundled or short name, path, or Hub id; Hub models are downloaded.
 
     Args:
         name: which.
@@ -128,7 +130,7 @@ def read_card(place: Place) -> ModelCard:
 
 
 def images_seen(name: str) -> int | None:
-    """Training images that a model of this package's own making has seen; None of others."""
+    """Training images of a model trained with this package; None for others."""
     folder = find(name).path
     path = folder / CARD
     if not path.is_file():
@@ -140,7 +142,7 @@ def images_seen(name: str) -> int | None:
 
 
 def _revision(folder: Path) -> str:
-    """A hash of what is loaded: the index, and every weight and config of the parts it names."""
+    """Hash of all loaded files: the index, and the weights and configs of its parts."""
     index = read_json(folder / "model_index.json")
     parts = [folder / name for name, place in index.items() if isinstance(place, list) and place[0]]
     files = [path for part in parts for path in part.rglob("*")]
@@ -161,7 +163,7 @@ def load(
     lora: str | None = None,
     model_config: str | None = None,
 ) -> Denoiser:
-    """The denoiser of a model, wherever it lies.
+    """Load the denoiser of a model.
 
     Args:
         name: see `find`.
@@ -192,7 +194,7 @@ def load(
     family = str(index.get("_class_name"))
     if family not in FAMILIES:
         raise ModelError("model family not supported", given=family, allowed=FAMILIES)
-    adapter: Any = FAMILIES.load(family)
+    adapter: type[PipelineDenoiser] = FAMILIES.load(family)
     if place.path.is_file():
         pipeline = _open_file(place.path, folder, family, dtype)
     else:
@@ -200,8 +202,7 @@ def load(
     card = read_card(place)
     if lora is not None:
         card = replace(card, revision=f"{card.revision} + {merge(pipeline, lora)}")
-    denoiser: Denoiser = adapter(pipeline, card, device, dtype, img_size)
-    return denoiser
+    return adapter(pipeline, card, device, dtype, img_size)
 
 
 def _open_file(path: Path, folder: Path, family: str, dtype: torch.dtype) -> Any:

@@ -1,4 +1,4 @@
-"""LoRA weights, merged into the model that they were made for (Hu et al. 2021)."""
+"""LoRA weights, merged into the model that they were trained for (Hu et al. 2021)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from diffcls.support.errors import ModelError, UsageError
 
 
 def parse(text: str) -> tuple[Path, float]:
-    """``FILE`` or ``FILE:WEIGHT``, the weight being 1 where none is given.
+    """``FILE`` or ``FILE:WEIGHT``, the weight being 1 by default.
 
     Raises:
         UsageError: for a weight that is no number, or a file that is missing or no safetensors.
@@ -33,7 +33,7 @@ def parse(text: str) -> tuple[Path, float]:
 
 
 def merge(pipeline: Any, text: str) -> str:
-    """Add the LoRA's products to the pipeline's weights; returns what its revision says of it.
+    """Merge a LoRA into the pipeline's weights; returns its part of the model's revision.
 
     Args:
         pipeline: changed in place: W ← W + weight · (alpha/rank) · B·A.
@@ -53,7 +53,7 @@ def merge(pipeline: Any, text: str) -> str:
             pipeline.load_lora_weights(path.parent, weight_name=path.name)
             pipeline.fuse_lora(lora_scale=scale)
             pipeline.unload_lora_weights()
-    except Exception as error:  # each format of LoRA fails in its own way
+    except Exception as error:  # LoRA formats raise different exceptions
         raise ModelError(
             f"cannot merge the LoRA ({type(error).__name__}: {str(error).partition(chr(10))[0]})",
             given=str(path),
@@ -70,7 +70,7 @@ def merge(pipeline: Any, text: str) -> str:
 
 
 def _snapshot(pipeline: Any) -> list[float]:
-    """A number a tensor, by which a change of the weights is seen."""
+    """A checksum per tensor, which detects a change of the weights."""
     import torch
 
     parts = [part for part in pipeline.components.values() if isinstance(part, torch.nn.Module)]

@@ -1,4 +1,4 @@
-"""A classifier of noisy images, which leads samples of a diffusion model to a class."""
+"""Classifier of noisy images, for classifier guidance (Dhariwal and Nichol 2021)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CHECKPOINT = "noisy_classifier.safetensors"
 
 
 class NoisyClassifier(nn.Module):
-    """(x_t, α, σ) -> logits: a small residual network that sees the level as two more channels.
+    """Small residual network (x_t, α, σ) -> logits; the noise level is two more input channels.
 
     Args:
         classes: K.
@@ -42,14 +42,14 @@ class NoisyClassifier(nn.Module):
 
 @dataclass(frozen=True)
 class Loaded:
-    """A classifier of noisy images that is ready for a denoiser.
+    """A loaded classifier of noisy images.
 
     Args:
-        name: as it is called.
-        model: what was trained.
+        name: of the classifier.
+        model: the network.
         class_names: (K,) of its classes.
-        trained_with: the diffusion model whose levels it has seen.
-        shape: (C, h, w) of the images it reads.
+        trained_with: the diffusion model on whose noise levels it was trained.
+        shape: (C, h, w) of its input images.
     """
 
     name: str
@@ -79,18 +79,18 @@ class Loaded:
 
 
 def bundled() -> list[str]:
-    """Names of the classifiers that come with the package."""
+    """Names of the bundled classifiers."""
     return sorted(path.parent.name for path in WEIGHTS.glob(f"*/{CHECKPOINT}"))
 
 
 def check_name(name: str) -> None:
-    """Raises UsageError for what is neither a bundled classifier nor a folder of one."""
+    """Raise UsageError unless `name` is a bundled classifier or a folder of one."""
     if name not in bundled() and not (Path(name) / CHECKPOINT).is_file():
         raise unknown_name("classifier of noisy images", name, [*bundled(), "PATH of a folder"])
 
 
 def folder_of(name: str) -> Path:
-    """Where a classifier lies, by its name or folder."""
+    """Folder of a classifier, by its name or folder."""
     return WEIGHTS / name if name in bundled() else Path(name)
 
 
@@ -101,7 +101,7 @@ def revision(folder: Path) -> str:
 
 
 def load(name: str) -> Loaded:
-    """The classifier of a name or a folder.
+    """Load a classifier by its name or folder.
 
     Raises:
         UsageError: for an unknown name.
@@ -128,7 +128,7 @@ def load(name: str) -> Loaded:
 
 
 def save(model: NoisyClassifier, folder: Path) -> None:
-    """The weights in half precision."""
+    """Write the weights in half precision."""
     from safetensors.torch import save_file
 
     folder.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Prompts that are longer than a model can read."""
+"""Prompt truncation: warns about prompts longer than a model's context."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from diffcls.support.errors import ModelError
 logger = logging.getLogger(__name__)
 
 AT_A_TIME = 64
-"""Prompts that are cut into tokens together: what a tokenizer notes of each takes kilobytes."""
+"""Prompts tokenized together; bounds memory, as a tokenizer stores kilobytes for each."""
 
 
 def report_truncation(tokenizer: Any, prompts: Sequence[str], limit: int | None = None) -> None:
-    """Say which prompts are longer than the model can read.
+    """Warn about prompts longer than the model's context.
 
     Args:
         tokenizer: of the encoder that reads most of a prompt.
@@ -29,7 +29,7 @@ def report_truncation(tokenizer: Any, prompts: Sequence[str], limit: int | None 
     long = [text for text, tokens in _tokens(tokenizer, prompts) if len(tokens) > limit]
     if not long:
         return
-    # the end token takes the last place, whatever is cut
+    # the end token is always last
     seen: dict[tuple[int, ...], str] = {}
     for text, tokens in _tokens(tokenizer, prompts):
         other = seen.setdefault(tuple(tokens[: limit - 1]), text)
@@ -43,8 +43,8 @@ def report_truncation(tokenizer: Any, prompts: Sequence[str], limit: int | None 
 
 
 def _tokens(tokenizer: Any, prompts: Sequence[str]) -> Iterator[tuple[str, list[int]]]:
-    """(prompt, its tokens) of every prompt."""
+    """Each prompt with its tokens."""
     for first in range(0, len(prompts), AT_A_TIME):
         texts = list(prompts[first : first + AT_A_TIME])
-        ids = tokenizer(texts, verbose=False).input_ids  # what is too long we say ourselves
+        ids = tokenizer(texts, verbose=False).input_ids  # long prompts are reported here instead
         yield from zip(texts, ids, strict=True)

@@ -1,4 +1,4 @@
-"""The model libraries say nothing while this lasts: what matters of it, we say ourselves."""
+"""Context that silences the model libraries; relevant facts are reported by this package."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """No progress bars and no advice from diffusers and transformers, errors apart."""
+    """Suppress progress bars and messages of diffusers and transformers, except errors."""
     import diffusers
     import transformers
 

@@ -1,4 +1,4 @@
-"""The small classifier that learns from labels: for references, and for generated images.
+"""Small residual classifier, for the supervised baselines.
 
 A pre-activation residual network (He et al. 2016b) with group normalisation (Wu and He 2018), so
 that its average over training needs no statistics of its own.
@@ -14,7 +14,7 @@ WIDTHS = (32, 64, 128)
 
 
 class Block(nn.Module):
-    """x + conv(relu(norm(conv(relu(norm(x)))))), halved in size where `stride` is 2."""
+    """x + conv(relu(norm(conv(relu(norm(x)))))), of half the size if `stride` is 2."""
 
     def __init__(self, reads: int, writes: int, stride: int) -> None:
         super().__init__()
@@ -53,7 +53,7 @@ class SmallResNet(nn.Module):
         self.head = nn.Linear(reads, classes)
 
     def features(self, images: Tensor) -> Tensor:
-        """(B, 3, 32, 32) -> (B, D) what the last layer reads."""
+        """(B, 3, 32, 32) -> (B, D) inputs of the last layer."""
         out: Tensor = F.relu(self.norm(self.blocks(self.stem(images)))).mean(dim=(2, 3))
         return out
 

@@ -1,4 +1,4 @@
-"""The diffusers scheduler that is saved with a model trained here."""
+"""diffusers schedulers that are saved with models trained by this package."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 
 def scheduler_of(**config: Any) -> Any:
-    """A scheduler that says how the model was trained, and that diffusers' own pipelines draw with.
+    """Scheduler with the model's training settings, for sampling with diffusers' pipelines.
 
     Args:
         config: of a ``DDPMScheduler``; of a flow, whose levels are its own, only
@@ -16,7 +16,7 @@ def scheduler_of(**config: Any) -> Any:
 
     if config["prediction_type"] != "flow_prediction":
         return DDPMScheduler(**config)
-    # the flow-matching schedulers lack what StableDiffusionPipeline asks of one
+    # the flow-matching schedulers lack methods that StableDiffusionPipeline needs
     return DPMSolverMultistepScheduler(
         num_train_timesteps=config["num_train_timesteps"],
         prediction_type="flow_prediction",

@@ -1,4 +1,4 @@
-"""A self-test of a model that was loaded: does it predict what its config says?
+"""Self-test of a loaded model: whether it predicts what its config declares.
 
 A wrong ``prediction_type`` costs hours and shows in nothing but a low accuracy. It shows at once in
 the noise that a few outputs imply under each parameterization.
@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 @torch.inference_mode()
 def check_model(denoiser: Denoiser, images: Tensor, prompts: Sequence[str]) -> None:
-    """Compare what the model returns with what each parameterization would make of it.
+    """Compare the model's output with its interpretation under each parameterization.
 
     At mid and high noise (σ >= α; below, all look alike) every output is read as ε, x0, v and flow,
     and the noise that follows is compared with the noise that was added. The model is refused only
@@ -80,7 +80,7 @@ def _outputs(denoiser: Denoiser, images: Tensor, prompts: Sequence[str]) -> tupl
     noisy = np.flatnonzero((gains.sigma >= gains.alpha) & (gains.alpha > 0.05))
     if not len(noisy):
         noisy = np.arange(len(gains))
-    # the middles of equal parts
+    # midpoints of equal parts
     levels = noisy[(2 * np.arange(LEVELS) + 1) * len(noisy) // (2 * LEVELS)]
     parts = []
     for j, level in enumerate(levels.tolist()):
@@ -100,7 +100,7 @@ def _outputs(denoiser: Denoiser, images: Tensor, prompts: Sequence[str]) -> tupl
 def _noise_errors(
     row: Parameterization, out: Tensor, x0: Tensor, eps: Tensor, alpha: Tensor, sigma: Tensor
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """(n,) mean squared errors of the noise that `out` implies, and that an output of 0 implies."""
+    """(n,) mean squared errors of the noise implied by `out`, and by an output of 0."""
     x_t = alpha * x0 + sigma * eps
     both = (row.to_noise(o, x_t, alpha, sigma) - eps for o in (out, torch.zeros_like(out)))
     mine, of_zero = ((d**2).mean(dim=(1, 2, 3)).numpy() for d in both)

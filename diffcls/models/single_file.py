@@ -1,4 +1,4 @@
-"""Checkpoints in one file, as Stable Diffusion's authors and most fine-tunes come."""
+"""Single-file checkpoints, the format of the original Stable Diffusion and most fine-tunes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from diffcls.models.quiet import quiet
 from diffcls.support.errors import ModelError, UsageError
 
-# the kind that diffusers finds in a file -> the model whose configs and tokenizers complete it
+# kind of checkpoint, as diffusers detects it -> model that supplies configs and tokenizers
 COMPLETED_BY: Mapping[str, str] = {
     "v1": "sd15",
     "v2": "sd2",
@@ -23,7 +23,7 @@ COMPLETED_BY: Mapping[str, str] = {
 
 
 def check(path: Path) -> None:
-    """Raises UsageError for a file that is not opened: only safetensors run no code."""
+    """Raise UsageError unless the file is a safetensors file, which cannot run code."""
     if path.suffix != ".safetensors":
         raise UsageError(
             "not a model file that is opened",
@@ -46,7 +46,7 @@ def completed_by(path: Path) -> str:
         with safe_open(path, framework="pt") as file:
             shapes = {name: _Shape(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
         kind = str(infer_diffusers_model_type(shapes))
-    except Exception as error:  # a damaged header fails in its own way
+    except Exception as error:  # damaged headers raise different exceptions
         raise ModelError(f"cannot read model file ({error})", given=str(path)) from error
     if kind not in COMPLETED_BY:
         raise ModelError(
@@ -59,7 +59,7 @@ def completed_by(path: Path) -> str:
 
 
 class _Shape:
-    """A tensor that is known by its shape alone."""
+    """Stand-in for a tensor of which only the shape is known."""
 
     def __init__(self, shape: list[int]) -> None:
         self.shape = tuple(shape)
@@ -67,7 +67,7 @@ class _Shape:
 
 
 def open_file(path: Path, folder: Path, kind: Any, dtype: Any) -> Any:
-    """The pipeline of a checkpoint.
+    """Open the pipeline of a checkpoint.
 
     Args:
         path: ``.safetensors``, in its authors' layout.
@@ -85,7 +85,7 @@ def open_file(path: Path, folder: Path, kind: Any, dtype: Any) -> Any:
             pipeline = kind.from_single_file(
                 str(path), config=str(folder), torch_dtype=dtype, local_files_only=True
             )
-    except Exception as error:  # each kind of file fails in its own way
+    except Exception as error:  # file formats raise different exceptions
         raise ModelError(
             f"cannot load model file ({type(error).__name__}: {str(error).partition(chr(10))[0]})",
             given=str(path),

@@ -1,4 +1,4 @@
-"""Stable Diffusion's anatomy in miniature: a text encoder, an autoencoder, a U-Net, a scheduler.
+"""Small Stable Diffusion: text encoder, autoencoder, U-Net and scheduler of reduced size.
 
 What is built here is an ordinary `diffusers.StableDiffusionPipeline`, only small enough to be
 trained from nothing on a CPU; it is saved, loaded and sampled by diffusers itself.
@@ -23,7 +23,7 @@ BOS, EOS = "<|startoftext|>", "<|endoftext|>"
 
 @dataclass(frozen=True)
 class TinyConfig:
-    """The shape of a small latent text-to-image model.
+    """Architecture of a small latent text-to-image model.
 
     Args:
         image_size: side of the images, in pixels.
@@ -67,7 +67,7 @@ def build_tokenizer(captions: Iterable[str], config: TinyConfig) -> CLIPTokenize
     )
     trainer = trainers.BpeTrainer(
         vocab_size=config.vocabulary - 2,
-        # the trainer breaks ties by number, and numbers by chance what is not named here
+        # the trainer breaks ties by token number, and numbers all other tokens at random
         special_tokens=symbols,
         end_of_word_suffix="</w>",
         show_progress=False,
@@ -83,7 +83,7 @@ def build_tokenizer(captions: Iterable[str], config: TinyConfig) -> CLIPTokenize
 
 
 def build_pipeline(config: TinyConfig, captions: Iterable[str]) -> StableDiffusionPipeline:
-    """An untrained pipeline; its weights follow torch's global seed."""
+    """An untrained pipeline; its weights depend on torch's global seed."""
     from diffusers import StableDiffusionPipeline
 
     tokenizer = build_tokenizer(captions, config)
@@ -177,7 +177,7 @@ def save_half(pipeline: StableDiffusionPipeline, folder: Path) -> None:
             for parameter in parts[name].parameters():
                 parameter.data = parameter.data.half()
     tokenizer = parts["tokenizer"].backend_tokenizer
-    tokenizer.no_padding()  # left over from the last call, and no part of the model
+    tokenizer.no_padding()  # set by the last call, and not part of the model
     tokenizer.no_truncation()
     halved = type(pipeline)(**parts, requires_safety_checker=False)
     halved.save_pretrained(folder, safe_serialization=True)

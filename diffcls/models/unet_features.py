@@ -1,6 +1,6 @@
-"""What a denoiser's network sees of an image on the way: outputs of its blocks, pooled.
+"""Feature extractor: pooled block outputs of a denoiser's network, for linear probes.
 
-As in the published baseline "SD Features": an image, a little noise, the empty prompt.
+As in the published baseline "SD Features": a slightly noisy image with the empty prompt.
 """
 
 from __future__ import annotations
@@ -18,34 +18,34 @@ from diffcls.support.errors import ModelError, UsageError
 
 
 def blocks(network: nn.Module) -> dict[str, nn.Module]:
-    """The blocks of a U-Net from first to last, or of a transformer at each quarter of its depth.
+    """The blocks of a U-Net in order, or those of a transformer at each quarter of its depth.
 
     Raises:
-        ModelError: for a network that has neither.
+        ModelError: for another architecture.
     """
-    found: dict[str, nn.Module] = {}
+    named: dict[str, nn.Module] = {}
     for part in ("down_blocks", "mid_block", "up_blocks"):
         module = getattr(network, part, None)
         if isinstance(module, nn.ModuleList):
-            found.update({f"{part}.{i}": block for i, block in enumerate(module)})
+            named.update({f"{part}.{i}": block for i, block in enumerate(module)})
         elif module is not None:
-            found[part] = module
+            named[part] = module
     for part in ("transformer_blocks", "blocks"):
         module = getattr(network, part, None)
-        if not found and isinstance(module, nn.ModuleList):
+        if not named and isinstance(module, nn.ModuleList):
             depth = len(module)
             chosen = sorted({max(0, depth * quarter // 4 - 1) for quarter in (1, 2, 3, 4)})
-            found.update({f"{part}.{i}": module[i] for i in chosen})
-    if not found:
-        raise ModelError("no blocks known of this network", given=type(network).__name__)
-    return found
+            named.update({f"{part}.{i}": module[i] for i in chosen})
+    if not named:
+        raise ModelError("cannot extract features of this network", given=type(network).__name__)
+    return named
 
 
 class FeatureReader:
-    """Features of images, one forward pass a timestep.
+    """Feature extractor with one forward pass per timestep.
 
     Args:
-        denoiser: a model whose network diffusers made.
+        denoiser: a model with a network of diffusers.
         seed: keys the noise, which all images share.
 
     Raises:
@@ -55,16 +55,17 @@ class FeatureReader:
 
     def __init__(self, denoiser: Denoiser, seed: int) -> None:
         self.denoiser = denoiser
-        network: Any = getattr(denoiser, "network", None)
-        if network is None:
-            raise ModelError("this model has no network to look into", given=denoiser.card.name)
+        if denoiser.network is None:
+            raise ModelError(
+                "features need a model with a neural network", given=denoiser.card.name
+            )
         if denoiser.labels is not None:
             raise UsageError(
-                "the model reads class ids: it has no empty prompt to be shown images with",
+                "features need the empty prompt, and the model reads class ids",
                 given=denoiser.card.name,
                 todo="choose a text-to-image model",
             )
-        self.blocks = blocks(network)
+        self.blocks = blocks(denoiser.network)
         self._empty: Conditioning = denoiser.encode_prompts([""])
         self._noise = noise(seed, 0, denoiser.sample_shape).to(denoiser.device)
 
@@ -103,12 +104,12 @@ class FeatureReader:
 
 
 def of_image(out: Any) -> Tensor:
-    """What a block says of the image, of all that it returns."""
+    """The image features among the outputs of a block."""
     if not isinstance(out, tuple):
-        found: Tensor = out
-    else:  # (text, image) of a transformer, or (image, what skips the middle) of a U-Net
-        found = out[-1] if isinstance(out[-1], Tensor) else out[0]
-    return found
+        features: Tensor = out
+    else:  # (text, image) of a transformer, or (image, skip connections) of a U-Net
+        features = out[-1] if isinstance(out[-1], Tensor) else out[0]
+    return features
 
 
 def pool(out: Tensor, grid: int) -> Tensor:

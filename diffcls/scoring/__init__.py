@@ -1,3 +1,3 @@
-"""Scoring: requests of many images to errors, in full batches."""
+"""Scoring: continuous batching of the requests of many images, and their errors."""
 
 from __future__ import annotations

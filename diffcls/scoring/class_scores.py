@@ -1,4 +1,4 @@
-"""The scores of one image: what every classifier returns."""
+"""Class scores of one image, the result of every classifier."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class ClassScores:
-    """The answer for one image.
+    """Scores and ranking of one image.
 
     Args:
-        image_id: whose.
-        scores: (K,) by class index, higher is better; empty where the image failed. Of an image
-            with candidates of its own K is their number, and all indices are among them.
-        ranking: (K,) class indices, best first; empty where the image failed.
+        image_id: of the image.
+        scores: (K,) by class index, higher is better; empty if the image failed. For an image with
+            candidates of its own, K is their number and all indices refer to them.
+        ranking: (K,) class indices, best first; empty if the image failed.
         evaluations: forward passes of a denoiser spent on this image (a backward pass counts as
             two).
         seconds: its share of the time spent.
-        error: what went wrong, or None.
-        errors: (K, N) error table where one was asked for, NaN where not evaluated.
-        raced: (S,) class indices that a screen left to its race; None without a screen.
+        error: description of a failure, or None.
+        errors: (K, N) error table, NaN where not evaluated; None unless requested.
+        raced: (S,) shortlist of class indices from a screen; None without a screen.
     """
 
     image_id: str
@@ -36,6 +36,6 @@ class ClassScores:
 
     @classmethod
     def failed(cls, image_id: str, error: str, seconds: float = 0.0) -> ClassScores:
-        """The answer for an image that could not be scored."""
-        none = np.empty(0)
-        return cls(image_id, none, none.astype(np.int64), 0, seconds, error)
+        """The result for an image that could not be scored."""
+        empty = np.empty(0)
+        return cls(image_id, empty, empty.astype(np.int64), 0, seconds, error)

@@ -1,9 +1,9 @@
-"""One image being scored: what it asks for next, what it has been told, and its answer."""
+"""State of one image being scored: its error table, and the requests that are pending."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import chain
@@ -13,40 +13,37 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from diffcls.data.prompts import PromptSet
-from diffcls.scoring.class_scores import ClassScores
-from diffcls.search.aggregation import VOTES
-from diffcls.search.error_table import Search, Table, leader, means, scores
-from diffcls.search.screening import Look, Narrowing
+from diffcls.search.base import Search
+from diffcls.search.error_table import Table
+from diffcls.search.screening import Screening
+from diffcls.support.types import Int64
 
-Request = tuple["InFlight", int, int]
-"""(image, prompt, draw)."""
-Pairs = NDArray[np.int64]
-"""(M, 2) prompt and draw, of one image: what waits takes little room."""
-NOTHING: Pairs = np.empty((0, 2), np.int64)
+Pairs = Int64
+"""(M, 2) prompt and draw of one image: a compact form of M requests."""
 
 
 @dataclass(frozen=True)
-class Question:
-    """What all images of a run are asked.
+class ScoringTask:
+    """Settings that all images of a run share.
 
     Args:
         prompts: the candidate classes.
-        search: which (class, draw) pairs to evaluate.
-        vote: how the draws come to one answer, see `diffcls.search.aggregation`.
-        prompts_race: whether rows of the table are prompts, else classes.
-        subtract_empty: whether the empty prompt's error is taken off all scores.
-        keep_errors: whether the error table goes out with the answer.
+        search: names the (class, draw) pairs to evaluate.
+        aggregate: combines the draws, see `diffcls.search.aggregation`.
+        prompts_race: whether rows of the table that the search sees are prompts, else classes.
+        subtract_empty: whether the empty prompt's error is subtracted from all scores.
+        keep_errors: whether the error table is returned with the scores.
     """
 
     prompts: PromptSet
     search: Search
-    vote: Callable[[Table], Table]
+    aggregate: Callable[[Table], Table]
     prompts_race: bool
     subtract_empty: bool
     keep_errors: bool
 
-    def pairs_of(self, rows: NDArray[np.int64], draws: NDArray[np.int64]) -> Pairs:
-        """(M', 2) the prompts of rows (M,) of the table that the search sees, each on its draw."""
+    def expand(self, rows: Int64, draws: Int64) -> Pairs:
+        """(M', 2) the prompts of rows (M,) of the search's table, each on its draw (M,)."""
         if self.prompts_race:
             return np.stack([rows, draws], axis=1)
         prompts = [self.prompts.rows_of(row) for row in rows.tolist()]
@@ -56,186 +53,60 @@ class Question:
 
 
 @dataclass
-class InFlight:
-    """An image, its table of prompt errors, and what is still out.
+class ImageState:
+    """State of one image; `diffcls.scoring.next_requests` derives its next requests from it.
 
     Args:
         image_id, candidates: of the image.
-        x0: (C, h, w) its latent.
-        shape: of its table, (P, N), or (P + 1, N) with the empty prompt's row last.
-        question: what it is asked.
-        narrowing: of a search with a screen: the image's way to a few classes.
+        x0: (C, h, w) pixels or latent.
+        shape: of its table, (P, N), or (P + 1, N) with the empty prompt in the last row.
+        task: settings of the run.
+        screening: of a search with a screen, the screening of this image.
         seconds: its share of the time so far.
-        foreseen: (prompt, draw) -> error of what nobody has asked for yet; see `likely_next`.
+        evaluations: its cost so far.
+        error: description of a failure, or None.
+        pending: requests without a result.
+        requested: (M, 2) last request of the search, rows of its table and draws; None before the
+            first and after the last one.
+        probe_results: result of each requested probe, None while it is pending.
+        speculative: (prompt, draw) -> error of evaluations made before they were requested.
     """
 
     image_id: str
     candidates: tuple[int, ...]
     x0: Tensor
     shape: tuple[int, int]
-    question: Question
-    narrowing: Narrowing | None = None
+    task: ScoringTask
+    screening: Screening | None = None
     seconds: float = 0.0
-    waiting: int = 0
     evaluations: int = 0
     error: str | None = None
-    shown: list[NDArray[np.floating] | None] = field(default_factory=list)
-    foreseen: dict[tuple[int, int], float] = field(default_factory=dict)
-    _wanted: NDArray[np.int64] | None = field(default=None, init=False, repr=False)
+    pending: int = 0
+    requested: Int64 | None = None
+    probe_results: list[NDArray[np.floating] | None] = field(default_factory=list)
+    speculative: dict[tuple[int, int], float] = field(default_factory=dict)
 
     @cached_property
-    def table(self) -> NDArray[np.float32]:
-        """Errors, NaN where not evaluated; made on first use: an image that waits needs none."""
+    def table(self) -> Table:
+        """Errors of the prompts, NaN where not evaluated; allocated on first use."""
         return np.full(self.shape, np.nan, np.float32)
 
-    def ask(self) -> tuple[Pairs, list[tuple[InFlight, int, Look]]]:
-        """What is wanted next: evaluations, or looks (image, place in `shown`, look); or neither.
+    def record(self, prompt: int, draw: int, error: float) -> None:
+        """Write the error of a requested evaluation into the table."""
+        self.table[prompt, draw] = error
+        self.evaluations += 1
 
-        Every earlier request has been answered. What was foreseen goes into the table at once, and
-        on it goes from there.
-        """
-        if self.narrowing is not None:
-            self._tell()
-            looks = self.narrowing.ask()
-            if looks:
-                self.shown = [None] * len(looks)
-                self.waiting = len(looks)
-                return NOTHING, [(self, place, look) for place, look in enumerate(looks)]
-        wanted = self._evaluations()
-        while self.foreseen and len(wanted):
-            unknown = wanted[[not self._take_foreseen(*pair) for pair in wanted.tolist()]]
-            if len(unknown):
-                wanted = unknown
-                break
-            wanted = self._evaluations()
-        self.waiting = len(wanted)
-        return wanted, []
-
-    def likely_next(self) -> Iterator[list[Request]]:
-        """What will be asked for next if no class is dropped: the same rows, draw after draw.
-
-        For rows of a batch that would only fill it up: such errors are kept in `foreseen`, and
-        count once they are asked for.
-        """
-        if self._wanted is None:
-            return
-        last = int(self._wanted[:, 1].max())
-        rows = np.unique(self._wanted[:, 0])
-        for draw in range(last + 1, self.shape[1]):
-            pairs = self._pairs(rows, np.full(len(rows), draw)).tolist()
-            yield [(self, *pair) for pair in pairs if tuple(pair) not in self.foreseen]
-
-    def _take_foreseen(self, prompt: int, draw: int) -> bool:
-        """Record what was foreseen, as an evaluation like any other; whether it was, and finite."""
-        error = self.foreseen.pop((prompt, draw), math.nan)
+    def use_speculative(self, prompt: int, draw: int) -> bool:
+        """Record a speculative result that is now requested; False if there is no finite one."""
+        error = self.speculative.pop((prompt, draw), math.nan)
         if not math.isfinite(error):
             return False
         self.record(prompt, draw, error)
         return True
 
-    def record(self, prompt: int, draw: int, error: float) -> None:
-        """Write an error that was asked for into the table."""
-        self.table[prompt, draw] = error
-        self.evaluations += 1
-
-    def _tell(self) -> None:
-        """Hand the answers to the last looks over."""
-        if self.shown:
-            assert self.narrowing is not None
-            self.narrowing.tell([value for value in self.shown if value is not None])
-            self.shown = []
-
-    def _evaluations(self) -> Pairs:
-        self._wanted = self.question.search.ask(self.seen())
-        if self._wanted is None:
-            return self._empty_prompt()
-        return self._pairs(*self._wanted.T)
-
-    def _pairs(self, rows: NDArray[np.int64], draws: NDArray[np.int64]) -> Pairs:
-        """Prompts and draws of rows of the table that the search sees."""
-        if self.narrowing is not None:
-            rows = self.narrowing.alive[rows]
-        elif self.candidates:
-            rows = np.array(self.candidates)[rows]
-        return self.question.pairs_of(rows, draws)
-
-    def _empty_prompt(self) -> Pairs:
-        """The draws of the leader that the empty prompt, where there is one, still lacks."""
-        if not self.candidates:
-            return NOTHING
-        table = self.seen()
-        missing = np.isnan(self.table[-1]) & ~np.isnan(table[leader(table)])
-        draws = np.flatnonzero(missing)
-        return np.stack([np.full(len(draws), len(self.question.prompts)), draws], axis=1)
-
-    def seen(self) -> NDArray[np.float32]:
-        """The table that the search works on: a row a class, or a row a prompt where these race."""
-        table = self.table if self.question.prompts_race else self.of_classes()
-        if self.narrowing is not None:
-            table = table[self.narrowing.alive]
-        return self.question.vote(table)
-
-    def of_classes(self) -> NDArray[np.float32]:
-        """(K, N) errors of the classes that the image was asked about."""
-        prompts = self.question.prompts
-        table = prompts.average(self.table[: len(prompts)])
-        return table[list(self.candidates)] if self.candidates else table
-
-    def answer(self) -> ClassScores:
-        """Scores and ranking, once nothing more is wanted."""
-        if self.error is not None:  # a value that is not finite takes no part in a comparison
-            return ClassScores.failed(self.image_id, self.error, self.seconds)
-        table = self.seen()
-        of_row, ranking = scores(table), self.question.search.rank(table)
-        if self.narrowing is not None:
-            in_errors = self.question.vote is VOTES["mean"]
-            of_row, ranking = _with_screened_out(self.narrowing, of_row, ranking, in_errors)
-        if self.question.prompts_race:
-            of_row, ranking = _best_prompts(self.question.prompts, of_row, ranking)
-        if self.question.subtract_empty:
-            of_row = of_row + float(means(self.table[-1:])[0])
-        return ClassScores(
-            self.image_id,
-            of_row,
-            ranking,
-            self.evaluations,
-            self.seconds,
-            errors=self.of_classes() if self.question.keep_errors else None,
-            raced=None if self.narrowing is None else self.narrowing.alive,
-        )
-
-
-def _with_screened_out(
-    narrowing: Narrowing,
-    of_row: NDArray[np.float64],
-    ranking: NDArray[np.int64],
-    in_errors: bool,
-) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """(K,) scores and ranking of all classes, from those of the classes that raced.
-
-    Args:
-        narrowing: the screen, done.
-        of_row, ranking: (S,) of the classes that raced.
-        in_errors: whether scores are errors: then a class that was screened out is as far behind
-            the leader as it was in the screen, else behind all that raced.
-    """
-    alive = narrowing.alive
-    best = int(ranking[0])
-    top = of_row[best] if in_errors else of_row.min()
-    of_class = top - narrowing.behind(int(alive[best]))
-    of_class = np.minimum(of_class, np.nextafter(top, -np.inf))
-    of_class[alive] = of_row
-    # the race's own order first wherever scores tell two of its classes apart no more
-    place = np.full(len(of_class), len(alive))
-    place[alive[ranking]] = np.arange(len(alive))
-    return of_class, np.lexsort((place, -of_class)).astype(np.int64)
-
-
-def _best_prompts(
-    prompts: PromptSet, of_row: NDArray[np.float64], ranking: NDArray[np.int64]
-) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """(K,) scores and ranking of classes, each that of its best prompt."""
-    of_class = np.array(prompts.class_of)
-    best = np.full(prompts.n_classes, -np.inf)
-    np.maximum.at(best, of_class, of_row)
-    return best, np.array(list(dict.fromkeys(of_class[ranking].tolist())))
+    def deliver_probes(self) -> None:
+        """Pass the results of the last probes, if any, to the screening."""
+        if self.probe_results:
+            assert self.screening is not None
+            self.screening.receive([r for r in self.probe_results if r is not None])
+            self.probe_results = []

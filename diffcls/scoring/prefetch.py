@@ -1,4 +1,4 @@
-"""Images read one batch ahead of their scoring, so that a device never waits for a disk."""
+"""Prefetch: images are read one batch ahead of their scoring, so the device never waits."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ Pixels = NDArray[np.float32]
 
 
 @dataclass
-class Read:
+class ReadBatch:
     """Images that were read together.
 
     Args:
-        items, pixels: those that could be read, each (3, H, W).
-        failed: the answers for the others.
+        items, pixels: the images that could be read, each (3, H, W).
+        failed: the failures of the others.
     """
 
     items: list[Item] = field(default_factory=list)
@@ -33,32 +33,32 @@ class Read:
         return bool(self.items or self.failed)
 
 
-class Reader:
+class Prefetcher:
     """Reads a stream of images in a thread of its own, one batch ahead.
 
     Args:
-        items: the stream; taken from as images are read, a batch more than was asked for at most.
-        read: opens an image.
-        size: images a batch, not counting those that cannot be read.
+        items: the stream; at most one batch more than was taken is consumed.
+        read: image -> pixels.
+        size: images per batch, not counting those that cannot be read.
     """
 
     def __init__(self, items: Iterator[Item], read: Callable[[Item], Pixels], size: int) -> None:
         self._items, self._read, self._size = items, read, size
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="diffcls-reader")
-        self._ahead: Future[Read] | None = None
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="diffcls-prefetch")
+        self._ahead: Future[ReadBatch] | None = None
 
-    def take(self) -> Read:
+    def take(self) -> ReadBatch:
         """The next batch; empty at the end of the stream."""
         batch = self._ahead.result() if self._ahead else self._next()
         self._ahead = self._pool.submit(self._next) if batch else None
         return batch
 
     def close(self) -> None:
-        """Give up what was read ahead."""
+        """Discard the batch that was read ahead."""
         self._pool.shutdown(wait=True, cancel_futures=True)
 
-    def _next(self) -> Read:
-        batch = Read()
+    def _next(self) -> ReadBatch:
+        batch = ReadBatch()
         for item in self._items:
             try:
                 batch.pixels.append(self._read(item))

@@ -1,4 +1,4 @@
-"""(image, prompt, draw) requests from many images -> errors, in full batches of one fixed shape."""
+"""Scorer: errors of (image, prompt, draw) requests of many images, in batches of one shape."""
 
 from __future__ import annotations
 
@@ -10,22 +10,23 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from diffcls.diffusion.draws import DrawPlan, NoiseBank
+from diffcls.diffusion.draws import DrawPlan
 from diffcls.diffusion.parameterization import LOSSES, loss_weight
 from diffcls.models.denoiser import Conditioning, Denoiser
+from diffcls.scoring.noise_bank import NoiseBank
 from diffcls.support.errors import UsageError, unknown_name
 
-SLOPE_PARTS = 4
-"""Parts of a batch whose slopes are taken one after the other: so they need no more memory."""
+GRADIENT_BATCH_PARTS = 4
+"""Parts of a batch whose gradients are computed in sequence, so that they need no more memory."""
 
 
 @dataclass(frozen=True)
 class Scoring:
-    """How an error is measured.
+    """Definition of an error.
 
     Args:
         loss: "l2", "l1" or "huber", of the ε-residual, averaged over C·h·w.
-        weighting: multiplies the loss, whatever the loss; see
+        weighting: per-timestep factor of any loss, see
             `diffcls.diffusion.parameterization.loss_weight`.
     """
 
@@ -40,19 +41,18 @@ class Scoring:
 class Scorer:
     """Measures errors ``w(t) · mean(loss(ε̂ − ε))`` of (image, prompt, draw) triples.
 
-    Every forward has the same shape, padded where fewer requests are left; so a triple's error
-    does not depend, to the bit, on which others share its batch (on a CPU, at one batch size and
-    number of threads).
+    Every forward pass has the same shape, padded if fewer requests are left, so a triple's error is
+    independent of batch composition to the bit (on a CPU, at one batch size and number of threads).
 
     Args:
         denoiser: the model.
-        cond: of the P prompts.
+        cond: encoding of the P prompts.
         plan: the draws; their indices must lie within the denoiser's schedule.
         scoring: loss and weighting.
-        batch_size: B, rows of every forward.
+        batch_size: B, rows of every forward pass.
 
     Raises:
-        UsageError: for a plan that does not fit the schedule, or a batch size below 1.
+        UsageError: for draws outside the schedule, or a batch size below 1.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class Scorer:
             raise UsageError("batch size out of range", given=batch_size, allowed="1 or more")
         length = len(denoiser.schedule)
         if plan.indices.min() < 0 or plan.indices.max() >= length:
-            raise UsageError("draws beyond the schedule", allowed=f"indices 0 to {length - 1}")
+            raise UsageError("draws outside the schedule", allowed=f"indices 0 to {length - 1}")
         self.denoiser, self.cond, self.plan = denoiser, cond, plan
         self.scoring = scoring or Scoring()
         self.batch_size = batch_size
@@ -90,12 +90,12 @@ class Scorer:
 
     @torch.inference_mode()
     def errors(self, x0: Tensor, prompts: Tensor, draws: Sequence[int]) -> Tensor:
-        """Errors of up to B triples.
+        """Errors of at most B triples.
 
         Args:
             x0: (M, C, h, w) float32, M <= B: the image of each triple.
             prompts: (M,) index of its prompt.
-            draws: (M,) its draw, as plain numbers: the noise is looked up by them.
+            draws: (M,) index of its draw.
 
         Returns:
             (M,) float32, on the denoiser's device.
@@ -109,7 +109,7 @@ class Scorer:
 
     @torch.inference_mode()
     def errors_at(self, x0: Tensor, points: Conditioning, draws: Sequence[int]) -> Tensor:
-        """Errors at points that need be no prompts.
+        """Errors at any points in the space of embeddings.
 
         Args:
             x0, draws: as `errors`.
@@ -118,10 +118,10 @@ class Scorer:
         rows = self._rows(points.count).to(self.denoiser.device)
         return self._measure(x0, points.rows(rows), draws)[: points.count]
 
-    def slopes(
+    def gradients(
         self, x0: Tensor, points: Conditioning, draws: Sequence[int]
     ) -> tuple[Tensor, Conditioning]:
-        """Errors at points, and their gradients there: a forward and a backward pass.
+        """Errors at points and their gradients there, by a forward and a backward pass.
 
         Args:
             x0, points, draws: as `errors_at`.
@@ -133,42 +133,42 @@ class Scorer:
             UsageError: as `errors`.
         """
         parts = []
-        self._rows(points.count)  # refuses more than a batch
-        # a backward pass needs all that the forward pass made: a part of a batch at a time
-        size = -(-self.batch_size // SLOPE_PARTS)
+        self._rows(points.count)  # raises for more than a batch
+        # a backward pass keeps all activations in memory: a part of a batch at a time
+        size = -(-self.batch_size // GRADIENT_BATCH_PARTS)
         for first in range(0, points.count, size):
             here = slice(first, first + size)
             at = Conditioning({name: tensor[here] for name, tensor in points.items()})
-            parts.append(self._slopes(x0[here], at, draws[here], size))
+            parts.append(self._gradients_of_part(x0[here], at, draws[here], size))
         errors, gradients = zip(*parts, strict=True)
         names = gradients[0].keys()
         return torch.cat(errors), Conditioning(
             {name: torch.cat([part[name] for part in gradients]) for name in names}
         )
 
-    def _slopes(
+    def _gradients_of_part(
         self, x0: Tensor, points: Conditioning, draws: Sequence[int], shape: int
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """`slopes` of up to `shape` triples, padded to that."""
+        """`gradients` of at most `shape` triples, padded to that."""
         count = points.count
         rows = self._rows(count, shape)
         with torch.inference_mode(False), torch.enable_grad():
-            # copies: what inference made cannot be differentiated
+            # copies: inference tensors cannot be differentiated
             padded = {k: v[rows.to(v.device)] for k, v in points.items()}
-            # in single precision, or a slope would be rounded to the prompts' own
+            # in single precision, or gradients would be rounded to the dtype of the prompts
             leaves = {
                 k: v.float().requires_grad_() for k, v in padded.items() if v.is_floating_point()
             }
             errors = self._measure(x0, Conditioning({**padded, **leaves}), draws, shape)
-            # the slope of a mean over C·h·w values is that of each over C·h·w: too small for half
-            # precision, so the network is passed that of the sum
+            # the gradient of a mean over C·h·w values is too small for half precision, so the
+            # backward pass starts from the sum
             size = float(x0[0].numel())
-            found = torch.autograd.grad(errors.sum() * size, list(leaves.values()))
-        gradients = {k: g[:count] / size for k, g in zip(leaves, found, strict=True)}
+            of_sum = torch.autograd.grad(errors.sum() * size, list(leaves.values()))
+        gradients = {k: g[:count] / size for k, g in zip(leaves, of_sum, strict=True)}
         return errors.detach()[:count], gradients
 
     def _rows(self, count: int, shape: int | None = None) -> Tensor:
-        """(B,) which of so many triples each row of the batch is: the last one fills it up."""
+        """(B,) index of the triple in each row of the batch, padded with the last one."""
         size = self.batch_size if shape is None else shape
         if not 1 <= count <= size:
             raise UsageError("triples out of range", given=count, allowed=f"1 to {size}")
@@ -177,7 +177,7 @@ class Scorer:
     def _measure(
         self, x0: Tensor, cond: Conditioning, draws: Sequence[int], shape: int | None = None
     ) -> Tensor:
-        """(B,) errors; x0 and draws are padded here, `cond` has `shape` rows already, B if None."""
+        """(B,) errors; x0 and draws are padded here, `cond` already has `shape` rows (None: B)."""
         rows, device = self._rows(len(draws), shape), self.denoiser.device
         noise = torch.stack([self.noise[j] for j in draws])[rows.to(device)]
         x0, columns = (v[rows.to(v.device)].to(device) for v in (x0, torch.tensor(draws)))

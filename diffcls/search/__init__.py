@@ -1,7 +1,8 @@
-"""Which (class, draw) pairs to evaluate: pure functions of one image's error table.
+"""Searches: best-arm identification over classes, one file for each ``--search`` value.
 
-A search holds no state: all it knows is the table of errors, NaN where not evaluated. So it needs
-no model to be tested, and gives the same answer whoever else is in flight.
+A search is a pure function of one image's error table, NaN where not evaluated: it names the
+(class, draw) pairs to evaluate next. It is tested without a model, and its results do not depend on
+whatever other images are being scored.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ SEARCHES = Registry(
         "paper": "diffcls.search.paper:Paper",
         "exhaustive": "diffcls.search.exhaustive:Exhaustive",
         "halving": "diffcls.search.halving:Halving",
-        # races among the classes that a screen leaves
+        # composed of a screen and a race
         "tree": "diffcls.search.tree:Tree",
         "gradient": "diffcls.search.gradient:Gradient",
         "propose": "diffcls.search.propose:Propose",

@@ -1,4 +1,4 @@
-"""Means of prompts' embeddings, and what slopes there say of every class."""
+"""Mean prompt embeddings, and first-order errors of every class around them."""
 
 from __future__ import annotations
 
@@ -13,34 +13,34 @@ from diffcls.data.prompts import PromptSet
 from diffcls.models.denoiser import Conditioning
 from diffcls.support.errors import UsageError
 
-KEPT = 64
-"""Points whose means are kept: all images begin at the same ones."""
+MAX_CACHED_POINTS = 64
+"""Points whose means are cached: all images begin at the same ones."""
 
-CHUNK = 64
-"""Prompts at a time that are copied to single precision."""
+PROMPTS_PER_CHUNK = 64
+"""Prompts copied to single precision at a time; bounds peak memory."""
 
 
 class Points:
-    """The points among a set of prompts.
+    """Points between the prompts: means of the embeddings of groups of classes.
 
     Args:
         prompts: P prompts of K classes.
-        cond: of the prompts.
+        cond: encoding of the prompts, P rows.
     """
 
     def __init__(self, prompts: PromptSet, cond: Conditioning) -> None:
         self.prompts = prompts
         self._flat = embeddings(cond)
         self._cond = cond
-        self._kept: OrderedDict[tuple[int, ...], dict[str, Tensor]] = OrderedDict()
+        self._cache: OrderedDict[tuple[int, ...], dict[str, Tensor]] = OrderedDict()
         device = next(iter(cond.values())).device
         self._class_of = torch.tensor(prompts.class_of, device=device)
-        # each prompt's part in the mean of its class
+        # weight of each prompt in the mean of its class
         share = 1 / np.bincount(prompts.class_of)[list(prompts.class_of)]
         self._share = torch.tensor(share, dtype=torch.float32, device=device)
 
     def at(self, members: Sequence[tuple[int, ...]]) -> Conditioning:
-        """M rows: the mean over each group of classes, every class counting alike."""
+        """M rows: the mean over each group of classes, all classes weighted equally."""
         means = [self._mean(group) for group in members]
         return Conditioning({name: torch.stack([m[name] for m in means]) for name in means[0]})
 
@@ -53,71 +53,71 @@ class Points:
             gradients: ∂e/∂c there, M rows, float32.
             points: the M points c̄.
         """
-        found = errors[:, None].repeat(1, self.prompts.n_classes)
+        expanded = errors[:, None].repeat(1, self.prompts.n_classes)
         for name, gradient in gradients.items():
             along = [
                 self._along(name, slope, point)
                 for slope, point in zip(gradient.flatten(1), points[name].flatten(1), strict=True)
             ]
-            found.index_add_(1, self._class_of, torch.stack(along) * self._share)
-        return found
+            expanded.index_add_(1, self._class_of, torch.stack(along) * self._share)
+        return expanded
 
     def _along(self, name: str, slope: Tensor, point: Tensor) -> Tensor:
         """(P,) ⟨slope, c_p − point⟩ in float32, of one slope and one point (D,).
 
-        What all prompts share cancels before it is multiplied. Looks are seen to one at a time: a
-        product of matrices would make an image's last bits depend on its company.
+        The part common to all prompts is subtracted before the product. Probes are processed one
+        at a time: in a matrix product the last bits of a result would depend on the batch.
         """
-        parts = self._flat[name].split(CHUNK)  # bounds what is copied to single precision
+        parts = self._flat[name].split(PROMPTS_PER_CHUNK)  # bounds the copy in single precision
         return torch.cat([(part - point.float()) @ slope for part in parts])
 
     @torch.inference_mode()
     def _mean(self, group: tuple[int, ...]) -> dict[str, Tensor]:
-        """Name -> mean over the classes of a group; of masks, what any of them lets through."""
-        if group in self._kept:
-            self._kept.move_to_end(group)
-            return self._kept[group]
+        """Name -> mean over the classes of a group; masks are combined by logical or."""
+        if group in self._cache:
+            self._cache.move_to_end(group)
+            return self._cache[group]
         rows = torch.from_numpy(np.flatnonzero(np.isin(self.prompts.class_of, group)))
         rows = rows.to(self._share.device)
-        made = {}
+        means = {}
         for name, tensor in self._cond.items():
             if name in self._flat:
-                # in single precision whatever the model's: a sum of many is no place to round
+                # in single precision whatever the model's dtype: a long sum accumulates rounding
                 mean = sum(
                     (self._share[part] / len(group)) @ self._flat[name][part].float()
-                    for part in rows.split(CHUNK)
+                    for part in rows.split(PROMPTS_PER_CHUNK)
                 )
-                made[name] = torch.as_tensor(mean, dtype=tensor.dtype).reshape(tensor.shape[1:])
+                means[name] = torch.as_tensor(mean, dtype=tensor.dtype).reshape(tensor.shape[1:])
             else:
-                made[name] = tensor[rows].amax(dim=0)
-        self._kept[group] = made
-        if len(self._kept) > KEPT:
-            self._kept.popitem(last=False)
-        return made
+                means[name] = tensor[rows].amax(dim=0)
+        self._cache[group] = means
+        if len(self._cache) > MAX_CACHED_POINTS:
+            self._cache.popitem(last=False)
+        return means
 
 
 def embeddings(cond: Conditioning) -> dict[str, Tensor]:
-    """Name -> (P, D) of the tensors that prompts can be mixed by; views where encoders allow it.
+    """Name -> (P, D) of the floating-point tensors, which can be averaged; views where possible.
 
     Raises:
-        UsageError: where there is none, as class ids have none.
+        UsageError: if there is none, as class ids have none.
     """
-    found = {k: v.reshape(len(v), -1) for k, v in cond.items() if v.is_floating_point()}
-    if not found:
+    flat = {k: v.reshape(len(v), -1) for k, v in cond.items() if v.is_floating_point()}
+    if not flat:
         raise UsageError(
-            "a screen works on texts, and the model's prompts are class ids",
+            "a screen needs prompts that are texts, and the model's are class ids",
             todo="choose --search racing",
         )
-    return found
+    return flat
 
 
 def class_embeddings(prompts: PromptSet, cond: Conditioning, columns: int) -> Iterator[Tensor]:
-    """(K, D) float32, each class's embedding, the mean over its prompts; some columns at a time.
+    """(K, D) float32 class embeddings, each the mean over its prompts, in chunks of columns.
 
     Args:
         prompts: P prompts of K classes.
-        cond: of the prompts.
-        columns: of D, at most, that are yielded at a time.
+        cond: encoding of the prompts, P rows.
+        columns: maximum columns of D per chunk.
 
     Raises:
         UsageError: see `embeddings`.

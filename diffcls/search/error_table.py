@@ -1,8 +1,6 @@
-"""The error table of one image, and the scores that it holds."""
+"""Error table of one image: statistics, scores and ranking."""
 
 from __future__ import annotations
-
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,32 +8,16 @@ from numpy.typing import NDArray
 from diffcls.support.types import Float64, Int64
 
 Table = NDArray[np.float32]
-
-
-class Search(Protocol):
-    """Names the evaluations worth making, then ranks the classes."""
-
-    def plan(self, length: int) -> Int64:
-        """(N,) schedule index of each draw, for a schedule of `length` timesteps."""
-
-    def ask(self, errors: Table) -> Int64 | None:
-        """(M, 2) pairs (class, draw) to evaluate next, or None when done.
-
-        Args:
-            errors: (K, N), NaN where not evaluated; every earlier request has been answered.
-        """
-
-    def rank(self, errors: Table) -> Int64:
-        """(K,) class indices, best first."""
+"""(K, N) error of each class on each draw, NaN where not evaluated."""
 
 
 def counts(errors: Table) -> Int64:
-    """(K,) number of draws evaluated of each class."""
+    """(K,) number of evaluated draws of each class."""
     return (~np.isnan(errors)).sum(axis=1).astype(np.int64)
 
 
 def means(errors: Table) -> Float64:
-    """(K,) mean error over the draws evaluated, in float64; infinite for a class without any."""
+    """(K,) mean error over the evaluated draws, in float64; infinite for a class without any."""
     seen = ~np.isnan(errors)
     n = seen.sum(axis=1)
     total = np.where(seen, errors, 0.0).sum(axis=1, dtype=np.float64)
@@ -43,13 +25,13 @@ def means(errors: Table) -> Float64:
 
 
 def leader(errors: Table) -> int:
-    """The class of least mean error among those with the most draws."""
+    """The class of the lowest mean error among those with the most draws."""
     n = counts(errors)
     return int(np.argmin(np.where(n == n.max(), means(errors), np.inf)))
 
 
 def paired(errors: Table, reference: int) -> Float64:
-    """(K,) mean of e_k − e_reference over the draws that both have; infinite without any."""
+    """(K,) mean of e_k − e_reference over their common draws; infinite without any."""
     d = errors.astype(np.float64) - errors[reference].astype(np.float64)
     seen = ~np.isnan(d)
     n = seen.sum(axis=1)
@@ -60,8 +42,8 @@ def paired(errors: Table, reference: int) -> Float64:
 def scores(errors: Table) -> Float64:
     """(K,) minus the mean error; a class dropped early keeps its paired difference to the leader.
 
-    A class that was dropped stays behind the leader, even where their few common draws would now
-    say otherwise. A class without any draw scores minus infinity.
+    A dropped class stays behind the leader, even if its mean over their few common draws is now
+    lower. A class without any draw scores minus infinity.
     """
     best = leader(errors)
     top = -means(errors)[best]
@@ -71,11 +53,11 @@ def scores(errors: Table) -> Float64:
 
 
 def ranking(errors: Table) -> Int64:
-    """(K,) class indices by falling score; equal scores keep the order of classes."""
+    """(K,) class indices by descending score; ties keep the order of classes."""
     return np.argsort(-scores(errors), kind="stable").astype(np.int64)
 
 
 def pairs(classes: NDArray[np.int64], draws: NDArray[np.int64]) -> Int64:
-    """(M, 2): every class with every draw, draw by draw."""
+    """(M, 2) every class with every draw, draw by draw."""
     grid = np.stack(np.meshgrid(classes, draws, indexing="xy"), axis=-1)
     return grid.reshape(-1, 2).astype(np.int64)

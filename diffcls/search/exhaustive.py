@@ -1,4 +1,4 @@
-"""Every class on every draw: the reference that all other searches are held against."""
+"""Exhaustive search: every class on every draw, the reference for all other searches."""
 
 from __future__ import annotations
 
@@ -17,13 +17,17 @@ class Exhaustive:
     """All K · N evaluations.
 
     Args:
-        draws: N, draws a class.
+        draws: N, draws per class.
     """
 
     draws: int = 100
 
     def __post_init__(self) -> None:
         check_draws(self.draws)
+
+    @property
+    def screen(self) -> None:
+        return None
 
     def plan(self, length: int) -> Int64:
         return nested_order(length, self.draws)
@@ -38,6 +42,6 @@ class Exhaustive:
 
 
 def check_draws(draws: int) -> None:
-    """Raises UsageError unless `draws` is a whole number from 1 to 100,000."""
+    """Raise UsageError unless `draws` is an integer from 1 to 100,000."""
     if not (isinstance(draws, int) and 1 <= draws <= 100_000):
         raise UsageError("draws out of range", given=draws, allowed="1 to 100000")

@@ -1,20 +1,20 @@
-"""All classes at once: slopes of the error at a few points say how good every class would be.
+"""Gradient screening: error gradients at a few points estimate the error of every class.
 
 One forward and one backward pass at a point p between the prompts, the mean embedding of a group of
-classes, give its error and the slope of that; and so, to first order, the error of every class.
-What M points say is put together as by Shepard (1968), the nearer the more, with what a quadratic
-error adds to a slope:
+classes, give the error and its gradient there, and so, to first order, the error of every class.
+The expansions at M points are combined by inverse-distance weighting (Shepard 1968), with a
+quadratic correction:
 
     ê_k = Σ_m w_mk · (e(p_m) + ⟨∂e/∂c at p_m, c_k − p_m⟩ + λ·d²_mk) / Σ_m w_mk,
     d_mk = ‖c_k − p_m‖,   w_mk = 1 / d²_mk
 
-The curvature λ is the image's own, and costs nothing more: by least squares from what the slope at
-each point misses at all others, and never below 0. Rounds go on with the better part of the
-classes, at points among these, on the same draws: so points only become more, and closer by. What a
-slope cannot tell apart is then looked at class by class, before the race.
+The curvature λ is estimated per image at no further cost: by least squares from the residual of
+each expansion at all other points, and never below 0. Each round keeps the better part of the
+classes and adds points among these, on the same draws, so points become more numerous and closer.
+Classes that gradients cannot separate are then probed one by one, before the race.
 
-Points, and the classes that are looked at, are as many as the square root of the classes, times a
-constant: so is the cost.
+The numbers of points and of classes probed one by one are proportional to the square root of the
+number of classes, and so is the cost.
 """
 
 from __future__ import annotations
@@ -27,14 +27,13 @@ from numpy.typing import NDArray
 
 from diffcls.data.prompts import PromptSet
 from diffcls.models.denoiser import Conditioning
-from diffcls.search.clustering import Groups, distances, parted
+from diffcls.search.clustering import Groups, class_distances, cluster
 from diffcls.search.racing import order_in_time
 from diffcls.search.screening import (
-    SLOPE_EVALUATIONS,
-    Begin,
-    Look,
-    Narrowing,
-    Screened,
+    EVALUATIONS_PER_GRADIENT_PROBE,
+    Probe,
+    ScreenedSearch,
+    StartScreening,
     last_differences,
 )
 from diffcls.support.errors import UsageError
@@ -42,17 +41,17 @@ from diffcls.support.types import Float64
 
 
 @dataclass(frozen=True)
-class Gradient(Screened):
-    """Rounds of slopes, a look at each class that is left, then a race; see the module.
+class Gradient(ScreenedSearch):
+    """Rounds of gradient probes, a probe of each class that is left, then a race; see the module.
 
     Args:
-        round_draws: draws at every point, each of three evaluations; no more than `draws` are made.
-        place: where among the draws, in order of time, these lie, in [0, 1]. With little noise the
-            error is all but linear in the prompt; with next to none it says little of the class.
-        density: points of a round of S classes, by √S; above 0.
-        shrink: part of the classes that a round leaves, in (0, 1).
-        width: classes that rounds leave of K, by √K, above 0, to be looked at one by one; where
-            these are no more than twice the candidates, rounds go on to the candidates.
+        round_draws: draws at every point, each of three evaluations; never more than `draws`.
+        place: position of these draws among all draws in order of time, in [0, 1]. At low noise the
+            error is nearly linear in the prompt; at very low noise it hardly depends on the class.
+        density: points in a round of S classes, divided by √S; above 0.
+        shrink: fraction of the classes that a round keeps, in (0, 1).
+        width: classes of K that the rounds leave to be probed one by one, divided by √K; above 0.
+            If these are no more than twice the candidates, rounds continue down to the candidates.
     """
 
     candidates: int = 10
@@ -74,122 +73,142 @@ class Gradient(Screened):
             if not fits:
                 raise UsageError(f"{name} out of range", given=getattr(self, name), allowed=allowed)
 
-    def prepare(self, prompts: PromptSet, cond: Conditioning) -> Begin:
-        apart = distances(prompts, cond)
-        first = parted(apart, self.points(len(apart)))
-        return lambda open_image: Rounds(self, apart, first)
+    @property
+    def screen(self) -> GradientScreen:
+        draws = self._probe_draws()
+        return GradientScreen(self.candidates, draws, self.density, self.shrink, self.width)
 
-    def most_before(self, classes: int) -> tuple[int, int]:
-        cost, left, draws = 0, classes, len(self.slope_draws)
+    def _probe_draws(self) -> tuple[int, ...]:
+        """The draws of every probe, the middle one at `place` in order of time."""
+        count = min(self.round_draws, self.draws)
+        first = round(self.place * (self.draws - 1)) - (count - 1) // 2
+        first = min(max(first, 0), self.draws - count)
+        return tuple(order_in_time(self.draws)[first : first + count].tolist())
+
+
+@dataclass(frozen=True)
+class GradientScreen:
+    """Rounds of gradient probes, then probes of single classes.
+
+    Args:
+        candidates: maximum length of the shortlist.
+        draws: (D,) draws of every probe.
+        density, shrink, width: see `Gradient`.
+    """
+
+    candidates: int
+    draws: tuple[int, ...]
+    density: float
+    shrink: float
+    width: float
+
+    def prepare(self, prompts: PromptSet, cond: Conditioning) -> StartScreening:
+        distances = class_distances(prompts, cond)
+        first = cluster(distances, self.points(len(distances)))
+        return lambda open_image: GradientScreening(self, distances, first)
+
+    def limits(self, classes: int) -> tuple[int, int]:
+        cost, left, draws = 0, classes, len(self.draws)
         while left > self.rounds_leave(classes):
-            cost += SLOPE_EVALUATIONS * draws * self.points(left)
+            cost += EVALUATIONS_PER_GRADIENT_PROBE * draws * self.points(left)
             left = self.keep(left, classes)
         if left > self.candidates:
             cost, left = cost + draws * left, self.candidates
         return cost, left
 
-    @property
-    def slope_draws(self) -> list[int]:
-        """The draws of every look of an image: those in the middle are `place` of the way up."""
-        count = min(self.round_draws, self.draws)
-        first = round(self.place * (self.draws - 1)) - (count - 1) // 2
-        first = min(max(first, 0), self.draws - count)
-        found: list[int] = order_in_time(self.draws)[first : first + count].tolist()
-        return found
-
     def points(self, classes: int) -> int:
-        """Points of a round of so many classes."""
+        """Points in a round of so many classes."""
         return min(classes, int(np.ceil(self.density * np.sqrt(classes))))
 
     def rounds_leave(self, classes: int) -> int:
-        """Classes that rounds leave of so many in all."""
+        """Classes that the rounds leave of K."""
         one_by_one = int(np.ceil(self.width * np.sqrt(classes)))
         return one_by_one if one_by_one > 2 * self.candidates else self.candidates
 
     def keep(self, left: int, classes: int) -> int:
-        """Classes that a round leaves of those that are left, of so many in all."""
-        wanted = min(left - 1, int(np.ceil(self.shrink * left)))
-        return max(self.rounds_leave(classes), wanted)
+        """Classes that a round keeps of those that are left, of K in all."""
+        target = min(left - 1, int(np.ceil(self.shrink * left)))
+        return max(self.rounds_leave(classes), target)
 
 
-class Rounds(Narrowing):
-    """One image's rounds.
+class GradientScreening:
+    """Screening of one image.
 
     Args:
-        options: of the screen.
-        apart: (K, K) distances of the classes' embeddings.
-        groups: of all classes, whose means are the first round's points.
+        screen: the options.
+        distances: (K, K) between the classes' embeddings.
+        groups: of all classes, whose means are the points of the first round.
     """
 
-    def __init__(self, options: Gradient, apart: Float64, groups: Groups) -> None:
-        self.options, self._apart = options, apart
-        self.alive = np.arange(len(apart), dtype=np.int64)
+    def __init__(self, screen: GradientScreen, distances: Float64, groups: Groups) -> None:
+        self._screen, self._distances = screen, distances
+        self.shortlist = np.arange(len(distances), dtype=np.int64)
         self._groups = groups
-        self._shown = Expansions(apart)
-        self._seen: list[Float64] = []  # (K,) errors of each round, NaN outside it
+        self._expansions = Expansions(distances)
+        self._rounds: list[Float64] = []  # (K,) errors of each round, NaN outside it
 
-    def ask(self) -> list[Look] | None:
-        if len(self.alive) <= self.options.candidates:
+    def request(self) -> list[Probe] | None:
+        if len(self.shortlist) <= self._screen.candidates:
             return None
-        slopes = self._slopes()
-        groups = self._groups if slopes else [(k,) for k in self.alive.tolist()]
-        draws = self.options.slope_draws
-        return [Look(group, draw, slopes) for group in groups for draw in draws]
+        gradient = self._by_gradient()
+        groups = self._groups if gradient else [(k,) for k in self.shortlist.tolist()]
+        return [Probe(group, draw, gradient) for group in groups for draw in self._screen.draws]
 
-    def tell(self, shown: Sequence[NDArray[np.floating]]) -> None:
-        left, classes = len(self.alive), len(self._apart)
+    def receive(self, results: Sequence[NDArray[np.floating]]) -> None:
+        left, classes = len(self.shortlist), len(self._distances)
         errors = np.full(classes, np.nan)
-        if self._slopes():
+        if self._by_gradient():
             # (groups · draws, K) -> (groups, K)
-            each = np.stack(shown).reshape(len(self._groups), -1, classes)
-            self._shown.add(self._groups, each.mean(axis=1, dtype=np.float64))
-            errors[self.alive] = self._shown.errors()[self.alive]
-            kept = self.options.keep(left, classes)
+            each = np.stack(results).reshape(len(self._groups), -1, classes)
+            self._expansions.add(self._groups, each.mean(axis=1, dtype=np.float64))
+            errors[self.shortlist] = self._expansions.errors()[self.shortlist]
+            kept = self._screen.keep(left, classes)
         else:
             # (classes · draws,) -> (classes,)
-            errors[self.alive] = np.array(shown, np.float64).reshape(left, -1).mean(axis=1)
-            kept = self.options.candidates
-        self._seen.append(errors)
-        order = self.alive[np.argsort(errors[self.alive], kind="stable")]
-        self.alive = np.sort(order[:kept])
-        if self._slopes():
-            among = self._apart[np.ix_(self.alive, self.alive)]
-            parts = parted(among, self.options.points(len(among)))
-            self._groups = tuple(tuple(self.alive[list(part)].tolist()) for part in parts)
+            means = np.array(results, np.float64).reshape(left, -1).mean(axis=1)
+            errors[self.shortlist] = means
+            kept = self._screen.candidates
+        self._rounds.append(errors)
+        order = self.shortlist[np.argsort(errors[self.shortlist], kind="stable")]
+        self.shortlist = np.sort(order[:kept])
+        if self._by_gradient():
+            among = self._distances[np.ix_(self.shortlist, self.shortlist)]
+            parts = cluster(among, self._screen.points(len(among)))
+            self._groups = tuple(tuple(self.shortlist[list(part)].tolist()) for part in parts)
 
-    def behind(self, leader: int) -> Float64:
-        return last_differences(self._seen, self.alive, leader)
+    def deficits(self, leader: int) -> Float64:
+        return last_differences(self._rounds, self.shortlist, leader)
 
-    def _slopes(self) -> bool:
-        """Whether a round of slopes comes next, or looks one by one."""
-        return len(self.alive) > self.options.rounds_leave(len(self._apart))
+    def _by_gradient(self) -> bool:
+        """Whether the next round is of gradient probes, or of single classes."""
+        return len(self.shortlist) > self._screen.rounds_leave(len(self._distances))
 
 
 class Expansions:
-    """Errors of all classes from the slopes at several points; see the module.
+    """Errors of all classes from first-order expansions at several points; see the module.
 
     Args:
-        apart: (K, K) distances of the classes' embeddings.
+        distances: (K, K) between the classes' embeddings.
     """
 
-    def __init__(self, apart: Float64) -> None:
-        self._apart = apart
+    def __init__(self, distances: Float64) -> None:
+        self._distances = distances
         self._members: list[list[int]] = []
-        self._first_order = np.empty((0, len(apart)))
-        self._squares = np.empty((0, len(apart)))  # d²_mk
+        self._first_order = np.empty((0, len(distances)))
+        self._squares = np.empty((0, len(distances)))  # d²_mk
 
     def add(self, groups: Groups, first_order: Float64) -> None:
-        """What the slopes at the groups' means say of every class, (M, K)."""
-        for group, found in zip(groups, first_order, strict=True):
+        """Add the expansions at the means of M groups, (M, K)."""
+        for group, expansion in zip(groups, first_order, strict=True):
             members = list(group)
-            if members in self._members:  # on the same draws it says the same
+            if members in self._members:  # the same draws give the same expansion
                 continue
             self._members.append(members)
             # ‖c_k − mean‖² = mean_j ‖c_k − c_j‖² − ½ mean_ij ‖c_i − c_j‖², i and j in the group
-            square = self._apart[members] ** 2
+            square = self._distances[members] ** 2
             away = square.mean(axis=0) - square[:, members].mean() / 2
             self._squares = np.vstack([self._squares, np.maximum(away, 0.0)])
-            self._first_order = np.vstack([self._first_order, found])
+            self._first_order = np.vstack([self._first_order, expansion])
 
     def errors(self) -> Float64:
         """(K,) ê_k."""
@@ -201,10 +220,10 @@ class Expansions:
         return errors + self._curvature() * bend
 
     def _curvature(self) -> float:
-        """λ = Σ d²·missed / Σ d⁴ over all pairs of points; 0 for a single one."""
-        # (M, M) at the mean of classes, a linear function has the mean of its values there
-        said = self._at_points(self._first_order)
-        missed = np.diag(said)[None, :] - said
+        """λ = Σ d²·missed / Σ d⁴ over all pairs of points; 0 for a single point."""
+        # (M, M): a linear function at the mean of classes is the mean of its values there
+        expanded = self._at_points(self._first_order)
+        missed = np.diag(expanded)[None, :] - expanded
         square = self._at_points(self._squares)
         square = np.maximum(square - np.diag(square)[None, :], 0.0)  # as in `add`
         length = float((square**2).sum())

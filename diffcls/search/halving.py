@@ -1,4 +1,4 @@
-"""Successive halving (Karnin et al. 2013): the worse half goes, the others' draws double."""
+"""Successive halving (Karnin et al. 2013): drop the worse half, double the others' draws."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from diffcls.support.types import Int64
 
 @dataclass(frozen=True)
 class Halving:
-    """Start with a few draws a class; after each round keep the better half and double the draws.
+    """Successive halving: after each round keep the better half and double its draws.
 
     Args:
-        draws: N, draws of a class that survives to the end.
-        start: draws of every class in the first round, or N if that is less.
+        draws: N, draws of a class that survives all rounds.
+        start: draws of every class in the first round, or N if that is fewer.
     """
 
     draws: int = 100
@@ -29,6 +29,10 @@ class Halving:
         check_draws(self.draws)
         if not 1 <= self.start:
             raise UsageError("start out of range", given=self.start, allowed="1 or more")
+
+    @property
+    def screen(self) -> None:
+        return None
 
     def plan(self, length: int) -> Int64:
         return nested_order(length, self.draws)

@@ -1,4 +1,4 @@
-"""The published stages (Li et al. 2023, algorithm 2), to the letter."""
+"""Staged elimination as published (Li et al. 2023, algorithm 2)."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ class Paper:
     """Stage i gives every surviving class its samples, then keeps the `keep[i]` best.
 
     Args:
-        samples: (S,) samples a class after each stage, as the published ``--n_samples``.
-        keep: (S,) classes kept after each stage, as ``--to_keep``; the last is 1.
-        trials: noises a timestep, as ``--n_trials``; evaluations grow by that factor.
+        samples: (S,) samples per class after each stage, as in the published ``--n_samples``.
+        keep: (S,) classes kept after each stage, as in ``--to_keep``; the last is 1.
+        trials: noise samples per timestep, as in ``--n_trials``; evaluations grow by that factor.
 
     Raises:
-        UsageError: when both differ in length, `samples` falls, `keep` grows or does not end at 1,
-            or `trials` is below 1.
+        UsageError: if the lists differ in length, `samples` decreases, `keep` increases or does
+            not end at 1, or `trials` is below 1.
     """
 
     samples: tuple[int, ...] = (50, 500)
@@ -34,13 +34,17 @@ class Paper:
         falling = all(a >= b for a, b in zip(self.keep, self.keep[1:], strict=False))
         if len(self.samples) != len(self.keep) or not falling or self.keep[-1:] != (1,):
             raise UsageError(
-                "stages do not fit",
+                "stages do not match",
                 given={"n_samples": list(self.samples), "to_keep": list(self.keep)},
-                allowed="two lists of one length, the numbers kept falling to 1",
+                allowed="two lists of equal length, the classes kept decreasing to 1",
             )
         if self.trials < 1:
             raise UsageError("trials out of range", given=self.trials, allowed="1 or more")
-        self._ends()  # refuses samples that fall, or are none
+        self._ends()  # raises for decreasing or missing samples
+
+    @property
+    def screen(self) -> None:
+        return None
 
     def plan(self, length: int) -> Int64:
         return published_order(length, self.samples)[0].repeat(self.trials)

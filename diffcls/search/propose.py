@@ -1,11 +1,11 @@
-"""Candidates from another model: CLIP names a few classes, the diffusion model decides among them.
+"""Proposed candidates: CLIP names a shortlist, and the diffusion model decides among its classes.
 
-Two models have a part in such an answer: its rows are marked ``hybrid``.
+Two models contribute to such an answer, so its rows are marked ``hybrid``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,21 +14,21 @@ from numpy.typing import NDArray
 
 from diffcls.data.prompts import PromptSet
 from diffcls.models.denoiser import Conditioning
-from diffcls.search.screening import Begin, Look, Narrowing, Screened
+from diffcls.search.screening import Probe, ScreenedSearch, Screening, StartScreening
 from diffcls.support.errors import UsageError
 from diffcls.support.types import Float64, Int64
 
-FAR = 1e6
-"""Errors are about 1: a class that was not proposed has no chance, and still a place."""
+UNPROPOSED_ERROR = 1e6
+"""Deficit per rank of a class that was not proposed; errors are about 1."""
 
 
 @dataclass(frozen=True)
-class Propose(Screened):
-    """A race among the classes that CLIP finds likeliest.
+class Propose(ScreenedSearch):
+    """A race among the classes that CLIP finds most likely.
 
     Args:
         proposer: name of the CLIP model, see `diffcls.models.clip.load`.
-        revision: of its weights: part of what defines the numbers.
+        revision: of its weights; part of the run's fingerprint.
     """
 
     candidates: int = 5
@@ -42,46 +42,68 @@ class Propose(Screened):
                 "no CLIP model to propose candidates", allowed="a name, ARCHITECTURE/TAG or folder"
             )
 
-    def prepare(self, prompts: PromptSet, cond: Conditioning) -> Begin:
+    @property
+    def screen(self) -> ProposalScreen:
+        return ProposalScreen(self.candidates, self.proposer)
+
+
+@dataclass(frozen=True)
+class ProposalScreen:
+    """Zero-shot CLIP as a screen.
+
+    Args:
+        candidates: maximum length of the shortlist.
+        proposer: name of the CLIP model.
+    """
+
+    candidates: int
+    proposer: str
+
+    def prepare(self, prompts: PromptSet, cond: Conditioning) -> StartScreening:
         import torch
 
         from diffcls.data.transforms import load_image
         from diffcls.models import clip
         from diffcls.search.embeddings import embeddings
 
-        embeddings(cond)  # what has none is no text that CLIP could read
+        embeddings(cond)  # raises for class ids, which CLIP cannot read either
         device = next(iter(cond.values())).device
         model = clip.load(self.proposer, device)
         classifier = model.classifier(prompts.prompts, prompts.class_of)
 
-        def begin(open_image: Any) -> Narrowing:
+        def start(open_image: Callable[[], Any]) -> Screening:
             pixels = model.preprocess(load_image(open_image()))
-            likely = (model.embed(torch.stack([pixels])) @ classifier.T)[0]
-            return Proposal(likely.cpu().numpy(), self.candidates)
+            similarity = (model.embed(torch.stack([pixels])) @ classifier.T)[0]
+            return Proposal(similarity.cpu().numpy(), self.candidates)
 
-        return begin
+        return start
 
-    def most_before(self, classes: int) -> tuple[int, int]:
+    def limits(self, classes: int) -> tuple[int, int]:
         return 0, min(classes, self.candidates)
 
 
-class Proposal(Narrowing):
-    """The likeliest classes; no evaluation of the diffusion model is needed to find them."""
+class Proposal:
+    """The most likely classes of one image; found without evaluating the diffusion model.
 
-    def __init__(self, likely: NDArray[np.floating], candidates: int) -> None:
-        order: Int64 = np.argsort(-likely, kind="stable").astype(np.int64)
-        self.alive = np.sort(order[:candidates])
+    Args:
+        similarity: (K,) of image and class, higher is more likely.
+        candidates: maximum length of the shortlist.
+    """
+
+    def __init__(self, similarity: NDArray[np.floating], candidates: int) -> None:
+        order: Int64 = np.argsort(-similarity, kind="stable").astype(np.int64)
+        self.shortlist = np.sort(order[:candidates])
         self._left_out = order[candidates:]
-        self._classes = len(likely)
+        self._classes = len(similarity)
 
-    def ask(self) -> list[Look] | None:
+    def request(self) -> list[Probe] | None:
         return None
 
-    def tell(self, shown: Sequence[NDArray[np.floating]]) -> None:
-        assert not shown  # nothing is ever asked
+    def receive(self, results: Sequence[NDArray[np.floating]]) -> None:
+        assert not results  # no probe was requested
 
-    def behind(self, leader: int) -> Float64:
-        """In the proposer's order, and far behind: it has no errors to tell."""
-        found = np.zeros(self._classes)
-        found[self._left_out] = FAR * np.arange(1, len(self._left_out) + 1)
-        return found
+    def deficits(self, leader: int) -> Float64:
+        """In the proposer's order, and far behind, as the proposer measures no errors."""
+        deficits = np.zeros(self._classes)
+        deficits[self._left_out] = UNPROPOSED_ERROR * np.arange(1, len(self._left_out) + 1)
+        return deficits

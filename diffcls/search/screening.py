@@ -1,16 +1,21 @@
-"""What a screen is: it asks for looks, is told what they show, and ends with a few classes."""
+"""Screening: cheap probes between the prompts shorten the list of classes before a race.
+
+A screened search is composed of two parts: a screen, which requests probes and returns a shortlist
+of classes, and a race, which decides among these.
+"""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from diffcls.search.racing import Racing
+from diffcls.search.error_table import Table
+from diffcls.search.racing import RaceOptions, Racing
 from diffcls.support.errors import UsageError
 from diffcls.support.types import Float64, Int64
 
@@ -18,67 +23,85 @@ if TYPE_CHECKING:
     from diffcls.data.prompts import PromptSet
     from diffcls.models.denoiser import Conditioning
 
-
-SLOPE_EVALUATIONS = 3
-"""Cost of a look with slopes: a forward pass, and a backward pass that counts as two."""
+EVALUATIONS_PER_GRADIENT_PROBE = 3
+"""A forward pass, and a backward pass that counts as two."""
 
 
 @dataclass(frozen=True)
-class Look:
-    """One pass at a point among the prompts, on one draw.
+class Probe:
+    """One pass of the network at a point between the prompts, on one draw.
 
     Args:
-        members: (S,) classes, in order, whose mean embedding is the point.
-        draw: which (timestep, noise).
-        slopes: whether all classes' first-order errors are wanted, ``e(c̄) + ⟨∂e/∂c, c_k − c̄⟩`` as
-            (K,), rather than the error of the point alone.
+        members: (S,) classes in ascending order, whose mean embedding is the point.
+        draw: index of the (timestep, noise) pair.
+        gradient: whether the result is the first-order error of every class,
+            ``e(c̄) + ⟨∂e/∂c, c_k − c̄⟩`` as (K,), rather than the error at the point alone.
     """
 
     members: tuple[int, ...]
     draw: int
-    slopes: bool
+    gradient: bool
 
     @property
     def evaluations(self) -> int:
-        """What it costs."""
-        return SLOPE_EVALUATIONS if self.slopes else 1
+        """Cost of the probe in evaluations."""
+        return EVALUATIONS_PER_GRADIENT_PROBE if self.gradient else 1
 
 
-class Narrowing(Protocol):
-    """One image's way from all classes to a few.
+class Screening(Protocol):
+    """The screening of one image, from all classes to a shortlist.
 
     Attributes:
-        alive: (S,) classes that are left, in order.
+        shortlist: (S,) classes that are left, in ascending order.
     """
 
-    alive: Int64
+    shortlist: Int64
 
-    def ask(self) -> list[Look] | None:
-        """What to look at next; None when done. Every earlier look has been answered."""
+    def request(self) -> list[Probe] | None:
+        """Probes to evaluate next; None when the screening is finished.
 
-    def tell(self, shown: Sequence[NDArray[np.floating]]) -> None:
-        """The answers to the looks asked for last, in their order."""
+        The request stays the same until its results are received.
+        """
 
-    def behind(self, leader: int) -> Float64:
-        """(K,) how much worse than the leader each class seemed when it was last looked at.
+    def receive(self, results: Sequence[NDArray[np.floating]]) -> None:
+        """Take the results of the requested probes, in their order, and shorten the list."""
 
-        In units of the error, above 0 for a class that was screened out; 0 for all others.
+    def deficits(self, leader: int) -> Float64:
+        """(K,) by how much each class was worse than the leader when it was last compared.
+
+        In units of the error: above 0 for a class that was screened out, 0 for all others.
         """
 
 
-class Begin(Protocol):
-    """How the narrowing of an image begins, given how to open it."""
+StartScreening = Callable[[Callable[[], Any]], Screening]
+"""A function that opens the image -> the screening of that image."""
 
-    def __call__(self, open_image: Any) -> Narrowing: ...
+
+class Screen(Protocol):
+    """A method of screening, shared by all images of a run."""
+
+    def prepare(self, prompts: PromptSet, cond: Conditioning) -> StartScreening:
+        """Compute what all images share.
+
+        Args:
+            prompts: the candidate classes.
+            cond: their encoding, P rows.
+
+        Raises:
+            UsageError: if the prompts have no embeddings, as class ids have none.
+        """
+
+    def limits(self, classes: int) -> tuple[int, int]:
+        """Maximum evaluations per image, and maximum length of the shortlist of K classes."""
 
 
 @dataclass(frozen=True)
-class Screened(Racing, ABC):
-    """A race among the classes that a screen leaves.
+class ScreenedSearch(RaceOptions, ABC):
+    """A search composed of a screen and a race; its fields are the options of both.
 
     Args:
-        candidates: classes left to the race at most, at least 1; data sets with no more classes
-            are raced as they are.
+        candidates: maximum length of the shortlist, at least 1; data sets with no more classes
+            are not screened.
     """
 
     candidates: int = 6
@@ -87,45 +110,49 @@ class Screened(Racing, ABC):
         super().__post_init__()
         if self.candidates < 1:
             raise UsageError("candidates out of range", given=self.candidates, allowed="1 or more")
-        if self.budget is not None:  # the race does not know what its screen has cost
+        if self.budget is not None:  # the race does not know the cost of the screen
             raise UsageError(
                 "a limit of evaluations is for a search without a screen",
                 given=self.budget,
                 todo="choose fewer draws or candidates, or --search racing",
             )
 
+    @property
     @abstractmethod
-    def prepare(self, prompts: PromptSet, cond: Conditioning) -> Begin:
-        """What all images share.
+    def screen(self) -> Screen:
+        """The screen."""
 
-        Args:
-            prompts: the candidate classes.
-            cond: their encoding, P rows.
+    @property
+    def race(self) -> Racing:
+        """The race among the classes of the shortlist."""
+        return Racing(self.draws, self.confidence, self.start, self.prior)
 
-        Raises:
-            UsageError: where prompts have no embeddings, as class ids have none.
-        """
+    def plan(self, length: int) -> Int64:
+        return self.race.plan(length)
 
-    @abstractmethod
-    def most_before(self, classes: int) -> tuple[int, int]:
-        """Evaluations of an image's screen at most, and classes that it leaves at most."""
+    def ask(self, errors: Table) -> Int64 | None:
+        return self.race.ask(errors)
+
+    def rank(self, errors: Table) -> Int64:
+        return self.race.rank(errors)
 
 
-def last_differences(seen: Sequence[Float64], alive: Int64, leader: int) -> Float64:
-    """(K,) each class's error less the leader's, where both were last seen; see `Narrowing`.
+def last_differences(rounds: Sequence[Float64], shortlist: Int64, leader: int) -> Float64:
+    """(K,) deficit of each class to the leader in its last round; see `Screening.deficits`.
 
     Args:
-        seen: (K,) errors of each round, NaN where a class was not in it; the leader was in all.
-        alive: (S,) classes that were not screened out.
-        leader: the class that the race found best, one of `alive`.
+        rounds: (K,) errors of each round, NaN for a class that was not in it; the leader was in
+            all rounds.
+        shortlist: (S,) classes that were not screened out.
+        leader: the class that the race ranked first, one of `shortlist`.
     """
-    if not seen:
-        return np.zeros(len(alive))
-    found = np.zeros(len(seen[0]))
-    for errors in seen:
+    if not rounds:
+        return np.zeros(len(shortlist))
+    deficits = np.zeros(len(rounds[0]))
+    for errors in rounds:
         inside = ~np.isnan(errors)
-        found[inside] = (errors - errors[leader])[inside]
-    # a class that was screened out stays behind the leader, whatever it seemed to be once
-    found = np.maximum(found, np.finfo(np.float32).tiny)
-    found[alive] = 0.0
-    return found
+        deficits[inside] = (errors - errors[leader])[inside]
+    # a class that was screened out stays behind the leader, even if it once had a lower error
+    deficits = np.maximum(deficits, np.finfo(np.float32).tiny)
+    deficits[shortlist] = 0.0
+    return deficits

@@ -97,7 +97,7 @@ def open_guided(name: str) -> Denoiser:
         ModelError: for a latent diffusion model.
     """
     guided = load(name)
-    if getattr(guided, "autoencoder", None) is not None:
+    if guided.is_latent:
         raise ModelError(
             "--lead needs a pixel-space diffusion model",
             given=f"{name}, a latent one",

@@ -1,4 +1,4 @@
-"""Images that are asked about candidates of their own, against the empty prompt."""
+"""Images with candidates of their own, scored against the empty prompt."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from diffcls.models.gaussian import GaussianDenoiser
 from diffcls.runs.records import Record, read_records
 from diffcls.scoring.class_scores import ClassScores
 from diffcls.scoring.scorer import Scorer
-from diffcls.search.error_table import Search
+from diffcls.search.base import Search
 from diffcls.search.exhaustive import Exhaustive
 from diffcls.search.racing import Racing
 from diffcls.support.errors import UsageError
@@ -73,7 +73,7 @@ def test_scores_are_what_a_text_explains_better_than_none() -> None:
         assert answer.ranking[0] == one.label
 
 
-def test_company_changes_no_bit_and_the_bound_holds() -> None:
+def test_scores_are_independent_of_the_batch_and_within_the_cost_limit() -> None:
     search = Racing(20)
     together = by_id(list(method(search).classify([item(i) for i in range(6)])))
     alone = by_id([next(method(search).classify([item(i)])) for i in range(6)])
@@ -101,12 +101,12 @@ def test_neither_order_nor_vote_changes_who_wins_a_clear_case() -> None:
 
 def test_image_and_prompts_agree_on_the_candidates() -> None:
     whole = Item("test/0", 0, item(0).open)
-    with pytest.raises(UsageError, match="the prompts are not for images of 0 candidates"):
+    with pytest.raises(UsageError, match="the prompts do not fit images of 0 candidates"):
         next(method(Exhaustive(2)).classify([whole]))
     of_all = DiffusionMethod(
         GaussianDenoiser(MEANS, 0.2), PromptSet.from_templates(TEXTS, ["{}"]), Exhaustive(2)
     )
-    with pytest.raises(UsageError, match="the prompts are not for images of 2 candidates"):
+    with pytest.raises(UsageError, match="the prompts do not fit images of 2 candidates"):
         next(of_all.classify([item(0)]))
 
 

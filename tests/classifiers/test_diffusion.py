@@ -1,4 +1,4 @@
-"""The diffusion classifier: right where the truth is known, and the same in any company."""
+"""Diffusion classifier: correct on analytic models, and independent of batch composition."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def test_templates_of_a_class_average_to_one_error() -> None:
     assert not np.allclose(tables[0], tables[1], rtol=0.1)
 
 
-# ---- the same in any company -------------------------------------------------------------------
+# ---- independent of batch composition ----------------------------------------------------------
 
 
 @pytest.fixture(scope="module", params=["gaussian", "stable diffusion"])
@@ -137,7 +137,7 @@ def racer(
     return DiffusionMethod(model, prompts, search, **options), list(digits.items[:11])  # type: ignore[arg-type]
 
 
-def test_answers_do_not_depend_on_order_or_company(
+def test_answers_do_not_depend_on_order_or_batch_composition(
     racer: tuple[DiffusionMethod, list[Item]],
 ) -> None:
     built, chosen = racer

@@ -178,8 +178,8 @@ def test_command_learns_a_folder_that_can_be_learned(
     [
         ({"reference": "nearest-man"}, "unknown reference.*did you mean 'nearest-mean'"),
         ({"model": "classifer"}, "unknown reference.*did you mean 'classifier'"),
-        ({"dataset": "objectnet"}, "objectnet has no images to learn from"),
-        ({"dataset": "scenes/pairs"}, "scenes/pairs has no images to learn from"),
+        ({"dataset": "objectnet"}, "objectnet has no labelled images for training"),
+        ({"dataset": "scenes/pairs"}, "scenes/pairs has no labelled images for training"),
     ],
 )
 def test_what_cannot_be_is_refused_before_anything_is_read(

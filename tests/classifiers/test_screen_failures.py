@@ -1,8 +1,8 @@
-"""Screens and what goes wrong: a failed image is told of, and no other image sees it."""
+"""Failures in screens: a failed image is reported, and no other image is affected."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -18,9 +18,9 @@ from diffcls.data.dataset import Item
 from diffcls.data.prompts import PromptSet
 from diffcls.models.denoiser import Conditioning
 from diffcls.models.gaussian import GaussianDenoiser
-from diffcls.search.gradient import Gradient
+from diffcls.search.gradient import Gradient, GradientScreen
 from diffcls.search.propose import Propose
-from diffcls.search.screening import Narrowing, Screened
+from diffcls.search.screening import ScreenedSearch, Screening, StartScreening
 from diffcls.support.errors import DataError, UsageError
 
 
@@ -76,7 +76,7 @@ class Overflows(GaussianDenoiser):
 
 
 @each_screen
-def test_what_overflows_is_looked_at_again_in_single_precision(search: Screened) -> None:
+def test_probes_that_overflow_are_repeated_in_single_precision(search: ScreenedSearch) -> None:
     expected = by_id(method(search).classify(items(9)))
     found = by_id(method(search, Overflows, dtype=torch.float16).classify(items(9)))
     assert found.keys() == expected.keys()
@@ -85,7 +85,7 @@ def test_what_overflows_is_looked_at_again_in_single_precision(search: Screened)
 
 
 @each_screen
-def test_an_image_that_cannot_be_read_is_told_and_the_others_go_on(search: Screened) -> None:
+def test_an_image_that_cannot_be_read_fails_alone(search: ScreenedSearch) -> None:
     def refuse() -> Image.Image:
         raise DataError("no such luck")
 
@@ -97,17 +97,26 @@ def test_an_image_that_cannot_be_read_is_told_and_the_others_go_on(search: Scree
         assert_same(found[image_id], answer)
 
 
-class Reopens(Gradient):
-    """Opens its image once more, as a screen with a model of its own does."""
+class Reopens(GradientScreen):
+    """A screen that reopens the image, as one with a model of its own does."""
 
-    def prepare(self, prompts: PromptSet, cond: Conditioning) -> Any:
-        begin = super().prepare(prompts, cond)
+    def prepare(self, prompts: PromptSet, cond: Conditioning) -> StartScreening:
+        start = super().prepare(prompts, cond)
 
-        def reopened(open_image: Any) -> Narrowing:
+        def reopen(open_image: Callable[[], Any]) -> Screening:
             open_image()
-            return begin(open_image)
+            return start(open_image)
 
-        return reopened
+        return reopen
+
+
+class Reopening(Gradient):
+    """A search with that screen."""
+
+    @property
+    def screen(self) -> GradientScreen:
+        screen = super().screen
+        return Reopens(screen.candidates, screen.draws, screen.density, screen.shrink, screen.width)
 
 
 def test_an_image_that_cannot_be_read_twice_fails_alone() -> None:
@@ -118,14 +127,14 @@ def test_an_image_that_cannot_be_read_twice_fails_alone() -> None:
             return image
         raise OSError("gone")
 
-    search = Reopens(DRAWS, candidates=3)
+    search = Reopening(DRAWS, candidates=3)
     found = by_id(method(search).classify([*items(5), Item("once", 0, once)]))
     assert found.pop("once").error == "gone"
     assert len(found) == 5 and {answer.error for answer in found.values()} == {None}
 
 
 @pytest.mark.parametrize("search", [*SCREENS.values(), Propose(5, proposer="clip-digits")])
-def test_prompts_that_no_screen_can_be_asked_about_are_refused(search: Screened) -> None:
+def test_prompts_that_a_screen_cannot_use_are_refused(search: ScreenedSearch) -> None:
     prompts = PromptSet.from_templates(NAMES, ["{}"])
     with pytest.raises(UsageError, match=r"classes that all images share.*prompts that race"):
         DiffusionMethod(GaussianDenoiser(MEAN_OF), prompts, search, aggregate="prompts")

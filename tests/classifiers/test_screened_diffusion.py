@@ -1,4 +1,4 @@
-"""The diffusion classifier with a screen: as right as without, cheaper, the same in any company."""
+"""Diffusion classifier with a screen: as accurate, cheaper, independent of the batch."""
 
 from __future__ import annotations
 
@@ -36,21 +36,21 @@ from diffcls.metrics.calibration import posterior
 from diffcls.models import loading
 from diffcls.models.gaussian import GaussianDenoiser
 from diffcls.runs.records import shard_of
-from diffcls.scoring import batch_runner
+from diffcls.scoring import batches
 from diffcls.scoring.class_scores import ClassScores
-from diffcls.scoring.image_state import _with_screened_out
+from diffcls.scoring.final_scores import with_screened_out
 from diffcls.search.embeddings import Points
 from diffcls.search.exhaustive import Exhaustive
 from diffcls.search.gradient import Gradient
 from diffcls.search.propose import Proposal
-from diffcls.search.screening import SLOPE_EVALUATIONS, Screened
+from diffcls.search.screening import EVALUATIONS_PER_GRADIENT_PROBE, ScreenedSearch
 from diffcls.search.tree import Tree
 
 # ---- right, and cheaper ------------------------------------------------------------------------
 
 
 @each_screen
-def test_answers_are_those_of_all_evaluations(search: Screened) -> None:
+def test_answers_are_those_of_all_evaluations(search: ScreenedSearch) -> None:
     chosen = items(5 * K)
     whole = by_id(method(Exhaustive(DRAWS)).classify(chosen))
     built = method(search)
@@ -64,14 +64,12 @@ def test_answers_are_those_of_all_evaluations(search: Screened) -> None:
         assert answer.evaluations < K * DRAWS / 4
         raced = np.isfinite(table(answer)).any(axis=1)
         assert 1 <= raced.sum() <= search.candidates and raced[answer.ranking[0]]
-    assert max(answer.evaluations for answer in found.values()) > search.most_before(K)[0] / 2
+    assert max(answer.evaluations for answer in found.values()) > search.screen.limits(K)[0] / 2
 
 
 @each_screen
 @pytest.mark.parametrize("vote", ["mean", "rank", "majority"])
-def test_whoever_was_screened_out_has_a_place_behind_the_leader(
-    search: Screened, vote: str
-) -> None:
+def test_classes_screened_out_rank_behind_the_leader(search: ScreenedSearch, vote: str) -> None:
     for answer in method(search, vote=vote).classify(items(K)):
         assert sorted(answer.ranking) == list(range(K))
         assert np.isfinite(answer.scores).all()
@@ -86,41 +84,41 @@ def test_whoever_was_screened_out_has_a_place_behind_the_leader(
         assert p.sum() == pytest.approx(1) and (p >= 0).all()
 
 
-def test_distance_of_whoever_was_screened_out_is_the_screens() -> None:
-    # one image by hand, a look at a time
+def test_classes_screened_out_keep_their_deficit_from_the_screen() -> None:
+    # one image by hand, a probe at a time
     search, one = SCREENS["gradient"], item(5)
     assert isinstance(search, Gradient)
     built = method(search)
     (answer,) = built.classify([one])
     pixels = torch.from_numpy(to_pixels(load_image(one.open()), SIDE))[None]
     points = Points(built.prompts, built.scorer.cond)
-    rounds = search.prepare(built.prompts, built.scorer.cond)(one.open)
+    screening = search.screen.prepare(built.prompts, built.scorer.cond)(one.open)
     cost = 0
-    while (looks := rounds.ask()) is not None:
-        shown = []
-        for look in looks:
-            at = points.at([look.members])
-            errors, slopes = built.scorer.slopes(pixels, at, [look.draw])
-            shown.append(points.first_order(errors, slopes, at)[0].numpy())
-            cost += look.evaluations
-        rounds.tell(shown)
+    while (probes := screening.request()) is not None:
+        results = []
+        for probe in probes:
+            at = points.at([probe.members])
+            errors, slopes = built.scorer.gradients(pixels, at, [probe.draw])
+            results.append(points.first_order(errors, slopes, at)[0].numpy())
+            cost += probe.evaluations
+        screening.receive(results)
     raced = np.isfinite(table(answer)).any(axis=1)
-    assert np.flatnonzero(raced).tolist() == rounds.alive.tolist()
+    assert np.flatnonzero(raced).tolist() == screening.shortlist.tolist()
     assert answer.evaluations == cost + np.isfinite(table(answer)).sum()
     best = int(answer.ranking[0])
-    expected = answer.scores[best] - rounds.behind(best)
-    assert (rounds.behind(best)[~raced] > 1e-3).all()
+    expected = answer.scores[best] - screening.deficits(best)
+    assert (screening.deficits(best)[~raced] > 1e-3).all()
     assert np.array_equal(answer.scores[~raced], expected[~raced])
 
 
-def test_who_raced_stands_before_who_was_screened_out_with_the_same_score() -> None:
+def test_with_equal_scores_raced_classes_rank_before_those_screened_out() -> None:
     # class 2 leads by the least there is, before class 1 that raced and class 0 that did not
     proposal = Proposal(np.array([0.0, 1.0, 2.0]), 2)
-    proposal.behind = lambda leader: np.array([1e-300, 0.0, 0.0])  # type: ignore[method-assign]
+    proposal.deficits = lambda leader: np.array([1e-300, 0.0, 0.0])  # type: ignore[method-assign]
     next_to = np.nextafter(-1.0, -np.inf)
     of_row, ranking = np.array([next_to, -1.0]), np.array([1, 0])
     for in_errors in (True, False):
-        scores, order = _with_screened_out(proposal, of_row, ranking, in_errors)
+        scores, order = with_screened_out(proposal, of_row, ranking, in_errors)
         assert order.tolist() == [2, 1, 0]
         assert scores[1:].tolist() == [next_to, -1.0]
         assert scores[0] == (next_to if in_errors else np.nextafter(next_to, -np.inf))
@@ -128,12 +126,12 @@ def test_who_raced_stands_before_who_was_screened_out_with_the_same_score() -> N
 
 @each_screen
 def test_looks_and_evaluations_are_counted(
-    search: Screened, monkeypatch: pytest.MonkeyPatch
+    search: ScreenedSearch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     built = method(search)
     # rows that nobody asked for are no evaluations
-    monkeypatch.setattr(batch_runner, "foresee", lambda batch, free: [])
-    counted = {"errors": 0, "errors_at": 0, "slopes": 0}
+    monkeypatch.setattr(batches, "speculate", lambda images, free_rows: [])
+    counted = {"errors": 0, "errors_at": 0, "gradients": 0}
 
     def counting(name: str) -> None:
         measure = getattr(built.scorer, name)
@@ -150,9 +148,9 @@ def test_looks_and_evaluations_are_counted(
     race = sum(int(np.isfinite(table(answer)).sum()) for answer in answers)
     assert counted["errors"] == race
     # one screen looks at slopes alone, the other never does
-    assert (counted["slopes"] > 0) == isinstance(search, Gradient)
+    assert (counted["gradients"] > 0) == isinstance(search, Gradient)
     assert (counted["errors_at"] > 0) == isinstance(search, Tree)
-    total = race + SLOPE_EVALUATIONS * counted["slopes"] + counted["errors_at"]
+    total = race + EVALUATIONS_PER_GRADIENT_PROBE * counted["gradients"] + counted["errors_at"]
     assert sum(answer.evaluations for answer in answers) == total
 
 
@@ -174,7 +172,7 @@ def test_several_prompts_a_class_are_looked_at_as_their_mean_and_raced_one_by_on
             assert answer.evaluations <= most_evaluations(search, prompts)
 
 
-def test_the_bundled_model_reads_digits_as_well_as_without() -> None:
+def test_the_bundled_model_classifies_digits_as_well_as_without_a_screen() -> None:
     digits, spec = load_dataset("digits"), catalog.find("digits")
     prompts = PromptSet.from_templates(digits.class_names, spec.templates)
     model = loading.load("digits")
@@ -195,7 +193,7 @@ def test_the_bundled_model_reads_digits_as_well_as_without() -> None:
         assert np.mean([answer.evaluations for answer in found.values()]) < 60 * 0.8
 
 
-# ---- the same in any company -------------------------------------------------------------------
+# ---- independent of batch composition ----------------------------------------------------------
 
 
 @pytest.fixture(scope="module", params=["gaussian", "stable diffusion"])
@@ -218,7 +216,7 @@ def built_and_chosen(
 
 
 @pytest.mark.parametrize("name", SCREENS)
-def test_answers_do_not_depend_on_order_or_company(
+def test_answers_do_not_depend_on_order_or_batch_composition(
     built_and_chosen: Callable[[str], tuple[DiffusionMethod, list[Item]]], name: str
 ) -> None:
     built, chosen = built_and_chosen(name)
@@ -241,7 +239,9 @@ def test_answers_do_not_depend_on_order_or_company(
 
 
 @each_screen
-def test_answers_do_not_depend_on_how_many_images_are_encoded_at_once(search: Screened) -> None:
+def test_answers_do_not_depend_on_how_many_images_are_encoded_at_once(
+    search: ScreenedSearch,
+) -> None:
     expected = by_id(method(search).classify(items(13)))
     for rows in (1, 7):
         for image_id, answer in by_id(

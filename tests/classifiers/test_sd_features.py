@@ -120,12 +120,12 @@ def test_blocks_of_a_transformer_lie_at_each_quarter_of_its_depth() -> None:
         network = nn.Module()
         network.transformer_blocks = nn.ModuleList(nn.Identity() for _ in range(depth))
         assert list(blocks(network)) == [f"transformer_blocks.{i}" for i in chosen]
-    with pytest.raises(ModelError, match="no blocks known of this network: 'Linear'"):
+    with pytest.raises(ModelError, match="cannot extract features of this network: 'Linear'"):
         blocks(nn.Linear(1, 1))
 
 
 def test_model_without_a_network_is_refused() -> None:
-    with pytest.raises(ModelError, match="no network to look into"):
+    with pytest.raises(ModelError, match="features need a model with a neural network"):
         FeatureReader(GaussianDenoiser({"": torch.zeros(3, 4, 4)}), seed=0)
 
 
@@ -165,7 +165,7 @@ def built(model: Path, output: Path, **wishes: Any) -> Built:
     return sd_features.build(options, catalog.find("digits"), prompts)
 
 
-def test_company_and_order_change_no_bit(
+def test_batch_composition_and_order_change_no_bit(
     tiny_pipeline: Pipelines, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rng = np.random.default_rng(0)
@@ -205,7 +205,7 @@ def test_run_is_marked_as_learned_from_labels_and_learns_once(
     monkeypatch.setattr(sd_features, "TIMES", (0.1,))
     monkeypatch.setattr(sd_features, "GRIDS", (1,))
     monkeypatch.setattr(sd_features, "STRENGTHS", (0.01,))
-    monkeypatch.setattr(sd_features, "CHOOSING", 100)
+    monkeypatch.setattr(sd_features, "MAX_SELECTION_IMAGES", 100)
     wishes = {
         "method": "sd-features",
         "model": str(tiny_pipeline("v_prediction")),
@@ -227,5 +227,5 @@ def test_data_set_without_training_images_is_refused_before_anything_is_read(
 ) -> None:
     monkeypatch.setattr(loading_data, "load_dataset", None)
     monkeypatch.setattr(loading, "load", None)
-    with pytest.raises(UsageError, match="objectnet has no images to learn from"):
+    with pytest.raises(UsageError, match="objectnet has no labelled images for training"):
         diffcls.run_evaluation(dataset="objectnet", method="sd-features")

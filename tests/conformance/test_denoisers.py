@@ -1,4 +1,4 @@
-"""What every denoiser must do, whatever it is made of: a new family is one more row of MODELS."""
+"""Conformance of every denoiser to the protocol; a new family is one more row of MODELS."""
 
 from __future__ import annotations
 
@@ -89,6 +89,62 @@ def test_describes_itself(model: Denoiser) -> None:
     assert (np.diff(model.schedule.sigma) > 0).all() and (np.diff(model.schedule.alpha) < 0).all()
 
 
+def test_has_every_member_of_the_protocol(model: Denoiser) -> None:
+    members = {name for name in vars(Denoiser) if not name.startswith("_")}
+    members |= set(Denoiser.__annotations__)
+    assert {"predict_both", "learns_variance", "is_latent", "autoencoder", "network"} <= members
+    assert {name for name in members if not hasattr(model, name)} == set()
+    assert model.labels is None or all(isinstance(name, str) for name in model.labels)
+    assert model.network is None or isinstance(model.network, torch.nn.Module)
+
+
+def test_only_a_latent_model_has_an_autoencoder(model: Denoiser) -> None:
+    assert model.is_latent == (model.autoencoder is not None)
+    if model.autoencoder is None:
+        assert model.sample_shape[1:] == (model.image_size, model.image_size)
+    else:
+        assert model.sample_shape[0] == model.autoencoder.channels
+        assert model.sample_shape[1] == model.image_size // model.autoencoder.factor
+        decoded = model.autoencoder.decode(model.encode_images(images(model, 1)))
+        assert torch.equal(decoded, model.decode_latents(model.encode_images(images(model, 1))))
+
+
+def test_decoding_is_differentiable(model: Denoiser) -> None:
+    x0 = torch.zeros(1, *model.sample_shape, requires_grad=True)
+    (gradient,) = torch.autograd.grad(model.decode_latents(x0).sum(), x0)
+    assert torch.isfinite(gradient).all() and gradient.abs().max() > 0
+
+
+def test_variance_is_predicted_if_and_only_if_it_is_learned(model: Denoiser) -> None:
+    cond = model.encode_prompts(prompts(model))
+    x_t, index, rows = batch(model, 3)
+    out, mixture = model.predict_both(x_t, index, cond.rows(rows))
+    assert torch.equal(out, model.predict(x_t, index, cond.rows(rows)))
+    assert (mixture is not None) == model.learns_variance
+    if mixture is not None:
+        assert mixture.shape == x_t.shape and mixture.dtype == model.dtype
+        assert torch.isfinite(mixture).all()
+
+
+@pytest.mark.parametrize(("name", "learned"), [("dit", True), ("pixart", True), ("sd1", False)])
+def test_a_learned_variance_is_known_from_the_config(
+    name: str, learned: bool, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    assert loaded(saved(name, tmp_path_factory.getbasetemp())).learns_variance == learned
+
+
+def test_single_precision_lasts_as_long_as_its_context(model: Denoiser) -> None:
+    cond = model.encode_prompts(prompts(model))
+    x_t, index, rows = batch(model, 2)
+    before, out = model.dtype, model.predict(x_t, index, cond.rows(rows))
+    with model.float32():
+        single = model.predict(x_t.float(), index, cond.rows(rows))
+    assert single.dtype == torch.float32
+    torch.testing.assert_close(single, out.float(), rtol=1e-2, atol=1e-2)
+    assert model.dtype == before
+    assert torch.equal(model.predict(x_t, index, cond.rows(rows)), out)
+
+
 def test_images_become_latents_and_come_back_in_shape(model: Denoiser) -> None:
     x = images(model, 2)
     x0 = model.encode_images(x)
@@ -111,7 +167,7 @@ def test_latents_are_a_mean_not_a_sample(model: Denoiser) -> None:
     assert not torch.equal(first[0], first[1])
 
 
-def test_conditioning_has_a_row_a_prompt(model: Denoiser) -> None:
+def test_conditioning_has_one_row_per_prompt(model: Denoiser) -> None:
     cond = model.encode_prompts(prompts(model))
     assert cond.count == len(PROMPTS) and len(cond) >= 1
     order = torch.tensor([2, 0, 0, 1])
@@ -123,7 +179,7 @@ def test_conditioning_has_a_row_a_prompt(model: Denoiser) -> None:
         assert not torch.equal(tensor[0], tensor[1])
 
 
-def test_prompt_is_encoded_the_same_in_any_company(model: Denoiser) -> None:
+def test_prompt_encoding_is_independent_of_the_batch(model: Denoiser) -> None:
     together = model.encode_prompts(prompts(model))
     alone = Conditioning.concatenate([model.encode_prompts([prompt]) for prompt in prompts(model)])
     for name, tensor in together.items():

@@ -16,13 +16,12 @@ from hypothesis import strategies as st
 
 from diffcls.diffusion.draws import (
     DrawPlan,
-    NoiseBank,
     key,
-    load_noise,
     nested_order,
     noise,
     published_order,
 )
+from diffcls.scoring.noise_bank import NoiseBank, load_noise
 from diffcls.search.paper import Paper
 from diffcls.support.errors import UsageError
 

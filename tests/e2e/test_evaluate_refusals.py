@@ -84,11 +84,11 @@ def test_unknown_name(refused: Callable[..., str], flags: str, said: str) -> Non
         ("--threads 0", "threads out of range: 0"),
         ("--img-size 30", "image size does not fit the model: 30; allowed: a multiple of 4"),
         ("--stages 5", "cannot read stages: '5'; allowed: SAMPLES:KEEP"),
-        ("--stages 5:2", "stages do not fit"),
+        ("--stages 5:2", "stages do not match"),
         ("--stages 5:2 3:1", "samples per stage out of range: [5, 3]"),
         ("--stages 2000:1", "samples per stage out of range: [2000]"),
         ("--n-samples 5 9", "--n-samples and --to-keep go together"),
-        ("--n-samples 5 9 --to-keep 1", "stages do not fit"),
+        ("--n-samples 5 9 --to-keep 1", "stages do not match"),
         ("--search racing --n-samples 5 --to-keep 1", "belong to the search 'paper': 'racing'"),
         ("--search exhaustive --confidence 0.9", "'exhaustive' has no such option: 'confidence'"),
         (

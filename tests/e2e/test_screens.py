@@ -18,7 +18,7 @@ import diffcls
 from diffcls import evaluate, replay
 from diffcls.evaluation.replay import replay as replayed
 from diffcls.models.loading import WEIGHTS
-from diffcls.search.propose import FAR
+from diffcls.search.propose import UNPROPOSED_ERROR
 from diffcls.support.errors import UsageError
 
 Pipelines = Callable[[str], Path]
@@ -98,7 +98,7 @@ def test_a_model_of_class_ids_is_refused(
     ids = tmp_path / "ids.csv"
     ids.write_text("classidx,classid\n" + "".join(f"{k},{k}\n" for k in range(10)))
     said = refused("--search", name, "--class-ids", ids, model=model)
-    assert "a screen works on texts, and the model's prompts are class ids" in said
+    assert "a screen needs prompts that are texts, and the model's are class ids" in said
 
 
 # ---- what it leaves ----------------------------------------------------------------------------
@@ -122,7 +122,7 @@ def test_a_run_leaves_whole_records_and_says_what_it_is(
         assert best == scores.max()
         assert record.evaluations > 0
         if name == "propose":  # three raced, the others are far behind them
-            assert (scores > best - FAR / 2).sum() == 3
+            assert (scores > best - UNPROPOSED_ERROR / 2).sum() == 3
     # the same command has nothing left to do
     before = lines(tmp_path)
     assert run(tmp_path, tiny_pipeline, search=name, candidates=3)["n_scored"] == 12
@@ -159,7 +159,7 @@ def test_replay_refuses_what_needs_the_network(
     for flags in ([str(whole), "--search", "racing", name], [str(part)]):
         assert replay.main(flags) == 2
         said = capsys.readouterr().err
-        assert f"with a screen asks the network, and cannot be replayed: '{name}'" in said
+        assert f"with a screen needs the network, and cannot be replayed: '{name}'" in said
     with pytest.raises(UsageError, match="asks for errors that were not saved"):
         replayed(part, ["exhaustive"])
 

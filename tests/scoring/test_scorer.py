@@ -1,4 +1,4 @@
-"""The scorer: errors as diffusers itself would give them, whoever else shares the batch."""
+"""Scorer: errors equal to those of diffusers, independent of batch composition."""
 
 from __future__ import annotations
 
@@ -192,7 +192,7 @@ def test_more_or_fewer_than_a_batch_are_refused(v_model: Denoiser) -> None:
             scorer.errors(x0[:count], torch.zeros(count, dtype=torch.long), [0] * count)
     with pytest.raises(UsageError, match="batch size out of range"):
         scorer_of(v_model, batch_size=0)
-    with pytest.raises(UsageError, match="beyond the schedule; allowed: indices 0 to 999"):
+    with pytest.raises(UsageError, match="outside the schedule; allowed: indices 0 to 999"):
         scorer_of(v_model, DrawPlan(np.array([1000])))
 
 

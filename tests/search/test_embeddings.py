@@ -1,4 +1,4 @@
-"""Errors and slopes between the prompts: closed forms, finite differences, and no company."""
+"""Errors and gradients between the prompts: closed forms, finite differences, invariance."""
 
 from __future__ import annotations
 
@@ -23,9 +23,15 @@ from diffcls.diffusion.parameterization import PARAMETERIZATIONS
 from diffcls.models import loading
 from diffcls.models.denoiser import Conditioning, Denoiser
 from diffcls.models.gaussian import GaussianDenoiser
-from diffcls.scoring.scorer import SLOPE_PARTS, Scorer, Scoring
-from diffcls.search.clustering import COLUMNS, distances
-from diffcls.search.embeddings import CHUNK, KEPT, Points, class_embeddings, embeddings
+from diffcls.scoring.scorer import GRADIENT_BATCH_PARTS, Scorer, Scoring
+from diffcls.search.clustering import COLUMNS_PER_CHUNK, class_distances
+from diffcls.search.embeddings import (
+    MAX_CACHED_POINTS,
+    PROMPTS_PER_CHUNK,
+    Points,
+    class_embeddings,
+    embeddings,
+)
 from diffcls.support.errors import UsageError
 
 Pipelines = Callable[[str], Path]
@@ -76,7 +82,7 @@ def test_slopes_of_a_gaussian_are_its_closed_form(prediction_type: str) -> None:
     scorer, x0 = scorer_of(model, tuple(NAMES)), latents(5)
     points = Conditioning({"mean": latents(5) * 0.7})
     draws = [0, 6, 2, 3, 1]
-    errors, gradients = scorer.slopes(x0, points, draws)
+    errors, gradients = scorer.gradients(x0, points, draws)
     assert list(gradients) == ["mean"] and gradients["mean"].shape == (5, *SHAPE)
     assert gradients["mean"].dtype == errors.dtype == torch.float32
     assert not errors.requires_grad and not gradients["mean"].requires_grad
@@ -97,7 +103,7 @@ def test_slopes_of_a_network_are_differences_of_errors(v_model: Denoiser, loss: 
     x0 = x0.expand(2, -1, -1, -1)
     middle = Conditioning({"text": scorer.cond["text"].mean(dim=0, keepdim=True)})
     for draw in (2, 4, 6):
-        _, gradients = scorer.slopes(x0[:1], middle, [draw])
+        _, gradients = scorer.gradients(x0[:1], middle, [draw])
         slope = gradients["text"]
         step = 0.05 * slope / slope.norm()
         ends = Conditioning({"text": torch.cat([middle["text"] + step, middle["text"] - step])})
@@ -120,7 +126,7 @@ def test_every_family_has_slopes_in_all_that_it_reads_of_a_prompt(
     scorer = scorer_of(model, prompts.prompts, batch_size=2)
     middle = Points(prompts, scorer.cond).at([(0, 1, 2)])
     x0 = latents(1, model.sample_shape)
-    errors, slopes = scorer.slopes(x0, middle, [2])
+    errors, slopes = scorer.gradients(x0, middle, [2])
     alone = scorer_of(model, prompts.prompts, batch_size=1)  # the shape of a part of that batch
     assert torch.equal(errors, alone.errors_at(x0, middle, [2]))
     assert set(slopes) == {name for name, v in middle.items() if v.is_floating_point()}
@@ -146,12 +152,12 @@ def test_errors_of_slopes_are_those_of_points_and_of_prompts(v_model: Denoiser) 
     assert len(expected.unique()) == 5
     assert torch.equal(scorer.errors_at(x0, at, draws), expected)
     # what a backward pass remembers changes no kernel of the forward pass of that shape
-    part = scorer_of(v_model, tuple(PROMPTS), batch_size=B // SLOPE_PARTS)
+    part = scorer_of(v_model, tuple(PROMPTS), batch_size=B // GRADIENT_BATCH_PARTS)
     parts = [
         part.errors_at(x0[here], at.rows(torch.arange(5)[here]), draws[here])
         for here in (slice(0, 2), slice(2, 4), slice(4, 5))
     ]
-    assert torch.equal(scorer.slopes(x0, at, draws)[0], torch.cat(parts))
+    assert torch.equal(scorer.gradients(x0, at, draws)[0], torch.cat(parts))
 
 
 def test_half_precision_does_not_lose_small_slopes() -> None:
@@ -164,8 +170,8 @@ def test_half_precision_does_not_lose_small_slopes() -> None:
         for dtype in (torch.float32, torch.float16)
     )
     at = Conditioning({"mean": whole.cond["mean"][:2]})
-    _, expected = whole.slopes(x0, at, draws)
-    _, found = half.slopes(x0, Conditioning({"mean": at["mean"].half()}), draws)
+    _, expected = whole.gradients(x0, at, draws)
+    _, found = half.gradients(x0, Conditioning({"mean": at["mean"].half()}), draws)
     for one, two in zip(found["mean"], expected["mean"], strict=True):
         # x_t, the output and its slope are each rounded to 11 bits: 2⁻¹¹ of the largest values
         assert float((one - two).norm() / two.norm()) < 3 * 2**-11
@@ -174,7 +180,7 @@ def test_half_precision_does_not_lose_small_slopes() -> None:
 def test_numbers_of_points_beyond_a_batch_are_refused() -> None:
     scorer = scorer_of(gaussian(), tuple(NAMES), batch_size=2)
     three = Conditioning({"mean": torch.zeros(3, *SHAPE)})
-    for look in (scorer.slopes, scorer.errors_at):
+    for look in (scorer.gradients, scorer.errors_at):
         with pytest.raises(UsageError, match="1 to 2"):
             look(torch.zeros(3, *SHAPE), three, [0, 0, 0])
 
@@ -224,12 +230,14 @@ def test_a_mask_lets_through_what_any_of_its_prompts_does() -> None:
 
 
 def test_means_are_kept_within_bounds_and_the_same_when_made_again() -> None:
-    prompts = PromptSet.from_templates([f"{k}" for k in range(KEPT + 9)], ["{}"])
-    cond = Conditioning({"text": torch.randn(KEPT + 9, 6, generator=torch.Generator())})
+    prompts = PromptSet.from_templates([f"{k}" for k in range(MAX_CACHED_POINTS + 9)], ["{}"])
+    cond = Conditioning(
+        {"text": torch.randn(MAX_CACHED_POINTS + 9, 6, generator=torch.Generator())}
+    )
     points = Points(prompts, cond)
-    groups = [tuple(range(k + 2)) for k in range(KEPT + 7)]
+    groups = [tuple(range(k + 2)) for k in range(MAX_CACHED_POINTS + 7)]
     first = points.at(groups)["text"]
-    assert len(points._kept) == KEPT
+    assert len(points._cache) == MAX_CACHED_POINTS
     assert torch.equal(points.at(groups[::-1])["text"].flip(0), first)
 
 
@@ -267,7 +275,7 @@ def test_first_order_errors_miss_a_gaussians_own_by_its_curvature() -> None:
     scorer = scorer_of(model, tuple(NAMES))
     points, x0, draw = Points(SET, scorer.cond), latents(1), 3
     at = points.at([(0, 1, 2)])
-    errors, slopes = scorer.slopes(x0, at, [draw])
+    errors, slopes = scorer.gradients(x0, at, [draw])
     found = points.first_order(errors, slopes, at)[0]
     alpha, sigma = (float(g[INDICES[draw]]) for g in (model.schedule.alpha, model.schedule.sigma))
     gain = sigma * alpha / (alpha**2 * SCALE**2 + sigma**2)
@@ -281,7 +289,7 @@ def test_first_order_errors_miss_a_gaussians_own_by_its_curvature() -> None:
     torch.testing.assert_close(found.double() + bend, exact.double(), rtol=1e-5, atol=1e-5)
 
 
-def test_looks_do_not_depend_on_their_company_to_the_bit(v_model: Denoiser) -> None:
+def test_probes_do_not_depend_on_the_batch_to_the_bit(v_model: Denoiser) -> None:
     prompts = PromptSet.from_templates([f"{k}" for k in range(5)], ["a photo of a {}.", "{}"])
     scorer = scorer_of(v_model, prompts.prompts)
     points = Points(prompts, scorer.cond)
@@ -294,7 +302,7 @@ def test_looks_do_not_depend_on_their_company_to_the_bit(v_model: Denoiser) -> N
         """First-order errors and errors of points."""
         image, group, draws = zip(*(wanted[i] for i in chosen), strict=True)
         at = points.at([groups[g] for g in group])
-        errors, slopes = scorer.slopes(x0[list(image)], at, draws)
+        errors, slopes = scorer.gradients(x0[list(image)], at, draws)
         there = scorer.errors_at(x0[list(image)], at, draws)
         return points.first_order(errors, slopes, at), there
 
@@ -326,7 +334,7 @@ class Largest(TorchDispatchMode):
 
 
 def test_no_copy_of_all_prompts_is_made() -> None:
-    count, width, looks = 4 * CHUNK, 1000, 9
+    count, width, looks = 4 * PROMPTS_PER_CHUNK, 1000, 9
     prompts = PromptSet.from_templates([f"{k}" for k in range(count // 2)], ["{}", "a {}"])
     text = torch.randn(count, width).to(torch.bfloat16)
     cond = Conditioning({"text": text})
@@ -336,11 +344,11 @@ def test_no_copy_of_all_prompts_is_made() -> None:
         at = points.at([everybody] * looks)
         slopes = Conditioning({"text": torch.randn(looks, width)})
         points.first_order(torch.zeros(looks), slopes, at)
-    assert 0 < largest.values <= CHUNK * width < text.numel()
+    assert 0 < largest.values <= PROMPTS_PER_CHUNK * width < text.numel()
     with Largest() as largest:
-        for _ in class_embeddings(prompts, cond, CHUNK):
+        for _ in class_embeddings(prompts, cond, PROMPTS_PER_CHUNK):
             pass
-    assert 0 < largest.values <= count * CHUNK < text.numel()
+    assert 0 < largest.values <= count * PROMPTS_PER_CHUNK < text.numel()
 
 
 def test_embeddings_of_classes_are_means_of_their_prompts() -> None:
@@ -356,20 +364,20 @@ def test_embeddings_of_classes_are_means_of_their_prompts() -> None:
 def test_distances_are_those_of_classes_whatever_is_seen_to_at_a_time() -> None:
     cond = made_cond()
     means = torch.cat([class_means(cond[name]).flatten(1) for name in ("text", "pooled")], dim=1)
-    found = distances(SET, cond)
+    found = class_distances(SET, cond)
     assert found.shape == (3, 3) and (found.diagonal() == 0).all()
     np.testing.assert_allclose(found, torch.cdist(means, means).numpy(), rtol=1e-6)
     # wider than what is seen to at a time
-    wide = Conditioning({"text": torch.randn(6, 3 * COLUMNS + 5)})
+    wide = Conditioning({"text": torch.randn(6, 3 * COLUMNS_PER_CHUNK + 5)})
     whole = class_means(wide["text"])
     expected = torch.cdist(whole, whole).numpy()
-    np.testing.assert_allclose(distances(SET, wide), expected, rtol=1e-5)
+    np.testing.assert_allclose(class_distances(SET, wide), expected, rtol=1e-5)
 
 
 def test_class_ids_have_no_means() -> None:
     ids = Conditioning({"label": torch.arange(6)})
     for ask in (embeddings, lambda c: list(class_embeddings(SET, c, 9)), lambda c: Points(SET, c)):
-        with pytest.raises(UsageError, match=r"works on texts.*class ids; choose --search racing"):
+        with pytest.raises(UsageError, match=r"prompts that are texts.*choose --search racing"):
             ask(ids)
 
 
@@ -389,7 +397,7 @@ def test_looks_mix_no_devices(tiny_pipeline: Pipelines, monkeypatch: pytest.Monk
         scorer = Scorer(model, cond, DrawPlan(INDICES), batch_size=4)
         points = Points(prompts, cond)
         at = points.at([(0, 1, 2), (0, 2), (1,)])
-        errors, slopes = scorer.slopes(x0, at, [0, 5, 1])
+        errors, slopes = scorer.gradients(x0, at, [0, 5, 1])
         shown = points.first_order(errors, slopes, at)
         there = scorer.errors_at(x0, at, [0, 5, 1])
         assert shown.shape == (3, 3) and there.shape == (3,)

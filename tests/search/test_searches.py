@@ -1,4 +1,4 @@
-"""Searches over tables of random errors: what they ask, when they end, whom they put first."""
+"""Searches on tables of random errors: requests, termination and ranking."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ from scipy import stats
 
 from diffcls.diffusion.draws import nested_order
 from diffcls.search import SEARCHES
-from diffcls.search.error_table import Search, Table, counts, leader, means, ranking, scores
+from diffcls.search.base import Search
+from diffcls.search.error_table import Table, counts, leader, means, ranking, scores
 from diffcls.search.exhaustive import Exhaustive
 from diffcls.search.halving import Halving
 from diffcls.search.paper import Paper
-from diffcls.search.racing import CROWD, Racing, _around_profile, order_in_time
-from diffcls.search.screening import Screened
+from diffcls.search.racing import MIN_RIVALS_FOR_PROFILE, Racing, _around_profile, order_in_time
+from diffcls.search.screening import ScreenedSearch
 from diffcls.support.errors import UsageError
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -74,7 +75,7 @@ def races(classes: int, draws: int, spread: float, seed: int) -> Any:
 
 def test_every_search_that_can_be_named_is_tested_here() -> None:
     # these race on what a screen leaves, and need more than a table: see test_screens.py
-    screened = {name for name in SEARCHES if issubclass(SEARCHES.load(name), Screened)}
+    screened = {name for name in SEARCHES if issubclass(SEARCHES.load(name), ScreenedSearch)}
     assert screened == {"tree", "gradient", "propose"}
     assert {name.split(",")[0] for name in MAKE} == set(SEARCHES) - screened
     for name, make in MAKE.items():
@@ -84,7 +85,7 @@ def test_every_search_that_can_be_named_is_tested_here() -> None:
 @each_search
 @FEWER
 @given(classes=CLASSES, draws=DRAWS, seed=SEEDS, ties=st.booleans())
-def test_search_ends_asks_nothing_twice_and_ranks_its_leader_first(
+def test_search_ends_requests_nothing_twice_and_ranks_its_leader_first(
     make: Callable[[int], Search], classes: int, draws: int, seed: int, ties: bool
 ) -> None:
     truth = races(classes, draws, 1.0, seed)
@@ -164,7 +165,7 @@ OUT_OF_RANGE: list[Callable[[], Any]] = [
 
 @pytest.mark.parametrize("make", OUT_OF_RANGE)
 def test_options_out_of_range_are_refused(make: Callable[[], Any]) -> None:
-    with pytest.raises(UsageError, match=r"out of range|do not fit|does not allow"):
+    with pytest.raises(UsageError, match=r"out of range|do not match|does not allow"):
         make()
 
 
@@ -289,12 +290,12 @@ def test_draws_are_taken_in_order_of_time() -> None:
 def test_a_crowd_shares_its_profile_over_time_and_a_few_do_not() -> None:
     # every rival is behind by a size of its own times one profile that all share: no noise at all
     profile = np.array([1.0, 3.0, 2.0, 0.5])
-    for rivals in (CROWD - 1, CROWD, CROWD + 1):
+    for rivals in (MIN_RIVALS_FOR_PROFILE - 1, MIN_RIVALS_FOR_PROFILE, MIN_RIVALS_FOR_PROFILE + 1):
         table = empty(rivals + 1, 40)
         table[:, :4] = 5.0 + np.linspace(0, 1, rivals + 1)[:, None] * profile
         wanted = Racing().ask(table)
         alive = {0} if wanted is None else set(wanted[:, 0])
-        assert (len(alive) == 1) == (rivals >= CROWD)
+        assert (len(alive) == 1) == (rivals >= MIN_RIVALS_FOR_PROFILE)
 
 
 def test_variance_around_a_profile_is_that_of_a_regression_through_the_origin() -> None:
@@ -318,7 +319,9 @@ GAPS: dict[str, Callable[[int, np.random.Generator], Any]] = {
 
 @pytest.mark.parametrize("confidence", [0.8, 0.95])
 @pytest.mark.parametrize("draws", [25, 50])
-@pytest.mark.parametrize(("classes", "count"), [(2, 300), (10, 80), (CROWD + 5, 30)])
+@pytest.mark.parametrize(
+    ("classes", "count"), [(2, 300), (10, 80), (MIN_RIVALS_FOR_PROFILE + 5, 30)]
+)
 @pytest.mark.parametrize("gaps", GAPS.values(), ids=GAPS)
 def test_class_that_is_ahead_for_sure_after_all_draws_is_dropped_as_rarely_as_was_said(
     gaps: Callable[[int, np.random.Generator], Any],

@@ -1,3 +1,3 @@
-"""Adapters of diffusers pipelines, one file a model family."""
+"""Model families: adapters of diffusers pipelines, one file per family."""
 
 from __future__ import annotations

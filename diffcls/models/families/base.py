@@ -1,4 +1,4 @@
-"""What all models that diffusers loads have in common; a family adds how it reads a prompt."""
+"""Pipeline denoiser: the base of all model families that diffusers loads."""
 
 from __future__ import annotations
 
@@ -17,30 +17,30 @@ from diffcls.models.denoiser import Conditioning, ModelCard
 from diffcls.models.quiet import quiet
 from diffcls.support.errors import ModelError, UsageError
 
-PROMPTS_A_BATCH = 16
-"""Prompts that are encoded together: few, as what their encoder takes comes on top of them all."""
+PROMPTS_PER_BATCH = 16
+"""Prompts encoded together; bounds the memory that the text encoder needs beside the encodings."""
 
 
 class PipelineDenoiser(ABC):
-    """A diffusers pipeline behind the contract of `diffcls.models.denoiser.Denoiser`.
+    """A diffusers pipeline as a `diffcls.models.denoiser.Denoiser`.
 
     Args:
         pipeline: loaded with diffusers, the autoencoder in float32, the rest in `dtype`.
         card: name, revision, temperature.
-        device, dtype: where and in what precision the network runs.
-        img_size: side of the images in pixels; default: what the network was trained on.
+        device, dtype: device and precision of the network.
+        img_size: side of the images in pixels; default: the size that the network was trained on.
 
     Raises:
-        ModelError: when the parts do not fit each other.
-        UsageError: for an image size that the model cannot take.
+        ModelError: if the parts do not fit each other.
+        UsageError: for an image size that the model does not support.
     """
 
     part: ClassVar[str] = "transformer"
     """Name of the network among the pipeline's parts."""
     time_scale: ClassVar[float] = 1000.0
-    """Of a flow model: the network is told sigma times this."""
+    """Timestep input of a flow model's network, divided by sigma."""
     may_learn_variance: ClassVar[bool] = False
-    """Whether the second half of the output may be a variance, which is left out."""
+    """Whether the second half of the output may be a learned variance."""
     labels: tuple[str, ...] | None = None
 
     def __init__(
@@ -54,7 +54,7 @@ class PipelineDenoiser(ABC):
         self.card, self.device, self.dtype = card, torch.device(device), dtype
         self.pipeline = pipeline
         self.network: Any = getattr(pipeline, self.part).to(self.device).eval()
-        self.network.requires_grad_(False)  # gradients go to the prompts, if anywhere
+        self.network.requires_grad_(False)  # gradients are taken of prompts and images only
         vae = getattr(pipeline, "vae", None)
         self.autoencoder = None if vae is None else Autoencoder(vae, self.device)
         scheduler = dict(pipeline.scheduler.config)
@@ -70,14 +70,14 @@ class PipelineDenoiser(ABC):
 
     @abstractmethod
     def _encode(self, prompts: Sequence[str]) -> dict[str, Tensor]:
-        """P prompts -> named tensors (P, ...), all that `_forward` needs of them."""
+        """P prompts -> named tensors (P, ...), the inputs of `_forward`."""
 
     @abstractmethod
     def _forward(self, x_t: Tensor, timestep: Tensor, cond: Conditioning) -> Tensor:
         """x_t (B, C, h, w), timestep (B,) float32 -> the native output, C channels or more."""
 
     def _channels(self) -> tuple[int, int]:
-        """Channels of the latents that go in, and of the output that is used."""
+        """Input channels of the network, and output channels without a learned variance."""
         config = self.network.config
         reads, writes = int(config.in_channels), int(config.out_channels)
         if self.may_learn_variance and writes == 2 * reads:
@@ -85,7 +85,7 @@ class PipelineDenoiser(ABC):
         return reads, writes
 
     def _patch(self) -> int:
-        """Sides of latents must be a multiple of this: a transformer reads them patch by patch."""
+        """Patch size: sides of latents must be a multiple of it."""
         return int(self.network.config.get("patch_size", None) or 1)
 
     def _native_size(self) -> int:
@@ -93,7 +93,7 @@ class PipelineDenoiser(ABC):
         return int(self.network.config.sample_size)
 
     def _check_parts(self) -> None:
-        """Raises ModelError when network and autoencoder do not fit each other."""
+        """Raise ModelError if network and autoencoder do not fit each other."""
         reads, writes = self._channels()
         latent = reads if self.autoencoder is None else self.autoencoder.channels
         if not reads == writes == latent:
@@ -104,15 +104,15 @@ class PipelineDenoiser(ABC):
             )
 
     def _check_text(self, reads: int, **fields: str) -> None:
-        """Refuse text encoders whose outputs are not as wide as what the network reads of them.
+        """Check that the outputs of the text encoders have the width of the network's input.
 
         Args:
             reads: width of the network's input.
-            fields: name of each text encoder whose output is part of it, side by side, and the
-                entry of its config that says how wide that output is.
+            fields: names of the text encoders whose outputs are concatenated to that input, each
+                with the entry of its config for the width of its output.
 
         Raises:
-            ModelError: when the widths differ, or an encoder is missing.
+            ModelError: if the widths differ, or an encoder is missing.
         """
         widths: dict[str, int] = {}
         for name, field in fields.items():
@@ -128,7 +128,7 @@ class PipelineDenoiser(ABC):
             )
 
     def _prepare_text(self) -> None:
-        """Text encoders go to the device; no tokenizer gives more than they read."""
+        """Move text encoders to the device, and limit tokenizers to their context length."""
         parts: dict[str, Any] = self.pipeline.components
         for name, encoder in parts.items():
             if not name.startswith("text_encoder") or encoder is None:
@@ -138,7 +138,7 @@ class PipelineDenoiser(ABC):
             if tokenizer is None:
                 raise ModelError("a text encoder of the model has no tokenizer", given=name)
             limit = getattr(encoder.config, "max_position_embeddings", None)
-            if limit is not None:  # a tokenizer saved without a limit says 1e30
+            if limit is not None:  # a tokenizer saved without a limit has 1e30
                 tokenizer.model_max_length = min(tokenizer.model_max_length, limit)
         if hasattr(self.pipeline, "tokenizer_max_length"):  # some pipelines keep a copy
             self.pipeline.tokenizer_max_length = self.pipeline.tokenizer.model_max_length
@@ -168,7 +168,7 @@ class PipelineDenoiser(ABC):
         """P texts -> their conditioning, padded as the model was trained.
 
         Raises:
-            ModelError: where the encoding of a prompt is not finite, in single precision too.
+            ModelError: if the encoding of a prompt is not finite, in single precision too.
         """
         cond = self._encode_all(prompts)
         if _first_not_finite(cond) is not None and self.dtype != torch.float32:
@@ -182,10 +182,10 @@ class PipelineDenoiser(ABC):
 
     def _encode_all(self, prompts: Sequence[str]) -> Conditioning:
         whole: dict[str, Tensor] = {}
-        with quiet():  # the library tells of prompts that are cut; so do we
-            for start in range(0, len(prompts), PROMPTS_A_BATCH):
-                part = self._encode(prompts[start : start + PROMPTS_A_BATCH])
-                # into one place: all parts and their concatenation would be twice as much
+        with quiet():  # truncated prompts are reported by `report_truncation` instead
+            for start in range(0, len(prompts), PROMPTS_PER_BATCH):
+                part = self._encode(prompts[start : start + PROMPTS_PER_BATCH])
+                # written in place: a concatenation would need twice the memory
                 for name, rows in part.items():
                     if start == 0:
                         whole[name] = rows.new_empty(len(prompts), *rows.shape[1:])
@@ -197,6 +197,17 @@ class PipelineDenoiser(ABC):
         named = (part for name, part in parts.items() if name.startswith("text_encoder"))
         return [part for part in named if part is not None]
 
+    @property
+    def is_latent(self) -> bool:
+        """Whether x0 is the latent of an autoencoder."""
+        return self.autoencoder is not None
+
+    @property
+    def learns_variance(self) -> bool:
+        """Whether the output has a second half, the learned variance of the reverse step."""
+        config = self.network.config
+        return self.may_learn_variance and int(config.out_channels) == 2 * int(config.in_channels)
+
     def predict(self, x_t: Tensor, index: Tensor, cond: Conditioning) -> Tensor:
         """The network's output (B, C, h, w) at schedule index (B,), without guidance."""
         return self.predict_both(x_t, index, cond)[0]
@@ -204,22 +215,22 @@ class PipelineDenoiser(ABC):
     def predict_both(
         self, x_t: Tensor, index: Tensor, cond: Conditioning
     ) -> tuple[Tensor, Tensor | None]:
-        """What `predict` gives, and the mixture v in [0, 1] of a learned variance, None without.
+        """The result of `predict`, and the mixture v of a learned variance, or None.
 
-        v is what `diffcls.diffusion.process.learned_variance` mixes with; the network gives it in
-        [−1, 1] (Nichol and Dhariwal 2021, section 3.1).
+        The network's second half is in [−1, 1] and v in [0, 1]: v = (out + 1)/2 (Nichol and
+        Dhariwal 2021, eq. 15; `diffcls.diffusion.process.learned_variance`).
         """
         out, channels = self._forward(x_t, self._timesteps[index], cond), x_t.shape[1]
-        learned = self.may_learn_variance and out.shape[1] == 2 * channels
-        return out[:, :channels], (out[:, channels:] + 1) / 2 if learned else None
+        mixture = (out[:, channels:] + 1) / 2 if self.learns_variance else None
+        return out[:, :channels], mixture
 
     @contextmanager
     def float32(self) -> Iterator[None]:
-        """The network in single precision for as long as this lasts."""
+        """Context in which the network runs in single precision."""
         whole = self.dtype
-        held = [tensor.dtype for tensor in self._weights()]  # some are in float32 anyway
+        held = [tensor.dtype for tensor in self._weights()]  # some may be in float32 already
         self.dtype = torch.float32
-        # diffusers' own `to` warns of parts that it would keep in float32: all of it is, now
+        # not diffusers' own `to`, which warns about parts kept in float32
         torch.nn.Module.to(self.network, self.dtype)
         try:
             yield
@@ -233,9 +244,9 @@ class PipelineDenoiser(ABC):
 
 
 def _first_not_finite(cond: Conditioning) -> int | None:
-    """The first prompt whose encoding holds a value that is not finite, None without any."""
+    """Index of the first prompt whose encoding is not finite, or None."""
     for tensor in cond.values():
-        # a part at a time: what it takes beside the encodings would be as much again
+        # in chunks: bounds the memory needed beside the encodings
         rows = (part.reshape(len(part), -1) for part in tensor.split(64))
         finite = torch.cat([torch.isfinite(part).all(dim=1) for part in rows])
         if not bool(finite.all()):

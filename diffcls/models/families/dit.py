@@ -1,4 +1,4 @@
-"""DiT: a transformer over latents that reads class ids instead of texts."""
+"""DiT: a class-conditional transformer over latents."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from diffcls.models.families.base import PipelineDenoiser
 
 
 class DiTDenoiser(PipelineDenoiser):
-    """DiT (Peebles and Xie 2023); the variance that it learned is left out."""
+    """DiT (Peebles and Xie 2023), class-conditional, with a learned variance."""
 
     may_learn_variance = True
 
     def __init__(self, pipeline: Any, *args: Any, **kwargs: Any) -> None:
         super().__init__(pipeline, *args, **kwargs)
-        # the table of embeddings has one row more, for "no class"
+        # the embedding table has one more row, for "no class"
         names: list[list[str]] = [[] for _ in range(self.network.config.num_embeds_ada_norm)]
         for name, class_id in getattr(pipeline, "labels", {}).items():
             names[class_id].append(name)
@@ -27,8 +27,8 @@ class DiTDenoiser(PipelineDenoiser):
 
     def _encode(self, prompts: Sequence[str]) -> dict[str, Tensor]:
         """``class_id`` (P,); the empty prompt is the row for "no class"."""
-        nobody = len(self.labels or ())
-        ids = [int(prompt) if prompt else nobody for prompt in prompts]
+        no_class = len(self.labels or ())
+        ids = [int(prompt) if prompt else no_class for prompt in prompts]
         return {"class_id": torch.tensor(ids, device=self.device)}
 
     def _forward(self, x_t: Tensor, timestep: Tensor, cond: Conditioning) -> Tensor:

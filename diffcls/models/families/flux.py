@@ -1,4 +1,4 @@
-"""Flux: a rectified flow over latents that are packed two by two into tokens."""
+"""Flux: a rectified-flow transformer over latents packed two by two into tokens."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from diffcls.models.prompt_truncation import report_truncation
 
 T5_TOKENS = 512
 NO_GUIDANCE = 1.0
-"""What a model distilled from guidance is told: at scale 1, guidance is the plain conditional
-output, the velocity of p(x|prompt). The pipeline's own 3.5 asks for an extrapolation away from the
-output without prompt, whose error is no bound of any likelihood."""
+"""Guidance input of a guidance-distilled model: at scale 1 the output is the plain conditional
+velocity of p(x|prompt). The pipeline's default of 3.5 extrapolates away from the unconditional
+output, and its error bounds no likelihood."""
 
 
 class FluxDenoiser(PipelineDenoiser):
-    """Flux.1: dev, which is told a guidance scale, and schnell, which is not."""
+    """Flux.1: dev, with a guidance scale as input, and schnell, without."""
 
     time_scale = 1.0
 
@@ -41,7 +41,7 @@ class FluxDenoiser(PipelineDenoiser):
         self._check_text(config.pooled_projection_dim, text_encoder="hidden_size")
 
     def encode_prompts(self, prompts: Sequence[str]) -> Conditioning:
-        """As every denoiser; prompts that are too long are told of first."""
+        """Encode prompts; warns about prompts that will be truncated."""
         report_truncation(self.pipeline.tokenizer_2, prompts, T5_TOKENS)
         return super().encode_prompts(prompts)
 

@@ -1,4 +1,4 @@
-"""PixArt-α and PixArt-Σ: a transformer that reads the hidden states of T5, masked."""
+"""PixArt-α and PixArt-Σ: transformers conditioned on masked hidden states of T5."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TOKENS = {"PixArtAlphaPipeline": 120, "PixArtSigmaPipeline": 300}
 
 
 class PixArtDenoiser(PipelineDenoiser):
-    """PixArt-α (Chen et al. 2023) and PixArt-Σ (Chen et al. 2024); the variance is left out."""
+    """PixArt-α (Chen et al. 2023) and PixArt-Σ (Chen et al. 2024), with a learned variance."""
 
     may_learn_variance = True
 
@@ -25,7 +25,7 @@ class PixArtDenoiser(PipelineDenoiser):
         self._tokens = TOKENS[type(pipeline).__name__]
 
     def encode_prompts(self, prompts: Sequence[str]) -> Conditioning:
-        """As every denoiser; prompts that are too long are told of first."""
+        """Encode prompts; warns about prompts that will be truncated."""
         report_truncation(self.pipeline.tokenizer, prompts, self._tokens)
         return super().encode_prompts(prompts)
 
@@ -41,7 +41,7 @@ class PixArtDenoiser(PipelineDenoiser):
 
     def _forward(self, x_t: Tensor, timestep: Tensor, cond: Conditioning) -> Tensor:
         sizes: dict[str, Tensor | None] = {"resolution": None, "aspect_ratio": None}
-        if self.network.config.use_additional_conditions:  # α at 1024 px is told of both
+        if self.network.config.use_additional_conditions:  # inputs of α at 1024 px
             side = torch.full((len(x_t), 2), self.image_size, device=x_t.device, dtype=self.dtype)
             sizes = {"resolution": side, "aspect_ratio": torch.ones_like(side[:, :1])}
         out: Tensor = self.network(

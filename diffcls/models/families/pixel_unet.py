@@ -1,4 +1,4 @@
-"""A U-Net over pixels: the models of DDPM, with class ids or without any condition."""
+"""Pixel U-Net: DDPM models, class-conditional or unconditional."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from diffcls.support.errors import UsageError
 class PixelUNetDenoiser(PipelineDenoiser):
     """A ``UNet2DModel`` in a DDPM or DDIM pipeline, of three channels or of one.
 
-    The empty prompt asks for no class: of a conditional model its last class, where its card names
-    one less than its table of embeddings has. An unconditional one has no labels, and knows the
-    empty prompt alone.
+    The empty prompt stands for no class: the last row of a conditional model's embedding table, if
+    its card names one class fewer than the table has rows. An unconditional model has no labels and
+    accepts the empty prompt alone.
     """
 
     part = "unet"
@@ -27,13 +27,13 @@ class PixelUNetDenoiser(PipelineDenoiser):
     def __init__(self, pipeline: Any, *args: Any, **kwargs: Any) -> None:
         super().__init__(pipeline, *args, **kwargs)
         count, names = int(pipeline.unet.config.num_class_embeds or 0), self.card.labels
-        self._nobody = count - 1 if count and len(names) == count - 1 else None
-        self.labels = names if self._nobody is not None else ("",) * count
+        self._no_class = count - 1 if count and len(names) == count - 1 else None
+        self.labels = names if self._no_class is not None else ("",) * count
 
     def encode_images(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) -> (B, C, H, W); a model of one channel sees the mean of the three.
+        """(B, 3, H, W) -> (B, C, H, W); a model of one channel receives the mean of the three.
 
-        It is rounded to the 256 values that pixels have: the bound is one of whole values.
+        The mean is rounded to the 256 values of pixels, as the bound is one of discrete values.
         """
         x0 = super().encode_images(images)
         if self.sample_shape[0] == 3:
@@ -53,17 +53,19 @@ class PixelUNetDenoiser(PipelineDenoiser):
     def _id_of(self, prompt: str) -> int:
         if prompt == "" and not self.labels:
             return 0
-        if prompt == "" and self._nobody is not None:
-            return self._nobody
+        if prompt == "" and self._no_class is not None:
+            return self._no_class
         if prompt.isdecimal() and int(prompt) < len(self.labels or ()):
             return int(prompt)
         raise UsageError(
             "not a class of the model",
             given=prompt,
-            allowed=f"0 to {len(self.labels) - 1}" if self.labels else "no class: it knows none",
+            allowed=f"0 to {len(self.labels) - 1}"
+            if self.labels
+            else "no class: it is unconditional",
         )
 
     def _forward(self, x_t: Tensor, timestep: Tensor, cond: Conditioning) -> Tensor:
-        told = {"class_labels": cond["class_id"]} if self.labels else {}
-        out: Tensor = self.network(x_t, timestep, **told).sample
+        condition = {"class_labels": cond["class_id"]} if self.labels else {}
+        out: Tensor = self.network(x_t, timestep, **condition).sample
         return out

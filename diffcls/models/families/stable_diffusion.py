@@ -1,4 +1,4 @@
-"""Stable Diffusion 1.x and 2.x: a U-Net with cross-attention, prompts from a CLIP text encoder."""
+"""Stable Diffusion 1.x and 2.x: a U-Net conditioned on a CLIP text encoder."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from diffcls.support.errors import ModelError
 
 
 class StableDiffusionDenoiser(PipelineDenoiser):
-    """Stable Diffusion 1.x and 2.x, and the small models of this project: one anatomy."""
+    """Stable Diffusion 1.x and 2.x, and the small models of this project."""
 
     part = "unet"
 
@@ -40,7 +40,7 @@ class StableDiffusionDenoiser(PipelineDenoiser):
         return {"text": text}
 
     def encode_prompts(self, prompts: Sequence[str]) -> Conditioning:
-        """As every denoiser; prompts that are too long are told of first."""
+        """Encode prompts; warns about prompts that will be truncated."""
         report_truncation(self.pipeline.tokenizer, prompts)
         return super().encode_prompts(prompts)
 

@@ -1,4 +1,4 @@
-"""Stable Diffusion 3 and 3.5: a transformer trained as a rectified flow, three text encoders."""
+"""Stable Diffusion 3 and 3.5: a rectified-flow transformer with three text encoders."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ T5_TOKENS = 256
 
 
 class StableDiffusion3Denoiser(PipelineDenoiser):
-    """SD 3 (Esser et al. 2024); its third encoder, T5, may be left out of the pipeline."""
+    """SD 3 (Esser et al. 2024); its third text encoder, T5, is optional."""
 
     def _check_parts(self) -> None:
         super()._check_parts()
@@ -27,7 +27,7 @@ class StableDiffusion3Denoiser(PipelineDenoiser):
 
     def _shape(self, img_size: int | None) -> tuple[tuple[int, int, int], int]:
         shape, size = super()._shape(img_size)
-        # positions are cut out of a table of this many rows and columns
+        # positions are cropped from a table of this many rows and columns
         largest = self.network.config.pos_embed_max_size * self._patch() * size // shape[1]
         if size > largest:
             raise UsageError(
@@ -36,7 +36,7 @@ class StableDiffusion3Denoiser(PipelineDenoiser):
         return shape, size
 
     def encode_prompts(self, prompts: Sequence[str]) -> Conditioning:
-        """As every denoiser; prompts too long for the encoder that reads most are told of first."""
+        """Encode prompts; warns about prompts too long for the encoder of the longest context."""
         if self.pipeline.text_encoder_3 is None:
             report_truncation(self.pipeline.tokenizer, prompts)
         else:

@@ -1,4 +1,4 @@
-"""Stable Diffusion XL: two text encoders, a pooled one, and the sizes that it was told of."""
+"""Stable Diffusion XL: a U-Net conditioned on two text encoders and on image sizes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from diffcls.models.prompt_truncation import report_truncation
 
 
 class StableDiffusionXLDenoiser(PipelineDenoiser):
-    """SDXL base (Podell et al. 2023): of an image as large as it was, cropped nowhere."""
+    """SDXL base (Podell et al. 2023), conditioned on the full image size without cropping."""
 
     part = "unet"
 
@@ -42,7 +42,7 @@ class StableDiffusionXLDenoiser(PipelineDenoiser):
         self._check_text(pooled, text_encoder_2="projection_dim")
 
     def encode_prompts(self, prompts: Sequence[str]) -> Conditioning:
-        """As every denoiser; prompts that are too long are told of first."""
+        """Encode prompts; warns about prompts that will be truncated."""
         # one report for both: their outputs stand side by side, token by token
         report_truncation(self.pipeline.tokenizer, prompts)
         return super().encode_prompts(prompts)

@@ -18,7 +18,7 @@ from diffcls.data.class_ids import class_prompts
 from diffcls.diffusion import bound
 from diffcls.diffusion.process import chain, learned_variance, reverse_variances
 from diffcls.generation.guidance import guided
-from diffcls.generation.likelihood import Estimator, estimate, learns_variance
+from diffcls.generation.likelihood import Estimator, estimate
 from diffcls.generation.sample import find_sampler, sample
 from diffcls.generation.samplers import path_of
 from diffcls.models.families.pixel_unet import PixelUNetDenoiser
@@ -125,7 +125,7 @@ def test_a_model_that_is_told_nothing_has_no_classes(built: Built) -> None:
     cond = model.encode_prompts([""]).rows(torch.zeros(3, dtype=torch.long))
     theirs = model.pipeline.unet(x_t, index).sample
     assert torch.equal(model.predict(x_t, index, cond), theirs)
-    with pytest.raises(UsageError, match="knows none"):
+    with pytest.raises(UsageError, match="it is unconditional"):
         model.encode_prompts(["0"])
 
 
@@ -268,7 +268,7 @@ def test_a_network_of_a_fixed_variance_gives_no_mixture(built: Built) -> None:
     x_t, index = inputs(model, 2)
     cond = model.encode_prompts(["0", "1"])
     assert model.predict_both(x_t, index, cond)[1] is None
-    assert not learns_variance(model)
+    assert not model.learns_variance
     how = Estimator(bound.discretised_decoder(), "learned", levels=2)
     with pytest.raises(UsageError, match="learned no variance"):
         estimate(model, x_t.clamp(-1, 1), ["a", "b"], cond, how)
@@ -291,7 +291,7 @@ def test_the_bound_of_a_learned_variance_is_taken_with_it(
     recipe = replace(LEARNED, conditional=conditional)
     model = opened(built(recipe, NAMES if conditional else ()))
     says(model, second)
-    assert learns_variance(model)
+    assert model.learns_variance
     x0 = torch.randn(3, *model.sample_shape, generator=torch.Generator().manual_seed(0))
     x0 = (x0.clamp(-1, 1) * 127.5).round() / 127.5
     cond, ids = model.encode_prompts(["1" if conditional else ""]), ["a", "b", "c"]

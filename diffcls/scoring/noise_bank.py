@@ -1,0 +1,100 @@
+"""Noise bank: the noise tensors of all draws, cached on the device."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from diffcls.diffusion.draws import DrawPlan, noise
+from diffcls.support.errors import UsageError
+
+
+class NoiseBank:
+    """Cache of the draws' noise on the device, filled on demand.
+
+    Args:
+        plan: the draws, with their seed and optional noise file.
+        shape: (C, h, w) of one draw.
+        device: device of the tensors.
+        max_bytes: bytes the cache may hold; the least recently used draw is dropped first, and
+            recomputed bit for bit when it is needed again.
+    """
+
+    def __init__(
+        self,
+        plan: DrawPlan,
+        shape: Sequence[int],
+        device: torch.device | str = "cpu",
+        max_bytes: int = 512 << 20,
+    ) -> None:
+        self.plan = plan
+        self.shape = tuple(shape)
+        self.device = device
+        size = 4 * int(np.prod(self.shape))
+        self._room = max(1, max_bytes // size)
+        self._held: OrderedDict[int, torch.Tensor] = OrderedDict()
+        self._given = load_noise(plan.noise_path, self.shape) if plan.noise_path else None
+
+    def __getitem__(self, draw: int) -> torch.Tensor:
+        """(C, h, w) float32 noise of `draw`, on the device."""
+        held = self._held.get(draw)
+        if held is None:
+            if self._given is not None and draw < len(self._given):
+                made = self._given[draw]
+            else:
+                made = noise(self.plan.seed, draw, self.shape)
+            held = self._held[draw] = made.to(self.device)
+            if len(self._held) > self._room:
+                self._held.popitem(last=False)
+        else:
+            self._held.move_to_end(draw)
+        return held
+
+
+def load_noise(path: str | Path, shape: Sequence[int]) -> torch.Tensor:
+    """(N, C, h, w) float32 noise from a ``.safetensors`` or a weights-only ``.pt`` file.
+
+    Args:
+        path: the file.
+        shape: (C, h, w) of one draw.
+
+    Raises:
+        UsageError: for a file that is missing, contains anything but one tensor of that shape, or
+            values that are not finite.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UsageError(
+            "--noise-path: noise file not found", given=str(path), todo="check the path"
+        )
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            loaded: object = load_file(path)
+        else:
+            loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise UsageError(
+            f"--noise-path: cannot read noise file ({type(error).__name__})",
+            given=str(path),
+            allowed="a .safetensors or a weights-only .pt file",
+        ) from error
+    if isinstance(loaded, dict) and len(loaded) == 1:
+        loaded = next(iter(loaded.values()))
+    expected = f"one tensor of shape (N, {', '.join(map(str, shape))})"
+    fits = isinstance(loaded, torch.Tensor) and loaded.shape[1:] == tuple(shape) and len(loaded)
+    if not isinstance(loaded, torch.Tensor) or not fits:
+        given = tuple(loaded.shape) if isinstance(loaded, torch.Tensor) else type(loaded).__name__
+        raise UsageError(
+            "--noise-path: noise does not fit the model", given=given, allowed=expected
+        )
+    if not torch.isfinite(loaded).all():
+        raise UsageError(
+            "--noise-path: noise is not finite", given=str(path), allowed="finite values"
+        )
+    return loaded.detach().float()
