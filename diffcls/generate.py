@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import math
 import sys
@@ -273,7 +272,7 @@ def _interpolation(flags: argparse.Namespace, denoiser: Denoiser) -> dict[str, A
         "model": denoiser.card.name,
         "revision": denoiser.card.revision,
         "dtype": str(denoiser.dtype).removeprefix("torch."),
-        "between": [hashlib.sha256(one.tobytes()).hexdigest()[:16] for one in pixels],
+        "between": [hash_bytes(one.tobytes()) for one in pixels],
         "count": count,
         "steps": flags.steps,
     }

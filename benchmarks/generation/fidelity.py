@@ -26,10 +26,10 @@ from benchmarks.core.flags import said_by
 from benchmarks.generation.fidelity_report import write
 from diffcls.cli import command
 from diffcls.data import catalog
-from diffcls.data.dataset import content_hash
 from diffcls.runs import fidelity_table
 from diffcls.support.errors import UsageError
 from diffcls.support.files import write_text
+from diffcls.support.hashing import content_hash
 
 GUIDANCE = (1.0, 1.5, 2.0, 3.0, 5.0)
 WEIGHTS = (0.0, 1.0, 2.0, 4.0, 8.0)

@@ -162,7 +162,7 @@ def compare(dataset: str, flags: Any) -> list[dict[str, Any]]:
 def train(dataset: str, denoiser: Any, flags: Any, folder: Path) -> MultiHead:
     """The trained network; checkpoints lie in `folder`, and a finished one is taken from there."""
     from diffcls.data.load import load_dataset
-    from diffcls.diffusion.draws import key
+    from diffcls.support.seeding import key
     from diffcls.training.latent_losses import make_latents
     from diffcls.training.loop import Loop, Phase
     from diffcls.training.recipes import RECIPES

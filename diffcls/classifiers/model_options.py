@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
-from pathlib import Path
 
 from diffcls.classifiers.base import Built, MethodKind
 from diffcls.classifiers.options import EvaluationOptions
@@ -21,6 +19,7 @@ from diffcls.data.class_ids import class_prompts
 from diffcls.data.prompts import PromptSet
 from diffcls.models.denoiser import Denoiser
 from diffcls.support.errors import UsageError, unknown_name
+from diffcls.support.hashing import hash_file
 
 DEFAULT_BATCH = 64
 # the published script's --version
@@ -180,8 +179,7 @@ def batch_size(given: int | str | None) -> int:
 def _file_hash(path: str | None) -> str:
     if path is None:
         return ""
-    with open(Path(path), "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+    return hash_file(path)
 
 
 DIFFUSION = MethodKind(check, diffusion)

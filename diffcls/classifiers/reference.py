@@ -16,10 +16,10 @@ from diffcls.data.catalog import DatasetSpec
 from diffcls.data.dataset import Item
 from diffcls.data.prompts import PromptSet
 from diffcls.data.transforms import load_image, to_pixels
-from diffcls.diffusion.draws import key
 from diffcls.models.denoiser import ModelCard
 from diffcls.support.cache import Arrays, fitted
 from diffcls.support.errors import unknown_name
+from diffcls.support.seeding import key
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -13,12 +13,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from diffcls.diffusion.draws import key
 from diffcls.generation import samplers
 from diffcls.generation.guidance import guided
 from diffcls.generation.likelihood import learns_variance
 from diffcls.generation.samplers import Predict, Sampler
 from diffcls.models.denoiser import Denoiser
+from diffcls.support.seeding import key
 
 Lead = Callable[[Predict, Sequence[int]], Predict]
 """(predict, (B,) places of a batch's images among all) -> predict, led by something beside it."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +14,7 @@ from diffcls.models.denoiser import Denoiser, ModelCard
 from diffcls.models.hub_names import MODELS
 from diffcls.models.lora import merge
 from diffcls.support.errors import ModelError, UsageError, unknown_name
+from diffcls.support.hashing import hash_file, hash_files
 from diffcls.support.registry import Registry
 
 if TYPE_CHECKING:
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 WEIGHTS = Path(__file__).parents[1] / "assets" / "weights"
 CARD = "diffcls.json"
+HASHED = (".json", ".safetensors", ".txt")
+"""Suffixes of the files that a model's revision is the hash of."""
 
 # the class that a pipeline folder's model_index.json names -> its adapter
 FAMILIES = Registry(
@@ -112,9 +114,7 @@ def read_card(place: Place) -> ModelCard:
     """The card of a model; its revision is the Hub's commit, or a hash of weights and configs."""
     folder = place.path
     if folder.is_file():
-        with open(folder, "rb") as file:
-            revision = hashlib.file_digest(file, "sha256").hexdigest()[:16]
-        return ModelCard(name=place.name or folder.stem, revision=revision)
+        return ModelCard(name=place.name or folder.stem, revision=hash_file(folder))
     path = folder / CARD
     stored: Mapping[str, Any] = read_json(path) if path.is_file() else {}
     return ModelCard(
@@ -143,14 +143,8 @@ def _revision(folder: Path) -> str:
     """A hash of what is loaded: the index, and every weight and config of the parts it names."""
     index = read_json(folder / "model_index.json")
     parts = [folder / name for name, place in index.items() if isinstance(place, list) and place[0]]
-    files = [path for part in parts for path in part.rglob("*")]
-    digest = hashlib.sha256()
-    for path in sorted([folder / "model_index.json", *files]):
-        if path.suffix in (".json", ".safetensors", ".txt"):
-            digest.update(path.relative_to(folder).as_posix().encode())
-            with open(path, "rb") as file:
-                digest.update(hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()[:16]
+    files = [path for part in parts for path in part.rglob("*") if path.suffix in HASHED]
+    return hash_files([folder / "model_index.json", *files], folder)
 
 
 def load(

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 from pathlib import Path
 from typing import Any
 
 from diffcls.models.quiet import quiet
 from diffcls.support.errors import ModelError, UsageError
+from diffcls.support.hashing import hash_file
 
 
 def parse(text: str) -> tuple[Path, float]:
@@ -65,8 +65,7 @@ def merge(pipeline: Any, text: str) -> str:
             given=str(path),
             todo="check that it was made for this model",
         )
-    with open(path, "rb") as file:
-        return f"lora {hashlib.file_digest(file, 'sha256').hexdigest()[:8]} x {scale:g}"
+    return f"lora {hash_file(path, 8)} x {scale:g}"
 
 
 def _snapshot(pipeline: Any) -> list[float]:

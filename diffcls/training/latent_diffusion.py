@@ -14,7 +14,6 @@ from diffcls.data import catalog
 from diffcls.data.load import load_dataset
 from diffcls.data.prompts import PromptSet
 from diffcls.data.subsets import choose
-from diffcls.diffusion.draws import key
 from diffcls.diffusion.timestep_allocation import read_allocation
 from diffcls.metrics.calibration import fit_temperature
 from diffcls.metrics.classification import top_k_accuracy
@@ -27,6 +26,7 @@ from diffcls.models.small_stable_diffusion import build_pipeline, save_half
 from diffcls.search.error_table import Search
 from diffcls.search.racing import Racing
 from diffcls.support.errors import UsageError
+from diffcls.support.seeding import key
 from diffcls.training.latent_losses import denoiser_phase, make_latents, vae_phase
 from diffcls.training.loop import generator
 from diffcls.training.recipes import Recipe

@@ -20,8 +20,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from diffcls.diffusion.draws import key
 from diffcls.support.errors import RecordError
+from diffcls.support.seeding import key
 from diffcls.training.distributed import Team
 
 Report = Callable[[int, Mapping[str, float]], None]

@@ -13,11 +13,11 @@ from torch import Tensor
 
 from diffcls.data.dataset import Dataset
 from diffcls.data.load import load_dataset
-from diffcls.diffusion.draws import key
 from diffcls.models.components import read_json
 from diffcls.models.loading import CARD, find, load, read_card
 from diffcls.models.quiet import quiet
 from diffcls.models.schedulers import scheduler_of
+from diffcls.support.seeding import key
 from diffcls.training.loop import Loop
 from diffcls.training.noise_levels import LearnedLogSnr
 from diffcls.training.pixel_losses import (

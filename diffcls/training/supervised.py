@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from diffcls.diffusion.draws import key
 from diffcls.models.resnet import SmallResNet, predict
+from diffcls.support.seeding import key
 from diffcls.training.latent_losses import augment
 from diffcls.training.loop import Ema, generator
 from diffcls.training.recipes import Augmentation

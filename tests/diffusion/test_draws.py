@@ -17,7 +17,6 @@ from hypothesis import strategies as st
 from diffcls.diffusion.draws import (
     DrawPlan,
     NoiseBank,
-    key,
     load_noise,
     nested_order,
     noise,
@@ -25,6 +24,7 @@ from diffcls.diffusion.draws import (
 )
 from diffcls.search.paper import Paper
 from diffcls.support.errors import UsageError
+from diffcls.support.seeding import key
 
 SHAPE = (3, 4, 5)
 STAGES = st.lists(st.integers(1, 200), min_size=1, max_size=5).map(sorted)
