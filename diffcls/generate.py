@@ -16,6 +16,7 @@ from diffcls.cli.flags import add_machine, add_output, add_source, opened
 from diffcls.generation.classes import Guide
 from diffcls.generation.samplers import SAMPLERS
 from diffcls.support.errors import DataError, UsageError, unknown_name
+from diffcls.support.hashing import hash_bytes
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 
 from benchmarks.speed.searches import BENCHMARKS, Measured, table_folder
 from diffcls.cli import Parser, command
-from diffcls.evaluation.replay import read_saved
 from diffcls.metrics.statistics import mcnemar_exact
+from diffcls.runs.error_tables import read_saved
 from diffcls.search.exhaustive import Exhaustive
 
 DRAWS = (6, 12, 24)

@@ -28,7 +28,8 @@ from benchmarks.speed import answers as speed_answers
 from benchmarks.speed.answers import Answers
 from benchmarks.speed.report import DEFAULT_DRAWS, Point, write
 from diffcls.cli import command
-from diffcls.evaluation.replay import Setting, answer, read_saved
+from diffcls.evaluation.replay import Setting, answer
+from diffcls.runs.error_tables import read_saved
 from diffcls.runs.records import Record
 from diffcls.search.racing import in_time
 from diffcls.search.screening import Screened

@@ -50,13 +50,10 @@ def locked(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def lock_of(target: Path) -> BaseFileLock:
-    """The lock of a file, not yet taken: ``.NAME.lock`` beside it.
-
-    The lock file stays on disk: removing it would let two writers hold two locks of one name.
-    """
+    """The lock of a file, not yet taken: ``.NAME.lock`` beside it."""
     from filelock import FileLock
 
-    # not reentrant and local to this object: two threads of one process exclude each other, too
+    # released by whichever thread closes the store that holds it
     return FileLock(target.with_name(f".{target.name}.lock"), thread_local=False)
 
 

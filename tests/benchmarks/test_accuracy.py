@@ -17,7 +17,7 @@ from diffcls.classifiers.one_pass import BatchMethod
 from diffcls.classifiers.options import EvaluationOptions
 from diffcls.evaluate import parser
 from diffcls.evaluation.plan import check_names, read_options
-from diffcls.runs.leaderboard import summarise
+from diffcls.runs.summary import summarise
 from diffcls.runs.records import Record
 from diffcls.support.errors import UsageError
 

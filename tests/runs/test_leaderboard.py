@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from diffcls.runs import leaderboard
+from diffcls.runs import leaderboard, summary
 from diffcls.support.errors import RecordError, UsageError
 
 DATASETS = [
@@ -158,7 +158,7 @@ def test_summary_of_a_case_worked_by_hand() -> None:
         FAILED,
     ]
     about = {"fingerprint": "f", "dataset": "toy", "n_classes": 6, "seed": 0}
-    row = leaderboard.summarise(records, about, n_asked=5, posterior_scale=1e9)
+    row = summary.summarise(records, about, n_asked=5, posterior_scale=1e9)
     assert tuple(row) == leaderboard.COLUMNS
     assert about.items() <= row.items()
     assert row["source"] == "measured"
@@ -174,7 +174,7 @@ def test_summary_of_a_case_worked_by_hand() -> None:
 
 
 def test_top5_is_empty_up_to_five_classes_and_ece_without_a_scale() -> None:
-    row = leaderboard.summarise(
+    row = summary.summarise(
         [record(0, [0, 1, 2, 3, 4])], {"n_classes": 5}, n_asked=1, posterior_scale=None
     )
     assert row["top5"] is None
@@ -184,7 +184,7 @@ def test_top5_is_empty_up_to_five_classes_and_ece_without_a_scale() -> None:
 
 def test_records_may_be_objects_and_a_class_never_scored_has_no_share() -> None:
     scored = record(0, [0, 1, 2], scores=[0.0, 0.0, None])
-    row = leaderboard.summarise(
+    row = summary.summarise(
         [SimpleNamespace(**scored)], {"n_classes": 3}, n_asked=1, posterior_scale=1.0
     )
     assert row["ece"] == pytest.approx(0.5)  # two classes of probability 1/2, the answer right
@@ -194,13 +194,13 @@ def test_records_may_be_objects_and_a_class_never_scored_has_no_share() -> None:
     ("records", "n_scored"), [([record(0, [0, 1])], 1), ([], 0), ([FAILED], 0)]
 )
 def test_a_run_is_partial_until_every_image_is_accounted_for(records: Any, n_scored: int) -> None:
-    row = leaderboard.summarise(records, {"n_classes": 2}, n_asked=2, posterior_scale=1.0)
+    row = summary.summarise(records, {"n_classes": 2}, n_asked=2, posterior_scale=1.0)
     assert row["status"] == "partial"
     assert row["n_scored"] == n_scored
 
 
 def test_a_run_of_failures_only_has_no_figures() -> None:
-    row = leaderboard.summarise([FAILED], {"n_classes": 2}, n_asked=1, posterior_scale=1.0)
+    row = summary.summarise([FAILED], {"n_classes": 2}, n_asked=1, posterior_scale=1.0)
     assert row["status"] == "partial"
     figures = ("accuracy", "ci_low", "ci_high", "mean_per_class", "ece", "seconds_per_image")
     assert [row[name] for name in figures] == [None] * 6
@@ -218,12 +218,12 @@ def test_a_run_of_failures_only_has_no_figures() -> None:
 )
 def test_a_record_of_other_classes_is_refused(bad: Any) -> None:
     with pytest.raises(RecordError, match="does not fit"):
-        leaderboard.summarise([bad], {"n_classes": 2}, n_asked=1, posterior_scale=None)
+        summary.summarise([bad], {"n_classes": 2}, n_asked=1, posterior_scale=None)
 
 
 def test_more_records_than_images_are_refused() -> None:
     with pytest.raises(RecordError, match="more records"):
-        leaderboard.summarise([FAILED] * 3, {"n_classes": 2}, n_asked=2, posterior_scale=None)
+        summary.summarise([FAILED] * 3, {"n_classes": 2}, n_asked=2, posterior_scale=None)
 
 
 @pytest.mark.parametrize(
@@ -231,7 +231,7 @@ def test_more_records_than_images_are_refused() -> None:
 )
 def test_metadata_cannot_replace_what_is_computed(metadata: Any) -> None:
     with pytest.raises(UsageError):
-        leaderboard.summarise([], metadata, n_asked=1, posterior_scale=None)
+        summary.summarise([], metadata, n_asked=1, posterior_scale=None)
 
 
 # ---- the file ----------------------------------------------------------------------------------
@@ -527,7 +527,7 @@ def test_table_tells_models_and_sources_apart_where_they_differ() -> None:
 
 def test_table_is_the_same_from_the_file_as_from_the_run(tmp_path: Path) -> None:
     records = [record(0, six(0, 0)), record(1, six(1, 3)), FAILED]
-    row = leaderboard.summarise(
+    row = summary.summarise(
         records,
         {"fingerprint": "a", "n_classes": 6, "dataset": "toy", "method": "diffusion"},
         n_asked=3,

@@ -16,7 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from diffcls.support.errors import RecordError, UsageError
-from diffcls.runs.records import Record, RecordStore, RunSpec, read_records, shard_of
+from diffcls.runs.records import Record, RecordStore, read_records
+from diffcls.runs.sharding import shard_of
+from diffcls.runs.spec import RunSpec
 
 SPEC = RunSpec(
     dataset="digits",
