@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from diffcls.classifiers.options import EvaluationOptions
+from diffcls.classifiers.options import ClassifierOptions
 from diffcls.data.catalog import DatasetSpec
 from diffcls.data.dataset import Dataset
 from diffcls.data.load import load_dataset
@@ -23,7 +23,7 @@ MOST = 100_000
 """Training images at most: a stratified sample of larger sets."""
 
 
-def check(options: EvaluationOptions, spec: DatasetSpec) -> None:
+def check(options: ClassifierOptions, spec: DatasetSpec) -> None:
     """Refuse a data set without training or validation images.
 
     Raises:
@@ -38,7 +38,7 @@ def check(options: EvaluationOptions, spec: DatasetSpec) -> None:
         )
 
 
-def load(options: EvaluationOptions, split: str, class_names: tuple[str, ...]) -> Dataset:
+def load(options: ClassifierOptions, split: str, class_names: tuple[str, ...]) -> Dataset:
     """The images of a split, of the very classes that are asked about.
 
     Raises:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from diffcls.classifiers.base import Built, MethodKind
-from diffcls.classifiers.options import EvaluationOptions
+from diffcls.classifiers.base import Built, Description, MethodKind
+from diffcls.classifiers.options import ClassifierOptions
 from diffcls.classifiers.search_options import (
     build_allocation,
     build_loss,
@@ -38,7 +38,7 @@ VERSIONS = {
 OTHER_MODELS = frozenset({"clip", "reference"})
 
 
-def model_name(options: EvaluationOptions, spec: DatasetSpec) -> str:
+def model_name(options: ClassifierOptions, spec: DatasetSpec) -> str:
     """The diffusion model asked for, else the data set's default.
 
     Raises:
@@ -56,7 +56,7 @@ def model_name(options: EvaluationOptions, spec: DatasetSpec) -> str:
     raise UsageError(f"no default model for {spec.name}", todo="name one with --model")
 
 
-def check(options: EvaluationOptions, spec: DatasetSpec) -> None:
+def check(options: ClassifierOptions, spec: DatasetSpec) -> None:
     """Refuse an unknown model or search, or options that the search does not take."""
     from diffcls.models.loading import check_name
 
@@ -65,7 +65,7 @@ def check(options: EvaluationOptions, spec: DatasetSpec) -> None:
     check_name(model_name(options, spec))
 
 
-def load_denoiser(options: EvaluationOptions, spec: DatasetSpec) -> tuple[Denoiser, str]:
+def load_denoiser(options: ClassifierOptions, spec: DatasetSpec) -> tuple[Denoiser, str]:
     """The diffusion model asked for, and the device that it is on.
 
     Raises:
@@ -85,7 +85,7 @@ def load_denoiser(options: EvaluationOptions, spec: DatasetSpec) -> tuple[Denois
     return denoiser, device
 
 
-def diffusion(options: EvaluationOptions, spec: DatasetSpec, prompts: PromptSet) -> Built:
+def diffusion(options: ClassifierOptions, spec: DatasetSpec, prompts: PromptSet) -> Built:
     """The diffusion classifier that `options` describe.
 
     Args:
@@ -148,7 +148,38 @@ def diffusion(options: EvaluationOptions, spec: DatasetSpec, prompts: PromptSet)
     )
 
 
-def _ask_by_id(options: EvaluationOptions, labels: Sequence[str], prompts: PromptSet) -> PromptSet:
+def describe(
+    options: ClassifierOptions, spec: DatasetSpec, prompts: PromptSet
+) -> Description | None:
+    """What defines the numbers of the diffusion classifier, without torch; else None.
+
+    It is None for single files and for models that read class ids, whose image size and prompts
+    depend on the loaded model, and where the precision depends on an accelerator.
+    """
+    from diffcls.models import devices, loading
+
+    dtype = devices.dtype_without_torch(options.dtype, options.device)
+    if dtype is None or options.class_ids or options.model_config:
+        return None
+    card = loading.card_of_text_model(model_name(options, spec), options.lora)
+    if card is None:
+        return None
+    batch_size(options.batch_size)  # refuses what cannot be a batch size
+    name, search = build_search(options, spec)
+    return Description(
+        card=card,
+        prompts=prompts,
+        search=name,
+        search_options=search_options(search),
+        loss=build_loss(options, spec),
+        dtype=dtype,
+        noise=_file_hash(options.noise_path),
+        supervision="hybrid" if name == "propose" else None,
+        allocation=build_allocation(options, card),
+    )
+
+
+def _ask_by_id(options: ClassifierOptions, labels: Sequence[str], prompts: PromptSet) -> PromptSet:
     """The same candidates for a model that reads class ids."""
     if options.prompts or options.template:
         raise UsageError(
@@ -182,4 +213,4 @@ def _file_hash(path: str | None) -> str:
     return hash_file(path)
 
 
-DIFFUSION = MethodKind(check, diffusion)
+DIFFUSION = MethodKind(check, diffusion, describe)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from diffcls.classifiers.options import EvaluationOptions
+from diffcls.classifiers.options import ClassifierOptions
 from diffcls.data.catalog import DatasetSpec
 from diffcls.data.prompts import PromptSet
 from diffcls.diffusion.timestep_allocation import EVEN
@@ -25,7 +25,7 @@ FLAGS = {
 }
 
 
-def search_name(options: EvaluationOptions) -> str:
+def search_name(options: ClassifierOptions) -> str:
     """The search asked for; stages imply ``paper``.
 
     Raises:
@@ -39,7 +39,7 @@ def search_name(options: EvaluationOptions) -> str:
     return name
 
 
-def build_search(options: EvaluationOptions, spec: DatasetSpec) -> tuple[str, Search]:
+def build_search(options: ClassifierOptions, spec: DatasetSpec) -> tuple[str, Search]:
     """The search with its options, the data set's published stages where none are given.
 
     Raises:
@@ -68,7 +68,7 @@ def build_search(options: EvaluationOptions, spec: DatasetSpec) -> tuple[str, Se
 
 
 def _stages(
-    options: EvaluationOptions, spec: DatasetSpec
+    options: ClassifierOptions, spec: DatasetSpec
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
     if options.stages and (options.n_samples or options.to_keep):
         raise UsageError("stages given twice", allowed="--stages, or --n-samples with --to-keep")
@@ -90,7 +90,7 @@ def _stages(
     return spec.stages.samples, spec.stages.keep
 
 
-def build_loss(options: EvaluationOptions, spec: DatasetSpec) -> str:
+def build_loss(options: ClassifierOptions, spec: DatasetSpec) -> str:
     """The loss asked for; else the published one where the published stages are used, else l2."""
     if options.loss:
         return options.loss
@@ -98,7 +98,7 @@ def build_loss(options: EvaluationOptions, spec: DatasetSpec) -> str:
     return spec.stages.loss if search_name(options) == "paper" and not given else "l2"
 
 
-def build_allocation(options: EvaluationOptions, card: ModelCard) -> str:
+def build_allocation(options: ClassifierOptions, card: ModelCard) -> str:
     """The allocation asked for; else even where the protocol or a weighting is, else the model's.
 
     Raises:
@@ -111,7 +111,7 @@ def build_allocation(options: EvaluationOptions, card: ModelCard) -> str:
     return EVEN if published or options.weighting != "uniform" else card.allocation
 
 
-def check_allocation(options: EvaluationOptions) -> None:
+def check_allocation(options: ClassifierOptions) -> None:
     """Raises UsageError for the published stages with another allocation than theirs."""
     if search_name(options) == "paper" and options.allocation not in (None, EVEN):
         raise UsageError(

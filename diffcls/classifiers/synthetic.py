@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from diffcls.classifiers import labelled_data, model_options
 from diffcls.classifiers.base import Built, MethodKind
 from diffcls.classifiers.one_pass import BatchMethod, Pixels, Score
-from diffcls.classifiers.options import EvaluationOptions
+from diffcls.classifiers.options import ClassifierOptions
 from diffcls.data.catalog import DatasetSpec
 from diffcls.data.dataset import Item
 from diffcls.data.prompts import PromptSet
@@ -35,7 +35,7 @@ BUDGET = 500_000
 """Training images seen at most where no recipe says how many the diffusion model saw."""
 
 
-def check(options: EvaluationOptions, spec: DatasetSpec) -> None:
+def check(options: ClassifierOptions, spec: DatasetSpec) -> None:
     """Refuse an unknown model, and numbers out of range."""
     from diffcls.models.loading import check_name
 
@@ -48,7 +48,7 @@ def check(options: EvaluationOptions, spec: DatasetSpec) -> None:
         )
 
 
-def build(options: EvaluationOptions, spec: DatasetSpec, prompts: PromptSet) -> Built:
+def build(options: ClassifierOptions, spec: DatasetSpec, prompts: PromptSet) -> Built:
     """The classifier, trained on drawn images; both are taken from the disk where they are there.
 
     Raises:
@@ -188,7 +188,7 @@ def pack(learned: Any) -> Arrays:
 
 
 def classifier_method(
-    fit: Callable[[], Arrays], classes: int, side: int, options: EvaluationOptions
+    fit: Callable[[], Arrays], classes: int, side: int, options: ClassifierOptions
 ) -> BatchMethod:
     """The small classifier of stored weights as a method: its scores are log-probabilities."""
     from diffcls.models.resnet import predict

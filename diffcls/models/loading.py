@@ -12,7 +12,7 @@ from diffcls.models import hub, single_file
 from diffcls.models.components import check_finite, open_pipeline, read_json
 from diffcls.models.denoiser import Denoiser, ModelCard
 from diffcls.models.hub_names import MODELS
-from diffcls.models.lora import merge
+from diffcls.models.lora import merge, revision_of
 from diffcls.support.errors import ModelError, UsageError, unknown_name
 from diffcls.support.hashing import hash_file, hash_files
 from diffcls.support.registry import Registry
@@ -124,6 +124,28 @@ def read_card(place: Place) -> ModelCard:
         allocation=read_allocation(str(stored.get("allocation", EVEN))),
         trained_on=tuple(stored.get("trained_on", ())),
         labels=tuple(stored.get("labels", ())),
+    )
+
+
+CLASS_ID_FAMILIES = ("DiTPipeline", "DDPMPipeline", "DDIMPipeline")
+"""Families that read class ids instead of texts."""
+
+
+def card_of_text_model(name: str, lora: str | None = None) -> ModelCard | None:
+    """The card of a pipeline that reads texts, its weights not loaded; None for other models.
+
+    Raises:
+        UsageError, ModelError: see `find`.
+    """
+    place = find(name, weights=False)
+    if place.path.is_file():
+        return None
+    family = str(read_json(place.path / "model_index.json").get("_class_name"))
+    if family not in FAMILIES or family in CLASS_ID_FAMILIES:
+        return None
+    card = read_card(place)
+    return (
+        card if lora is None else replace(card, revision=f"{card.revision} + {revision_of(lora)}")
     )
 
 

@@ -32,6 +32,12 @@ def parse(text: str) -> tuple[Path, float]:
     return path, scale
 
 
+def revision_of(text: str) -> str:
+    """What a LoRA adds to the revision of a model that it is merged into; `text` as in `parse`."""
+    path, scale = parse(text)
+    return f"lora {hash_file(path, 8)} x {scale:g}"
+
+
 def merge(pipeline: Any, text: str) -> str:
     """Add the LoRA's products to the pipeline's weights; returns what its revision says of it.
 
@@ -65,7 +71,7 @@ def merge(pipeline: Any, text: str) -> str:
             given=str(path),
             todo="check that it was made for this model",
         )
-    return f"lora {hash_file(path, 8)} x {scale:g}"
+    return revision_of(text)
 
 
 def _snapshot(pipeline: Any) -> list[float]:

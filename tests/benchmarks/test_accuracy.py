@@ -14,11 +14,11 @@ from benchmarks.accuracy import published
 from benchmarks.accuracy.leaderboard_report import write
 from benchmarks.core.benchmark import Benchmark, Run
 from diffcls.classifiers.one_pass import BatchMethod
-from diffcls.classifiers.options import EvaluationOptions
 from diffcls.evaluate import parser
-from diffcls.evaluation.plan import check_names, read_options
-from diffcls.runs.summary import summarise
+from diffcls.evaluation.options import EvaluationOptions, read_options
+from diffcls.evaluation.plan import check_names
 from diffcls.runs.records import Record
+from diffcls.runs.summary import summarise
 from diffcls.support.errors import UsageError
 
 ROOT = Path(__file__).parents[2]

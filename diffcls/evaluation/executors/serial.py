@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+
 from diffcls.classifiers.base import Method
 from diffcls.data.dataset import Dataset, Item
 from diffcls.runs.error_tables import ErrorArchive
