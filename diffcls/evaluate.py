@@ -30,41 +30,21 @@ def parser() -> argparse.ArgumentParser:
     """The command's flags; they are documented in
     `diffcls.evaluation.options.EvaluationOptions`.
     """
-    p = parser_of(
-        "evaluate",
-        "Evaluate a classifier on a data set: accuracy with its interval, and its cost.",
-        EPILOG,
-        argument_default=argparse.SUPPRESS,
-    )
+    description = "Evaluate a classifier on a data set: accuracy with its interval, and its cost."
+    p = parser_of("evaluate", description, EPILOG, argument_default=argparse.SUPPRESS)
     add = p.add_argument_group("data and prompts").add_argument
-    add(
-        "--dataset", metavar="NAME", help="a data set, or folder:PATH, parquet:PATH, hf:ID (digits)"
-    )
+    add("--dataset", metavar="NAME", help="name, folder:PATH, parquet:PATH or hf:ID (digits)")
     add("--split", help="split of the data set (default: test)")
     add("--data-root", metavar="DIR", help="where local data lie: the set's folder or its parent")
     add("--image-column", metavar="C", help="of tables (default: found by its name)")
     add("--label-column", metavar="C", help="of tables (default: found by its name)")
     add("--limit", type=int, metavar="N", help="a stratified sample of N images")
     add("--subset", metavar="NAME", help="a named subset: N-per-class")
-    add(
-        "--indices",
-        "--subset-path",
-        metavar="FILE",
-        help="positions within the split, one a line, or .npy",
-    )
-    add(
-        "--prompts",
-        "--prompt-path",
-        metavar="FILE",
-        help="CSV with prompt, classidx and, optional, classname",
-    )
+    add("--indices", "--subset-path", metavar="FILE", help="positions in the split, or .npy")
+    add("--prompts", "--prompt-path", metavar="FILE", help="CSV: prompt, classidx[, classname]")
     add("--template", nargs="+", metavar="T", help="prompt templates with {}")
     add("--ensemble", metavar="E", help="templates of open_clip: imagenet80 or imagenet7")
-    add(
-        "--aggregate",
-        metavar="A",
-        help="several prompts per class: classes (mean) or prompts (best)",
-    )
+    add("--aggregate", metavar="A", help="prompts of a class: classes (mean) or prompts (best)")
     add("--vote", metavar="V", help="aggregation of draws: mean (default), rank or majority")
     add = p.add_argument_group("model, method and search").add_argument
     add("--model", metavar="NAME|PATH|ID", help="a name, pipeline folder, file, or ID[@revision]")
@@ -86,7 +66,7 @@ def parser() -> argparse.ArgumentParser:
         "--candidates",
         type=int,
         metavar="N",
-        help="of tree, gradient, propose: classes left to the race",
+        help="of tree, gradient, propose: size of the shortlist",
     )
     add("--stages", nargs="+", metavar="N:K", help="of paper: samples:kept, stage by stage")
     add("--n-samples", nargs="+", type=int, metavar="N", help="the same, as published")
@@ -114,7 +94,7 @@ def parser() -> argparse.ArgumentParser:
     add(
         "--dry-run",
         action="store_true",
-        help="print the resolved specification and its cost, and stop",
+        help="print the resolved specification and cost, and stop",
     )
     add("--json", action="store_true", help="machine output on stdout")
     add("--published", action="store_true", help="print the published figures after the rows")
@@ -151,9 +131,7 @@ def _report(rows: list[dict[str, object]], output_dir: str) -> None:
     from diffcls.reports.terminal import format_table
 
     print(format_table(rows))
-    for row in rows:
-        if row["source"] != "measured":
-            continue
+    for row in (row for row in rows if row["source"] == "measured"):
         print(f"{row['status']}: {output_dir}/leaderboard.csv, fingerprint {row['fingerprint']}")
 
 

@@ -75,8 +75,8 @@ def guarded(body: Callable[[], int], resumes: bool = True) -> int:
         print(f"diffcls: {' '.join(str(error).split())}", file=sys.stderr)
         return error.exit_status
     except KeyboardInterrupt:
-        onwards = "; the same command goes on from here" if resumes else ""
-        print(f"\ndiffcls: stopped{onwards}", file=sys.stderr)
+        advice = "; rerun the same command to resume" if resumes else ""
+        print(f"\ndiffcls: interrupted{advice}", file=sys.stderr)
         return 130
     except (MemoryError, RuntimeError) as error:
         # torch's own class, which cannot be named without importing it

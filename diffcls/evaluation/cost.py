@@ -97,9 +97,9 @@ def read_time(text: str) -> float:
 def fit(plan: Plan, budget: str) -> Plan:
     """The same evaluation with fewer draws, then fewer images, so that it ends within the budget.
 
-    Draws are reduced first, down to `LEAST_DRAWS` per class; the published stages stay unchanged. The
-    result is stored in the run's folder, so that the same command resumes with the same images and
-    draws.
+    Draws are reduced first, down to `LEAST_DRAWS` per class; the published stages stay unchanged.
+    The result is stored in the run's folder, so that the same command resumes with the same images
+    and draws.
 
     Raises:
         UsageError: for a budget that cannot be read, or is too short for one image.

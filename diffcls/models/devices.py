@@ -64,7 +64,7 @@ def check_dtype(name: str) -> None:
 
 
 ACCELERATOR_FILES = ("/dev/nvidiactl", "/dev/nvidia0", "/dev/dxg", "/dev/kfd")
-"""Device files of CUDA (natively and in WSL) and ROCm on Linux; without any, there is only a CPU."""
+"""Device files of CUDA (natively and in WSL) and ROCm on Linux; without them, only a CPU."""
 
 
 def dtype_without_torch(dtype: str, device: str | None) -> str | None:
