@@ -334,7 +334,7 @@ def test_stopped_command_keeps_the_rows_that_were_finished(
     flags[flags.index("--batch-size") + 1] = "5"
     assert fidelity.main([*flags, "--guidance", "2"]) == 130
     printed, err = capsys.readouterr()
-    assert printed == "" and err.endswith("\ndiffcls: stopped\n")
+    assert printed == "" and err.endswith("\ndiffcls: interrupted\n")
     assert [row["guidance"] for row in fidelity_table.read(table)] == ["1"]
 
 
