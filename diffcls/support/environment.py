@@ -64,7 +64,7 @@ def _commit_of_installation(package: Path) -> str:
     """The commit in PEP 610's ``direct_url.json``, if pip wrote one for this very package."""
     try:
         distribution = metadata.distribution("diffcls")
-        if Path(str(distribution.locate_file(package.name))).resolve() != package:
+        if Path(str(distribution.locate_file("diffcls"))).resolve() != package:
             return ""
         source = json.loads(distribution.read_text("direct_url.json") or "{}")
         return str(source.get("vcs_info", {}).get("commit_id", ""))[:12]
