@@ -17,8 +17,8 @@ from diffcls.data import catalog
 from diffcls.diffusion.learned_weighting import learn_weighting, read_weighting
 from diffcls.diffusion.parameterization import check_weighting, loss_weight
 from diffcls.diffusion.timestep_allocation import EVEN, allocate
-from diffcls.metrics.statistics import mcnemar_exact, wilson_interval
 from diffcls.evaluation.options import EvaluationOptions
+from diffcls.metrics.statistics import mcnemar_exact, wilson_interval
 from diffcls.runs.error_tables import Saved, read_saved
 from diffcls.search import SEARCHES
 from diffcls.search.aggregation import VOTES

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from diffcls.support.seeding import keyed_generator
 from diffcls.metrics.validation import flags, floats, same_length
 from diffcls.support.errors import UsageError
+from diffcls.support.seeding import keyed_generator
 
 
 def wilson_interval(successes: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
