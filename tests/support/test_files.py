@@ -40,7 +40,8 @@ def test_long_wait_for_a_lock_names_the_file(
     monkeypatch.setattr(files, "SECONDS_BEFORE_NOTICE", 0.2)
     path = tmp_path / "table.csv"
     with hold(path) as process:
-        threading.Timer(1.0, process.communicate).start()
+        assert process.stdin is not None
+        threading.Timer(1.0, process.stdin.close).start()
         with locked(path):
             pass
     err = capsys.readouterr().err
