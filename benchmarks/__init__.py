@@ -1,1 +1,1 @@
-"""One file a benchmark; ``python -m benchmarks.run NAME`` runs it, writes ``results/NAME.md``."""
+"""Benchmarks of diffcls; ``python -m benchmarks.run`` lists them, see benchmarks/README.md."""

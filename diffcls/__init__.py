@@ -13,9 +13,20 @@ _EXPORTS = Registry(
         "ZeroShotImageClassifier": "diffcls.api.zero_shot:ZeroShotImageClassifier",
         "DiffusionClassifier": "diffcls.api.estimator:DiffusionClassifier",
         "run_evaluation": "diffcls.evaluation.run:run_evaluation",
+        "measure_fidelity": "diffcls.generation.fidelity:measure_fidelity",
+        "estimate_likelihood": "diffcls.generation.dataset_likelihood:estimate_likelihood",
+        "generate_images": "diffcls.generation.images:generate_images",
     },
 )
-__all__ = ["DiffusionClassifier", "ZeroShotImageClassifier", "__version__", "run_evaluation"]
+__all__ = [
+    "DiffusionClassifier",
+    "ZeroShotImageClassifier",
+    "__version__",
+    "estimate_likelihood",
+    "generate_images",
+    "measure_fidelity",
+    "run_evaluation",
+]
 
 
 def __getattr__(name: str) -> Any:

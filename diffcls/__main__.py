@@ -23,20 +23,20 @@ COMMANDS = Registry(
 SUMMARIES = {
     "evaluate": "measure a classifier on a data set",
     "train": "train a small diffusion model, a CLIP, or a classifier of noisy images",
-    "generate": "draw images with a diffusion model",
-    "likelihood": "the variational bound of images under a diffusion model",
-    "fidelity": "FID, KID, IS, precision and recall of a model's images",
+    "generate": "generate images with a diffusion model",
+    "likelihood": "estimate the variational bound of images under a diffusion model",
+    "fidelity": "measure FID, KID, IS, precision and recall of generated images",
     "replay": "search saved error tables again, without the network",
 }
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The console script ``diffcls COMMAND …``; the same as ``python -m diffcls.COMMAND …``."""
+    """Run ``diffcls COMMAND …``, which is ``python -m diffcls.COMMAND …``; returns its status."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     if not arguments or arguments[0] in ("-h", "--help"):
         lines = [f"  {name:10} {SUMMARIES[name]}" for name in COMMANDS]
         lines = ["usage: diffcls COMMAND …", "", "commands:", *lines, ""]
-        lines.append("`diffcls COMMAND --help` says what each takes.")
+        lines.append("Run `diffcls COMMAND --help` for its flags.")
         print("\n".join(lines), file=sys.stdout if arguments else sys.stderr)
         return 0 if arguments else 2
     if arguments[0] == "--version":

@@ -78,7 +78,7 @@ def _main(arguments: list[str]) -> int:
 
 
 def _table(rows: list[dict[str, Any]]) -> str:
-    from diffcls.reports.terminal import align
+    from diffcls.support.tables import align
 
     head = ["search", "weighting", "vote", "accuracy [95 %]", "evaluations/image", "same", "p"]
     lines = [

@@ -1,8 +1,8 @@
-"""``python -m tools.learn_allocations``: learn where in time classes differ, on validation images.
+"""Timestep allocations learned on validation images: ``python -m tools.learn_allocations``.
 
-Writes ``diffcls/allocations/NAME.json`` for each data set that some model's allocation comes from,
-never the model's own (`diffcls.training.recipes.Recipe.allocation`). The tables are made on even
-draws.
+Writes diffcls/assets/allocations/NAME.json for each data set that provides some model's allocation,
+which is never the model's own (`diffcls.training.recipes.Recipe.allocation`). An allocation is
+learned from error tables on even draws.
 """
 
 from __future__ import annotations
@@ -17,22 +17,28 @@ from diffcls.evaluation.replay import learn
 from diffcls.training.recipes import RECIPES
 
 IMAGES, DRAWS = 400, 50
+TABLES = "results/reference/tables"
 
 
 def file_for(dataset: str) -> str:
-    """The file of what was learned for a data set on another one."""
-    return f"diffcls/allocations/{RECIPES[dataset.partition('/')[0]].allocation}.json"
+    """Path of the allocation of a data set's model, learned on another data set."""
+    return str(FOLDER / f"{RECIPES[dataset.partition('/')[0]].allocation}.json")
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Learn all of them; returns the exit status."""
+    """Learn all allocations; returns the exit status."""
     return command(_main, argv)
 
 
 def _main(arguments: list[str]) -> int:
     p = Parser(prog="tools.learn_allocations", description=__doc__.splitlines()[0])
-    p.add_argument("--output-dir", default="results/tables", metavar="DIR", help="of the tables")
-    p.add_argument("--data-root", metavar="DIR", help="where local data lie")
+    p.add_argument(
+        "--output-dir",
+        default=TABLES,
+        metavar="DIR",
+        help=f"folder of the error tables ({TABLES})",
+    )
+    p.add_argument("--data-root", metavar="DIR", help="folder of local data sets")
     p.add_argument("--threads", type=int, metavar="N", help="CPU threads")
     flags = p.parse_args(arguments)
 

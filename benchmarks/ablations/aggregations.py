@@ -1,19 +1,18 @@
-"""``python -m benchmarks.ablations.aggregations``: losses, weightings and votes over the same
-error tables.
+"""Ablation of loss, timestep weighting and aggregation on the same error tables.
 
-Every data set is scored once a loss, every class on every draw; all else is replayed. A learned
-weighting comes from the validation images of *another* data set, see `tools.learn_allocations`.
+Every data set is scored once per loss, with every class on every draw; all else is replayed. The
+learned weighting was fitted on validation images of *another* data set (`tools.learn_allocations`).
 """
 
 from __future__ import annotations
 
-import sys
+import argparse
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from benchmarks.core.compare import compare, records_of
-from diffcls.cli import Parser, command
+from benchmarks.core.flags import add_data_root, entry_point, parser
 from diffcls.diffusion.parameterization import LOSSES
 from diffcls.diffusion.timestep_allocation import EVEN
 from diffcls.evaluation.replay import replay
@@ -22,31 +21,24 @@ from tools.learn_allocations import file_for
 
 IMAGES, DRAWS = 300, 50
 DATASETS = ("digits", "fashion_mnist", "cifar10")
-WEIGHTINGS = ("uniform", "x0", "v", "truncated-snr", "min-snr", "vlb")
+WEIGHTINGS = ("uniform", "x0", "v", "truncated-snr", "snr-clipped", "vlb")
 TABLES = "tables"
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Write ``results/aggregations.md``; returns the exit status."""
-    return command(_main, argv)
-
-
 def _main(arguments: list[str]) -> int:
-    p = Parser(prog="benchmarks.ablations.aggregations", description=__doc__.splitlines()[0])
-    p.add_argument("--output-dir", default="results", metavar="DIR")
-    p.add_argument("--data-root", metavar="DIR", help="where local data lie")
+    p = parser("aggregations", __doc__)
+    add_data_root(p)
     p.add_argument("--images", type=int, default=IMAGES, metavar="N", help=f"({IMAGES})")
     flags = p.parse_args(arguments)
     output = Path(flags.output_dir)
     lines = [
-        "# Losses, weightings and votes",
+        "# Ablation: loss, timestep weighting and aggregation",
         "",
-        "Written by `python -m benchmarks.ablations.aggregations`: "
-        f"{flags.images} test images a data set, {DRAWS} draws, every class on every draw. p is "
-        "McNemar's exact test on the same images: of l1 and huber (uniform, mean) against l2, of "
-        "all else against the same loss (uniform, mean). A learned weighting was learned on "
-        "validation images of another data set. Nothing here was "
-        "chosen by these figures.",
+        "Written by `python -m benchmarks.run aggregations`: "
+        f"{flags.images} test images per data set, {DRAWS} draws, every class on every draw. p is "
+        "McNemar's exact test on the same images: l1 and huber (uniform, mean) against l2, all "
+        "others against the same loss (uniform, mean). The learned weighting was fitted on "
+        "validation images of another data set. No default was chosen by these figures.",
         "",
     ]
     for dataset in DATASETS:
@@ -57,8 +49,13 @@ def _main(arguments: list[str]) -> int:
     return 0
 
 
-def _tables(dataset: str, loss: str, output: Path, flags: Any) -> tuple[Path, dict[str, Any]]:
-    """The error tables of a data set, made where they are not there yet, and their run's row."""
+main = entry_point(_main)
+
+
+def _tables(
+    dataset: str, loss: str, output: Path, flags: argparse.Namespace
+) -> tuple[Path, dict[str, Any]]:
+    """Folder of a data set's error tables, which are made if missing, and the row of their run."""
     from diffcls.evaluation.run import run_evaluation
 
     folder = output / TABLES / f"{dataset}-test-{loss}"
@@ -68,17 +65,22 @@ def _tables(dataset: str, loss: str, output: Path, flags: Any) -> tuple[Path, di
         limit=flags.images,
         search="exhaustive",
         draws=DRAWS,
-        allocation=EVEN,  # the weightings are of time as it is
+        allocation=EVEN,  # weightings are defined for even timesteps
         loss=loss,
         save_errors=str(folder),
         output_dir=str(output / TABLES),
-        command="python -m benchmarks.ablations.aggregations",
+        command="python -m benchmarks.run aggregations",
     )
     return folder, rows[0]
 
 
-def _section(dataset: str, output: Path, flags: Any) -> Iterator[str]:
-    yield from (f"## {dataset}", "", "| loss | weighting | vote | accuracy | 95 % interval | p |")
+def _section(dataset: str, output: Path, flags: argparse.Namespace) -> Iterator[str]:
+    """The table of one data set."""
+    yield from (
+        f"## {dataset}",
+        "",
+        "| loss | weighting | aggregation | accuracy | 95 % interval | p |",
+    )
     yield "|---|---|---|---|---|---|"
     learned = file_for(dataset)
     for loss in LOSSES:
@@ -88,15 +90,11 @@ def _section(dataset: str, output: Path, flags: Any) -> Iterator[str]:
         against_l2 = compare(*records)[0]
         weighted = replay(folder, ["exhaustive"], [*WEIGHTINGS, learned])
         voted = replay(folder, ["exhaustive"], ["uniform"], list(VOTES))
-        for number, found in enumerate([*weighted, *voted[1:]]):
-            p = against_l2 if number == 0 else found["p"]
+        for number, result in enumerate([*weighted, *voted[1:]]):
+            p = against_l2 if number == 0 else result["p"]
             yield (
-                f"| {loss} | {str(found['weighting']).partition(':')[0]} | {found['vote']} | "
-                f"{found['accuracy']:.1%} | {found['ci_low']:.1%} to {found['ci_high']:.1%} | "
+                f"| {loss} | {str(result['weighting']).partition(':')[0]} | {result['vote']} | "
+                f"{result['accuracy']:.1%} | {result['ci_low']:.1%} to {result['ci_high']:.1%} | "
                 f"{p:.3f} |"
             )
     yield ""
-
-
-if __name__ == "__main__":
-    sys.exit(main())

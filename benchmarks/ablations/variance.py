@@ -1,16 +1,14 @@
-"""``python -m benchmarks.ablations.variance``: ways to less noise between classes, at equal cost.
+"""Ablation of variance reduction: estimators of the class errors at equal cost.
 
-Read from the tables that ``python -m benchmarks.speed.searches`` saved, but for antithetic noise,
-which is run. Writes ``results/VARIANCE.md``. A way is worth keeping where it is right more often
-than the plain mean at equal cost on at least three benchmarks, and not by chance; what is not kept
-stays here, measured.
+Computed from the error tables of the `searches` benchmark; antithetic noise alone is run. Writes
+``variance.csv`` and ``VARIANCE.md``. An estimator is worth adopting if it is more accurate than the
+plain mean at equal cost on at least three benchmarks, and significantly so over all of them.
 """
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -18,36 +16,40 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.core.flags import add_data_root, add_report_only, entry_point, parser
+from benchmarks.core.tables import read_rows, write_rows
 from benchmarks.speed.searches import BENCHMARKS, Measured, table_folder
-from diffcls.cli import Parser, command
 from diffcls.metrics.statistics import mcnemar_exact
 from diffcls.runs.error_tables import read_saved
 from diffcls.search.exhaustive import Exhaustive
+from diffcls.support.files import write_text
 
 DRAWS = (6, 12, 24)
-TRIMMED = 0.1
-"""Part of the draws left out at either end."""
-LEADER = 3
-"""Draws of the leader, for each of a class, that a slope is fitted for."""
-ENOUGH = 3
-"""Benchmarks on which a way must be better to be kept."""
-SURE = 0.05
-"""The p of all benchmarks together below which a way is better at a cost."""
+TABLE = "variance.csv"
+COLUMNS = ("estimator", "benchmark", "draws", "gained", "lost", "images")
+TRIMMED_SHARE = 0.1
+"""Share of the draws left out at either end."""
+LEADER_DRAWS = 3
+"""Draws of the leader per draw of another class, for the control variate."""
+MIN_BENCHMARKS = 3
+"""Number of benchmarks on which an adopted estimator must be better."""
+MAX_P = 0.05
+"""Largest p over all benchmarks of an adopted estimator, at every cost."""
 PAIRED_EVALUATIONS = 24_000
-"""Of a benchmark, for each kind of pairs: 100 images of ten classes."""
-FEWEST_PAIRED = 40
-"""Images of a benchmark, however many classes there are."""
+"""Evaluations per benchmark for each kind of pairs: 100 images of ten classes."""
+MIN_PAIRED_IMAGES = 40
+"""Least number of images per benchmark."""
 
-PAIRED = "antithetic noise, against noise of their own on the same timesteps"
-SHIPPED = "antithetic noise, against the draws as they are shipped"
+PAIRED = "antithetic noise, vs independent noise on the same timesteps"
+DEFAULT = "antithetic noise, vs the default draws"
 
 Errors = NDArray[np.float64]
-Way = Callable[[Errors, int], NDArray[np.int64]]
-"""((n, K, N) errors, draws a class that it may cost) -> (n,) predictions."""
+Estimator = Callable[[Errors, int], NDArray[np.int64]]
+"""((n, K, N) errors, cost in draws per class) -> (n,) predictions."""
 
 
 def plain(errors: Errors, draws: int) -> NDArray[np.int64]:
-    """The class of least mean error."""
+    """The class of least mean error, the default."""
     return np.asarray(errors[:, :, :draws].mean(axis=2).argmin(axis=1))
 
 
@@ -58,25 +60,25 @@ def by_rank(errors: Errors, draws: int) -> NDArray[np.int64]:
 
 
 def trimmed(errors: Errors, draws: int) -> NDArray[np.int64]:
-    """The class whose differences to the mean class are least, outlying draws left out."""
+    """The class of least trimmed mean of the differences to the mean over classes."""
     from scipy.stats import trim_mean
 
     seen = errors[:, :, :draws]
     centred = seen - seen.mean(axis=1, keepdims=True)
-    return np.asarray(trim_mean(centred, TRIMMED, axis=2).argmin(axis=1))
+    return np.asarray(trim_mean(centred, TRIMMED_SHARE, axis=2).argmin(axis=1))
 
 
 def by_slope(errors: Errors, draws: int) -> NDArray[np.int64]:
-    """A fitted slope in place of 1: the leader's error is a control variate of all others.
+    """The leader's error as a control variate of all other classes, with fitted slopes.
 
         ê_k = ē_k − b_k·(ē_l − E_l),   b_k = cov(e_k, e_l)/var(e_l)
 
-    E_l is the leader's mean over `LEADER` times as many draws, which the other classes pay for with
-    fewer draws of their own.
+    E_l is the leader's mean over `LEADER_DRAWS` times as many draws; at equal cost, the other
+    classes get fewer draws.
     """
     classes = errors.shape[1]
-    own = max(3, int(draws * classes / (classes + LEADER - 1)))
-    more = min(errors.shape[2], LEADER * own)
+    own = max(3, int(draws * classes / (classes + LEADER_DRAWS - 1)))
+    more = min(errors.shape[2], LEADER_DRAWS * own)
     seen = errors[:, :, :own]
     best = seen.mean(axis=2).argmin(axis=1)
     rows = np.arange(len(errors))
@@ -84,30 +86,31 @@ def by_slope(errors: Errors, draws: int) -> NDArray[np.int64]:
     around = of_leader - of_leader.mean(axis=1, keepdims=True)
     slope = np.einsum("nkj,nj->nk", seen, around) / (around**2).sum(axis=1)[:, None]
     known = errors[rows, best, :more].mean(axis=1)
-    found = seen.mean(axis=2) - slope * (of_leader.mean(axis=1) - known)[:, None]
-    return np.asarray(found.argmin(axis=1))
+    adjusted = seen.mean(axis=2) - slope * (of_leader.mean(axis=1) - known)[:, None]
+    return np.asarray(adjusted.argmin(axis=1))
 
 
-WAYS: dict[str, Way] = {
+ESTIMATORS: dict[str, Estimator] = {
     "rank": by_rank,
-    f"trimmed by {TRIMMED:.0%} at either end": trimmed,
-    "slope on the leader": by_slope,
+    f"trimmed by {TRIMMED_SHARE:.0%} at either end": trimmed,
+    "control variate: the leader": by_slope,
 }
 
 
 @dataclass(frozen=True)
-class Found:
-    """One way against another one, at one cost, on one benchmark.
+class Comparison:
+    """An estimator against another one, at one cost, on one benchmark.
 
     Args:
-        way: what is compared, with what.
+        estimator: name of the comparison.
         benchmark: name of the data set.
-        draws: a class that either may cost.
-        gained, lost: images that only the one, or only the other gets right.
-        images: in all.
+        draws: cost of either, in draws per class.
+        gained: images that only the estimator classifies correctly.
+        lost: images that only the other one classifies correctly.
+        images: number of images.
     """
 
-    way: str
+    estimator: str
     benchmark: str
     draws: int
     gained: int
@@ -116,49 +119,54 @@ class Found:
 
     @property
     def gain(self) -> float:
-        """In accuracy."""
+        """Difference in accuracy."""
         return (self.gained - self.lost) / self.images
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the command; returns the exit status."""
-    return command(_main, argv)
-
-
 def _main(arguments: list[str]) -> int:
-    p = Parser(prog="benchmarks.ablations.variance", description=__doc__.splitlines()[0])
-    p.add_argument("--output-dir", default="results", metavar="DIR")
-    p.add_argument("--data-root", metavar="DIR", help="where local data lie")
+    p = parser("variance", __doc__)
+    add_data_root(p)
+    add_report_only(p)
     flags = p.parse_args(arguments)
     output = Path(flags.output_dir)
-    found = [one for benchmark in BENCHMARKS for one in compare(benchmark, output)]
-    for benchmark in BENCHMARKS:
-        found += antithetic(benchmark, output, flags.data_root)
-    text = "\n".join(page(found))
-    (output / "VARIANCE.md").write_text(text, encoding="utf-8")
+    if not flags.report_only:
+        measured = [one for benchmark in BENCHMARKS for one in compare(benchmark, output)]
+        for benchmark in BENCHMARKS:
+            measured += antithetic(benchmark, output, flags.data_root)
+        write_rows(output / TABLE, map(asdict, measured), COLUMNS)
+    text = "\n".join(page([Comparison(**row) for row in read_rows(output / TABLE)]))
+    write_text(output / "VARIANCE.md", text)
     print(text)
     return 0
 
 
-def compare(one: Measured, output: Path) -> Iterator[Found]:
-    """What is read from a benchmark's tables."""
+main = entry_point(_main)
+
+
+def compare(one: Measured, output: Path) -> Iterator[Comparison]:
+    """Comparisons computed from a benchmark's error tables."""
     saved = read_saved(table_folder(one, output))
     errors = np.stack(saved.tables).astype(np.float64)
     labels = np.array(saved.labels)
     for draws in DRAWS:
-        usual = plain(errors, draws) == labels
-        for name, way in WAYS.items():
-            yield _found(name, one.dataset, draws, usual, way(errors, draws) == labels)
+        reference = plain(errors, draws) == labels
+        for name, estimator in ESTIMATORS.items():
+            yield _comparison(
+                name, one.dataset, draws, reference, estimator(errors, draws) == labels
+            )
 
 
-def _found(way: str, benchmark: str, draws: int, usual: Any, other: Any) -> Found:
-    gained, lost = int((other & ~usual).sum()), int((usual & ~other).sum())
-    return Found(way, benchmark, draws, gained, lost, len(usual))
+def _comparison(
+    estimator: str, benchmark: str, draws: int, reference: Any, correct: Any
+) -> Comparison:
+    """A comparison, from (n,) correct predictions of the reference and of the estimator."""
+    gained, lost = int((correct & ~reference).sum()), int((reference & ~correct).sum())
+    return Comparison(estimator, benchmark, draws, gained, lost, len(reference))
 
 
-def together(found: Iterable[Found]) -> float:
-    """McNemar's exact p over all of them."""
-    gained, lost = (sum(v) for v in zip(*((o.gained, o.lost) for o in found), strict=True))
+def pooled_p(comparisons: Iterable[Comparison]) -> float:
+    """McNemar's exact p over all of these comparisons."""
+    gained, lost = (sum(v) for v in zip(*((o.gained, o.lost) for o in comparisons), strict=True))
     return (
         mcnemar_exact([1] * gained + [0] * lost, [0] * gained + [1] * lost)
         if gained + lost
@@ -168,17 +176,17 @@ def together(found: Iterable[Found]) -> float:
 
 @dataclass(frozen=True)
 class Pairs(Exhaustive):
-    """Two draws a timestep."""
+    """Exhaustive search with two draws per timestep."""
 
     def plan(self, length: int) -> NDArray[np.int64]:
-        """(draws,) each timestep twice."""
+        """(draws,) timestep indices, each of them twice."""
         return np.repeat(super().plan(length), 2)[: self.draws]
 
 
-def antithetic(one: Measured, output: Path, data_root: str | None) -> Iterator[Found]:
-    """Pairs (t, ε), (t, −ε) against pairs of the same timesteps with noise of their own.
+def antithetic(one: Measured, output: Path, data_root: str | None) -> Iterator[Comparison]:
+    """Pairs of draws (t, ε), (t, −ε) against pairs with independent noise at the same timesteps.
 
-    And against the draws of the saved tables, each at a timestep of its own.
+    And against the default draws of the saved tables, each at a timestep of its own.
     """
     from diffcls.data import catalog
     from diffcls.data.load import load_dataset
@@ -189,35 +197,35 @@ def antithetic(one: Measured, output: Path, data_root: str | None) -> Iterator[F
     spec = catalog.find(one.dataset)
     images = PAIRED_EVALUATIONS // max(DRAWS)
     data, _ = choose(load_dataset(one.dataset, "test", data_root), one.tabled)
-    data, _ = choose(data, max(FEWEST_PAIRED, images // len(data.class_names)))
+    data, _ = choose(data, max(MIN_PAIRED_IMAGES, images // len(data.class_names)))
     prompts = PromptSet.from_templates(data.class_names, spec.templates, data.prompt_names)
     denoiser = loading.load(spec.model)
     labels = np.array([item.label for item in data.items])
-    right: dict[bool, Errors] = {}
+    errors_of: dict[bool, Errors] = {}
     with TemporaryDirectory() as folder:
-        for turned in (False, True):
-            path = _noise_file(Path(folder), denoiser.sample_shape, turned)
-            right[turned] = _errors(denoiser, prompts, data.items, path)
+        for negated in (False, True):
+            path = _noise_file(Path(folder), denoiser.sample_shape, negated)
+            errors_of[negated] = _errors(denoiser, prompts, data.items, path)
     saved = read_saved(table_folder(one, output))
     table_of = dict(zip(saved.image_ids, saved.tables, strict=True))
-    apart = np.stack([np.asarray(table_of[item.image_id], np.float64) for item in data.items])
+    default = np.stack([np.asarray(table_of[item.image_id], np.float64) for item in data.items])
     for draws in DRAWS:
-        other = plain(right[True], draws) == labels
-        for name, errors in ((PAIRED, right[False]), (SHIPPED, apart)):
-            yield _found(name, one.dataset, draws, plain(errors, draws) == labels, other)
+        other = plain(errors_of[True], draws) == labels
+        for name, errors in ((PAIRED, errors_of[False]), (DEFAULT, default)):
+            yield _comparison(name, one.dataset, draws, plain(errors, draws) == labels, other)
 
 
-def _noise_file(folder: Path, shape: tuple[int, ...], turned: bool) -> str:
-    """Noise for all draws; of a pair the second is the first one turned round, if so wished."""
+def _noise_file(folder: Path, shape: tuple[int, ...], negated: bool) -> str:
+    """Noise file of all draws; if `negated`, the second of a pair is minus the first."""
     import torch
     from safetensors.torch import save_file
 
     from diffcls.diffusion.draws import noise
 
     made = [noise(0, j, shape) for j in range(max(DRAWS))]
-    if turned:
+    if negated:
         made[1::2] = [-first for first in made[::2]]
-    path = folder / f"{turned}.safetensors"
+    path = folder / f"{negated}.safetensors"
     save_file({"noise": torch.stack(made)}, path)
     return str(path)
 
@@ -234,41 +242,39 @@ def _errors(denoiser: Any, prompts: Any, items: Any, noise_path: str) -> Errors:
         keep_errors=True,
         allocation=denoiser.card.allocation,
     )
-    found = {answer.image_id: answer.errors for answer in method.classify(items)}
-    return np.stack([np.asarray(found[item.image_id], np.float64) for item in items])
+    errors_of = {answer.image_id: answer.errors for answer in method.classify(items)}
+    return np.stack([np.asarray(errors_of[item.image_id], np.float64) for item in items])
 
 
-def page(found: list[Found]) -> Iterator[str]:
+def page(comparisons: Sequence[Comparison]) -> Iterator[str]:
     """The report."""
-    benchmarks = list(dict.fromkeys(one.benchmark for one in found))
-    yield from ("# Ways to less noise between classes", "")
+    benchmarks = list(dict.fromkeys(one.benchmark for one in comparisons))
+    yield from ("# Ablation: variance reduction at equal cost", "")
     yield (
-        "Written by `python -m benchmarks.ablations.variance`. Accuracy at equal cost, less that "
-        "of the "
-        "plain mean on the draws as they are shipped (or of what is named), in points, and the "
-        "number of images; p is McNemar's exact test over all benchmarks. A way is worth keeping "
-        f"where it is better on at least {ENOUGH} benchmarks, by its mean over the costs, and p is "
-        f"below {SURE} at every cost."
+        "Written by `python -m benchmarks.run variance`. Difference in accuracy, in points, to the "
+        "plain mean on the default draws (or to the named reference) at equal cost, with the "
+        "number of images; p is McNemar's exact test over all benchmarks. An estimator is worth "
+        f"adopting if its mean difference over the costs is positive on at least {MIN_BENCHMARKS} "
+        f"benchmarks and p is below {MAX_P} at every cost."
     )
-    yield from ("", f"| way | draws a class | {' | '.join(benchmarks)} | p |")
+    yield from ("", f"| estimator | draws per class | {' | '.join(benchmarks)} | p |")
     yield "|---|---|" + "---|" * (len(benchmarks) + 1)
-    for way in dict.fromkeys(one.way for one in found):
-        mine = [one for one in found if one.way == way]
+    for estimator in dict.fromkeys(one.estimator for one in comparisons):
+        same = [one for one in comparisons if one.estimator == estimator]
         for draws in DRAWS:
-            at = [one for one in mine if one.draws == draws]
+            at = [one for one in same if one.draws == draws]
             cells = [f"{100 * one.gain:+.1f} ({one.images})" for one in at]
-            yield f"| {way} | {draws} | {' | '.join(cells)} | {together(at):.3f} |"
+            yield f"| {estimator} | {draws} | {' | '.join(cells)} | {pooled_p(at):.3f} |"
     yield ""
-    for way in dict.fromkeys(one.way for one in found):
-        mine = [one for one in found if one.way == way]
+    for estimator in dict.fromkeys(one.estimator for one in comparisons):
+        same = [one for one in comparisons if one.estimator == estimator]
         better = sum(
-            np.mean([one.gain for one in mine if one.benchmark == name]) > 0 for name in benchmarks
+            np.mean([one.gain for one in same if one.benchmark == name]) > 0 for name in benchmarks
         )
-        worst = max(together(o for o in mine if o.draws == draws) for draws in DRAWS)
-        verdict = "worth keeping" if better >= ENOUGH and worst < SURE else "not kept"
-        yield f"- {way}: better on {better} of {len(benchmarks)}, p up to {worst:.3f}: {verdict}."
+        worst = max(pooled_p(o for o in same if o.draws == draws) for draws in DRAWS)
+        verdict = "worth adopting" if better >= MIN_BENCHMARKS and worst < MAX_P else "not adopted"
+        yield (
+            f"- {estimator}: better on {better} of {len(benchmarks)}, p up to {worst:.3f}: "
+            f"{verdict}."
+        )
     yield ""
-
-
-if __name__ == "__main__":
-    sys.exit(main())

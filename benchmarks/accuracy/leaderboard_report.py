@@ -1,4 +1,4 @@
-"""results/LEADERBOARD.md: the shape of the published table, measured here, with paired tests."""
+"""results/reference/LEADERBOARD.md: the published table's methods on small benchmarks."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.accuracy.report import MET, MISSED
 from benchmarks.core.benchmark import Benchmark
 from benchmarks.core.compare import compare, records_of
 from diffcls.metrics.compositional import pair_scores
@@ -18,8 +19,8 @@ from diffcls.runs.leaderboard import published_rows
 from diffcls.runs.records import Record
 
 Row = Mapping[str, Any]
-SURE = 0.05
-"""Below this p two methods differ."""
+SIGNIFICANCE = 0.05
+"""Level of p below which two methods differ."""
 AGAINST = "diffusion"
 PAIRS = "scenes/pairs"
 
@@ -30,8 +31,8 @@ def write(benchmark: Benchmark, rows: Mapping[str, Row], output: Path, missed: l
     Args:
         benchmark: with the runs that were made.
         rows: label -> row of the leaderboard.
-        output: where the records lie.
-        missed: what is not as expected.
+        output: folder of the records.
+        missed: the missed expectations.
     """
     table: dict[str, dict[str, Row]] = {}
     for label, row in rows.items():
@@ -49,13 +50,13 @@ def write(benchmark: Benchmark, rows: Mapping[str, Row], output: Path, missed: l
             *_pairs(table, records),
             *_models(),
             *_published(),
-            "## What was expected",
+            "## Expectations",
             "",
             f"Expectations: {benchmark.source}.",
             "",
-            *(["What misses them:", *missed] if missed else ["All figures are as expected."]),
+            *([MISSED, "", *missed] if missed else [MET]),
             "",
-            *_made(rows),
+            *_environments(rows),
         ]
     )
 
@@ -63,19 +64,19 @@ def write(benchmark: Benchmark, rows: Mapping[str, Row], output: Path, missed: l
 def _introduction(benchmark: Benchmark) -> list[str]:
     return [
         f"Written by `python -m benchmarks.run {benchmark.name}`; every figure is a row of "
-        "`leaderboard.csv`, whose `command` makes it again. Intervals are Wilson's at 95 %; p is "
+        "`leaderboard.csv`, whose `command` reproduces it. Intervals are Wilson's at 95 %; p is "
         f"McNemar's exact test, image by image, against “{AGAINST}”.",
         "",
         "**Read `supervision` first.** The small models are trained on the training split of their "
         "own benchmark, with its class names: diffusion, CLIP and synthetic data are zero-shot on "
-        "`scenes/held-out` alone, whose combinations no caption ever named. “SD features” and the "
-        "references learn from labels, on `scenes/held-out` too.",
+        "`scenes/held-out` alone, whose combinations are in no training caption. `sd-features` (a "
+        "linear probe) and the references are trained on labels, on `scenes/held-out` too.",
         "",
     ]
 
 
 def _overview(table: Mapping[str, Mapping[str, Row]]) -> list[str]:
-    """Methods by data sets, as the published table; the best of a column is set in bold."""
+    """The table of methods by data sets; the best of a column is in bold."""
     methods = list(dict.fromkeys(method for rows in table.values() for method in rows))
     lines = [
         "## Accuracy, %",
@@ -102,8 +103,8 @@ def _overview(table: Mapping[str, Mapping[str, Row]]) -> list[str]:
 def _losses(
     table: Mapping[str, Mapping[str, Row]], records: Mapping[str, Mapping[str, Record]]
 ) -> list[str]:
-    """Where the diffusion method loses for sure, and where it wins."""
-    said: dict[str, list[str]] = {"loses to": [], "beats": []}
+    """Significant differences of the diffusion method to all others, losses first."""
+    differences: dict[str, list[str]] = {"loses to": [], "beats": []}
     for dataset, rows in table.items():
         if AGAINST not in rows:
             continue
@@ -111,20 +112,20 @@ def _losses(
             if method == AGAINST:
                 continue
             p, _ = compare(records[f"{dataset}: {method}"], records[f"{dataset}: {AGAINST}"])
-            if p >= SURE:
+            if p >= SIGNIFICANCE:
                 continue
             gap = row["accuracy"] - rows[AGAINST]["accuracy"]
             verb = "loses to" if gap > 0 else "beats"
-            said[verb].append(
+            differences[verb].append(
                 f"- `{dataset}`: {verb} {method} ({row['supervision']}) by {abs(gap):.1%}, p "
                 f"{_p(p)}"
             )
-    lines = ["## Where the diffusion method loses", ""]
+    lines = ["## Significant losses of the diffusion method", ""]
     if not any(AGAINST in rows for rows in table.values()):
-        return [*lines, "It was not run.", ""]
-    lines += said["loses to"] or ["Nowhere for sure."]
-    lines += ["", "And where it wins:", ""]
-    return [*lines, *(said["beats"] or ["Nowhere for sure."]), ""]
+        return [*lines, "The diffusion method was not run.", ""]
+    lines += differences["loses to"] or ["None."]
+    lines += ["", "## Significant wins of the diffusion method", ""]
+    return [*lines, *(differences["beats"] or ["None."]), ""]
 
 
 def _details(
@@ -135,22 +136,22 @@ def _details(
         lines += [
             f"### {dataset}",
             "",
-            "| method | accuracy | 95 % interval | mean per class | ECE | evaluations an image | "
-            "seconds an image | same answer as diffusion | p | supervision | model | row |",
+            "| method | accuracy | 95 % interval | mean per class | ECE | evaluations per image | "
+            "seconds per image | same prediction as diffusion | p | supervision | model | row |",
             "|---" * 12 + "|",
         ]
         for method, row in rows.items():
-            same, p = "", ""
+            equal, p = "", ""
             if AGAINST in rows:
                 chance, agree = compare(
                     records[f"{dataset}: {method}"], records[f"{dataset}: {AGAINST}"]
                 )
-                same, p = f"{agree} of {row['n_scored']}", _p(chance)
+                equal, p = f"{agree} of {row['n_scored']}", _p(chance)
             ece = "" if row["ece"] is None else f"{row['ece']:.3f}"
             lines.append(
                 f"| {method} | {row['accuracy']:.1%} | {row['ci_low']:.1%} to {row['ci_high']:.1%} "
                 f"| {row['mean_per_class']:.1%} | {ece} | {row['evaluations_per_image']:.1f} "
-                f"| {row['seconds_per_image']:.4f} | {same} | "
+                f"| {row['seconds_per_image']:.4f} | {equal} | "
                 f"{'' if method == AGAINST else p} | {row['supervision']} | {row['model']} | "
                 f"`{row['fingerprint']}` |"
             )
@@ -171,34 +172,36 @@ def _pairs(
     lines = [
         "## Pairs of images and texts",
         "",
-        "Two images, two sentences of the same words (Thrush et al. 2022): the text score asks "
-        "whether each image prefers its own sentence, the image score whether each sentence "
-        "prefers its own image, the group score for both. Across images the diffusion method takes "
-        "the error of the empty prompt off.",
+        "Two images and two sentences of the same words (Thrush et al. 2022). Text score: each "
+        "image scores its own sentence higher; image score: each sentence scores its own image "
+        "higher; group score: both. To compare images, the diffusion method subtracts the error "
+        "of the empty prompt.",
         "",
-        "| method | score | share of pairs | 95 % interval | by chance | p |",
+        "| method | score | share of pairs | 95 % interval | chance | p |",
         "|---|---|---|---|---|---|",
     ]
-    found = {method: _pair_scores(records[f"{PAIRS}: {method}"]) for method in table[PAIRS]}
-    against = found.get(AGAINST, {})
-    for method, scores in found.items():
+    scores_of = {method: _pair_scores(records[f"{PAIRS}: {method}"]) for method in table[PAIRS]}
+    against = scores_of.get(AGAINST, {})
+    for method, scores in scores_of.items():
         both = sorted(scores.keys() & against.keys()) if method != AGAINST else []
         for i, (name, chance) in enumerate((("text", "25"), ("image", "25"), ("group", "16.7"))):
-            right = [flags[i] for flags in scores.values()]
-            if not right:
-                lines.append(f"| {method} | {name} | no whole pair | | {chance} % | |")
+            correct = [flags[i] for flags in scores.values()]
+            if not correct:
+                lines.append(f"| {method} | {name} | no complete pair | | {chance} % | |")
                 continue
-            low, high = wilson_interval(sum(right), len(right))
-            mine, other = ([flags[n][i] for n in both] for flags in (scores, against))
+            low, high = wilson_interval(sum(correct), len(correct))
+            correct_here, correct_there = (
+                [flags[n][i] for n in both] for flags in (scores, against)
+            )
             lines.append(
-                f"| {method} | {name} | {np.mean(right):.1%} | {low:.1%} to {high:.1%} | "
-                f"{chance} % | {_p(mcnemar_exact(mine, other)) if both else ''} |"
+                f"| {method} | {name} | {np.mean(correct):.1%} | {low:.1%} to {high:.1%} | "
+                f"{chance} % | {_p(mcnemar_exact(correct_here, correct_there)) if both else ''} |"
             )
     return [*lines, ""]
 
 
 def _pair_scores(records: Mapping[str, Record]) -> dict[int, tuple[bool, ...]]:
-    """Text, image and group score by pair, of the pairs whose images were both scored."""
+    """Text, image and group score of each pair whose images were both scored."""
     by_number = {int(image_id.rpartition("/")[2]): r for image_id, r in records.items()}
     pairs = [n for n in sorted(by_number) if n % 2 == 0 and n + 1 in by_number]
     if not pairs:
@@ -209,17 +212,17 @@ def _pair_scores(records: Mapping[str, Record]) -> dict[int, tuple[bool, ...]]:
 
 
 def _models() -> list[str]:
-    """What each small model of the package has seen."""
+    """Training of the bundled models that classify."""
     lines = [
-        "## The small models",
+        "## Bundled models",
         "",
-        "| model | images seen | hours | on | validation accuracy |",
+        "| model | training images | hours | device | validation accuracy |",
         "|---|---|---|---|---|",
     ]
     for path in sorted(WEIGHTS.glob(f"*/{CARD}")):
         card = json.loads(path.read_text(encoding="utf-8"))
         if "validation_accuracy" not in card:
-            continue  # a model of pixels, or a classifier that leads one: no method of this table
+            continue  # a pixel model or a noisy classifier: no method of this table
         before = card.get("continued_from", {"images": 0, "hours": 0.0})
         images, hours = card["recipe"]["images"] + before["images"], card["hours"] + before["hours"]
         lines.append(
@@ -227,17 +230,17 @@ def _models() -> list[str]:
             f"{card['device']} | {card['validation_accuracy']:.1%} on "
             f"{card.get('measured_on', card['name'])} |"
         )
-    return [*lines, "", "Their curves over training are in their cards, `diffcls/weights/*`.", ""]
+    return [*lines, "", "Training curves are in the model cards, `diffcls/assets/weights/*`.", ""]
 
 
 def _published() -> list[str]:
-    """The published table itself, so that both can be read side by side; never mixed."""
+    """The published table, in a section of its own."""
     rows = [row for row in published_rows() if row["source"] == "published"]
     datasets = list(dict.fromkeys(str(row["dataset"]) for row in rows))
     lines = [
         "## Published figures, for comparison",
         "",
-        "Li et al. 2023, of other models on other data; nothing here was measured by this project.",
+        "Li et al. 2023, with other models on other data; none of it was measured by this project.",
         "",
         f"| method | {' | '.join(datasets)} |",
         "|---" * (len(datasets) + 1) + "|",
@@ -253,10 +256,10 @@ def _published() -> list[str]:
     return [*lines, ""]
 
 
-def _made(rows: Mapping[str, Row]) -> list[str]:
-    """With what the rows were made."""
-    made = dict.fromkeys(
+def _environments(rows: Mapping[str, Row]) -> list[str]:
+    """Device, versions and commit of the rows."""
+    environments = dict.fromkeys(
         f"{row['device']}, {row['versions']}, commit {row['commit'] or 'unknown'}"
         for row in rows.values()
     )
-    return [f"{line}." for line in made] + [""]
+    return [f"{line}." for line in environments] + [""]

@@ -1,9 +1,8 @@
-"""The published table on Stable Diffusion 2.0-base: what is run, and what it gives and takes.
+"""The published table on Stable Diffusion 2.0-base: runs, expected accuracies and costs.
 
-``python -m benchmarks.accuracy.published`` prints the table of hours that REPRODUCE.md holds.
-Nothing here
-was measured by this project: figures and costs are the published ones, and hours on other devices
-are scaled from them as the table says.
+One benchmark for each of its data sets; ``python -m benchmarks.accuracy.published`` prints the
+table of REPRODUCE.md. None of its figures was measured by this project: accuracies and costs are
+published, and hours on other devices are scaled from them by peak throughput.
 """
 
 from __future__ import annotations
@@ -16,22 +15,22 @@ from diffcls.data.catalog import SPECS
 from diffcls.runs.leaderboard import published_rows
 from diffcls.search.paper import Paper
 
-Z = 1.96
+NORMAL_QUANTILE = 1.96
 SYSTEMATIC = 0.015
-"""Accuracy that other weights' files, precisions and image decoders may shift, either way."""
+"""Shift in accuracy, either way, allowed to other weight files, precisions and image decoders."""
 
-RACING_SHARE = 10
-"""Times fewer evaluations than the published stages that racing must make at least."""
+MIN_RACING_SPEEDUP = 10
+"""Least ratio of the published stages' evaluations to those of racing."""
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What of a data set was scored.
+    """The images of a data set that were scored in the published table.
 
     Args:
-        images: of the test split, or of the subset.
-        classes: candidates.
-        arguments: that choose the subset.
+        images: number of images, of the test split or of its subset.
+        classes: number of candidate classes.
+        arguments: arguments of evaluate that select the subset.
     """
 
     images: int
@@ -50,14 +49,14 @@ SETTINGS = {
     "objectnet": Setting(18_574, 113),
 }
 
-# half-precision matrix throughput in TFLOP/s without sparsity, from the makers' data sheets; the
-# published cost was 30 s for a CIFAR-10 image of 2,750 evaluations on an A100
-A100_RATE = 2_750 / 30
-PEAK = {"A100": 312, "H100 SXM": 989, "RTX 4090": 165, "V100": 125}
+# the published cost: 30 s for a CIFAR-10 image of 2,750 evaluations on an A100
+A100_EVALUATIONS_PER_SECOND = 2_750 / 30
+# half-precision matrix throughput without sparsity, from the makers' data sheets
+PEAK_TFLOPS = {"A100": 312, "H100 SXM": 989, "RTX 4090": 165, "V100": 125}
 
 
 def evaluations(name: str) -> int:
-    """Evaluations an image that the published stages take, whatever the errors are."""
+    """Evaluations per image of the published stages, which do not depend on the errors."""
     stages, alive, before, total = SPECS[name].stages, SETTINGS[name].classes, 0, 0
     ends = Paper(stages.samples, stages.keep)._ends()
     for end, keep in zip(ends.tolist(), stages.keep, strict=True):
@@ -67,13 +66,13 @@ def evaluations(name: str) -> int:
 
 
 def hours(name: str, device: str) -> float:
-    """Hours of the published stages on one device, scaled by peak throughput from the A100's."""
-    rate = A100_RATE * PEAK[device] / PEAK["A100"]
+    """Hours of the published stages on one device, scaled from the A100 by peak throughput."""
+    rate = A100_EVALUATIONS_PER_SECOND * PEAK_TFLOPS[device] / PEAK_TFLOPS["A100"]
     return SETTINGS[name].images * evaluations(name) / rate / 3600
 
 
 def figures(name: str) -> list[float]:
-    """Published accuracies of the diffusion classifier, the later version's last."""
+    """Published accuracies of the diffusion classifier; that of the later version comes last."""
     rows = [
         row for row in published_rows() if row["dataset"] == name and row["method"] == "diffusion"
     ]
@@ -81,43 +80,44 @@ def figures(name: str) -> list[float]:
 
 
 def tolerance(name: str) -> float:
-    """Half the width of a 95 % interval at the images' number, and what is systematic."""
+    """Half the width of a 95 % interval on as many images, plus the systematic shift."""
     p, n = figures(name)[0], SETTINGS[name].images
-    return round(Z * math.sqrt(p * (1 - p) / n) + SYSTEMATIC, 3)
+    return round(NORMAL_QUANTILE * math.sqrt(p * (1 - p) / n) + SYSTEMATIC, 3)
 
 
 def published(name: str) -> Benchmark:
-    """The benchmark of one column of the table: the published stages, and racing beside them."""
+    """The benchmark of one data set of the table: the published stages and racing."""
     subset = SETTINGS[name].arguments
     common = ("--dataset", name, "--model", "sd2-base", *subset)
-    least = round(min(figures(name)) - tolerance(name), 3)
+    min_accuracy = round(min(figures(name)) - tolerance(name), 3)
     return Benchmark(
         name=f"published_{name}",
         title=f"The published table: {name}",
         runs=(
-            Run("paper", (*common, "--search", "paper"), at_least=least),
+            Run("paper", (*common, "--search", "paper"), min_accuracy=min_accuracy),
             Run(
                 "racing",
                 (*common, "--search", "racing", "--loss", SPECS[name].stages.loss),
-                most_lost=0.01,
-                most_evaluations=evaluations(name) / RACING_SHARE,
+                max_drop=0.01,
+                max_evaluations=evaluations(name) / MIN_RACING_SPEEDUP,
             ),
         ),
         reference="paper",
         source="Li et al. 2023, table 1 and the commands published with it; tolerance "
         f"{tolerance(name):.1%}",
-        hours=round(hours(name, "A100"), 1),
-        device="one A100, computed from the published cost, not measured here",
     )
 
 
+BENCHMARKS = {f"published_{name}": published(name) for name in SETTINGS}
+
+
 def table() -> str:
-    """What each column takes and gives, in Markdown."""
+    """Cost and published accuracy of each data set, as a Markdown table."""
     lines = [
-        "| benchmark | images | evaluations an image, `paper` | "
-        + " | ".join(f"hours, {device}" for device in PEAK)
+        "| benchmark | images | evaluations per image, `paper` | "
+        + " | ".join(f"hours, {device}" for device in PEAK_TFLOPS)
         + " | hours of `racing`, A100 | published | later version | tolerance |",
-        "|---" * (7 + len(PEAK)) + "|",
+        "|---" * (7 + len(PEAK_TFLOPS)) + "|",
     ]
     for name, setting in SETTINGS.items():
         first, *later = figures(name)
@@ -125,8 +125,8 @@ def table() -> str:
             f"`published_{name}`",
             f"{setting.images:,}",
             f"{evaluations(name):,}",
-            *(f"{hours(name, device):,.0f}" for device in PEAK),
-            f"< {hours(name, 'A100') / RACING_SHARE:,.0f}",
+            *(f"{hours(name, device):,.0f}" for device in PEAK_TFLOPS),
+            f"< {hours(name, 'A100') / MIN_RACING_SPEEDUP:,.0f}",
             f"{first:.1%}",
             f"{later[0]:.1%}" if later else "",
             f"± {tolerance(name):.1%}",

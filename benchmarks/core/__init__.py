@@ -1,3 +1,3 @@
-"""Shared parts of the benchmarks: specification, flags and comparison of runs."""
+"""Shared parts of the benchmarks: registry, flags, tables, processes, comparison of runs."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a benchmark is: commands, what they should give, and what they are compared with."""
+"""Accuracy benchmarks: runs of the evaluate command, with the results that are expected."""
 
 from __future__ import annotations
 
@@ -10,41 +10,38 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Run:
-    """One command of a benchmark.
+    """One run of the evaluate command. An expectation that is None is not checked.
 
     Args:
-        label: names it in the report.
-        arguments: of ``python -m diffcls.evaluate``.
-        at_least: accuracy in 0–1 that it must reach.
-        most_evaluations: evaluations an image at most, on average.
-        most_lost: accuracy that it may lose to the reference, in 0–1.
-        least_p: of McNemar's test against the reference: below it the two differ for sure.
-
-    What is None is not expected.
+        label: name of the run in the report.
+        arguments: arguments of ``python -m diffcls.evaluate``.
+        min_accuracy: least accuracy, in 0-1.
+        max_evaluations: largest mean number of evaluations per image.
+        max_drop: largest drop in accuracy against the reference, in 0-1.
+        min_p: least p of McNemar's test against the reference; below it the two runs differ.
     """
 
     label: str
     arguments: tuple[str, ...]
-    at_least: float | None = None
-    most_evaluations: float | None = None
-    most_lost: float | None = None
-    least_p: float | None = None
+    min_accuracy: float | None = None
+    max_evaluations: float | None = None
+    max_drop: float | None = None
+    min_p: float | None = None
 
 
 @dataclass(frozen=True)
 class Benchmark:
-    """A named set of runs on the same images.
+    """A named set of runs.
 
     Args:
-        name: of the benchmark, and of its report.
-        title: of the report.
-        runs: the commands.
+        name: name of the benchmark.
+        title: title of its report.
+        runs: its runs.
         reference: label of the run that all others are compared with, image by image.
-        source: where the expectations come from.
-        hours, device: what it takes, roughly, and on what.
-        write: (benchmark, rows by label, output folder, misses) -> its report, where that has a
-            shape of its own.
-        file: name of the report; empty: ``NAME.md``.
+        source: source of the expectations.
+        write: (benchmark, rows by label, output folder, missed expectations) -> the report;
+            None: a table of the runs (`benchmarks.accuracy.report`).
+        file: file name of the report; empty: ``NAME.md``.
     """
 
     name: str
@@ -52,7 +49,5 @@ class Benchmark:
     runs: tuple[Run, ...]
     reference: str
     source: str
-    hours: float
-    device: str
     write: Callable[[Benchmark, Mapping[str, Any], Path, list[str]], str] | None = None
     file: str = ""

@@ -1,19 +1,18 @@
-"""``python -m benchmarks.figures.overview``: the README's picture, method beside results.
+"""Figure of the README: the method above its results, overview.png.
 
-Left: one image's walk through the classifier. Right, from ``speed.csv`` and ``fidelity.csv``:
+Above, the walk of one image through the classifier. Below, from ``speed.csv`` and ``fidelity.csv``:
 accuracy against cost of each search, and accuracy against FID over the training of a model.
 """
 
 from __future__ import annotations
 
 import csv
-import sys
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from diffcls.cli import Parser, command
+from benchmarks.core.flags import entry_point, parser
 
 # Okabe and Ito's colours; the markers tell the searches apart without any colour
 SEARCHES: Mapping[str, tuple[str, str]] = {
@@ -33,16 +32,11 @@ INK, SOFT = "#222222", "#EAF2F8"
 Row = Mapping[str, str]
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Write the picture; returns the exit status."""
-    return command(_main, argv)
-
-
 def _main(arguments: list[str]) -> int:
-    p = Parser(prog="benchmarks.figures.overview", description=(__doc__ or "").splitlines()[0])
-    p.add_argument("--results", type=Path, default=Path("results/reference"), metavar="DIR")
+    p = parser("overview", __doc__)
     p.add_argument("--output", type=Path, default=Path("docs/images/overview.png"), metavar="FILE")
     flags = p.parse_args(arguments)
+    results = Path(flags.output_dir)
 
     import matplotlib
 
@@ -53,14 +47,17 @@ def _main(arguments: list[str]) -> int:
     top, bottom = figure.subfigures(2, 1, height_ratios=(0.46, 0.54))
     _diagram(top.subplots())
     *costs, training = bottom.subplots(1, len(BENCHMARKS) + 1)
-    speed = _rows(flags.results / "speed.csv")
+    speed = _rows(results / "speed.csv")
     for axis, (benchmark, title) in zip(costs, BENCHMARKS.items(), strict=True):
         _cost(axis, [r for r in speed if r["benchmark"] == benchmark], title)
-    _training(training, _rows(flags.results / "fidelity.csv"))
+    _training(training, _rows(results / "fidelity.csv"))
     flags.output.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(flags.output, dpi=110, facecolor="white", metadata={"Software": None})
     print(flags.output)
     return 0
+
+
+main = entry_point(_main)
 
 
 def _rows(path: Path) -> list[Row]:
@@ -182,7 +179,3 @@ def _training(axis: Any, rows: Sequence[Row]) -> None:
     axis.set(title="Fashion-MNIST, over training of the model", ylabel="accuracy, %")
     axis.set_xlabel("FID by a small CLIP; better to the right")
     axis.grid(alpha=0.3)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,26 +1,19 @@
-"""``python -m benchmarks.figures.scenes``: images of the tasks made of scenes, as a picture."""
+"""Figure of images of the scene benchmarks, scenes.png."""
 
 from __future__ import annotations
 
-import sys
 import textwrap
 from pathlib import Path
 
-from diffcls.cli import Parser, command
+from benchmarks.core.flags import entry_point, parser
 from diffcls.data.load import load_dataset
 
 TASKS = ("attributes", "held-out", "relations", "counting", "pairs")
-A_ROW = 6
-
-
-def main(argv: list[str] | None = None) -> int:
-    """Write ``results/scenes.png``; returns the exit status."""
-    return command(_main, argv)
+IMAGES_PER_ROW = 6
 
 
 def _main(arguments: list[str]) -> int:
-    p = Parser(prog="benchmarks.figures.scenes", description=__doc__.splitlines()[0])
-    p.add_argument("--output-dir", default="results", metavar="DIR")
+    p = parser("scenes", __doc__)
     flags = p.parse_args(arguments)
 
     import matplotlib
@@ -28,11 +21,13 @@ def _main(arguments: list[str]) -> int:
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(len(TASKS), A_ROW, figsize=(1.9 * A_ROW, 2.1 * len(TASKS)))
+    figure, axes = plt.subplots(
+        len(TASKS), IMAGES_PER_ROW, figsize=(1.9 * IMAGES_PER_ROW, 2.1 * len(TASKS))
+    )
     for row, task in zip(axes, TASKS, strict=True):
         data = load_dataset(f"scenes/{task}", "test")
-        # pairs stand side by side, all others are taken from the whole set
-        step = 1 if task == "pairs" else len(data) // A_ROW + 1
+        # the images of a pair side by side; other tasks spread over the whole set
+        step = 1 if task == "pairs" else len(data) // IMAGES_PER_ROW + 1
         for axis, item in zip(row, data.items[::step], strict=False):
             axis.imshow(item.open())
             axis.set(xticks=[], yticks=[])
@@ -45,5 +40,4 @@ def _main(arguments: list[str]) -> int:
     return 0
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+main = entry_point(_main)

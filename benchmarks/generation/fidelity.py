@@ -1,18 +1,17 @@
-"""``python -m benchmarks.generation.fidelity``: does a better generator classify better?
+"""Generation benchmark: does a better generator classify better?
 
-Writes ``results/fidelity.csv``, ``led.csv``, ``FIDELITY.md`` and ``fidelity.png``: fidelity,
-likelihood and accuracy of the small models over guidance and over training, and how often an
-independent classifier names the class that samples of a model asked for none were led to. The
-models over training are the snapshots that ``python -m diffcls.train --dataset fashion_mnist
---model pixels`` leaves. What leads (``--model classifier``), and the model without classes that is
-led (``--model pixels --no-conditional``), come with the package, or are taken from where they were
-trained.
-What each run said is kept in ``tables/generative``, so that a benchmark that was stopped goes on;
-``--only`` leaves the rows of the other data sets as they are.
+Measures fidelity, likelihood and accuracy of the small models over guidance and over training, and
+classifier guidance of an unconditional model. Writes ``fidelity.csv``, ``guided.csv``,
+``FIDELITY.md`` and ``fidelity.png``. The models over training are the snapshots left by
+``python -m diffcls.train --dataset fashion_mnist --model pixels``. The noisy classifier (``--model
+classifier``) and the unconditional model (``--model pixels --no-conditional``) are bundled; own
+trainings in ``--models`` take precedence. Finished runs are kept in ``tables/generative`` and
+reused; ``--only`` leaves the rows of other data sets as they are.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 from collections.abc import Callable, Sequence
@@ -21,10 +20,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.core import flags as asked
-from benchmarks.core.flags import said_by
+from benchmarks.core.flags import (
+    add_data_root,
+    add_datasets,
+    add_jobs,
+    add_report_only,
+    entry_point,
+    parser,
+    selected,
+)
+from benchmarks.core.processes import output_of
+from benchmarks.generation import guided
 from benchmarks.generation.fidelity_report import write
-from diffcls.cli import command
 from diffcls.data import catalog
 from diffcls.runs import fidelity_table
 from diffcls.support.errors import UsageError
@@ -32,30 +39,26 @@ from diffcls.support.files import write_text
 from diffcls.support.hashing import content_hash
 
 GUIDANCE = (1.0, 1.5, 2.0, 3.0, 5.0)
-WEIGHTS = (0.0, 1.0, 2.0, 4.0, 8.0)
-"""Of the classifier's gradient."""
 COUNT = 2000
+LIKELIHOOD_IMAGES = 200
 OVER_TRAINING = {"count": 512, "bounded": 100, "classified": 300}
-"""Images of each figure at each point of the training, whose pixels cost far more than latents."""
-BOUNDED = 200
-LED = 40
-"""Samples a class that are led, at each weight."""
+"""Images per snapshot for fidelity, likelihood and accuracy: fewer, as pixel models are costly."""
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What is measured of a data set.
+    """The models measured on one data set.
 
     Args:
-        dataset: its name, which is also that of its text-to-image model.
-        pixels: its model of pixels, whose training is followed; None: that is left out.
-        led: its model of pixels that knows no classes.
-        bundled: further models of it that come with the package.
+        dataset: name of the data set, and of its text-to-image model.
+        pixels: its pixel model, which is measured over training; None: not measured.
+        unconditional: its unconditional pixel model, for classifier guidance.
+        bundled: further bundled models.
     """
 
     dataset: str
     pixels: str | None = None
-    led: str | None = None
+    unconditional: str | None = None
     bundled: tuple[str, ...] = ()
 
 
@@ -66,43 +69,38 @@ BENCHMARKS = (
 )
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the command; returns the exit status."""
-    return command(_main, argv)
-
-
 def _main(arguments: list[str]) -> int:
-    p = asked.parser("generative", __doc__.splitlines()[0])
-    p.add_argument("--models", default="models", metavar="DIR", help="where trainings lie (models)")
+    p = parser("fidelity", __doc__)
+    for add in (add_datasets, add_data_root, add_jobs, add_report_only):
+        add(p)
+    p.add_argument("--models", default="models", metavar="DIR", help="of own trainings (models)")
     flags = p.parse_args(arguments)
-    chosen = asked.chosen(flags, BENCHMARKS)
     output = Path(flags.output_dir)
-    for one in chosen:
-        _check_trained(one, Path(flags.models))
-    runs = [run for one in chosen for run in _runs(one, flags)]
-    with ThreadPoolExecutor(flags.jobs) as pool:
-        said = list(pool.map(lambda run: _run(run, flags), runs))
-    _put(output / "fidelity.csv", runs, said)
-    accuracy = _accuracies(runs, said)
-    _put_accuracy(output / "fidelity.csv", accuracy)
-    led = [row for one in chosen if one.led for row in _led(one, flags)]
-    write(fidelity_table.read(output / "fidelity.csv"), led, output, OVER_TRAINING["classified"])
+    guided_rows = [] if flags.report_only else _measure(selected(flags, BENCHMARKS), flags)
+    rows = fidelity_table.read(output / "fidelity.csv")
+    write(rows, guided_rows, output, OVER_TRAINING["classified"])
     return 0
 
 
-def _check_trained(one: Measured, models: Path) -> None:
-    """Before anything is measured: the trainings that it is about have to be there.
+main = entry_point(_main)
 
-    Raises:
-        UsageError: where one is not.
-    """
-    if one.pixels is None:
-        return
-    _snapshots(models / one.pixels)
+
+def _measure(benchmarks: Sequence[Measured], flags: argparse.Namespace) -> list[dict[str, Any]]:
+    """Update fidelity.csv; returns the rows of guided.csv."""
+    for one in benchmarks:
+        if one.pixels is not None:  # a missing training is an error before anything is measured
+            _snapshots(Path(flags.models) / one.pixels)
+    runs = [run for one in benchmarks for run in _runs(one, flags)]
+    with ThreadPoolExecutor(flags.jobs) as pool:
+        results = list(pool.map(lambda run: _run(run, flags), runs))
+    table = Path(flags.output_dir) / "fidelity.csv"
+    _put(table, runs, results)
+    _put_accuracy(table, _accuracies(runs, results))
+    return [row for one in benchmarks if one.unconditional for row in _guided(one, flags)]
 
 
 def _trained(name: str, models: Path) -> str:
-    """The model as it was trained there, or else as it comes with the package."""
+    """Folder of an own training of this name, else the name of the bundled model."""
     from diffcls.models.loading import CARD
 
     return str(models / name) if (models / name / CARD).is_file() else name
@@ -110,12 +108,12 @@ def _trained(name: str, models: Path) -> str:
 
 @dataclass(frozen=True)
 class Run:
-    """A command and its arguments.
+    """One run of a command.
 
     Args:
-        command: of the package.
-        model: whose row it is about.
-        arguments: beside those that all runs share.
+        command: name of the command.
+        model: name or folder of the model.
+        arguments: its arguments, without those shared by all runs.
     """
 
     command: str
@@ -123,113 +121,125 @@ class Run:
     arguments: tuple[str, ...]
 
 
-def _runs(one: Measured, flags: Any) -> list[Run]:
+def _runs(one: Measured, flags: argparse.Namespace) -> list[Run]:
     guidance = ("--guidance", *map(str, GUIDANCE))
     guidance = (*guidance, "--extractor", catalog.find(one.dataset).clip)
-    found = [
+    runs = [
         Run("fidelity", one.dataset, (*guidance, "--count", str(COUNT))),
         Run("evaluate", one.dataset, ("--dataset", one.dataset, "--limit", "500")),
     ]
     for model in (one.dataset, *one.bundled):
-        found.append(Run("likelihood", model, ("--limit", str(BOUNDED))))
+        runs.append(Run("likelihood", model, ("--limit", str(LIKELIHOOD_IMAGES))))
     for model in one.bundled:
-        found.append(Run("fidelity", model, (*guidance, "--count", str(COUNT))))
-        found.append(Run("evaluate", model, ("--dataset", one.dataset, "--limit", "500")))
+        runs.append(Run("fidelity", model, (*guidance, "--count", str(COUNT))))
+        runs.append(Run("evaluate", model, ("--dataset", one.dataset, "--limit", "500")))
     if one.pixels is None:
-        return found
+        return runs
     folders = _snapshots(Path(flags.models) / one.pixels)
     final = str(Path(flags.models) / one.pixels)
-    found.append(Run("fidelity", final, (*guidance, "--count", str(OVER_TRAINING["count"]))))
+    runs.append(Run("fidelity", final, (*guidance, "--count", str(OVER_TRAINING["count"]))))
     for model in [*folders, final]:
-        asked = ("--count", str(OVER_TRAINING["count"]), *guidance[-2:])
-        found.append(Run("fidelity", model, (*asked, "--metrics", "FID", "KID")))
-        asked = ("--limit", str(OVER_TRAINING["bounded"]))
-        found.append(Run("likelihood", model, asked))
+        count = ("--count", str(OVER_TRAINING["count"]), *guidance[-2:])
+        runs.append(Run("fidelity", model, (*count, "--metrics", "FID", "KID")))
+        bounded = ("--limit", str(OVER_TRAINING["bounded"]))
+        runs.append(Run("likelihood", model, bounded))
         limit = ("--limit", str(OVER_TRAINING["classified"]))
-        found.append(Run("evaluate", model, ("--dataset", one.dataset, *limit)))
-    return found
+        runs.append(Run("evaluate", model, ("--dataset", one.dataset, *limit)))
+    return runs
 
 
 def _snapshots(folder: Path) -> list[str]:
-    """The snapshots of a training, averaged and not, after one part of it, two, four and so on."""
-    found: dict[str, list[str]] = {}
+    """Snapshots of a training, averaged and not, after 1, 2, 4, ... parts of it.
+
+    Raises:
+        UsageError: if there are none.
+    """
+    of_part: dict[str, list[str]] = {}
     for path in sorted((folder / "training" / "snapshots").glob("*")):
-        found.setdefault(path.name.split("-")[0], []).append(str(path))
-    if not found:
+        of_part.setdefault(path.name.split("-")[0], []).append(str(path))
+    if not of_part:
         raise UsageError(
-            "no snapshots of a training there",
+            "--models has no training with snapshots",
             given=str(folder),
-            todo=f"train it: python -m diffcls.train --model pixels --output-dir {folder.parent}",
+            todo="train the model: "
+            f"python -m diffcls.train --model pixels --output-dir {folder.parent}",
         )
-    of_part = list(found.values())
-    doublings = [2**i - 1 for i in range(len(of_part).bit_length())]
-    return [path for i in doublings for path in of_part[i]]
+    parts = list(of_part.values())
+    doublings = [2**i - 1 for i in range(len(parts).bit_length())]
+    return [path for i in doublings for path in parts[i]]
 
 
-def _run(run: Run, flags: Any) -> Any:
-    """What a run says, as JSON; each in a process of one thread."""
+def _run(run: Run, flags: argparse.Namespace) -> Any:
+    """The JSON output of a run, which is made in a process of one thread."""
     output = Path(flags.output_dir)
-    # the rows of snapshots are no part of the leaderboard
-    place = output / "tables" if run.command == "evaluate" else output
-    command = [sys.executable, "-m", f"diffcls.{run.command}", "--model", run.model]
+    # rows of snapshots do not belong to the leaderboard
+    folder = output / "tables" if run.command == "evaluate" else output
+    command = ["-m", f"diffcls.{run.command}", "--model", run.model]
     root = ["--data-root", flags.data_root] if flags.data_root else []
-    shared = [*root, "--output-dir", str(place), "--threads", "1", "--json"]
-    return _kept(
+    shared = [*root, "--output-dir", str(folder), "--threads", "1", "--json"]
+    return _cached(
         output,
-        content_hash(run.command, _as_it_is(run.model), *run.arguments),
+        content_hash(run.command, _identity(run.model), *run.arguments),
         f"{run.command} {run.model}",
-        lambda: said_by([*command, *run.arguments, *shared]),
+        lambda: output_of([*command, *run.arguments, *shared]),
     )
 
 
-def _led(one: Measured, flags: Any) -> Any:
-    models = [_trained(name, Path(flags.models)) for name in (str(one.led), f"noisy-{one.dataset}")]
-    return _kept(
+def _guided(one: Measured, flags: argparse.Namespace) -> Any:
+    names = (str(one.unconditional), f"noisy-{one.dataset}")
+    model, classifier = (_trained(name, Path(flags.models)) for name in names)
+    settings = f"{guided.SAMPLES_PER_CLASS} {guided.WEIGHTS}"
+
+    def measure() -> str:
+        rows = guided.measure(one.dataset, model, classifier, flags.data_root, flags.jobs)
+        return json.dumps(rows, allow_nan=False)
+
+    return _cached(
         Path(flags.output_dir),
-        content_hash("led", one.dataset, *map(_as_it_is, models), f"{LED} {WEIGHTS}"),
-        f"leading {models[0]} by {models[1]}",
-        lambda: json.dumps(led_to_classes(one, flags), allow_nan=False),
+        content_hash("led", one.dataset, _identity(model), _identity(classifier), settings),
+        f"guiding {model} by {classifier}",
+        measure,
     )
 
 
-def _kept(output: Path, key: str, what: str, say: Callable[[], str]) -> Any:
-    """What was said under that key, which is asked for where nothing is kept of it."""
+def _cached(output: Path, key: str, title: str, make: Callable[[], str]) -> Any:
+    """The stored JSON of a key, which is made if it is missing."""
     path = output / "tables" / "generative" / f"{key}.json"
     if not path.exists():
-        print(f"begun: {what}", file=sys.stderr)
-        text = say()
+        print(f"started: {title}", file=sys.stderr)
+        text = make()
         path.parent.mkdir(parents=True, exist_ok=True)
         write_text(path, text)
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def _as_it_is(model: str) -> str:
-    """The card of a model that was trained here, so that another one is measured anew."""
+def _identity(model: str) -> str:
+    """The card of an own training, so that another training is measured again; else the name."""
     from diffcls.models.loading import CARD
 
     card = Path(model) / CARD
     return card.read_text(encoding="utf-8") if card.is_file() else model
 
 
-def _put(path: Path, runs: Sequence[Run], said: Sequence[Any]) -> None:
-    """What was kept of an earlier benchmark is no row of this table yet."""
+def _put(path: Path, runs: Sequence[Run], results: Sequence[Any]) -> None:
+    """Put all results into the table, cached ones of other output folders among them."""
     rows: list[Any] = []
-    for run, found in zip(runs, said, strict=True):
+    for run, result in zip(runs, results, strict=True):
         if run.command != "evaluate":
-            rows += found if isinstance(found, list) else [found]
+            rows += result if isinstance(result, list) else [result]
     fidelity_table.put(path, rows)
 
 
-def _accuracies(runs: Sequence[Run], said: Sequence[Any]) -> dict[tuple[str, str], float]:
-    """Accuracy by the model and the data set as fidelity.csv names them."""
+def _accuracies(runs: Sequence[Run], results: Sequence[Any]) -> dict[tuple[str, str], float]:
+    """(model, data set), as in fidelity.csv -> accuracy."""
     names = {}
-    for run, rows in zip(runs, said, strict=True):
+    for run, rows in zip(runs, results, strict=True):
         if run.command != "evaluate":
             row = rows[0] if run.command == "fidelity" else rows
             names[run.model] = (row["model"], row["dataset"])
     return {
         names[run.model]: float(rows[0]["accuracy"])
-        for run, rows in zip(runs, said, strict=True)
+        for run, rows in zip(runs, results, strict=True)
         if run.command == "evaluate"
     }
 
@@ -240,57 +250,3 @@ def _put_accuracy(path: Path, accuracy: dict[tuple[str, str], float]) -> None:
         known = accuracy.get((row["model"], row["dataset"]))
         rows.append({**row, "accuracy": f"{known:.6g}" if known is not None else row["accuracy"]})
     fidelity_table.put(path, rows)
-
-
-def led_to_classes(one: Measured, flags: Any) -> list[dict[str, Any]]:
-    """How often samples of the model that knows no classes are of the class that they were led to.
-
-    The judge is the data set's CLIP, which took no part.
-    """
-    import numpy as np
-    import torch
-
-    from diffcls.generation.classes import Guide, classes_of, lead_by
-    from diffcls.generation.sample import sample
-    from diffcls.metrics.statistics import wilson_interval
-    from diffcls.models import feature_extractors, loading
-    from diffcls.support.environment import denormals_flushed, set_threads
-
-    set_threads(flags.jobs)
-    denoiser = loading.load(_trained(str(one.led), Path(flags.models)))
-    classes = classes_of(denoiser, one.dataset, flags.data_root)
-    count = LED * len(classes.names)
-    wanted = [i % len(classes.names) for i in range(count)]
-    texts = [classes.texts[k] for k in wanted]
-    name = catalog.find(one.dataset).clip
-    judge = feature_extractors.load(name, classes.texts, range(len(classes.texts)), "cpu")
-    classifier = _trained(f"noisy-{one.dataset}", Path(flags.models))
-    rows = []
-    for weight in WEIGHTS:
-        lead = None
-        if weight:
-            guide = Guide("classifier", weight, classifier)
-            lead = lead_by(guide, denoiser, classes, wanted, texts)
-        with denormals_flushed():
-            batches = sample(denoiser, [""] * count, range(count), scale=1.0, steps=50, lead=lead)
-            images = torch.cat([batch.images for batch in batches])
-        _, logits = judge.extract(images)
-        right = int((logits.argmax(axis=1) == np.array(wanted)).sum())
-        low, high = wilson_interval(right, count)
-        rows.append(
-            {
-                "model": denoiser.card.name,
-                "judge": name,
-                "weight": weight,
-                "n": count,
-                "share": right / count,
-                "ci_low": low,
-                "ci_high": high,
-                "by_chance": 1 / len(classes.names),
-            }
-        )
-    return rows
-
-
-if __name__ == "__main__":
-    sys.exit(main())

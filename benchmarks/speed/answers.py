@@ -1,7 +1,7 @@
-"""results/speed_answers/*.json: what every search said of every image, a file a benchmark.
+"""Stored predictions of every search on every image: results/reference/speed_answers/*.json.
 
-They make a report of all benchmarks where only one was measured anew, and let whoever has another
-question than ours (two searches, a part of the images) answer it without a run.
+They keep all benchmarks in the report when only one is measured again, and allow other comparisons
+(of two searches, or on a part of the images) without a run. One file per benchmark.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.speed.report import Point
+from benchmarks.speed.points import Point
 from diffcls.support.errors import RecordError
 from diffcls.support.files import locked, write_text
 
@@ -24,43 +24,45 @@ class Answers:
     """All points of one benchmark.
 
     Args:
-        where: device and versions that they were measured on.
-        points: a search with a setting each.
+        environment: device and versions of the measurement.
+        points: one point per search and setting.
     """
 
-    where: str
+    environment: str
     points: tuple[Point, ...]
 
 
-def keep(found: Answers, output: Path) -> None:
+def save(answers: Answers, output: Path) -> None:
     """Write the file of a benchmark.
 
     Args:
-        found: of one benchmark.
-        output: the folder of the results.
+        answers: points of one benchmark.
+        output: folder of the results.
     """
     labels: dict[str, int] = {}
-    for point in found.points:
+    for point in answers.points:
         labels |= {i: point.labels[i] for i in point.predicted}
-    benchmark = found.points[0].benchmark
+    benchmark = answers.points[0].benchmark
     head = {
         "benchmark": benchmark,
-        "where": found.where,
+        "where": answers.environment,
         "image_ids": list(labels),
         "labels": list(labels.values()),
     }
-    lines = [json.dumps(_row(point, list(labels)), separators=(",", ":")) for point in found.points]
-    # a line a search, so that a difference between two versions of the file can be read
+    lines = [
+        json.dumps(_row(point, list(labels)), separators=(",", ":")) for point in answers.points
+    ]
+    # one line per search keeps diffs of the file readable
     text = json.dumps(head)[:-1] + ', "points": [\n' + ",\n".join(lines) + "\n]}\n"
     with locked(_path(benchmark, output)) as target:
         write_text(target, text)
 
 
 def read(benchmark: str, output: Path) -> Answers | None:
-    """What `keep` wrote; None where nothing was kept.
+    """The stored answers of a benchmark, see `save`; None if there are none.
 
     Raises:
-        RecordError: for a file that `keep` did not write.
+        RecordError: for a file that `save` did not write.
     """
     path = _path(benchmark, output)
     if not path.exists():
@@ -73,9 +75,10 @@ def read(benchmark: str, output: Path) -> Answers | None:
         return Answers(content["where"], tuple(points))
     except (ValueError, KeyError, TypeError) as error:
         raise RecordError(
-            "not a file of answers",
+            "file of search answers cannot be read",
             given=str(path),
-            todo=f"move it away, then python -m benchmarks.speed.searches --only {benchmark}",
+            todo="move it aside, then measure again: "
+            f"python -m benchmarks.run searches --only {benchmark}",
         ) from error
 
 

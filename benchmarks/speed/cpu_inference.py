@@ -1,25 +1,31 @@
-"""``python -m benchmarks.speed.cpu_inference``: what makes a forward faster on a CPU, and what
-does not.
+"""CPU inference benchmark: optimisations of one forward pass.
 
-Writes ``results/kernels.csv`` and ``KERNELS.md``. Measures take turns, round after round, so that
-what else the machine does falls on all of them alike; what is kept stands in the table's last
-column.
+Writes ``kernels.csv`` and ``KERNELS.md``. The variants take turns in every round, so that other
+load affects all of them alike; the last column says which ones are in use.
 """
 
 from __future__ import annotations
 
 import copy
-import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from diffcls.cli import Parser, command
+from benchmarks.core.flags import add_report_only, entry_point, parser
+from benchmarks.core.tables import (
+    SIX_DIGITS,
+    environment_of,
+    read_rows,
+    record_environment,
+    write_rows,
+)
+from diffcls.support.files import write_text
 
 BATCH = 64
+TABLE = "kernels.csv"
 COLUMNS = (
     *("measure", "evaluations_per_second", "against_baseline", "quarter_below", "quarter_above"),
     "kept",
@@ -28,45 +34,46 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class Variant:
-    """One way to run the same forward.
+    """One way to run the same forward pass.
 
     Args:
-        name: what differs from the baseline, which is how the scorer runs it.
-        call: one forward of the batch.
-        around: what holds while it runs.
-        against: what speaks against it even where it is faster.
+        name: the difference from the baseline, which is how the scorer runs it.
+        call: one forward pass of the batch.
+        context: context in which it runs.
+        objection: reason not to use it even if it is faster.
     """
 
     name: str
     call: Callable[[], Any]
-    around: Callable[[], AbstractContextManager[Any]]
-    against: str = ""
-
-
-def main(argv: list[str] | None = None) -> int:
-    """Run the command; returns the exit status."""
-    return command(_main, argv)
+    context: Callable[[], AbstractContextManager[Any]]
+    objection: str = ""
 
 
 def _main(arguments: list[str]) -> int:
-    p = Parser(prog="benchmarks.speed.cpu_inference", description=__doc__.splitlines()[0])
-    p.add_argument("--output-dir", default="results", metavar="DIR")
+    p = parser("cpu_inference", __doc__)
+    add_report_only(p)
     p.add_argument("--model", default="fashion_mnist", metavar="NAME", help="(fashion_mnist)")
-    p.add_argument("--rounds", type=int, default=30, metavar="N", help="of each measure (30)")
-    p.add_argument("--compile", action="store_true", help="also torch.compile: half a minute")
+    p.add_argument("--rounds", type=int, default=30, metavar="N", help="rounds of measurement (30)")
+    p.add_argument("--compile", action="store_true", help="also torch.compile (half a minute)")
     flags = p.parse_args(arguments)
+    output = Path(flags.output_dir)
+    if not flags.report_only:
+        from diffcls.support.environment import denormals_flushed, set_threads
 
-    from diffcls.support.environment import denormals_flushed, set_threads
-
-    set_threads(1)
-    with denormals_flushed():
-        rows = measure(variants(flags.model, flags.compile), flags.rounds)
-    write(rows, flags.model, Path(flags.output_dir))
+        set_threads(1)
+        with denormals_flushed():
+            rows = measure(variants(flags.model, flags.compile), flags.rounds)
+        write_rows(output / TABLE, rows, COLUMNS, SIX_DIGITS)
+        record_environment(output, "cpu_inference", model=flags.model)
+    write_page(read_rows(output / TABLE), output)
     return 0
 
 
+main = entry_point(_main)
+
+
 def variants(model: str, compiled: bool) -> list[Variant]:
-    """All measures, the baseline first."""
+    """All variants, the baseline first."""
     import torch
     from torch.nn.attention import SDPBackend, sdpa_kernel
 
@@ -86,13 +93,13 @@ def variants(model: str, compiled: bool) -> list[Variant]:
     other_layout.network = copy.deepcopy(denoiser.network).to(memory_format=torch.contiguous_format)
 
     def contiguous() -> Any:
-        text = cond["text"]  # past the adapter, which lays its images out anew
+        text = cond["text"]  # not through the adapter, which converts the memory layout
         return other_layout.network(x_t, index.float(), encoder_hidden_states=text).sample
 
     with torch.inference_mode():
-        known = _keys_known(denoiser, cond["text"])
+        precomputed = _with_precomputed_keys(denoiser, cond["text"])
     inference: Callable[[], AbstractContextManager[Any]] = torch.inference_mode
-    found = [
+    all_variants = [
         Variant("baseline: one thread, channels last, inference mode", forward(), inference),
         Variant("channels first", contiguous, inference),
         Variant("no_grad in place of inference mode", forward(), torch.no_grad),
@@ -103,23 +110,23 @@ def variants(model: str, compiled: bool) -> list[Variant]:
             lambda: _both(torch.inference_mode(), sdpa_kernel(SDPBackend.MATH)),
         ),
         Variant(
-            "prompts' keys and values known beforehand",
-            forward(known),
+            "precomputed keys and values of the prompts",
+            forward(precomputed),
             inference,
-            "prompts of the batch change with every batch, so they would have to be looked up",
+            "the prompts change from batch to batch, so each row would need a look-up",
         ),
     ]
     if compiled:
         fast = copy.copy(denoiser)
         fast.network = torch.compile(denoiser.network, dynamic=False)
-        why = "half a minute of compiling, and a compiler"
-        found.append(Variant("torch.compile, static shapes", forward(fast), inference, why))
-    found += _with_more_threads(forward())
-    return found
+        why = "it takes half a minute and a compiler"
+        all_variants.append(Variant("torch.compile, static shapes", forward(fast), inference, why))
+    all_variants += _with_more_threads(forward())
+    return all_variants
 
 
 def _with_more_threads(call: Callable[[], Any]) -> list[Variant]:
-    """The same on all cores, where there is more than one."""
+    """The baseline on all cores; no variant on a single core."""
     import os
 
     import torch
@@ -141,19 +148,17 @@ def _with_more_threads(call: Callable[[], Any]) -> list[Variant]:
 
 
 def _both(*contexts: AbstractContextManager[Any]) -> AbstractContextManager[Any]:
-    from contextlib import ExitStack
-
     stack = ExitStack()
     for context in contexts:
         stack.enter_context(context)
     return stack
 
 
-def _keys_known(denoiser: Any, text: Any) -> Any:
-    """A copy whose cross-attention finds the batch's keys and values ready: the most to be won."""
+def _with_precomputed_keys(denoiser: Any, text: Any) -> Any:
+    """A copy with the batch's cross-attention keys and values precomputed: an upper bound."""
     import torch
 
-    class Known(torch.nn.Module):
+    class Constant(torch.nn.Module):
         def __init__(self, value: Any) -> None:
             super().__init__()
             self.value = value
@@ -166,28 +171,28 @@ def _keys_known(denoiser: Any, text: Any) -> Any:
     for module in known.network.modules():
         if getattr(module, "is_cross_attention", False):
             for name in ("to_k", "to_v"):
-                setattr(module, name, Known(getattr(module, name)(text)))
+                setattr(module, name, Constant(getattr(module, name)(text)))
     return known
 
 
-def measure(found: list[Variant], rounds: int) -> list[dict[str, Any]]:
-    """A row each: the median over rounds in which all take turns."""
+def measure(all_variants: list[Variant], rounds: int) -> list[dict[str, Any]]:
+    """One row per variant: the median over rounds in which all of them take turns."""
     import statistics
 
     import numpy as np
 
-    times: dict[str, list[float]] = {variant.name: [] for variant in found}
+    times: dict[str, list[float]] = {variant.name: [] for variant in all_variants}
     for number in range(rounds + 1):
-        for variant in found:
-            with variant.around():
-                began = time.perf_counter()
+        for variant in all_variants:
+            with variant.context():
+                start = time.perf_counter()
                 variant.call()
-                if number:  # the first one warms up
-                    times[variant.name].append(time.perf_counter() - began)
-    baseline = np.array(times[found[0].name])
+                if number:  # the first round is warm-up
+                    times[variant.name].append(time.perf_counter() - start)
+    baseline = np.array(times[all_variants[0].name])
     rows = []
-    for variant in found:
-        # of the same round, so that what else the machine did falls on either
+    for variant in all_variants:
+        # ratios within a round, so that other load cancels
         low, middle, high = np.quantile(baseline / np.array(times[variant.name]), (0.25, 0.5, 0.75))
         rows.append(
             {
@@ -196,39 +201,37 @@ def measure(found: list[Variant], rounds: int) -> list[dict[str, Any]]:
                 "against_baseline": middle,
                 "quarter_below": low,
                 "quarter_above": high,
-                "kept": "in use" if variant is found[0] else _verdict(variant, low),
+                "kept": "in use" if variant is all_variants[0] else _verdict(variant, low),
             }
         )
     return rows
 
 
 def _verdict(variant: Variant, low: float) -> str:
-    """Faster in three rounds of four, or not; and what speaks against it then."""
+    """Whether it is faster in three rounds of four, and the objection to it."""
     if low <= 1:
         return "no"
-    return f"faster, not in use: {variant.against}" if variant.against else "faster: to be used"
+    return (
+        f"faster, not used: {variant.objection}" if variant.objection else "faster: should be used"
+    )
 
 
-def write(rows: list[dict[str, Any]], model: str, output: Path) -> None:
-    """The table as CSV and as a page."""
-    import pandas as pd
+def write_page(rows: list[dict[str, Any]], output: Path) -> None:
+    """Write and print the page.
 
-    from diffcls.support.environment import describe_device, versions
-    from diffcls.support.files import write_text
-
-    output.mkdir(parents=True, exist_ok=True)
-    frame = pd.DataFrame(rows, columns=list(COLUMNS))
-    write_text(output / "kernels.csv", frame.to_csv(index=False, float_format="%.6g"))
+    Args:
+        rows: rows of kernels.csv.
+        output: folder of the results, with the environment of the benchmark.
+    """
+    setup = environment_of(output, "cpu_inference")
     lines = [
-        "# What makes a forward faster on a CPU",
+        "# CPU inference: optimisations of one forward pass",
         "",
-        f"Written by `python -m benchmarks.speed.cpu_inference`: the model {model}, {BATCH} rows a "
-        "batch, "
-        "median over rounds in which all measures take turns, with the quarters of the rounds "
-        "below and above; "
-        f"{describe_device('cpu')}, {versions()}.",
+        "Written by `python -m benchmarks.run cpu_inference` from `kernels.csv`: model "
+        f"{setup['model']}, batch size {BATCH}, median over rounds in which all variants take "
+        f"turns, with the quartiles in brackets; {setup['environment']}.",
         "",
-        "| measure | evaluations/s | against the baseline | kept |",
+        "| variant | evaluations/s | relative to the baseline | in use |",
         "|---|---|---|---|",
         *(
             f"| {row['measure']} | {row['evaluations_per_second']:,.0f} | "
@@ -241,7 +244,3 @@ def write(rows: list[dict[str, Any]], model: str, output: Path) -> None:
     text = "\n".join(lines)
     write_text(output / "KERNELS.md", text)
     print(text)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

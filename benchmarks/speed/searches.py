@@ -1,16 +1,15 @@
-"""``python -m benchmarks.speed.searches``: accuracy against evaluations, of every search on every
-benchmark.
+"""Search benchmark: accuracy against evaluations of every search on the small benchmarks.
 
-Writes ``results/speed.csv``, ``results/SPEED.md`` and ``results/speed.png``, and what every search
-said of every image into ``results/speed_answers``. Each benchmark is scored once with every class
-on every draw; what needs only these errors is replayed from them, all else is run. `paper` is run
-on a stated part of the same images, and everything is compared with it on that part. Runs and
-tables are resumed where they are already there; benchmarks that ``--only`` leaves out stand in the
-report as they were last measured.
+Writes ``speed.csv``, ``SPEED.md``, ``speed.png``, and the predictions of every search on every
+image into ``speed_answers``. Each benchmark is scored once with every class on every draw; searches
+that need only these errors are replayed from them, all others are run. `paper` is run on a stated
+part of the same images, and all searches are compared with it on that part. Finished runs and
+tables are reused. Benchmarks that ``--only`` leaves out stay in the report as last measured.
 """
 
 from __future__ import annotations
 
+import argparse
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
@@ -22,12 +21,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.core import flags as asked
 from benchmarks.core.compare import records_of
+from benchmarks.core.flags import (
+    add_data_root,
+    add_datasets,
+    add_jobs,
+    add_report_only,
+    entry_point,
+    parser,
+    selected,
+)
+from benchmarks.core.processes import output_of
 from benchmarks.speed import answers as speed_answers
 from benchmarks.speed.answers import Answers
-from benchmarks.speed.report import DEFAULT_DRAWS, Point, write
-from diffcls.cli import command
+from benchmarks.speed.points import Point
+from benchmarks.speed.report import DEFAULT_DRAWS, write
 from diffcls.evaluation.replay import Setting, answer
 from diffcls.runs.error_tables import read_saved
 from diffcls.runs.records import Record
@@ -37,14 +45,14 @@ from diffcls.search.screening import Screened
 
 @dataclass(frozen=True)
 class Measured:
-    """One benchmark's share of the work.
+    """Size of the measurement on one data set.
 
     Args:
         dataset: name of the data set.
-        images: test images that every search is run on.
-        tabled: of these, scored with every class on every draw.
-        draws: of each class, of the saved tables.
-        paper_images: of these, scored by the published stages.
+        images: number of test images for searches that are run.
+        tabled: number of them that are scored with every class on every draw.
+        draws: draws per class in these tables.
+        paper_images: number of them that are scored by the published stages.
     """
 
     dataset: str
@@ -63,89 +71,91 @@ BENCHMARKS = (
 CONFIDENCES = (0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.99)
 BUDGETS = (10, 20, 40, 100)
 CANDIDATES = (2, 3, 4, 10)
-"""Beside the default."""
+"""Values of ``--candidates`` in addition to the default."""
 SCREENED = ("tree", "gradient")
 TABLES = "tables"
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the command; returns the exit status."""
-    return command(_main, argv)
-
-
 def _main(arguments: list[str]) -> int:
-    p = asked.parser("speed", __doc__.splitlines()[0])
+    p = parser("searches", __doc__)
+    for add in (add_datasets, add_data_root, add_jobs, add_report_only):
+        add(p)
     flags = p.parse_args(arguments)
-    chosen = asked.chosen(flags, BENCHMARKS)
+    if not flags.report_only:
+        _measure_all(selected(flags, BENCHMARKS), flags)
     output = Path(flags.output_dir)
-
-    from diffcls.support.environment import set_threads
-
-    set_threads(1)
-    commands = [run for one in chosen for run in runs(one, output).values()]
-    _make_all(commands, output, flags.data_root, flags.jobs)
-    for one in chosen:
-        speed_answers.keep(measure(one, output, flags.data_root), output)
-    kept = [speed_answers.read(one.dataset, output) for one in BENCHMARKS]
-    measured = [answers for answers in kept if answers]
-    places = dict.fromkeys(answers.where for answers in measured)
-    write([point for found in measured for point in found.points], output, "; ".join(places))
+    stored = [speed_answers.read(one.dataset, output) for one in BENCHMARKS]
+    measured = [answers for answers in stored if answers]
+    environments = dict.fromkeys(answers.environment for answers in measured)
+    points = [point for answers in measured for point in answers.points]
+    write(points, output, "; ".join(environments))
     return 0
 
 
-def runs(one: Measured, output: Path) -> dict[str, list[str]]:
-    """What is run of a benchmark: (search, setting) in words -> arguments of the evaluate command.
+main = entry_point(_main)
 
-    The longest come first.
-    """
-    every = ["--dataset", one.dataset, "--limit", str(one.images)]
-    part = ["--dataset", one.dataset, "--limit", str(one.paper_images)]
+
+def _measure_all(benchmarks: Sequence[Measured], flags: argparse.Namespace) -> None:
+    from diffcls.support.environment import set_threads
+
+    set_threads(1)
+    output = Path(flags.output_dir)
+    commands = [run for one in benchmarks for run in runs(one, output).values()]
+    _make_all(commands, output, flags.data_root, flags.jobs)
+    for one in benchmarks:
+        speed_answers.save(measure(one, output, flags.data_root), output)
+
+
+def runs(one: Measured, output: Path) -> dict[str, list[str]]:
+    """The runs of a benchmark: "search setting" -> arguments of evaluate, longest runs first."""
+    all_images = ["--dataset", one.dataset, "--limit", str(one.images)]
+    paper_images = ["--dataset", one.dataset, "--limit", str(one.paper_images)]
     tabled = ["--dataset", one.dataset, "--limit", str(one.tabled)]
     tables = str(table_folder(one, output))
     exhaustive = ["--search", "exhaustive", "--draws", str(one.draws), "--save-errors", tables]
-    found = {
+    all_runs = {
         f"exhaustive draws={one.draws}": [*tabled, *exhaustive],
-        "paper default": [*part, "--search", "paper"],
-        "racing default": [*every, "--search", "racing"],
+        "paper default": [*paper_images, "--search", "paper"],
+        "racing default": [*all_images, "--search", "racing"],
     }
     for search in ("tree", "gradient"):
-        found[f"{search} default"] = [*every, "--search", search]
+        all_runs[f"{search} default"] = [*all_images, "--search", search]
     for count in CANDIDATES:
-        wish = ["--search", "gradient", "--candidates", str(count)]
-        found[f"gradient candidates={count}"] = [*every, *wish]
-    return found
+        options = ["--search", "gradient", "--candidates", str(count)]
+        all_runs[f"gradient candidates={count}"] = [*all_images, *options]
+    return all_runs
 
 
 def table_folder(one: Measured, output: Path) -> Path:
-    """Where a benchmark's error tables lie."""
+    """Folder of a benchmark's error tables."""
     return output / TABLES / f"{one.dataset.replace('/', '-')}-{one.tabled}-{one.draws}"
 
 
 def _make_all(commands: list[list[str]], output: Path, data_root: str | None, jobs: int) -> None:
-    """Make all runs, each in a process of one thread: small models keep no more busy."""
+    """Make all runs, each in a process of one thread, the most that small models use well."""
 
     def make(arguments: list[str]) -> None:
-        command = [sys.executable, "-m", "diffcls.evaluate", *_wishes(arguments, output, data_root)]
+        options = _with_folders(arguments, output, data_root)
         shown = shlex.join(arguments)
-        print(f"begun: {shown}", file=sys.stderr)
-        asked.said_by([*command, "--threads", "1", "--json"])
+        print(f"started: {shown}", file=sys.stderr)
+        output_of(["-m", "diffcls.evaluate", *options, "--threads", "1", "--json"])
         print(f"done: {shown}", file=sys.stderr)
 
     with ThreadPoolExecutor(jobs) as pool:
         list(pool.map(make, commands))
 
 
-def _wishes(arguments: list[str], output: Path, data_root: str | None) -> list[str]:
-    place = ["--data-root", data_root] if data_root else []
-    return [*arguments, *place, "--output-dir", str(output / TABLES)]
+def _with_folders(arguments: list[str], output: Path, data_root: str | None) -> list[str]:
+    data = ["--data-root", data_root] if data_root else []
+    return [*arguments, *data, "--output-dir", str(output / TABLES)]
 
 
 def measure(one: Measured, output: Path, data_root: str | None) -> Answers:
     """The points of a benchmark, from its runs and from replays of its tables."""
-    points, places = [], dict[str, None]()
+    points, environments = [], dict[str, None]()
     for name, run in runs(one, output).items():
         row, records = _records(run, output, data_root)
-        places[f"{row['device']}, {row['versions']}"] = None
+        environments[f"{row['device']}, {row['versions']}"] = None
         search, _, setting = name.partition(" ")
         points.append(
             Point(
@@ -162,56 +172,56 @@ def measure(one: Measured, output: Path, data_root: str | None) -> Answers:
     saved = read_saved(table_folder(one, output))
     labels = dict(zip(saved.image_ids, saved.labels, strict=True))
     for search, options in _replays(one):
-        found = answer(saved, Setting(search, "uniform", "mean"), options)
-        clear = clear_errors(saved.tables, found.predicted, options["draws"])
+        replayed = answer(saved, Setting(search, "uniform", "mean"), options)
+        clear = clear_errors(saved.tables, replayed.predicted, options["draws"])
         points.append(
             Point(
                 one.dataset,
                 search,
                 " ".join(f"{k}={v}" for k, v in options.items()),
-                predicted=dict(zip(saved.image_ids, found.predicted.tolist(), strict=True)),
+                predicted=dict(zip(saved.image_ids, replayed.predicted.tolist(), strict=True)),
                 labels=labels,
-                evaluations_per_image=float(found.evaluations.mean()),
+                evaluations_per_image=float(replayed.evaluations.mean()),
                 clear=float(clear.mean()) if search == "racing" else None,
             )
         )
-    return Answers("; ".join(places), tuple(points))
+    return Answers("; ".join(environments), tuple(points))
 
 
 def _screened(search: str, setting: str, records: Sequence[Record]) -> dict[str, tuple[int, ...]]:
-    """Image id -> the first classes of its ranking, as many as are left to the race."""
+    """Image id -> the shortlist: the first classes of its ranking, as many as enter the race."""
     if search not in SCREENED:
         return {}
     _, _, count = setting.partition("candidates=")
-    left = int(count or Screened.candidates)
-    return {record.image_id: record.ranking[:left] for record in records}
+    size = int(count or Screened.candidates)
+    return {record.image_id: record.ranking[:size] for record in records}
 
 
 def clear_errors(
     tables: Sequence[NDArray[Any]], predicted: NDArray[np.int64], draws: int
 ) -> NDArray[np.bool_]:
-    """(n,) whether the full table knows better: by more than two standard errors of its own.
+    """(n,) whether the full table favours another class by more than two standard errors.
 
-    The error is that of draws spread evenly over time, as racing takes it: s²/N of successive
-    differences (see `diffcls.search.racing`).
+    The standard error is that of draws spread evenly over time, s²/N of successive differences
+    (see `diffcls.search.racing`).
 
     Args:
-        tables: n of (K, at least `draws`) errors.
+        tables: n tables of (K, at least `draws`) errors.
         predicted: (n,) class indices.
-        draws: of the table that knows.
+        draws: draws of the full table.
     """
-    found = []
-    for table, mine in zip(tables, predicted, strict=True):
+    clear = []
+    for table, k in zip(tables, predicted, strict=True):
         errors = np.asarray(table, dtype=np.float64)[:, :draws]
         best = int(errors.mean(axis=1).argmin())
-        gap = errors[[int(mine)]] - errors[[best]]
+        gap = errors[[int(k)]] - errors[[best]]
         error = np.sqrt(in_time(gap)[0] / draws)
-        found.append(bool(gap.mean() > 2 * error))
-    return np.array(found)
+        clear.append(bool(gap.mean() > 2 * error))
+    return np.array(clear)
 
 
 def _replays(one: Measured) -> Iterator[tuple[str, dict[str, Any]]]:
-    """(search, options) of what is read from the tables alone."""
+    """(search, options) of the searches that are replayed from the tables."""
     for draws in BUDGETS:
         if draws < one.draws:
             yield "exhaustive", {"draws": draws}
@@ -225,14 +235,12 @@ def _replays(one: Measured) -> Iterator[tuple[str, dict[str, Any]]]:
 def _records(
     run: list[str], output: Path, data_root: str | None
 ) -> tuple[dict[str, Any], list[Record]]:
-    """The row and the records of a run that is complete."""
-    from diffcls.evaluate import parser
+    """The row and the records of a finished run."""
+    from diffcls.evaluate import parser as evaluate_parser
     from diffcls.evaluation.run import run_evaluation
 
-    wishes = vars(parser().parse_args(_wishes(run, output, data_root)))
-    row = run_evaluation(**wishes, quiet=True, command=shlex.join(["diffcls", "evaluate", *run]))[0]
+    options = vars(evaluate_parser().parse_args(_with_folders(run, output, data_root)))
+    row = run_evaluation(**options, quiet=True, command=shlex.join(["diffcls", "evaluate", *run]))[
+        0
+    ]
     return row, list(records_of(output / TABLES, row["fingerprint"]).values())
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -79,12 +79,12 @@ def _classifier(options: ClassifierOptions, spec: DatasetSpec, prompts: PromptSe
     train = labelled_data.load(options, "train", prompts.class_names)
     validation = labelled_data.load(options, "validation", prompts.class_names)
     recipe = labelled_data.recipe_of(spec)
-    how = supervised.Supervised(recipe.images if recipe else BUDGET)
+    training = supervised.Supervised(images=recipe.images if recipe else BUDGET)
     augmentation = labelled_data.augmentation_of(spec)
     defined_by: dict[str, object] = {
         "data": [train.revision, len(train), validation.revision, len(validation)],
         "seed": options.seed,
-        **supervised.describe(how, augmentation),
+        **supervised.describe(training, augmentation),
     }
 
     def learn() -> Arrays:
@@ -93,7 +93,7 @@ def _classifier(options: ClassifierOptions, spec: DatasetSpec, prompts: PromptSe
                 *labelled_data.tensors(train, SIDE),
                 labelled_data.tensors(validation, SIDE),
                 prompts.n_classes,
-                how,
+                training,
                 augmentation,
                 options.seed,
             )

@@ -245,7 +245,7 @@ def _read_all(
     seed: int = 0,
 ) -> tuple[Floats, NDArray[np.int64]]:
     """(N, D) features and (N,) labels; with `spec` also of changed copies of every image."""
-    from diffcls.training.latent_losses import augment
+    from diffcls.training.augmentation import augment
     from diffcls.training.loop import generator
 
     parts: list[Tensor] = []

@@ -84,9 +84,9 @@ def build(options: ClassifierOptions, spec: DatasetSpec, prompts: PromptSet) -> 
         "side": side,
     }
     recipe = labelled_data.recipe_of(spec)
-    how = supervised.Supervised(recipe.images if recipe else BUDGET)
+    training = supervised.Supervised(images=recipe.images if recipe else BUDGET)
     augmentation = labelled_data.augmentation_of(spec)
-    learned_by = {**drawn_by, **supervised.describe(how, augmentation)}
+    learned_by = {**drawn_by, **supervised.describe(training, augmentation)}
 
     def learn() -> Arrays:
         drawn = fitted(
@@ -95,7 +95,7 @@ def build(options: ClassifierOptions, spec: DatasetSpec, prompts: PromptSet) -> 
             drawn_by,
             lambda: draw(denoiser, prompts, a_class, scale, side, options.seed),
         )
-        return _learn(drawn, prompts.n_classes, how, augmentation, options.seed)
+        return _learn(drawn, prompts.n_classes, training, augmentation, options.seed)
 
     method = classifier_method(
         lambda: fitted(options.output_dir, "synthetic", learned_by, learn),
@@ -109,7 +109,7 @@ def build(options: ClassifierOptions, spec: DatasetSpec, prompts: PromptSet) -> 
         card=denoiser.card,
         prompts=prompts,
         search="",
-        search_options={**defined_by, **supervised.describe(how, augmentation)},
+        search_options={**defined_by, **supervised.describe(training, augmentation)},
         img_size=side,
         loss="",
         dtype=str(denoiser.dtype).removeprefix("torch."),
@@ -158,7 +158,7 @@ def draw(
     }
 
 
-def _learn(drawn: Arrays, classes: int, how: Any, augmentation: Any, seed: int) -> Arrays:
+def _learn(drawn: Arrays, classes: int, training: Any, augmentation: Any, seed: int) -> Arrays:
     import torch
 
     from diffcls.training.supervised import train_classifier
@@ -171,7 +171,7 @@ def _learn(drawn: Arrays, classes: int, how: Any, augmentation: Any, seed: int) 
         labels[held:],
         (images[:held], labels[:held]),
         classes,
-        how,
+        training,
         augmentation,
         seed,
     )

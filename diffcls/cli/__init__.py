@@ -12,21 +12,21 @@ from diffcls.support.errors import DiffclsError, UsageError
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse that takes ``--n_samples`` for ``--n-samples`` and says errors as we do."""
+    """argparse with underscores and hyphens in flags being the same, and errors as exceptions."""
 
     def parse_args(  # type: ignore[override]
         self, args: Sequence[str], namespace: argparse.Namespace | None = None
     ) -> argparse.Namespace:
-        """As argparse, hyphens and underscores in a flag being the same."""
+        """As argparse, with ``--n_samples`` for ``--n-samples``."""
         return super().parse_args([_hyphens(a) for a in args], namespace)
 
     def error(self, message: str) -> NoReturn:
-        """Raise instead of exit, so that every error takes the same way out."""
+        """Raise UsageError, which `guarded` reports like all other errors."""
         raise UsageError(message, todo=f"see {self.prog} --help")
 
 
 def parser_of(name: str, description: str, epilog: str, **more: Any) -> Parser:
-    """A parser of the command `name`, without any flag as yet; `more` as argparse takes it."""
+    """A parser of the command `name`, without flags; `more` as of argparse."""
     return Parser(
         prog=f"diffcls {name}",
         description=description,
@@ -50,25 +50,17 @@ def command(
     """Run a command, see `guarded`.
 
     Args:
-        body: does what the arguments say, and returns the exit status.
+        body: arguments -> exit status.
         argv: the arguments; None: those of the process.
-        resumes: whether the same command goes on where it was stopped.
+        resumes: whether the same command resumes an interrupted run.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     return guarded(lambda: body(arguments), resumes)
 
 
-def check_least(flags: argparse.Namespace, **least: int) -> None:
-    """Raises UsageError for the first flag that is below its least value; one not given passes."""
-    for name, bound in least.items():
-        value = getattr(flags, name)
-        if value is not None and value < bound:
-            raise UsageError(f"{_hyphens(f'--{name}')} out of range", value, f"{bound} or more")
-
-
 def guarded(body: Callable[[], int], resumes: bool = True) -> int:
-    """Run a command's body; errors become one line on stderr and an exit status, no traceback."""
-    _speak()
+    """Run a command; errors become one line on stderr and an exit status, without traceback."""
+    _log_to_stderr()
     try:
         return body()
     except DiffclsError as error:
@@ -79,12 +71,11 @@ def guarded(body: Callable[[], int], resumes: bool = True) -> int:
         print(f"\ndiffcls: interrupted{advice}", file=sys.stderr)
         return 130
     except (MemoryError, RuntimeError) as error:
-        # torch's own class, which cannot be named without importing it
+        # torch's own class, by its name: importing torch is slow
         if not isinstance(error, MemoryError) and type(error).__name__ != "OutOfMemoryError":
             raise
         print(
-            "diffcls: out of memory; the same command with a smaller --batch-size in another "
-            "--output-dir needs less",
+            "diffcls: out of memory; rerun with a smaller --batch-size, and another --output-dir",
             file=sys.stderr,
         )
         return 1
@@ -92,15 +83,15 @@ def guarded(body: Callable[[], int], resumes: bool = True) -> int:
         return 1
 
 
-class _Voice(logging.Handler):
-    """Writes to stderr, whatever that is at the time."""
+class _StderrHandler(logging.Handler):
+    """Writes to the present ``sys.stderr``, which tests replace."""
 
     def emit(self, record: logging.LogRecord) -> None:
         print(f"diffcls: {record.getMessage()}", file=sys.stderr)
 
 
-def _speak() -> None:
-    """What the package warns of goes to stderr, a line each, as its errors do."""
+def _log_to_stderr() -> None:
+    """Send the package's warnings to stderr, one line each, like its errors."""
     logger = logging.getLogger("diffcls")
-    if not any(isinstance(handler, _Voice) for handler in logger.handlers):
-        logger.addHandler(_Voice())
+    if not any(isinstance(handler, _StderrHandler) for handler in logger.handlers):
+        logger.addHandler(_StderrHandler())

@@ -1,19 +1,19 @@
-"""Flags that the commands about one model share, and the model that they name."""
+"""Flags that several commands share, and the options object that they fill."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import dataclasses
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from diffcls.cli import Parser
 
 if TYPE_CHECKING:
-    from diffcls.models.denoiser import Denoiser
+    from _typeshed import DataclassInstance
 
 Add = Callable[..., Any]
-"""An argument group's `add_argument`."""
+"""`add_argument` of an argument group."""
 
 
 def add_source(add: Add, model: str) -> None:
@@ -21,11 +21,28 @@ def add_source(add: Add, model: str) -> None:
 
     Args:
         add: of the group.
-        model: the default one, which must be bundled.
+        model: the default model, which is bundled.
     """
-    add("--model", default=model, metavar="NAME|PATH|ID", help=f"({model})")
-    add("--dataset", metavar="NAME", help="(the one that the model was trained on)")
-    add("--data-root", metavar="DIR", help="where local data lie")
+    add("--model", metavar="NAME|PATH|ID", help=f"diffusion model ({model})")
+    add("--dataset", metavar="NAME", help="data set (the model's training data set)")
+    add("--data-root", metavar="DIR", help="folder of local data")
+
+
+def add_sampling(add: Add, sampler: str) -> None:
+    """``--sampler --steps``.
+
+    Args:
+        add: of the group.
+        sampler: the default sampler.
+    """
+    text = f"sampler, see generate --list-samplers ({sampler})"
+    add("--sampler", metavar="S", help=text)
+    add("--steps", type=int, metavar="N", help="steps of the sampler (25)")
+
+
+def add_seed(add: Add) -> None:
+    """``--seed``."""
+    add("--seed", type=int, metavar="N", help="seed of all noise (0)")
 
 
 def add_machine(add: Add, batch_size: int) -> None:
@@ -33,48 +50,50 @@ def add_machine(add: Add, batch_size: int) -> None:
 
     Args:
         add: of the group.
-        batch_size: the default one.
+        batch_size: the default batch size.
     """
-    add("--device", default="auto", metavar="D", help="auto, cpu, cuda, cuda:N or mps (auto)")
-    says = f"rows of a forward ({batch_size})"
-    add("--batch-size", type=int, default=batch_size, metavar="N", help=says)
+    add("--device", metavar="D", help="auto, cpu, cuda, cuda:N or mps (auto)")
+    add("--batch-size", type=int, metavar="N", help=f"rows per forward pass ({batch_size})")
     add("--threads", type=int, metavar="N", help="CPU threads (torch's choice)")
 
 
-def add_output(p: Parser, folder: str, says: str) -> Add:
+def add_output(p: Parser, folder: str, description: str) -> Add:
     """The group of ``--output-dir --json --quiet``.
 
     Args:
-        p: the command's parser.
-        folder: the default one.
-        says: what it is.
+        p: parser of the command.
+        folder: the default output folder.
+        description: what the folder is for.
 
     Returns:
-        The group's `add_argument`, for what a command leaves beside.
+        `add_argument` of the group, for further flags.
     """
-    add = p.add_argument_group("what it leaves").add_argument
-    add("--output-dir", default=folder, metavar="DIR", help=f"{says} ({folder})")
-    add("--json", action="store_true", help="machine output on stdout")
-    add("--quiet", action="store_true", help="no progress")
+    add = p.add_argument_group("output").add_argument
+    add("--output-dir", default=folder, metavar="DIR", help=f"{description} ({folder})")
+    add("--json", action="store_true", default=False, help="JSON on stdout")
+    add("--quiet", action="store_true", help="no progress bar")
     return add
 
 
-@contextmanager
-def opened(flags: argparse.Namespace, dtype: str = "auto") -> Iterator[Denoiser]:
-    """The model of the flags on its device, with the threads that they ask for.
+def add_alias(add: Add, old: str, dest: str, **how: Any) -> None:
+    """A former spelling of a flag: accepted, but not shown in the help.
 
     Args:
-        flags: of `add_source` and `add_machine`.
-        dtype: of its weights, or ``auto``: what suits the device.
-
-    Raises:
-        UsageError, ModelError: for a model, device or number of threads that cannot be had.
+        add: of the group.
+        old: the former flag.
+        dest: attribute of the present flag.
+        how: as argparse takes it.
     """
-    from diffcls.models import devices, loading
-    from diffcls.support.environment import denormals_flushed, set_threads
+    add(old, dest=dest, help=argparse.SUPPRESS, default=argparse.SUPPRESS, **how)
 
-    loading.check_name(flags.model)
-    set_threads(flags.threads)
-    with denormals_flushed():
-        device = devices.resolve_device(flags.device)
-        yield loading.load(flags.model, device, devices.resolve_dtype(dtype))
+
+def keywords(flags: argparse.Namespace, options: type[DataclassInstance]) -> dict[str, Any]:
+    """The flags that were given and are fields of an options class, as keyword arguments.
+
+    Args:
+        flags: of a parser with ``argument_default=argparse.SUPPRESS``, so that flags that were not
+            given keep the defaults of the class.
+        options: a dataclass whose fields have the names of the flags.
+    """
+    names = {field.name for field in dataclasses.fields(options)}
+    return {name: value for name, value in vars(flags).items() if name in names}

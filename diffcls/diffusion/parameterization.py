@@ -13,6 +13,7 @@ any other error is that residual times a scalar of the timestep.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +23,8 @@ from numpy.typing import NDArray
 
 from diffcls.diffusion.schedule import NoiseSchedule, is_flow
 from diffcls.support.errors import ModelError, UsageError, unknown_name
+
+logger = logging.getLogger(__name__)
 
 Coefficients = Callable[[Any, Any], tuple[Any, Any]]
 
@@ -124,17 +127,35 @@ WEIGHTINGS: Mapping[str, Callable[[NoiseSchedule], NDArray[np.float64]]] = {
     "x0": lambda s: 1.0 / s.snr,
     "v": lambda s: 1.0 / s.alpha**2,
     "snr": lambda s: s.snr,
-    "min-snr": lambda s: np.minimum(s.snr, 5.0),
+    "snr-clipped": lambda s: np.minimum(s.snr, 5.0),
     # max(SNR, 1) on the error of x0 (Salimans and Ho 2022, section 4)
     "truncated-snr": lambda s: np.maximum(1.0, 1.0 / s.snr),
     "vlb": _vlb,
 }
+OLD_NAMES = {"min-snr": "snr-clipped"}
+"""Weightings renamed since 0.1, old name to new one: min-SNR (Hang et al. 2023) is a weighting of
+the training loss, another formula, see `diffcls.training.losses`."""
 LEARNED = "learned@"
 """Prefix of a learned weighting: ``learned@DATASET:LOG_SNR=LOG_WEIGHT,…``."""
 
 
+def resolve_weighting(weighting: str) -> str:
+    """The name of a weighting; logs a warning for one that was renamed."""
+    if weighting in OLD_NAMES:
+        logger.warning(
+            "weighting %r is now named %r; use the new name", weighting, OLD_NAMES[weighting]
+        )
+    return OLD_NAMES.get(weighting, weighting)
+
+
+def stored_weighting(weighting: str) -> str:
+    """The name that run specs store: that of 0.1, so that fingerprints stay the same."""
+    return next((old for old, new in OLD_NAMES.items() if new == weighting), weighting)
+
+
 def check_weighting(weighting: str) -> None:
     """Raises UsageError for a weighting that is neither built in nor learned."""
+    weighting = OLD_NAMES.get(weighting, weighting)
     if weighting.startswith(LEARNED):
         _learned_knots(weighting)
     elif weighting not in WEIGHTINGS:
@@ -170,14 +191,15 @@ def loss_weight(weighting: str, schedule: NoiseSchedule) -> NDArray[np.float64]:
     """(T,) float64 weights on the ε-error, scaled to mean 1 over the schedule.
 
     ``uniform`` is the published rule; ``x0`` and ``v`` give the errors of those targets
-    (σ²/α² and 1/α² times the ε-error); ``vlb`` the terms of the variational bound; ``min-snr``
-    clips the signal-to-noise ratio at 5 (Hang et al. 2023, on the ε-error). A level whose weight
-    would be infinite, as the last of a schedule that ends without signal, weighs nothing.
+    (σ²/α² and 1/α² times the ε-error); ``vlb`` the terms of the variational bound;
+    ``snr-clipped`` is min(SNR, 5). A level whose weight
+    would be infinite, as the last of a schedule that ends without signal, has weight 0.
 
     Raises:
         UsageError: for an unknown weighting, with the allowed ones.
     """
     check_weighting(weighting)
+    weighting = OLD_NAMES.get(weighting, weighting)
     with np.errstate(divide="ignore", invalid="ignore"):
         if weighting.startswith(LEARNED):
             weight = learned_weight(weighting, schedule)

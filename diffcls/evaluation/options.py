@@ -8,6 +8,7 @@ from typing import Any
 
 from diffcls.classifiers.options import ClassifierOptions
 from diffcls.diffusion.learned_weighting import read_weighting
+from diffcls.diffusion.parameterization import resolve_weighting
 from diffcls.diffusion.timestep_allocation import read_allocation
 from diffcls.support.errors import UsageError
 
@@ -68,4 +69,6 @@ def read_options(arguments: Mapping[str, Any]) -> EvaluationOptions:
         options = replace(options, allocation=read_allocation(str(options.allocation)))
     if str(options.weighting).endswith(".json"):
         options = replace(options, weighting=read_weighting(options.weighting))
+    else:
+        options = replace(options, weighting=resolve_weighting(str(options.weighting)))
     return options

@@ -15,7 +15,12 @@ from numpy.typing import NDArray
 from diffcls.classifiers.search_options import FLAGS, build_search
 from diffcls.data import catalog
 from diffcls.diffusion.learned_weighting import learn_weighting, read_weighting
-from diffcls.diffusion.parameterization import check_weighting, loss_weight
+from diffcls.diffusion.parameterization import (
+    OLD_NAMES,
+    check_weighting,
+    loss_weight,
+    resolve_weighting,
+)
 from diffcls.diffusion.timestep_allocation import EVEN, allocate
 from diffcls.evaluation.options import EvaluationOptions
 from diffcls.metrics.statistics import mcnemar_exact, wilson_interval
@@ -80,8 +85,10 @@ def replay(
             errors were not all saved.
     """
     saved = read_saved(Path(folder))
-    names = [read_weighting(w) if str(w).endswith(".json") else w for w in weightings]
-    names = names or [str(saved.spec["weighting"])]
+    names = [
+        read_weighting(w) if str(w).endswith(".json") else resolve_weighting(w) for w in weightings
+    ]
+    names = names or [_own_weighting(saved)]
     votes = votes or [str(saved.spec.get("vote", "mean"))]
     for vote in votes:
         if vote not in VOTES:
@@ -218,13 +225,19 @@ def _weights(saved: Saved, weighting: str) -> NDArray[np.float64]:
     return loss_weight(weighting, saved.schedule)[saved.indices]
 
 
+def _own_weighting(saved: Saved) -> str:
+    """Weighting that the tables were saved with; specs store renamed ones under their old name."""
+    stored = str(saved.spec["weighting"])
+    return OLD_NAMES.get(stored, stored)
+
+
 def _change(saved: Saved, weighting: str) -> NDArray[np.float64]:
     """(N,) factors that turn the saved errors of each draw into those of a weighting.
 
     Raises:
         UsageError: where a draw was saved with no weight, so that its errors are lost.
     """
-    own = str(saved.spec["weighting"])
+    own = _own_weighting(saved)
     if weighting == own:
         return np.ones(len(saved.indices))
     kept = _weights(saved, own)

@@ -1,4 +1,4 @@
-"""Where drawn images go: one folder a drawing, known by all that makes it."""
+"""Output folder of one generation run, named by a hash of its settings."""
 
 from __future__ import annotations
 
@@ -9,22 +9,27 @@ from typing import Any
 
 from PIL import Image
 
-from diffcls.generation.image_grid import grid, write_film, write_png
+from diffcls.generation.image_grid import grid, write_animation, write_png
 from diffcls.support.errors import UsageError
 from diffcls.support.files import write_text
 from diffcls.support.hashing import hash_text
 
+SETTINGS_FILE = "samples.json"
+MAX_STEPS_IN_STRIP = 10
+"""Estimates of a trajectory shown side by side."""
 
-class Shelf:
-    """The folder of a drawing: images as they come, then what shows them together.
+
+class Gallery:
+    """The folder of a generation run: each image as it is finished, then grid and settings.
 
     Args:
-        output: where the folder is made.
-        settings: all that makes the images, in plain JSON types: their hash is its name.
-        labels: of each image that is asked for.
+        output: parent of the folder.
+        settings: everything that decides the images, in plain JSON types; its hash is part of the
+            folder's name.
+        labels: of each requested image.
 
     Raises:
-        UsageError: for an output folder that cannot be written to.
+        UsageError: for an output folder that cannot be written.
     """
 
     def __init__(self, output: Path, settings: dict[str, Any], labels: list[str]) -> None:
@@ -33,62 +38,63 @@ class Shelf:
         self.folder = output / f"{short}-{hash_text(text, 8)}"
         self.settings, self.labels = settings, labels
         self.images: list[Any] = []
-        self.ways: list[list[Any]] = []
+        self.trajectories: list[list[Any]] = []
         try:
-            places = (self.folder, *self.folder.parents)
-            self.made = [place for place in places if not place.exists()]
+            folders = (self.folder, *self.folder.parents)
+            self.created = [folder for folder in folders if not folder.exists()]
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UsageError(
-                f"cannot write to the output folder ({error.strerror})", given=str(output)
+                f"--output-dir cannot be written ({error.strerror})",
+                given=str(output),
+                todo="choose another folder",
             ) from error
 
     def put(self, pixels: Any, trajectory: list[Any]) -> None:
-        """A batch (B, H, W, 3) of images, and the estimates on the way to them."""
+        """Add a batch of images (B, H, W, 3) and, if any, their estimates after each step."""
         for i, one in enumerate(pixels):
             number = len(self.images)
             write_png(self.folder / f"{number:04d}.png", Image.fromarray(one))
             self.images.append(one)
             if trajectory:
-                self.ways.append([step[i] for step in trajectory])
+                self.trajectories.append([step[i] for step in trajectory])
 
     def close(self) -> None:
-        """Grid, strips, film and ``samples.json``, of as many images as there are.
+        """Write grid, trajectories and ``samples.json`` of the finished images.
 
-        Without any, no folder is left that was not there before.
+        Without any image, the folders that were created are removed.
         """
         if not self.images:
             with contextlib.suppress(OSError):
-                for place in self.made:
-                    place.rmdir()
+                for folder in self.created:
+                    folder.rmdir()
             return
         write_png(self.folder / "grid.png", grid(self._rows(self.images)))
-        if self.ways:
-            strips = [(self.labels[i], _thinned(way)) for i, way in enumerate(self.ways)]
+        if self.trajectories:
+            strips = [
+                (self.labels[i], _thinned(steps)) for i, steps in enumerate(self.trajectories)
+            ]
             write_png(self.folder / "trajectory.png", grid(strips))
-            films = list(zip(*self.ways, strict=True))
-            write_film(
-                self.folder / "trajectory.gif", [grid(self._rows(list(step))) for step in films]
-            )
-        said = {**self.settings, "labels": self.labels, "drawn": len(self.images)}
-        write_text(self.folder / "samples.json", json.dumps(said, indent=2) + "\n")
+            frames = list(zip(*self.trajectories, strict=True))
+            animation = [grid(self._rows(list(frame))) for frame in frames]
+            write_animation(self.folder / "trajectory.gif", animation)
+        summary = {**self.settings, "labels": self.labels, "generated": len(self.images)}
+        write_text(self.folder / SETTINGS_FILE, json.dumps(summary, indent=2) + "\n")
 
     def _rows(self, images: list[Any]) -> list[tuple[str, list[Any]]]:
-        """Images of one label in a row."""
+        """(label, images) of each label, in order."""
         rows: dict[str, list[Any]] = {}
         for label, image in zip(self.labels, images, strict=False):
             rows.setdefault(label, []).append(image)
         return list(rows.items())
 
-    def said(self) -> dict[str, Any]:
-        """What is told of it."""
-        asked, images = len(self.labels), len(self.images)
-        status = "complete" if images == asked else "partial"
-        told = {"folder": str(self.folder), "asked": asked, "images": images, "status": status}
-        return {**told, **self.settings}
+
+def _thinned(steps: list[Any]) -> list[Any]:
+    """Up to `MAX_STEPS_IN_STRIP` of the estimates, evenly spread, with the first and the last."""
+    count = min(MAX_STEPS_IN_STRIP, len(steps))
+    return [steps[round(i * (len(steps) - 1) / max(1, count - 1))] for i in range(count)]
 
 
-def _thinned(way: list[Any], most: int = 10) -> list[Any]:
-    """About ten of the estimates on the way, the first and the last among them."""
-    count = min(most, len(way))
-    return [way[round(i * (len(way) - 1) / max(1, count - 1))] for i in range(count)]
+def image_files(folder: Path) -> list[Path]:
+    """The single images in the folder of a generation run, without grid and trajectories."""
+    return sorted(path for path in folder.glob("*.png") if path.stem.isdigit())

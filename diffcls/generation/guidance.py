@@ -1,6 +1,7 @@
-"""What leads a sample to what was asked for: prompts, classifiers, CLIP, the model itself.
+"""Guidance: classifier-free, classifier, CLIP, and by a diffusion classifier.
 
-Everything here makes a `Predict`, the estimates of x0 and noise at a level; a sampler asks no more.
+Each guidance returns a `Predict`, the estimates of x0 and noise at a level, which is all that a
+solver needs.
 """
 
 from __future__ import annotations
@@ -13,11 +14,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from diffcls.diffusion.schedule import NoiseSchedule
-from diffcls.generation.samplers import Estimates, Predict
+from diffcls.generation.solvers import Estimates, Predict
 from diffcls.models.denoiser import Conditioning, Denoiser
 
 LogProbability = Callable[[Tensor, int], Tensor]
-"""(x_t (B, C, h, w), schedule index) -> (B,) log p(c | x_t) of what each sample was asked for."""
+"""(x_t (B, C, h, w), schedule index) -> (B,) log p(c | x_t) of each sample's class or text."""
 
 
 def guided(
@@ -29,14 +30,14 @@ def guided(
 ) -> Predict:
     """Classifier-free guidance: ε̃ = ε(∅) + w·(ε(c) − ε(∅)).
 
-    Ho and Salimans 2022, eq. 6, whose w is one less than the w here, which is diffusers' own.
+    Ho and Salimans 2022, eq. 6, whose w is one less than the w here and in diffusers.
 
     Args:
         denoiser: the model.
-        cond: (B, ...) the prompts' conditioning.
-        empty: the empty prompt's, one row.
-        scale: w; 1 is no guidance, and 0 no prompt: each costs half.
-        mixture: whether the model has learned a variance that is wanted, too: that of the prompt.
+        cond: (B, ...) conditioning of the prompts.
+        empty: one row, conditioning of the empty prompt.
+        scale: w; 1 is no guidance and 0 no prompt, at half the cost of other values.
+        mixture: whether to return the mixture of a learned variance too, that of the prompt.
     """
     schedule, row = denoiser.schedule, denoiser.parameterization
 
@@ -55,30 +56,30 @@ def guided(
         out, v = forward(both.to(denoiser.dtype), steps, rows)
         out, v = out.float(), None if v is None else v[-count:].float()
         a, b = torch.tensor(alpha), torch.tensor(sigma)
-        if scale not in (0.0, 1.0):  # ε is linear in the output: guiding this is guiding that
+        if scale not in (0.0, 1.0):  # ε is linear in the output, so guiding the output guides ε
             out = out[:count] + scale * (out[count:] - out[:count])
         return Estimates(row.to_x0(out, x_t, a, b), row.to_noise(out, x_t, a, b), v)
 
     return predict
 
 
-def led(
+def gradient_guided(
     predict: Predict, log_probability: LogProbability, weight: float, schedule: NoiseSchedule
 ) -> Predict:
-    """Guidance by a gradient (Dhariwal and Nichol 2021, algorithm 2).
+    """Guidance by a gradient, as in classifier guidance (Dhariwal and Nichol 2021, algorithm 2).
 
         ε̂ = ε − w·σ_t·∇ log p(c | x_t),    x̂0 = (x_t − σ_t·ε̂)/α_t
 
-    Where a level holds no signal there is nothing to tell classes by, and nothing is changed.
+    At a level without signal (α_t = 0), x_t tells nothing of the class, and there is no guidance.
 
     Args:
-        predict: the estimates without it.
-        log_probability: what is to grow.
-        weight: w; 1 samples from p(x)·p(c | x), more from a sharpened one.
+        predict: the estimates without guidance.
+        log_probability: log p(c | x_t), which guidance increases.
+        weight: w; 1 samples from p(x)·p(c | x), a larger one from a sharpened distribution.
         schedule: of the model.
     """
 
-    def predict_led(x_t: Tensor, index: int) -> Estimates:
+    def predict_guided(x_t: Tensor, index: int) -> Estimates:
         x0, noise, mixture = predict(x_t, index)
         alpha, sigma = float(schedule.alpha[index]), float(schedule.sigma[index])
         if alpha == 0:
@@ -86,24 +87,24 @@ def led(
         noise = noise - weight * sigma * gradient(log_probability, x_t, index)
         return Estimates((x_t - sigma * noise) / alpha, noise, mixture)
 
-    return predict_led
+    return predict_guided
 
 
 def gradient(log_probability: LogProbability, x_t: Tensor, index: int) -> Tensor:
-    """∇ log p(c | x_t), sample by sample, like x_t."""
+    """∇ log p(c | x_t) of each sample, like x_t."""
     with torch.inference_mode(False), torch.enable_grad():
-        # a copy: what inference made cannot be differentiated
+        # a copy, as tensors made in inference mode cannot be differentiated
         leaf = x_t.clone().requires_grad_()
-        (found,) = torch.autograd.grad(log_probability(leaf, index).sum(), leaf)
-    return found
+        (result,) = torch.autograd.grad(log_probability(leaf, index).sum(), leaf)
+    return result
 
 
 def of_classifier(classify: Callable[[Tensor, Tensor], Tensor], classes: Tensor) -> LogProbability:
-    """log p_φ(c | x_t) of a classifier that was trained on noisy images.
+    """log p_φ(c | x_t) of a classifier trained on noisy images (Dhariwal and Nichol 2021).
 
     Args:
         classify: (x_t (B, C, h, w), index (B,)) -> (B, K) logits.
-        classes: (B,) the classes asked for.
+        classes: (B,) target classes.
     """
 
     def log_probability(x_t: Tensor, index: int) -> Tensor:
@@ -114,7 +115,7 @@ def of_classifier(classify: Callable[[Tensor, Tensor], Tensor], classes: Tensor)
 
 
 def of_estimate(predict: Predict, score: Callable[[Tensor], Tensor]) -> LogProbability:
-    """A score of clean images, asked about the estimate of x0; the gradient goes through it.
+    """A score of clean images, applied to the estimate of x0; its gradient passes the network.
 
     Args:
         predict: the estimates.
@@ -129,7 +130,7 @@ def of_similarity(
     texts: Tensor,
     scale: float,
 ) -> Callable[[Tensor], Tensor]:
-    """x0 -> how near its image lies to a text, as CLIP sees it: cosine times `scale`.
+    """x0 -> CLIP similarity of its image and a text: cosine times `scale`.
 
     CLIP guidance (Nichol et al. 2022, section 2.4), here on the clean estimate.
 
@@ -137,7 +138,7 @@ def of_similarity(
         embed: images (B, 3, H, W) in [−1, 1] -> (B, D) unit vectors, differentiable.
         decode: x0 -> images.
         texts: (B, D) unit vectors.
-        scale: CLIP's own logit scale, so that the weights of this and of a classifier compare.
+        scale: logit scale of the CLIP, so that weights compare with those of a classifier.
     """
     return lambda x0: scale * (embed(decode(x0)) * texts).sum(dim=1)
 
@@ -153,9 +154,9 @@ def of_denoiser(
     """x0 -> log p(c | x0) of the diffusion classifier: a softmax of minus the summed errors.
 
     Args:
-        denoiser: the model, also another one than that which samples.
-        cond: of the K classes' prompts.
-        classes: (B,) the classes asked for.
+        denoiser: a model, the sampled one or another.
+        cond: (K, ...) conditioning of the classes' prompts.
+        classes: (B,) target classes.
         levels: (N,) schedule indices of the draws.
         noises: (N, C, h, w) of the draws.
         temperature: of the posterior, as the model's card says.
@@ -181,5 +182,5 @@ def of_denoiser(
 
 
 def _chosen(log_p: Tensor, classes: Tensor) -> Tensor:
-    """(B, K) -> (B,): each row's entry of its class."""
+    """(B, K) -> (B,): each row's entry for its class."""
     return log_p.gather(1, classes[:, None])[:, 0]

@@ -1,4 +1,4 @@
-"""Images in rows with their labels, the way of an image as a strip or as a film."""
+"""Grids of labelled images as PNG, and animations as GIF."""
 
 from __future__ import annotations
 
@@ -13,29 +13,30 @@ from PIL import Image, ImageDraw, ImageFont
 from diffcls.support.files import write_bytes
 
 SIDE = 96
-"""Small images are enlarged to about this many pixels a side."""
+"""Side in pixels that small images are enlarged to, about."""
 GAP, LINE = 4, 14
-PAPER, INK = (255, 255, 255), (30, 30, 30)
+"""Pixels between images, and height of a label."""
+BACKGROUND, TEXT_COLOUR = (255, 255, 255), (30, 30, 30)
 
 Pixels = NDArray[np.uint8]
 
 
 def to_bytes(images: object) -> Pixels:
-    """(n, 3, H, W) in [−1, 1] -> (n, H, W, 3) bytes."""
+    """Images (n, 3, H, W) in [−1, 1] -> (n, H, W, 3) uint8; values beyond are clipped."""
     array = np.asarray(images, dtype=np.float32)
-    found: Pixels = np.rint((array.clip(-1, 1) + 1) * 127.5).astype(np.uint8).transpose(0, 2, 3, 1)
-    return found
+    pixels: Pixels = np.rint((array.clip(-1, 1) + 1) * 127.5).astype(np.uint8).transpose(0, 2, 3, 1)
+    return pixels
 
 
 def enlarged(pixels: Pixels) -> Image.Image:
-    """One image, each pixel a square where it is small."""
+    """An image, enlarged by a whole factor if it is smaller than `SIDE`."""
     image = Image.fromarray(pixels)
     factor = max(1, round(SIDE / max(image.size)))
     return image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)
 
 
 def grid(rows: Sequence[tuple[str, Sequence[Pixels]]]) -> Image.Image:
-    """Rows of images, each with its label above.
+    """Rows of images, each row below its label.
 
     Args:
         rows: (label, images (H, W, 3)); all images of one size.
@@ -44,30 +45,30 @@ def grid(rows: Sequence[tuple[str, Sequence[Pixels]]]) -> Image.Image:
     width, height = cells[0][1][0].size
     columns = max(len(images) for _, images in cells)
     size = (GAP + columns * (width + GAP), len(cells) * (LINE + height + GAP) + GAP)
-    sheet = Image.new("RGB", size, PAPER)
+    sheet = Image.new("RGB", size, BACKGROUND)
     pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=11)
     for r, (label, images) in enumerate(cells):
         top = GAP + r * (LINE + height + GAP)
-        pen.text((GAP, top - 2), label, fill=INK, font=font)
+        pen.text((GAP, top - 2), label, fill=TEXT_COLOUR, font=font)
         for c, image in enumerate(images):
             sheet.paste(image, (GAP + c * (width + GAP), top + LINE))
     return sheet
 
 
 def write_png(path: Path, image: Image.Image) -> None:
-    """The image as PNG, whole or not at all."""
+    """Write an image as PNG, atomically."""
     buffer = io.BytesIO()
     image.save(buffer, "PNG", optimize=True)
     write_bytes(path, buffer.getvalue())
 
 
-def write_film(path: Path, frames: Sequence[Image.Image], seconds: float = 3.0) -> None:
-    """Frames as a GIF that goes round, the last one held.
+def write_animation(path: Path, frames: Sequence[Image.Image], seconds: float = 3.0) -> None:
+    """Write frames as a GIF that loops and holds its last frame for a second.
 
     Args:
         path: of the file.
         frames: of one size.
-        seconds: that the way takes.
+        seconds: duration of all frames but the last.
     """
     each = max(20, round(1000 * seconds / len(frames)))
     buffer = io.BytesIO()

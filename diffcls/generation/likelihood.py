@@ -1,4 +1,4 @@
-"""The variational bound of a denoiser on images: levels drawn, the network asked, terms summed."""
+"""Monte Carlo estimate of the variational bound of images under a denoiser."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from diffcls.support.seeding import key
 from diffcls.support.types import Float64
 
 PRIOR, STEPS, DECODER, SIMPLE = range(4)
-"""Columns of what `estimate` finds."""
+"""Columns of the result of `estimate`."""
 
 
 @dataclass(frozen=True)
 class Estimator:
-    """How a bound is estimated.
+    """Settings of the estimate of a bound.
 
     Args:
         decoder: see `diffcls.diffusion.bound`.
         variance: of the reverse step: "small", "large", "learned" (by the network), or a number
             for each step, (T,).
-        levels: of each image, one drawn of each of as many parts of the chain.
-        clip: whether estimates of x0 are brought to [−1, 1], as images are.
-        seed: with the image's name it keys levels and noise.
-        batch_size: rows of every forward.
+        levels: timesteps per image, one sampled from each of as many parts of the chain.
+        clip: whether estimates of x0 are clipped to [−1, 1], the range of pixels.
+        seed: of timesteps and noise, together with the image's id.
+        batch_size: rows of every forward pass.
 
     Raises:
         UsageError: for fewer than one level.
@@ -61,49 +61,49 @@ def estimate(
     Args:
         denoiser: the model.
         x0: (n, C, h, w).
-        image_ids: (n,) names; they key levels and noise.
-        cond: of one row, which is that of every image, or of n.
+        image_ids: (n,) ids; with the seed they decide timesteps and noise.
+        cond: one row for all images, or one per image.
         how: see `Estimator`.
 
     Raises:
-        UsageError: for a learned variance of a network that learned none.
+        UsageError: for the variance "learned" of a network that did not learn it.
         RecordError: for an image whose bound is not finite.
     """
     steps = chain(denoiser.schedule)
-    found = np.zeros((len(x0), 4))
+    terms = np.zeros((len(x0), 4))
     alpha, sigma = denoiser.schedule.alpha[-1], denoiser.schedule.sigma[-1]
-    found[:, PRIOR] = bound.prior_term(x0, float(alpha), float(sigma)).cpu().numpy()
-    looks = _looks(image_ids, len(denoiser.schedule), how)
-    for start in range(0, len(looks), how.batch_size):
-        part = looks[start : start + how.batch_size]
-        # every forward has one shape, so no image's bound depends on how many there are
+    terms[:, PRIOR] = bound.prior_term(x0, float(alpha), float(sigma)).cpu().numpy()
+    evaluations = _evaluations(image_ids, len(denoiser.schedule), how)
+    for start in range(0, len(evaluations), how.batch_size):
+        part = evaluations[start : start + how.batch_size]
+        # all batches have one shape, so an image's bound does not depend on the number of images
         filled = [*part, *[part[-1]] * (how.batch_size - len(part))]
         nats, squares = _measure(denoiser, x0, image_ids, cond, steps, filled, how)
-        for look, value, square in zip(part, nats, squares, strict=False):
-            found[look.image, STEPS if look.level else DECODER] += look.weight * value
-            found[look.image, SIMPLE] += look.weight * square / len(denoiser.schedule)
-    bound.check_finite(found.sum(axis=1), list(image_ids))
-    return found
+        for one, value, square in zip(part, nats, squares, strict=False):
+            terms[one.image, STEPS if one.level else DECODER] += one.weight * value
+            terms[one.image, SIMPLE] += one.weight * square / len(denoiser.schedule)
+    bound.check_finite(terms.sum(axis=1), list(image_ids))
+    return terms
 
 
 @dataclass(frozen=True)
-class _Look:
-    """One level of one image, and how many levels it stands for."""
+class _Evaluation:
+    """One timestep of one image, weighted by the number of timesteps it represents."""
 
     image: int
     level: int
     weight: float
 
 
-def _looks(image_ids: Sequence[str], length: int, how: Estimator) -> list[_Look]:
-    """All looks, those at the decoder first: the others' term is another one."""
-    decoders = [_Look(image, 0, 1.0) for image in range(len(image_ids))]
+def _evaluations(image_ids: Sequence[str], length: int, how: Estimator) -> list[_Evaluation]:
+    """All evaluations: the decoder's of every image, then the sampled timesteps."""
+    decoders = [_Evaluation(image, 0, 1.0) for image in range(len(image_ids))]
     others = []
     for image, name in enumerate(image_ids if length > 1 else ()):
         rng = np.random.default_rng(key("bound levels", how.seed, name))
         index, weight = bound.stratified(length, how.levels, rng)
-        drawn = zip(index.tolist(), weight.tolist(), strict=True)
-        others += [_Look(image, level, stands_for) for level, stands_for in drawn]
+        sampled = zip(index.tolist(), weight.tolist(), strict=True)
+        others += [_Evaluation(image, level, stands_for) for level, stands_for in sampled]
     return [*decoders, *others]
 
 
@@ -118,15 +118,15 @@ def _measure(
     image_ids: Sequence[str],
     cond: Conditioning,
     steps: Step,
-    looks: Sequence[_Look],
+    evaluations: Sequence[_Evaluation],
     how: Estimator,
 ) -> tuple[list[float], list[float]]:
-    """Of each look its term in nats, and the mean square of the noise's residual."""
-    images = torch.tensor([look.image for look in looks])
-    levels = np.array([look.level for look in looks])
+    """(term in nats, mean squared error of the noise) of each evaluation."""
+    images = torch.tensor([one.image for one in evaluations])
+    levels = np.array([one.level for one in evaluations])
     clean = x0[images.to(x0.device)].to(denoiser.device)
     noise = torch.stack(
-        [_noise(how.seed, image_ids[k.image], k.level, x0.shape[1:]) for k in looks]
+        [_noise(how.seed, image_ids[k.image], k.level, x0.shape[1:]) for k in evaluations]
     ).to(denoiser.device)
     alpha, sigma = (
         to_tensor(gain[levels], clean)
@@ -153,7 +153,7 @@ def _measure(
     nats = torch.where(
         index == 0,
         how.decoder(clean, guess, variance).double().flatten(1).sum(dim=1),
-        # at level 0 this would divide by a posterior variance of 0: what it gives is not taken
+        # at level 0 the posterior variance is 0, and this value is not used
         bound.step_term(steps.rows(levels).tensors(clean), clean, x_t, guess, variance).double(),
     )
     return nats.tolist(), squares.tolist()
@@ -162,7 +162,7 @@ def _measure(
 def _predict(
     denoiser: Denoiser, x_t: Tensor, index: Tensor, cond: Conditioning, how: Estimator
 ) -> tuple[Tensor, Tensor | None]:
-    """The native output, and the mixture of a learned variance where that is asked for."""
+    """The native output and, for the variance "learned", its mixture."""
     if isinstance(how.variance, np.ndarray) or how.variance != "learned":
         return denoiser.predict(x_t, index, cond).float(), None
     both = getattr(denoiser, "predict_both", None)

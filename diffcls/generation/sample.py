@@ -1,6 +1,7 @@
-"""Images from prompts, by any sampler and guidance, for any denoiser.
+"""Sampling: images from prompts, with any sampler and guidance, for any denoiser.
 
-One generator a sample: an image depends on its seed and its own number, on nothing else.
+Each image has its own random generator, so it depends on the seed and its number alone, not on the
+batch.
 """
 
 from __future__ import annotations
@@ -16,22 +17,23 @@ from torch import Tensor
 from diffcls.generation import samplers
 from diffcls.generation.guidance import guided
 from diffcls.generation.likelihood import learns_variance
-from diffcls.generation.samplers import Predict, Sampler
+from diffcls.generation.samplers import Sampler
+from diffcls.generation.solvers import Predict
 from diffcls.models.denoiser import Denoiser
 from diffcls.support.seeding import key
 
-Lead = Callable[[Predict, Sequence[int]], Predict]
-"""(predict, (B,) places of a batch's images among all) -> predict, led by something beside it."""
+BatchGuidance = Callable[[Predict, Sequence[int]], Predict]
+"""(predict, (B,) positions of a batch's images among all) -> predict with further guidance."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """A few finished images.
+    """A batch of generated images.
 
     Args:
         images: (B, 3, H, W) in [−1, 1], on the CPU.
         trajectory: estimates of x0 after each step, decoded: each (B, 3, H, W); empty unless
-            asked for.
+            requested.
     """
 
     images: Tensor
@@ -48,40 +50,40 @@ def sample(
     steps: int = 16,
     batch_size: int = 64,
     sampler: str = "dpm++",
-    lead: Lead | None = None,
+    guidance: BatchGuidance | None = None,
     trajectory: bool = False,
 ) -> Iterator[Batch]:
-    """One image a prompt, batch by batch.
+    """One image per prompt, in batches.
 
     Args:
         denoiser: the model.
         prompts: (N,) texts.
         numbers: (N,) number of each image; with the seed it keys the image's noise.
         seed: of all images.
-        scale: of classifier-free guidance.
-        steps: of the sampler; with guidance each forward is two.
-        batch_size: images of a batch; every batch is filled up to it.
-        sampler: see `diffcls.generation.samplers.SAMPLERS`.
-        lead: a further guidance, see `Lead`.
-        trajectory: whether the way to the images is kept.
+        scale: weight of classifier-free guidance.
+        steps: of the sampler; guidance doubles the forward passes.
+        batch_size: images per batch; the last batch is padded to it.
+        sampler: a name in `diffcls.generation.samplers.SAMPLERS`.
+        guidance: further guidance, see `diffcls.generation.guides.build_guidance`.
+        trajectory: whether to return the estimates of x0 after each step.
 
     Returns:
-        batches, in order, each drawn when it is asked for.
+        Batches in order, each generated when the iterator reaches it.
 
     Raises:
         UsageError: for an unknown sampler, one that does not fit, or steps out of range.
     """
     solver = find_sampler(sampler, denoiser)
     path = samplers.path_of(denoiser.schedule, steps)
-    # what inference made cannot take part in a gradient
-    mode = torch.inference_mode() if lead is None else torch.no_grad()
-    plan = _Plan(denoiser, prompts, numbers, seed, scale, batch_size, solver, path, lead)
-    found: Iterator[Batch] = mode(_batches)(plan, trajectory)
-    return found
+    # tensors made in inference mode cannot take part in a gradient
+    mode = torch.inference_mode() if guidance is None else torch.no_grad()
+    plan = _Plan(denoiser, prompts, numbers, seed, scale, batch_size, solver, path, guidance)
+    batches: Iterator[Batch] = mode(_batches)(plan, trajectory)
+    return batches
 
 
 def find_sampler(name: str, denoiser: Denoiser) -> Sampler:
-    """The sampler of that name, for this model.
+    """The sampler of a name, for this model.
 
     Raises:
         UsageError: see `diffcls.generation.samplers.find`.
@@ -93,7 +95,7 @@ def find_sampler(name: str, denoiser: Denoiser) -> Sampler:
 
 @dataclass(frozen=True)
 class _Plan:
-    """The arguments of `sample`, its sampler found."""
+    """The arguments of `sample`, with the sampler and its path."""
 
     denoiser: Denoiser
     prompts: Sequence[str]
@@ -103,7 +105,7 @@ class _Plan:
     batch_size: int
     sampler: Sampler
     path: NDArray[np.int64]
-    lead: Lead | None
+    guidance: BatchGuidance | None
 
 
 def _batches(plan: _Plan, trajectory: bool) -> Iterator[Batch]:
@@ -118,8 +120,8 @@ def _batches(plan: _Plan, trajectory: bool) -> Iterator[Batch]:
         rows = cond.rows(at)
         nothing = rows if empty is None else empty
         predict = guided(denoiser, rows, nothing, plan.scale, plan.sampler.learned)
-        if plan.lead is not None:
-            predict = plan.lead(predict, filled)
+        if plan.guidance is not None:
+            predict = plan.guidance(predict, filled)
         estimates: list[Tensor] = []
         for x0 in _solved(plan, predict, [plan.numbers[i] for i in filled]):
             estimates = [*estimates, x0] if trajectory else [x0]
@@ -130,9 +132,9 @@ def _batches(plan: _Plan, trajectory: bool) -> Iterator[Batch]:
 
 
 def _solved(plan: _Plan, predict: Predict, numbers: list[int]) -> Iterator[Tensor]:
-    """Estimates of x0 of the images of these numbers, step by step."""
+    """Estimates of x0 after each step, of the images with these numbers."""
     schedule = plan.denoiser.schedule
-    # at the last level of the schedule x_t is noise of its sigma, all but a trace
+    # at the last level of the schedule, x_t is almost pure noise of its sigma
     x_t = noise_of(plan.denoiser, plan.seed, numbers) * float(schedule.sigma[-1])
 
     def draw(step: int) -> Tensor:
@@ -147,17 +149,17 @@ def noise_of(
     """(B, C, h, w) noise of images, on the denoiser's device.
 
     Args:
-        denoiser: for the shape.
+        denoiser: gives the shape.
         seed: of all images.
-        numbers: (B,) of each image.
-        step: of a sampler that adds noise; None: what sampling begins with.
+        numbers: (B,) number of each image.
+        step: of a sampler that adds noise; None: the noise that sampling starts from.
     """
     parts = () if step is None else (step,)
-    found = [
+    noises = [
         torch.randn(
             denoiser.sample_shape,
             generator=torch.Generator("cpu").manual_seed(key("sample", seed, number, *parts)),
         )
         for number in numbers
     ]
-    return torch.stack(found).to(denoiser.device)
+    return torch.stack(noises).to(denoiser.device)

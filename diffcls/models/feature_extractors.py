@@ -1,7 +1,7 @@
-"""What sees images for FID and its kin: features and class logits, of a network that is named.
+"""Feature extractors for FID, KID, IS, precision and recall: the published Inception, or a CLIP.
 
-The published figures are those of one Inception network. Where its weights are not there, a CLIP
-of the project's own sees the images, and every figure says which.
+Published values are on one Inception network. If its weights are not installed, a bundled CLIP
+takes its place; the extractor is part of every result.
 """
 
 from __future__ import annotations
@@ -17,47 +17,49 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from diffcls.models import clip
-from diffcls.support.errors import ModelError
+from diffcls.support.errors import ModelError, UsageError
 
 INCEPTION = "inception"
 WEIGHTS_OF_INCEPTION = "weights-inception-2015-12-05-6726825d.pth"
-"""As torch-fidelity calls the file of the published weights."""
+"""File name of the published weights in torch-fidelity."""
 
 
 @dataclass(frozen=True)
 class Extractor:
-    """A network that sees images.
+    """A network that extracts features of images.
 
     Args:
-        name: with the width of its features, as it stands beside every figure.
+        name: with the width of its features, as in results.
         revision: of its weights.
-        width: d.
-        see: images (B, 3, H, W) in [−1, 1] -> features (B, d) and logits (B, K).
+        width: d, the number of features.
+        forward: images (B, 3, H, W) in [−1, 1] -> features (B, d) and logits (B, K).
+        square: whether images must be square; of any side.
     """
 
     name: str
     revision: str
     width: int
-    see: Callable[[Tensor], tuple[Tensor, Tensor]]
+    forward: Callable[[Tensor], tuple[Tensor, Tensor]]
+    square: bool = True
 
     @torch.inference_mode()
     def extract(
         self, images: Tensor, batch_size: int = 64
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """(n, d) features and (n, K) logits of images (n, 3, H, W)."""
-        seen = [self.see(part) for part in images.split(batch_size)]
+        """(n, d) features and (n, K) logits of images (n, 3, H, W) in [−1, 1]."""
+        parts = [self.forward(part) for part in images.split(batch_size)]
         features, logits = (
-            torch.cat([pair[i] for pair in seen]).float().cpu().numpy() for i in (0, 1)
+            torch.cat([pair[i] for pair in parts]).float().cpu().numpy() for i in (0, 1)
         )
         return features, logits
 
 
 def check_name(name: str) -> None:
-    """Refuse what is no extractor, without opening one.
+    """Check the name of an extractor, without loading it.
 
     Raises:
-        UsageError, ModelError: as `diffcls.models.clip.check_name`; where the published Inception
-            is asked for and its weights, or torch-fidelity, are not there.
+        UsageError, ModelError: as `diffcls.models.clip.check_name`; for the published Inception
+            without its weights or torch-fidelity.
     """
     if name == INCEPTION:
         _inception_weights()
@@ -70,7 +72,8 @@ def load(name: str, texts: Sequence[str], class_of: Sequence[int], device: str) 
 
     Args:
         name: ``inception``, or a CLIP as `diffcls.models.clip.load` takes it.
-        texts, class_of: the classes' prompts: to a CLIP, its logits are of these.
+        texts, class_of: prompts of the classes and the class index of each, for the logits of a
+            CLIP; without texts it has no classes, K = 0.
         device: where it runs.
 
     Raises:
@@ -79,25 +82,35 @@ def load(name: str, texts: Sequence[str], class_of: Sequence[int], device: str) 
     if name == INCEPTION:
         return _inception(device)
     model = clip.load(name, device)
-    classifier, scale = model.classifier(texts, class_of), model.logit_scale
+    scale = model.logit_scale
+    # without classes, an empty text still tells the width
+    classifier = model.classifier(texts, class_of) if texts else model.classifier([""], [0])[:0]
     width = classifier.shape[1]
 
-    def see(images: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(images: Tensor) -> tuple[Tensor, Tensor]:
         directions = model.embed_drawn(images.to(model.device))
-        # of length √d, so that a feature is about 1, as Inception's are: KID's kernel has a scale
+        # of length √d, so that features are about 1, as Inception's: KID's kernel is not scale-free
         return width**0.5 * directions, scale * directions @ classifier.T
 
-    return Extractor(f"{model.card.name}-{width}", model.card.revision, width, see)
+    return Extractor(f"{model.card.name}-{width}", model.card.revision, width, forward)
 
 
-def default(clip: str) -> str:
-    """The published Inception where it is here, else a CLIP.
+def default(clip: str | None) -> str:
+    """The published Inception if its weights are installed, or else a CLIP.
 
     Args:
-        clip: of the data set.
+        clip: that of the data set; None without a data set.
+
+    Raises:
+        UsageError: without either.
     """
     installed = importlib.util.find_spec("torch_fidelity") is not None
-    return INCEPTION if installed and _weights_path().is_file() else clip
+    if installed and _weights_path().is_file():
+        return INCEPTION
+    if clip is None:
+        what = "--extractor is required without --dataset"
+        raise UsageError(what, todo="add --extractor NAME, for instance clip-digits")
+    return clip
 
 
 def _weights_path() -> Path:
@@ -116,9 +129,9 @@ def _inception_weights() -> Path:
         ) from None
     if not path.is_file():
         raise ModelError(
-            "the published weights of Inception are not here",
+            "weights of --extractor inception not found",
             given=str(path),
-            todo="get that file of torch-fidelity's release, or use --extractor clip-…",
+            todo="download that file from torch-fidelity's releases, or use --extractor clip-…",
         )
     return path
 
@@ -131,10 +144,12 @@ def _inception(device: str) -> Extractor:
         "inception-v3-compat", ["2048", "logits_unbiased"], feature_extractor_weights_path=str(path)
     ).to(device)
 
-    def see(images: Tensor) -> tuple[Tensor, Tensor]:
-        # it wants bytes, and brings them to its own size and range itself
+    def forward(images: Tensor) -> tuple[Tensor, Tensor]:
+        # uint8, as torch-fidelity gives them; the network resizes them itself
         pixels = ((images.clamp(-1, 1) + 1) * 127.5).round().to(device, torch.uint8)
         features, logits = network(pixels)
         return features, logits
 
-    return Extractor("inception-v3-compat-2048", path.stem.rpartition("-")[2], 2048, see)
+    return Extractor(
+        "inception-v3-compat-2048", path.stem.rpartition("-")[2], 2048, forward, square=False
+    )

@@ -1,3 +1,3 @@
-"""Reports: rows as something to read."""
+"""Reports: result rows as text for people."""
 
 from __future__ import annotations

@@ -1,21 +1,23 @@
-"""Rows of the leaderboard as plain text for a person at a terminal."""
+"""The leaderboard as a plain-text table for the terminal."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+
+from diffcls.support.tables import align
 
 
 def format_table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Rows as a plain-text table for a person: percentages with their 95 % intervals.
+    """Leaderboard rows as a plain-text table; fractions become percentages with 95 % intervals.
 
     Args:
-        rows: as `leaderboard.summarise`, `published_rows` or `read` give them. The model is shown
-            where rows differ in it, the source where not all rows are measured.
+        rows: as `leaderboard.summarise`, `published_rows` or `read` return them. The column
+            "model" is omitted where all rows share one model, "source" where all are measured.
 
     Returns:
-        Lines of one width a column, without a newline at the end.
+        One line per row, without a newline at the end.
     """
     shown = dict(_TABLE)
     if len({_text(row, "model") for row in rows}) < 2:
@@ -26,28 +28,10 @@ def format_table(rows: Sequence[Mapping[str, Any]]) -> str:
     return align(lines, _RIGHT)
 
 
-def align(lines: Sequence[Sequence[str]], right: Collection[str] = ()) -> str:
-    """Cells in columns of one width, a rule below the first line, the head.
-
-    Args:
-        lines: of as many cells each.
-        right: heads of the columns that are set to the right.
-    """
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    rule = ["-" * width for width in widths]
-    return "\n".join(
-        "  ".join(
-            cell.rjust(width) if name in right else cell.ljust(width)
-            for name, cell, width in zip(lines[0], line, widths, strict=True)
-        ).rstrip()
-        for line in (lines[0], rule, *lines[1:])
-    )
-
-
 def _text(row: Mapping[str, Any], name: str) -> str:
     value = row.get(name)
     text = "" if value is None else str(value)
-    # names come from users' folders: nothing may steer the terminal
+    # names may come from users' folders: control characters must not reach the terminal
     return "".join(c if c.isprintable() else "?" for c in text)
 
 

@@ -1,16 +1,17 @@
-"""``fidelity.csv``: what a generator is worth, one figure a row."""
+"""``fidelity.csv``: fidelity and likelihood of generative models, one value per row."""
 
 from __future__ import annotations
 
 import csv
 import io
 import math
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from diffcls.support.errors import RecordError, UsageError
 from diffcls.support.files import locked, write_text
-from diffcls.support.errors import RecordError
 
 COLUMNS = (
     *("model", "dataset", "split", "metric", "extractor", "n", "value", "stderr"),
@@ -18,16 +19,20 @@ COLUMNS = (
 )
 METRICS = ("FID", "IS", "KID", "precision", "recall", "bits_per_dim")
 SAME = tuple(name for name in COLUMNS if name not in ("value", "stderr", "accuracy"))
-"""What makes two rows the same measurement: the later one replaces the earlier."""
+"""Columns that identify a measurement; a later row replaces an earlier one of equal cells."""
 
 Row = Mapping[str, Any]
 
 
 def put(path: Path, rows: Sequence[Row]) -> None:
-    """Add rows to the table, each in place of an earlier one of the same measurement.
+    """Add rows to the table; each replaces an earlier row of the same measurement.
+
+    Args:
+        path: of the table, which is created if it is missing.
+        rows: column -> value; missing values and NaN become empty cells.
 
     Raises:
-        RecordError: for a file that is no such table, which is left as it is.
+        RecordError: for a file that is not such a table; it is left unchanged.
         UsageError: for a folder that cannot be written.
     """
     with locked(path) as target:
@@ -35,7 +40,7 @@ def put(path: Path, rows: Sequence[Row]) -> None:
         for row in rows:
             cells = {name: _cell(row.get(name)) for name in COLUMNS}
             before = held.get(_key(cells), cells)
-            # accuracy is put in afterwards, by whoever knows it
+            # accuracy is measured by another command, and kept
             cells["accuracy"] = cells["accuracy"] or str(before["accuracy"])
             held[_key(cells)] = cells
         buffer = io.StringIO()
@@ -46,22 +51,25 @@ def put(path: Path, rows: Sequence[Row]) -> None:
 
 
 def check(path: Path) -> None:
-    """Refuse, before anything is measured, what `put` would refuse.
+    """Check, before a measurement, that `put` will work; nothing is created.
 
     Raises:
         RecordError, UsageError: see `put`.
     """
     if path.exists():
         read(path)
-    with locked(path):
-        pass
+    existing = next(folder for folder in path.absolute().parents if folder.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK):
+        raise UsageError(
+            "--output-dir cannot be written", str(path.parent), todo="choose another folder"
+        )
 
 
 def read(path: Path) -> list[dict[str, str]]:
-    """All rows, as texts.
+    """All rows, their cells as text.
 
     Raises:
-        RecordError: for a file that is no such table.
+        RecordError: for a file that is not such a table.
     """
     try:
         with open(path, encoding="utf-8", newline="") as file:
@@ -69,13 +77,13 @@ def read(path: Path) -> list[dict[str, str]]:
             rows, names = list(table), tuple(table.fieldnames or ())
     except (UnicodeDecodeError, csv.Error):
         rows, names = [], ()
-    # a line with too many cells has them under None, one with too few has None for a cell
+    # csv puts surplus cells under the key None, and None into missing cells
     if names != COLUMNS or any(None in row or None in row.values() for row in rows):
         raise RecordError(
-            "not a table of fidelity",
+            "not a fidelity table",
             given=str(path),
             allowed=",".join(COLUMNS),
-            todo="move that file away, or choose another --output-dir",
+            todo="move that file, or choose another --output-dir",
         )
     return rows
 

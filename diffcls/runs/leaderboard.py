@@ -28,7 +28,9 @@ def published_rows() -> list[dict[str, Any]]:
     40 rows of source ``published`` (5 methods on 8 data sets) and 6 of
     ``published, later version, unconfirmed``. What was not published is None.
     """
-    text = resources.files("diffcls").joinpath("assets", "published.csv").read_text(encoding="utf-8")
+    text = (
+        resources.files("diffcls").joinpath("assets", "published.csv").read_text(encoding="utf-8")
+    )
     rows = []
     for shipped in csv.DictReader(io.StringIO(text)):
         row: dict[str, Any] = dict.fromkeys(COLUMNS)

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from diffcls.support.files import locked, try_lock, write_text
-from diffcls.support.hashing import hash_json
 from diffcls.runs.spec import RunSpec
 from diffcls.support.errors import RecordError, UsageError
+from diffcls.support.files import locked, try_lock, write_text
+from diffcls.support.hashing import hash_json
 
 HEADER_KEYS = frozenset(
     "fingerprint spec batch_size threads posterior_scale device versions commit command date".split()
@@ -217,7 +217,7 @@ def read_header(path: Path) -> dict[str, Any]:
         raise RecordError(
             f"the run's header lacks {', '.join(missing)}: it is of another version of diffcls",
             given=str(path),
-            todo="move the run's folder away, then rerun the same command to score its images again",
+            todo="move the run's folder away, then rerun the same command",
         )
     header: dict[str, Any] = stored
     return header

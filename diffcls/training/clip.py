@@ -1,7 +1,6 @@
-"""A small CLIP from a data set to its card: open_clip's model and loss on the same captions.
+"""Training of a small CLIP: open_clip's model and contrastive loss (Radford et al. 2021).
 
-The rival of the small diffusion models: it sees the same images, captions and augmentation. How
-many of them stands in its card.
+It is the baseline of the small diffusion models, on the same images, captions and augmentation.
 """
 
 from __future__ import annotations
@@ -25,31 +24,33 @@ from diffcls.models.denoiser import ModelCard
 from diffcls.models.loading import CARD
 from diffcls.models.small_stable_diffusion import TinyConfig, build_tokenizer
 from diffcls.support.seeding import key
+from diffcls.training.augmentation import augment
 from diffcls.training.distributed import device_of
-from diffcls.training.latent_losses import augment, tokenize
+from diffcls.training.latent_losses import tokenize
 from diffcls.training.loop import Phase, generator
+from diffcls.training.model_card import clip_readme
 from diffcls.training.recipes import ANY_RECIPE, RECIPES, Augmentation, ClipRecipe, Recipe
-from diffcls.training.run import VOCABULARY_CAPTIONS, TrainingRun, continued, curve_table, tensor_of
+from diffcls.training.run import VOCABULARY_CAPTIONS, TrainingRun, tensor_of
 
-SETTLING = 12
-"""Batches whose mean is taken as the statistics of batch normalisation."""
+STATISTICS_BATCHES = 12
+"""Number of batches that the statistics of batch normalisation are averaged over."""
 
 
 class ClipTraining(TrainingRun):
-    """A small CLIP in the making; see `diffcls.training.run.TrainingRun`."""
+    """Training of a small CLIP; see `diffcls.training.run.TrainingRun`."""
 
     index: ClassVar[str] = clip.CONFIG
     recipe: ClipRecipe
 
     @property
-    def _beside(self) -> Recipe:
-        """The recipe of the diffusion model of the same data."""
+    def _diffusion_recipe(self) -> Recipe:
+        """Recipe of the diffusion model of the same data set."""
         return RECIPES.get(self.dataset, ANY_RECIPE)
 
     @property
     def benchmark(self) -> str:
-        """The data set that the model is measured on."""
-        return self._beside.measured_on or self.dataset
+        """Data set that the model is validated on."""
+        return self._diffusion_recipe.measured_on or self.dataset
 
     def run(self) -> dict[str, Any]:
         train = load_dataset(self.dataset, "train", self.data_root)
@@ -66,25 +67,25 @@ class ClipTraining(TrainingRun):
             tokenizer = build_tokenizer(vocabulary, shape)
             model = build(model_config(self.recipe, len(tokenizer)))
         config = model_config(self.recipe, len(tokenizer))
-        augmentation = self._beside.augmentation
+        augmentation = self._diffusion_recipe.augmentation
         phase = clip_phase(model, tokenizer, images, words, augmentation, self.recipe, self.seed)
         loop = self._loop(phase)
 
         def batches() -> Iterator[Tensor]:
-            for step in range(SETTLING):
+            for step in range(STATISTICS_BATCHES):
                 rng = generator("settle", self.seed, step)
                 rows = torch.randint(len(images), (self.recipe.batch,), generator=rng)
                 yield augment(images[rows], augmentation, rng)
 
         def measure(step: int) -> dict[str, float]:
-            with settled(model.visual, batches()):
+            with recomputed_statistics(model.visual, batches()):
                 accuracy = self._accuracy(self._in_training(model, tokenizer))
             return {"images": step * self.recipe.batch, "validation_accuracy": accuracy}
 
         loop.run(measure)
-        if not self.team.leads:
+        if not self.processes.is_main_process:
             return {}
-        with settled(model.visual, batches()):
+        with recomputed_statistics(model.visual, batches()):
             save(model, tokenizer, config, self.folder)
         accuracy = self._accuracy(clip.load(str(self.folder)))
         facts = {
@@ -122,29 +123,7 @@ class ClipTraining(TrainingRun):
         return top_k_accuracy(ranking.numpy(), labels)
 
     def readme(self, card: dict[str, Any]) -> str:
-        recipe, data, name = card["recipe"], card["data"], card["name"]
-        return f"""---
-library_name: open_clip
-pipeline_tag: zero-shot-image-classification
-license: apache-2.0
----
-# {name}: a small CLIP
-
-Trained from nothing by `{card["command"]}`
-on the images and captions that the diffusion model `{self.dataset}` was trained on.
-open_clip loads it: `open_clip.create_model_and_transforms("local-dir:FOLDER")`.
-
-**Trained on {", ".join(card["trained_on"])}**: as a classifier of these it is not zero-shot.
-
-- Data: {data["images"]:,} images of {self.dataset}, revision `{data["revision"]}`.
-- Recipe: {recipe["images"]:,} images seen in batches of {recipe["batch"]}, learning rate
-  {recipe["learning_rate"]:g}, EMA {recipe["ema"]:g}; all of it in `diffcls.json`.
-{continued(card)}- Seed {card["seed"]}, {card["hours"]:.2f} hours on {card["device"]},
-  {card["versions"]}.
-- Validation accuracy {card["validation_accuracy"]:.1%} on {card["measured_on"]}.
-
-{curve_table(card["curve"], "all validation images")}
-"""
+        return clip_readme(card)
 
     def report(self, card: dict[str, Any]) -> list[str]:
         accuracy = self._accuracy(clip.load(str(self.folder)), "test")
@@ -194,14 +173,14 @@ def clip_phase(
     recipe: ClipRecipe,
     seed: int,
 ) -> Phase:
-    """Both towers together, on open_clip's contrastive loss.
+    """Image and text encoder on open_clip's contrastive loss.
 
     Args:
         model: open_clip's.
         tokenizer: of its texts.
         images: (N, 3, H, W) in [−1, 1].
         captions: (image index, draw) -> caption.
-        augmentation: of each image, anew each time.
+        augmentation: applied to every image each time it is seen.
         recipe: images seen, batch, learning rate.
         seed: of every random choice.
     """
@@ -218,26 +197,24 @@ def clip_phase(
         )
         device = device_of(model)
         ids = tokenize(tokenizer, [captions(int(i), step * batch + j) for j, i in enumerate(rows)])
-        # as open_clip trains: the temperature's inverse never exceeds 100
+        # as open_clip: the inverse temperature is at most 100
         scale = model.logit_scale.clamp(max=float(torch.tensor(100.0).log())).exp()
-        found: Tensor = contrast(
+        value: Tensor = contrast(
             model.encode_image(pixels.to(device), normalize=True),
             model.encode_text(ids.to(device), normalize=True),
             scale,
         )
-        return found
+        return value
 
-    steps = max(1, recipe.images // batch)
-    return Phase(
-        "clip", {"clip": model}, loss, steps, recipe.learning_rate, recipe.warmup, recipe.ema
-    )
+    return Phase("clip", {"clip": model}, loss, recipe)
 
 
 @contextmanager
-def settled(module: nn.Module, batches: Iterator[Tensor]) -> Iterator[None]:
-    """Batch statistics that belong to the weights as they are now, in evaluation, for a while.
+def recomputed_statistics(module: nn.Module, batches: Iterator[Tensor]) -> Iterator[None]:
+    """Evaluation mode with batch statistics recomputed for the current weights.
 
-    Those that training kept belong to weights long gone, not to their moving average.
+    The running statistics belong to the weights of earlier steps, not to the moving average; they
+    are restored on exit.
     """
     norms = [m for m in module.modules() if isinstance(m, nn.BatchNorm2d)]
     held = {k: v.clone() for k, v in module.state_dict().items() if "running" in k or "num_" in k}
@@ -263,9 +240,9 @@ def save(model: Any, tokenizer: Any, config: dict[str, Any], folder: Any) -> Non
     from safetensors.torch import save_file
 
     backend = tokenizer.backend_tokenizer
-    backend.no_padding()  # left over from the last call, and no part of the model
+    backend.no_padding()  # state of the last call, not part of the model
     backend.no_truncation()
-    for place in ("is_local", "local_files_only"):  # how it was opened is no part of it either
+    for place in ("is_local", "local_files_only"):  # how it was opened is not part of it
         tokenizer.init_kwargs.pop(place, None)
     tokenizer.save_pretrained(folder)
     preprocess = {"mean": [0.5] * 3, "std": [0.5] * 3, "interpolation": "bicubic"}

@@ -1,7 +1,7 @@
-"""The processes that train one model together, a device each: accelerate's, where there are more.
+"""Data-parallel training through accelerate: one process per device.
 
-Each takes batches of its own, and the gradients are averaged before a step: as one process would
-that takes as many batches before each step.
+Each process takes batches of its own, and gradients are averaged before each step, as in one
+process that accumulates the gradients of as many batches.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Team:
-    """One process among those that train together.
+class ProcessGroup:
+    """This process among the data-parallel processes of one training.
 
     Args:
-        rank: which it is, from 0.
-        size: how many there are.
-        device: where it trains.
+        rank: index of this process, from 0.
+        size: number of processes.
+        device: device that this process trains on.
     """
 
     rank: int = 0
@@ -31,12 +31,12 @@ class Team:
     device: str = "cpu"
 
     @property
-    def leads(self) -> bool:
-        """Whether it is the one that writes files and says how things go."""
+    def is_main_process(self) -> bool:
+        """Whether this process writes files and shows progress."""
         return self.rank == 0
 
-    def average(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Replace each gradient by its mean over the team."""
+    def average_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Replace each gradient by its mean over all processes."""
         if self.size == 1:
             return
         from accelerate.utils import reduce
@@ -46,32 +46,32 @@ class Team:
                 parameter.grad = reduce(parameter.grad, reduction="mean")
 
     def wait(self) -> None:
-        """Until every process has come here."""
+        """Block until every process has reached this point."""
         if self.size > 1:
             from accelerate import PartialState
 
             PartialState().wait_for_everyone()
 
 
-def join(device: str | None = None) -> Team:
-    """The team of this process: alone, or as torchrun says.
+def join(device: str | None = None) -> ProcessGroup:
+    """The process group that torchrun's environment variables describe; alone without them.
 
     Args:
-        device: where to train; None: the accelerator of this process where there is one.
+        device: device to train on; None: this process's accelerator if there is one.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) < 2:
         if device is None:
             import torch
 
             device = "cuda" if torch.cuda.is_available() else "cpu"
-        return Team(device=device)
+        return ProcessGroup(device=device)
     from accelerate import PartialState
 
     state = PartialState(cpu=device == "cpu")
-    return Team(state.process_index, state.num_processes, str(state.device))
+    return ProcessGroup(state.process_index, state.num_processes, str(state.device))
 
 
 def device_of(module: nn.Module) -> torch.device:
-    """Where a module's weights lie."""
-    found: torch.device = next(module.parameters()).device
-    return found
+    """Device of a module's weights."""
+    device: torch.device = next(module.parameters()).device
+    return device

@@ -1,31 +1,35 @@
-"""The loop that trains a phase: steps, averaged weights, checkpoints to go on from.
+"""Training loop: AdamW steps, exponential moving average, early stopping and checkpoints.
 
-Every random choice of a step comes from (seed, phase, step), so a run that was killed goes on to
-the same weights as one that was not.
+Every random choice of a step depends on (seed, phase, step) alone, so a training that was killed
+resumes to the same weights as one that was not.
 """
 
 from __future__ import annotations
 
+import io
 import json
 import math
-import os
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from diffcls.support.errors import RecordError
+from diffcls.support.files import write_bytes
 from diffcls.support.seeding import key
-from diffcls.training.distributed import Team
+from diffcls.training.distributed import ProcessGroup
+from diffcls.training.interrupt import interrupt_requested
+from diffcls.training.optimiser import Ema, learning_rate
+from diffcls.training.recipes import Optimisation
 
 Report = Callable[[int, Mapping[str, float]], None]
-"""(step, values by name): what a training says of itself."""
+"""(step, values by name): receives the loss and the points of the curve."""
+Measure = Callable[[int], dict[str, float]]
+"""Batches seen -> values by name of a point of the curve."""
 
 
 def generator(*parts: object) -> torch.Generator:
@@ -38,152 +42,159 @@ class Phase:
     """One stretch of training.
 
     Args:
-        name: says it in messages, file names and random keys.
-        modules: what is trained, by name.
-        loss: (number) -> scalar loss of the batch of that number, wherever the modules lie.
-        steps: how many batches there are.
-        learning_rate, warmup, ema: see `diffcls.training.recipes.Recipe`.
+        name: part of messages, file names and random keys.
+        modules: trained modules by name.
+        loss: (batch number) -> scalar loss of that batch, on the modules' device.
+        optimisation: length and settings of the optimiser.
     """
 
     name: str
     modules: dict[str, nn.Module]
     loss: Callable[[int], Tensor]
-    steps: int
-    learning_rate: float
-    warmup: float
-    ema: float
+    optimisation: Optimisation
 
 
-class Ema:
-    """Moving average of the weights (Polyak averaging), warmed up so that it forgets the start."""
+@dataclass(frozen=True)
+class EarlyStopping:
+    """Early stopping (Prechelt 1998): end without improvement, and restore the best weights.
 
-    def __init__(self, module: nn.Module, decay: float) -> None:
-        self.decay = decay
-        self.shadow = [p.detach().clone() for p in module.parameters()]
-        self._parameters = list(module.parameters())
+    Args:
+        metric: value of `Measure` that decides; higher is better.
+        eval_every: steps between evaluations.
+        patience: evaluations without improvement after which training ends.
+    """
 
-    @torch.no_grad()
-    def update(self, step: int) -> None:
-        """shadow ← d·shadow + (1 − d)·weights, d = min(decay, (1 + step)/(10 + step))."""
-        decay = min(self.decay, (1 + step) / (10 + step))
-        torch._foreach_lerp_(self.shadow, self._parameters, 1 - decay)
-
-    @torch.no_grad()
-    def swap(self) -> None:
-        """Exchange weights and average; called twice it changes nothing."""
-        for average, parameter in zip(self.shadow, self._parameters, strict=True):
-            held = parameter.detach().clone()
-            parameter.copy_(average)
-            average.copy_(held)
-
-
-def learning_rate(step: int, phase: Phase) -> float:
-    """Linear warm-up, then half a cosine down to zero at the last step."""
-    warm = max(1, round(phase.warmup * phase.steps))
-    if step < warm:
-        return phase.learning_rate * (step + 1) / warm
-    done = (step - warm) / max(1, phase.steps - warm)
-    return phase.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
+    metric: str
+    eval_every: int
+    patience: int
 
 
 class Loop:
-    """Trains a phase, with checkpoints from which it goes on to the same weights.
+    """Training of one phase, with checkpoints that resume to the same weights.
 
     Args:
-        phase: what to train.
-        folder: where ``PHASE.pt`` (the newest checkpoint) and ``PHASE-curve.jsonl`` are kept.
-        every: seconds between checkpoints.
+        phase: modules and loss.
+        folder: place of ``PHASE.pt``, the newest checkpoint, and ``PHASE-curve.jsonl``; None: keep
+            neither.
+        checkpoint_seconds: seconds between checkpoints.
         quiet: no progress bar.
-        report: (step, values) -> None, told of the loss every hundred steps and of each point.
-        team: the processes that train together; only the first of them writes.
-        accumulate: batches of each process before a step.
+        report: receives the loss every hundred steps, and each point of the curve.
+        processes: data-parallel processes; only the main one writes.
+        accumulate: gradient accumulation: batches per process and step.
+        early_stopping: None: train all steps.
+
+    Raises:
+        ValueError: for early stopping with several processes.
     """
 
     def __init__(
         self,
         phase: Phase,
-        folder: Path,
-        every: float = 120,
+        folder: Path | None,
+        checkpoint_seconds: float = 120,
         quiet: bool = False,
         report: Report | None = None,
-        team: Team | None = None,
+        processes: ProcessGroup | None = None,
         accumulate: int = 1,
+        early_stopping: EarlyStopping | None = None,
     ) -> None:
-        self.team, self.accumulate = team or Team(), accumulate
-        # batches that a step is made of
-        self.batches = self.team.size * accumulate
-        self.phase = replace(phase, steps=max(1, phase.steps // self.batches))
-        self.folder, self.every = folder, every
-        self.quiet = quiet or not self.team.leads
+        self.processes, self.accumulate = processes or ProcessGroup(), accumulate
+        if early_stopping and self.processes.size > 1:
+            raise ValueError("early stopping needs a single process")
+        self.batches_per_step = self.processes.size * accumulate
+        self.phase, self.early_stopping = phase, early_stopping
+        self.steps = max(1, phase.optimisation.batches // self.batches_per_step)
+        self.folder, self.checkpoint_seconds = folder, checkpoint_seconds
+        self.quiet = quiet or not self.processes.is_main_process
         self.report = report or (lambda step, values: None)
-        self.model = nn.ModuleDict(phase.modules).to(self.team.device)
-        self.ema = Ema(self.model, phase.ema)
+        self.model = nn.ModuleDict(phase.modules).to(self.processes.device)
+        self.ema = Ema(self.model, phase.optimisation.ema)
         self.optimizer = torch.optim.AdamW(
-            self.model.parameters(), lr=phase.learning_rate, betas=(0.9, 0.99), weight_decay=0.01
+            self.model.parameters(),
+            lr=phase.optimisation.learning_rate,
+            betas=phase.optimisation.betas,
+            weight_decay=phase.optimisation.weight_decay,
         )
         self.step, self.seconds = 0, 0.0
-        self.path = folder / f"{phase.name}.pt"
-        if self.path.exists():
-            self._load()
+        self.best_step, self.best_value = 0, -math.inf
+        self.evals_without_improvement = 0
+        self._best: dict[str, Tensor] = {}
+        self.path = folder and folder / f"{phase.name}.pt"
+        if self.path and self.path.exists():
+            self._load(self.path)
 
-    def run(
-        self, measure: Callable[[int], dict[str, float]] | None = None, points: int = 8
-    ) -> None:
-        """Train to the end; weights are the averaged ones afterwards, on the CPU.
+    @property
+    def finished(self) -> bool:
+        """Whether all steps are done, or early stopping ended the training."""
+        stop = self.early_stopping
+        return self.step >= self.steps or (
+            stop is not None and self.evals_without_improvement >= stop.patience
+        )
+
+    def run(self, measure: Measure | None = None, points: int = 8) -> None:
+        """Train to the end; the weights are the averaged ones afterwards, on the CPU.
+
+        With early stopping they are the averaged ones of the best evaluation.
 
         Args:
-            measure: called at `points` evenly spaced steps with the averaged weights in place and
-                the batches seen; what it returns goes into the curve.
+            measure: called with the number of batches seen while the averaged weights are in
+                place; its values are a point of the curve.
+            points: number of evenly spaced points; without effect with early stopping.
 
         Raises:
-            KeyboardInterrupt: where somebody stopped it, after the step at hand was saved.
+            KeyboardInterrupt: after Ctrl-C, once the current step is saved.
+            RecordError: for a loss that is not finite, or a checkpoint that cannot be written.
         """
         from tqdm import tqdm
 
+        stop = self.early_stopping
+        every = stop.eval_every if stop else -(-self.steps // points)
         self.model.train()
-        saved = time.monotonic()
-        smooth = float("nan")
+        saved, smooth = time.monotonic(), float("nan")
         with (
             tqdm(
-                total=self.phase.steps,
+                total=self.steps,
                 initial=self.step,
                 desc=self.phase.name,
                 unit="step",
                 disable=True if self.quiet else None,
             ) as bar,
-            _stop_asked(self.team) as stop_asked,
+            interrupt_requested(self.processes) as interrupted,
         ):
-            while self.step < self.phase.steps:
+            while not self.finished:
                 loss = self._one_step()
                 smooth = loss if math.isnan(smooth) else 0.99 * smooth + 0.01 * loss
                 bar.update()
                 if self.step % 20 == 0:
                     bar.set_postfix(loss=f"{smooth:.4f}")
                 if self.step % 100 == 0:
-                    rate = learning_rate(self.step, self.phase)
+                    rate = learning_rate(self.step, self.steps, self.phase.optimisation)
                     self.report(self.step, {"loss": smooth, "learning_rate": rate})
-                if self.step % -(-self.phase.steps // points) == 0 or self.step == self.phase.steps:
-                    if self.team.leads:
-                        self._note(smooth, measure)
-                    self.team.wait()
-                if time.monotonic() - saved > self.every or self.step == self.phase.steps:
+                if self.step % every == 0 or self.step == self.steps:
+                    if self.processes.is_main_process:
+                        self._add_point(smooth, measure)
+                    self.processes.wait()
+                if time.monotonic() - saved > self.checkpoint_seconds or self.finished:
                     self._save()
                     saved = time.monotonic()
-                elif stop_asked():
+                elif interrupted():
                     self._save()
                     raise KeyboardInterrupt
         self.ema.swap()
+        if self._best:
+            self.model.load_state_dict(self._best)
         self.model.eval().to("cpu")
 
     def _one_step(self) -> float:
         started = time.monotonic()
+        optimisation = self.phase.optimisation
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(self.step, self.phase)
+            group["lr"] = learning_rate(self.step, self.steps, optimisation)
         self.optimizer.zero_grad(set_to_none=True)
-        first = self.step * self.batches + self.team.rank * self.accumulate
+        first = self.step * self.batches_per_step + self.processes.rank * self.accumulate
         value = sum(self._backward(first + i) for i in range(self.accumulate))
-        self.team.average(self.model.parameters())
-        nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        self.processes.average_gradients(self.model.parameters())
+        nn.utils.clip_grad_norm_(self.model.parameters(), optimisation.gradient_clip)
         self.optimizer.step()
         self.step += 1
         self.ema.update(self.step)
@@ -191,73 +202,70 @@ class Loop:
         return value
 
     def _backward(self, batch: int) -> float:
-        """Add the gradients of one batch; returns its share of the loss."""
+        """Accumulate the gradients of one batch; returns its share of the step's loss."""
         loss = self.phase.loss(batch) / self.accumulate
         value = float(loss.detach())
         if not math.isfinite(value):
             raise RecordError(
                 f"the loss of {self.phase.name} is not finite at step {self.step}",
-                todo="start again with a lower --learning-rate",
+                given=value,
+                allowed="a finite number",
+                todo="train with a lower --learning-rate in another --output-dir",
             )
         loss.backward()
         return value
 
-    def _note(self, loss: float, measure: Callable[[int], dict[str, float]] | None) -> None:
-        line: dict[str, float] = {"step": self.step, "seconds": round(self.seconds, 1)}
-        line["loss"] = round(loss, 6)
+    def _add_point(self, loss: float, measure: Measure | None) -> None:
+        point: dict[str, float] = {"step": self.step, "seconds": round(self.seconds, 1)}
+        point["loss"] = round(loss, 6)
         if measure is not None:
             self.ema.swap()
-            # whoever measures finds everything on the CPU
-            self.model.eval().to("cpu")
-            line.update(measure(self.step * self.batches))
-            self.model.train().to(self.team.device)
+            self.model.eval().to("cpu")  # where validation expects the modules
+            values = measure(self.step * self.batches_per_step)
+            point.update(values)
+            if self.early_stopping:
+                self._compare(values[self.early_stopping.metric])
+            self.model.train().to(self.processes.device)
             self.ema.swap()
-        self.report(self.step, {k: v for k, v in line.items() if k != "step"})
-        with open(self.folder / f"{self.phase.name}-curve.jsonl", "a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+        self.report(self.step, {k: v for k, v in point.items() if k != "step"})
+        if self.folder:
+            path = self.folder / f"{self.phase.name}-curve.jsonl"
+            with open(path, "a", encoding="utf-8") as file:
+                file.write(json.dumps(point) + "\n")
+
+    def _compare(self, value: float) -> None:
+        """Count an evaluation for early stopping; keep the weights in place if it is the best."""
+        if value > self.best_value:
+            self.best_step, self.best_value, self.evals_without_improvement = self.step, value, 0
+            self._best = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
+        else:
+            self.evals_without_improvement += 1
 
     def _save(self) -> None:
-        if not self.team.leads:
+        if self.path is None or not self.processes.is_main_process:
             return
-        state = {
+        state: dict[str, Any] = {
             "step": self.step,
             "seconds": self.seconds,
             "model": self.model.state_dict(),
             "ema": self.ema.shadow,
             "optimizer": self.optimizer.state_dict(),
         }
-        fresh = self.path.with_suffix(".pt.new")
-        torch.save(state, fresh)
-        os.replace(fresh, self.path)
+        if self.early_stopping:
+            counts = (self.best_step, self.best_value, self.evals_without_improvement)
+            state |= {"best": self._best, "early_stopping": counts}
+        buffer = io.BytesIO()
+        torch.save(state, buffer)
+        write_bytes(self.path, buffer.getvalue())
 
-    def _load(self) -> None:
-        state = torch.load(self.path, map_location=self.team.device, weights_only=True)
+    def _load(self, path: Path) -> None:
+        state = torch.load(path, map_location=self.processes.device, weights_only=True)
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
-        for mine, stored in zip(self.ema.shadow, state["ema"], strict=True):
-            mine.copy_(stored)
+        for average, stored in zip(self.ema.shadow, state["ema"], strict=True):
+            average.copy_(stored)
         self.step, self.seconds = int(state["step"]), float(state["seconds"])
-
-
-@contextmanager
-def _stop_asked(team: Team) -> Iterator[Callable[[], bool]]:
-    """Whether somebody pressed Ctrl-C, which then waits for the end of the step; twice does not.
-
-    Of several processes the others would be waited for in vain: there it stops at once.
-    """
-    asked = False
-
-    def note(number: int, frame: object) -> None:
-        nonlocal asked
-        if asked:
-            raise KeyboardInterrupt
-        asked = True
-
-    if team.size > 1 or threading.current_thread() is not threading.main_thread():
-        yield lambda: False
-        return
-    before = signal.signal(signal.SIGINT, note)
-    try:
-        yield lambda: asked
-    finally:
-        signal.signal(signal.SIGINT, before)
+        if self.early_stopping:
+            self._best = state["best"]
+            counts = state["early_stopping"]
+            self.best_step, self.best_value, self.evals_without_improvement = counts

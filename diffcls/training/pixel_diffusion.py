@@ -1,4 +1,4 @@
-"""A small diffusion model of pixels from a data set to its card: what the train command does."""
+"""Training of a small pixel-space diffusion model, from the data set to the card."""
 
 from __future__ import annotations
 
@@ -17,29 +17,31 @@ from diffcls.models.components import read_json
 from diffcls.models.loading import CARD, find, load, read_card
 from diffcls.models.quiet import quiet
 from diffcls.models.schedulers import scheduler_of
+from diffcls.support.files import write_text
 from diffcls.support.seeding import key
 from diffcls.training.loop import Loop
+from diffcls.training.model_card import pixel_readme
 from diffcls.training.noise_levels import LearnedLogSnr
 from diffcls.training.pixel_losses import (
     build_unet,
     check,
-    check_taught,
-    go_on_from,
+    check_initial_model,
     learned_schedule,
+    load_initial_weights,
     pixels_phase,
     scheduler_config,
 )
 from diffcls.training.recipes import PixelRecipe
-from diffcls.training.run import TrainingRun, continued, curve_table, tensor_of
+from diffcls.training.run import TrainingRun, tensor_of
 
 SNAPSHOTS = "snapshots"
 
 
 class PixelTraining(TrainingRun):
-    """A small DDPM in the making; see `diffcls.training.run.TrainingRun`.
+    """Training of a small DDPM; see `diffcls.training.run.TrainingRun`.
 
-    At each point of its curve it leaves the model as it is there, with averaged weights and with
-    those of the last step, in ``FOLDER/training/snapshots``: models like the finished one.
+    At each point of the curve it saves two complete models in ``FOLDER/training/snapshots``: with
+    the averaged weights, and with those of the last step.
     """
 
     index: ClassVar[str] = "model_index.json"
@@ -47,9 +49,9 @@ class PixelTraining(TrainingRun):
 
     def __post_init__(self) -> None:
         check(self.recipe)
-        self.begun_from: Any = load(self.init) if self.init else None
-        if self.begun_from:
-            check_taught(self.begun_from, self.recipe)
+        self.initial_model: Any = load(self.init) if self.init else None
+        if self.initial_model:
+            check_initial_model(self.initial_model, self.recipe)
         super().__post_init__()
 
     def run(self) -> dict[str, Any]:
@@ -58,8 +60,8 @@ class PixelTraining(TrainingRun):
         torch.manual_seed(key("weights", self.seed))
         unet = build_unet(self.recipe, len(train.class_names))
         learned = learned_schedule(self.recipe)
-        if self.begun_from:
-            go_on_from(unet, self.begun_from.network.state_dict())
+        if self.initial_model:
+            load_initial_weights(unet, self.initial_model.network.state_dict())
         loop = self._loop(pixels_phase(unet, learned, images, labels, self.recipe, self.seed))
 
         def measure(step: int) -> dict[str, float]:
@@ -68,14 +70,14 @@ class PixelTraining(TrainingRun):
             return {"images": seen}
 
         loop.run(measure)
-        if not self.team.leads:
+        if not self.processes.is_main_process:
             return {}
         save(unet, learned, self.recipe, self.folder)
         return self._write_card(self._facts(train), train, loop.seconds / 3600, "pixels")
 
     def _facts(self, train: Dataset) -> dict[str, Any]:
         return {
-            # the first is where their classes are looked up
+            # class names are looked up in the first
             "trained_on": list(dict.fromkeys([self.dataset, *self.trained_on(train)])),
             "measured_on": self.dataset,
             "labels": list(train.class_names) if self.recipe.conditional else [],
@@ -84,7 +86,7 @@ class PixelTraining(TrainingRun):
     def _snapshot(
         self, unet: Any, learned: LearnedLogSnr | None, loop: Loop, train: Dataset, seen: int
     ) -> None:
-        for kind in ("averaged", "last"):  # the averaged weights are in place when this is called
+        for kind in ("averaged", "last"):  # the averaged weights are in place first
             if kind == "last":
                 loop.ema.swap()
             folder = self.work / SNAPSHOTS / f"{seen:08d}-{kind}"
@@ -100,7 +102,7 @@ class PixelTraining(TrainingRun):
                 "hours": round(loop.seconds / 3600, 3),
                 "recipe": dataclasses.asdict(self.recipe) | {"images": seen},
             }
-            (folder / CARD).write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
+            write_text(folder / CARD, json.dumps(card, indent=2) + "\n")
             if kind == "last":
                 loop.ema.swap()
 
@@ -109,40 +111,18 @@ class PixelTraining(TrainingRun):
         return read_json(place.path / CARD), read_card(place).revision
 
     def readme(self, card: dict[str, Any]) -> str:
-        recipe, data, name = card["recipe"], card["data"], card["name"]
-        told = "is told the class, or none" if recipe["conditional"] else "is told nothing"
-        return f"""---
-library_name: diffusers
-pipeline_tag: unconditional-image-generation
-license: apache-2.0
----
-# {name}: a small diffusion model of pixels
-
-A `DDPMPipeline` of {recipe["image_size"]} px and {recipe["channels"]} channels, trained by
-`{card["command"]}`; it {told}.
-
-**Trained on the training split of {self.dataset}**: as a classifier of it it is not zero-shot.
-
-- Data: {data["images"]:,} images, revision `{data["revision"]}`.
-- Recipe: {recipe["images"]:,} images seen in batches of {recipe["batch"]}, learning rate
-  {recipe["learning_rate"]:g}, EMA {recipe["ema"]:g}, `{recipe["prediction_type"]}`, schedule
-  `{recipe["noise_schedule"]}`; all of it in `diffcls.json`.
-{continued(card)}- Seed {card["seed"]}, {card["hours"]:.2f} hours on {card["device"]},
-  {card["versions"]}.
-
-{curve_table(card["curve"], "")}
-"""
+        return pixel_readme(card)
 
     def report(self, card: dict[str, Any]) -> list[str]:
         return [
             f"{self.folder}: {card['recipe']['images']:,} images in {card['hours']:.2f} hours",
-            f"draw with it: python -m diffcls.generate --model {self.folder}",
-            f"its likelihood: python -m diffcls.likelihood --model {self.folder}",
+            f"generate images: python -m diffcls.generate --model {self.folder}",
+            f"estimate its likelihood: python -m diffcls.likelihood --model {self.folder}",
         ]
 
 
 def pixels_of(data: Dataset, recipe: PixelRecipe) -> tuple[Tensor, Tensor]:
-    """All images of a data set (N, C, H, W) in [−1, 1], and their labels (N,)."""
+    """All images of a data set, (N, C, H, W) in [−1, 1], and their labels, (N,)."""
     images, labels = tensor_of(data, recipe.image_size)
     if recipe.channels == 1:
         images = images.mean(dim=1, keepdim=True)
@@ -150,7 +130,7 @@ def pixels_of(data: Dataset, recipe: PixelRecipe) -> tuple[Tensor, Tensor]:
 
 
 def save(unet: Any, learned: LearnedLogSnr | None, recipe: PixelRecipe, folder: Path) -> None:
-    """A ``DDPMPipeline`` folder, weights in half precision, that diffusers loads in single one."""
+    """Write a ``DDPMPipeline`` folder with weights in half precision."""
     import copy
 
     from diffusers import DDPMPipeline

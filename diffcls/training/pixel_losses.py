@@ -1,4 +1,4 @@
-"""Denoisers of pixels, and classifiers of noisy pixels: how they are built, and what they learn."""
+"""Pixel-space denoisers and noisy-image classifiers: networks, checks and training losses."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from diffcls.diffusion.schedule import NoiseSchedule
 from diffcls.models.denoiser import Denoiser
 from diffcls.models.noisy_classifier import NoisyClassifier
 from diffcls.support.errors import UsageError, unknown_name
+from diffcls.training.augmentation import mirrored
 from diffcls.training.distributed import device_of
 from diffcls.training.loop import Phase, generator
 from diffcls.training.losses import (
@@ -37,13 +38,13 @@ from diffcls.training.noise_levels import (
 from diffcls.training.recipes import NoisyRecipe, PixelRecipe
 
 STEPS = 1000
-"""T of every schedule."""
+"""T, the number of levels of every schedule."""
 SCHEDULES = ("linear", "scaled_linear", "squaredcos_cap_v2", "learned")
 OBJECTIVES = ("epsilon", "v_prediction", "sample", "flow_prediction")
 
 
 def check(recipe: PixelRecipe) -> None:
-    """Raises UsageError for choices that are not known, or do not go together."""
+    """Raises UsageError for unknown choices, or choices that exclude each other."""
     for kind, name, known in (
         ("noise schedule", recipe.noise_schedule, SCHEDULES),
         ("objective", recipe.prediction_type, OBJECTIVES),
@@ -57,24 +58,24 @@ def check(recipe: PixelRecipe) -> None:
     chosen = recipe.noise_schedule != PixelRecipe.noise_schedule or at_any_level
     if flow and (chosen or recipe.learned_variance):
         raise UsageError(
-            "a flow has levels and variances of its own",
+            "--objective flow has its own noise levels and variances",
             given="--objective flow",
-            todo="leave --noise-schedule, --levels and --learned-variance out",
+            todo="remove --noise-schedule, --levels and --learned-variance",
         )
     if recipe.learned_variance and at_any_level:
         raise UsageError(
-            "a learned variance belongs to the steps of a schedule",
-            given="--learned-variance",
-            todo="leave out --levels continuous and --noise-schedule learned",
+            "--learned-variance needs the discrete steps of a fixed schedule",
+            given="--levels continuous or --noise-schedule learned",
+            todo="remove them, or remove --learned-variance",
         )
 
 
 def scheduler_config(recipe: PixelRecipe, learned: LearnedLogSnr | None = None) -> dict[str, Any]:
-    """Config of the scheduler that is saved with the model, see `scheduler_of`.
+    """Config of the scheduler that is saved with the model, see `diffcls.models.schedulers`.
 
     Args:
-        recipe: of the model.
-        learned: its schedule, where that was learned: it is saved as the betas of its levels.
+        recipe: see `PixelRecipe`.
+        learned: its learned schedule, saved as the betas of its levels; None: a fixed schedule.
     """
     config: dict[str, Any] = {
         "num_train_timesteps": STEPS,
@@ -95,7 +96,7 @@ def scheduler_config(recipe: PixelRecipe, learned: LearnedLogSnr | None = None) 
 def build_unet(recipe: PixelRecipe, classes: int) -> Any:
     """An untrained U-Net; its weights follow torch's global seed.
 
-    A conditional one has a class more than there are, the last, for "no class".
+    A class-conditional one has one more class embedding, the last, for "no class".
     """
     from diffusers import UNet2DModel
 
@@ -114,54 +115,54 @@ def build_unet(recipe: PixelRecipe, classes: int) -> Any:
     )
 
 
-def go_on_from(module: nn.Module, weights: Mapping[str, Tensor]) -> None:
-    """Give an untrained network the weights of the model that training goes on from.
+def load_initial_weights(module: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Load the weights of the model that --init names into an untrained network.
 
     Raises:
-        UsageError: where that is none of its shape.
+        UsageError: for weights of another shape.
     """
-    wanted = {name: tuple(value.shape) for name, value in module.state_dict().items()}
-    found = {name: tuple(value.shape) for name, value in weights.items()}
-    if found != wanted:
-        other = min(name for name in {*found, *wanted} if found.get(name) != wanted.get(name))
+    expected = {name: tuple(value.shape) for name, value in module.state_dict().items()}
+    given = {name: tuple(value.shape) for name, value in weights.items()}
+    if given != expected:
+        name = min(n for n in {*given, *expected} if given.get(n) != expected.get(n))
         raise UsageError(
-            "--init is a model of another shape",
-            given=f"{other}: {found.get(other, 'missing')}",
-            allowed=f"{wanted.get(other, 'no such tensor')}",
+            "--init names a model of another shape",
+            given=f"{name}: {given.get(name, 'missing')}",
+            allowed=f"{expected.get(name, 'no such tensor')}",
         )
     module.load_state_dict(weights)
 
 
-def check_taught(denoiser: Denoiser, recipe: PixelRecipe) -> None:
-    """Raises UsageError where training would go on from a model that learned something else."""
+def check_initial_model(denoiser: Denoiser, recipe: PixelRecipe) -> None:
+    """Raises UsageError unless a model can be fine-tuned with the recipe."""
     shape = (recipe.channels, recipe.image_size, recipe.image_size)
     if tuple(denoiser.sample_shape) != shape:
         raise UsageError(
-            "--init is a model of another shape", given=denoiser.sample_shape, allowed=f"{shape}"
+            "--init names a model of another shape", given=denoiser.sample_shape, allowed=f"{shape}"
         )
     row = row_of(recipe)
     if denoiser.parameterization is not row:
         raise UsageError(
-            "--init is a model of another objective",
+            "--init names a model of another objective",
             given=denoiser.parameterization.name,
             allowed=row.name,
-            todo="give the --objective that it was trained with",
+            todo="choose the --objective that it was trained with",
         )
-    if recipe.noise_schedule == "learned":  # that begins anew, whatever was known
+    if recipe.noise_schedule == "learned":  # always trained from its initial state
         return
-    wanted = NoiseSchedule.from_diffusers(scheduler_config(recipe)).alpha
-    found = denoiser.schedule.alpha
-    if len(found) != len(wanted) or not np.allclose(found, wanted, atol=1e-6):
+    expected = NoiseSchedule.from_diffusers(scheduler_config(recipe)).alpha
+    given = denoiser.schedule.alpha
+    if len(given) != len(expected) or not np.allclose(given, expected, atol=1e-6):
         raise UsageError(
-            "--init is a model of another noise schedule",
+            "--init names a model of another noise schedule",
             given=f"not {recipe.noise_schedule}",
             allowed=SCHEDULES,
-            todo="give the --noise-schedule that it was trained with",
+            todo="choose the --noise-schedule that it was trained with",
         )
 
 
 def learned_schedule(recipe: PixelRecipe) -> LearnedLogSnr | None:
-    """The schedule to learn, where the recipe says so: between the ends of the linear one."""
+    """An untrained schedule between the ends of the linear one; None for a fixed schedule."""
     if recipe.noise_schedule != "learned":
         return None
     log_snr = np.log(NoiseSchedule.linear(STEPS).snr)
@@ -169,7 +170,7 @@ def learned_schedule(recipe: PixelRecipe) -> LearnedLogSnr | None:
 
 
 def levels_of(recipe: PixelRecipe, learned: LearnedLogSnr | None) -> Levels:
-    """Which levels of noise the recipe trains on."""
+    """Sampler of the noise levels that the recipe trains on."""
     if learned is not None:
         return continuous(learned, STEPS)
     schedule = NoiseSchedule.from_diffusers(scheduler_config(recipe))
@@ -179,7 +180,7 @@ def levels_of(recipe: PixelRecipe, learned: LearnedLogSnr | None) -> Levels:
 
 
 def row_of(recipe: PixelRecipe) -> Parameterization:
-    """What the network predicts."""
+    """Parameterization of the network's output."""
     flow = recipe.prediction_type == "flow_prediction"
     return parameterization("flow" if flow else recipe.prediction_type)
 
@@ -192,7 +193,9 @@ def pixels_phase(
     recipe: PixelRecipe,
     seed: int,
 ) -> Phase:
-    """A U-Net of pixels on the residual of its output, and what the recipe adds to that.
+    """Pixel-space U-Net on the weighted residual of its output.
+
+    A learned variance adds its term of the bound, a learned schedule its unevenness.
 
     Args:
         unet: see `build_unet`.
@@ -204,7 +207,7 @@ def pixels_phase(
     """
     check(recipe)
     row, levels, batch = row_of(recipe), levels_of(recipe, learned), recipe.batch
-    nobody = int(unet.config.num_class_embeds or 1) - 1
+    no_class = int(unet.config.num_class_embeds or 1) - 1
     steps = variances = None
     if recipe.learned_variance:
         steps = chain(NoiseSchedule.from_diffusers(scheduler_config(recipe)))
@@ -215,30 +218,29 @@ def pixels_phase(
         rows = torch.randint(len(images), (batch,), generator=rng)
         x0 = mirrored(images[rows], recipe.flip, rng)
         noise = torch.randn(x0.shape, generator=rng)
-        drawn = levels(batch, rng)
+        at = levels(batch, rng)
         device = device_of(unet)
         x0, noise = x0.to(device), noise.to(device)
-        x_t = noised(x0, noise, drawn)
-        told: dict[str, Tensor] = {}
+        x_t = noised(x0, noise, at)
+        conditions: dict[str, Tensor] = {}
         if recipe.conditional:
             dropped = torch.rand(batch, generator=rng) < recipe.class_dropout
-            told["class_labels"] = torch.where(dropped, nobody, labels[rows]).to(device)
-        both = unet(x_t, drawn.timestep.to(device), **told).sample
+            conditions["class_labels"] = torch.where(dropped, no_class, labels[rows]).to(device)
+        both = unet(x_t, at.timestep.to(device), **conditions).sample
         out = both[:, : x0.shape[1]]
-        found = objective(out, x0, noise, drawn, row, recipe.loss_weighting)
+        losses = objective(out, x0, noise, at, row, recipe.loss_weighting)
         if steps is not None and variances is not None:
             mixture = (both[:, x0.shape[1] :] + 1) / 2
-            term = variance_term(out, mixture, x0, x_t, drawn, steps, row, variances)
-            found = found + STEPS / 1000 * term
-        total = found.mean()
-        if drawn.slope is not None:
-            error = objective(out, x0, noise, drawn, row, "epsilon")
-            total = total + unevenness(drawn.slope, error)
+            term = variance_term(out, mixture, x0, x_t, at, steps, row, variances)
+            losses = losses + STEPS / 1000 * term
+        total = losses.mean()
+        if at.slope is not None:
+            error = objective(out, x0, noise, at, row, "epsilon")
+            total = total + unevenness(at.slope, error)
         return total
 
     modules = {"unet": unet, **({"log_snr": learned} if learned is not None else {})}
-    count = max(1, recipe.images // batch)
-    return Phase("pixels", modules, loss, count, recipe.learning_rate, recipe.warmup, recipe.ema)
+    return Phase("pixels", modules, loss, recipe)
 
 
 def noisy_phase(
@@ -249,11 +251,11 @@ def noisy_phase(
     recipe: NoisyRecipe,
     seed: int,
 ) -> Phase:
-    """A classifier of images at every level of noise (Dhariwal and Nichol 2021, section 4).
+    """Cross-entropy of a classifier at every noise level (Dhariwal & Nichol 2021, section 4).
 
     Args:
         classifier: untrained.
-        schedule: of the diffusion model that it is to lead.
+        schedule: of the diffusion model to guide.
         images: (N, C, H, W) in [−1, 1].
         labels: (N,).
         recipe: see `NoisyRecipe`.
@@ -265,20 +267,10 @@ def noisy_phase(
         rng = generator("noisy", seed, step)
         rows = torch.randint(len(images), (batch,), generator=rng)
         x0 = mirrored(images[rows], recipe.flip, rng)
-        drawn = levels(batch, rng)
-        x_t = noised(x0, torch.randn(x0.shape, generator=rng), drawn)
+        at = levels(batch, rng)
+        x_t = noised(x0, torch.randn(x0.shape, generator=rng), at)
         device = device_of(classifier)
-        logits = classifier(*(v.to(device) for v in (x_t, drawn.alpha, drawn.sigma)))
+        logits = classifier(*(v.to(device) for v in (x_t, at.alpha, at.sigma)))
         return F.cross_entropy(logits, labels[rows].to(device))
 
-    count = max(1, recipe.images // batch)
-    modules = {"classifier": classifier}
-    return Phase("noisy", modules, loss, count, recipe.learning_rate, recipe.warmup, recipe.ema)
-
-
-def mirrored(images: Tensor, flip: bool, rng: torch.Generator) -> Tensor:
-    """(B, C, H, W), each mirrored with probability ½ where `flip` says so."""
-    if not flip:
-        return images
-    chosen = torch.rand(len(images), generator=rng) < 0.5
-    return torch.where(chosen[:, None, None, None], images.flip(-1), images)
+    return Phase("noisy", {"classifier": classifier}, loss, recipe)

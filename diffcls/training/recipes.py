@@ -1,25 +1,30 @@
-"""How each small model was trained: one row a data set. A changed row makes another model."""
+"""Training recipes: everything that decides a model's weights but the seed, one row per data set.
+
+Every recipe has the fields of `Optimisation`. A changed row trains another model.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 from diffcls.models.small_stable_diffusion import TinyConfig
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Random changes that keep the class; every range is symmetric around "no change".
+    """Ranges of random changes that keep the class, each symmetric around "no change".
 
     Args:
-        degrees: rotation.
-        scale: relative size, 0.1 for 0.9 to 1.1.
+        degrees: rotation, in degrees.
+        scale: relative change of size; 0.1 means 0.9 to 1.1.
         shear: relative horizontal shear.
-        shift: move, relative to the side.
+        shift: translation, relative to the side.
         warp: smooth distortion, standard deviation relative to the side.
-        contrast: relative strength of the signal, above its darkest value.
-        flip: whether to mirror left and right.
+        contrast: relative change of the signal above its darkest value.
+        flip: whether to mirror left and right with probability ½.
     """
 
     degrees: float = 0.0
@@ -32,60 +37,106 @@ class Augmentation:
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """Everything that decides the weights, but for the seed.
+class Optimisation:
+    """Length of a training and settings of its optimiser, AdamW (Loshchilov & Hutter 2019).
+
+    Args:
+        images: training images seen; at most that many with early stopping.
+        batch: images per batch. A step takes one batch, or more with gradient accumulation and
+            data parallel training.
+        learning_rate: peak value.
+        warmup: share of the steps, 0 to 1, over which the learning rate rises linearly.
+        decay: learning rate after the warm-up: "cosine", half a cosine down to zero, or "constant".
+        ema: decay of the exponential moving average of the weights, 0 to 1; the averaged weights
+            are the model's.
+        betas: AdamW's decay rates of the gradient's first and second moment.
+        weight_decay: AdamW's decoupled weight decay.
+        gradient_clip: maximum norm of the gradient.
+    """
+
+    images: int = 1_000_000
+    batch: int = 128
+    learning_rate: float = 1e-3
+    warmup: float = 0.02
+    decay: str = "cosine"
+    ema: float = 0.999
+    betas: tuple[float, float] = (0.9, 0.99)
+    weight_decay: float = 0.01
+    gradient_clip: float = 1.0
+
+    @property
+    def batches(self) -> int:
+        """Number of batches, at least one."""
+        return max(1, self.images // self.batch)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe(Optimisation):
+    """Recipe of a small latent text-to-image model: an autoencoder, then a denoiser.
+
+    The fields of `Optimisation` are those of the denoiser, a U-Net with its text encoder; the
+    autoencoder shares all of them but the three that begin with ``vae_``.
 
     Args:
         config: shape of the model.
         augmentation: applied to each copy of each training image.
         copies: augmented copies of each image that latents are made of, the first unchanged.
-        vae_images, images: training images seen, by the autoencoder and by the U-Net with its
-            text encoder.
-        batch: images a step.
-        learning_rate: at its peak; warmed up over `warmup` of the steps, then a cosine to zero.
-        ema: decay of the weights' moving average.
-        prompt_dropout: share of captions replaced by the empty one, for guidance.
-        loss_weighting: over time, see `diffcls.training.losses.WEIGHTS`.
-        allocation: where in time the model's draws lie by default, see
-            `diffcls.diffusion.timestep_allocation`: learned on another data set than its own.
-        teaches: the benchmarks whose classes the model has seen by the end, with their names;
+        vae_images: training images seen by the autoencoder.
+        vae_learning_rate: peak learning rate of the autoencoder.
+        vae_ema: decay of the moving average of the autoencoder's weights.
+        kl_weight: weight of the KL divergence per latent dimension in the autoencoder's loss.
+        prompt_dropout: share of captions, 0 to 1, replaced by the empty one, for classifier-free
+            guidance (Ho & Salimans 2022).
+        loss_weighting: weighting of the loss over time, see `diffcls.training.losses.WEIGHTS`.
+        allocation: default timestep allocation of the model, see
+            `diffcls.diffusion.timestep_allocation`; learned on a data set other than its own.
+        teaches: benchmarks whose classes, with their names, the model has seen after training;
             empty: the data set itself.
-        measured_on: the benchmark whose validation images the curve and the temperature are
-            measured on; empty: the data set itself.
+        measured_on: benchmark whose validation images give the curve and the temperature; empty:
+            the data set itself.
     """
 
     config: TinyConfig = field(default_factory=TinyConfig)
     augmentation: Augmentation = field(default_factory=Augmentation)
     copies: int = 1
     vae_images: int = 200_000
-    images: int = 1_000_000
-    batch: int = 128
-    learning_rate: float = 1e-3
-    warmup: float = 0.02
-    ema: float = 0.999
+    vae_learning_rate: float = 2e-3
+    vae_ema: float = 0.995
+    kl_weight: float = 1e-3
     prompt_dropout: float = 0.1
     loss_weighting: str = "native"
     allocation: str = "cifar10"
     teaches: tuple[str, ...] = ()
     measured_on: str = ""
 
+    @property
+    def autoencoder(self) -> Optimisation:
+        """Optimisation of the autoencoder."""
+        shared = {f.name: getattr(self, f.name) for f in dataclasses.fields(Optimisation)}
+        own = {
+            "images": self.vae_images,
+            "learning_rate": self.vae_learning_rate,
+            "ema": self.vae_ema,
+        }
+        return Optimisation(**{**shared, **own})
 
-@dataclass(frozen=True)
-class ClipRecipe:
-    """Everything that decides the weights of a small CLIP model, but for the seed.
 
-    Its images, captions and augmentation are those of the diffusion model of the same data set.
+@dataclass(frozen=True, kw_only=True)
+class ClipRecipe(Optimisation):
+    """Recipe of a small CLIP model.
+
+    Images, captions and augmentation are those of the diffusion model of the same data set.
 
     Args:
-        image_size: side that images are enlarged to, in pixels.
-        vision_width, vision_layers: of open_clip's ResNet.
-        embed_dim: D of the common space.
+        image_size: side that images are resized to, in pixels.
+        vision_width, vision_layers: shape of open_clip's ResNet.
+        embed_dim: D of the joint embedding space.
         text_width, text_layers, max_tokens, vocabulary: see
             `diffcls.models.small_stable_diffusion.TinyConfig`.
-        images: training images seen.
-        batch, learning_rate, warmup, ema: see `Recipe`.
     """
 
+    warmup: float = 0.05
+    ema: float = 0.998
     image_size: int = 64
     vision_width: int = 24
     vision_layers: tuple[int, int, int, int] = (1, 1, 1, 1)
@@ -94,35 +145,30 @@ class ClipRecipe:
     text_layers: int = 2
     max_tokens: int = 24
     vocabulary: int = 900
-    images: int = 1_000_000
-    batch: int = 128
-    learning_rate: float = 1e-3
-    warmup: float = 0.05
-    ema: float = 0.998
 
 
-@dataclass(frozen=True)
-class PixelRecipe:
-    """Everything that decides the weights of a small diffusion model of pixels, but for the seed.
+@dataclass(frozen=True, kw_only=True)
+class PixelRecipe(Optimisation):
+    """Recipe of a small pixel-space diffusion model.
 
     Args:
-        image_size, channels: of the images, as the data set has them: its likelihood is that of
-            its own pixels.
-        widths: channels of the U-Net at its resolutions, each half the one before.
-        layers: residual blocks a resolution.
-        conditional: whether it is told the class; then `class_dropout` of the images are shown
-            without, for guidance, and one model serves for both.
-        class_dropout: see above.
+        image_size, channels: shape of the images as the data set has them, so that the model's
+            likelihood is that of the data set's own pixels.
+        widths: channels of the U-Net at its resolutions, each half the previous one.
+        layers: residual blocks per resolution.
+        conditional: whether the network is conditioned on the class.
+        class_dropout: share of the images, 0 to 1, that a class-conditional network sees without
+            their class, for classifier-free guidance.
         prediction_type: "epsilon", "v_prediction", "sample" or "flow_prediction".
-        noise_schedule: of diffusers, "linear", "scaled_linear" or "squaredcos_cap_v2"; or
-            "learned", between the ends of the linear one.
-        levels: "discrete", or "continuous" between the schedule's; a learned one is.
-        loss_weighting: over time, see `diffcls.training.losses.WEIGHTS`.
+        noise_schedule: diffusers' "linear", "scaled_linear" or "squaredcos_cap_v2"; or "learned",
+            between the ends of the linear one.
+        levels: "discrete", or "continuous" between the schedule's; a learned one is continuous.
+        loss_weighting: weighting of the loss over time, see `diffcls.training.losses.WEIGHTS`.
         learned_variance: whether the network learns the variance of the reverse step.
-        flip: whether images are mirrored at random.
-        images, batch, learning_rate, warmup, ema: see `Recipe`.
+        flip: whether images are mirrored with probability ½.
     """
 
+    images: int = 600_000
     image_size: int = 28
     channels: int = 1
     widths: tuple[int, ...] = (32, 64, 96)
@@ -135,32 +181,50 @@ class PixelRecipe:
     loss_weighting: str = "native"
     learned_variance: bool = False
     flip: bool = True
-    images: int = 600_000
-    batch: int = 128
-    learning_rate: float = 1e-3
-    warmup: float = 0.02
-    ema: float = 0.999
 
 
-@dataclass(frozen=True)
-class NoisyRecipe:
-    """Everything that decides the weights of a classifier of noisy images, but for the seed.
+@dataclass(frozen=True, kw_only=True)
+class NoisyRecipe(Optimisation):
+    """Recipe of a classifier of noisy images, for classifier guidance.
 
     Args:
-        model: the diffusion model of pixels that it leads: its images, and its levels of noise.
+        model: pixel-space diffusion model to guide; its images and noise levels are trained on.
         widths: channels of the network at its resolutions.
-        flip: whether images are mirrored at random.
-        images, batch, learning_rate, warmup, ema: see `Recipe`.
+        flip: whether images are mirrored with probability ½.
     """
 
+    images: int = 400_000
+    ema: float = 0.998
     model: str
     widths: tuple[int, ...] = (32, 64, 128)
     flip: bool = True
-    images: int = 400_000
-    batch: int = 128
-    learning_rate: float = 1e-3
-    warmup: float = 0.02
-    ema: float = 0.998
+
+
+R = TypeVar("R", bound=Optimisation)
+
+
+def read_recipe(kind: type[R], stored: Mapping[str, Any]) -> R:
+    """The recipe that a card or a training folder stores.
+
+    Args:
+        kind: class of the recipe.
+        stored: its fields in plain JSON types. Fields that an older version did not know take
+            their defaults, which are the values that it trained with.
+    """
+    nested = {"config": TinyConfig, "augmentation": Augmentation}
+    values = {}
+    for known in dataclasses.fields(kind):
+        if known.name not in stored:
+            continue
+        value = stored[known.name]
+        if known.name in nested:
+            value = nested[known.name](**{k: _tuple(v) for k, v in value.items()})
+        values[known.name] = _tuple(value)
+    return kind(**values)
+
+
+def _tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
 
 
 RECIPES: Mapping[str, Recipe] = {
@@ -191,7 +255,7 @@ RECIPES: Mapping[str, Recipe] = {
         config=TinyConfig(latent_channels=8),
         vae_images=100_000,
         images=800_000,
-        # never what is held out
+        # never the held-out combinations
         teaches=(
             "scenes/attributes",
             "scenes/relations",
@@ -203,7 +267,7 @@ RECIPES: Mapping[str, Recipe] = {
     ),
 }
 
-# as many images as the diffusion model of the same data set saw, or more
+# at least as many images as the diffusion model of the same data set has seen
 CLIP_RECIPES: Mapping[str, ClipRecipe] = {
     "digits": ClipRecipe(image_size=32, images=480_000),
     "fashion_mnist": ClipRecipe(image_size=32, images=640_000),
@@ -218,13 +282,13 @@ PIXEL_RECIPES: Mapping[str, PixelRecipe] = {
 }
 
 NOISY_RECIPES: Mapping[str, NoisyRecipe] = {
-    "digits": NoisyRecipe("digits-pixels", widths=(32, 64), flip=False, images=200_000),
-    "fashion_mnist": NoisyRecipe("fashion_mnist-pixels"),
-    "cifar10": NoisyRecipe("cifar10-pixels"),
+    "digits": NoisyRecipe(model="digits-pixels", widths=(32, 64), flip=False, images=200_000),
+    "fashion_mnist": NoisyRecipe(model="fashion_mnist-pixels"),
+    "cifar10": NoisyRecipe(model="cifar10-pixels"),
 }
 
-# of data of a person's own, and of every other data set
+# recipes of user data and of every data set without a row
 ANY_RECIPE = Recipe(config=TinyConfig(latent_channels=8))
 ANY_CLIP_RECIPE = ClipRecipe()
 ANY_PIXEL_RECIPE = PixelRecipe(image_size=32, channels=3, widths=(48, 96, 96))
-ANY_NOISY_RECIPE = NoisyRecipe("", flip=False)
+ANY_NOISY_RECIPE = NoisyRecipe(model="", flip=False)

@@ -1,4 +1,4 @@
-"""What every training of a small model shares: its folder, its resumption, its curve."""
+"""Training run: the base of all trainings, with its folder, resumption, curve and card."""
 
 from __future__ import annotations
 
@@ -21,40 +21,42 @@ from diffcls.models.loading import CARD
 from diffcls.support.environment import clock, describe_device, versions
 from diffcls.support.errors import UsageError
 from diffcls.support.files import write_text
-from diffcls.training.distributed import Team
-from diffcls.training.loop import Loop, Phase
-from diffcls.training.recipes import RECIPES
+from diffcls.training.distributed import ProcessGroup
+from diffcls.training.loop import Loop, Phase, Report
+from diffcls.training.recipes import RECIPES, Optimisation, read_recipe
+from diffcls.training.validation import Validators
 
 VOCABULARY_CAPTIONS = 20_000
-"""Captions that a tokenizer is learned from."""
+"""Number of captions that a tokenizer is trained on."""
 
 
 @dataclass
 class TrainingRun(ABC):
-    """One model in the making.
+    """Training of one model.
 
     Args:
-        dataset: name of the data set; its training split is learned, with its labels as captions.
-        recipe: everything that decides the weights, but for the seed.
-        seed: of the weights and of every random choice.
-        folder: where the model goes; checkpoints and curves lie in ``FOLDER/training``.
-        data_root: where local data lie.
+        dataset: name of the data set; its training split is used, with labels as captions.
+        recipe: everything that decides the weights but the seed.
+        seed: of the initial weights and of every random choice.
+        folder: the model's folder; checkpoints and curves lie in ``FOLDER/training``.
+        data_root: folder of local data.
         quiet: no progress bar.
-        init: a finished model that training goes on from: its name or folder; None: from nothing.
-        report_to: "tensorboard": curves go to ``FOLDER/training/tensorboard``, too.
-        accumulate: batches of each process before a step.
-        team: the processes that train it together.
-        command: what it was asked with, for the card and the README.
+        init: name or folder of a trained model to fine-tune; None: train from scratch.
+        report_to: "tensorboard" writes curves to ``FOLDER/training/tensorboard`` as well.
+        accumulate: gradient accumulation: batches per process and step.
+        processes: data-parallel processes.
+        validators: validation callbacks, for kinds of models that are validated as classifiers.
+        command: the command line, for the card and the README.
 
     Raises:
-        UsageError: when the folder holds a finished model, or one begun with another recipe.
+        UsageError: for a folder with a trained model, or a training with another recipe.
     """
 
     index: ClassVar[str]
-    """The file that says that a model lies in the folder."""
+    """File whose presence marks a model in the folder."""
 
     dataset: str
-    recipe: Any
+    recipe: Optimisation
     seed: int
     folder: Path
     data_root: str | None = None
@@ -62,49 +64,61 @@ class TrainingRun(ABC):
     init: str | None = None
     report_to: str = "none"
     accumulate: int = 1
-    team: Team = field(default_factory=Team)
+    processes: ProcessGroup = field(default_factory=ProcessGroup)
+    validators: Validators | None = None
     command: str = "python -m diffcls.train"
 
     def __post_init__(self) -> None:
         self.work = self.folder / "training"
-        # the card is written last: without it a model of ours is not finished yet
-        ours = (self.work / "recipe.json").exists() and not (self.folder / CARD).exists()
-        if (self.folder / self.index).exists() and not ours:
+        # the card is written last: without it a training of ours is unfinished
+        unfinished = (self.work / "recipe.json").exists() and not (self.folder / CARD).exists()
+        if (self.folder / self.index).exists() and not unfinished:
             raise UsageError(
-                "there is a finished model already",
+                "the output folder already contains a trained model",
                 given=str(self.folder),
-                todo="choose another --output-dir, or move it away",
+                todo="choose another --output-dir, or move the folder away",
             )
+        self._fix_recipe()
+
+    def _fix_recipe(self) -> None:
+        """Store what decides the weights, or compare it with what a begun training stored."""
         plan = {"dataset": self.dataset, "seed": self.seed, **dataclasses.asdict(self.recipe)}
         if self.init:
             plan["init"] = self._open_card()[1]
-        if self.team.size * self.accumulate > 1:
-            plan["batches_a_step"] = self.team.size * self.accumulate
+        if self.processes.size * self.accumulate > 1:
+            plan["batches_a_step"] = self.processes.size * self.accumulate
         plan = json.loads(json.dumps(plan))
         path = self.work / "recipe.json"
         try:
             self.work.mkdir(parents=True, exist_ok=True)
-            if self.team.leads and not path.exists():
-                path.write_text(json.dumps(plan, indent=2) + "\n", encoding="utf-8")
         except OSError as error:
             raise UsageError(
                 f"cannot write to the output folder ({error.strerror})",
                 given=str(self.folder),
                 todo="choose another --output-dir",
             ) from error
-        self.team.wait()
+        if self.processes.is_main_process and not path.exists():
+            write_text(path, json.dumps(plan, indent=2) + "\n")
+        self.processes.wait()
         begun = json.loads(path.read_text(encoding="utf-8"))
+        # fields that a training of an older version does not name had their defaults
+        known = dataclasses.asdict(read_recipe(type(self.recipe), begun))
+        begun |= json.loads(json.dumps(known))
         if begun != plan:
             changed = sorted(k for k in {*begun, *plan} if begun.get(k) != plan.get(k))
             raise UsageError(
-                "a training with another recipe was begun here",
+                "the output folder contains a training with another recipe",
                 given={k: plan.get(k) for k in changed},
                 allowed=f"{ {k: begun.get(k) for k in changed} }",
-                todo="go on with that, or choose another --output-dir",
+                todo="resume with that recipe, or choose another --output-dir",
             )
 
+    def cost(self) -> dict[str, Optimisation]:
+        """Lengths of the phases to train, by name."""
+        return {"model": self.recipe}
+
     def _before(self) -> dict[str, Any]:
-        """What the model that training goes on from had seen."""
+        """Name, revision, training images and hours of the model that is fine-tuned."""
         card, revision = self._open_card()
         earlier: dict[str, Any] = dict(card.get("continued_from", {}))
         return {
@@ -115,16 +129,16 @@ class TrainingRun(ABC):
         }
 
     def trained_on(self, train: Dataset) -> list[str]:
-        """Names of all data sets on which the model will not be zero-shot."""
+        """Names of the data sets on which the model is not zero-shot."""
         own = RECIPES.get(self.dataset)
         return list(own.teaches if own and own.teaches else (train.name,))
 
     @abstractmethod
     def _open_card(self) -> tuple[Mapping[str, Any], str]:
-        """The card of the model that training goes on from, and its revision."""
+        """Card and revision of the model that is fine-tuned."""
 
     def _captions(self, train: Dataset, labels: Sequence[int]) -> Callable[[int, int], str]:
-        """(image index, draw) -> a caption of that image, in words of that draw."""
+        """(image index, draw) -> a caption of that image; other draws give other wordings."""
 
         def words(index: int, draw: int) -> str:
             label = labels[index]
@@ -134,22 +148,22 @@ class TrainingRun(ABC):
         return words
 
     def _loop(self, phase: Phase) -> Loop:
-        report = None
-        if self.report_to == "tensorboard" and self.team.leads:
+        report: Report | None = None
+        if self.report_to == "tensorboard" and self.processes.is_main_process:
             report = tensorboard(self.work / "tensorboard", phase.name)
         return Loop(
             phase,
             self.work,
             quiet=self.quiet,
             report=report,
-            team=self.team,
+            processes=self.processes,
             accumulate=self.accumulate,
         )
 
     def _write_card(
         self, facts: dict[str, Any], data: Dataset, hours: float, curve: str
     ) -> dict[str, Any]:
-        """The model's card, which says that it is finished, and its README."""
+        """Write README and card; the card, written last, marks the training as finished."""
         card = {
             "name": self.folder.name,
             **facts,
@@ -158,46 +172,48 @@ class TrainingRun(ABC):
             "seed": self.seed,
             "command": self.command,
             "hours": round(hours, 3),
-            "device": describe_device(self.team.device)
-            + (f", {self.team.size} of them" if self.team.size > 1 else ""),
+            "device": describe_device(self.processes.device)
+            + (f", {self.processes.size} of them" if self.processes.size > 1 else ""),
             "versions": versions(),
             "date": clock(),
             "recipe": json.loads(json.dumps(dataclasses.asdict(self.recipe))),
             "curve": read_curve(self.work / f"{curve}-curve.jsonl"),
         }
         text = json.dumps(card, indent=2, allow_nan=False) + "\n"
-        (self.folder / "README.md").write_text(self.readme(card), encoding="utf-8")
+        write_text(self.folder / "README.md", self.readme(card))
         write_text(self.folder / CARD, text)
         return card
 
     @abstractmethod
     def run(self) -> dict[str, Any]:
-        """Train to the end, or from the last checkpoint to the end; then write model and card.
+        """Train, or resume from the last checkpoint, to the end; then write model and card.
 
         Returns:
-            the card; of a process that does not lead its team nothing, as it writes nothing.
+            The card; empty in all but the main process.
         """
 
     @abstractmethod
     def readme(self, card: dict[str, Any]) -> str:
-        """The model's README, from its card."""
+        """README of the model, from its card."""
 
     @abstractmethod
     def report(self, card: dict[str, Any]) -> list[str]:
-        """What the finished model does, in lines for a terminal."""
+        """Summary of the finished model, in lines for a terminal."""
 
 
-def tensorboard(folder: Path, prefix: str) -> Callable[[int, Mapping[str, float]], None]:
-    """A writer of curves that TensorBoard shows: (step, values) -> None.
+def tensorboard(folder: Path, prefix: str) -> Report:
+    """Writer of curves for TensorBoard.
 
     Raises:
-        UsageError: where tensorboard is not installed.
+        UsageError: if tensorboard is not installed.
     """
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
         raise UsageError(
-            "curves need tensorboard", given=str(error), todo='pip install "diffcls[track]"'
+            "--report-to tensorboard needs the package tensorboard",
+            given=str(error),
+            todo='pip install "diffcls[track]"',
         ) from None
     writer = SummaryWriter(folder)
 
@@ -210,44 +226,15 @@ def tensorboard(folder: Path, prefix: str) -> Callable[[int, Mapping[str, float]
 
 
 def tensor_of(data: Dataset, size: int) -> tuple[Tensor, list[int]]:
-    """All images of a data set as one tensor (N, 3, size, size) in [−1, 1], and their labels."""
+    """All images of a data set, (N, 3, size, size) in [−1, 1], and their N labels."""
     pixels = [to_pixels(load_image(item.open()), size) for item in data.items]
     return torch.from_numpy(np.stack(pixels)), [item.label for item in data.items]
 
 
 def read_curve(path: Path) -> list[dict[str, float]]:
-    """The points of a curve; a run that was cut off may have noted a step twice."""
+    """Points of a curve; a resumed training may have written a step twice, the last one counts."""
     points: dict[float, dict[str, float]] = {}
     for line in path.read_text(encoding="utf-8").splitlines():
         point = json.loads(line)
         points[point["step"]] = point
     return [points[step] for step in sorted(points)]
-
-
-def continued(card: dict[str, Any]) -> str:
-    """A line of the README on what training went on from; empty where that was nothing."""
-    before = card.get("continued_from")
-    if not before:
-        return ""
-    return (
-        f"- Went on from `{before['name']}`, revision `{before['revision']}`, which had seen "
-        f"{before['images']:,} images in {before['hours']:.2f} hours.\n"
-    )
-
-
-def curve_table(curve: list[dict[str, float]], measured: str) -> str:
-    """The points of a curve as a Markdown table, of what was measured at each of them.
-
-    Args:
-        curve: see `read_curve`.
-        measured: what the accuracy was measured on.
-    """
-    columns = {
-        "images": ("images seen", "{:,.0f}"),
-        "loss": ("training loss", "{:.4f}"),
-        "validation_accuracy": (f"accuracy, {measured}", "{:.1%}"),
-    }
-    shown = [name for name in columns if all(name in point for point in curve)]
-    lines = [[columns[name][0] for name in shown], ["---"] * len(shown)]
-    lines += [[columns[name][1].format(point[name]) for name in shown] for point in curve]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)

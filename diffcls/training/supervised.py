@@ -1,4 +1,4 @@
-"""Training of the small classifier on labelled images, until validation no longer gains."""
+"""Supervised training of a small image classifier, with early stopping on validation images."""
 
 from __future__ import annotations
 
@@ -12,40 +12,39 @@ from torch import Tensor
 
 from diffcls.models.resnet import SmallResNet, predict
 from diffcls.support.seeding import key
-from diffcls.training.latent_losses import augment
-from diffcls.training.loop import Ema, generator
-from diffcls.training.recipes import Augmentation
+from diffcls.training.augmentation import augment
+from diffcls.training.loop import EarlyStopping, Loop, Phase, generator
+from diffcls.training.recipes import Augmentation, Optimisation
+
+TRAINING_VERSION = 2
+"""Part of a fitted classifier's key; it rises when the same settings give other weights."""
 
 
-@dataclass(frozen=True)
-class Supervised:
-    """How the classifier is trained.
+@dataclass(frozen=True, kw_only=True)
+class Supervised(Optimisation):
+    """Recipe of the classifier; `images` bounds it, early stopping usually ends it sooner.
 
     Args:
-        images: training images seen at most.
-        batch: images a step.
-        learning_rate: constant after a warm-up of a hundred steps; the weights are averaged.
-        look: images between two looks at the validation images.
-        patience: looks without a gain after which training ends.
-        ema: decay of the weights' moving average.
+        eval_every: training images between two evaluations on the validation images.
+        evals_without_improvement: evaluations without improvement after which training ends.
     """
 
-    images: int
-    batch: int = 128
     learning_rate: float = 2e-3
-    look: int = 16_000
-    patience: int = 6
+    decay: str = "constant"
     ema: float = 0.995
+    weight_decay: float = 0.02
+    eval_every: int = 16_000
+    evals_without_improvement: int = 6
 
 
 @dataclass(frozen=True)
-class Learned:
-    """A trained classifier.
+class TrainedClassifier:
+    """Weights of a trained classifier.
 
     Args:
-        weights: its state, name -> array.
-        accuracy: on the validation images, which chose the moment.
-        images: training images seen up to that moment.
+        weights: state dict, name -> array.
+        accuracy: on the validation images that early stopping used, 0 to 1.
+        images: training images seen when it reached that accuracy.
     """
 
     weights: dict[str, NDArray[np.float32]]
@@ -58,62 +57,55 @@ def train_classifier(
     labels: Tensor,
     validation: tuple[Tensor, Tensor],
     classes: int,
-    how: Supervised,
+    recipe: Supervised,
     augmentation: Augmentation,
     seed: int,
-) -> Learned:
-    """The averaged weights at the look that was best on the validation images.
+) -> TrainedClassifier:
+    """The averaged weights with the highest accuracy on the validation images.
 
     Args:
-        images: (N, 3, 32, 32) in [−1, 1].
+        images: (N, 3, H, W) in [−1, 1].
         labels: (N,) class indices.
-        validation: the same of the validation images.
+        validation: images and labels, likewise.
         classes: K.
-        how: see `Supervised`.
-        augmentation: of each training image, anew each time.
-        seed: of weights and order.
+        recipe: see `Supervised`.
+        augmentation: applied to every training image each time it is seen.
+        seed: of the initial weights and the batches.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(key("classifier", seed))
         model = SmallResNet(classes)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=how.learning_rate, weight_decay=0.02)
-    average = Ema(model, how.ema)
-    best = Learned({}, -1.0, 0)
-    looks, steps = 0, max(1, how.images // how.batch)
-    for step in range(1, steps + 1):
+
+    def loss(step: int) -> Tensor:
         rng = generator("classifier", seed, step)
-        rows = torch.randint(len(images), (how.batch,), generator=rng)
-        for group in optimizer.param_groups:
-            group["lr"] = how.learning_rate * min(1.0, step / 100)
-        loss = F.cross_entropy(model(augment(images[rows], augmentation, rng)), labels[rows])
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        average.update(step)
-        if step % max(1, how.look // how.batch) and step != steps:
-            continue
-        average.swap()
-        right = predict(model, validation[0]).argmax(dim=1) == validation[1]
-        accuracy = float(right.float().mean())
-        if accuracy > best.accuracy:
-            weights = {k: v.numpy().copy() for k, v in model.state_dict().items()}
-            best, looks = Learned(weights, accuracy, step * how.batch), 0
-        else:
-            looks += 1
-        average.swap()
-        if looks == how.patience:
-            break
-    return best
+        rows = torch.randint(len(images), (recipe.batch,), generator=rng)
+        return F.cross_entropy(model(augment(images[rows], augmentation, rng)), labels[rows])
+
+    def measure(batches: int) -> dict[str, float]:
+        correct = predict(model, validation[0]).argmax(dim=1) == validation[1]
+        return {"accuracy": float(correct.float().mean())}
+
+    stopping = EarlyStopping(
+        "accuracy", max(1, recipe.eval_every // recipe.batch), recipe.evals_without_improvement
+    )
+    phase = Phase("classifier", {"classifier": model}, loss, recipe)
+    loop = Loop(phase, None, quiet=True, early_stopping=stopping)
+    loop.run(measure)
+    weights = {k: v.numpy().copy() for k, v in model.state_dict().items()}
+    return TrainedClassifier(weights, loop.best_value, loop.best_step * recipe.batch)
 
 
 def restore(weights: dict[str, NDArray[np.float32]], classes: int) -> SmallResNet:
-    """The classifier of stored weights, ready for images."""
+    """A classifier with stored weights, in evaluation mode."""
     model = SmallResNet(classes)
     model.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()})
     return model.eval()
 
 
-def describe(how: Supervised, augmentation: Augmentation) -> dict[str, object]:
-    """What of the training defines its outcome, in plain JSON types."""
-    return {"how": asdict(how), "augmentation": asdict(augmentation)}
+def describe(recipe: Supervised, augmentation: Augmentation) -> dict[str, object]:
+    """Everything of the training that decides its result, in plain JSON types."""
+    return {
+        "training_version": TRAINING_VERSION,
+        "recipe": {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(recipe).items()},
+        "augmentation": asdict(augmentation),
+    }

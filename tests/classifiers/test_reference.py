@@ -24,7 +24,7 @@ from diffcls.evaluation.options import EvaluationOptions
 from diffcls.support.errors import UsageError
 from diffcls.training import supervised
 from diffcls.training.recipes import Augmentation
-from diffcls.training.supervised import Learned, Supervised, restore, train_classifier
+from diffcls.training.supervised import Supervised, TrainedClassifier, restore, train_classifier
 
 SPEC = catalog.find("digits")
 
@@ -84,12 +84,12 @@ def halves(count: int, seed: int) -> tuple[Tensor, Tensor]:
     return images, labels
 
 
-def learned(how: Supervised, seed: int = 3) -> Learned:
-    return train_classifier(*halves(64, 0), halves(40, 1), 2, how, Augmentation(), seed)
+def learned(recipe: Supervised, seed: int = 3) -> TrainedClassifier:
+    return train_classifier(*halves(64, 0), halves(40, 1), 2, recipe, Augmentation(), seed)
 
 
 def test_classifier_learns_what_can_be_learned() -> None:
-    found = learned(Supervised(images=1_280, batch=32, look=640))
+    found = learned(Supervised(images=1_280, batch=32, eval_every=640))
     assert found.accuracy == 1.0
     images, labels = halves(200, 2)
     with torch.inference_mode():
@@ -98,29 +98,29 @@ def test_classifier_learns_what_can_be_learned() -> None:
 
 
 def test_weights_follow_the_seed_alone() -> None:
-    how = Supervised(images=24, batch=8, look=8)
-    first = learned(how)
+    recipe = Supervised(images=24, batch=8, eval_every=8)
+    first = learned(recipe)
     torch.manual_seed(99)  # nobody else's random numbers count
-    again, other = learned(how), learned(how, seed=4)
+    again, other = learned(recipe), learned(recipe, seed=4)
     assert all(np.array_equal(first.weights[k], again.weights[k]) for k in first.weights)
     assert not np.array_equal(first.weights["stem.weight"], other.weights["stem.weight"])
 
 
-def test_fewer_images_than_a_batch_are_looked_at_too() -> None:
+def test_fewer_images_than_a_batch_are_evaluated_too() -> None:
     assert learned(Supervised(images=1, batch=8)).weights
 
 
 @pytest.mark.parametrize(
-    ("right", "patience", "looks", "best"),
+    ("right", "patience", "evaluations", "best"),
     [
-        ([3, 5, 5, 7, 6, 2], 6, 6, 4),  # the last look is not the best one
-        ([3, 5, 5, 7, 6, 2], 2, 6, 4),  # a gain at the fourth look renews it
-        ([3, 5, 4, 2, 9, 9], 2, 4, 2),  # two looks without a gain end it
-        ([3, 5, 5, 7, 9, 9], 1, 3, 2),  # an equal look is none
+        ([3, 5, 5, 7, 6, 2], 6, 6, 4),  # the last evaluation is not the best one
+        ([3, 5, 5, 7, 6, 2], 2, 6, 4),  # an improvement resets the count
+        ([3, 5, 4, 2, 9, 9], 2, 4, 2),  # two without improvement end it
+        ([3, 5, 5, 7, 9, 9], 1, 3, 2),  # an equal value is no improvement
     ],
 )
-def test_best_look_is_kept_and_patience_ends_it(
-    monkeypatch: pytest.MonkeyPatch, right: list[int], patience: int, looks: int, best: int
+def test_early_stopping_keeps_the_best_weights(
+    monkeypatch: pytest.MonkeyPatch, right: list[int], patience: int, evaluations: int, best: int
 ) -> None:
     truth, seen = torch.zeros(10, dtype=torch.long), []
 
@@ -130,9 +130,11 @@ def test_best_look_is_kept_and_patience_ends_it(
         return torch.eye(2)[(torch.arange(10) >= right[len(seen) - 1]).long()]
 
     monkeypatch.setattr(supervised, "predict", predict)
-    how = Supervised(images=6 * 8, batch=4, look=8, patience=patience)
-    found = train_classifier(*halves(16, 0), (halves(10, 1)[0], truth), 2, how, Augmentation(), 0)
-    assert len(seen) == looks and found.images == best * 8
+    recipe = Supervised(images=6 * 8, batch=4, eval_every=8, evals_without_improvement=patience)
+    found = train_classifier(
+        *halves(16, 0), (halves(10, 1)[0], truth), 2, recipe, Augmentation(), 0
+    )
+    assert len(seen) == evaluations and found.images == best * 8
     assert found.accuracy == pytest.approx(right[best - 1] / 10)
     for i, weights in enumerate(seen, start=1):
         same = all(np.array_equal(found.weights[k], v) for k, v in weights.items())
@@ -150,7 +152,14 @@ def test_command_learns_a_folder_that_can_be_learned(
             for i in range(count):
                 pixels = rng.normal(level, 20, (32, 32, 3)).clip(0, 255).astype(np.uint8)
                 Image.fromarray(pixels).save(folder / f"{i}.png")
-    quick = partial(Supervised, batch=8, look=64, patience=1, ema=0.9, learning_rate=2e-2)
+    quick = partial(
+        Supervised,
+        batch=8,
+        eval_every=64,
+        evals_without_improvement=1,
+        ema=0.9,
+        learning_rate=2e-3,
+    )
     monkeypatch.setattr(supervised, "Supervised", quick)
     monkeypatch.setattr(reference, "BUDGET", 256)
     (row,) = diffcls.run_evaluation(

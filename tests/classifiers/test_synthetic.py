@@ -26,7 +26,7 @@ from diffcls.models.gaussian import GaussianDenoiser
 from diffcls.support.errors import UsageError
 from diffcls.training import recipes, supervised
 from diffcls.training.recipes import Augmentation, Recipe
-from diffcls.training.supervised import Learned, Supervised
+from diffcls.training.supervised import Supervised, TrainedClassifier
 
 Pipelines = Callable[[str], Path]
 
@@ -110,14 +110,16 @@ def test_image_size_and_precision_are_part_of_what_is_learned(
 def test_held_out_images_are_a_tenth_of_whole_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
     given: list[Tensor] = []
 
-    def train(images: Tensor, labels: Tensor, held: tuple[Tensor, Tensor], *_: object) -> Learned:
+    def train(
+        images: Tensor, labels: Tensor, held: tuple[Tensor, Tensor], *_: object
+    ) -> TrainedClassifier:
         given.extend([images, labels, *held])
-        return Learned({}, 0.5, 1)
+        return TrainedClassifier({}, 0.5, 1)
 
     monkeypatch.setattr(supervised, "train_classifier", train)
     images = np.arange(4 * 25 * 3 * 4, dtype=np.uint32).reshape(100, 2, 2, 3) % 256
     drawn = {"images": images.astype(np.uint8), "labels": np.arange(100) % 4}
-    synthetic._learn(drawn, 4, Supervised(1), Augmentation(), 0)
+    synthetic._learn(drawn, 4, Supervised(images=1), Augmentation(), 0)
     seen, labels, held, held_labels = given
     assert held_labels.bincount().tolist() == [2] * 4 and labels.bincount().tolist() == [23] * 4
     back = (torch.cat([held, seen]).permute(0, 2, 3, 1) + 1) * 127.5

@@ -18,6 +18,8 @@ from diffcls.diffusion.parameterization import (
     loss_weight,
     parameterization,
     parameterization_of,
+    resolve_weighting,
+    stored_weighting,
 )
 from diffcls.diffusion.schedule import NoiseSchedule
 from diffcls.support.errors import ModelError, UsageError
@@ -182,8 +184,8 @@ def test_unknown_names_are_refused_with_the_known_ones() -> None:
         parameterization("v-prediction")
     with pytest.raises(ModelError, match="'score'; allowed: epsilon, sample, v_prediction, flow"):
         parameterization_of({"prediction_type": "score"})
-    with pytest.raises(UsageError, match="did you mean 'min-snr'"):
-        loss_weight("minsnr", SCHEDULES["linear"])
+    with pytest.raises(UsageError, match="did you mean 'snr-clipped'"):
+        loss_weight("snr-cliped", SCHEDULES["linear"])
 
 
 def test_a_config_without_prediction_type_is_epsilon_as_in_diffusers() -> None:
@@ -255,12 +257,26 @@ def test_vlb_is_the_bound_of_ho_et_al(betas: Any) -> None:
     assert weight[0] == weight[1]
 
 
-def test_min_snr_is_snr_clipped_at_5() -> None:
+def test_snr_clipped_is_snr_with_a_maximum_of_5() -> None:
     schedule = SCHEDULES["linear"]
-    clipped = loss_weight("min-snr", schedule)
+    clipped = loss_weight("snr-clipped", schedule)
     noisy = schedule.snr < 5
     assert 0 < noisy.sum() < len(schedule)
     assert (clipped[~noisy] == clipped.max()).all()
     assert clipped[noisy] / clipped.max() == pytest.approx(schedule.snr[noisy] / 5)
     plain = loss_weight("snr", schedule)
     assert plain / plain[-1] == pytest.approx(schedule.snr / schedule.snr[-1])
+
+
+def test_the_old_name_of_snr_clipped_gives_the_same_weights_and_a_warning(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    schedule = SCHEDULES["linear"]
+    assert resolve_weighting("snr-clipped") == "snr-clipped"
+    assert not caplog.records
+    assert resolve_weighting("min-snr") == "snr-clipped"
+    assert "now named 'snr-clipped'" in caplog.text
+    same = loss_weight("min-snr", schedule), loss_weight("snr-clipped", schedule)
+    assert np.array_equal(*same)
+    for name in WEIGHTINGS:
+        assert resolve_weighting(stored_weighting(name)) == name

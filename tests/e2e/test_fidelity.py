@@ -19,6 +19,7 @@ from diffcls.data.load import load_dataset
 from diffcls.data.subsets import choose
 from diffcls.data.transforms import load_image, to_pixels
 from diffcls.generation import sample as sampling
+from diffcls.generation.fidelity_options import METRICS
 from diffcls.generation.sample import Batch
 from diffcls.models import feature_extractors
 from diffcls.models.feature_extractors import Extractor
@@ -141,10 +142,10 @@ def test_real_images_are_at_no_distance_from_themselves(
 
 
 def test_metrics_are_those_asked_for_in_their_own_order(measure: Measure, eye: Eye) -> None:
-    assert [row["metric"] for row in measure()] == list(fidelity.METRICS)
+    assert [row["metric"] for row in measure()] == list(METRICS)
     assert [row["metric"] for row in measure("--metrics", "recall", "FID")] == ["FID", "recall"]
     whole = {row["metric"]: row["value"] for row in measure()}
-    for name in fidelity.METRICS:  # alone or in company
+    for name in METRICS:  # alone or in company
         (row,) = measure("--metrics", name)
         assert row["value"] == whole[name]
 
@@ -221,7 +222,7 @@ def test_table_has_the_columns_of_the_contract(measure: Measure, eye: Eye, table
             "extractor": "eye-2",
             "n": "40",
             "value": f"{told['value']:.6g}",
-            "stderr": f"{told['stderr']:.6g}" if "stderr" in told else "",
+            "stderr": f"{told['stderr']:.6g}" if told["stderr"] is not None else "",
             "guidance": "1.5",
             "steps": "1",
             "training_images": "1200",
@@ -234,13 +235,13 @@ def test_second_run_replaces_its_rows_and_keeps_those_of_others(
 ) -> None:
     measure("--guidance", "1", "2")
     first = fidelity_table.read(table)
-    assert len(first) == 2 * len(fidelity.METRICS)
-    count = len(fidelity.METRICS)
+    assert len(first) == 2 * len(METRICS)
+    count = len(METRICS)
     changed = [{**row, "value": "9", "accuracy": "0.5"} for row in first]
     fidelity_table.put(table, changed)
     measure("--guidance", "2")
     second = fidelity_table.read(table)
-    # measured anew; what others have put beside it stays
+    # measured again; the accuracy, which another command adds, stays
     assert second == changed[:count] + [{**row, "accuracy": "0.5"} for row in first[count:]]
     measure("--guidance", "2", "--steps", "2", "--metrics", "FID")
     assert fidelity_table.read(table)[:-1] == second
@@ -274,7 +275,7 @@ def test_printed_figures_name_what_saw_the_images(
     printed = capsys.readouterr().out
     rows = fidelity_table.read(table)
     for guidance in ("1", "2"):
-        head = f"pixels on digits (test), guidance {guidance}, 12 images of either kind"
+        head = f"pixels on digits (test), guidance {guidance}, 12 generated and 12 real images"
         assert head in printed.splitlines()
     for row in rows:
         assert f"  {row['metric']}[eye-2] {float(row['value']):.4f}" in printed
@@ -324,12 +325,12 @@ def test_stopped_command_keeps_the_rows_that_were_finished(
     flags += ["--count", "20", "--batch-size", "10", "--steps", "1", "--metrics", "FID"]
     assert fidelity.main([*flags, "--guidance", "1", "2", "3"]) == 130
     printed, err = capsys.readouterr()
-    assert "Traceback" not in err and "stopped at 10 of 20 images; these are not written" in err
-    assert "guidance 1, 20 images" in printed and "guidance 2, 10 images" in printed
+    assert "Traceback" not in err and "interrupted at 10 of 20 images; these are not written" in err
+    assert "guidance 1, 20 generated" in printed and "guidance 2, 10 generated" in printed
     assert "guidance 3" not in printed and "complete" not in printed
     assert [row["guidance"] for row in fidelity_table.read(table)] == ["1"]
 
-    # fewer than say anything: nothing was found, and the same command does not go on from there
+    # fewer than say anything: nothing was found, and the same command does not resume from there
     calls = 1
     flags[flags.index("--batch-size") + 1] = "5"
     assert fidelity.main([*flags, "--guidance", "2"]) == 130
@@ -404,7 +405,7 @@ def test_inception_without_its_weights_is_refused(
 ) -> None:
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
     message = refused("--extractor inception")
-    assert "the published weights of Inception are not here: " in message
+    assert "weights of --extractor inception not found: " in message
     assert str(tmp_path / "hub" / "checkpoints") in message and "--extractor clip-" in message
     assert not table.parent.exists()
 
@@ -413,7 +414,7 @@ def test_model_that_does_not_say_its_data_set_is_refused(
     refused: Callable[..., str], table: Path
 ) -> None:
     message = refused("", "stranger")
-    assert "does not say which data set it is of: 'stranger'; name one: --dataset NAME" in message
+    assert "names no training data set: 'stranger'; add --dataset NAME" in message
     assert not table.parent.exists()
 
 
@@ -433,7 +434,7 @@ def test_table_that_is_not_ours_stops_the_command_before_it_draws(
     table.parent.mkdir()
     table.write_text("mine,all mine\n")
     message = refused("--count 10", status=1)
-    assert "not a table of fidelity" in message and str(table) in message
+    assert "not a fidelity table" in message and str(table) in message
     assert table.read_text() == "mine,all mine\n" and eye.seen == 0
 
 

@@ -75,7 +75,7 @@ def draw(tmp_path: Path, models: Path, capsys: Capture) -> Draw:
 
 
 def images_in(said: dict[str, Any]) -> NDArray[np.int64]:
-    """(n, H, W, 3) images that the command says it drew, by their numbers."""
+    """(n, H, W, 3) images that the command generated, in order."""
     files = [Path(said["folder"]) / f"{number:04d}.png" for number in range(said["images"])]
     assert sorted(Path(said["folder"]).glob("[0-9]*.png")) == files
     return np.stack([np.asarray(Image.open(file), dtype=np.int64) for file in files])
@@ -194,7 +194,7 @@ def test_samples_json_says_how_to_make_the_images_again(draw: Draw, models: Path
         "seed": 5,
         "dtype": "float32",
         "guide": None,
-        "drawn": 4,
+        "generated": 4,
     }
     assert {name: stored[name] for name in expected} == expected
     assert (said["status"], said["asked"], said["images"]) == ("complete", 4, 4)
@@ -271,7 +271,7 @@ def test_stopped_command_leaves_what_was_finished(
         *("grid.png", "samples.json", "trajectory.gif", "trajectory.png"),
     }
     stored = json.loads(files["samples.json"])
-    assert stored["drawn"] == 4 and stored["labels"] == ["1", "1", "1", "2", "2", "2"]
+    assert stored["generated"] == 4 and stored["labels"] == ["1", "1", "1", "2", "2", "2"]
     assert np.array_equal(images_in(said), images_in(whole)[:4])
     # and the same command draws all of them, into the same folder
     assert Path(draw(*asked)["folder"]) == Path(said["folder"])
@@ -288,7 +288,7 @@ def test_stopped_command_says_how_far_it_came(
         assert generate.main(flags) == 130
     printed, err = capsys.readouterr()
     (folder,) = (tmp_path / "out").iterdir()
-    assert printed == f"stopped: 2 of 3 images in {folder}\n" and err == ""
+    assert printed == f"interrupted: 2 of 3 images in {folder}\n" and err == ""
     assert generate.main(flags) == 0
     assert capsys.readouterr().out == f"3 images in {folder}\n"
 
@@ -300,7 +300,7 @@ def test_stopped_before_the_first_image_leaves_nothing(
     flags = ["--model", str(models / "pixels"), "--output-dir", str(tmp_path / "a" / "b")]
     assert generate.main([*flags, "--class", "1", "--quiet"]) == 130
     printed, err = capsys.readouterr()
-    assert printed == "" and "stopped" in err and "Traceback" not in err
+    assert printed == "" and "interrupted" in err and "Traceback" not in err
     assert not (tmp_path / "a").exists()
 
 
@@ -471,24 +471,36 @@ def refused(tmp_path: Path, models: Path, capsys: Capture) -> Callable[..., str]
         ("--guidance -1", "--guidance out of range: -1.0; allowed: 0 or more, finite"),
         ("--guidance nan", "--guidance out of range: nan"),
         ("--guidance inf", "--guidance out of range: inf"),
-        ("--guide clip --guide-weight -1", "weight of the guide out of range: -1.0; allowed: 0"),
-        ("--guide clip --guide-weight inf", "weight of the guide out of range: inf"),
-        ("--guide-model clip-digits", "--guide-model without --guide: 'clip-digits'"),
-        ("--guide-weight 2", "--guide-weight without --guide: 2.0"),
-        ("--guide diffusion --guide-model digits", "the model leads itself: 'digits'; leave"),
+        ("--guide clip --guide-weight -1", "--guide-weight out of range: -1.0; allowed: 0"),
+        ("--guide clip --guide-weight inf", "--guide-weight out of range: inf"),
+        ("--guide-model clip-digits", "--guide-model needs --guide: 'clip-digits'"),
+        ("--guide-weight 2", "--guide-weight needs --guide: 2.0"),
+        (
+            "--guide diffusion --guide-model digits",
+            "--guide diffusion uses the sampled model: 'digits'",
+        ),
         ("--guide clip --guide-model clap", "unknown CLIP model: 'clap'; allowed: |clip-digits"),
         ("--guide classifier --guide-model x", "unknown classifier of noisy images: 'x'; allowed"),
-        ("--prompt seven", "the model reads no texts: '--prompt'; use --class NAME"),
-        ("--prompt a --class 7", "more than one thing is asked for|prompt|class|one of them"),
-        ("--class 7 --interpolate a b", "more than one thing is asked for"),
-        ("--prompt a --guide classifier", "the guide leads to a class: 'classifier'; use --class"),
-        ("--interpolate FOLDER/a.png FOLDER/b.png", "no such image: |a.png"),
+        ("--prompt seven", "--prompt needs a model that reads texts: 'pixels'; use --class NAME"),
+        (
+            "--prompt a --class 7",
+            "options exclude each other: '--prompt --class'; allowed",
+        ),
+        ("--class 7 --interpolate a b", "options exclude each other: '--class --interpolate'"),
+        (
+            "--prompt a --guide classifier",
+            "--guide classifier needs a class, not --prompt: ['a']",
+        ),
+        ("--interpolate FOLDER/a.png FOLDER/b.png", "image file not found: |a.png"),
         (
             "--interpolate MODELS/pixels/diffcls.json MODELS/pixels/diffcls.json",
             "cannot read image",
         ),
         ("--interpolate one.png", "--interpolate: expected 2 arguments"),
-        ("--sampler flow-euler", "does not fit a model whose schedule is: preserves variance|ddim"),
+        (
+            "--sampler flow-euler",
+            "does not fit the model, whose schedule is variance-preserving|ddim",
+        ),
         ("--no-such-flag", "--no-such-flag|see diffcls generate --help"),
     ],
 )
@@ -503,10 +515,18 @@ def test_what_is_not_allowed_is_named_and_nothing_written(
 @pytest.mark.parametrize(
     ("model", "flags", "said"),
     [
-        ("free", "--class 7", "an unconditional model takes no class: '--class'; lead it: --guide"),
-        ("free", "--prompt seven", "the model reads no texts: '--prompt'"),
-        ("free", "--class 7 --guide diffusion", "an unconditional model tells no classes apart"),
-        ("stranger", "--guide clip", "does not say which data set it is of: 'stranger'; name one"),
+        (
+            "free",
+            "--class 7",
+            "--class needs a class-conditional model, or a guide: 'free'",
+        ),
+        ("free", "--prompt seven", "--prompt needs a model that reads texts: 'free'"),
+        (
+            "free",
+            "--class 7 --guide diffusion",
+            "--guide diffusion needs a conditional model",
+        ),
+        ("stranger", "--guide clip", "names no training data set: 'stranger'; add --dataset"),
         ("digits", "--guide classifier --guide-model MODELS/noisy", "images of another shape|4, 8"),
         ("digits", "--dataset folder:FOLDER/none", "image folder not found"),
     ],
@@ -525,9 +545,11 @@ def test_ways_that_cannot_be_gone_are_refused(
     way = f"--interpolate {ends[0]} {ends[1]}"
     assert "--steps out of range: 1; allowed: 2 or more" in refused(f"{way} --steps 1")
     assert "--count out of range: 1; allowed: 2 or more" in refused(f"{way} --count 1")
-    assert "is led by nothing: '--guide'" in refused(f"{way} --guide clip")
+    assert "--guide cannot be combined with --interpolate: 'clip'" in refused(f"{way} --guide clip")
     for flag in ("--guidance 2", "--sampler ddim", "--seed 1", "--trajectory"):
-        assert f"no such option: '{flag.split()[0]}'; leave it out" in refused(f"{way} {flag}")
+        assert f"no effect with --interpolate: '{flag.split()[0]}'; remove them" in refused(
+            f"{way} {flag}"
+        )
 
 
 def test_folder_that_cannot_be_written_is_refused(
@@ -537,7 +559,7 @@ def test_folder_that_cannot_be_written_is_refused(
     flags = ["--model", str(models / "pixels"), "--class", "1", "--steps", "1", "--quiet"]
     assert generate.main([*flags, "--output-dir", str(tmp_path / "mine" / "below")]) == 2
     err = capsys.readouterr().err
-    assert err.startswith("diffcls: cannot write to the output folder") and err.count("\n") == 1
+    assert err.startswith("diffcls: --output-dir cannot be written") and err.count("\n") == 1
     assert (tmp_path / "mine").read_text() == "a file"
 
 
@@ -545,4 +567,6 @@ def test_samplers_are_listed_with_their_sources(capsys: Capture) -> None:
     assert generate.main(["--list-samplers"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines] == list(SAMPLERS)
-    assert all(line.endswith(one.says) for line, one in zip(lines, SAMPLERS.values(), strict=True))
+    assert all(
+        line.endswith(one.description) for line, one in zip(lines, SAMPLERS.values(), strict=True)
+    )

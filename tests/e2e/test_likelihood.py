@@ -20,6 +20,7 @@ from diffcls.data.load import load_dataset
 from diffcls.data.subsets import choose
 from diffcls.data.transforms import load_image, to_pixels
 from diffcls.diffusion.bound import bits_per_dim, discretised_decoder, gaussian_decoder
+from diffcls.generation import dataset_likelihood
 from diffcls.generation import likelihood as likelihoods
 from diffcls.generation.likelihood import Estimator
 from diffcls.models import loading
@@ -102,9 +103,9 @@ def estimated(model: str, limit: int, how: Estimator, told: bool = False) -> Any
 # ---- the figures -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("told", ["nothing", "class"])
+@pytest.mark.parametrize("told", ["none", "class"])
 def test_figures_are_those_of_the_estimator(bound: Bound, models: Path, told: str) -> None:
-    said = bound("--told", told, "--seed", "4", *FEW)
+    said = bound("--condition", told, "--seed", "4", *FEW)
     how = Estimator(discretised_decoder(), "large", 3, clip=True, seed=4)
     terms = estimated(str(models / "pixels"), 8, how, told == "class")
     mine = bits_per_dim(terms[:, :3], 3 * 16 * 16)
@@ -145,7 +146,7 @@ def test_printed_terms_add_up_to_the_printed_bound(
     parts = [figures[name] for name in ("L_T", "sum L_t-1", "L_0")]
     assert sum(parts) == pytest.approx(figures["bound"], abs=2e-4)
     assert figures["bound"] == pytest.approx(said["value"], abs=1e-4)
-    assert f"± {said['stderr']:.4f} bits a dimension of pixels-3x16x16" in lines[4]
+    assert f"± {said['stderr']:.4f} bits per dimension of pixels-3x16x16" in lines[4]
     assert lines[6:] == [f"complete: {table}"]
 
 
@@ -154,7 +155,7 @@ def test_figures_do_not_depend_on_batches_but_on_the_seed(
 ) -> None:
     whole = bound(*FEW)["value"]
     assert bound(*FEW, "--batch-size", "5")["value"] == pytest.approx(whole, rel=1e-5)
-    monkeypatch.setattr(likelihood, "CHUNK", 3)
+    monkeypatch.setattr(dataset_likelihood, "IMAGES_PER_CHUNK", 3)
     assert bound(*FEW)["value"] == pytest.approx(whole, rel=1e-5)
     assert bound(*FEW, "--seed", "1")["value"] != pytest.approx(whole, rel=1e-5)
 
@@ -162,7 +163,7 @@ def test_figures_do_not_depend_on_batches_but_on_the_seed(
 def test_images_that_are_told_their_class_have_another_bound_and_a_row_of_their_own(
     bound: Bound, table: Path
 ) -> None:
-    nothing, told = bound("--told", "nothing", *FEW), bound("--told", "class", *FEW)
+    nothing, told = bound("--condition", "none", *FEW), bound("--condition", "class", *FEW)
     assert nothing["value"] != pytest.approx(told["value"], rel=1e-4)
     rows = fidelity_table.read(table)
     # as samples are guided: 0 asks the empty prompt alone, 1 that of the class
@@ -170,6 +171,11 @@ def test_images_that_are_told_their_class_have_another_bound_and_a_row_of_their_
         ("0", f"{nothing['value']:.6g}"),
         ("1", f"{told['value']:.6g}"),
     ]
+
+
+@pytest.mark.parametrize(("old", "new"), [("nothing", "none"), ("class", "class")])
+def test_former_spelling_of_condition_is_accepted(bound: Bound, old: str, new: str) -> None:
+    assert bound("--told", old, *FEW) == bound("--condition", new, *FEW)
 
 
 def test_variance_that_was_learned_is_the_one_that_is_taken(bound: Bound) -> None:
@@ -195,7 +201,7 @@ def test_image_with_candidates_of_its_own_is_told_its_own_sentence(
     monkeypatch.setattr(PipelineDenoiser, "encode_prompts", spy)
     for split in ("test", "validation"):  # their sentences differ
         asked.clear()
-        flags = ("--dataset", "scenes/pairs", "--split", split, "--told", "class")
+        flags = ("--dataset", "scenes/pairs", "--split", split, "--condition", "class")
         bound(*flags, "--limit", "6", "--levels", "1", model="scenes")
         data, _ = choose(load_dataset("scenes/pairs", split), 6)
         own = [f"a picture of {data.class_names[item.class_index]}." for item in data.items]
@@ -277,7 +283,7 @@ def stop_after(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
             return whole(*args)
 
         monkeypatch.setattr(likelihoods, "estimate", estimate)
-        monkeypatch.setattr(likelihood, "CHUNK", 3)
+        monkeypatch.setattr(dataset_likelihood, "IMAGES_PER_CHUNK", 3)
 
     return arrange
 
@@ -299,7 +305,7 @@ def test_stopped_command_says_what_there_is_and_writes_nothing(
     assert likelihood.main([*flags, *FEW]) == 130
     printed, err = capsys.readouterr()
     assert "pixels on digits (test), 3 images" in printed and err == ""
-    assert printed.endswith("stopped: what there was until then; nothing was written\n")
+    assert printed.endswith("interrupted: the images finished so far; nothing was written\n")
     assert not table.exists()
 
 
@@ -310,7 +316,7 @@ def test_stopped_before_the_first_image_says_so(
     flags = ["--model", str(models / "pixels"), "--output-dir", str(table.parent), "--quiet"]
     assert likelihood.main([*flags, *FEW]) == 130
     printed, err = capsys.readouterr()
-    assert printed == "" and "stopped" in err and "Traceback" not in err
+    assert printed == "" and "interrupted" in err and "Traceback" not in err
     assert not table.exists()
 
 
@@ -344,9 +350,12 @@ def refused(
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        ("--told clas", "unknown thing to be told: 'clas'; allowed: nothing, class|'class'?"),
+        ("--condition clas", "unknown condition: 'clas'; allowed: none, class|'class'?"),
         ("--variance medium", "unknown variance of the reverse step: 'medium'; allowed: small,"),
-        ("--variance learned", "has learned no variance: 'pixels'; allowed: small or large"),
+        (
+            "--variance learned",
+            "--variance learned needs a model that learned it: 'pixels'; allowed",
+        ),
         ("--limit 0", "--limit out of range: 0; allowed: 1 or more"),
         ("--levels 0", "--levels out of range: 0; allowed: 1 or more"),
         ("--batch-size -1", "--batch-size out of range: -1; allowed: 1 or more"),
@@ -357,7 +366,7 @@ def refused(
         ("--split tets", "unknown split of digits: 'tets'; allowed: test, validation, train"),
         ("--device gpu", "unknown device: 'gpu'; allowed: auto, cpu"),
         (
-            "--told class --dataset scenes/counting",
+            "--condition class --dataset scenes/counting",
             "none of the model's classes|allowed: 0, 1, 2, 3",
         ),
         ("--lim 5", "--lim"),
@@ -375,9 +384,13 @@ def test_what_is_not_allowed_is_named_and_nothing_written(
 @pytest.mark.parametrize(
     ("model", "flags", "said"),
     [
-        ("flow", "", "the bound of a flow is not implemented: 'flow'; allowed: models whose"),
-        ("free", "--told class", "an unconditional model is told nothing: '--told class'"),
-        ("stranger", "", "does not say which data set it is of: 'stranger'; name one: --dataset"),
+        ("flow", "", "likelihood does not support flow models: 'flow'; allowed: models with"),
+        (
+            "free",
+            "--condition class",
+            "--condition class needs a class-conditional one: 'free'",
+        ),
+        ("stranger", "", "names no training data set: 'stranger'; add --dataset"),
     ],
 )
 def test_what_a_model_cannot_do_is_said_and_nothing_written(
@@ -393,7 +406,7 @@ def test_table_that_is_not_ours_stops_the_command_before_it_measures(
     table.parent.mkdir()
     table.write_text("mine,all mine\n")
     message = refused("", status=1)
-    assert "not a table of fidelity" in message and str(table) in message
+    assert "not a fidelity table" in message and str(table) in message
     assert table.read_text() == "mine,all mine\n"
 
 

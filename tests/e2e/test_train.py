@@ -12,13 +12,14 @@ import pytest
 import torch
 
 from diffcls import train
+from diffcls.classifiers import validation
 from diffcls.data import catalog
 from diffcls.models import loading
 from diffcls.models.denoiser import ModelCard
 from diffcls.models.small_stable_diffusion import TinyConfig
 from diffcls.search.exhaustive import Exhaustive
 from diffcls.support.errors import UsageError
-from diffcls.training import latent_diffusion, recipes
+from diffcls.training import kinds, latent_diffusion, options, recipes
 from diffcls.training.loop import Loop
 from diffcls.training.recipes import Recipe
 
@@ -38,8 +39,7 @@ def _of_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(recipes.RECIPES, "digits", SMALL)  # type: ignore[misc]
     monkeypatch.setattr(latent_diffusion, "VOCABULARY_CAPTIONS", 300)
     # an untrained model keeps every race open to its end
-    monkeypatch.setattr(latent_diffusion, "Racing", lambda *_: Exhaustive(draws=1))
-    monkeypatch.setattr(latent_diffusion, "CURVE_DRAWS", 1)
+    monkeypatch.setattr(validation, "Racing", lambda *_: Exhaustive(draws=1))
 
 
 def run(folder: Path, *flags: str) -> int:
@@ -82,7 +82,7 @@ def test_a_training_killed_twice_ends_at_the_same_weights(
     save_always = Loop.__init__
 
     def eager(self: Loop, *args: object, **options: object) -> None:
-        save_always(self, *args, **{**options, "every": 0})  # type: ignore[arg-type]
+        save_always(self, *args, **{**options, "checkpoint_seconds": 0})  # type: ignore[arg-type]
 
     monkeypatch.setattr(Loop, "__init__", eager)
     assert [run(shelf / "cut") for _ in range(3)] == [130, 130, 0]
@@ -102,7 +102,7 @@ def test_a_training_killed_twice_ends_at_the_same_weights(
 
     capsys.readouterr()
     assert run(shelf / "whole") == 2
-    assert "finished model already" in capsys.readouterr().err
+    assert "already contains a trained model" in capsys.readouterr().err
 
 
 @pytest.mark.slow
@@ -122,7 +122,9 @@ def test_training_goes_on_from_a_finished_model(shelf: Path) -> None:
     same = {name for name in first if torch.equal(first[name], then[name])}
     assert {name for name in first if name.startswith("vae.")} <= same
     assert not {name for name in first if name.startswith("unet.")} <= same
-    assert "Went on from `digits`" in (shelf / "more/digits/README.md").read_text(encoding="utf-8")
+    assert "Fine-tuned from `digits`" in (shelf / "more/digits/README.md").read_text(
+        encoding="utf-8"
+    )
 
 
 def test_stopped_training_loses_no_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -154,7 +156,7 @@ def test_another_recipe_does_not_go_on_with_what_was_begun(
     assert run(tmp_path) == 130
     assert run(tmp_path, "--images", "512") == 2
     said = capsys.readouterr().err
-    assert "another recipe was begun here" in said
+    assert "training with another recipe" in said
     assert "'images': 256" in said
     assert run(tmp_path, "--seed", "1") == 2
 
@@ -162,8 +164,8 @@ def test_another_recipe_does_not_go_on_with_what_was_begun(
 def test_only_a_model_with_its_card_is_finished_and_a_foreign_one_is_left_alone(
     tmp_path: Path,
 ) -> None:
-    def begin(name: str) -> latent_diffusion.Training:
-        return latent_diffusion.Training("digits", SMALL, 0, tmp_path / name)
+    def begin(name: str) -> latent_diffusion.LatentTraining:
+        return latent_diffusion.LatentTraining("digits", SMALL, 0, tmp_path / name)
 
     begin("ours")
     (tmp_path / "ours" / "model_index.json").write_text("{}")  # killed before the card was there
@@ -172,7 +174,7 @@ def test_only_a_model_with_its_card_is_finished_and_a_foreign_one_is_left_alone(
     (tmp_path / "theirs").mkdir()
     (tmp_path / "theirs" / "model_index.json").write_text("{}")
     for name in ("ours", "theirs"):
-        with pytest.raises(UsageError, match="finished model already"):
+        with pytest.raises(UsageError, match="already contains a trained model"):
             begin(name)
 
 
@@ -197,29 +199,29 @@ def test_bad_usage_is_one_line_and_status_2(
     assert said in captured.err
 
 
-@pytest.mark.parametrize("kind", train.RECIPES)
+@pytest.mark.parametrize("kind", kinds.KINDS)
 def test_every_data_set_with_a_training_split_can_be_learned(kind: str) -> None:
     recipe_kinds = set()
     for name, spec in catalog.SPECS.items():
-        if set(train.SPLITS[kind]) <= set(spec.splits) and not name.startswith("scenes/"):
-            assert train.full_name(name, kind) == name
-            recipe_kinds.add(type(train.recipe_of(kind, name)))
+        if set(kinds.KINDS[kind].splits) <= set(spec.splits) and not name.startswith("scenes/"):
+            assert options.full_name(name, kind) == name
+            recipe_kinds.add(type(options.recipe_of(kind, name)))
         else:
             with pytest.raises(UsageError):
-                train.full_name(name, kind)
+                options.full_name(name, kind)
     assert len(recipe_kinds) == 1
     # its own recipe where it has one, the common one elsewhere
-    own, other = (getattr(recipes, table) for table in train.RECIPES[kind])
-    assert train.recipe_of(kind, "digits") is own["digits"]
-    assert train.recipe_of(kind, "flowers102") is other
+    own, other = kinds.KINDS[kind].recipes, getattr(recipes, kinds.KINDS[kind].fallback)
+    assert options.recipe_of(kind, "digits") is own["digits"]
+    assert options.recipe_of(kind, "flowers102") is other
 
 
 def test_what_holds_combinations_out_is_learned_without_them() -> None:
     # their own training splits show all combinations, for the methods that learn from labels
     for name in ("scenes/attributes", "scenes/held-out", "scenes:200"):
-        with pytest.raises(UsageError, match="all scenes are learned as one"):
-            train.full_name(name, "pixels")
-    run = latent_diffusion.Training.trained_on
+        with pytest.raises(UsageError, match="allowed: scenes"):
+            options.full_name(name, "pixels")
+    run = latent_diffusion.LatentTraining.trained_on
     learned = SimpleNamespace(dataset="scenes")
     scenes = run(learned, SimpleNamespace(name="scenes"))  # type: ignore[arg-type]
     card = ModelCard("scenes", "", trained_on=tuple(scenes))
@@ -232,7 +234,7 @@ def test_the_command_is_said_without_what_decides_nothing() -> None:
     asked = "--dataset digits --model pixels --images 64 --no-conditional --seed 3"
     local = "--output-dir elsewhere --threads 1 --quiet --data-root here"
     flags = train.parser().parse_args(f"{asked} {local}".split())
-    words = train.said(flags).split()
+    words = options.TrainingOptions(**vars(flags)).command().split()
     assert words[:3] == ["python", "-m", "diffcls.train"]
     assert vars(train.parser().parse_args(words[3:])) == vars(
         train.parser().parse_args(asked.split())
@@ -241,5 +243,5 @@ def test_the_command_is_said_without_what_decides_nothing() -> None:
 
 
 def test_data_of_a_person_s_own_is_called_as_its_folder() -> None:
-    assert train._short("folder:some/where/cats/") == "cats"
-    assert train._short("hf:owner/cats@main") == "cats"
+    assert options.short_name("folder:some/where/cats/") == "cats"
+    assert options.short_name("hf:owner/cats@main") == "cats"

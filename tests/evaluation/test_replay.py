@@ -17,7 +17,6 @@ from diffcls.diffusion.timestep_allocation import allocate
 from diffcls.evaluation import replay as replaying
 from diffcls.evaluation.replay import Setting, learn
 from diffcls.evaluation.replay import replay as replayed
-from diffcls.reports.terminal import align
 from diffcls.runs.error_tables import read_saved
 from diffcls.runs.records import Record, read_records
 from diffcls.support.errors import DataError, RecordError, UsageError
@@ -321,16 +320,3 @@ def test_tables_keep_whose_they_are(tables: Path) -> None:
     assert saved.spec["search"] == "exhaustive" and len(saved.schedule) == 1000
     assert len(saved.tables) == 8 and saved.tables[0].shape == (10, DRAWS)
     assert np.isfinite(saved.tables).all()
-
-
-def test_columns_are_of_one_width() -> None:
-    lines = [["name", "count"], ["a", "1,000"], ["longer", "2"]]
-    assert align(lines, right={"count"}).splitlines() == [
-        "name    count",
-        "------  -----",
-        "a       1,000",
-        "longer      2",
-    ]
-    assert align(lines).splitlines()[-1] == "longer  2"
-    with pytest.raises(ValueError, match="zip"):
-        align([["name", "count"], ["a"]])

@@ -11,14 +11,14 @@ from diffcls.diffusion.draws import noise as drawn_noise
 from diffcls.diffusion.schedule import NoiseSchedule
 from diffcls.generation.guidance import (
     gradient,
+    gradient_guided,
     guided,
-    led,
     of_classifier,
     of_denoiser,
     of_estimate,
     of_similarity,
 )
-from diffcls.generation.samplers import Estimates
+from diffcls.generation.solvers import Estimates
 from diffcls.models.gaussian import GaussianDenoiser
 
 SHAPE = (1, 3, 3)
@@ -64,7 +64,7 @@ def test_the_exact_classifier_turns_the_mixture_into_the_class(index: int) -> No
     # score(x_t | c) = score(x_t) + ∇ log p(c | x_t), so with w = 1 the guidance is Bayes' rule
     x_t = torch.randn(5, *SHAPE, generator=torch.Generator().manual_seed(index))
     classes = torch.tensor([0, 1, 0, 1, 1])
-    predict = led(mixture, of_classifier(exact_logits, classes), 1.0, SCHEDULE)
+    predict = gradient_guided(mixture, of_classifier(exact_logits, classes), 1.0, SCHEDULE)
     model = class_model()
     cond = model.encode_prompts(["ab"[k] for k in classes.tolist()])
     for mine, exact in zip(
@@ -77,15 +77,15 @@ def test_no_weight_changes_nothing_and_a_level_without_signal_is_left_alone() ->
     x_t = torch.randn(3, *SHAPE, generator=G)
     guide = of_classifier(exact_logits, torch.tensor([0, 1, 0]))
     plain = mixture(x_t, 500)
-    found = led(mixture, guide, 0.0, SCHEDULE)(x_t, 500)
+    found = gradient_guided(mixture, guide, 0.0, SCHEDULE)(x_t, 500)
     for mine, other in zip(found[:2], plain[:2], strict=True):
         torch.testing.assert_close(mine, other, atol=1e-5, rtol=1e-4)
     ends = NoiseSchedule.scaled_linear(rescale_zero_snr=True)
 
     def never(x_t: Tensor, index: int) -> Tensor:
-        raise AssertionError("there is nothing to ask about")
+        raise AssertionError("there is nothing to score")
 
-    calls = led(lambda x, i: Estimates(x, x), never, 1.0, ends)(x_t, 999)
+    calls = gradient_guided(lambda x, i: Estimates(x, x), never, 1.0, ends)(x_t, 999)
     assert torch.equal(calls[0], x_t)
 
 

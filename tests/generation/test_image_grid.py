@@ -11,15 +11,15 @@ from PIL import Image
 
 from diffcls.data.transforms import to_pixels
 from diffcls.generation.image_grid import (
+    BACKGROUND,
     GAP,
     LINE,
-    PAPER,
     SIDE,
     Pixels,
     enlarged,
     grid,
     to_bytes,
-    write_film,
+    write_animation,
     write_png,
 )
 
@@ -76,7 +76,7 @@ def test_images_stand_in_rows_below_their_labels() -> None:
         label = sheet[top - LINE : top, :40]
         assert label.min() < 128, "no label above the row"
         rest[top - LINE - 2 : top] = False
-    assert (sheet[rest] == PAPER).all()
+    assert (sheet[rest] == BACKGROUND).all()
 
 
 def test_png_is_read_back_as_it_was(tmp_path: Path) -> None:
@@ -104,7 +104,9 @@ def frames_of(path: Path) -> list[tuple[Pixels, int]]:
 @pytest.mark.parametrize("count", [1, 2, 7])
 def test_film_shows_each_frame_and_holds_the_last(tmp_path: Path, count: int) -> None:
     shades = [20 * i for i in range(count)]
-    write_film(tmp_path / "a.gif", [Image.fromarray(flat(shade)) for shade in shades], seconds=1.4)
+    write_animation(
+        tmp_path / "a.gif", [Image.fromarray(flat(shade)) for shade in shades], seconds=1.4
+    )
     found = frames_of(tmp_path / "a.gif")
     assert [int(pixels[0, 0, 0]) for pixels, _ in found] == shades
     each = round(1400 / count, -1)
@@ -113,7 +115,7 @@ def test_film_shows_each_frame_and_holds_the_last(tmp_path: Path, count: int) ->
 
 def test_film_of_very_many_frames_is_not_too_fast_to_be_shown(tmp_path: Path) -> None:
     frames = [Image.fromarray(flat(shade, 4)) for shade in range(200)]
-    write_film(tmp_path / "a.gif", frames)
+    write_animation(tmp_path / "a.gif", frames)
     found = frames_of(tmp_path / "a.gif")
     # viewers take a hundredth of a second for a tenth
     assert len(found) == 200 and min(milliseconds for _, milliseconds in found) == 20

@@ -12,7 +12,8 @@ from torch import Tensor
 from diffcls.diffusion.parameterization import PARAMETERIZATIONS
 from diffcls.generation.guidance import guided
 from diffcls.generation.sample import sample
-from diffcls.generation.samplers import Estimates, multistep, path_of
+from diffcls.generation.samplers import path_of
+from diffcls.generation.solvers import Estimates, dpm_solver
 from diffcls.models.denoiser import Conditioning
 from diffcls.models.gaussian import GaussianDenoiser
 from diffcls.support.errors import UsageError
@@ -40,7 +41,7 @@ def drawn(model: Any, prompts: list[str], numbers: list[int], **options: Any) ->
 
 def solve(model: GaussianDenoiser, predict: Any, x_t: Tensor, steps: int) -> Tensor:
     path = path_of(model.schedule, steps)
-    return list(multistep(model.schedule, predict, x_t, path, torch.zeros))[-1]
+    return list(dpm_solver(model.schedule, predict, x_t, path, torch.zeros))[-1]
 
 
 @pytest.mark.parametrize("prediction_type", PARAMETERIZATIONS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import diffusers
 import numpy as np
@@ -13,18 +14,10 @@ from torch import Tensor
 from diffcls.diffusion.process import Step, chain, is_flow, reverse_variances
 from diffcls.diffusion.schedule import NoiseSchedule
 from diffcls.generation.guidance import guided
+from diffcls.generation.interpolate import follow, slerp
 from diffcls.generation.sample import sample
-from diffcls.generation.samplers import (
-    SAMPLERS,
-    Estimates,
-    ancestral,
-    find,
-    move,
-    multistep,
-    of_diffusers,
-    path_of,
-    slerp,
-)
+from diffcls.generation.samplers import SAMPLERS, find, path_of
+from diffcls.generation.solvers import Estimates, ancestral, dpm_solver
 from diffcls.models.gaussian import GaussianDenoiser
 from diffcls.support.errors import UsageError
 
@@ -168,7 +161,7 @@ def test_a_learned_variance_is_mixed_as_the_network_says() -> None:
 
 
 def test_a_learned_variance_is_asked_for_of_a_model_that_has_one() -> None:
-    with pytest.raises(UsageError, match="the model has learned no variance: 'ddpm-learned'"):
+    with pytest.raises(UsageError, match="a model with a learned variance: 'ddpm-learned'"):
         find("ddpm-learned", PRESERVING)
     assert find("ddpm-learned", PRESERVING, learned=True).learned
 
@@ -222,18 +215,77 @@ def test_ddim_is_the_librarys_where_its_steps_divide_the_schedule() -> None:
     torch.testing.assert_close(mine, x, atol=1e-4, rtol=1e-3)
 
 
-def test_multistep_is_the_librarys_up_to_its_last_step() -> None:
-    # the library takes its last step, to no noise at all, at a lower order
-    model, steps = denoiser(), 20
-    theirs = of_diffusers("DPMSolverMultistepScheduler", timestep_spacing="trailing")
+def second_order_estimates(
+    schedule: NoiseSchedule, predict: Any, x: Tensor, path: np.ndarray
+) -> list[Tensor]:
+    """DPM-Solver++(2M) as it is published (Lu et al. 2022, algorithm 2), in double precision."""
+    alpha, sigma = schedule.alpha[path], schedule.sigma[path]
+    with np.errstate(divide="ignore"):  # λ = −∞ where the last level holds no signal
+        log_snr = np.log(alpha / sigma)
+    estimates: list[Tensor] = []
+    for i, t in enumerate(path):
+        estimates.append(predict(x, int(t)).x0)
+        if i + 1 < len(path):
+            h, d = log_snr[i + 1] - log_snr[i], estimates[-1]
+            if i:
+                before = log_snr[i] - log_snr[i - 1]
+                d = d + (d - estimates[-2]) * float(h / (2 * before))
+            x = float(sigma[i + 1] / sigma[i]) * x - float(alpha[i + 1] * np.expm1(-h)) * d
+    return estimates
+
+
+@pytest.mark.parametrize("steps", [1, 2, 10, 50])
+@pytest.mark.parametrize(
+    ("schedule", "tolerance"),
+    [
+        (PRESERVING, 1e-4),
+        (FLOW, 1e-4),
+        # diffusers limits σ/α to 2¹², which is not quite the end without signal
+        (NoiseSchedule.scaled_linear(rescale_zero_snr=True), 2e-2),
+    ],
+    ids=["preserving", "flow", "zero terminal SNR"],
+)
+def test_dpm_solver_of_diffusers_is_the_published_one_on_any_schedule(
+    schedule: NoiseSchedule, tolerance: float, steps: int
+) -> None:
+    model = denoiser(schedule)
     x_t = torch.randn(4, *SHAPE, generator=torch.Generator().manual_seed(5))
-    path, predict = path_of(model.schedule, steps), predict_of(model, 4)
-    estimates = [
-        list(solve(model.schedule, predict, x_t, path, torch.zeros))
-        for solve in (multistep, theirs)
-    ]
-    for mine, other in zip(estimates[0], estimates[1][:steps], strict=True):
-        torch.testing.assert_close(mine, other, atol=2e-4, rtol=1e-3)
+    path, predict = path_of(schedule, steps), predict_of(model, 4)
+    expected = second_order_estimates(schedule, predict, x_t, path)
+    found = list(dpm_solver(schedule, predict, x_t, path, torch.zeros))
+    assert len(found) == steps
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, atol=tolerance, rtol=1e-3)
+
+
+def test_ancestral_sampling_is_ours_as_diffusers_shares_one_generator_among_images(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Given the same noise both agree; but only ours takes the noise of each image by itself."""
+    model, path = denoiser(), path_of(PRESERVING, 1000)
+    x_t = torch.randn(3, *SHAPE, generator=torch.Generator().manual_seed(6))
+
+    def noise(step: int) -> Tensor:
+        return torch.randn(x_t.shape, generator=torch.Generator().manual_seed(step))
+
+    scheduler = diffusers.DDPMScheduler(
+        beta_schedule="scaled_linear",
+        beta_start=0.00085,
+        beta_end=0.012,
+        clip_sample=False,
+        variance_type="fixed_large",
+    )
+    scheduler.set_timesteps(1000)
+    predict, x = predict_of(model, 3), x_t
+    for step, t in enumerate(scheduler.timesteps[:50]):
+        replaced = "diffusers.schedulers.scheduling_ddpm.randn_tensor"
+        monkeypatch.setattr(replaced, lambda *_, s=step, **__: noise(s))
+        x = scheduler.step(predict(x, int(t)).noise, t, x).prev_sample
+    own = ancestral("large")(PRESERVING, predict, x_t, path, noise)
+    after = [next(own) for _ in range(51)][-1]  # the estimate at the same x
+    torch.testing.assert_close(
+        after, predict(x, int(scheduler.timesteps[50])).x0, atol=1e-3, rtol=1e-3
+    )
 
 
 @pytest.mark.parametrize("name", [*fit(PRESERVING)])
@@ -285,10 +337,10 @@ def test_an_image_comes_back_from_its_noise(schedule: NoiseSchedule) -> None:
     x0 = MEAN + SPREAD * torch.randn(6, *SHAPE, generator=torch.Generator().manual_seed(6))
     start = float(schedule.alpha[0]) * x0
     down = path_of(schedule, 800)
-    noise = move(schedule, predict, start, down[::-1])
+    noise = follow(schedule, predict, start, down[::-1])
     # inverted, images of the distribution are noise of the distribution
     assert float(noise.std()) == pytest.approx(float(schedule.sigma[-1]), rel=0.15)
-    back = move(schedule, predict, noise, down)
+    back = follow(schedule, predict, noise, down)
     torch.testing.assert_close(back, start, atol=0.02, rtol=0)
 
 
@@ -317,7 +369,7 @@ def test_steps_spread_from_the_last_level_to_the_first() -> None:
     [
         ("dpm", PRESERVING, "did you mean"),
         ("ddim", FLOW, "does not fit.*flow"),
-        ("flow-euler", PRESERVING, "does not fit.*preserves variance"),
+        ("flow-euler", PRESERVING, "does not fit.*variance-preserving"),
     ],
 )
 def test_a_sampler_that_is_unknown_or_does_not_fit_is_refused(name, schedule, message) -> None:
@@ -328,5 +380,5 @@ def test_a_sampler_that_is_unknown_or_does_not_fit_is_refused(name, schedule, me
 def test_a_level_without_signal_is_refused_where_it_is_divided_by() -> None:
     schedule = NoiseSchedule.scaled_linear(rescale_zero_snr=True)
     model = GaussianDenoiser({"": MEAN}, SPREAD, schedule, "v_prediction")
-    with pytest.raises(UsageError, match="no signal"):
+    with pytest.raises(UsageError, match="zero terminal SNR"):
         solved("heun", model, torch.randn(1, *SHAPE), 5)

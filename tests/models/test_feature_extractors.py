@@ -143,7 +143,7 @@ def test_inception_without_weights_says_where_they_are_looked_for(weights: Path)
         lambda: feature_extractors.check_name("inception"),
         lambda: feature_extractors.load("inception", TEXTS, range(10), "cpu"),
     ):
-        with pytest.raises(ModelError, match="published weights of Inception are not here") as told:
+        with pytest.raises(ModelError, match="weights of --extractor inception not found") as told:
             refuse()
         assert str(weights) in str(told.value)
 

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from diffcls.support.errors import RecordError, UsageError
 from diffcls.runs.fidelity_table import COLUMNS, check, put, read
+from diffcls.support.errors import RecordError, UsageError
 
 
 def row(**changes: Any) -> dict[str, Any]:
@@ -150,7 +150,7 @@ def test_foreign_file_is_refused_and_left_as_it_is(table: Path, content: bytes) 
     table.parent.mkdir()
     table.write_bytes(content)
     for touch in (lambda: put(table, [row()]), lambda: check(table), lambda: read(table)):
-        with pytest.raises(RecordError, match="not a table of fidelity") as refused:
+        with pytest.raises(RecordError, match="not a fidelity table") as refused:
             touch()
         assert str(table) in str(refused.value) and HEADER in str(refused.value)
     assert table.read_bytes() == content

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from helpers.processes import measured, write_rows
-from diffcls.reports.terminal import format_table
-
 import csv
 import errno
 import itertools
@@ -19,7 +16,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from helpers.processes import measured, write_rows
 
+from diffcls.reports.terminal import format_table
 from diffcls.runs import leaderboard, summary
 from diffcls.runs.row import cells_of
 from diffcls.support.errors import RecordError, UsageError

@@ -15,10 +15,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from diffcls.support.errors import RecordError, UsageError
 from diffcls.runs.records import Record, RecordStore, read_records
 from diffcls.runs.sharding import shard_of
 from diffcls.runs.spec import RunSpec
+from diffcls.support.errors import RecordError, UsageError
 
 SPEC = RunSpec(
     dataset="digits",
@@ -295,3 +295,10 @@ def test_shards_partition_the_images(count: int, n: int) -> None:
 def test_shard_out_of_range_is_refused(shard: tuple[int, int]) -> None:
     with pytest.raises(UsageError, match="shard out of range"):
         shard_of(10, shard)
+
+
+def test_a_run_of_0_1_with_min_snr_keeps_its_fingerprint() -> None:
+    # the fingerprint that 0.1 computes for SPEC with weighting "min-snr"
+    old, new = (dataclasses.replace(SPEC, weighting=name) for name in ("min-snr", "snr-clipped"))
+    assert old.fingerprint == new.fingerprint == "73abd57d399a4bee"
+    assert new.as_dict()["weighting"] == "min-snr"

@@ -127,7 +127,7 @@ def test_each_weighting_scales_its_timestep(weighting: str) -> None:
         "x0": 1 / snr,  # ‖x0 − x̂0‖² = (σ/α)²·‖ε − ε̂‖²
         "v": 1 + 1 / snr,  # ‖v − v̂‖² = ‖ε − ε̂‖²/α²
         "snr": snr,
-        "min-snr": np.minimum(snr, 5),
+        "snr-clipped": np.minimum(snr, 5),
         "truncated-snr": np.maximum(snr, 1) / snr,  # max(SNR, 1) on the error of x0
         "vlb": np.concatenate([ratio[:1], ratio]) / 2 - 0.5,
     }[weighting]

@@ -1,4 +1,4 @@
-"""Several processes train one model: as one would that takes as many batches before a step."""
+"""Data-parallel training equals gradient accumulation in one process."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ import torch
 from helpers.line_fit import line, trained
 from torch import Tensor, nn
 
-from diffcls.training.distributed import Team, device_of, join
+from diffcls.training.distributed import ProcessGroup, device_of, join
 from diffcls.training.loop import Loop, Phase
+from diffcls.training.recipes import Optimisation
 
 ROOT = Path(__file__).parents[2]
 PROCESS = """
@@ -22,8 +23,9 @@ sys.path[:0] = ["tests"]
 from helpers.line_fit import trained
 from diffcls.training.distributed import join
 
-team = join("cpu")
-torch.save(trained(sys.argv[1], team=team), f"{sys.argv[1]}/of-{team.rank}.pt")
+processes = join("cpu")
+weights = trained(sys.argv[1], processes=processes)
+torch.save(weights, f"{sys.argv[1]}/of-{processes.rank}.pt")
 """
 
 
@@ -63,9 +65,14 @@ def test_accumulated_batches_are_one_larger_batch(tmp_path: Path) -> None:
     def mean_of(batch: Tensor) -> Tensor:
         return (model(batch) - batch.sum(dim=-1, keepdim=True)).pow(2).mean()
 
-    phase = Phase("parts", {"model": model}, lambda number: mean_of(x[number]), 4, 0.0, 0.1, 0.9)
+    phase = Phase(
+        "parts",
+        {"model": model},
+        lambda number: mean_of(x[number]),
+        Optimisation(images=4, batch=1, learning_rate=0.0),
+    )
     loop = Loop(phase, tmp_path, quiet=True, accumulate=4)
-    assert loop.phase.steps == 1
+    assert loop.steps == 1
     value = loop._one_step()
     # the gradient is clipped to length 1 after it was summed
     (gradient,) = torch.autograd.grad(mean_of(x.flatten(0, 1)), model.weight)
@@ -92,11 +99,11 @@ def test_images_seen_do_not_depend_on_how_a_step_is_made(tmp_path: Path) -> None
 def test_a_process_alone_needs_no_library_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("WORLD_SIZE", raising=False)
     monkeypatch.setitem(sys.modules, "accelerate", None)
-    team = join("cpu")
-    assert team == Team(0, 1, "cpu") and team.leads
+    processes = join("cpu")
+    assert processes == ProcessGroup(0, 1, "cpu") and processes.is_main_process
     parameter = nn.Parameter(torch.ones(2))
     parameter.grad = torch.full((2,), 3.0)
-    team.average([parameter])
-    team.wait()
+    processes.average_gradients([parameter])
+    processes.wait()
     assert torch.equal(parameter.grad, torch.full((2,), 3.0))
     assert device_of(nn.Linear(1, 1)) == torch.device("cpu")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,9 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from diffcls.support.errors import RecordError
-from diffcls.training.latent_losses import augment
-from diffcls.training.loop import Ema, Loop, Phase, generator, learning_rate
-from diffcls.training.recipes import Augmentation
+from diffcls.training.augmentation import augment
+from diffcls.training.distributed import ProcessGroup
+from diffcls.training.loop import EarlyStopping, Loop, Phase, generator
+from diffcls.training.optimiser import Ema, learning_rate
+from diffcls.training.recipes import Augmentation, Optimisation
 
 
 def line(steps: int = 30, stop_at: int | None = None) -> Phase:
@@ -28,15 +31,24 @@ def line(steps: int = 30, stop_at: int | None = None) -> Phase:
         x = torch.randn(16, 3, generator=generator("line", step))
         return (model(x) - x.sum(dim=1, keepdim=True)).pow(2).mean()
 
-    return Phase("line", {"model": model}, loss, steps, 0.05, 0.1, 0.9)
+    return Phase(
+        "line",
+        {"model": model},
+        loss,
+        Optimisation(images=steps, batch=1, learning_rate=0.05, warmup=0.1, ema=0.9),
+    )
 
 
 def test_learning_rate_warms_up_and_ends_at_zero() -> None:
-    phase = dataclasses.replace(line(), steps=100, warmup=0.1, learning_rate=2.0)
-    assert learning_rate(0, phase) == pytest.approx(0.2)
-    assert learning_rate(9, phase) == pytest.approx(2.0)
-    assert learning_rate(55, phase) == pytest.approx(1.0)  # half way down the cosine
-    assert learning_rate(100, phase) == pytest.approx(0.0)
+    settings = Optimisation(warmup=0.1, learning_rate=2.0)
+    assert learning_rate(0, 100, settings) == pytest.approx(0.2)
+    assert learning_rate(9, 100, settings) == pytest.approx(2.0)
+    assert learning_rate(55, 100, settings) == pytest.approx(1.0)  # half way down the cosine
+    assert learning_rate(100, 100, settings) == pytest.approx(0.0)
+    constant = dataclasses.replace(settings, decay="constant")
+    rates = [learning_rate(step, 100, constant) for step in range(100)]
+    assert rates[:10] == [learning_rate(step, 100, settings) for step in range(10)]
+    assert set(rates[10:]) == {2.0}
 
 
 def test_average_follows_its_recursion() -> None:
@@ -76,7 +88,7 @@ def test_a_run_that_was_killed_ends_at_the_same_weights(tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
     Loop(whole, tmp_path / "whole", quiet=True).run()
     with pytest.raises(KeyboardInterrupt):
-        Loop(line(stop_at=17), tmp_path / "cut", every=0, quiet=True).run()
+        Loop(line(stop_at=17), tmp_path / "cut", checkpoint_seconds=0, quiet=True).run()
     resumed = line()
     loop = Loop(resumed, tmp_path / "cut", quiet=True)
     assert loop.step == 17
@@ -133,3 +145,81 @@ def test_flipped_images_are_mirrored_half_of_the_time() -> None:
     assert (same | mirrored).all()
     # 200 fair coins: four standard errors about a half
     assert abs(mirrored.float().mean() - 0.5) < 4 * 0.5 / math.sqrt(200)
+
+
+def values_of(accuracy: list[float]) -> Callable[[int], dict[str, float]]:
+    """Measures `accuracy` in turn, one value per evaluation, two steps apart."""
+    return lambda batches: {"accuracy": accuracy[batches // 2 - 1]}
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "steps", "best"),
+    [
+        ([0.1, 0.3, 0.2, 0.3, 0.9], 8, 4),  # an equal value is no improvement
+        ([0.1, 0.3, 0.2, 0.5, 0.4], 10, 8),  # an improvement resets the count
+    ],
+)
+def test_early_stopping_restores_the_averaged_weights_of_the_best_evaluation(
+    accuracy: list[float], steps: int, best: int
+) -> None:
+    stopped, uncut = line(steps=10), line(steps=10)
+    seen: dict[int, Tensor] = {}
+
+    def measure(batches: int) -> dict[str, float]:
+        seen[batches] = stopped.modules["model"].weight.detach().clone()
+        return values_of(accuracy)(batches)
+
+    loop = Loop(stopped, None, quiet=True, early_stopping=EarlyStopping("accuracy", 2, 2))
+    loop.run(measure)
+    assert (loop.step, loop.best_step, loop.best_value) == (
+        steps,
+        best,
+        max(accuracy[: steps // 2]),
+    )
+    assert torch.equal(stopped.modules["model"].weight, seen[best])
+    # evaluations change no step
+    whole: dict[int, Tensor] = {}
+
+    def keep(batches: int) -> dict[str, float]:
+        whole[batches] = uncut.modules["model"].weight.detach().clone()
+        return {}
+
+    Loop(uncut, None, quiet=True).run(
+        keep,
+        points=5,
+    )
+    assert all(torch.equal(seen[n], whole[n]) for n in seen)
+
+
+def test_a_killed_training_with_early_stopping_resumes_to_the_same_weights(tmp_path: Path) -> None:
+    accuracy, stopping = [0.1, 0.9, 0.3, 0.2, 0.1, 0.8], EarlyStopping("accuracy", 2, 3)
+    whole = line(steps=12)
+    first = Loop(whole, None, quiet=True, early_stopping=stopping)
+    first.run(values_of(accuracy))
+    cut = Loop(
+        line(steps=12, stop_at=7),
+        tmp_path,
+        checkpoint_seconds=0,
+        quiet=True,
+        early_stopping=stopping,
+    )
+    with pytest.raises(KeyboardInterrupt):
+        cut.run(values_of(accuracy))
+    resumed = line(steps=12)
+    loop = Loop(resumed, tmp_path, quiet=True, early_stopping=stopping)
+    assert (loop.step, loop.best_step, loop.evals_without_improvement) == (7, 4, 1)
+    loop.run(values_of(accuracy))
+    assert loop.step == first.step == 10
+    assert torch.equal(whole.modules["model"].weight, resumed.modules["model"].weight)
+    again = Loop(line(steps=12), tmp_path, quiet=True, early_stopping=stopping)
+    assert again.finished
+
+
+def test_early_stopping_needs_a_single_process() -> None:
+    with pytest.raises(ValueError, match="single process"):
+        Loop(
+            line(),
+            None,
+            processes=ProcessGroup(size=2),
+            early_stopping=EarlyStopping("accuracy", 1, 1),
+        )

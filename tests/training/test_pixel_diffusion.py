@@ -21,10 +21,11 @@ from diffcls.diffusion.schedule import NoiseSchedule
 from diffcls.models import loading
 from diffcls.models.families.pixel_unet import PixelUNetDenoiser
 from diffcls.training import pixel_diffusion, pixel_losses, recipes
-from diffcls.training.loop import Loop, Phase, learning_rate
+from diffcls.training.loop import Loop, Phase
 from diffcls.training.noise_levels import to_schedule
+from diffcls.training.optimiser import learning_rate
 from diffcls.training.pixel_losses import build_unet, learned_schedule
-from diffcls.training.recipes import PixelRecipe
+from diffcls.training.recipes import Optimisation, PixelRecipe
 
 BATCH = 16
 SMALL = PixelRecipe(image_size=8, widths=(8, 16), flip=False, images=4 * BATCH, batch=BATCH)
@@ -89,7 +90,7 @@ def test_the_card_says_what_the_model_has_seen(model: Path) -> None:
     assert [point["step"] for point in card["curve"]] == [1, 2, 3, 4]
     assert loading.images_seen(str(model)) == 4 * BATCH
     readme = (model / "README.md").read_text(encoding="utf-8")
-    assert "it is told the class, or none" in readme
+    assert "class-conditional" in readme
     assert f"| {4 * BATCH} | {card['curve'][-1]['loss']:.4f} |" in readme
     denoiser = opened(model)
     assert denoiser.labels == NAMES
@@ -139,7 +140,7 @@ def test_a_card_on_stdout_is_the_card(tmp_path: Path, capsys: pytest.CaptureFixt
     assert card["labels"] == []
     assert card["recipe"]["images"] == BATCH
     assert opened(folder).labels == ()
-    assert "it is told nothing" in (folder / "README.md").read_text(encoding="utf-8")
+    assert "unconditional" in (folder / "README.md").read_text(encoding="utf-8")
 
 
 def test_the_seed_decides_the_weights(model: Path, tmp_path: Path) -> None:
@@ -236,7 +237,7 @@ def test_a_training_that_was_killed_ends_at_the_same_weights(
         return objective(*args)
 
     def eager(self: Loop, *args: Any, **options: Any) -> None:
-        save_always(self, *args, **{**options, "every": 0})
+        save_always(self, *args, **{**options, "checkpoint_seconds": 0})
 
     monkeypatch.setattr(pixel_losses, "objective", interrupted)
     monkeypatch.setattr(Loop, "__init__", eager)
@@ -278,7 +279,7 @@ def test_training_goes_on_from_a_finished_model_and_from_a_snapshot(
     assert loading.images_seen(str(more)) == 5 * BATCH
     assert loading.images_seen(str(next((more / "training/snapshots").iterdir()))) == 5 * BATCH
     readme = (more / "README.md").read_text(encoding="utf-8")
-    assert f"Went on from `digits-pixels`, revision `{before['revision']}`" in readme
+    assert f"Fine-tuned from `digits-pixels`, revision `{before['revision']}`" in readme
 
     snapshot = model / "training" / "snapshots" / f"{2 * BATCH:08d}-last"
     assert run(tmp_path / "back", "--init", str(snapshot), *still) == 0
@@ -333,8 +334,9 @@ def _stopped(*args: Any) -> Tensor:
 def test_a_loop_tells_of_every_hundredth_step_and_of_each_point(tmp_path: Path) -> None:
     torch.manual_seed(0)
     network = nn.Linear(2, 1)
+    settings = Optimisation(images=240, batch=1, learning_rate=0.1, warmup=0.1, ema=0.9)
     phase = Phase(
-        "line", {"network": network}, lambda step: network.weight.square().sum(), 240, 0.1, 0.1, 0.9
+        "line", {"network": network}, lambda step: network.weight.square().sum(), settings
     )
     told: list[tuple[int, dict[str, float]]] = []
     loop = Loop(phase, tmp_path, quiet=True, report=lambda step, v: told.append((step, dict(v))))
@@ -342,7 +344,7 @@ def test_a_loop_tells_of_every_hundredth_step_and_of_each_point(tmp_path: Path) 
     steps = {step: values for step, values in told if "learning_rate" in values}
     assert sorted(steps) == [100, 200]
     for step, values in steps.items():
-        assert values["learning_rate"] == learning_rate(step, phase)
+        assert values["learning_rate"] == learning_rate(step, 240, settings)
         assert sorted(values) == ["learning_rate", "loss"]
     points = {step: values for step, values in told if "seen" in values}
     assert {step: values["seen"] for step, values in points.items()} == {120: 120.0, 240: 240.0}
@@ -361,25 +363,41 @@ REFUSED = [
     ("pixels", ["--loss-weighting", "snr"], "unknown weighting of the loss: 'snr'"),
     ("pixels", ["--noise-schedule", "cosine"], "unknown noise schedule: 'cosine'"),
     ("pixels", ["--levels", "discreet"], "did you mean 'discrete'"),
-    ("pixels", ["--objective", "flow", "--learned-variance"], "a flow has levels and variances"),
-    ("pixels", ["--objective", "flow", "--levels", "continuous"], "a flow has levels"),
-    ("pixels", ["--objective", "flow", "--noise-schedule", "learned"], "a flow has levels"),
-    ("pixels", ["--objective", "flow", "--noise-schedule", "scaled_linear"], "a flow has levels"),
-    ("pixels", ["--learned-variance", "--levels", "continuous"], "the steps of a schedule"),
-    ("pixels", ["--learned-variance", "--noise-schedule", "learned"], "the steps of a schedule"),
-    ("pixels", ["--lead", "digits-pixels"], "--lead is no choice of this kind of model"),
+    ("pixels", ["--objective", "flow", "--learned-variance"], "flow has its own noise levels"),
+    ("pixels", ["--objective", "flow", "--levels", "continuous"], "flow has its own noise levels"),
+    (
+        "pixels",
+        ["--objective", "flow", "--noise-schedule", "learned"],
+        "flow has its own noise levels",
+    ),
+    (
+        "pixels",
+        ["--objective", "flow", "--noise-schedule", "scaled_linear"],
+        "flow has its own noise levels",
+    ),
+    (
+        "pixels",
+        ["--learned-variance", "--levels", "continuous"],
+        "discrete steps",
+    ),
+    (
+        "pixels",
+        ["--learned-variance", "--noise-schedule", "learned"],
+        "discrete steps",
+    ),
+    ("pixels", ["--lead", "digits-pixels"], "--lead does not apply to this kind of model"),
     ("pixels", ["--report-to", "tensorboards"], "did you mean 'tensorboard'"),
     ("pixels", ["--init", "digit"], "did you mean 'digits'"),
-    ("classifier", ["--objective", "epsilon"], "--objective is no choice"),
-    ("classifier", ["--no-conditional"], "--conditional is no choice"),
-    ("classifier", ["--dataset", "scenes"], "a classifier leads a model of pixels"),
-    ("classifier", ["--lead", "digits"], "the model works on latents"),
+    ("classifier", ["--objective", "epsilon"], "--objective does not apply"),
+    ("classifier", ["--no-conditional"], "--conditional does not apply"),
+    ("classifier", ["--dataset", "scenes"], "needs a pixel-space model to guide"),
+    ("classifier", ["--lead", "digits"], "needs a pixel-space diffusion model"),
     ("classifier", ["--lead", "nothing"], "unknown model: 'nothing'"),
     ("classifier", ["--init", "noisy-nothing"], "unknown classifier of noisy images"),
-    ("diffusion", ["--levels", "continuous"], "--levels is no choice"),
-    ("diffusion", ["--learned-variance"], "--learned-variance is no choice"),
+    ("diffusion", ["--levels", "continuous"], "--levels does not apply"),
+    ("diffusion", ["--learned-variance"], "--learned-variance does not apply"),
     ("diffusion", ["--loss-weighting", "snr"], "unknown weighting of the loss: 'snr'"),
-    ("clip", ["--noise-schedule", "linear"], "--noise-schedule is no choice"),
+    ("clip", ["--noise-schedule", "linear"], "--noise-schedule does not apply"),
 ]
 
 
@@ -424,4 +442,4 @@ def test_a_model_of_another_shape_is_nothing_to_go_on_from(
     assert run(tmp_path, "--init", init, *flags) == 2
     said = capsys.readouterr().err
     assert said.count("\n") == 1
-    assert "--init is a model of another shape" in said
+    assert "--init names a model of another shape" in said

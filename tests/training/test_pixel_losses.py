@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from diffcls.diffusion.schedule import NoiseSchedule
 from diffcls.models.noisy_classifier import NoisyClassifier
 from diffcls.training import pixel_losses
+from diffcls.training.augmentation import mirrored
 from diffcls.training.loop import Phase
 from diffcls.training.noise_levels import LearnedLogSnr
 from diffcls.training.pixel_losses import learned_schedule, noisy_phase, pixels_phase
@@ -146,16 +147,16 @@ def test_a_classifiers_loss_is_that_of_its_logits_at_the_levels_of_the_model(
             true = (x_t[:, 0, 0, 0] * 10).round().long()
             return 5.0 * nn.functional.one_hot(true, 10).float()
 
-    recipe = NoisyRecipe("", widths=(8,), flip=False, batch=64)
+    recipe = NoisyRecipe(model="", widths=(8,), flip=False, batch=64)
     loss = noisy_phase(Seeing(10, 1, (8,)), schedule, *labelled(), recipe, seed=0).loss(0)
     assert float(loss) == pytest.approx(np.log(np.exp(5.0) + 9) - 5.0, rel=1e-5)
 
 
 def test_images_are_mirrored_half_of_the_time_where_the_recipe_says_so() -> None:
     images = torch.rand(1, 1, 4, 4, generator=torch.Generator().manual_seed(0)).expand(400, 1, 4, 4)
-    found = pixel_losses.mirrored(images, True, torch.Generator().manual_seed(0))
+    found = mirrored(images, True, torch.Generator().manual_seed(0))
     flipped = (found == images.flip(-1)).flatten(1).all(dim=1)
     assert ((found == images).flatten(1).all(dim=1) ^ flipped).all()
     # 400 fair coins: four standard errors about a half
     assert abs(float(flipped.float().mean()) - 0.5) < 4 * 0.5 / 400**0.5
-    assert pixel_losses.mirrored(images, False, torch.Generator().manual_seed(0)) is images
+    assert mirrored(images, False, torch.Generator().manual_seed(0)) is images

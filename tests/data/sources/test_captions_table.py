@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from diffcls import train
+from diffcls.classifiers import validation
 from diffcls.data.load import load_dataset
 from diffcls.data.sources import captions_table
 from diffcls.data.training_captions import caption
@@ -149,7 +150,7 @@ def test_a_model_learns_from_a_folder_and_is_asked_about_it(
     recipe = Recipe(config=small, vae_images=64, images=64, batch=32)
     monkeypatch.setattr(recipes, "ANY_RECIPE", recipe)
     monkeypatch.setattr(latent_diffusion, "VOCABULARY_CAPTIONS", 50)
-    monkeypatch.setattr(latent_diffusion, "Racing", lambda *_: Exhaustive(draws=1))
+    monkeypatch.setattr(validation, "Racing", lambda *_: Exhaustive(draws=1))
     heap = captions(tmp_path / "heap")
     models = tmp_path / "models"
     status = train.main(

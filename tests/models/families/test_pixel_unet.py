@@ -259,7 +259,7 @@ def test_samples_are_drawn_with_the_learned_variance(built: Built) -> None:
 
 
 def test_a_model_that_learned_none_is_not_asked_for_it(built: Built) -> None:
-    with pytest.raises(UsageError, match="the model has learned no variance"):
+    with pytest.raises(UsageError, match="needs a model with a learned variance"):
         next(sample(opened(built()), ["1"], [0], steps=4, scale=1.0, sampler="ddpm-learned"))
 
 

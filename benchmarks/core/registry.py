@@ -1,0 +1,233 @@
+"""Registry of all benchmarks: the list that ``python -m benchmarks.run`` prints and runs.
+
+``python -m benchmarks.core.registry`` prints it as the table of benchmarks/README.md.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from benchmarks.accuracy import published
+from benchmarks.core.flags import REFERENCE
+from diffcls.support.errors import unknown_name
+
+TWO_CORES = "2 CPU cores"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One benchmark.
+
+    Args:
+        name: name on the command line.
+        question: the question that it answers.
+        hours: rough duration in hours, for most estimated from the committed throughput.
+        device: device of that duration.
+        results: its files in results/reference.
+        module: module with ``main(arguments)``; of an accuracy benchmark, with
+            ``BENCHMARKS[name]``.
+        aliases: further names, those of earlier versions among them.
+        accuracy: whether it is a set of evaluate runs, and thus accepts flags of evaluate.
+    """
+
+    name: str
+    question: str
+    hours: float
+    device: str
+    results: tuple[str, ...]
+    module: str
+    aliases: tuple[str, ...] = ()
+    accuracy: bool = False
+
+    def main(self, arguments: Sequence[str]) -> int:
+        """Run the benchmark; returns its exit status.
+
+        Args:
+            arguments: its own options; of an accuracy benchmark, then ``--`` and flags of evaluate.
+        """
+        module = importlib.import_module(self.module)
+        if not self.accuracy:
+            return int(module.main(arguments))
+        from benchmarks.accuracy import runner
+
+        return runner.main(module.BENCHMARKS[self.name], arguments)
+
+
+def _published(name: str) -> Entry:
+    return Entry(
+        name=f"published_{name}",
+        question=f"Is the published accuracy on {name} reproduced (Li et al. 2023)?",
+        hours=round(published.hours(name, "A100"), 1),
+        device="A100, estimated from the published cost",
+        results=(f"published_{name}.md",),
+        module="benchmarks.accuracy.published",
+        accuracy=True,
+    )
+
+
+ENTRIES = (
+    Entry(
+        "digits",
+        "Does racing agree with exhaustive search, over seeds and unseen templates?",
+        0.1,
+        TWO_CORES,
+        ("digits.md", "leaderboard.csv"),
+        "benchmarks.accuracy.digits",
+        accuracy=True,
+    ),
+    Entry(
+        "leaderboard",
+        "How accurate is every method on every small benchmark?",
+        2.75,
+        TWO_CORES,
+        ("LEADERBOARD.md", "leaderboard.csv"),
+        "benchmarks.accuracy.leaderboard",
+        accuracy=True,
+    ),
+    *map(_published, published.SETTINGS),
+    Entry(
+        "searches",
+        "How do accuracy and evaluations trade off, for every search and setting?",
+        2,
+        TWO_CORES,
+        ("SPEED.md", "speed.csv", "speed.png", "speed_answers/"),
+        "benchmarks.speed.searches",
+        aliases=("speed",),
+    ),
+    Entry(
+        "classes",
+        "How do cost and memory grow with classes, images and batch size?",
+        0.3,
+        TWO_CORES,
+        ("GROWTH.md", "growth.csv", "growth.png"),
+        "benchmarks.speed.classes",
+        aliases=("growth",),
+    ),
+    Entry(
+        "throughput",
+        "How close is the whole command to the bare network, and to the published procedure?",
+        0.2,
+        TWO_CORES,
+        ("OVERHEAD.md", "overhead.csv"),
+        "benchmarks.speed.throughput",
+        aliases=("overhead",),
+    ),
+    Entry(
+        "cpu_inference",
+        "Which optimisations of one forward pass pay on a CPU?",
+        0.1,
+        "1 CPU core",
+        ("KERNELS.md", "kernels.csv"),
+        "benchmarks.speed.cpu_inference",
+        aliases=("kernels",),
+    ),
+    Entry(
+        "class_heads",
+        "Does a network with one output head per class pay?",
+        0.5,
+        "1 CPU core",
+        ("HEADS.md", "heads.csv"),
+        "benchmarks.speed.class_heads",
+        aliases=("heads",),
+    ),
+    Entry(
+        "gpu",
+        "Which optimisations pay on an accelerator, and which share of its peak is reached?",
+        0.2,
+        "one CUDA device",
+        ("gpu-DEVICE.csv",),
+        "benchmarks.speed.gpu",
+    ),
+    Entry(
+        "variance",
+        "Ablation: does variance reduction raise accuracy at equal cost?",
+        0.2,
+        TWO_CORES,
+        ("VARIANCE.md", "variance.csv"),
+        "benchmarks.ablations.variance",
+    ),
+    Entry(
+        "aggregations",
+        "Ablation: which loss, timestep weighting and aggregation of draws is most accurate?",
+        0.7,
+        TWO_CORES,
+        ("aggregations.md",),
+        "benchmarks.ablations.aggregations",
+    ),
+    Entry(
+        "fidelity",
+        "Does a better generator classify better, over guidance and training?",
+        3,
+        TWO_CORES,
+        ("FIDELITY.md", "fidelity.csv", "guided.csv", "fidelity.png"),
+        "benchmarks.generation.fidelity",
+        aliases=("generative",),
+    ),
+    Entry(
+        "overview",
+        "Figure: the method and its results, for the README",
+        0.01,
+        TWO_CORES,
+        ("../../docs/images/overview.png",),
+        "benchmarks.figures.overview",
+    ),
+    Entry(
+        "samples",
+        "Figure: samples of a bundled model over guidance scales",
+        0.1,
+        TWO_CORES,
+        ("digits_samples.png",),
+        "benchmarks.figures.samples",
+    ),
+    Entry(
+        "scenes",
+        "Figure: images of the scene benchmarks",
+        0.01,
+        "1 CPU core",
+        ("scenes.png",),
+        "benchmarks.figures.scenes",
+        aliases=("scenes_picture",),
+    ),
+)
+
+
+def find(name: str) -> Entry:
+    """The benchmark of this name or alias; hyphens and underscores are the same.
+
+    Raises:
+        UsageError: for an unknown name.
+    """
+    by_name = {alias: entry for entry in ENTRIES for alias in (entry.name, *entry.aliases)}
+    try:
+        return by_name[name.replace("-", "_")]
+    except KeyError:
+        raise unknown_name("benchmark", name, by_name) from None
+
+
+def table() -> str:
+    """All benchmarks as a Markdown table."""
+    lines = ["| name | question | hours | device | result files |", "|---|---|---|---|---|"]
+    for entry in ENTRIES:
+        names = " or ".join(f"`{name}`" for name in (entry.name, *entry.aliases))
+        files = ", ".join(map(_linked, entry.results))
+        lines.append(
+            f"| {names} | {entry.question} | {entry.hours:,g} | {entry.device} | {files} |"
+        )
+    return "\n".join(lines)
+
+
+def _linked(file: str) -> str:
+    name = file.rpartition("/")[2]
+    return f"[{name}](../{REFERENCE}/{file})" if _is_committed(file) else f"`{name}`"
+
+
+def _is_committed(file: str) -> bool:
+    from pathlib import Path
+
+    return (Path(__file__).parents[2] / REFERENCE / file).exists()
+
+
+if __name__ == "__main__":
+    print(table())

@@ -1,0 +1,112 @@
+"""CSV tables of the benchmarks, and the environment in which each was measured.
+
+The device, the library versions and the settings of a benchmark are kept beside its table, in
+``environments.json``, so that its page can be written again without measuring.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from diffcls.support.errors import UsageError
+from diffcls.support.files import locked, write_text
+
+ENVIRONMENTS = "environments.json"
+SIX_DIGITS = ".6g"
+
+
+def write_rows(
+    path: Path, rows: Iterable[Mapping[str, Any]], columns: Sequence[str], format: str = ""
+) -> None:
+    """Write a table; None and missing values become empty cells.
+
+    Args:
+        path: the CSV file; its folder is made.
+        rows: mappings from columns to values; other keys are left out.
+        columns: the header.
+        format: format specification of floats; empty: all their digits.
+    """
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(columns)
+    table.writerows([_cell(row.get(name), format) for name in columns] for row in rows)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, text.getvalue())
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """The rows of a table: numbers where cells hold numbers, None where they are empty.
+
+    Raises:
+        UsageError: if there is no such file.
+    """
+    if not path.exists():
+        raise _not_measured(path)
+    with open(path, encoding="utf-8", newline="") as file:
+        return [{name: _value(cell) for name, cell in row.items()} for row in csv.DictReader(file)]
+
+
+def _cell(value: Any, format: str) -> str:
+    if value is None:
+        return ""
+    return f"{value:{format}}" if isinstance(value, float) else str(value)
+
+
+def _value(cell: str) -> Any:
+    for kind in (int, float):
+        try:
+            return kind(cell)
+        except ValueError:
+            continue
+    return cell or None
+
+
+def record_environment(output: Path, name: str, device: str = "cpu", **settings: Any) -> None:
+    """Keep device, versions and settings of a benchmark that was measured now.
+
+    Args:
+        output: folder of the results.
+        name: name of the benchmark in the registry.
+        device: torch's name of the device.
+        settings: further values that the page shows.
+    """
+    from diffcls.support.environment import describe_device, versions
+
+    text = f"{describe_device(device)}, {versions()}"
+    with locked(output / ENVIRONMENTS) as path:
+        all_of_them = _environments(path)
+        all_of_them[name] = {"environment": text, **settings}
+        write_text(path, json.dumps(all_of_them, indent=2, sort_keys=True) + "\n")
+
+
+def environment_of(output: Path, name: str) -> dict[str, Any]:
+    """Key ``environment`` (device and versions, a text) and the settings of a benchmark.
+
+    Raises:
+        UsageError: if none was recorded.
+    """
+    path = output / ENVIRONMENTS
+    try:
+        return _environments(path)[name]
+    except KeyError:
+        raise _not_measured(path) from None
+
+
+def _environments(path: Path) -> dict[str, dict[str, Any]]:
+    if not path.exists():
+        return {}
+    content: dict[str, dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
+    return content
+
+
+def _not_measured(path: Path) -> UsageError:
+    return UsageError(
+        "--report-only needs stored results, which are missing",
+        given=str(path),
+        todo="measure first, without --report-only, or name their folder with --output-dir",
+    )

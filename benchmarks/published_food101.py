@@ -1,7 +1,0 @@
-"""food101 as in the published table; see `benchmarks.accuracy.published` and REPRODUCE.md."""
-
-from __future__ import annotations
-
-from benchmarks.accuracy.published import published
-
-BENCHMARK = published("food101")

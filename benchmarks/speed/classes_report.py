@@ -1,0 +1,98 @@
+"""results/reference/GROWTH.md and growth.png: scaling with classes, images and batch size."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.core.tables import environment_of
+from diffcls.support.files import write_text
+
+Row = dict[str, Any]
+
+
+def write_page(rows: Sequence[Row], output: Path) -> None:
+    """Write the page and the plot.
+
+    Args:
+        rows: rows of growth.csv.
+        output: folder of the results, with the environment of the benchmark.
+    """
+    lines = [
+        "# Scaling with the number of classes, images and batch size",
+        "",
+        "Written by `python -m benchmarks.run classes` from `growth.csv`: scenes of one rendering, "
+        f"one thread per process; {environment_of(output, 'classes')['environment']}. A backward "
+        "pass counts as two evaluations, a gradient therefore as three. Memory is the peak above "
+        "the loaded model with its libraries and kernels; set-up is the encoding of the prompts. "
+        "Recall is the share of images on which racing's prediction is in the shortlist that a "
+        "screen passes to its race; the accuracy drop and p (McNemar's exact test) are vs racing "
+        "on the same images. Intervals are Wilson's.",
+        "",
+        "![evaluations and accuracy against the number of classes](growth.png)",
+        "",
+        "| varied | classes | search | images | batch size | accuracy | 95 % interval | "
+        "evaluations per image | images/s | evaluations/s | set-up, s | memory, MiB | recall | "
+        "drop vs racing | p |",
+        "|" + "---|" * 15,
+    ]
+    lines += [
+        f"| {r['what']} | {r['classes']:,} | {r['search']} | {r['images']} | {r['batch']} | "
+        f"{r['accuracy']:.1%} | {r['ci_low']:.1%} to {r['ci_high']:.1%} | "
+        f"{r['evaluations_per_image']:,.1f} | {r['images_per_second']:.2f} | "
+        f"{r['evaluations_per_second']:,.0f} | {r['setup_seconds']:.1f} | {r['memory_mib']:.0f} | "
+        f"{_compared_with_racing(r)} |"
+        for r in rows
+    ]
+    lines += ["", *_ratios(rows)]
+    write_text(output / "GROWTH.md", "\n".join([*lines, ""]))
+    plot([row for row in rows if row["what"] == "classes"], output / "growth.png")
+
+
+def _compared_with_racing(row: Row) -> str:
+    if row["recall"] is None:
+        return " | | "
+    drop, p = row["lost_to_racing"], row["mcnemar_p_vs_racing"]
+    return f"{row['recall']:.1%} | {drop:+.1%} | {p:.3f}"
+
+
+def _ratios(rows: Sequence[Row]) -> Iterator[str]:
+    """Cost of the most classes relative to fewer, one line per search."""
+    by_size = {(r["search"], r["classes"]): r for r in rows if r["what"] in ("classes", "memory")}
+    counts = sorted({classes for _, classes in by_size})
+    for search in dict.fromkeys(search for search, _ in by_size):
+        most, least = by_size[search, counts[-1]], by_size[search, counts[0]]
+        text = f"{most['memory_mib'] / least['memory_mib']:.2f} times the memory of {counts[0]:,}"
+        if (search, 100) in by_size:
+            ratio = most["evaluations_per_image"] / by_size[search, 100]["evaluations_per_image"]
+            text += f" and {ratio:.1f} times the evaluations of 100"
+        yield f"- `{search}`: {counts[-1]:,} classes take {text}."
+
+
+def plot(rows: Sequence[Row], path: Path) -> None:
+    """Plot evaluations and accuracy against the number of classes."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8.5, 3.6), layout="constrained")
+    FigureCanvasAgg(figure)
+    left, right = figure.subplots(1, 2)
+    for search in dict.fromkeys(row["search"] for row in rows):
+        of_search = [row for row in rows if row["search"] == search]
+        x = [row["classes"] for row in of_search]
+        left.plot(x, [r["evaluations_per_image"] for r in of_search], marker="o", label=search)
+        accuracy = [100 * r["accuracy"] for r in of_search]
+        below = [a - 100 * r["ci_low"] for a, r in zip(accuracy, of_search, strict=True)]
+        above = [100 * r["ci_high"] - a for a, r in zip(accuracy, of_search, strict=True)]
+        right.errorbar(x, accuracy, yerr=[below, above], marker="o", capsize=3, label=search)
+    left.plot(x, x, color="grey", linestyle=":", label="one per class")
+    left.set_yscale("log")
+    left.set_ylabel("evaluations per image")
+    right.set_ylabel("accuracy, %")
+    for axis in (left, right):
+        axis.set_xscale("log")
+        axis.set_xlabel("classes")
+        axis.grid(alpha=0.3)
+    left.legend(fontsize="small")
+    figure.savefig(path, dpi=120)

@@ -1,0 +1,58 @@
+"""Kinds of models that can be trained: one table row each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from diffcls.support.registry import Registry
+from diffcls.training import recipes
+
+
+@dataclass(frozen=True)
+class ModelKind:
+    """Kind of model that can be trained.
+
+    Args:
+        recipes: recipes by data set.
+        fallback: recipe of every other data set.
+        splits: splits that its training reads.
+        folder: name of the model's folder, with ``{}`` for the data set.
+        checks_init: module whose `check_name` checks ``--init``.
+    """
+
+    recipes: Mapping[str, Any]
+    fallback: str
+    splits: tuple[str, ...]
+    folder: str
+    checks_init: str = "diffcls.models.loading"
+
+
+KINDS: Mapping[str, ModelKind] = {
+    "diffusion": ModelKind(recipes.RECIPES, "ANY_RECIPE", ("train", "validation"), "{}"),
+    "clip": ModelKind(
+        recipes.CLIP_RECIPES,
+        "ANY_CLIP_RECIPE",
+        ("train", "validation"),
+        "clip-{}",
+        "diffcls.models.clip",
+    ),
+    "pixels": ModelKind(recipes.PIXEL_RECIPES, "ANY_PIXEL_RECIPE", ("train",), "{}-pixels"),
+    "classifier": ModelKind(
+        recipes.NOISY_RECIPES,
+        "ANY_NOISY_RECIPE",
+        ("train", "validation"),
+        "noisy-{}",
+        "diffcls.models.noisy_classifier",
+    ),
+}
+TRAININGS = Registry(
+    "kind of model to train",
+    {
+        "diffusion": "diffcls.training.latent_diffusion:LatentTraining",
+        "clip": "diffcls.training.clip:ClipTraining",
+        "pixels": "diffcls.training.pixel_diffusion:PixelTraining",
+        "classifier": "diffcls.training.noisy_classifier:NoisyTraining",
+    },
+)

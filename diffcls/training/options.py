@@ -1,0 +1,277 @@
+"""Options of a training: from typed options to a recipe and a training that is ready to run."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import shlex
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from diffcls.data import catalog
+from diffcls.support.errors import UsageError, unknown_name
+from diffcls.training import recipes
+from diffcls.training.kinds import KINDS, TRAININGS
+from diffcls.training.recipes import Optimisation, Recipe
+
+if TYPE_CHECKING:
+    from diffcls.training.distributed import ProcessGroup
+    from diffcls.training.run import TrainingRun
+    from diffcls.training.validation import Validators
+
+
+@dataclass(frozen=True)
+class TrainingOptions:
+    """Options of the train command; those that are None take the recipe's value.
+
+    Args:
+        dataset: name of the data set, see `diffcls.data.catalog`.
+        model: kind of model, a key of `KINDS`.
+        data_root: folder of local data.
+        output_dir: parent of the model's folder.
+        seed: of the initial weights and every random choice.
+        images: training images seen, over all phases.
+        batch_size: images per batch.
+        learning_rate: peak learning rate.
+        objective: prediction target, a key of `OBJECTIVES`.
+        loss_weighting: see `diffcls.training.losses.WEIGHTS`.
+        noise_schedule, levels, learned_variance, conditional: see
+            `diffcls.training.recipes.PixelRecipe`.
+        lead: pixel-space model that a classifier of noisy images guides.
+        accumulate: gradient accumulation: batches per process and step.
+        device: None: an accelerator if there is one.
+        report_to: "none" or "tensorboard".
+        threads: CPU threads; None: torch's choice.
+        init: name or folder of a trained model to fine-tune.
+        json, quiet: output of the command.
+    """
+
+    dataset: str = "digits"
+    model: str = "diffusion"
+    data_root: str | None = None
+    output_dir: str = "models"
+    seed: int = 0
+    images: int | None = None
+    batch_size: int | None = None
+    learning_rate: float | None = None
+    objective: str | None = None
+    loss_weighting: str | None = None
+    noise_schedule: str | None = None
+    levels: str | None = None
+    learned_variance: bool | None = None
+    conditional: bool | None = None
+    lead: str | None = None
+    accumulate: int = 1
+    device: str | None = None
+    report_to: str = "none"
+    threads: int | None = None
+    init: str | None = None
+    json: bool = False
+    quiet: bool = False
+
+    def command(self) -> str:
+        """The command that trains the same model elsewhere; options without effect are omitted."""
+        words = ["python", "-m", "diffcls.train"]
+        for option in dataclasses.fields(self):
+            value = getattr(self, option.name)
+            if option.name in LOCAL or (value == option.default and option.name != "dataset"):
+                continue
+            flag = option.name.replace("_", "-")
+            if isinstance(value, bool):
+                words.append(f"--{flag}" if value else f"--no-{flag}")
+            else:
+                words += [f"--{flag}", str(value)]
+        return shlex.join(words)
+
+
+LOCAL = ("data_root", "output_dir", "device", "report_to", "threads", "json", "quiet")
+"""Options that decide nothing of the weights but their last bits."""
+
+
+OBJECTIVES = {
+    "epsilon": "epsilon",
+    "v_prediction": "v_prediction",
+    "sample": "sample",
+    "flow": "flow_prediction",
+}
+TRACKERS = ("none", "tensorboard")
+# option -> the field that it replaces, of the recipe or of the recipe's config
+RECIPE_FIELDS = {
+    "images": "images",
+    "batch_size": "batch",
+    "learning_rate": "learning_rate",
+    "objective": "prediction_type",
+    "loss_weighting": "loss_weighting",
+    "noise_schedule": "noise_schedule",
+    "levels": "levels",
+    "learned_variance": "learned_variance",
+    "conditional": "conditional",
+    "lead": "model",
+}
+
+
+def resolve(options: TrainingOptions) -> tuple[TrainingOptions, Optimisation]:
+    """The options with the data set's full name, and the recipe with the options applied.
+
+    Nothing heavy is imported.
+
+    Raises:
+        UsageError: for unknown names, values out of range, and options that do not apply.
+    """
+    if options.model not in KINDS:
+        raise unknown_name("kind of model to train", options.model, KINDS)
+    options = dataclasses.replace(options, dataset=full_name(options.dataset, options.model))
+    recipe = apply_options(recipe_of(options.model, options.dataset), options)
+    if options.report_to not in TRACKERS:
+        raise unknown_name("tracker", options.report_to, TRACKERS)
+    if options.init:
+        importlib.import_module(KINDS[options.model].checks_init).check_name(options.init)
+    for name in ("images", "batch_size", "threads", "learning_rate", "accumulate"):
+        value = getattr(options, name)
+        if value is not None and not value > 0:
+            raise UsageError(f"--{name.replace('_', '-')} out of range", value, "above 0")
+    if options.model == "classifier" and not getattr(recipe, "model", ""):
+        raise UsageError(
+            "--model classifier needs a pixel-space model to guide",
+            given=options.dataset,
+            todo="name one with --lead MODEL",
+        )
+    return options, recipe
+
+
+def open_training(
+    options: TrainingOptions,
+    validators: Callable[[str, str | None, int], Validators] | None = None,
+    processes: ProcessGroup | None = None,
+) -> TrainingRun:
+    """A training that is ready to run, new or resumed.
+
+    Args:
+        options: see `TrainingOptions`.
+        validators: (benchmark, data_root, seed) -> validation callbacks, for instance
+            `diffcls.classifiers.validation.validators`; needed for the kind "diffusion".
+        processes: data-parallel processes; None: this process alone, on the CPU.
+
+    Raises:
+        UsageError: see `resolve` and `diffcls.training.run.TrainingRun`.
+        ModelError: for a model to fine-tune or to guide that cannot be loaded.
+    """
+    from diffcls.training.distributed import ProcessGroup
+
+    options, recipe = resolve(options)
+    processes = processes or ProcessGroup(device=options.device or "cpu")
+    if options.model == "clip" and (processes.size > 1 or options.accumulate > 1):
+        raise UsageError(
+            "--model clip needs one process and no --accumulate",
+            given=f"{processes.size} processes, --accumulate {options.accumulate}",
+            todo="raise --batch-size: the contrastive loss compares all images of a batch",
+        )
+    measured_on = getattr(recipe, "measured_on", "") or options.dataset
+    training: TrainingRun = TRAININGS.load(options.model)(
+        dataset=options.dataset,
+        recipe=recipe,
+        seed=options.seed,
+        folder=folder_of(options, recipe),
+        data_root=options.data_root,
+        quiet=options.quiet,
+        init=options.init,
+        report_to=options.report_to,
+        accumulate=options.accumulate,
+        processes=processes,
+        validators=validators and validators(measured_on, options.data_root, options.seed),
+        command=options.command(),
+    )
+    return training
+
+
+def folder_of(options: TrainingOptions, recipe: Optimisation) -> Path:
+    """Folder of the trained model."""
+    name = KINDS[options.model].folder.format(short_name(options.dataset))
+    # another model of the same data set
+    suffix = "" if getattr(recipe, "conditional", True) else "-unconditional"
+    return Path(options.output_dir) / f"{name}{suffix}"
+
+
+def full_name(dataset: str, kind: str) -> str:
+    """The full name of a data set; user data keep the name that was given.
+
+    Raises:
+        UsageError: for an unknown name, or a data set without the splits that a kind of model
+            needs.
+    """
+    spec = catalog.find(dataset)
+    if spec.name.startswith(("scenes/", "scenes:")):
+        # their training splits contain the held-out combinations
+        raise UsageError(
+            "--dataset names one task of the scenes, which are trained on together",
+            given=dataset,
+            allowed="scenes",
+        )
+    splits = KINDS[kind].splits
+    if spec.splits and not {*splits} <= {*spec.splits}:
+        raise UsageError(
+            f"--model {kind} needs the splits {' and '.join(splits)}",
+            given=f"{dataset}, which has {', '.join(spec.splits)}",
+            todo="give them as folders: --dataset folder:PATH",
+        )
+    return spec.name if spec.name in catalog.SPECS else dataset
+
+
+def short_name(dataset: str) -> str:
+    """Name of a data set in the name of a folder."""
+    return dataset.rstrip("/").rpartition("/")[2].rpartition(":")[2].partition("@")[0]
+
+
+def recipe_of(kind: str, dataset: str) -> Optimisation:
+    """Recipe of a data set, or the fallback of its kind of model."""
+    fallback = getattr(recipes, KINDS[kind].fallback)
+    recipe: Optimisation = KINDS[kind].recipes.get(dataset, fallback)
+    return recipe
+
+
+def apply_options(recipe: Optimisation, options: TrainingOptions) -> Optimisation:
+    """The recipe with the given options in place of its own values.
+
+    Raises:
+        UsageError: for an option that the recipe does not have, an unknown objective or an unknown
+            weighting.
+    """
+    changes: dict[str, Any] = {}
+    config_changes: dict[str, Any] = {}
+    known = {field.name for field in dataclasses.fields(recipe)}
+    config = getattr(recipe, "config", None)
+    for option, field in RECIPE_FIELDS.items():
+        value = getattr(options, option)
+        if value is None:
+            continue
+        if option == "objective":
+            if value not in OBJECTIVES:
+                raise unknown_name("objective", value, OBJECTIVES)
+            value = OBJECTIVES[value]
+        if option == "loss_weighting" and field in known:
+            from diffcls.training.losses import check_weighting
+
+            check_weighting(value)
+        if field in known:
+            changes[field] = value
+        elif hasattr(config, field):
+            config_changes[field] = value
+        else:
+            raise UsageError(
+                f"--{option.replace('_', '-')} does not apply to this kind of model",
+                given=f"--model {options.model}",
+                todo=f"remove --{option.replace('_', '-')}",
+            )
+    if "images" in changes and isinstance(recipe, Recipe) and not options.init:
+        changes |= _share(changes["images"], recipe)
+    if config is not None and config_changes:
+        changes["config"] = dataclasses.replace(config, **config_changes)
+    return dataclasses.replace(recipe, **changes)
+
+
+def _share(images: int, recipe: Recipe) -> dict[str, int]:
+    """`images` divided between autoencoder and denoiser, in the recipe's proportion."""
+    vae_images = round(images * recipe.vae_images / (recipe.vae_images + recipe.images))
+    return {"vae_images": vae_images, "images": images - vae_images}
