@@ -88,7 +88,8 @@ def upsert(path: str | os.PathLike[str], rows: Rows | Callable[[], Rows]) -> Non
     Raises:
         UsageError: for a column that is not in COLUMNS, a row that is not measured or has no
             fingerprint, or a folder that cannot be written.
-        RecordError: for a file that `read` refuses, or that cannot be written. It is left unchanged.
+        RecordError: for a file that `read` refuses, or that cannot be written. It is left
+        unchanged.
     """
     # given rows are checked before anything is written
     fresh = {} if callable(rows) else _fresh(rows)

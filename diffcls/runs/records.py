@@ -18,7 +18,8 @@ from diffcls.support.files import locked, try_lock, write_text
 from diffcls.support.hashing import hash_json
 
 HEADER_KEYS = frozenset(
-    "fingerprint spec batch_size threads posterior_scale device versions commit command date".split()
+    "fingerprint spec batch_size threads posterior_scale device versions commit command "
+    "date".split()
 )
 """Keys of ``run.json`` that a resumed run needs."""
 

@@ -37,7 +37,8 @@ class RunSpec:
         noise: hash of a noise file, or empty.
         scoring_version: see `SCORING_VERSION`.
         interpolation, aggregate, vote, allocation: as the flags of the same name. They were added
-            later: at their defaults they are not part of the fingerprint, so older runs keep theirs.
+            later: at their defaults they are not part of the fingerprint, so older runs keep
+            theirs.
     """
 
     dataset: str

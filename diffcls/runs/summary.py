@@ -30,7 +30,8 @@ def summarise(
         posterior_scale: see `diffcls.metrics.calibration.posterior`; None leaves `ece` empty.
 
     Returns:
-        A row of all columns. Failed images are counted in `n_asked` but not in `n_scored`; every figure
+        A row of all columns. Failed images are counted in `n_asked` but not in `n_scored`; every
+        figure
         is over the scored ones, and None where there are none. `status` is ``complete`` once every
         image has a record and at least one is scored.
 
