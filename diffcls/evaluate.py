@@ -1,4 +1,4 @@
-"""``python -m diffcls.evaluate``: measure a classifier on a data set."""
+"""``python -m diffcls.evaluate``: evaluate classifiers on a data set."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import shlex
 import sys
 from collections.abc import Sequence
 
-from diffcls.classifiers.options import EvaluationOptions
 from diffcls.cli import command, parser_of
+from diffcls.evaluation.options import EvaluationOptions
 
 DEFAULTS = EvaluationOptions()
 METHODS = "one or more of diffusion (default), clip, sd-features, synthetic, reference"
@@ -23,48 +23,30 @@ EPILOG = """examples:
   python -m diffcls.evaluate --dataset pets --data-root data --limit 100 --budget 2h
 
 exit status: 0 done, 1 failed or partial, 2 bad usage or input, 130 interrupted; after 1 and 130
-the same command goes on where it stopped."""
+rerun the same command to resume."""
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command's flags; their meaning stands in
-    `diffcls.classifiers.options.EvaluationOptions`.
+    """The command's flags; they are documented in
+    `diffcls.evaluation.options.EvaluationOptions`.
     """
-    p = parser_of(
-        "evaluate",
-        "Measure a classifier on a data set: accuracy with its interval, and its cost.",
-        EPILOG,
-        argument_default=argparse.SUPPRESS,
-    )
-    add = p.add_argument_group("what is measured").add_argument
-    add(
-        "--dataset", metavar="NAME", help="a data set, or folder:PATH, parquet:PATH, hf:ID (digits)"
-    )
+    description = "Evaluate a classifier on a data set: accuracy with its interval, and its cost."
+    p = parser_of("evaluate", description, EPILOG, argument_default=argparse.SUPPRESS)
+    add = p.add_argument_group("data and prompts").add_argument
+    add("--dataset", metavar="NAME", help="name, folder:PATH, parquet:PATH or hf:ID (digits)")
     add("--split", help="split of the data set (default: test)")
     add("--data-root", metavar="DIR", help="where local data lie: the set's folder or its parent")
     add("--image-column", metavar="C", help="of tables (default: found by its name)")
     add("--label-column", metavar="C", help="of tables (default: found by its name)")
     add("--limit", type=int, metavar="N", help="a stratified sample of N images")
     add("--subset", metavar="NAME", help="a named subset: N-per-class")
-    add(
-        "--indices",
-        "--subset-path",
-        metavar="FILE",
-        help="positions within the split, one a line, or .npy",
-    )
-    add(
-        "--prompts",
-        "--prompt-path",
-        metavar="FILE",
-        help="CSV with prompt, classidx and, optional, classname",
-    )
+    add("--indices", "--subset-path", metavar="FILE", help="positions in the split, or .npy")
+    add("--prompts", "--prompt-path", metavar="FILE", help="CSV: prompt, classidx[, classname]")
     add("--template", nargs="+", metavar="T", help="prompt templates with {}")
     add("--ensemble", metavar="E", help="templates of open_clip: imagenet80 or imagenet7")
-    add(
-        "--aggregate", metavar="A", help="several prompts a class: classes (mean) or prompts (best)"
-    )
-    add("--vote", metavar="V", help="over the draws: mean (default), rank or majority")
-    add = p.add_argument_group("with what").add_argument
+    add("--aggregate", metavar="A", help="prompts of a class: classes (mean) or prompts (best)")
+    add("--vote", metavar="V", help="aggregation of draws: mean (default), rank or majority")
+    add = p.add_argument_group("model, method and search").add_argument
     add("--model", metavar="NAME|PATH|ID", help="a name, pipeline folder, file, or ID[@revision]")
     add("--clip-model", metavar="NAME", help="of clip and propose: a name, ARCH/TAG or folder")
     add("--reference", metavar="KIND", help="classifier (default), nearest-mean or chance")
@@ -77,14 +59,19 @@ def parser() -> argparse.ArgumentParser:
     add("--check-model", action=argparse.BooleanOptionalAction, help="self-test at load (on)")
     add("--method", nargs="+", metavar="M", help=METHODS)
     add("--search", metavar="S", help=SEARCHES)
-    add("--draws", type=int, metavar="N", help="(timestep, noise) draws a class at most")
+    add("--draws", type=int, metavar="N", help="(timestep, noise) draws per class at most")
     add("--confidence", type=float, metavar="P", help="of racing, between 0 and 1")
-    add("--max-evaluations", type=int, metavar="N", help="of racing: evaluations an image at most")
-    add("--candidates", type=int, metavar="N", help="of tree, gradient, propose: left to the race")
+    add("--max-evaluations", type=int, metavar="N", help="of racing: evaluations per image at most")
+    add(
+        "--candidates",
+        type=int,
+        metavar="N",
+        help="of tree, gradient, propose: size of the shortlist",
+    )
     add("--stages", nargs="+", metavar="N:K", help="of paper: samples:kept, stage by stage")
     add("--n-samples", nargs="+", type=int, metavar="N", help="the same, as published")
     add("--to-keep", nargs="+", type=int, metavar="K", help="the same, as published")
-    add("--n-trials", type=int, metavar="N", help="of paper: noises a timestep (1)")
+    add("--n-trials", type=int, metavar="N", help="of paper: noises per timestep (1)")
     add("--loss", metavar="L", help="l2, l1 or huber (default: l2; paper: as published)")
     add("--weighting", metavar="W", help="over time: a name or a learned file (uniform)")
     add("--allocation", metavar="A", help="of draws over time: even, a name or a learned file")
@@ -92,23 +79,28 @@ def parser() -> argparse.ArgumentParser:
     add("--interpolation", metavar="I", help="bicubic, bilinear or lanczos (default: bicubic)")
     add("--seed", type=int, metavar="N", help="keys the noise (default: 0)")
     add("--noise-path", metavar="FILE", help="noise of the first draws, .safetensors or .pt")
-    add = p.add_argument_group("how it runs").add_argument
+    add = p.add_argument_group("execution").add_argument
     add("--device", metavar="D", help="auto, cpu, cuda, cuda:N or mps (default: auto)")
     add("--dtype", metavar="T", help="float32, bfloat16 or float16 (default: float32 on a CPU)")
-    add("--batch-size", "-b", metavar="N", help="rows of a forward, or auto")
+    add("--batch-size", "-b", metavar="N", help="rows of a forward pass, or auto")
     add("--threads", type=int, metavar="N", help="CPU threads (default: torch's choice)")
     add("--shard", metavar="i/n", help="only every n-th image from the i-th, i from 0")
     add("--n-workers", type=int, metavar="n", help="the same, as published")
     add("--worker-idx", type=int, metavar="i", help="the same, as published")
     add("--budget", metavar="TIME", help="fit images and draws to a time: 90m, 2h, 1h30m")
-    add = p.add_argument_group("what it leaves").add_argument
+    add = p.add_argument_group("output").add_argument
     add("--output-dir", metavar="DIR", help="the one folder written to (default: results)")
-    add("--save-errors", metavar="DIR", help="one .npz with the error table an image")
-    add("--dry-run", action="store_true", help="print the resolved spec and its cost, and stop")
+    add("--save-errors", metavar="DIR", help="one .npz with the error table per image")
+    add(
+        "--dry-run",
+        action="store_true",
+        help="print the resolved specification and cost, and stop",
+    )
     add("--json", action="store_true", help="machine output on stdout")
+    add("--published", action="store_true", help="print the published figures after the rows")
     add("--quiet", action="store_true", help="no progress")
     add("--extra", metavar="TEXT", help="as published; a note that changes nothing here")
-    add("--load-stats", action="store_true", help="as published; runs always go on here")
+    add("--load-stats", action="store_true", help="as published; runs always resume here")
     return p
 
 
@@ -118,18 +110,19 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _main(arguments: list[str]) -> int:
-    wishes = vars(parser().parse_args(arguments))
+    options = vars(parser().parse_args(arguments))
     command = shlex.join(["python", "-m", "diffcls.evaluate", *arguments])
 
-    from diffcls.evaluation.run import failed_images, run_evaluation, warn
+    from diffcls.evaluation.results import failed_images, warn
+    from diffcls.evaluation.run import run_evaluation
 
-    rows = run_evaluation(**wishes, command=command)
-    if wishes.get("json") or wishes.get("dry_run"):
+    rows = run_evaluation(**options, command=command)
+    if options.get("json") or options.get("dry_run"):
         print(json.dumps(rows, indent=2, allow_nan=False))
     else:
-        _report(rows, wishes.get("output_dir", DEFAULTS.output_dir))
+        _report(rows, options.get("output_dir", DEFAULTS.output_dir))
     for row in rows:
-        if "status" in row and failed_images(row):
+        if row.get("source") == "measured" and failed_images(row):
             warn(f"{failed_images(row)} images could not be scored; their records say why")
     return 0
 
@@ -138,7 +131,7 @@ def _report(rows: list[dict[str, object]], output_dir: str) -> None:
     from diffcls.reports.terminal import format_table
 
     print(format_table(rows))
-    for row in rows:
+    for row in (row for row in rows if row["source"] == "measured"):
         print(f"{row['status']}: {output_dir}/leaderboard.csv, fingerprint {row['fingerprint']}")
 
 

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from benchmarks.core.flags import add_data_root, add_report_only, entry_point, parser
 from benchmarks.core.tables import read_rows, write_rows
 from benchmarks.speed.searches import BENCHMARKS, Measured, table_folder
-from diffcls.evaluation.replay import read_saved
 from diffcls.metrics.statistics import mcnemar_exact
+from diffcls.runs.error_tables import read_saved
 from diffcls.search.exhaustive import Exhaustive
 from diffcls.support.files import write_text
 

@@ -33,10 +33,10 @@ from benchmarks.core.processes import output_of
 from benchmarks.generation import guided
 from benchmarks.generation.fidelity_report import write
 from diffcls.data import catalog
-from diffcls.data.dataset import content_hash
 from diffcls.runs import fidelity_table
 from diffcls.support.errors import UsageError
 from diffcls.support.files import write_text
+from diffcls.support.hashing import content_hash
 
 GUIDANCE = (1.0, 1.5, 2.0, 3.0, 5.0)
 COUNT = 2000

@@ -59,7 +59,7 @@ class MultiHead(nn.Module):
 def train(dataset: str, denoiser: Any, flags: Any, folder: Path) -> MultiHead:
     """The trained network; training resumes from the checkpoints in `folder`."""
     from diffcls.data.load import load_dataset
-    from diffcls.diffusion.draws import key
+    from diffcls.support.seeding import key
     from diffcls.training.latent_losses import make_latents
     from diffcls.training.loop import Loop, Phase
     from diffcls.training.recipes import RECIPES

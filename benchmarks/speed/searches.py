@@ -36,7 +36,8 @@ from benchmarks.speed import answers as speed_answers
 from benchmarks.speed.answers import Answers
 from benchmarks.speed.points import Point
 from benchmarks.speed.report import DEFAULT_DRAWS, write
-from diffcls.evaluation.replay import Setting, answer, read_saved
+from diffcls.evaluation.replay import Setting, answer
+from diffcls.runs.error_tables import read_saved
 from diffcls.runs.records import Record
 from diffcls.search.racing import in_time
 from diffcls.search.screening import ScreenedSearch

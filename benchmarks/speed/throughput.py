@@ -95,11 +95,13 @@ def plan_of(**arguments: Any) -> Any:
     """The plan of an evaluation, with the model loaded."""
     import os
 
-    from diffcls.evaluation.plan import choose_images, make_plan, read_options, shard_from
+    from diffcls.evaluation.options import read_options
+    from diffcls.evaluation.plan import choose_images, make_plan
+    from diffcls.runs.sharding import shard_from
 
     options = read_options(arguments)
     dataset, subset = choose_images(options)
-    shard = shard_from(options, os.environ)
+    shard = shard_from(os.environ, options.shard, options.n_workers, options.worker_idx)
     return make_plan("diffusion", options, dataset, subset, shard)
 
 

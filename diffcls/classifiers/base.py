@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from diffcls.classifiers.options import EvaluationOptions
+from diffcls.classifiers.options import ClassifierOptions
 from diffcls.data.catalog import DatasetSpec
 from diffcls.data.dataset import Item
 from diffcls.data.prompts import PromptSet
@@ -91,13 +91,38 @@ class Built:
 
 
 @dataclass(frozen=True)
+class Description:
+    """What defines the numbers of a method, known before its model is loaded.
+
+    Its fields are those of `Built` of the same names; only ``img_size`` is missing, which may be
+    the model's own.
+    """
+
+    card: ModelCard
+    prompts: PromptSet
+    search: str
+    search_options: Mapping[str, Any]
+    loss: str
+    dtype: str
+    noise: str = ""
+    supervision: str | None = None
+    setting: str | None = None
+    allocation: str = "even"
+
+
+@dataclass(frozen=True)
 class MethodKind:
     """One row of the table of methods.
 
     Args:
         check: validates (options, data set) before anything heavy is loaded.
         build: (options, data set, prompts) -> the method, ready for images.
+        describe: (options, data set, prompts) -> the method's description, without torch; None
+            where it cannot be known before `build`. It allows a finished run to answer at once.
     """
 
-    check: Callable[[EvaluationOptions, DatasetSpec], None]
-    build: Callable[[EvaluationOptions, DatasetSpec, PromptSet], Built]
+    check: Callable[[ClassifierOptions, DatasetSpec], None]
+    build: Callable[[ClassifierOptions, DatasetSpec, PromptSet], Built]
+    describe: Callable[[ClassifierOptions, DatasetSpec, PromptSet], Description | None] = (
+        lambda *_: None
+    )

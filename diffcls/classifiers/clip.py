@@ -10,7 +10,7 @@ import numpy as np
 from diffcls.classifiers.base import Built, MethodKind
 from diffcls.classifiers.model_options import OTHER_MODELS, batch_size
 from diffcls.classifiers.one_pass import BatchMethod, Pixels
-from diffcls.classifiers.options import EvaluationOptions
+from diffcls.classifiers.options import ClassifierOptions
 from diffcls.data.catalog import DatasetSpec
 from diffcls.data.dataset import Item
 from diffcls.data.prompts import PromptSet
@@ -21,20 +21,20 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-def name_of(options: EvaluationOptions, spec: DatasetSpec) -> str:
+def name_of(options: ClassifierOptions, spec: DatasetSpec) -> str:
     """The CLIP model given, else the data set's default."""
     only = OTHER_MODELS.issuperset(options.method) and "reference" not in options.method
     return options.clip_model or (options.model if only else None) or spec.clip
 
 
-def check(options: EvaluationOptions, spec: DatasetSpec) -> None:
+def check(options: ClassifierOptions, spec: DatasetSpec) -> None:
     """Raise UsageError for an unknown model."""
     from diffcls.models.clip import check_name
 
     check_name(name_of(options, spec))
 
 
-def build(options: EvaluationOptions, spec: DatasetSpec, prompts: PromptSet) -> Built:
+def build(options: ClassifierOptions, spec: DatasetSpec, prompts: PromptSet) -> Built:
     """CLIP with the candidates' prompts; a class with several has their mean embedding.
 
     Its scores are the cosines times the model's own logit scale, so their softmax is the posterior
@@ -76,7 +76,7 @@ def build(options: EvaluationOptions, spec: DatasetSpec, prompts: PromptSet) -> 
     )
 
 
-def _templates(options: EvaluationOptions, spec: DatasetSpec) -> str:
+def _templates(options: ClassifierOptions, spec: DatasetSpec) -> str:
     if options.prompts:
         return "of a file"
     return " | ".join(options.template or spec.templates)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from diffcls.classifiers.options import EvaluationOptions
+from diffcls.classifiers.options import ClassifierOptions
 from diffcls.data.catalog import DatasetSpec
 from diffcls.data.dataset import Dataset
 from diffcls.data.load import load_dataset
@@ -23,7 +23,7 @@ MAX_TRAINING_IMAGES = 100_000
 """A stratified sample is taken of larger sets."""
 
 
-def check(options: EvaluationOptions, spec: DatasetSpec) -> None:
+def check(options: ClassifierOptions, spec: DatasetSpec) -> None:
     """Check that a data set has training and validation images.
 
     Raises:
@@ -38,7 +38,7 @@ def check(options: EvaluationOptions, spec: DatasetSpec) -> None:
         )
 
 
-def load(options: EvaluationOptions, split: str, class_names: tuple[str, ...]) -> Dataset:
+def load(options: ClassifierOptions, split: str, class_names: tuple[str, ...]) -> Dataset:
     """The images of a split, which must have the given classes.
 
     Raises:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
-from pathlib import Path
 
-from diffcls.classifiers.base import Built, MethodKind
-from diffcls.classifiers.options import EvaluationOptions
+from diffcls.classifiers.base import Built, Description, MethodKind
+from diffcls.classifiers.options import ClassifierOptions
 from diffcls.classifiers.search_options import (
     build_allocation,
     build_loss,
@@ -21,6 +19,7 @@ from diffcls.data.class_ids import class_prompts
 from diffcls.data.prompts import PromptSet
 from diffcls.models.denoiser import Denoiser
 from diffcls.support.errors import UsageError, unknown_name
+from diffcls.support.hashing import hash_file
 
 DEFAULT_BATCH = 64
 # the published script's --version
@@ -39,7 +38,7 @@ OTHER_MODELS = frozenset({"clip", "reference"})
 """Methods without a diffusion model: if only such are given, --model names their model."""
 
 
-def model_name(options: EvaluationOptions, spec: DatasetSpec) -> str:
+def model_name(options: ClassifierOptions, spec: DatasetSpec) -> str:
     """The diffusion model given, else the data set's default.
 
     Raises:
@@ -57,7 +56,7 @@ def model_name(options: EvaluationOptions, spec: DatasetSpec) -> str:
     raise UsageError(f"no default model for {spec.name}", todo="choose one with --model")
 
 
-def check(options: EvaluationOptions, spec: DatasetSpec) -> None:
+def check(options: ClassifierOptions, spec: DatasetSpec) -> None:
     """Raise UsageError for an unknown model or search, or an option that the search lacks."""
     from diffcls.models.loading import check_name
 
@@ -66,7 +65,7 @@ def check(options: EvaluationOptions, spec: DatasetSpec) -> None:
     check_name(model_name(options, spec))
 
 
-def load_denoiser(options: EvaluationOptions, spec: DatasetSpec) -> tuple[Denoiser, str]:
+def load_denoiser(options: ClassifierOptions, spec: DatasetSpec) -> tuple[Denoiser, str]:
     """Load the diffusion model that the options name; returns it and its device.
 
     Raises:
@@ -86,7 +85,7 @@ def load_denoiser(options: EvaluationOptions, spec: DatasetSpec) -> tuple[Denois
     return denoiser, device
 
 
-def diffusion(options: EvaluationOptions, spec: DatasetSpec, prompts: PromptSet) -> Built:
+def diffusion(options: ClassifierOptions, spec: DatasetSpec, prompts: PromptSet) -> Built:
     """The diffusion classifier that `options` describe.
 
     Args:
@@ -149,8 +148,39 @@ def diffusion(options: EvaluationOptions, spec: DatasetSpec, prompts: PromptSet)
     )
 
 
+def describe(
+    options: ClassifierOptions, spec: DatasetSpec, prompts: PromptSet
+) -> Description | None:
+    """What defines the numbers of the diffusion classifier, without torch; else None.
+
+    It is None for single files and for models that read class ids, whose image size and prompts
+    depend on the loaded model, and where the precision depends on an accelerator.
+    """
+    from diffcls.models import devices, loading
+
+    dtype = devices.dtype_without_torch(options.dtype, options.device)
+    if dtype is None or options.class_ids or options.model_config:
+        return None
+    card = loading.card_of_text_model(model_name(options, spec), options.lora)
+    if card is None:
+        return None
+    batch_size(options.batch_size)  # refuses what cannot be a batch size
+    name, search = build_search(options, spec)
+    return Description(
+        card=card,
+        prompts=prompts,
+        search=name,
+        search_options=search_options(search),
+        loss=build_loss(options, spec),
+        dtype=dtype,
+        noise=_file_hash(options.noise_path),
+        supervision="hybrid" if name == "propose" else None,
+        allocation=build_allocation(options, card),
+    )
+
+
 def _prompts_by_id(
-    options: EvaluationOptions, labels: Sequence[str], prompts: PromptSet
+    options: ClassifierOptions, labels: Sequence[str], prompts: PromptSet
 ) -> PromptSet:
     """The same candidates for a class-conditional model."""
     if options.prompts or options.template:
@@ -182,8 +212,7 @@ def batch_size(given: int | str | None) -> int:
 def _file_hash(path: str | None) -> str:
     if path is None:
         return ""
-    with open(Path(path), "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+    return hash_file(path)
 
 
-DIFFUSION = MethodKind(check, diffusion)
+DIFFUSION = MethodKind(check, diffusion, describe)

@@ -10,16 +10,16 @@ import numpy as np
 from diffcls.classifiers import labelled_data, model_options
 from diffcls.classifiers.base import Built, MethodKind
 from diffcls.classifiers.one_pass import BatchMethod, Pixels, Score
-from diffcls.classifiers.options import EvaluationOptions
+from diffcls.classifiers.options import ClassifierOptions
 from diffcls.classifiers.synthetic import BUDGET, classifier_method, pack
 from diffcls.data.catalog import DatasetSpec
 from diffcls.data.dataset import Item
 from diffcls.data.prompts import PromptSet
 from diffcls.data.transforms import load_image, to_pixels
-from diffcls.diffusion.draws import key
 from diffcls.models.denoiser import ModelCard
 from diffcls.support.cache import Arrays, fitted
 from diffcls.support.errors import unknown_name
+from diffcls.support.seeding import key
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -32,13 +32,13 @@ EMPTY_CLASS_MEAN = 1e3
 Fit = tuple[BatchMethod, dict[str, object]]
 
 
-def kind_of(options: EvaluationOptions) -> str:
+def kind_of(options: ClassifierOptions) -> str:
     """The reference given, by default the classifier."""
     only = tuple(options.method) == ("reference",)
     return options.reference or (options.model if only else None) or "classifier"
 
 
-def check(options: EvaluationOptions, spec: DatasetSpec) -> None:
+def check(options: ClassifierOptions, spec: DatasetSpec) -> None:
     """Raise UsageError for an unknown reference, or a data set without labelled images."""
     kind = kind_of(options)
     if kind not in KINDS:
@@ -47,7 +47,7 @@ def check(options: EvaluationOptions, spec: DatasetSpec) -> None:
         labelled_data.check(options, spec)
 
 
-def build(options: EvaluationOptions, spec: DatasetSpec, prompts: PromptSet) -> Built:
+def build(options: ClassifierOptions, spec: DatasetSpec, prompts: PromptSet) -> Built:
     """A reference, fitted or read from the cache.
 
     Raises:
@@ -72,7 +72,7 @@ def build(options: EvaluationOptions, spec: DatasetSpec, prompts: PromptSet) -> 
     )
 
 
-def _classifier(options: EvaluationOptions, spec: DatasetSpec, prompts: PromptSet) -> Fit:
+def _classifier(options: ClassifierOptions, spec: DatasetSpec, prompts: PromptSet) -> Fit:
     """The small classifier, trained on the real labelled images."""
     from diffcls.training import supervised
 
@@ -108,7 +108,7 @@ def _classifier(options: EvaluationOptions, spec: DatasetSpec, prompts: PromptSe
     return method, defined_by
 
 
-def _nearest_mean(options: EvaluationOptions, spec: DatasetSpec, prompts: PromptSet) -> Fit:
+def _nearest_mean(options: ClassifierOptions, spec: DatasetSpec, prompts: PromptSet) -> Fit:
     """Nearest class mean of the training images, in pixels."""
     import torch
 
@@ -126,7 +126,7 @@ def _nearest_mean(options: EvaluationOptions, spec: DatasetSpec, prompts: Prompt
     return _method(options, prepare), {"data": [train.revision, len(train)]}
 
 
-def _chance(options: EvaluationOptions, spec: DatasetSpec, prompts: PromptSet) -> Fit:
+def _chance(options: ClassifierOptions, spec: DatasetSpec, prompts: PromptSet) -> Fit:
     """Random scores, keyed by seed and image."""
     import torch
 
@@ -140,7 +140,7 @@ def _chance(options: EvaluationOptions, spec: DatasetSpec, prompts: PromptSet) -
     return _method(options, lambda: score), {}
 
 
-def _method(options: EvaluationOptions, prepare: Callable[[], Score]) -> BatchMethod:
+def _method(options: ClassifierOptions, prepare: Callable[[], Score]) -> BatchMethod:
     def read(item: Item) -> Pixels:
         return to_pixels(load_image(item.open()), SIDE, options.interpolation)
 
@@ -148,7 +148,7 @@ def _method(options: EvaluationOptions, prepare: Callable[[], Score]) -> BatchMe
     return BatchMethod(read, prepare, None, batch_size=model_options.batch_size(options.batch_size))
 
 
-KINDS: Mapping[str, Callable[[EvaluationOptions, DatasetSpec, PromptSet], Fit]] = {
+KINDS: Mapping[str, Callable[[ClassifierOptions, DatasetSpec, PromptSet], Fit]] = {
     "classifier": _classifier,
     "nearest-mean": _nearest_mean,
     "chance": _chance,

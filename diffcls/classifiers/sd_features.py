@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from diffcls.classifiers import labelled_data, model_options
 from diffcls.classifiers.base import Built, MethodKind
 from diffcls.classifiers.one_pass import BatchMethod, Pixels, Score
-from diffcls.classifiers.options import EvaluationOptions
+from diffcls.classifiers.options import ClassifierOptions
 from diffcls.data.catalog import DatasetSpec
 from diffcls.data.dataset import Dataset, Item
 from diffcls.data.prompts import PromptSet
@@ -57,7 +57,7 @@ class Place:
     grid: int
 
 
-def check(options: EvaluationOptions, spec: DatasetSpec) -> None:
+def check(options: ClassifierOptions, spec: DatasetSpec) -> None:
     """Raise UsageError for an unknown model, or a data set without labelled images."""
     from diffcls.models.loading import check_name
 
@@ -65,7 +65,7 @@ def check(options: EvaluationOptions, spec: DatasetSpec) -> None:
     check_name(model_options.model_name(options, spec))
 
 
-def build(options: EvaluationOptions, spec: DatasetSpec, prompts: PromptSet) -> Built:
+def build(options: ClassifierOptions, spec: DatasetSpec, prompts: PromptSet) -> Built:
     """The linear probe, fitted or read from the cache.
 
     Raises:

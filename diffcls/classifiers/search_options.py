@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from diffcls.classifiers.options import EvaluationOptions
+from diffcls.classifiers.options import ClassifierOptions
 from diffcls.data.catalog import DatasetSpec
 from diffcls.data.prompts import PromptSet
 from diffcls.diffusion.timestep_allocation import EVEN
@@ -24,7 +24,7 @@ FLAGS = {
 """Option of a search -> the flag that sets it."""
 
 
-def search_name(options: EvaluationOptions) -> str:
+def search_name(options: ClassifierOptions) -> str:
     """Name of the search; stages imply ``paper``.
 
     Raises:
@@ -38,7 +38,7 @@ def search_name(options: EvaluationOptions) -> str:
     return name
 
 
-def build_search(options: EvaluationOptions, spec: DatasetSpec) -> tuple[str, Search]:
+def build_search(options: ClassifierOptions, spec: DatasetSpec) -> tuple[str, Search]:
     """The search with its options; default stages are those published for the data set.
 
     Raises:
@@ -67,7 +67,7 @@ def build_search(options: EvaluationOptions, spec: DatasetSpec) -> tuple[str, Se
 
 
 def _stages(
-    options: EvaluationOptions, spec: DatasetSpec
+    options: ClassifierOptions, spec: DatasetSpec
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
     if options.stages and (options.n_samples or options.to_keep):
         raise UsageError("stages given twice", allowed="--stages, or --n-samples with --to-keep")
@@ -89,7 +89,7 @@ def _stages(
     return spec.stages.samples, spec.stages.keep
 
 
-def build_loss(options: EvaluationOptions, spec: DatasetSpec) -> str:
+def build_loss(options: ClassifierOptions, spec: DatasetSpec) -> str:
     """The loss given; else the published loss with the published stages, else l2."""
     if options.loss:
         return options.loss
@@ -97,7 +97,7 @@ def build_loss(options: EvaluationOptions, spec: DatasetSpec) -> str:
     return spec.stages.loss if search_name(options) == "paper" and not given else "l2"
 
 
-def build_allocation(options: EvaluationOptions, card: ModelCard) -> str:
+def build_allocation(options: ClassifierOptions, card: ModelCard) -> str:
     """The allocation given; else even for published stages or a weighting, else the model's.
 
     Raises:
@@ -110,7 +110,7 @@ def build_allocation(options: EvaluationOptions, card: ModelCard) -> str:
     return EVEN if published or options.weighting != "uniform" else card.allocation
 
 
-def check_allocation(options: EvaluationOptions) -> None:
+def check_allocation(options: ClassifierOptions) -> None:
     """Raise UsageError for the published stages with an allocation other than even."""
     if search_name(options) == "paper" and options.allocation not in (None, EVEN):
         raise UsageError(

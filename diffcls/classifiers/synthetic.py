@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from diffcls.classifiers import labelled_data, model_options
 from diffcls.classifiers.base import Built, MethodKind
 from diffcls.classifiers.one_pass import BatchMethod, Pixels, Score
-from diffcls.classifiers.options import EvaluationOptions
+from diffcls.classifiers.options import ClassifierOptions
 from diffcls.data.catalog import DatasetSpec
 from diffcls.data.dataset import Item
 from diffcls.data.prompts import PromptSet
@@ -34,7 +34,7 @@ BUDGET = 500_000
 """Maximum training images, counting repeats, for data sets without a recipe."""
 
 
-def check(options: EvaluationOptions, spec: DatasetSpec) -> None:
+def check(options: ClassifierOptions, spec: DatasetSpec) -> None:
     """Raise UsageError for an unknown model, and for numbers out of range."""
     from diffcls.models.loading import check_name
 
@@ -47,7 +47,7 @@ def check(options: EvaluationOptions, spec: DatasetSpec) -> None:
         )
 
 
-def build(options: EvaluationOptions, spec: DatasetSpec, prompts: PromptSet) -> Built:
+def build(options: ClassifierOptions, spec: DatasetSpec, prompts: PromptSet) -> Built:
     """The classifier, trained on generated images; both are read from the cache if present.
 
     Raises:
@@ -188,7 +188,7 @@ def pack(learned: Any) -> Arrays:
 
 
 def classifier_method(
-    fit: Callable[[], Arrays], classes: int, side: int, options: EvaluationOptions
+    fit: Callable[[], Arrays], classes: int, side: int, options: ClassifierOptions
 ) -> BatchMethod:
     """A single-pass classifier with stored weights; its scores are log-probabilities."""
     from diffcls.models.resnet import predict

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -103,13 +102,3 @@ class Dataset:
     def take(self, indices: Sequence[int]) -> Dataset:
         """The same split with only the items at `indices`, in that order."""
         return replace(self, items=tuple(self.items[i] for i in indices))
-
-
-def content_hash(*parts: bytes | str) -> str:
-    """First 16 hexadecimal digits of the SHA-256 over all parts."""
-    digest = hashlib.sha256()
-    for part in parts:
-        data = part.encode() if isinstance(part, str) else part
-        digest.update(len(data).to_bytes(8, "big"))
-        digest.update(data)
-    return digest.hexdigest()[:16]

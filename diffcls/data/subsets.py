@@ -10,9 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from diffcls.data.dataset import Dataset, content_hash
-from diffcls.diffusion.draws import key
+from diffcls.data.dataset import Dataset
 from diffcls.support.errors import DataError, UsageError
+from diffcls.support.hashing import content_hash
+from diffcls.support.seeding import key
 
 
 def choose(

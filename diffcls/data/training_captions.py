@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 
 from diffcls.data.scenes.paraphrases import reword
-from diffcls.diffusion.draws import key
+from diffcls.support.seeding import key
 
 TEMPLATES = (
     "{}",

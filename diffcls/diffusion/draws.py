@@ -8,7 +8,6 @@ the seed and the draw's number only, never on the order of computation.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -16,16 +15,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from diffcls.support.errors import UsageError
+from diffcls.support.seeding import key
 from diffcls.support.types import Int64
 
 if TYPE_CHECKING:
     import torch
-
-
-def key(*parts: object) -> int:
-    """A seed in [0, 2⁶³) from any parts: the first 63 bits of their SHA-256."""
-    text = "\x1f".join(map(str, parts))
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 
 def nested_order(length: int, draws: int) -> Int64:

@@ -1,10 +1,9 @@
-"""What an evaluation will cost on this device, and how it is fitted to a time."""
+"""Cost of an evaluation on this device, and fitting it to a time budget."""
 
 from __future__ import annotations
 
 import bisect
 import dataclasses
-import hashlib
 import json
 import re
 from dataclasses import dataclass
@@ -15,24 +14,25 @@ from diffcls.classifiers.search_options import build_search, most_evaluations
 from diffcls.data import catalog
 from diffcls.data.subsets import choose
 from diffcls.evaluation.plan import Plan, choose_images, make_plan
-from diffcls.runs.records import canonical, shard_of
+from diffcls.runs.sharding import shard_of
 from diffcls.support.environment import describe_device
 from diffcls.support.errors import RecordError, UsageError
 from diffcls.support.files import locked, write_text
+from diffcls.support.hashing import hash_json
 
 HOUR = 3600.0
 LEAST_DRAWS = 5
-"""Draws a class below which a budget takes images away instead."""
+"""Draws per class below which a budget reduces the number of images instead."""
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What a shard costs at most.
+    """Upper bound of the cost of a shard.
 
     Args:
-        images: of the shard.
-        evaluations: an image at most.
-        seconds: at most, from one batch that was timed.
+        images: number of images of the shard.
+        evaluations: forward passes per image at most.
+        seconds: time at most, extrapolated from one timed batch.
     """
 
     images: int
@@ -47,7 +47,7 @@ class Cost:
 
 
 def measure(plan: Plan, images: int | None = None) -> Cost:
-    """The cost of the shard's images, or of so many of them; one batch is timed for it."""
+    """The cost of the shard's images, or of `images` of them; times one batch."""
     method = plan.built.method
     if images is None:
         images = len(shard_of(len(plan.dataset), plan.shard))
@@ -56,7 +56,7 @@ def measure(plan: Plan, images: int | None = None) -> Cost:
 
 
 def estimate(plan: Plan) -> dict[str, Any]:
-    """The resolved spec and what it would cost: the row of a dry run."""
+    """The resolved specification and its cost: the row of a dry run."""
     cost = measure(plan)
     return {
         "fingerprint": plan.spec.fingerprint,
@@ -88,15 +88,18 @@ def read_time(text: str) -> float:
         values = [0.0]
     seconds = sum(v * unit for v, unit in zip(values, (HOUR, 60, 1), strict=False))
     if seconds <= 0:
-        raise UsageError("cannot read budget", given=text, allowed="a time such as 90m, 2h, 1h30m")
+        raise UsageError(
+            "cannot read --budget", given=text, allowed="a time such as 90m, 2h, 1h30m"
+        )
     return seconds
 
 
 def fit(plan: Plan, budget: str) -> Plan:
     """The same evaluation with fewer draws, then fewer images, so that it ends within the budget.
 
-    Draws go first, down to `LEAST_DRAWS` a class; the published stages stay as they are. What was
-    fitted is kept in the run's folder: so the same command goes on with the same images and draws.
+    Draws are reduced first, down to `LEAST_DRAWS` per class; the published stages stay unchanged.
+    The result is stored in the run's folder, so that the same command resumes with the same images
+    and draws.
 
     Raises:
         UsageError: for a budget that cannot be read, or is too short for one image.
@@ -117,7 +120,7 @@ def fit(plan: Plan, budget: str) -> Plan:
 
 def _fit_once(plan: Plan, seconds: float) -> dict[str, Any]:
     folder = Path(plan.options.output_dir) / "runs" / plan.spec.fingerprint
-    name = hashlib.sha256(canonical([seconds, plan.shard[1]]).encode()).hexdigest()[:8]
+    name = hash_json([seconds, plan.shard[1]], 8)
     with locked(folder / f"budget-{name}.json") as path:  # the first of several shards wins
         if path.exists():
             return _read(path)
@@ -132,9 +135,9 @@ def _read(path: Path) -> dict[str, Any]:
         return {"options": dict(stored["options"]), "images": int(stored["images"])}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RecordError(
-            f"what was fitted to the budget cannot be read ({error})",
+            f"the stored fit to the budget cannot be read ({error})",
             given=str(path),
-            todo="move that file away and start again",
+            todo="delete that file and rerun the command",
         ) from error
 
 
@@ -153,7 +156,7 @@ def _fit(plan: Plan, seconds: float) -> dict[str, Any]:
         images = min(images, affordable // most)
     if images < 1:
         raise UsageError(
-            "the budget is too short for one image",
+            "--budget is too short for one image",
             given=plan.options.budget,
             allowed=f"{describe_time(seconds * most / max(affordable, 1))} or more",
         )
@@ -181,10 +184,10 @@ def _fewer_draws(plan: Plan, evaluations: float) -> dict[str, Any]:
 
 
 def advice(cost: Cost) -> str | None:
-    """What to say of a run of more than an hour, None of a shorter one."""
+    """Advice for a run of more than an hour; None for a shorter one."""
     if cost.seconds <= HOUR:
         return None
     return (
         f"this may take {describe_time(cost.seconds)}; --limit, --budget 1h or --search racing "
-        "make it shorter, and it can be stopped and resumed at any time"
+        "make it shorter; it can be interrupted and resumed at any time"
     )

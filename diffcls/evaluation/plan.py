@@ -1,24 +1,20 @@
-"""From a person's options to an evaluation that is ready to run: everything is looked up first."""
+"""Plan of an evaluation: names are checked first, then data, prompts and method are prepared."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from diffcls.classifiers import METHODS
-from diffcls.classifiers.base import Built
-from diffcls.classifiers.options import EvaluationOptions
+from diffcls.classifiers.base import Built, Description
 from diffcls.data import catalog
 from diffcls.data.dataset import Dataset
 from diffcls.data.load import load_dataset
 from diffcls.data.prompts import AGGREGATES, PromptSet
 from diffcls.data.subsets import choose
-from diffcls.diffusion.learned_weighting import read_weighting
-from diffcls.diffusion.parameterization import resolve_weighting
-from diffcls.diffusion.timestep_allocation import read_allocation
-from diffcls.runs.records import RunSpec, shard_of
+from diffcls.evaluation.options import EvaluationOptions
+from diffcls.runs.spec import RunSpec
+from diffcls.support.environment import check_threads
 from diffcls.support.errors import UsageError, unknown_name
 
 
@@ -27,11 +23,11 @@ class Plan:
     """An evaluation that is ready to run.
 
     Args:
-        options: a person's wishes.
+        options: the options of the evaluation.
         dataset: the chosen images.
-        prompts: candidate classes, as they were asked for; `built` knows what the model is asked.
+        prompts: candidate classes; `built` has the prompts or class ids that the model receives.
         built: the method.
-        spec: what defines the numbers.
+        spec: specification of the run.
         shard: (i, n).
     """
 
@@ -43,36 +39,8 @@ class Plan:
     shard: tuple[int, int]
 
 
-def read_options(wishes: Mapping[str, Any]) -> EvaluationOptions:
-    """Options from keyword arguments; a lone text stands for a list of one.
-
-    Raises:
-        UsageError: for an argument that does not exist.
-    """
-    wishes = dict(wishes)
-    for name in ("method", "template", "stages", "n_samples", "to_keep"):
-        value = wishes.get(name)
-        if isinstance(value, str):
-            value = (value,)
-        if value is not None:
-            wishes[name] = tuple(value)
-    if wishes.get("allocation"):
-        wishes["allocation"] = read_allocation(str(wishes["allocation"]))
-    if str(wishes.get("weighting", "")).endswith(".json"):
-        wishes["weighting"] = read_weighting(wishes["weighting"])
-    elif "weighting" in wishes:
-        wishes["weighting"] = resolve_weighting(str(wishes["weighting"]))
-    try:
-        return EvaluationOptions(**wishes)
-    except TypeError as error:
-        raise UsageError(
-            str(error).replace("EvaluationOptions.__init__()", "run_evaluation"),
-            allowed=list(EvaluationOptions.__dataclass_fields__),
-        ) from None
-
-
 def check_names(options: EvaluationOptions) -> None:
-    """Refuse everything that can be refused before anything heavy is loaded."""
+    """Refuse unknown names and impossible values before anything heavy is loaded."""
     from diffcls.data.transforms import INTERPOLATIONS
     from diffcls.diffusion.parameterization import LOSSES, check_weighting
     from diffcls.models.devices import check_dtype
@@ -92,6 +60,7 @@ def check_names(options: EvaluationOptions) -> None:
         if given is not None and given not in allowed:
             raise unknown_name(kind, given, allowed)
     check_dtype(options.dtype)
+    check_threads(options.threads)
     check_weighting(options.weighting)
     if sum(map(bool, (options.prompts, options.template, options.ensemble))) > 1:
         raise UsageError(
@@ -102,11 +71,11 @@ def check_names(options: EvaluationOptions) -> None:
 
         ensemble(options.ensemble)
     if options.noise_path and not Path(options.noise_path).is_file():
-        raise UsageError("noise file not found", given=options.noise_path)
+        raise UsageError("--noise-path not found", given=options.noise_path)
 
 
 def choose_images(options: EvaluationOptions) -> tuple[Dataset, str]:
-    """The images to score, and what the fingerprint says of the choice."""
+    """The images to score, and the subset's name in the fingerprint."""
     whole = load_dataset(
         options.dataset,
         options.split,
@@ -118,7 +87,7 @@ def choose_images(options: EvaluationOptions) -> tuple[Dataset, str]:
 
 
 def build_prompts(options: EvaluationOptions, dataset: Dataset) -> PromptSet:
-    """The candidate classes in the words asked for, else in the data set's own."""
+    """The candidate classes with the given prompts, else with the data set's own templates."""
     asked = len(dataset.items[0].candidates)
     if options.prompts:
         return replace(PromptSet.from_csv(options.prompts, dataset.class_names), asked=asked)
@@ -138,63 +107,43 @@ def make_plan(
     subset: str,
     shard: tuple[int, int],
 ) -> Plan:
-    """Load what the method needs, and fix the spec."""
+    """Load what the method needs, and resolve the specification."""
     prompts = build_prompts(options, dataset)
     built = METHODS.load(method).build(options, catalog.find(options.dataset), prompts)
-    spec = RunSpec(
+    spec = spec_of(method, options, dataset, subset, built, built.img_size)
+    return Plan(options, dataset, prompts, built, spec, shard)
+
+
+def spec_of(
+    method: str,
+    options: EvaluationOptions,
+    dataset: Dataset,
+    subset: str,
+    described: Built | Description,
+    img_size: int,
+) -> RunSpec:
+    """The specification of a run of a method, loaded or only described."""
+    return RunSpec(
         dataset=dataset.name,
         data_revision=dataset.revision,
         split=dataset.split,
         subset=subset,
-        class_names=built.prompts.class_names,
-        prompts=built.prompts.prompts,
-        class_of=built.prompts.class_of,
-        model=built.card.name,
-        model_revision=built.card.revision,
+        class_names=described.prompts.class_names,
+        prompts=described.prompts.prompts,
+        class_of=described.prompts.class_of,
+        model=described.card.name,
+        model_revision=described.card.revision,
         method=method,
-        search=built.search,
-        search_options=dict(built.search_options),
-        img_size=built.img_size,
-        loss=built.loss,
+        search=described.search,
+        search_options=dict(described.search_options),
+        img_size=img_size,
+        loss=described.loss,
         weighting=options.weighting,
         seed=options.seed,
-        dtype=built.dtype,
-        noise=built.noise,
+        dtype=described.dtype,
+        noise=described.noise,
         interpolation=options.interpolation,
         aggregate=options.aggregate,
         vote=options.vote,
-        allocation=built.allocation,
+        allocation=described.allocation,
     )
-    return Plan(options, dataset, prompts, built, spec, shard)
-
-
-def shard_from(options: EvaluationOptions, environment: Mapping[str, str]) -> tuple[int, int]:
-    """(i, n) from ``--shard``, ``--n-workers --worker-idx``, torchrun's or SLURM's variables.
-
-    Raises:
-        UsageError: for a shard that cannot be read, or outside 0 <= i < n.
-    """
-    if options.shard is not None:
-        try:
-            i, n = map(int, options.shard.split("/"))
-        except ValueError:
-            raise UsageError(
-                "cannot read shard", given=options.shard, allowed="i/n, i from 0, such as 0/4"
-            ) from None
-    elif options.n_workers is not None or options.worker_idx is not None:
-        if options.n_workers is None or options.worker_idx is None:
-            raise UsageError("--n-workers and --worker-idx go together", allowed="both, or neither")
-        i, n = options.worker_idx, options.n_workers
-    else:
-        i, n = 0, 1
-        for rank, size in (
-            ("RANK", "WORLD_SIZE"),
-            ("SLURM_ARRAY_TASK_ID", "SLURM_ARRAY_TASK_COUNT"),
-            ("SLURM_PROCID", "SLURM_NTASKS"),
-        ):
-            if rank in environment and size in environment:
-                first = environment.get("SLURM_ARRAY_TASK_MIN", 0) if "ARRAY" in rank else 0
-                i, n = int(environment[rank]) - int(first), int(environment[size])
-                break
-    shard_of(0, (i, n))  # checks the range
-    return i, n

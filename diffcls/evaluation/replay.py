@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from diffcls.classifiers.options import EvaluationOptions
 from diffcls.classifiers.search_options import FLAGS, build_search
 from diffcls.data import catalog
 from diffcls.diffusion.learned_weighting import learn_weighting, read_weighting
@@ -23,36 +21,15 @@ from diffcls.diffusion.parameterization import (
     loss_weight,
     resolve_weighting,
 )
-from diffcls.diffusion.schedule import NoiseSchedule
 from diffcls.diffusion.timestep_allocation import EVEN, allocate
-from diffcls.evaluation.executors.serial import ARCHIVE
+from diffcls.evaluation.options import EvaluationOptions
 from diffcls.metrics.statistics import mcnemar_exact, wilson_interval
+from diffcls.runs.error_tables import Saved, read_saved
 from diffcls.search import SEARCHES
 from diffcls.search.aggregation import VOTES
 from diffcls.search.base import Search
 from diffcls.search.error_table import Table
-from diffcls.support.cache import read_arrays
-from diffcls.support.errors import DataError, RecordError, UsageError, unknown_name
-
-
-@dataclass(frozen=True)
-class Saved:
-    """The error tables of a run, as ``--save-errors`` left them.
-
-    Args:
-        spec: of the run.
-        indices: (N,) schedule index of each draw.
-        schedule: of the model, timesteps left out.
-        image_ids, labels: of the images, in the order of their names.
-        tables: (K, N) of each image, NaN where not evaluated.
-    """
-
-    spec: Mapping[str, Any]
-    indices: NDArray[np.int64]
-    schedule: NoiseSchedule
-    image_ids: tuple[str, ...]
-    labels: tuple[int, ...]
-    tables: tuple[Table, ...] = field(repr=False)
+from diffcls.support.errors import DataError, UsageError, unknown_name
 
 
 @dataclass(frozen=True)
@@ -81,57 +58,6 @@ class Answers:
 
     predicted: NDArray[np.int64]
     evaluations: NDArray[np.int64]
-
-
-def read_saved(folder: Path) -> Saved:
-    """All tables below a folder.
-
-    Raises:
-        UsageError: for a folder that holds none, or whose prompts raced: of these only the means
-            over each class were saved.
-        RecordError: for a table that cannot be read.
-    """
-    try:
-        run = json.loads((folder / ARCHIVE).read_text(encoding="utf-8"))
-        alpha, sigma = (np.array(run[name], dtype=np.float64) for name in ("alpha", "sigma"))
-        indices = np.array(run["indices"], dtype=np.int64)
-        spec = dict(run["spec"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UsageError(
-            f"no folder of error tables ({error})",
-            given=str(folder),
-            allowed="a folder that `python -m diffcls.evaluate --save-errors DIR` wrote",
-        ) from error
-    if spec.get("aggregate") == "prompts" and len(spec["prompts"]) > len(spec["class_names"]):
-        raise UsageError(
-            "the prompts of a class raced, and their own errors were not saved",
-            given=str(folder),
-            todo="save tables without --aggregate prompts",
-        )
-    ids, labels, tables = [], [], []
-    for path in sorted(folder.rglob("*.npz")):
-        table, label = _read_table(path, len(indices))
-        tables.append(table)
-        labels.append(label)
-        ids.append(path.relative_to(folder).with_suffix("").as_posix())
-    if not tables:
-        raise UsageError("no error table there", given=str(folder))
-    schedule = NoiseSchedule(alpha, sigma, np.arange(len(alpha), dtype=np.float64))
-    return Saved(spec, indices, schedule, tuple(ids), tuple(labels), tuple(tables))
-
-
-def _read_table(path: Path, draws: int) -> tuple[Table, int]:
-    """(K, N) errors of one image, and its label."""
-    stored = read_arrays(path, "an error table")
-    table: Table = stored.get("errors", np.empty(0))
-    if table.ndim != 2 or table.shape[1] != draws or "label" not in stored:
-        raise RecordError(
-            "no error table of this run",
-            given=str(path),
-            allowed=f"errors (K, {draws}) and a label",
-            todo="move that file elsewhere",
-        )
-    return table, int(stored["label"])
 
 
 def replay(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from PIL import Image
 from diffcls.generation.image_grid import grid, write_animation, write_png
 from diffcls.support.errors import UsageError
 from diffcls.support.files import write_text
+from diffcls.support.hashing import hash_text
 
 SETTINGS_FILE = "samples.json"
 MAX_STEPS_IN_STRIP = 10
@@ -35,7 +35,7 @@ class Gallery:
     def __init__(self, output: Path, settings: dict[str, Any], labels: list[str]) -> None:
         text = json.dumps(settings, sort_keys=True)
         short = str(settings["model"]).replace("/", "-")
-        self.folder = output / f"{short}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+        self.folder = output / f"{short}-{hash_text(text, 8)}"
         self.settings, self.labels = settings, labels
         self.images: list[Any] = []
         self.trajectories: list[list[Any]] = []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ from diffcls.generation import samplers
 from diffcls.generation.guides import Guide
 from diffcls.generation.options import Interrupted, ModelOptions, check_minimum, takes
 from diffcls.support.errors import DataError, UsageError
+from diffcls.support.hashing import hash_bytes
 
 if TYPE_CHECKING:
     from diffcls.generation.classes import Classes
@@ -277,7 +277,7 @@ def _interpolated(options: GenerationOptions, denoiser: Denoiser) -> GenerationR
     images = interpolate(denoiser, pixels, options.count, options.steps)
     settings = {
         **_model_settings(denoiser),
-        "between": [hashlib.sha256(one.tobytes()).hexdigest()[:16] for one in pixels],
+        "between": [hash_bytes(one.tobytes()) for one in pixels],
         "count": options.count,
         "steps": options.steps,
     }

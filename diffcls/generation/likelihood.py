@@ -11,10 +11,10 @@ from torch import Tensor
 
 from diffcls.diffusion import bound
 from diffcls.diffusion.bound import Decoder
-from diffcls.diffusion.draws import key
 from diffcls.diffusion.process import Step, chain, learned_variance, reverse_variances, to_tensor
 from diffcls.models.denoiser import Conditioning, Denoiser
 from diffcls.support.errors import UsageError
+from diffcls.support.seeding import key
 from diffcls.support.types import Float64
 
 PRIOR, STEPS, DECODER, SIMPLE = range(4)

@@ -14,12 +14,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from diffcls.diffusion.draws import key
 from diffcls.generation import samplers
 from diffcls.generation.guidance import guided
 from diffcls.generation.samplers import Sampler
 from diffcls.generation.solvers import Predict
 from diffcls.models.denoiser import Denoiser
+from diffcls.support.seeding import key
 
 BatchGuidance = Callable[[Predict, Sequence[int]], Predict]
 """(predict, (B,) positions of a batch's images among all) -> predict with further guidance."""

@@ -6,7 +6,6 @@ wrong shape raises UsageError.
 
 from __future__ import annotations
 
-import hashlib
 import math
 import warnings
 from collections.abc import Callable
@@ -18,6 +17,7 @@ from numpy.typing import ArrayLike
 
 from diffcls.metrics.validation import flags, floats, same_length
 from diffcls.support.errors import UsageError
+from diffcls.support.seeding import keyed_generator
 
 
 def wilson_interval(successes: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
@@ -97,7 +97,7 @@ def bootstrap_interval(
                 batch=batch,
                 confidence_level=confidence,
                 method=method,
-                rng=_keyed_generator(seed, "bootstrap"),
+                rng=keyed_generator(seed, "bootstrap"),
             ).confidence_interval
         low, high = float(interval.low), float(interval.high)
         if not (math.isnan(low) or math.isnan(high)):
@@ -135,8 +135,3 @@ def mcnemar_exact(correct_a: ArrayLike, correct_b: ArrayLike) -> float:
 def _check_confidence(confidence: float) -> None:
     if not 0 < confidence < 1:
         raise UsageError("confidence out of range", given=confidence, allowed="above 0, below 1")
-
-
-def _keyed_generator(seed: int, purpose: str) -> np.random.Generator:
-    digest = hashlib.sha256(f"{seed}/{purpose}".encode()).digest()
-    return np.random.default_rng(int.from_bytes(digest, "big"))

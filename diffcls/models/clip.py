@@ -5,7 +5,6 @@ Radford et al. 2021: an image goes to the class whose text lies nearest on the u
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import warnings
 from collections.abc import Sequence
@@ -15,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from diffcls.models.components import check_finite, read_json
 from diffcls.models.denoiser import ModelCard
-from diffcls.models.loading import CARD, WEIGHTS
+from diffcls.models.loading import CARD, HASHED, WEIGHTS
 from diffcls.support.errors import ModelError, UsageError, unknown_name
+from diffcls.support.hashing import hash_file, hash_files
 from diffcls.support.hub import ask_hub, cached_commit, repository_cache
 
 if TYPE_CHECKING:
@@ -236,15 +236,10 @@ def folder_of(name: str) -> Path | None:
 def read_card(folder: Path) -> ModelCard:
     """The card in a folder; the revision is a hash of weights, configs and tokenizer."""
     stored = read_json(folder / CARD) if (folder / CARD).is_file() else {}
-    digest = hashlib.sha256()
-    for path in sorted(folder.iterdir()):
-        if path.suffix in (".json", ".safetensors", ".txt") and path.name != CARD:
-            digest.update(path.name.encode())
-            with open(path, "rb") as file:
-                digest.update(hashlib.file_digest(file, "sha256").digest())
+    files = [path for path in folder.iterdir() if path.suffix in HASHED and path.name != CARD]
     return ModelCard(
         name=str(stored.get("name") or folder.resolve().name),
-        revision=digest.hexdigest()[:16],
+        revision=hash_files(files, folder),
         trained_on=tuple(stored.get("trained_on", ())),
     )
 
@@ -258,8 +253,7 @@ def _revision(architecture: str, tag: str) -> str:
     if Path(tag).is_file():
         if Path(tag).suffix != ".safetensors":
             raise UsageError("weights are no .safetensors file", given=tag)
-        with open(tag, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+        return hash_file(tag)
     config = _open_clip().get_pretrained_cfg(architecture, tag)
     repository = str(config.get("hf_hub") or "").rstrip("/")
     if not repository:

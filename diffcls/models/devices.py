@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from typing import TYPE_CHECKING
 
 from diffcls.support.errors import UsageError, unknown_name
@@ -59,3 +61,24 @@ def check_dtype(name: str) -> None:
     """Raise UsageError for an unsupported dtype; does not import torch."""
     if name not in (*DTYPES, "auto"):
         raise unknown_name("dtype", name, (*DTYPES, "auto"))
+
+
+ACCELERATOR_FILES = ("/dev/nvidiactl", "/dev/nvidia0", "/dev/dxg", "/dev/kfd")
+"""Device files of CUDA (natively and in WSL) and ROCm on Linux; without them, only a CPU."""
+
+
+def dtype_without_torch(dtype: str, device: str | None) -> str | None:
+    """The name of the dtype that a model runs in, without torch; None if only torch can tell.
+
+    Args:
+        dtype: ``auto``, or a name that `check_dtype` allows.
+        device: as in `resolve_device`.
+    """
+    on_cpu = device == "cpu" or (
+        device in (None, "auto")
+        and sys.platform == "linux"
+        and not any(map(os.path.exists, ACCELERATOR_FILES))
+    )
+    if not on_cpu:
+        return None
+    return "float32" if dtype == "auto" else dtype

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,8 +12,9 @@ from diffcls.models import hub, single_file
 from diffcls.models.components import check_finite, open_pipeline, read_json
 from diffcls.models.denoiser import Denoiser, ModelCard
 from diffcls.models.hub_names import MODELS
-from diffcls.models.lora import merge
+from diffcls.models.lora import merge, revision_of
 from diffcls.support.errors import ModelError, UsageError, unknown_name
+from diffcls.support.hashing import hash_file, hash_files
 from diffcls.support.registry import Registry
 
 if TYPE_CHECKING:
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 WEIGHTS = Path(__file__).parents[1] / "assets" / "weights"
 CARD = "diffcls.json"
+HASHED = (".json", ".safetensors", ".txt")
+"""Suffixes of the files that a model's revision is the hash of."""
 
 # pipeline class in a folder's model_index.json -> adapter
 FAMILIES = Registry(
@@ -114,9 +116,7 @@ def read_card(place: Place) -> ModelCard:
     """The card of a model; its revision is the Hub's commit, or a hash of weights and configs."""
     folder = place.path
     if folder.is_file():
-        with open(folder, "rb") as file:
-            revision = hashlib.file_digest(file, "sha256").hexdigest()[:16]
-        return ModelCard(name=place.name or folder.stem, revision=revision)
+        return ModelCard(name=place.name or folder.stem, revision=hash_file(folder))
     path = folder / CARD
     stored: Mapping[str, Any] = read_json(path) if path.is_file() else {}
     return ModelCard(
@@ -126,6 +126,28 @@ def read_card(place: Place) -> ModelCard:
         allocation=read_allocation(str(stored.get("allocation", EVEN))),
         trained_on=tuple(stored.get("trained_on", ())),
         labels=tuple(stored.get("labels", ())),
+    )
+
+
+CLASS_ID_FAMILIES = ("DiTPipeline", "DDPMPipeline", "DDIMPipeline")
+"""Families that read class ids instead of texts."""
+
+
+def card_of_text_model(name: str, lora: str | None = None) -> ModelCard | None:
+    """The card of a pipeline that reads texts, its weights not loaded; None for other models.
+
+    Raises:
+        UsageError, ModelError: see `find`.
+    """
+    place = find(name, weights=False)
+    if place.path.is_file():
+        return None
+    family = str(read_json(place.path / "model_index.json").get("_class_name"))
+    if family not in FAMILIES or family in CLASS_ID_FAMILIES:
+        return None
+    card = read_card(place)
+    return (
+        card if lora is None else replace(card, revision=f"{card.revision} + {revision_of(lora)}")
     )
 
 
@@ -145,14 +167,8 @@ def _revision(folder: Path) -> str:
     """Hash of all loaded files: the index, and the weights and configs of its parts."""
     index = read_json(folder / "model_index.json")
     parts = [folder / name for name, place in index.items() if isinstance(place, list) and place[0]]
-    files = [path for part in parts for path in part.rglob("*")]
-    digest = hashlib.sha256()
-    for path in sorted([folder / "model_index.json", *files]):
-        if path.suffix in (".json", ".safetensors", ".txt"):
-            digest.update(path.relative_to(folder).as_posix().encode())
-            with open(path, "rb") as file:
-                digest.update(hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()[:16]
+    files = [path for part in parts for path in part.rglob("*") if path.suffix in HASHED]
+    return hash_files([folder / "model_index.json", *files], folder)
 
 
 def load(

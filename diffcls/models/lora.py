@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 from pathlib import Path
 from typing import Any
 
 from diffcls.models.quiet import quiet
 from diffcls.support.errors import ModelError, UsageError
+from diffcls.support.hashing import hash_file
 
 
 def parse(text: str) -> tuple[Path, float]:
@@ -30,6 +30,12 @@ def parse(text: str) -> tuple[Path, float]:
             "LoRA file not found, or of another kind", given=name, allowed="a .safetensors file"
         )
     return path, scale
+
+
+def revision_of(text: str) -> str:
+    """What a LoRA adds to the revision of a model that it is merged into; `text` as in `parse`."""
+    path, scale = parse(text)
+    return f"lora {hash_file(path, 8)} x {scale:g}"
 
 
 def merge(pipeline: Any, text: str) -> str:
@@ -65,8 +71,7 @@ def merge(pipeline: Any, text: str) -> str:
             given=str(path),
             todo="check that it was made for this model",
         )
-    with open(path, "rb") as file:
-        return f"lora {hashlib.file_digest(file, 'sha256').hexdigest()[:8]} x {scale:g}"
+    return revision_of(text)
 
 
 def _snapshot(pipeline: Any) -> list[float]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from diffcls.models.denoiser import Denoiser
 from diffcls.models.loading import CARD, WEIGHTS
 from diffcls.models.resnet import SmallResNet
 from diffcls.support.errors import ModelError, unknown_name
+from diffcls.support.hashing import hash_file
 
 CHECKPOINT = "noisy_classifier.safetensors"
 
@@ -96,8 +96,7 @@ def folder_of(name: str) -> Path:
 
 def revision(folder: Path) -> str:
     """A hash of the weights."""
-    with open(folder / CHECKPOINT, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+    return hash_file(folder / CHECKPOINT)
 
 
 def load(name: str) -> Loaded:

@@ -14,10 +14,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from diffcls.diffusion.draws import key, noise
+from diffcls.diffusion.draws import noise
 from diffcls.diffusion.parameterization import PARAMETERIZATIONS, Parameterization
 from diffcls.models.denoiser import Denoiser
 from diffcls.support.errors import ModelError
+from diffcls.support.seeding import key
 
 LEVELS = 4
 STANDARD_ERRORS = 3.0

@@ -1,99 +1,42 @@
-"""What a run is, and what it has found so far: one line an image, appended, never rewritten."""
+"""Records of a run: one JSON line per image, appended, never rewritten."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-import fcntl
-import hashlib
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from diffcls.diffusion.parameterization import stored_weighting
+from diffcls.runs.spec import RunSpec
 from diffcls.support.errors import RecordError, UsageError
-from diffcls.support.files import locked, write_text
+from diffcls.support.files import locked, try_lock, write_text
+from diffcls.support.hashing import hash_json
 
-SCORING_VERSION = 2
-"""Part of every fingerprint; it goes up whenever a change to the code changes numbers."""
-
-
-@dataclass(frozen=True)
-class RunSpec:
-    """Everything that defines a run's numbers, and nothing that does not.
-
-    Device, workers and paths are left out; batch shape and threads touch only the last bits and
-    stand in the run's header instead.
-
-    Args:
-        dataset, data_revision, split, subset: which images; `subset` is ``all`` or names the rule
-            and a hash of the chosen image ids.
-        class_names, prompts, class_of: see `diffcls.data.prompts.PromptSet`.
-        model, model_revision: which weights.
-        method: one of the methods' names.
-        search, search_options: the search and all its options, defaults filled in.
-        img_size: side of the images, in pixels.
-        loss, weighting, seed, dtype: as the flags of the same name.
-        noise: hash of a noise file, or empty.
-        interpolation, aggregate, vote, allocation: as the flags of the same name. They came later:
-            at their defaults they are no part of the fingerprint, so that older runs keep theirs.
-    """
-
-    dataset: str
-    data_revision: str
-    split: str
-    subset: str
-    class_names: tuple[str, ...]
-    prompts: tuple[str, ...]
-    class_of: tuple[int, ...]
-    model: str
-    model_revision: str
-    method: str
-    search: str
-    search_options: Mapping[str, Any]
-    img_size: int
-    loss: str
-    weighting: str
-    seed: int
-    dtype: str
-    noise: str = ""
-    scoring_version: int = SCORING_VERSION
-    interpolation: str = "bicubic"
-    aggregate: str = "classes"
-    vote: str = "mean"
-    allocation: str = "even"
-
-    def as_dict(self) -> dict[str, Any]:
-        """The spec in plain JSON types."""
-        plain: dict[str, Any] = json.loads(
-            canonical({f.name: getattr(self, f.name) for f in dataclasses.fields(self)})
-        )
-        for name in ("interpolation", "aggregate", "vote", "allocation"):
-            if plain[name] == type(self).__dataclass_fields__[name].default:
-                del plain[name]
-        plain["weighting"] = stored_weighting(self.weighting)
-        return plain
-
-    @property
-    def fingerprint(self) -> str:
-        """16 hexadecimal digits: the start of the SHA-256 of the canonical JSON."""
-        return hashlib.sha256(canonical(self.as_dict()).encode()).hexdigest()[:16]
+HEADER_KEYS = frozenset(
+    "fingerprint spec batch_size threads posterior_scale device versions commit command "
+    "date".split()
+)
+"""Keys of ``run.json`` that a resumed run needs."""
 
 
 @dataclass(frozen=True)
 class Record:
-    """One image, one method, one line.
+    """The result of one method on one image.
 
     Args:
-        fingerprint: of the run.
-        image_id, label: which image, and its class index.
-        ranking: class indices, best first; empty for a failed image.
-        scores: by class index; empty for a failed image; None where a score is not finite.
-        evaluations, seconds: what it cost.
-        error: what went wrong, or None.
+        fingerprint: fingerprint of the run.
+        image_id: the image, unique in its data set.
+        label: its class index.
+        ranking: (K,) class indices, best first; empty for a failed image.
+        scores: (K,) by class index; empty for a failed image; None for a score that is not finite.
+        evaluations: forward passes of the network.
+        seconds: time spent on this image.
+        error: the error message of a failed image, else None.
     """
 
     fingerprint: str
@@ -106,10 +49,10 @@ class Record:
     error: str | None = None
 
     def to_line(self) -> str:
-        """The JSON line, its checksum last, with the newline."""
+        """The JSON line with its newline; the checksum is the last key."""
         body = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         body["scores"] = [s if s is None or math.isfinite(s) else None for s in self.scores]
-        whole = {**body, "checksum": checksum(body)}
+        whole = {**body, "checksum": hash_json(body)}
         return json.dumps(whole, ensure_ascii=False, separators=(",", ":"), allow_nan=False) + "\n"
 
     @classmethod
@@ -117,47 +60,35 @@ class Record:
         """The record of a JSON line.
 
         Raises:
-            ValueError: when it is no such line, or its checksum does not hold.
+            ValueError: for a line of another kind, or whose checksum does not match.
         """
         body = json.loads(line)
-        if not isinstance(body, dict) or body.pop("checksum", None) != checksum(body):
-            raise ValueError("checksum does not hold")
+        if not isinstance(body, dict) or body.pop("checksum", None) != hash_json(body):
+            raise ValueError("checksum does not match")
         fields = {f.name for f in dataclasses.fields(cls)}
         if set(body) != fields:
             raise ValueError(f"keys {sorted(body)} instead of {sorted(fields)}")
         body["ranking"], body["scores"] = tuple(body["ranking"]), tuple(body["scores"])
         record = cls(**body)
-        if record.to_line() != line.rstrip("\n") + "\n":  # 1E5 for 1e5, say: equal, yet not ours
-            raise ValueError("line is not as it was written")
+        if record.to_line() != line.rstrip("\n") + "\n":  # such as 1E5 for 1e5
+            raise ValueError("line differs from how it was written")
         return record
-
-
-def canonical(value: Any) -> str:
-    """JSON text that is the same for equal values: sorted keys, no spaces, no NaN."""
-    return json.dumps(
-        value, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False
-    )
-
-
-def checksum(body: Mapping[str, Any]) -> str:
-    """16 hexadecimal digits over the rest of a line."""
-    return hashlib.sha256(canonical(dict(body)).encode()).hexdigest()[:16]
 
 
 class RecordStore:
     """The records of one run: ``ROOT/runs/FINGERPRINT/records-i-of-n.jsonl`` and ``run.json``.
 
-    Several shards of a run write side by side, each to its own file, and all read all files, so a
-    run begun with one number of shards can go on with another.
+    Several shards of a run write side by side, each to its own file, and all read all files. So a
+    run that was started with one number of shards can be resumed with another.
 
     Args:
         root: the output folder.
-        spec: what the run is.
-        shard: (i, n), i counts from 0.
+        spec: specification of the run.
+        shard: (i, n); i counts from 0.
 
     Raises:
-        UsageError: when the folder cannot be written, or another process holds this shard.
-        RecordError: when a stored line, other than a torn last one, is damaged.
+        UsageError: for a folder that cannot be written, or a shard that another process writes.
+        RecordError: for a damaged line, other than an incomplete last one.
     """
 
     def __init__(self, root: Path, spec: RunSpec, shard: tuple[int, int] = (0, 1)) -> None:
@@ -167,28 +98,24 @@ class RecordStore:
         self.path = self.folder / f"records-{shard[0]}-of-{shard[1]}.jsonl"
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            self._file: IO[str] = open(self.path, "a", encoding="utf-8")  # noqa: SIM115
+            lock = try_lock(self.path)
         except OSError as error:
-            raise UsageError(
-                f"cannot write to the output folder ({error.strerror})",
-                given=str(root),
-                todo="choose another --output-dir",
-            ) from error
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            self._file.close()
+            raise _not_writable(root, error) from error
+        if lock is None:
             raise UsageError(
                 "another process is writing this shard of the run",
                 given=str(self.path),
                 todo="wait for it, or give each process its own --shard i/n",
-            ) from None
-        try:
-            _drop_torn_line(self.path)
+            )
+        with contextlib.ExitStack() as held:
+            held.callback(lock.release)
+            try:
+                self._file: IO[str] = held.enter_context(open(self.path, "a", encoding="utf-8"))
+            except OSError as error:
+                raise _not_writable(root, error) from error
+            _drop_incomplete_line(self.path)
             self.done = {record.image_id for record in self.records()}
-        except BaseException:
-            self._file.close()  # or the shard would stay locked for as long as this object lives
-            raise
+            self._held = held.pop_all()  # after an error above, the shard is free again
 
     def __enter__(self) -> RecordStore:
         return self
@@ -197,34 +124,30 @@ class RecordStore:
         self.close()
 
     def close(self) -> None:
-        """Bring everything to disk and let the shard go."""
+        """Bring everything to disk and release the shard."""
         if not self._file.closed:
             self._file.flush()
             os.fsync(self._file.fileno())
-            self._file.close()
+        self._held.close()
 
     def header(self, proposed: Mapping[str, Any]) -> dict[str, Any]:
-        """The run's header: the stored one where there is one, else `proposed`, now stored.
+        """The run's header, ``run.json``: the stored one if there is one, else `proposed`.
 
-        A resumed run so goes on with the batch shape and threads that it was begun with.
+        `proposed` is stored when it is returned. So a resumed run keeps the batch shape and
+        threads that it was started with.
+
+        Raises:
+            RecordError: for a header that cannot be read, or lacks a key of `HEADER_KEYS`.
         """
         body = {"fingerprint": self.fingerprint, "spec": self.spec.as_dict(), **proposed}
         text = json.dumps(body, indent=2, allow_nan=False) + "\n"
         with locked(self.folder / "run.json") as path:
             if not path.exists():  # the first of several shards wins
                 write_text(path, text)
-        try:
-            stored: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise RecordError(
-                f"the run's header cannot be read ({error})",
-                given=str(path),
-                todo="move the run's folder away and start again",
-            ) from error
-        return stored
+        return read_header(path)
 
     def append(self, record: Record) -> None:
-        """Write one line, at once."""
+        """Write one line at once."""
         try:
             self._file.write(record.to_line())
             self._file.flush()
@@ -232,12 +155,12 @@ class RecordStore:
             raise RecordError(
                 f"cannot write a record ({error.strerror})",
                 given=str(self.path),
-                todo="make room, then run the same command again: it goes on from here",
+                todo="free some space, then rerun the same command to resume",
             ) from error
         self.done.add(record.image_id)
 
     def records(self) -> list[Record]:
-        """All records of all shards, one an image, ordered by image id."""
+        """All records of all shards, one per image, ordered by image id."""
         found: dict[str, Record] = {}
         for path in sorted(self.folder.glob("records-*.jsonl")):
             for record in read_records(path):
@@ -250,40 +173,60 @@ class RecordStore:
 
 
 def read_records(path: Path) -> list[Record]:
-    """All records of a file; a torn last line is passed over.
+    """All records of a file; an incomplete last line is skipped.
 
     Raises:
         RecordError: for a damaged line before the last.
     """
     lines = path.read_bytes().split(b"\n")
-    whole, torn = lines[:-1], lines[-1]  # what follows the last newline was cut off in writing
-    del torn
     records: list[Record] = []
-    for number, line in enumerate(whole, start=1):
+    # what follows the last newline was cut off while it was written
+    for number, line in enumerate(lines[:-1], start=1):
         try:
             records.append(Record.from_line(line.decode("utf-8")))
         except (ValueError, TypeError, AttributeError) as error:
             raise RecordError(
                 f"line {number} of {path} is damaged ({error})",
-                todo="delete that line, then run the same command again: it scores that image anew",
+                todo="delete that line, then rerun the same command: it re-scores that image",
             ) from error
     return records
 
 
-def _drop_torn_line(path: Path) -> None:
+def _drop_incomplete_line(path: Path) -> None:
     data = path.read_bytes()
     end = data.rfind(b"\n") + 1
     if end != len(data):
         os.truncate(path, end)
 
 
-def shard_of(count: int, shard: tuple[int, int]) -> Sequence[int]:
-    """The positions of shard (i, n) among `count` images: every n-th from i.
+def read_header(path: Path) -> dict[str, Any]:
+    """The header of a run from its ``run.json``.
 
     Raises:
-        UsageError: unless 0 <= i < n.
+        RecordError: for a file that cannot be read, or lacks a key of `HEADER_KEYS`.
     """
-    i, n = shard
-    if not (n >= 1 and 0 <= i < n):
-        raise UsageError("shard out of range", given=f"{i}/{n}", allowed="i/n with 0 <= i < n")
-    return range(i, count, n)
+    try:
+        stored = json.loads(path.read_text(encoding="utf-8"))
+        missing = sorted(HEADER_KEYS - set(stored))
+    except (OSError, ValueError, TypeError) as error:
+        raise RecordError(
+            f"the run's header cannot be read ({error})",
+            given=str(path),
+            todo="move the run's folder away, then rerun the same command",
+        ) from error
+    if missing:
+        raise RecordError(
+            f"the run's header lacks {', '.join(missing)}: it is of another version of diffcls",
+            given=str(path),
+            todo="move the run's folder away, then rerun the same command",
+        )
+    header: dict[str, Any] = stored
+    return header
+
+
+def _not_writable(root: Path, error: OSError) -> UsageError:
+    return UsageError(
+        f"cannot write to the output folder ({error.strerror})",
+        given=str(root),
+        todo="choose another --output-dir",
+    )

@@ -1,7 +1,9 @@
-"""On what, with what and when numbers are made; and the CPU's settings that touch them."""
+"""Provenance of results (versions, commit, device, date) and the CPU settings that affect them."""
 
 from __future__ import annotations
 
+import json
+import os
 import platform
 import subprocess
 import time
@@ -13,9 +15,11 @@ from pathlib import Path
 from diffcls.support.errors import UsageError
 from diffcls.support.version import __version__
 
+PACKAGE = Path(__file__).resolve().parents[1]
+
 
 def versions() -> str:
-    """The versions that the numbers were made with."""
+    """The versions of diffcls and of the model libraries, as one text."""
     names = ("torch", "diffusers", "transformers")
     return " ".join(
         [f"diffcls {__version__}", *(f"{name} {metadata.version(name)}" for name in names)]
@@ -23,21 +27,49 @@ def versions() -> str:
 
 
 def commit() -> str:
-    """The commit of the source that runs, with ``+`` where files differ from it; else empty."""
-    git = ["git", "-C", str(Path(__file__).parent)]
-    # installed below somebody else's repository, say in its .venv, the source has no commit there
-    ours = "ls-files --error-unmatch __init__.py".split()
+    """The commit of the running source, with ``+`` if files differ from it; empty if unknown.
+
+    It is a property of the imported package alone: the working folder and Git's own environment
+    variables do not count. An installed package has the commit that it was installed from with
+    ``pip install git+https://...``; a wheel from elsewhere has none.
+    """
+    return _commit_of_tree(PACKAGE) or _commit_of_installation(PACKAGE)
+
+
+def _commit_of_tree(package: Path) -> str:
+    git = ["git", "-C", str(package)]
+    # in a repository of another project, such as in its .venv, the package is not tracked
+    tracked = "ls-files --error-unmatch __init__.py".split()
     describe = "describe --always --dirty=+ --abbrev=12 --exclude=*".split()
-    said = ""
+    # a Git hook, for one, sets GIT_DIR to the repository that it runs in
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("GIT_")}
+    output = ""
     try:
-        for question in (ours, describe):
-            answer = subprocess.run(
-                [*git, *question], capture_output=True, text=True, timeout=10, check=True
+        for arguments in (tracked, describe):
+            done = subprocess.run(
+                [*git, *arguments],
+                capture_output=True,
+                text=True,
+                timeout=10,
+                check=True,
+                env=environment,
             )
-            said = answer.stdout.strip()
+            output = done.stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return ""
-    return said
+    return output
+
+
+def _commit_of_installation(package: Path) -> str:
+    """The commit in PEP 610's ``direct_url.json``, if pip wrote one for this very package."""
+    try:
+        distribution = metadata.distribution("diffcls")
+        if Path(str(distribution.locate_file("diffcls"))).resolve() != package:
+            return ""
+        source = json.loads(distribution.read_text("direct_url.json") or "{}")
+        return str(source.get("vcs_info", {}).get("commit_id", ""))[:12]
+    except (metadata.PackageNotFoundError, OSError, ValueError, AttributeError):
+        return ""
 
 
 def describe_device(device: str) -> str:
@@ -50,27 +82,36 @@ def describe_device(device: str) -> str:
 
 
 def clock() -> str:
-    """Now, in UTC, to the second."""
+    """The current time in UTC, in ISO 8601 to the second."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 
 
 def threads() -> int:
-    """CPU threads that torch uses."""
+    """The number of CPU threads that torch uses."""
     import torch
 
     return torch.get_num_threads()
 
 
-def set_threads(count: int | None) -> None:
-    """Make torch use `count` CPU threads; None leaves them as they are.
+def check_threads(count: int | None) -> None:
+    """Refuse an impossible number of threads, without torch.
 
     Raises:
         UsageError: for fewer than one.
     """
+    if count is not None and count < 1:
+        raise UsageError("--threads out of range", given=count, allowed="1 or more")
+
+
+def set_threads(count: int | None) -> None:
+    """Set the number of CPU threads that torch uses; None leaves it unchanged.
+
+    Raises:
+        UsageError: for fewer than one.
+    """
+    check_threads(count)
     if count is None:
         return
-    if count < 1:
-        raise UsageError("threads out of range", given=count, allowed="1 or more")
     import torch
 
     if torch.get_num_threads() != count:
@@ -79,10 +120,10 @@ def set_threads(count: int | None) -> None:
 
 @contextmanager
 def denormals_flushed() -> Iterator[None]:
-    """Numbers too small to matter become zero: they slow a CPU down."""
+    """Flush denormal floats to zero while the block runs; they slow CPUs down."""
     import torch
 
-    # before the first product, so that torch's own threads are made with it
+    # before the first product: torch's worker threads inherit the setting when they start
     torch.set_flush_denormal(True)
     try:
         yield

@@ -1,50 +1,99 @@
-"""Files that are whole at every moment, whoever writes them and whatever goes wrong."""
+"""Atomic writes and locks of files.
+
+A file is whole at every moment, whichever process writes it and wherever it is cut off. Locks are
+`filelock`'s, which work on Linux, macOS and Windows alike; the system releases the lock of a
+process that ends, however it ends.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
 import stat
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from diffcls.support.errors import RecordError, UsageError
+
+if TYPE_CHECKING:
+    from filelock import BaseFileLock
+
+SECONDS_BEFORE_NOTICE = 3.0
+"""Wait for a lock after which stderr names the file that is waited for."""
 
 
 @contextlib.contextmanager
 def locked(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """The only writer of a file, for as long as the block runs; others wait for it.
+    """Exclusive access to a file while the block runs; other processes and threads wait.
 
     Args:
-        path: the file, which need not exist; its folder is made. Links are followed.
+        path: the file, which need not exist; its folder is created. Links are followed.
 
     Yields:
-        The real path, to be handed to `write_text`.
+        The real path, to be handed to `write_text` or `write_bytes`.
 
     Raises:
         UsageError: for a folder that cannot be written.
-        RecordError: where the lock fails otherwise.
+        RecordError: when the lock cannot be taken for another reason.
     """
     target = Path(os.path.realpath(path))
     with contextlib.ExitStack() as held:
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            lock = held.enter_context(open(target.with_name(f".{target.name}.lock"), "ab"))
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            held.enter_context(_waited_for(lock_of(target), target))
         except OSError as error:
             raise _unwritable(target, error) from error
-        # the lock file stays: removing it would let two writers hold two locks of one name
         yield target
+
+
+def lock_of(target: Path) -> BaseFileLock:
+    """The lock of a file, not yet taken: ``.NAME.lock`` beside it."""
+    from filelock import FileLock
+
+    # released by whichever thread closes the store that holds it
+    return FileLock(target.with_name(f".{target.name}.lock"), thread_local=False)
+
+
+def try_lock(target: Path) -> BaseFileLock | None:
+    """The lock of a file, taken; None when another writer holds it.
+
+    Args:
+        target: the file; its folder exists.
+
+    Raises:
+        OSError: for a folder that cannot be written.
+    """
+    from filelock import Timeout
+
+    lock = lock_of(target)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return None
+    return lock
+
+
+def _waited_for(lock: BaseFileLock, target: Path) -> BaseFileLock:
+    """The lock, taken; stderr names the file when the wait is long."""
+    from filelock import Timeout
+
+    try:
+        lock.acquire(timeout=SECONDS_BEFORE_NOTICE)
+    except Timeout:
+        print(f"diffcls: waiting for another process to finish with {target}", file=sys.stderr)
+        lock.acquire()
+    return lock
 
 
 def write_text(target: Path, text: str) -> None:
     """Replace a file in one step: afterwards it holds all of `text`, or what it held before.
 
     Args:
-        target: the file, within `locked`. Its permissions stay.
-        text: written in UTF-8, its line ends as they are.
+        target: the file. Its permissions stay.
+        text: written in UTF-8, line ends unchanged.
 
     Raises:
         UsageError, RecordError: see `write_bytes`.
@@ -56,14 +105,15 @@ def write_bytes(target: Path, data: bytes) -> None:
     """Replace a file in one step: afterwards it holds all of `data`, or what it held before.
 
     Args:
-        target: the file, within `locked`. Its permissions stay.
-        data: its content.
+        target: the file, which only one process writes at a time (see `locked`). Its permissions
+            stay.
+        data: the content.
 
     Raises:
         UsageError: for a folder or file that cannot be written.
-        RecordError: for any other failure, a full disk for instance.
+        RecordError: for any other failure, such as a full disk.
     """
-    # one name for all writers, as only one at a time gets here: what a killed one left is replaced
+    # one name for all writers, as only one at a time gets here: a killed writer's file is replaced
     temporary = target.with_name(f".{target.name}.tmp")
     try:
         temporary.unlink(missing_ok=True)
@@ -71,7 +121,7 @@ def write_bytes(target: Path, data: bytes) -> None:
             file.write(data)
             file.flush()
             if target.exists():
-                os.fchmod(file.fileno(), stat.S_IMODE(target.stat().st_mode))
+                os.chmod(temporary, stat.S_IMODE(target.stat().st_mode))
             os.fsync(file.fileno())
         os.replace(temporary, target)
     except BaseException as error:
@@ -80,13 +130,17 @@ def write_bytes(target: Path, data: bytes) -> None:
         if isinstance(error, OSError):
             raise _unwritable(target, error) from error
         raise
-    # the new name reaches the disk too, where folders can be synchronised
+    _synchronise(target.parent)
+
+
+def _synchronise(folder: Path) -> None:
+    """Bring a folder's names to disk, on systems where folders can be synchronised."""
     with contextlib.suppress(OSError):
-        folder = os.open(target.parent, os.O_RDONLY)
+        handle = os.open(folder, os.O_RDONLY)
         try:
-            os.fsync(folder)
+            os.fsync(handle)
         finally:
-            os.close(folder)
+            os.close(handle)
 
 
 _NOT_ALLOWED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST)
@@ -98,5 +152,5 @@ def _unwritable(target: Path, error: OSError) -> UsageError | RecordError:
         f"file cannot be written ({error.strerror or error})",
         given=str(target),
         allowed="a file in a folder that can be written",
-        todo="the file is as it was: choose another output folder, or make room, and run again",
+        todo="the file is unchanged: choose another output folder or free some space, then rerun",
     )

@@ -17,13 +17,13 @@ from torch import Tensor, nn
 from diffcls.data import catalog
 from diffcls.data.load import load_dataset
 from diffcls.data.prompts import PromptSet
-from diffcls.diffusion.draws import key
 from diffcls.metrics.classification import top_k_accuracy
 from diffcls.models import clip
 from diffcls.models.components import read_json
 from diffcls.models.denoiser import ModelCard
 from diffcls.models.loading import CARD
 from diffcls.models.small_stable_diffusion import TinyConfig, build_tokenizer
+from diffcls.support.seeding import key
 from diffcls.training.augmentation import augment
 from diffcls.training.distributed import device_of
 from diffcls.training.latent_losses import tokenize

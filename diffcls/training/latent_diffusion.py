@@ -12,7 +12,6 @@ import torch
 
 from diffcls.data import catalog
 from diffcls.data.load import load_dataset
-from diffcls.diffusion.draws import key
 from diffcls.diffusion.timestep_allocation import read_allocation
 from diffcls.metrics.calibration import fit_temperature
 from diffcls.models.components import read_json
@@ -22,6 +21,7 @@ from diffcls.models.loading import CARD, find, load, read_card
 from diffcls.models.quiet import quiet
 from diffcls.models.small_stable_diffusion import build_pipeline, save_half
 from diffcls.support.errors import UsageError
+from diffcls.support.seeding import key
 from diffcls.training.latent_losses import denoiser_phase, make_latents, vae_phase
 from diffcls.training.loop import generator
 from diffcls.training.model_card import text_to_image_readme

@@ -18,9 +18,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from diffcls.diffusion.draws import key
 from diffcls.support.errors import RecordError
 from diffcls.support.files import write_bytes
+from diffcls.support.seeding import key
 from diffcls.training.distributed import ProcessGroup
 from diffcls.training.interrupt import interrupt_requested
 from diffcls.training.optimiser import Ema, learning_rate

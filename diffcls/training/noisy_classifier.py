@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 from diffcls.data.load import load_dataset
-from diffcls.diffusion.draws import key
 from diffcls.models import noisy_classifier
 from diffcls.models.components import read_json
 from diffcls.models.denoiser import Denoiser
 from diffcls.models.loading import CARD, load
 from diffcls.models.noisy_classifier import CHECKPOINT, NoisyClassifier
 from diffcls.support.errors import ModelError
+from diffcls.support.seeding import key
 from diffcls.training.loop import generator
 from diffcls.training.model_card import noisy_readme
 from diffcls.training.pixel_losses import load_initial_weights, noisy_phase

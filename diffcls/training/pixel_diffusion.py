@@ -13,12 +13,12 @@ from torch import Tensor
 
 from diffcls.data.dataset import Dataset
 from diffcls.data.load import load_dataset
-from diffcls.diffusion.draws import key
 from diffcls.models.components import read_json
 from diffcls.models.loading import CARD, find, load, read_card
 from diffcls.models.quiet import quiet
 from diffcls.models.schedulers import scheduler_of
 from diffcls.support.files import write_text
+from diffcls.support.seeding import key
 from diffcls.training.loop import Loop
 from diffcls.training.model_card import pixel_readme
 from diffcls.training.noise_levels import LearnedLogSnr

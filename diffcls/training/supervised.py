@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from diffcls.diffusion.draws import key
 from diffcls.models.resnet import SmallResNet, predict
+from diffcls.support.seeding import key
 from diffcls.training.augmentation import augment
 from diffcls.training.loop import EarlyStopping, Loop, Phase, generator
 from diffcls.training.recipes import Augmentation, Optimisation

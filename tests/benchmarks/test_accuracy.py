@@ -10,9 +10,9 @@ from benchmarks import run
 from benchmarks.accuracy import digits, leaderboard, published, runner
 from benchmarks.core.benchmark import Benchmark
 from diffcls.classifiers.one_pass import BatchMethod
-from diffcls.classifiers.options import EvaluationOptions
 from diffcls.evaluate import parser
-from diffcls.evaluation.plan import check_names, read_options
+from diffcls.evaluation.options import EvaluationOptions, read_options
+from diffcls.evaluation.plan import check_names
 from diffcls.support.errors import UsageError
 
 ROOT = Path(__file__).parents[2]

@@ -9,11 +9,11 @@ from typing import Any
 from benchmarks.accuracy.leaderboard import LEADERBOARD
 from benchmarks.accuracy.leaderboard_report import write
 from benchmarks.core.benchmark import Run
-from diffcls.classifiers.options import EvaluationOptions
 from diffcls.evaluate import parser
+from diffcls.evaluation.options import EvaluationOptions
 from diffcls.evaluation.plan import read_options
-from diffcls.runs.leaderboard import summarise
 from diffcls.runs.records import Record
+from diffcls.runs.summary import summarise
 
 
 def test_leaderboard_has_every_method_on_every_data_set() -> None:

@@ -23,7 +23,7 @@ from diffcls.data.transforms import to_image
 from diffcls.models import loading
 from diffcls.models.denoiser import Conditioning
 from diffcls.models.gaussian import GaussianDenoiser
-from diffcls.runs.records import shard_of
+from diffcls.runs.sharding import shard_of
 from diffcls.scoring.batch_runner import Queues
 from diffcls.search.exhaustive import Exhaustive
 from diffcls.search.paper import Paper

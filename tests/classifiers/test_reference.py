@@ -16,11 +16,11 @@ from torch import Tensor, nn
 import diffcls
 from diffcls.classifiers import labelled_data, reference
 from diffcls.classifiers.base import Method
-from diffcls.classifiers.options import EvaluationOptions
 from diffcls.classifiers.reference import build
 from diffcls.data import catalog
 from diffcls.data.load import load_dataset
 from diffcls.data.prompts import PromptSet
+from diffcls.evaluation.options import EvaluationOptions
 from diffcls.support.errors import UsageError
 from diffcls.training import supervised
 from diffcls.training.recipes import Augmentation

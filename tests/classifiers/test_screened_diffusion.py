@@ -35,7 +35,7 @@ from diffcls.data.transforms import load_image, to_pixels
 from diffcls.metrics.calibration import posterior
 from diffcls.models import loading
 from diffcls.models.gaussian import GaussianDenoiser
-from diffcls.runs.records import shard_of
+from diffcls.runs.sharding import shard_of
 from diffcls.scoring import batches
 from diffcls.scoring.class_scores import ClassScores
 from diffcls.scoring.final_scores import with_screened_out

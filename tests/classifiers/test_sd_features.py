@@ -20,12 +20,12 @@ from torch import Tensor, nn
 import diffcls
 from diffcls.classifiers import sd_features
 from diffcls.classifiers.base import Built
-from diffcls.classifiers.options import EvaluationOptions
 from diffcls.data import catalog
 from diffcls.data import load as loading_data
 from diffcls.data.load import load_dataset
 from diffcls.data.prompts import PromptSet
 from diffcls.diffusion.draws import noise
+from diffcls.evaluation.options import EvaluationOptions
 from diffcls.models import loading
 from diffcls.models.gaussian import GaussianDenoiser
 from diffcls.models.unet_features import FeatureReader, blocks, pool

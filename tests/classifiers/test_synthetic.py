@@ -16,10 +16,10 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 import diffcls
 from diffcls.classifiers import synthetic
-from diffcls.classifiers.options import EvaluationOptions
 from diffcls.data import catalog
 from diffcls.data.prompts import PromptSet
 from diffcls.diffusion.schedule import NoiseSchedule
+from diffcls.evaluation.options import EvaluationOptions
 from diffcls.generation.guidance import guided
 from diffcls.generation.sample import sample
 from diffcls.models.gaussian import GaussianDenoiser

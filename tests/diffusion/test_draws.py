@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 
 from diffcls.diffusion.draws import (
     DrawPlan,
-    key,
     nested_order,
     noise,
     published_order,
@@ -24,6 +23,7 @@ from diffcls.diffusion.draws import (
 from diffcls.scoring.noise_bank import NoiseBank, load_noise
 from diffcls.search.paper import Paper
 from diffcls.support.errors import UsageError
+from diffcls.support.seeding import key
 
 SHAPE = (3, 4, 5)
 STAGES = st.lists(st.integers(1, 200), min_size=1, max_size=5).map(sorted)

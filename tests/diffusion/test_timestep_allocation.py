@@ -12,14 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from diffcls.classifiers.options import EvaluationOptions
 from diffcls.classifiers.search_options import build_allocation
 from diffcls.data import catalog
 from diffcls.diffusion.draws import nested_order
 from diffcls.diffusion.learned_weighting import KNOTS
 from diffcls.diffusion.schedule import NoiseSchedule
 from diffcls.diffusion.timestep_allocation import EVEN, FOLDER, allocate, names, read_allocation
-from diffcls.evaluation.plan import check_names, read_options
+from diffcls.evaluation.options import EvaluationOptions, read_options
+from diffcls.evaluation.plan import check_names
 from diffcls.models.denoiser import ModelCard
 from diffcls.support.errors import UsageError
 from diffcls.training.recipes import RECIPES

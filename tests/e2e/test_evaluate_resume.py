@@ -55,7 +55,9 @@ def test_cut_off_run_goes_on_to_the_same_records(
     if how == signal.SIGINT:
         assert status == 130
         untrained = "diffcls: the model looks untrained: on 4 images its outputs are no better than"
-        assert err == f"{untrained} zero\n\ndiffcls: stopped; the same command goes on from here\n"
+        assert (
+            err == f"{untrained} zero\n\ndiffcls: interrupted; rerun the same command to resume\n"
+        )
     else:
         assert status == -signal.SIGKILL
     assert not (tmp_path / "leaderboard.csv").exists()

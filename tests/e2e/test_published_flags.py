@@ -11,13 +11,13 @@ import torch
 
 from diffcls.classifiers.diffusion import DiffusionMethod
 from diffcls.classifiers.model_options import model_name
-from diffcls.classifiers.options import EvaluationOptions
 from diffcls.classifiers.search_options import build_loss, build_search, most_evaluations
 from diffcls.data import catalog
 from diffcls.data.dataset import Item
 from diffcls.data.prompts import PromptSet
 from diffcls.data.transforms import INTERPOLATIONS, to_image, to_pixels
 from diffcls.evaluate import parser
+from diffcls.evaluation.options import EvaluationOptions
 from diffcls.evaluation.run import run_evaluation
 from diffcls.models.gaussian import GaussianDenoiser
 from diffcls.search.exhaustive import Exhaustive

@@ -36,7 +36,7 @@ def test_times_are_read(text: str, seconds: float) -> None:
 
 @pytest.mark.parametrize("text", ["", "2", "2 hours", "h", "0m", "-1h", "1m2h", "1.2.3h"])
 def test_what_is_no_time_is_refused(text: str) -> None:
-    with pytest.raises(UsageError, match=r"cannot read budget.*1h30m"):
+    with pytest.raises(UsageError, match=r"cannot read --budget.*1h30m"):
         cost.read_time(text)
 
 
@@ -107,7 +107,7 @@ def test_damaged_fit_is_told(tmp_path: Path) -> None:
     evaluate(tmp_path)
     (path,) = tmp_path.rglob("budget-*.json")
     path.write_text('{"options": 3}')
-    with pytest.raises(RecordError, match="fitted to the budget cannot be read"):
+    with pytest.raises(RecordError, match="stored fit to the budget cannot be read"):
         evaluate(tmp_path)
 
 

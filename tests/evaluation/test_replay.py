@@ -15,8 +15,9 @@ import diffcls
 from diffcls import replay
 from diffcls.diffusion.timestep_allocation import allocate
 from diffcls.evaluation import replay as replaying
-from diffcls.evaluation.replay import Setting, learn, read_saved
+from diffcls.evaluation.replay import Setting, learn
 from diffcls.evaluation.replay import replay as replayed
+from diffcls.runs.error_tables import read_saved
 from diffcls.runs.records import Record, read_records
 from diffcls.support.errors import DataError, RecordError, UsageError
 

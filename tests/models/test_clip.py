@@ -15,11 +15,11 @@ from PIL import Image
 from diffcls import evaluate
 from diffcls.classifiers.clip import build
 from diffcls.classifiers.one_pass import BatchMethod, Pixels
-from diffcls.classifiers.options import EvaluationOptions
 from diffcls.data.catalog import find
 from diffcls.data.dataset import Item
 from diffcls.data.prompts import PromptSet
 from diffcls.data.training_captions import caption
+from diffcls.evaluation.options import EvaluationOptions
 from diffcls.models import clip
 from diffcls.models.small_stable_diffusion import TinyConfig, build_tokenizer
 from diffcls.scoring.class_scores import ClassScores

@@ -15,7 +15,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from diffcls.runs.records import Record, RecordStore, RunSpec, read_records, shard_of
+from diffcls.runs.records import Record, RecordStore, read_records
+from diffcls.runs.sharding import shard_of
+from diffcls.runs.spec import RunSpec
 from diffcls.support.errors import RecordError, UsageError
 
 SPEC = RunSpec(
@@ -38,6 +40,16 @@ SPEC = RunSpec(
     dtype="float32",
     scoring_version=1,
 )
+HEADER: dict[str, Any] = {
+    "batch_size": 64,
+    "threads": 1,
+    "posterior_scale": 2.0,
+    "device": "cpu",
+    "versions": "",
+    "commit": "",
+    "command": "",
+    "date": "",
+}
 KEYS = "fingerprint image_id label ranking scores evaluations seconds error checksum".split()
 
 texts = st.text(max_size=12)
@@ -235,7 +247,7 @@ def test_shards_write_side_by_side_and_are_read_together(tmp_path: Path) -> None
         two.append(record("c", seconds=9.0))  # met twice: counted once
         assert [r.image_id for r in one.records()] == ["a", "b", "c"] == sorted(one.done | two.done)
         assert one.records() == two.records()
-    assert sorted(p.name for p in one.folder.iterdir()) == [
+    assert sorted(p.name for p in one.folder.glob("records-*")) == [
         "records-0-of-2.jsonl",
         "records-1-of-2.jsonl",
     ]
@@ -245,13 +257,20 @@ def test_shards_write_side_by_side_and_are_read_together(tmp_path: Path) -> None
 
 def test_first_header_stays(tmp_path: Path) -> None:
     with RecordStore(tmp_path, SPEC) as store:
-        first = store.header({"batch_size": 64})
-        assert store.header({"batch_size": 8}) == first
+        first = store.header(HEADER)
+        assert store.header({**HEADER, "batch_size": 8}) == first
         assert first["batch_size"] == 64
         assert first["spec"] == SPEC.as_dict() and first["fingerprint"] == SPEC.fingerprint
         assert [p.name for p in store.folder.glob("run.json*")] == ["run.json"]
         with pytest.raises(ValueError):
-            store.header({"posterior_scale": float("nan")})
+            store.header({**HEADER, "posterior_scale": float("nan")})
+
+
+def test_header_of_another_version_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    with RecordStore(tmp_path, SPEC) as store:
+        without = {name: value for name, value in HEADER.items() if name != "threads"}
+        with pytest.raises(RecordError, match=r"lacks threads.*move the run's folder away"):
+            store.header(without)
 
 
 def test_folder_that_cannot_be_written_is_bad_usage(tmp_path: Path) -> None:

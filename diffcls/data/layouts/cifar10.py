@@ -16,10 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffcls.data.catalog import Query
-from diffcls.data.dataset import Dataset, Item, content_hash
+from diffcls.data.dataset import Dataset, Item
 from diffcls.data.layouts.files import content, lines, place, unreadable
 from diffcls.data.transforms import load_image
 from diffcls.support.errors import DataError
+from diffcls.support.hashing import content_hash
 
 BATCHES = {"test": ("test_batch",), "train": tuple(f"data_batch_{i}" for i in range(1, 6))}
 PIXELS = 3 * 32 * 32  # red, green and blue planes, row by row

@@ -16,10 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffcls.data.catalog import Query
-from diffcls.data.dataset import Dataset, Item, content_hash
+from diffcls.data.dataset import Dataset, Item
 from diffcls.data.layouts.files import place, unreadable
 from diffcls.data.transforms import load_image
 from diffcls.support.errors import DataError
+from diffcls.support.hashing import content_hash
 
 PREFIX = {"test": "t10k", "train": "train"}
 IMAGES, LABELS = "images-idx3-ubyte", "labels-idx1-ubyte"

@@ -5,7 +5,6 @@ Coates, Ng and Lee 2011, "An Analysis of Single Layer Networks in Unsupervised F
 
 from __future__ import annotations
 
-import hashlib
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,10 +12,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from diffcls.data.catalog import Query
-from diffcls.data.dataset import Dataset, Item, content_hash
+from diffcls.data.dataset import Dataset, Item
 from diffcls.data.layouts.files import content, lines, place, unreadable
 from diffcls.data.transforms import load_image
 from diffcls.support.errors import DataError
+from diffcls.support.hashing import content_hash, file_digest
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -42,10 +42,7 @@ def load(query: Query) -> Dataset | None:
     labels = np.frombuffer(content(folder / f"{query.split}_y.bin"), np.uint8)
     pixels = folder / f"{query.split}_X.bin"
     try:
-        with open(pixels, "rb") as file:
-            size = file.seek(0, 2)
-            file.seek(0)
-            digest = hashlib.file_digest(file, "sha256").digest()
+        size, digest = pixels.stat().st_size, file_digest(pixels)
     except OSError as error:
         raise unreadable(pixels, error) from error
     if size != BYTES * len(labels):

@@ -14,8 +14,8 @@ from diffcls.data.dataset import Dataset
 from diffcls.data.scenes.grammar import KINDS, RELATIONS, SEEN, Group, Scene
 from diffcls.data.scenes.paraphrases import CONVERSE
 from diffcls.data.scenes.tasks import TEST, make_dataset
-from diffcls.diffusion.draws import key
 from diffcls.support.errors import UsageError
+from diffcls.support.seeding import key
 
 MOST = 10_000
 

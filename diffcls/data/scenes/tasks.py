@@ -22,10 +22,11 @@ from functools import partial
 from itertools import product
 
 from diffcls.data.catalog import Query
-from diffcls.data.dataset import Dataset, Item, content_hash
+from diffcls.data.dataset import Dataset, Item
 from diffcls.data.scenes.grammar import HELD_OUT, KINDS, RELATIONS, SEEN, Group, Kind, Scene
 from diffcls.data.scenes.render import draw
-from diffcls.diffusion.draws import key
+from diffcls.support.hashing import content_hash
+from diffcls.support.seeding import key
 
 TEST, VALIDATION, PAIRS = 1000, 500, 500
 TRAINING = 60_000

@@ -13,8 +13,8 @@ import random
 from pathlib import Path
 
 from diffcls.data.dataset import Dataset, Item
-from diffcls.diffusion.draws import key
 from diffcls.support.errors import DataError
+from diffcls.support.seeding import key
 
 TABLES = ("metadata.csv", "metadata.jsonl")
 FILE, TEXT = "file_name", "text"

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffcls.data.catalog import Query
-from diffcls.data.dataset import Dataset, Item, content_hash
+from diffcls.data.dataset import Dataset, Item
+from diffcls.support.hashing import content_hash
 
 if TYPE_CHECKING:
     from PIL import Image

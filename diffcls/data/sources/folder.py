@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -10,11 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from diffcls.data.catalog import Query
-from diffcls.data.dataset import Dataset, Item, content_hash
+from diffcls.data.dataset import Dataset, Item
 from diffcls.data.sources import captions_table
 from diffcls.data.subsets import hold_out
 from diffcls.data.transforms import load_image
 from diffcls.support.errors import DataError
+from diffcls.support.hashing import content_hash, file_digest
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -141,8 +141,7 @@ def _opener(path: Path) -> Callable[[], Image.Image]:
 
 def _signature(path: Path, base: Path) -> tuple[str, bytes]:
     try:
-        with open(path, "rb") as file:
-            digest = hashlib.file_digest(file, "sha256").digest()
+        digest = file_digest(path)
     except OSError:  # it will be recorded as an image that cannot be read
         digest = b""
     return _id(path, base), digest

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,9 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from diffcls.data.catalog import Query
-from diffcls.data.dataset import Dataset, Item, content_hash
+from diffcls.data.dataset import Dataset, Item
 from diffcls.data.transforms import load_image
 from diffcls.support.errors import DataError
+from diffcls.support.hashing import content_hash, file_digest
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -74,8 +74,8 @@ def _files(query: Query) -> list[Path]:
 
 
 def _digest(path: Path) -> bytes:
-    with _reading(path), open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").digest()
+    with _reading(path):
+        return file_digest(path)
 
 
 def check_shards(names: Sequence[str]) -> None:

@@ -1,0 +1,74 @@
+"""Options of an evaluation: one field per flag of ``python -m diffcls.evaluate``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from diffcls.classifiers.options import ClassifierOptions
+from diffcls.diffusion.learned_weighting import read_weighting
+from diffcls.diffusion.parameterization import resolve_weighting
+from diffcls.diffusion.timestep_allocation import read_allocation
+from diffcls.support.errors import UsageError
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationOptions(ClassifierOptions):
+    """The flags of ``python -m diffcls.evaluate``, and the arguments of `run_evaluation`.
+
+    Args:
+        check_model: self-test at load: whether the model predicts what its config declares.
+        limit: size of a stratified sample of the images.
+        subset: a named subset, ``N-per-class``.
+        indices: file of positions within the split, one per line or a ``.npy`` array.
+        threads: CPU threads; None: torch's choice.
+        shard: "i/n", i from 0.
+        n_workers, worker_idx: the same in the published script's spelling.
+        budget: time that the run may take, as ``90m`` or ``2h``: images and draws are fitted to it.
+        extra, load_stats: flags of the published script that change no number here: a run is
+            identified by its fingerprint, and no image is scored twice.
+        dry_run: print the resolved specification and its estimated cost, and stop.
+        json, quiet: machine output; no progress.
+        published: print the published figures after the run's own rows.
+        command: the command, as the leaderboard shows it.
+    """
+
+    check_model: bool = True
+    limit: int | None = None
+    subset: str | None = None
+    indices: str | None = None
+    threads: int | None = None
+    shard: str | None = None
+    n_workers: int | None = None
+    worker_idx: int | None = None
+    budget: str | None = None
+    extra: str | None = None
+    load_stats: bool = False
+    dry_run: bool = False
+    json: bool = False
+    quiet: bool = False
+    published: bool = False
+    command: str = "diffcls.run_evaluation(...)"
+
+
+def read_options(arguments: Mapping[str, Any]) -> EvaluationOptions:
+    """Options from keyword arguments; files of a weighting or an allocation are read.
+
+    Raises:
+        UsageError: for an unknown argument, or a file that cannot be read.
+    """
+    try:
+        options = EvaluationOptions(**arguments)
+    except TypeError as error:
+        raise UsageError(
+            str(error).replace("EvaluationOptions.__init__()", "run_evaluation"),
+            allowed=list(EvaluationOptions.__dataclass_fields__),
+        ) from None
+    if options.allocation:
+        options = replace(options, allocation=read_allocation(str(options.allocation)))
+    if str(options.weighting).endswith(".json"):
+        options = replace(options, weighting=read_weighting(options.weighting))
+    else:
+        options = replace(options, weighting=resolve_weighting(str(options.weighting)))
+    return options

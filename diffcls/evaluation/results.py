@@ -1,0 +1,118 @@
+"""Results of an evaluation: the header of a run, its row, and what is reported beside it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from diffcls.classifiers.base import Built, Description
+from diffcls.data.dataset import Dataset
+from diffcls.evaluation.options import EvaluationOptions
+from diffcls.evaluation.plan import Plan
+from diffcls.runs import leaderboard
+from diffcls.runs.records import RecordStore
+from diffcls.runs.sharding import shard_of
+from diffcls.runs.spec import RunSpec
+from diffcls.runs.summary import summarise
+from diffcls.support.environment import clock, commit, describe_device, threads, versions
+from diffcls.support.errors import RecordError
+
+LEADERBOARD = "leaderboard.csv"
+TRAINED_ON_DATA_SET = "model trained on this data set"
+
+
+def header_of(plan: Plan) -> dict[str, Any]:
+    """The header that a run gets at its first start."""
+    return {
+        "batch_size": plan.built.method.batch_size,
+        "threads": threads(),
+        "posterior_scale": plan.built.method.posterior_scale,
+        "img_size": plan.options.img_size,  # as requested: null for the model's own
+        "device": describe_device(plan.built.device),
+        "versions": versions(),
+        "commit": commit(),
+        "command": plan.options.command,
+        "date": clock(),
+    }
+
+
+def put_row(
+    options: EvaluationOptions,
+    dataset: Dataset,
+    spec: RunSpec,
+    described: Built | Description,
+    store: RecordStore,
+    header: dict[str, Any],
+) -> dict[str, Any]:
+    """The row of a run, from the records of all its shards, also put into the leaderboard."""
+    made: list[dict[str, Any]] = []
+
+    def rows() -> list[dict[str, Any]]:
+        row = summarise(
+            store.records(),
+            _metadata(options, dataset, spec, described, header),
+            n_asked=len(dataset),
+            posterior_scale=header["posterior_scale"],
+        )
+        made[:] = [dict(row)]
+        return made
+
+    leaderboard.upsert(Path(options.output_dir) / LEADERBOARD, rows)
+    return made[0]
+
+
+def _metadata(
+    options: EvaluationOptions,
+    dataset: Dataset,
+    spec: RunSpec,
+    described: Built | Description,
+    header: dict[str, Any],
+) -> dict[str, Any]:
+    # provenance is that of the run's first start, not of a later read
+    provenance = ("device", "versions", "commit", "command", "date")
+    seen = described.card.has_seen(spec.dataset)
+    return {
+        "fingerprint": spec.fingerprint,
+        "dataset": spec.dataset,
+        "split": spec.split,
+        "n_classes": dataset.n_candidates,
+        "method": spec.method,
+        "model": spec.model,
+        "revision": spec.model_revision,
+        "search": spec.search,
+        "setting": described.setting or options.setting(),
+        "supervision": described.supervision or (TRAINED_ON_DATA_SET if seen else "zero-shot"),
+        "seed": spec.seed,
+        "dtype": spec.dtype,
+        **{name: header[name] for name in provenance},
+    }
+
+
+def is_complete(dataset: Dataset, store: RecordStore, shard: tuple[int, int]) -> bool:
+    """Whether the store holds a record of every image of a shard."""
+    return all(dataset.items[i].image_id in store.done for i in shard_of(len(dataset), shard))
+
+
+def warn_of_kept_settings(options: EvaluationOptions, header: dict[str, Any]) -> None:
+    """Warn if the run keeps another batch size or number of threads than was requested."""
+    for name, requested in (("batch_size", options.batch_size), ("threads", options.threads)):
+        if requested not in (None, "auto") and int(requested) != header[name]:
+            flag = f"--{name.replace('_', '-')}"
+            warn(f"{flag} ignored: the run keeps its own, {header[name]}")
+
+
+def check_scored(row: dict[str, Any], shard: tuple[int, int]) -> None:
+    """Raises RecordError for a run in a single shard without any scored image."""
+    if row["n_scored"] == 0 and shard[1] == 1:
+        raise RecordError("no image could be scored", todo="see the errors in the records")
+
+
+def failed_images(row: dict[str, Any]) -> int:
+    """The number of images of a finished run that could not be scored."""
+    return int(row["n_asked"]) - int(row["n_scored"]) if row["status"] == "complete" else 0
+
+
+def warn(text: str) -> None:
+    """Print one line to stderr."""
+    print(f"diffcls: {text}", file=sys.stderr)

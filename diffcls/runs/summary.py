@@ -1,0 +1,125 @@
+"""Summary of a run: its leaderboard row, computed from its records."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from numbers import Integral
+from typing import Any, cast
+
+from diffcls.metrics import calibration, classification, statistics
+from diffcls.runs.row import COLUMNS, MEASURED, Row
+from diffcls.support.errors import RecordError, UsageError
+
+
+def summarise(
+    records: Iterable[Any],
+    metadata: Mapping[str, Any],
+    *,
+    n_asked: int,
+    posterior_scale: float | None,
+) -> Row:
+    """The leaderboard row of a run, from its records.
+
+    Args:
+        records: at most one an image; mappings or objects with the fields `label`, `ranking` (K,)
+            best first, `scores` (K,) by class index (None for a class never scored),
+            `evaluations`, `seconds` and `error` (None unless the image failed).
+        metadata: the columns that are not computed from records, `n_classes` among them.
+        n_asked: number of images of the run.
+        posterior_scale: see `diffcls.metrics.calibration.posterior`; None leaves `ece` empty.
+
+    Returns:
+        A row of all columns. Failed images are counted in `n_asked` but not in `n_scored`; every
+        figure
+        is over the scored ones, and None where there are none. `status` is ``complete`` once every
+        image has a record and at least one is scored.
+
+    Raises:
+        UsageError: for metadata that is no column or is computed here, or without `n_classes`.
+        RecordError: for more records than images asked, or a ranking that does not fit.
+    """
+    n_classes = _check_metadata(metadata)
+    all_records = list(records)
+    if len(all_records) > n_asked:
+        raise RecordError(
+            "more records than images", given=len(all_records), allowed=f"at most {n_asked}"
+        )
+    scored = [record for record in all_records if _field(record, "error") is None]
+    done = len(all_records) == n_asked and bool(scored)
+    row: dict[str, Any] = dict.fromkeys(COLUMNS) | dict(metadata)
+    row.update(source=MEASURED, n_asked=n_asked, n_scored=len(scored))
+    row.update(status="complete" if done else "partial")
+    if scored:
+        row.update(_figures(scored, n_classes, posterior_scale))
+    return cast(Row, row)
+
+
+# the columns that `summarise` fills itself
+# fmt: off
+_COMPUTED = frozenset((
+    "source", "n_asked", "n_scored", "accuracy", "ci_low", "ci_high", "top5", "mean_per_class",
+    "ece", "evaluations_per_image", "seconds_per_image", "status",
+))
+# fmt: on
+
+
+def _check_metadata(metadata: Mapping[str, Any]) -> int:
+    wanted = [name for name in COLUMNS if name not in _COMPUTED]
+    for name in metadata:
+        if name not in wanted:
+            raise UsageError("metadata is not for this column", given=name, allowed=wanted)
+    n_classes = metadata.get("n_classes")
+    if not isinstance(n_classes, Integral) or n_classes < 1:
+        raise UsageError("n_classes out of range", given=n_classes, allowed="an int, at least 1")
+    return int(n_classes)
+
+
+def _figures(scored: Sequence[Any], n_classes: int, scale: float | None) -> dict[str, Any]:
+    for record in scored:
+        _check_record(record, n_classes)
+    labels = [_field(record, "label") for record in scored]
+    rankings = [_field(record, "ranking") for record in scored]
+    accuracy = classification.top_k_accuracy(rankings, labels)
+    low, high = statistics.wilson_interval(round(accuracy * len(scored)), len(scored))
+    ece = None
+    if scale is not None:
+        posteriors = [calibration.posterior(_scores(record), scale) for record in scored]
+        ece = calibration.expected_calibration_error(posteriors, labels)
+    return {
+        "accuracy": accuracy,
+        "ci_low": low,
+        "ci_high": high,
+        "top5": classification.top_k_accuracy(rankings, labels, k=5) if n_classes > 5 else None,
+        "mean_per_class": classification.mean_per_class(
+            [ranking[0] for ranking in rankings], labels
+        ),
+        "ece": ece,
+        "evaluations_per_image": _mean(scored, "evaluations"),
+        "seconds_per_image": _mean(scored, "seconds"),
+    }
+
+
+def _check_record(record: Any, n_classes: int) -> None:
+    label, ranking = _field(record, "label"), _field(record, "ranking")
+    fits = 0 <= label < n_classes and sorted(ranking) == list(range(n_classes))
+    if not fits or len(_field(record, "scores")) != n_classes:
+        raise RecordError(
+            "record does not fit the run's classes",
+            given={"label": label, "ranking": ranking},
+            allowed=f"a label, a ranking and scores of the {n_classes} classes",
+            todo="choose another --output-dir and rerun",
+        )
+
+
+def _scores(record: Any) -> list[float]:
+    # a class that was never scored has no share in the posterior
+    return [-math.inf if score is None else score for score in _field(record, "scores")]
+
+
+def _field(record: Any, name: str) -> Any:
+    return record[name] if isinstance(record, Mapping) else getattr(record, name)
+
+
+def _mean(records: Sequence[Any], name: str) -> float:
+    return math.fsum(_field(record, name) for record in records) / len(records)
