@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from diffcls.data import catalog
 from diffcls.data.load import load_dataset
 from diffcls.data.scenes.grammar import COLOURS, KINDS, RELATIONS, SIZES, Group, Kind, Scene, parse
-from diffcls.data.scenes.paraphrases import reword
+from diffcls.data.scenes.paraphrases import paraphrase
 from diffcls.data.training_captions import DIGIT_WORDS, FILLERS, TEMPLATES, caption
 
 A_CLASS = 1500
@@ -139,13 +139,13 @@ def meaning(scene: Scene) -> tuple[Group, str, Group | None]:
 
 @given(SCENES, KEYS)
 def test_caption_says_the_same_scene(scene: Scene, rng: random.Random) -> None:
-    assert meaning(understood(reword(str(scene), rng))) == meaning(scene)
+    assert meaning(understood(paraphrase(str(scene), rng))) == meaning(scene)
 
 
 def test_caption_of_a_scene_is_read_whole() -> None:
     # the text encoders read 24 tokens, start and end among them; each mark is one of its own
     longest, rng = "a medium red circle to the left of two medium blue squares", random.Random(0)
-    lengths = {len(re.findall(r"\w+|[^\w\s]", reword(longest, rng))) for _ in range(5000)}
+    lengths = {len(re.findall(r"\w+|[^\w\s]", paraphrase(longest, rng))) for _ in range(5000)}
     # an image that shows + a medium-sized … + to the left of + two medium-sized … + .
     assert max(lengths) == 4 + 6 + 4 + 6 + 1 <= 22
 
@@ -154,7 +154,7 @@ def test_caption_of_a_scene_is_read_whole() -> None:
 def test_relation_is_told_from_either_end(relation: str) -> None:
     scene = parse(f"a small red circle {relation} two small blue squares")
     rng, n = random.Random(0), 1000
-    read = [understood(reword(str(scene), rng)) for _ in range(n)]
+    read = [understood(paraphrase(str(scene), rng)) for _ in range(n)]
     assert {meaning(other) for other in read} == {meaning(scene)}
     # either is equally likely: five standard deviations
     assert abs(sum(other == scene for other in read) - n / 2) < 5 * (n / 4) ** 0.5
@@ -183,14 +183,14 @@ def test_every_word_for_a_scene_is_said() -> None:
     for seed, (size, relation) in enumerate(product(SIZES, RELATIONS * 50)):
         for one, three in (("circle", "squares"), ("triangle", "crosses")):
             sentence = f"a {size} red {one} {relation} three {size} blue {three}"
-            heard |= set(re.findall(r"[\w-]+", reword(sentence, random.Random(seed))))
+            heard |= set(re.findall(r"[\w-]+", paraphrase(sentence, random.Random(seed))))
     heard |= {"square", "box", "cross"} if {"squares", "boxes", "crosses"} <= heard else set()
     assert {word for term in (*MEANS, *NUMBERS) for word in term.split()} - heard == {"two"}
 
 
 @pytest.mark.parametrize("name", ["a small red circle", "two large pink crosses"])
 def test_default_prompt_of_scenes_is_a_caption_of_training(name: str) -> None:
-    captions = {reword(name, random.Random(seed)) for seed in range(3000)}
+    captions = {paraphrase(name, random.Random(seed)) for seed in range(3000)}
     for row in catalog.SPECS.values():
         if row.name.startswith("scenes"):
             assert {template.format(name) for template in row.templates} <= captions
