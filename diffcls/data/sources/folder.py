@@ -19,7 +19,7 @@ from diffcls.support.errors import DataError
 if TYPE_CHECKING:
     from PIL import Image
 
-SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm"}
+IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm"}
 HELD_OUT = ("train", "validation")
 SPLIT_FOLDERS = {
     "test": ("test", "val", "validation"),
@@ -44,7 +44,7 @@ def load(query: Query) -> Dataset:
         raise DataError(
             "no image found",
             given=str(_base(root, query.split)),
-            allowed=f"CLASS/*, files ending in {' '.join(sorted(SUFFIXES))}; "
+            allowed=f"CLASS/*, files ending in {' '.join(sorted(IMAGE_SUFFIXES))}; "
             f"or {captions_table.TABLES[0]} with file_name and text",
         )
     if query.split in HELD_OUT and _base(root, query.split) == root:
@@ -85,7 +85,7 @@ def read(root: Path, split: str, name: str) -> Dataset | None:
         sentences = sorted({sentence for _, sentence in rows})
         place = {sentence: k for k, sentence in enumerate(sentences)}
         files = [(path, place[sentence]) for path, sentence in rows]
-        return replace(of_files(files, base, name, split, sentences), sentences=True)
+        return replace(dataset_of_files(files, base, name, split, sentences), sentences=True)
     folders = sorted(p for p in base.iterdir() if p.is_dir() and not p.name.startswith("."))
     splits = {name for names in SPLIT_FOLDERS.values() for name in names}
     if base == root and folders and {folder.name for folder in folders} <= splits:
@@ -99,13 +99,13 @@ def read(root: Path, split: str, name: str) -> Dataset | None:
         (path, label)
         for label, folder in enumerate(folders)
         for path in sorted(folder.rglob("*"))
-        if path.suffix.lower() in SUFFIXES and path.is_file()
+        if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()
     ]
     class_names = [text(folder.name) for folder in folders]
-    return of_files(files, base, name, split, class_names) if files else None
+    return dataset_of_files(files, base, name, split, class_names) if files else None
 
 
-def of_files(
+def dataset_of_files(
     files: Sequence[tuple[Path, int]],
     base: Path,
     name: str,

@@ -124,7 +124,7 @@ def test_both_formats_of_cifar10_hold_the_same(tmp_path: Path, split: str) -> No
     for suffix, folder in (("", "cifar-10-batches-py"), (".bin", "cifar-10-batches-bin")):
         (tmp_path / folder).mkdir()
         meta = "batches.meta" + (".txt" if suffix else "")
-        for name in (meta, *(f"{b}{suffix}" for bs in cifar10.BATCHES.values() for b in bs)):
+        for name in (meta, *(f"{b}{suffix}" for bs in cifar10.BATCH_FILES.values() for b in bs)):
             shutil.copy(tmp_path / "a" / name, tmp_path / folder / name)
     one = read_all("cifar10", tmp_path / "cifar-10-batches-py", split)
     other = read_all("cifar10", tmp_path / "cifar-10-batches-bin", split)

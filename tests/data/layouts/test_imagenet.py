@@ -238,8 +238,8 @@ SHARED = {"T-shirt": "jersey", "Bath towel": "bath towel", "Binder (closed)": "b
 
 def write_objectnet(root: Path) -> None:
     (root / "mappings").mkdir(parents=True)
-    (root / "mappings" / objectnet.LABELS).write_text(json.dumps(FOLDERS))
-    (root / "mappings" / objectnet.OVERLAP).write_text(json.dumps(SHARED))
+    (root / "mappings" / objectnet.LABELS_FILE).write_text(json.dumps(FOLDERS))
+    (root / "mappings" / objectnet.OVERLAP_FILE).write_text(json.dumps(SHARED))
     for number, folder in enumerate(FOLDERS):
         (root / "images" / folder).mkdir(parents=True)
         for name in "ba":
@@ -285,16 +285,16 @@ def test_objectnet_with_parts_missing_is_refused(tmp_path: Path) -> None:
         path.unlink()
     with pytest.raises(DataError, match=r"no image of a class: .*t-shirt'.*unpack all parts"):
         read_objectnet(tmp_path)
-    (root / "mappings" / objectnet.LABELS).write_text(json.dumps({"t-shirt": "T-shirt"}))
+    (root / "mappings" / objectnet.LABELS_FILE).write_text(json.dumps({"t-shirt": "T-shirt"}))
     with pytest.raises(DataError, match=r"not fit together: \['Bath towel', 'Binder \(closed\)'\]"):
         read_objectnet(tmp_path)
     twice = {**FOLDERS, "towel": "Bath towel"}
-    (root / "mappings" / objectnet.LABELS).write_text(json.dumps(twice))
+    (root / "mappings" / objectnet.LABELS_FILE).write_text(json.dumps(twice))
     with pytest.raises(DataError, match=r"not fit together: .*'full_sized_towel'.*'towel'"):
         read_objectnet(tmp_path)
-    for name in (objectnet.LABELS, objectnet.OVERLAP):
+    for name in (objectnet.LABELS_FILE, objectnet.OVERLAP_FILE):
         (root / "mappings" / name).unlink()
         with pytest.raises(DataError, match=rf"is missing: .*{name}"):
             read_objectnet(tmp_path)
-        write = FOLDERS if name == objectnet.LABELS else SHARED
+        write = FOLDERS if name == objectnet.LABELS_FILE else SHARED
         (root / "mappings" / name).write_text(json.dumps(write))

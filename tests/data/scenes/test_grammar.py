@@ -89,7 +89,7 @@ def test_parsing_inverts_the_sentence_of_every_relation(scene: Scene) -> None:
 def test_sentence_that_is_not_canonical_is_an_error(sentence: str) -> None:
     with pytest.raises(
         DataError,
-        match="not the canonical sentence of a scene: .*sentences such as 'a small red circle'",
+        match=r"not the canonical sentence of a scene: .*sentences such as 'a small red circle'",
     ):
         parse(sentence)
 
