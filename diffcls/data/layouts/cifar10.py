@@ -101,7 +101,7 @@ def _pickled(path: Path) -> Batch:
         raise DataError(
             "file is not a batch of CIFAR-10",
             given=str(path),
-            allowed=f"data (N, {IMAGE_BYTES}) of uint8, and labels, a list of N integers from 0 to 9",
+            allowed=f"data (N, {IMAGE_BYTES}) of uint8, and labels: N integers from 0 to 9",
         )
     return pixels, np.array(labels, np.int64)
 

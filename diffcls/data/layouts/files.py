@@ -1,4 +1,4 @@
-"""Files of a data set's original layout: its folder, class names, labels, tables and image lists."""
+"""Files of a data set's original layout: folder, class names, tables and image lists."""
 
 from __future__ import annotations
 
