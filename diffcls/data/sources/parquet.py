@@ -1,4 +1,4 @@
-"""Images in parquet files, as the Hub stores them: a column of encoded images, one of labels."""
+"""Parquet files in the Hub's format: a column of encoded images and a column of labels."""
 
 from __future__ import annotations
 
@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from PIL import Image
 
 SHARD = re.compile(r"(?P<name>.+?)-(?P<index>\d+)-of-(?P<count>\d+)(-[0-9a-f]+)?")
-# our split -> what a file's name may begin with
-PREFIXES = {"test": ("test", "val", "validation"), "validation": ("validation", "val")}
+SPLIT_PREFIXES = {"test": ("test", "val", "validation"), "validation": ("validation", "val")}
+"""Split -> prefixes of its file names, in order of preference."""
+
 IMAGE_COLUMNS, LABEL_COLUMNS = (
     ("image", "img", "webp", "jpg", "png"),
     ("label", "fine_label", "cls"),
@@ -29,15 +30,15 @@ IMAGE_COLUMNS, LABEL_COLUMNS = (
 
 
 def load(query: Query) -> Dataset:
-    """``parquet:PATH``: one file, or a folder of files ``SPLIT-*.parquet``.
+    """A split of ``parquet:PATH``: one file, or a folder of files ``SPLIT-*.parquet``.
 
     Raises:
-        DataError: when there is none, or it is not what it should be.
+        DataError: if there is no file of the split, or as in `find`.
     """
     dataset = find(query)
     if dataset is None:
         raise DataError(
-            "no parquet file of this split found",
+            "--dataset parquet:PATH: no file of this split",
             given=f"{query.root}, split {query.split}",
             allowed="a .parquet file, or a folder with SPLIT-*.parquet, SPLIT.parquet or data/",
         )
@@ -45,10 +46,10 @@ def load(query: Query) -> Dataset:
 
 
 def find(query: Query) -> Dataset | None:
-    """The data set that lies in parquet files under the query's root, None where there are none.
+    """Data set of the parquet files at or below the query's root; None if there are none.
 
     Raises:
-        DataError: for files that cannot be read, or lack a column or class names.
+        DataError: if a file is missing or unreadable, or lacks a column or class names.
     """
     files = _files(query)
     if not files:
@@ -64,7 +65,7 @@ def _files(query: Query) -> list[Path]:
     if root.is_file():
         return [root] if root.suffix == ".parquet" else []
     folders = [root, root / "data", root / query.spec.name, root / query.spec.name / "data"]
-    for prefix in PREFIXES.get(query.split, (query.split,)):
+    for prefix in SPLIT_PREFIXES.get(query.split, (query.split,)):
         for folder in folders:
             files = [*folder.glob(f"{prefix}-*.parquet"), *folder.glob(f"{prefix}.parquet")]
             files += (folder / prefix).glob("*.parquet")
@@ -79,28 +80,28 @@ def _digest(path: Path) -> bytes:
 
 
 def check_shards(names: Sequence[str]) -> None:
-    """Refuses a split of which parts are missing, by names such as ``test-00000-of-00006``.
+    """Check that all shards of a split are present, from names such as ``test-00000-of-00006``.
 
     Args:
-        names: all files of one split, or their stems.
+        names: names of all files of one split, with or without suffix.
 
     Raises:
-        DataError: where there are not exactly as many as their names say.
+        DataError: if shards are missing or belong to different versions.
     """
-    found = [shard for name in names if (shard := SHARD.match(name))]
-    counts = {int(shard["count"]) for shard in found}
-    indices = sorted(int(shard["index"]) for shard in found)
-    if found and (len(counts) > 1 or indices != list(range(max(counts)))):
+    shards = [shard for name in names if (shard := SHARD.match(name))]
+    counts = {int(shard["count"]) for shard in shards}
+    indices = sorted(int(shard["index"]) for shard in shards)
+    if shards and (len(counts) > 1 or indices != list(range(max(counts)))):
         raise DataError(
-            "files of this split are missing, or there are files of two versions",
+            "files of this split are missing, or belong to different versions",
             given=sorted(names)[:8],
             allowed=f"files 0 to {max(counts) - 1} of {max(counts)}",
-            todo="download them again",
+            todo="download the files again",
         )
 
 
 class TableLike(Protocol):
-    """Rows with columns, as a parquet file or the Hub's library has them."""
+    """Table of images and labels: a parquet file, or a table of the library datasets."""
 
     @property
     def count(self) -> int:
@@ -112,31 +113,31 @@ class TableLike(Protocol):
 
     @property
     def features(self) -> Mapping[str, Any]:
-        """What the Hub's libraries say of the columns: ``{column: {"_type": …, "names": […]}}``."""
+        """Types of the columns in the Hub's format: ``{column: {"_type": …, "names": […]}}``."""
 
     def values(self, column: str) -> list[Any]:
-        """A column without images, row by row."""
+        """Values of a column without images, row by row."""
 
     def paths(self, column: str) -> list[str | None]:
-        """The file names beside the images, None where there are none."""
+        """File name of each image; None for an image without a name."""
 
     def image(self, column: str, row: int) -> bytes:
-        """The encoded image of a row; raises DataError where the row holds none."""
+        """Encoded image of a row; raises DataError if the row has none."""
 
 
 def read(
     query: Query, tables: Sequence[TableLike], revision: str, names: Sequence[str] = ()
 ) -> Dataset:
-    """The rows of all tables, in their order; an image is read when it is opened and not before.
+    """Data set of the rows of all tables, in their order; images are read when opened.
 
     Args:
-        query: which data set and split this is, and its columns where they are named.
-        tables: one or more, with the same columns.
-        revision: of the data.
-        names: (K,) class names by label, for a column of numbers that comes without.
+        query: request for the images, with the names of the columns if given.
+        tables: one or more tables with the same columns.
+        revision: version of the data.
+        names: (K,) class names by label, for integer labels without class names.
 
     Raises:
-        DataError: for tables that lack a column, labels or class names.
+        DataError: if a table lacks a column, labels or class names.
     """
     first = tables[0]
     image = _column(first, query.image_column, IMAGE_COLUMNS, "image", "Image")
@@ -144,8 +145,9 @@ def read(
     for table in tables:
         if {image, label} - set(table.columns) or _names(table, label) != _names(first, label):
             raise DataError(
-                f"files of one split differ in their columns or class names: {image}, {label}",
-                todo="download them again",
+                "files of one split differ in their columns or class names",
+                given=f"columns {image}, {label}",
+                todo="download the files again",
             )
     labels, class_names = read_labels(tables, label, names)
     paths = [path for table in tables for path in table.paths(image)]
@@ -164,17 +166,18 @@ def read(
 def read_labels(
     tables: Sequence[TableLike], column: str, names: Sequence[str] = ()
 ) -> tuple[list[int], tuple[str, ...]]:
-    """Class index of each row, and the names of the classes.
+    """(n,) class index of each row, and (K,) class names.
 
-    Texts are their own names, in alphabetical order; numbers have theirs from the schema, or else
-    from `names`.
+    Labels that are texts are the class names, in alphabetical order. The class names of integer
+    labels are read from the schema, or else from `names`.
 
     Raises:
-        DataError: for rows without a label, labels of another kind, or numbers without names.
+        DataError: for rows without a label, labels of another type, or integers without class
+            names.
     """
     values = [value for table in tables for value in table.values(column)]
     if None in values:
-        raise DataError("rows without a label", given=values.count(None), todo="leave them out")
+        raise DataError("rows without a label", given=values.count(None), todo="remove these rows")
     if values and all(isinstance(value, str) for value in values):
         index = {name: i for i, name in enumerate(sorted(set(values)))}
         return [index[value] for value in values], tuple(index)
@@ -182,10 +185,12 @@ def read_labels(
     whole = all(isinstance(value, int) and not isinstance(value, bool) for value in values)
     if not known or not whole:
         raise DataError(
-            "the label column has no class names" if whole else "labels are no texts or numbers",
+            "label column without class names"
+            if whole
+            else "label column contains neither texts nor integers",
             given=column,
-            allowed="a column of texts, or the Hub's ClassLabel",
-            todo="name another one: --label-column",
+            allowed="a column of texts, or of the Hub's type ClassLabel",
+            todo="select another column with --label-column",
         )
     return values, tuple(known)
 
@@ -195,21 +200,21 @@ def _names(table: TableLike, column: str) -> list[str]:
     return list(map(str, feature.get("names") or ())) if isinstance(feature, dict) else []
 
 
-def _column(table: TableLike, asked: str | None, usual: Sequence[str], what: str, kind: str) -> str:
-    """The column that was asked for, else one of the usual name, else the only one of its kind."""
-    found = [name for name in ((asked,) if asked else usual) if name in table.columns]
-    if not found and not asked:
-        features = {name: table.features.get(name) for name in table.columns}
+def _column(table: TableLike, name: str | None, usual: Sequence[str], role: str, kind: str) -> str:
+    """The named column, otherwise one with a usual name, otherwise the only one of its type."""
+    matches = [column for column in ((name,) if name else usual) if column in table.columns]
+    if not matches and not name:
+        features = {column: table.features.get(column) for column in table.columns}
         typed = [n for n, f in features.items() if isinstance(f, dict) and f.get("_type") == kind]
-        found = typed if len(typed) == 1 else []
-    if not found:
+        matches = typed if len(typed) == 1 else []
+    if not matches:
         raise DataError(
-            f"no {what} column",
-            given=asked,
+            f"--{role}-column: column not found",
+            given=name,
             allowed=table.columns,
-            todo=f"name it: --{what}-column",
+            todo=None if name else f"select a column with --{role}-column",
         )
-    return found[0]
+    return matches[0]
 
 
 def _opener(table: TableLike, column: str, row: int) -> Callable[[], Image.Image]:
@@ -217,13 +222,13 @@ def _opener(table: TableLike, column: str, row: int) -> Callable[[], Image.Image
 
 
 class Table:
-    """One parquet file. Images are read a row group at a time: memory stays bounded.
+    """Table of one parquet file; images are read by row group, which bounds memory.
 
     Args:
-        path: of the file; it is opened now, and stays what it is should the path be given another.
+        path: path of the file. It is opened at once, so that replacing the file has no effect.
 
     Raises:
-        DataError: for a file that is no parquet file, or is cut short; by the methods too.
+        DataError: if it is not a parquet file, or truncated; also raised by the methods.
     """
 
     def __init__(self, path: Path) -> None:
@@ -245,10 +250,10 @@ class Table:
     def features(self) -> Mapping[str, Any]:
         try:
             stored = json.loads((self._file.schema_arrow.metadata or {})[b"huggingface"])
-            found = stored["info"]["features"]
+            features = stored["info"]["features"]
         except (KeyError, TypeError, ValueError):
             return {}
-        return found if isinstance(found, dict) else {}
+        return features if isinstance(features, dict) else {}
 
     def values(self, column: str) -> list[Any]:
         with _reading(self.path):
@@ -266,18 +271,18 @@ class Table:
         return [row and row["path"] for row in rows]
 
     def image(self, column: str, row: int) -> bytes:
-        within, group = row, 0
-        while within >= (size := self._file.metadata.row_group(group).num_rows):
-            within -= size
+        offset, group = row, 0
+        while offset >= (size := self._file.metadata.row_group(group).num_rows):
+            offset -= size
             group += 1
-        value = _read_group(self, column, group)[within].as_py()
+        value = _read_group(self, column, group)[offset].as_py()
         encoded = value.get("bytes") if isinstance(value, dict) else value
         if not isinstance(encoded, bytes):
-            raise DataError("no image in this row", given=f"{self.path}, row {row}, {column}")
+            raise DataError("row without an image", given=f"{self.path}, row {row}, {column}")
         return encoded
 
     def read_group(self, column: str, group: int) -> Any:
-        """One column of a row group, as it lies in the file."""
+        """One column of a row group, as an Arrow array."""
         with _reading(self.path):
             return self._file.read_row_group(group, columns=[column]).column(column)
 
