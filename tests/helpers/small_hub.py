@@ -21,6 +21,8 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
+TEST_FILE = "data/test-00000-of-00001.parquet"
+TRAIN_FILE = "data/train-00000-of-00001.parquet"
 
 
 def encoded(gray: int, kind: str = "PNG") -> bytes:

@@ -47,10 +47,8 @@ def read_table(path: Path) -> list[tuple[Path, str]]:
         ) from error
     pairs = []
     for number, row in enumerate(rows, start=1):
-        name, sentence = (
-            row.get(column) if isinstance(row, dict) else None
-            for column in (FILE_COLUMN, TEXT_COLUMN)
-        )
+        cells = row if isinstance(row, dict) else {}
+        name, sentence = cells.get(FILE_COLUMN), cells.get(TEXT_COLUMN)
         if not name or not isinstance(sentence, str) or not sentence.strip():
             raise DataError(
                 f"row {number} of {path.name} lacks an image or a sentence",

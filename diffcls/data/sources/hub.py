@@ -18,7 +18,8 @@ from diffcls.data.catalog import Query
 from diffcls.data.dataset import Dataset
 from diffcls.data.layouts.pets import with_species
 from diffcls.data.sources.hub_snapshot import Snapshot, fetch, find_snapshot
-from diffcls.data.sources.parquet import SHARD, Table, TableLike, check_shards, read, read_labels
+from diffcls.data.sources.parquet import SHARD, ParquetTable, check_shards
+from diffcls.data.sources.tables import Table, dataset_of_tables, read_labels
 from diffcls.support.errors import DataError
 
 SPLITS = {name: name for name in ("train", "validation", "test")}
@@ -51,14 +52,14 @@ def load(query: Query) -> Dataset:
             image_column=query.image_column or repository.image,
             label_column=query.label_column or repository.label,
         )
-    dataset = read(query, tables, snapshot.commit, _class_names(snapshot))
+    dataset = dataset_of_tables(query, tables, snapshot.commit, _class_names(snapshot))
     return _with_prompt_names(dataset, tables)
 
 
 # ---- files of a split --------------------------------------------------------------------------
 
 
-def _tables(snapshot: Snapshot, split: str) -> list[TableLike]:
+def _tables(snapshot: Snapshot, split: str) -> list[Table]:
     """Tables of a split: parquet files are read directly, other formats by the library datasets."""
     for suffix in (".parquet", ".tar"):
         files = [path for path in snapshot.files if path.endswith(suffix)]
@@ -77,7 +78,7 @@ def _tables(snapshot: Snapshot, split: str) -> list[TableLike]:
         check_shards([PurePosixPath(path).stem for path in chosen])
         if suffix == ".parquet":
             folder = fetch(snapshot, chosen)
-            return [Table(folder / path) for path in chosen]
+            return [ParquetTable(folder / path) for path in chosen]
         return [_read_webdataset(snapshot, chosen, split)]
     return [_read_any(snapshot, split)]
 
@@ -130,7 +131,7 @@ def _class_names(snapshot: Snapshot) -> list[str]:
 # ---- other formats -----------------------------------------------------------------------------
 
 
-def _read_webdataset(snapshot: Snapshot, files: list[str], split: str) -> TableLike:
+def _read_webdataset(snapshot: Snapshot, files: list[str], split: str) -> Table:
     count = str(PurePosixPath(files[0]).parent / "nshards.txt")
     counted = [count] if count in snapshot.files else []
     folder = fetch(snapshot, [*files, *counted])
@@ -144,7 +145,7 @@ def _read_webdataset(snapshot: Snapshot, files: list[str], split: str) -> TableL
     return _load_dataset(snapshot, split, "webdataset", data_files={split: paths})
 
 
-def _read_any(snapshot: Snapshot, split: str) -> TableLike:
+def _read_any(snapshot: Snapshot, split: str) -> Table:
     repository = snapshot.repository
     script = f"{PurePosixPath(repository.id).name}.py"
     if script in snapshot.files:
@@ -157,7 +158,7 @@ def _read_any(snapshot: Snapshot, split: str) -> TableLike:
     return _load_dataset(snapshot, split, str(fetch(snapshot, None)))
 
 
-def _load_dataset(snapshot: Snapshot, split: str, path: str, **options: Any) -> TableLike:
+def _load_dataset(snapshot: Snapshot, split: str, path: str, **options: Any) -> Table:
     """Table of local files, read by the library datasets."""
     import datasets
 
@@ -222,7 +223,7 @@ def _read_file(path: Path) -> bytes:
 # ---- class names in prompts --------------------------------------------------------------------
 
 
-def _with_prompt_names(dataset: Dataset, tables: Sequence[TableLike]) -> Dataset:
+def _with_prompt_names(dataset: Dataset, tables: Sequence[Table]) -> Dataset:
     """The data set with the class names of the published prompts."""
     if dataset.name == "imagenet":
         from diffcls.data.layouts.imagenet import class_names
@@ -242,7 +243,7 @@ def _with_prompt_names(dataset: Dataset, tables: Sequence[TableLike]) -> Dataset
     return dataset if spaced == dataset.class_names else replace(dataset, prompt_names=spaced)
 
 
-def _species(dataset: Dataset, tables: Sequence[TableLike]) -> list[str]:
+def _species(dataset: Dataset, tables: Sequence[Table]) -> list[str]:
     """Species of each class: ``cat``, ``dog``, or empty if unknown."""
     words = _species_of_rows(tables) or [""] * len(dataset)
     of_class = {item.label: word for item, word in zip(dataset.items, words, strict=True)}
@@ -250,7 +251,7 @@ def _species(dataset: Dataset, tables: Sequence[TableLike]) -> list[str]:
     return [word if word in ("cat", "dog") else "" for word in species]
 
 
-def _species_of_rows(tables: Sequence[TableLike]) -> list[str]:
+def _species_of_rows(tables: Sequence[Table]) -> list[str]:
     """Species of each row, from the column of species or the file name; empty without either.
 
     File names of cats start with a capital letter, those of dogs do not.

@@ -5,28 +5,20 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any
 
 from diffcls.data.catalog import Query
-from diffcls.data.dataset import Dataset, Item, content_hash
-from diffcls.data.transforms import load_image
+from diffcls.data.dataset import Dataset, content_hash
+from diffcls.data.sources.tables import dataset_of_tables
 from diffcls.support.errors import DataError
-
-if TYPE_CHECKING:
-    from PIL import Image
 
 SHARD = re.compile(r"(?P<name>.+?)-(?P<index>\d+)-of-(?P<count>\d+)(-[0-9a-f]+)?")
 SPLIT_PREFIXES = {"test": ("test", "val", "validation"), "validation": ("validation", "val")}
 """Split -> prefixes of its file names, in order of preference."""
-
-IMAGE_COLUMNS, LABEL_COLUMNS = (
-    ("image", "img", "webp", "jpg", "png"),
-    ("label", "fine_label", "cls"),
-)
 
 
 def load(query: Query) -> Dataset:
@@ -55,7 +47,9 @@ def find(query: Query) -> Dataset | None:
     if not files:
         return None
     check_shards([path.name for path in files])
-    return read(query, [Table(path) for path in files], content_hash(*map(_digest, files)))
+    return dataset_of_tables(
+        query, [ParquetTable(path) for path in files], content_hash(*map(_digest, files))
+    )
 
 
 def _files(query: Query) -> list[Path]:
@@ -100,129 +94,8 @@ def check_shards(names: Sequence[str]) -> None:
         )
 
 
-class TableLike(Protocol):
-    """Table of images and labels: a parquet file, or a table of the library datasets."""
-
-    @property
-    def count(self) -> int:
-        """Number of rows."""
-
-    @property
-    def columns(self) -> Sequence[str]:
-        """Names of the columns."""
-
-    @property
-    def features(self) -> Mapping[str, Any]:
-        """Types of the columns in the Hub's format: ``{column: {"_type": …, "names": […]}}``."""
-
-    def values(self, column: str) -> list[Any]:
-        """Values of a column without images, row by row."""
-
-    def paths(self, column: str) -> list[str | None]:
-        """File name of each image; None for an image without a name."""
-
-    def image(self, column: str, row: int) -> bytes:
-        """Encoded image of a row; raises DataError if the row has none."""
-
-
-def read(
-    query: Query, tables: Sequence[TableLike], revision: str, names: Sequence[str] = ()
-) -> Dataset:
-    """Data set of the rows of all tables, in their order; images are read when opened.
-
-    Args:
-        query: request for the images, with the names of the columns if given.
-        tables: one or more tables with the same columns.
-        revision: version of the data.
-        names: (K,) class names by label, for integer labels without class names.
-
-    Raises:
-        DataError: if a table lacks a column, labels or class names.
-    """
-    first = tables[0]
-    image = _column(first, query.image_column, IMAGE_COLUMNS, "image", "Image")
-    label = _column(first, query.label_column, LABEL_COLUMNS, "label", "ClassLabel")
-    for table in tables:
-        if {image, label} - set(table.columns) or _names(table, label) != _names(first, label):
-            raise DataError(
-                "files of one split differ in their columns or class names",
-                given=f"columns {image}, {label}",
-                todo="download the files again",
-            )
-    labels, class_names = read_labels(tables, label, names)
-    paths = [path for table in tables for path in table.paths(image)]
-    if not all(paths) or len(set(paths)) != len(paths):
-        paths = [f"{query.split}/{i}" for i in range(len(labels))]
-    openers = (_opener(table, image, row) for table in tables for row in range(table.count))
-    return Dataset(
-        name=query.spec.name,
-        split=query.split,
-        class_names=class_names,
-        items=tuple(map(Item, map(str, paths), labels, openers)),
-        revision=revision,
-    )
-
-
-def read_labels(
-    tables: Sequence[TableLike], column: str, names: Sequence[str] = ()
-) -> tuple[list[int], tuple[str, ...]]:
-    """(n,) class index of each row, and (K,) class names.
-
-    Labels that are texts are the class names, in alphabetical order. The class names of integer
-    labels are read from the schema, or else from `names`.
-
-    Raises:
-        DataError: for rows without a label, labels of another type, or integers without class
-            names.
-    """
-    values = [value for table in tables for value in table.values(column)]
-    if None in values:
-        raise DataError("rows without a label", given=values.count(None), todo="remove these rows")
-    if values and all(isinstance(value, str) for value in values):
-        index = {name: i for i, name in enumerate(sorted(set(values)))}
-        return [index[value] for value in values], tuple(index)
-    known = _names(tables[0], column) or names
-    whole = all(isinstance(value, int) and not isinstance(value, bool) for value in values)
-    if not known or not whole:
-        raise DataError(
-            "label column without class names"
-            if whole
-            else "label column contains neither texts nor integers",
-            given=column,
-            allowed="a column of texts, or of the Hub's type ClassLabel",
-            todo="select another column with --label-column",
-        )
-    return values, tuple(known)
-
-
-def _names(table: TableLike, column: str) -> list[str]:
-    feature = table.features.get(column)
-    return list(map(str, feature.get("names") or ())) if isinstance(feature, dict) else []
-
-
-def _column(table: TableLike, name: str | None, usual: Sequence[str], role: str, kind: str) -> str:
-    """The named column, otherwise one with a usual name, otherwise the only one of its type."""
-    matches = [column for column in ((name,) if name else usual) if column in table.columns]
-    if not matches and not name:
-        features = {column: table.features.get(column) for column in table.columns}
-        typed = [n for n, f in features.items() if isinstance(f, dict) and f.get("_type") == kind]
-        matches = typed if len(typed) == 1 else []
-    if not matches:
-        raise DataError(
-            f"--{role}-column: column not found",
-            given=name,
-            allowed=table.columns,
-            todo=None if name else f"select a column with --{role}-column",
-        )
-    return matches[0]
-
-
-def _opener(table: TableLike, column: str, row: int) -> Callable[[], Image.Image]:
-    return lambda: load_image(table.image(column, row))
-
-
-class Table:
-    """Table of one parquet file; images are read by row group, which bounds memory.
+class ParquetTable:
+    """ParquetTable of one parquet file; images are read by row group, which bounds memory.
 
     Args:
         path: path of the file. It is opened at once, so that replacing the file has no effect.
@@ -288,7 +161,7 @@ class Table:
 
 
 @lru_cache(maxsize=4)
-def _read_group(table: Table, column: str, group: int) -> Any:
+def _read_group(table: ParquetTable, column: str, group: int) -> Any:
     return table.read_group(column, group)
 
 
