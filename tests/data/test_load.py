@@ -1,4 +1,4 @@
-"""Loading of data sets by name."""
+"""Loading of data sets by name: readers in order, splits, and the held-out validation split."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from diffcls.support.errors import DataError, UsageError
 
 
 @pytest.mark.parametrize(
-    ("name", "meant"), [("digit", "digits"), ("Digits", "digits"), ("diigts", "digits")]
+    ("name", "closest"), [("digit", "digits"), ("Digits", "digits"), ("diigts", "digits")]
 )
-def test_unknown_data_set_is_answered_with_the_one_meant(name: str, meant: str) -> None:
-    with pytest.raises(UsageError, match=f"unknown dataset: '{name}'.*did you mean '{meant}'"):
+def test_unknown_name_is_an_error_that_suggests_the_closest(name: str, closest: str) -> None:
+    with pytest.raises(UsageError, match=f"unknown dataset: '{name}'.*did you mean '{closest}'"):
         load_dataset(name)
 
 
 @pytest.mark.parametrize("name", ["folder", "folder:", "", "zzz"])
-def test_no_data_set_goes_by_such_a_name(name: str) -> None:
+def test_unknown_name_is_an_error_that_lists_the_known_ones(name: str) -> None:
     with pytest.raises(UsageError, match=r"unknown dataset.*allowed: .*digits.*folder:PATH"):
         load_dataset(name)
 
 
-def test_unknown_split_is_refused() -> None:
+def test_unknown_split_is_an_error() -> None:
     with pytest.raises(UsageError, match="unknown split of digits: 'tets'; allowed: test, "):
         load_dataset("digits", "tets")
 
@@ -42,25 +42,25 @@ def image_folder(root: Path, value: int = 200) -> None:
         Image.new("L", (4, 4), value).save(root / "test" / name / "1.png")
 
 
-def test_own_layout_comes_before_tables_and_tables_before_folders(
+def test_original_layout_takes_precedence_over_parquet_files_and_folders(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     image_folder(tmp_path)
     assert set(grays(load_dataset("stl10", root=tmp_path))) == {200}
     write(tmp_path / "data" / "test.parquet", table([5, 6, 7]))
     assert grays(load_dataset("stl10", root=tmp_path)) == [5, 6, 7]
-    own = load_dataset("digits")
+    original = load_dataset("digits")
     module = pytest.importorskip("diffcls.data.layouts.stl10")
-    monkeypatch.setattr(module, "load", lambda query: own)
-    assert load_dataset("stl10", root=tmp_path) is own
+    monkeypatch.setattr(module, "load", lambda query: original)
+    assert load_dataset("stl10", root=tmp_path) is original
 
 
-def test_folder_may_be_the_parent_of_the_data_sets_own(tmp_path: Path) -> None:
+def test_root_may_be_the_parent_of_the_data_sets_folder(tmp_path: Path) -> None:
     image_folder(tmp_path / "stl10")
     assert ids(load_dataset("stl10", root=tmp_path)) == ["a/1.png", "b/1.png"]
 
 
-def test_missing_and_empty_roots_are_refused(tmp_path: Path) -> None:
+def test_missing_or_empty_root_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"--data-root: folder not found: '.*none'"):
         load_dataset("stl10", root=tmp_path / "none")
     with pytest.raises(DataError, match=r"no stl10 found: .*layout, parquet files, or one"):
@@ -69,17 +69,17 @@ def test_missing_and_empty_roots_are_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("split", ["", "..", "/etc", "a/b", "te*", "[a"])
 @pytest.mark.parametrize("kind", ["parquet", "folder"])
-def test_split_that_is_no_name_is_refused(tmp_path: Path, kind: str, split: str) -> None:
+def test_split_that_is_not_a_plain_name_is_an_error(tmp_path: Path, kind: str, split: str) -> None:
     with pytest.raises(UsageError, match="--split: invalid name"):
         load_dataset(f"{kind}:{tmp_path}", split)
 
 
-def test_split_that_a_data_set_does_not_have_is_refused(tmp_path: Path) -> None:
+def test_split_that_the_data_set_lacks_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="unknown split of imagenet: 'validation'; allowed: test"):
         load_dataset("imagenet", "validation", root=tmp_path)
 
 
-def test_validation_is_held_out_of_train_stratified_and_always_the_same(tmp_path: Path) -> None:
+def test_validation_is_a_fixed_stratified_sample_held_out_of_train(tmp_path: Path) -> None:
     count = catalog.SPECS["stl10"].validation
     kinds = [0] * 1500 + [1] * 750 + [2] * 250
     rows = table(range(3)).take([0] * 2500).set_column(1, "label", pa.array(kinds))

@@ -111,7 +111,7 @@ def _sample_pair(rng: random.Random, accept: Callable[[Kind, Kind], bool]) -> tu
             return a, b
 
 
-# ---- training set ------------------------------------------------------------------------------
+# ---- training set --------------------------------------------------------------------------------
 
 
 def _training(name: str, split: str) -> Dataset:
@@ -141,7 +141,7 @@ def _random_scene(rng: random.Random) -> Scene:
             return scene
 
 
-# ---- minimal pairs -----------------------------------------------------------------------------
+# ---- minimal pairs -------------------------------------------------------------------------------
 
 
 def _pairs(name: str, split: str) -> Dataset:
@@ -182,7 +182,7 @@ def _minimal_pair(rng: random.Random, exchanged: str) -> tuple[Scene, Scene]:
     return Scene(Group(a), relation, Group(b)), Scene(Group(c), relation, Group(d))
 
 
-# ---- items -------------------------------------------------------------------------------------
+# ---- items ---------------------------------------------------------------------------------------
 
 
 def make_dataset(

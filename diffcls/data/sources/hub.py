@@ -56,7 +56,7 @@ def load(query: Query) -> Dataset:
     return _with_prompt_names(dataset, tables)
 
 
-# ---- files of a split --------------------------------------------------------------------------
+# ---- files of a split ----------------------------------------------------------------------------
 
 
 def _tables(snapshot: Snapshot, split: str) -> list[Table]:
@@ -128,7 +128,7 @@ def _class_names(snapshot: Snapshot) -> list[str]:
     return [line.strip() for line in text.splitlines() if line.strip()]
 
 
-# ---- other formats -----------------------------------------------------------------------------
+# ---- other formats -------------------------------------------------------------------------------
 
 
 def _read_webdataset(snapshot: Snapshot, files: list[str], split: str) -> Table:
@@ -220,7 +220,7 @@ def _read_file(path: Path) -> bytes:
         raise DataError(f"cannot read image ({error})", given=str(path)) from error
 
 
-# ---- class names in prompts --------------------------------------------------------------------
+# ---- class names in prompts ----------------------------------------------------------------------
 
 
 def _with_prompt_names(dataset: Dataset, tables: Sequence[Table]) -> Dataset:

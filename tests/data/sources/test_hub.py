@@ -15,7 +15,7 @@ from diffcls.data.load import load_dataset
 from diffcls.data.sources import hub
 from diffcls.support.errors import DataError
 
-# ---- files of a split --------------------------------------------------------------------------
+# ---- files of a split ----------------------------------------------------------------------------
 
 
 def test_repository_is_read_as_by_the_library_datasets(cache: Path, tmp_path: Path) -> None:
@@ -93,7 +93,7 @@ def test_columns_are_those_of_the_catalog_unless_given(cache: Path) -> None:
         load_dataset("cifar10", image_column="jpg")
 
 
-# ---- other formats -----------------------------------------------------------------------------
+# ---- other formats -------------------------------------------------------------------------------
 
 
 AIRCRAFT = "clip-benchmark/wds_fgvc_aircraft"
@@ -170,7 +170,7 @@ def test_repository_without_images_is_an_error_of_one_line(
     assert "\n" not in str(caught.value)
 
 
-# ---- names for prompts -------------------------------------------------------------------------
+# ---- names for prompts ---------------------------------------------------------------------------
 
 CAT_DOG = {
     "label": ["Abyssinian", "american_bulldog", "shiba_inu"],

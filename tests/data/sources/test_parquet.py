@@ -16,7 +16,7 @@ from PIL import Image
 from diffcls.data.load import load_dataset
 from diffcls.support.errors import DataError
 
-# ---- files of a split --------------------------------------------------------------------------
+# ---- files of a split ----------------------------------------------------------------------------
 
 
 def test_file_is_read_as_by_the_library_datasets(tmp_path: Path) -> None:
@@ -110,7 +110,7 @@ def test_path_without_a_parquet_file_of_the_split_is_an_error(tmp_path: Path, na
         load_dataset(f"parquet:{tmp_path / name}")
 
 
-# ---- images and revision ----------------------------------------------------------------------
+# ---- images and revision -------------------------------------------------------------------------
 
 
 def test_image_ids_are_file_names_if_every_row_has_its_own(tmp_path: Path) -> None:
