@@ -201,8 +201,8 @@ def test_valid_labels_are_returned_unchanged() -> None:
         ("cat, dog", "single text"),
         (["cat", "dog", "cat"], r"duplicate labels: \['cat'\]"),
         (["pit bull", "dog", " pit  bull"], "duplicate labels"),
-        (["cat", 3], "is no text: 3"),
-        (["cat", None], "is no text"),
+        (["cat", 3], "is not a text: 3"),
+        (["cat", None], "is not a text"),
     ],
 )
 def test_duplicate_single_or_non_text_labels_are_an_error(labels: Any, message: str) -> None:

@@ -95,7 +95,7 @@ def check_shards(names: Sequence[str]) -> None:
 
 
 class ParquetTable:
-    """ParquetTable of one parquet file; images are read by row group, which bounds memory.
+    """Table of one parquet file; images are read by row group, which bounds memory.
 
     Args:
         path: path of the file. It is opened at once, so that replacing the file has no effect.
