@@ -40,15 +40,15 @@ def load(query: Query) -> Dataset:
     root = query.root
     if root is None or not root.is_dir():
         raise DataError(
-            "image folder not found",
+            "--dataset folder:PATH: image folder not found",
             given=str(root),
             allowed="a folder with one folder per class",
-            todo="check the path in --dataset folder:PATH",
+            todo="check the path",
         )
     dataset = read(root, query.split, f"folder:{decode_name(root.resolve().name)}")
     if dataset is None:
         raise DataError(
-            "image folder contains no image",
+            "--dataset folder:PATH: image folder contains no image",
             given=str(_split_folder(root, query.split)),
             allowed=f"CLASS/*, files ending in {' '.join(sorted(IMAGE_SUFFIXES))}; "
             f"or {captions_table.TABLE_NAMES[0]} with file_name and text",

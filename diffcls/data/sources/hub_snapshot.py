@@ -16,8 +16,6 @@ from diffcls.data.catalog import Repository
 from diffcls.support.errors import DataError
 from diffcls.support.hub import SECONDS, ask_hub, cached_commit, repository_cache
 
-COMMIT = re.compile(r"[0-9a-f]{40}")
-
 
 @dataclass(frozen=True)
 class Snapshot:

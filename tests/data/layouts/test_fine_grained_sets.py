@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -186,6 +187,16 @@ def test_class_names_of_flowers_are_read_from_a_file_if_there_is_one(tmp_path: P
     flowers102(tmp_path)
     dataset = load_dataset("flowers102", "test", tmp_path)
     assert dataset.class_names == tuple(f"flower {i}" for i in range(1, 103))
+
+
+def test_class_names_of_flowers_require_a_file_or_torchvision(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (flowers102(tmp_path) / "cat_to_name.json").unlink()
+    monkeypatch.setitem(sys.modules, "torchvision.datasets", None)
+    message = r"Flowers-102 require torchvision.*allowed: a cat_to_name.json in .*; pip install"
+    with pytest.raises(DataError, match=message):
+        load_dataset("flowers102", "test", tmp_path)
 
 
 @pytest.mark.parametrize("name", WRITERS)
