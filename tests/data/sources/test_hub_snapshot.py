@@ -22,15 +22,15 @@ def test_only_the_files_of_the_split_are_downloaded_and_only_once(
     assert (dataset.name, dataset.split, dataset.revision) == ("hf:me/set", "test", COMMIT)
     assert grays(dataset) == [5, 6, 7]
     assert online.fetched() == {TEST_FILE}
-    requests = len(online.asked)
+    requests = len(online.requests)
     assert grays(load_dataset("hf:me/set")) == [5, 6, 7]
-    assert len(online.asked) == requests + 1  # the current commit
+    assert len(online.requests) == requests + 1  # the current commit
     monkeypatch.setenv("HF_DATASETS_OFFLINE", "1")
     again = load_dataset("hf:me/set")
     assert (grays(again), again.revision) == ([5, 6, 7], COMMIT)
     with pytest.raises(DataError, match=r"--split: not in the cache.*'train of me/set'.*: test$"):
         load_dataset("hf:me/set", "train")
-    assert len(online.asked) == requests + 1
+    assert len(online.requests) == requests + 1
 
 
 @pytest.mark.parametrize("revision", ["v1", COMMIT])
@@ -39,7 +39,7 @@ def test_revision_is_requested_and_cached(
 ) -> None:
     online.repositories["me/set"] = {TEST_FILE: parquet([5, 6, 7])}
     assert load_dataset(f"hf:me/set@{revision}").revision == COMMIT
-    assert online.asked[0] == f"/api/datasets/me/set/revision/{revision}"
+    assert online.requests[0] == f"/api/datasets/me/set/revision/{revision}"
     monkeypatch.setenv("HF_DATASETS_OFFLINE", "1")
     assert load_dataset(f"hf:me/set@{revision}").revision == COMMIT
     with pytest.raises(DataError, match="hf download --repo-type dataset me/set --revision v2`"):
@@ -86,7 +86,7 @@ def test_cache_is_used_if_the_hub_fails_or_does_not_respond(
     online.status = status
     fill(cache, "me/set", {TEST_FILE: parquet([5, 6, 7])})
     assert grays(load_dataset("hf:me/set")) == [5, 6, 7]
-    assert len(online.asked) == 1  # no second attempt
+    assert len(online.requests) == 1  # no second attempt
     with pytest.raises(DataError, match="the Hub cannot be reached"):
         load_dataset("hf:me/other")
 
