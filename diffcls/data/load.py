@@ -35,7 +35,7 @@ def load_dataset(
 
     Raises:
         UsageError: for an unknown name or split.
-        DataError: if the images cannot be found.
+        DataError: if the images are missing or cannot be read.
     """
     spec = catalog.find(name)
     if spec.splits and split not in spec.splits:

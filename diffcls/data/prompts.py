@@ -51,6 +51,7 @@ class PromptSet:
             raise UsageError(
                 "prompts and their classes differ in number",
                 given=(len(self.prompts), len(self.class_of)),
+                allowed="one class index for every prompt",
             )
         for text in (*self.class_names, *self.prompts):
             if not isinstance(text, str) or not text.strip():
@@ -78,7 +79,7 @@ class PromptSet:
             class_names: (K,) names; those of a user must be unique (see `check_labels`).
             templates: one or more texts with one ``{}``.
             fillings: (K,) texts that replace ``{}``; empty for the class names.
-            asked: see the class.
+            asked: as in `PromptSet`.
 
         Raises:
             UsageError: for a template without exactly one ``{}``.
@@ -183,7 +184,9 @@ def check_labels(labels: Sequence[str]) -> tuple[str, ...]:
     labels = tuple(labels)
     for label in labels:
         if not isinstance(label, str):
-            raise UsageError("candidate label is no text", given=label, allowed="a list of texts")
+            raise UsageError(
+                "candidate label is not a text", given=label, allowed="a list of texts"
+            )
     if len(labels) < 2:
         raise UsageError(
             "too few candidate labels", given=list(labels), allowed="two labels or more"
@@ -213,10 +216,10 @@ def _check_join(
     for row, k in zip(rows, class_of, strict=True):
         name = row.get("classname")
         if name and normalise(name) != normalise(class_names[k]):
-            theirs = [r.get("classname", "") for r in rows]
+            file_names = [r.get("classname", "") for r in rows]
             raise DataError(
                 f"--prompts: classname of classidx {k} differs from the data set's",
-                given=f"{name!r} in {shorten(theirs)}",
+                given=f"{name!r} in {shorten(file_names)}",
                 allowed=f"{class_names[k]!r} in {shorten(class_names)}",
                 todo="give the prompts in the data set's order of classes",
             )

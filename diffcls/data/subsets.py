@@ -22,45 +22,47 @@ def choose(
     subset: str | None = None,
     indices: str | None = None,
 ) -> tuple[Dataset, str]:
-    """The chosen images, in the order of the split, and what the fingerprint says of them.
+    """Subset of a split, and its entry in the run's fingerprint.
 
-    Which images are chosen depends on the data set alone, not on the seed of the noise: so runs
-    that differ in their seed can be compared image by image, and a larger limit of the same data
-    set keeps the images of a smaller one.
+    The sample depends only on the data set, not on the seed of the noise. Runs with different seeds
+    can therefore be compared image by image, and a larger limit includes the images of a smaller
+    one.
 
     Args:
         dataset: the whole split.
-        limit: a stratified sample of that many images, the classes in turn.
-        subset: ``N-per-class``: the first N of each class in the same order of sampling.
-        indices: a file of positions, one a line, or a ``.npy`` array.
+        limit: size of a stratified sample, at least 1.
+        subset: ``N-per-class``, the first N images per class in random order.
+        indices: file of positions in the split, as text or a ``.npy`` array.
+
+    Returns:
+        The images in the order of the split, and ``all`` or ``COUNT:HASH`` of the image ids.
 
     Raises:
-        UsageError: for more than one rule, or one that cannot be read or fulfilled.
-        DataError: for a missing or unreadable file of indices.
+        UsageError: for more than one of the three, or an invalid value.
+        DataError: if the file of indices is missing, unreadable or out of range.
     """
     rules = [rule for rule in (limit, subset, indices) if rule is not None]
     if not rules:
         return dataset, "all"
     if len(rules) > 1:
         raise UsageError(
-            "more than one subset", given=rules, allowed="one of --limit --subset --indices"
+            "more than one subset given", given=rules, allowed="one of --limit, --subset, --indices"
         )
     if indices is not None:
         chosen = _from_file(Path(indices), len(dataset))
     elif limit is not None:
         if not 1 <= limit:
-            raise UsageError("limit out of range", given=limit, allowed="1 or more")
-        chosen = _in_turn(dataset)[:limit]
+            raise UsageError("--limit out of range", given=limit, allowed="1 or more")
+        chosen = _stratified_order(dataset)[:limit]
     else:
         count = re.fullmatch(r"([1-9]\d*)-per-class", str(subset))
         if count is None:
-            raise UsageError("unknown subset", given=subset, allowed="N-per-class")
-        queues = _queues(dataset)
-        chosen = [i for q in queues for i in q[: int(count[1])]]
+            raise UsageError("--subset: invalid value", given=subset, allowed="N-per-class")
+        chosen = [i for order in _order_by_class(dataset) for i in order[: int(count[1])]]
     part = dataset.take(sorted(chosen))
     if len(part) == len(dataset):
         return dataset, "all"
-    # the images alone: two rules that choose the same ones are the same subset
+    # from the image ids only, so that different rules with the same images are the same subset
     return part, f"{len(part)}:{content_hash(*(item.image_id for item in part.items))}"
 
 
@@ -68,23 +70,23 @@ def hold_out(dataset: Dataset, count: int) -> tuple[Dataset, Dataset]:
     """A split without a fixed, stratified sample of `count` images, and that sample.
 
     Raises:
-        DataError: when that would leave nothing.
+        DataError: if no image would be left.
     """
     if count >= len(dataset):
         raise DataError(
-            f"{dataset.name} has too few training images to hold some out for validation",
+            f"too few training images in {dataset.name} to hold out a validation split",
             given=len(dataset),
             allowed=f"more than {count}",
         )
-    held = set(_in_turn(dataset)[:count])
+    held = set(_stratified_order(dataset)[:count])
     return (
         dataset.take([i for i in range(len(dataset)) if i not in held]),
         dataset.take(sorted(held)),
     )
 
 
-def _queues(dataset: Dataset) -> list[list[int]]:
-    """Positions of each class, each shuffled by the data set's name and the class."""
+def _order_by_class(dataset: Dataset) -> list[list[int]]:
+    """Positions of the images of each class, in an order seeded by data set, split and class."""
     by_class: dict[int, list[int]] = defaultdict(list)
     for i, item in enumerate(dataset.items):
         by_class[item.label].append(i)
@@ -93,26 +95,27 @@ def _queues(dataset: Dataset) -> list[list[int]]:
     return [by_class[label] for label in sorted(by_class)]
 
 
-def _in_turn(dataset: Dataset) -> list[int]:
-    """All positions, one of each class after another, larger classes longer.
+def _stratified_order(dataset: Dataset) -> list[int]:
+    """All positions in an order of which every prefix is a stratified sample.
 
-    Item j of a class with n images stands at (j + ½)/n: so every prefix is stratified. Where there
-    are more classes than images are wanted, chance says which come first, not their order.
+    Image j of a class with n images is sorted by (j + ½)/n. Ties between the first images of
+    classes are broken at random, so that a prefix shorter than the number of classes is a random
+    sample of classes.
     """
-    placed = [
-        ((j + 0.5) / len(queue), by_chance if j == 0 else 0, k, position)
-        for k, queue in enumerate(_queues(dataset))
-        for by_chance in [key("classes", dataset.name, dataset.split, k)]
-        for j, position in enumerate(queue)
+    ranks = [
+        ((j + 0.5) / len(order), tie_break if j == 0 else 0, k, position)
+        for k, order in enumerate(_order_by_class(dataset))
+        for tie_break in [key("classes", dataset.name, dataset.split, k)]
+        for j, position in enumerate(order)
     ]
-    return [position for *_, position in sorted(placed)]
+    return [position for *_, position in sorted(ranks)]
 
 
 def _from_file(path: Path, count: int) -> Sequence[int]:
     try:
         if path.suffix == ".npy":
             array = np.load(path, allow_pickle=False)
-            if array.dtype.kind not in "iu":  # 1.5 would become 1, a mask 0 and 1
+            if array.dtype.kind not in "iu":  # int() would accept 1.5 as 1, and a mask as 0 and 1
                 raise ValueError(f"an array of {array.dtype}")
             values = array.ravel().tolist()
         else:
@@ -120,15 +123,15 @@ def _from_file(path: Path, count: int) -> Sequence[int]:
         positions = [int(v) for v in values]
     except (OSError, ValueError) as error:
         raise DataError(
-            f"cannot read indices ({error})",
+            f"--indices: cannot read file ({error})",
             given=str(path),
-            allowed="a text file of whole numbers, or a .npy array",
+            allowed="a text file of integers, or a .npy array of integers",
         ) from error
-    bad = [i for i in positions if not 0 <= i < count]
-    if bad or not positions or len(set(positions)) != len(positions):
+    invalid = [i for i in positions if not 0 <= i < count]
+    if invalid or not positions or len(set(positions)) != len(positions):
         raise DataError(
-            "indices out of range, given twice, or none",
-            given=bad[:5] or f"{len(positions)} positions",
+            "--indices: positions out of range, repeated, or missing",
+            given=invalid[:5] or f"{len(positions)} positions",
             allowed=f"different positions from 0 to {count - 1}",
         )
     return positions

@@ -10,7 +10,7 @@ import random
 from collections.abc import Callable, Mapping
 from functools import partial
 
-from diffcls.data.scenes.paraphrases import reword
+from diffcls.data.scenes.paraphrases import paraphrase
 from diffcls.support.seeding import key
 
 TEMPLATES = (
@@ -40,7 +40,7 @@ TEMPLATES = (
     "a centered {}",
 )
 
-# words that carry no class: a sentence nobody foresaw is made of such
+# common words that name no class, so that unforeseen prompts contain known words
 FILLERS = tuple(
     """also and another any around at bad beautiful best big bright by can certain clean clear close
     cool cropped dark dim drawn everyday example find found from good gray grainy happy has hello
@@ -98,8 +98,8 @@ CIFAR10_NAMES = (
 )
 
 
-def compose(names: tuple[str, ...], rng: random.Random) -> str:
-    """One caption: a template, a name, and now and then words that mean nothing."""
+def compose_caption(names: tuple[str, ...], rng: random.Random) -> str:
+    """Caption from a random template and one of the names, in half the cases with filler words."""
     before, after = rng.choice(TEMPLATES).split("{}")
     words_before, words_after = before.split(), after.split()
     if rng.random() < 0.5:
@@ -113,39 +113,42 @@ def compose(names: tuple[str, ...], rng: random.Random) -> str:
 
 
 def _from_names(table: tuple[tuple[str, ...], ...], label: int, _: str, rng: random.Random) -> str:
-    return compose(table[label], rng)
+    return compose_caption(table[label], rng)
 
 
 def _from_scene(_: int, name: str, rng: random.Random) -> str:
-    return reword(name, rng)
+    return paraphrase(name, rng)
 
 
-def _from_its_name(_: int, name: str, rng: random.Random) -> str:
-    return compose((name.replace("_", " "),), rng)
+def _from_class_name(_: int, name: str, rng: random.Random) -> str:
+    return compose_caption((name.replace("_", " "),), rng)
 
 
-# each says a class, given by its index and its name, in words
 GRAMMARS: Mapping[str, Callable[[int, str, random.Random], str]] = {
     "digits": partial(_from_names, DIGIT_NAMES),
     "fashion_mnist": partial(_from_names, FASHION_NAMES),
     "cifar10": partial(_from_names, CIFAR10_NAMES),
     "scenes": _from_scene,
 }
+"""Caption grammar of each data set: (class index, class name, random generator) -> caption."""
 
 
 def caption(
     dataset: str, label: int, seed: int, item: int, name: str = "", sentence: bool = False
 ) -> str:
-    """A caption for an image of class `label`, drawn by (seed, item) alone.
+    """Random caption for an image of class `label`.
+
+    The wording depends only on (seed, item).
 
     Args:
-        dataset: whose grammar; a data set without one names its classes in the common sentences.
+        dataset: name of the data set, which selects the grammar; without a grammar of its own, the
+            class name is put into the common templates.
         label: class index.
-        seed, item: key of the wording.
-        name: of the class, which the grammar of scenes puts into other words.
-        sentence: whether that name is a caption already, and stays as it is.
+        seed, item: seed of the training, and index of the image.
+        name: class name; read by the grammar of scenes, and for data sets without a grammar.
+        sentence: whether the class name is itself a caption, returned unchanged.
     """
     if sentence:
         return name
-    grammar = GRAMMARS.get(dataset, _from_its_name)
+    grammar = GRAMMARS.get(dataset, _from_class_name)
     return grammar(label, name, random.Random(key("caption", seed, item)))

@@ -19,15 +19,16 @@ MAX_PIXELS = 50_000_000
 
 
 def load_image(source: Any) -> Image.Image:
-    """A PIL image in RGB from a PIL image, a path, encoded bytes, or an array.
+    """RGB image from a PIL image, a path, encoded bytes, or an array.
+
+    EXIF orientation is not applied, as in the published protocol. Transparency is dropped.
 
     Args:
         source: a PIL image; a path; bytes of an encoded image; or an array (H, W), (H, W, 1),
-            (H, W, 3) or (H, W, 4) of uint8 in 0–255 or floats in 0–1. EXIF orientation is not
-            applied, as in the published protocol; transparency is dropped.
+            (H, W, 3) or (H, W, 4) of integers in [0, 255] or floats in [0, 1].
 
     Raises:
-        DataError: when it cannot be read as an image, or has more than 50 million pixels.
+        DataError: if it cannot be read as an image, or has more than 50 million pixels.
     """
     from PIL import Image
 
@@ -48,29 +49,29 @@ def _decode(file: Any, shown: str) -> Image.Image:
             return _to_rgb(image, shown)
     except DataError:
         raise
-    except Exception as error:  # every decoder has its own exceptions
+    except Exception as error:  # exceptions differ between decoders
         raise _unreadable(shown, error) from error
 
 
 def _to_rgb(image: Image.Image, shown: str) -> Image.Image:
-    """The first frame in RGB, its pixels in memory."""
+    """First frame in RGB, fully decoded."""
     from PIL import Image
 
     width, height = image.size
     if not 0 < width * height <= MAX_PIXELS:
         raise DataError(
-            "image without pixels, or too large",
+            "image is empty or too large",
             given=f"{shown}, {width}x{height}",
             allowed=f"1 to {MAX_PIXELS:,} pixels",
         )
     try:
-        image.load()  # PIL opens lazily: a truncated file fails here
+        image.load()  # PIL decodes lazily: a truncated file raises here
         if image.mode == "I" or image.mode.startswith("I;16"):
             image = _scale_16_bit(image)
         elif image.mode == "F":
             image = Image.fromarray(_to_uint8(np.asarray(image)))
         elif image.mode == "P" and "transparency" in image.info:
-            image = image.convert("RGBA")  # straight to RGB, PIL warns of a table of alphas
+            image = image.convert("RGBA")  # avoids a warning of the direct conversion to RGB
         return image if image.mode == "RGB" else image.convert("RGB")
     except DataError:
         raise
@@ -81,31 +82,33 @@ def _to_rgb(image: Image.Image, shown: str) -> Image.Image:
 def _scale_16_bit(image: Image.Image) -> Image.Image:
     from PIL import Image as PILImage
 
-    # gray in 0–65535: PIL's own conversion clips at 255 instead of scaling
+    # gray in [0, 65535], which PIL's own conversion would clip at 255
     wide = np.asarray(image).astype(np.float64) / 257.0
     return PILImage.fromarray(np.clip(np.rint(wide), 0, 255).astype(np.uint8))
 
 
 def _unreadable(shown: str, error: Exception) -> DataError:
-    what = f"cannot read image ({type(error).__name__}: {error})"
-    return DataError(what, given=shown, allowed=FORMATS)
+    message = f"cannot read image ({type(error).__name__}: {error})"
+    return DataError(message, given=shown, allowed=FORMATS)
 
 
 def _to_uint8(array: Any) -> NDArray[np.uint8]:
     try:
         pixels = np.asarray(array)
-    except (TypeError, ValueError) as error:  # a ragged list; a tensor on another device
-        raise DataError(f"cannot be read as an array ({error})", given=type(array)) from error
-    good_shape = pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] in (1, 3, 4))
-    if not good_shape or pixels.size == 0 or pixels.dtype.kind not in "uif":
+    except (TypeError, ValueError) as error:  # such as a ragged list, or a tensor on an accelerator
+        raise DataError(
+            f"image cannot be converted to an array ({error})", given=type(array)
+        ) from error
+    valid_shape = pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] in (1, 3, 4))
+    if not valid_shape or pixels.size == 0 or pixels.dtype.kind not in "uif":
         raise DataError(
             "array is not an image",
             given=f"shape {pixels.shape}, dtype {pixels.dtype}",
-            allowed="(H, W), (H, W, 1), (H, W, 3) or (H, W, 4), uint8 in 0–255 or floats in 0–1",
+            allowed="(H, W), (H, W, 1), (H, W, 3) or (H, W, 4), integers in 0–255 or floats in 0–1",
         )
     low, high = float(pixels.min()), float(pixels.max())
     limit = 1.0 if pixels.dtype.kind == "f" else 255.0
-    if not (low >= 0.0 and high <= limit):  # also refuses NaN
+    if not (low >= 0.0 and high <= limit):  # also false for NaN
         raise DataError(
             "pixel values out of range",
             given=f"{low:g} to {high:g} as {pixels.dtype}",
@@ -120,13 +123,14 @@ INTERPOLATIONS = ("bicubic", "bilinear", "lanczos")
 
 
 def to_pixels(image: Image.Image, size: int, interpolation: str = "bicubic") -> NDArray[np.float32]:
-    """The published transform: resize of the short side, centre crop, scale to [−1, 1].
+    """Resize of the shorter side, centre crop, and scaling to [−1, 1].
 
-    Rounding is torchvision's (``Resize`` then ``CenterCrop``), so that both agree bit for bit.
+    This is the transform of the published script, bit for bit: sizes are rounded as in
+    torchvision's ``Resize`` and ``CenterCrop``.
 
     Args:
-        image: a PIL image in RGB.
-        size: side of the square result, in pixels.
+        image: RGB image.
+        size: side of the square result in pixels, at least 1.
         interpolation: one of `INTERPOLATIONS`.
 
     Returns:
@@ -134,7 +138,7 @@ def to_pixels(image: Image.Image, size: int, interpolation: str = "bicubic") -> 
 
     Raises:
         UsageError: for a size below 1, or an unknown interpolation.
-        DataError: for an image so long and narrow that the resized one would not fit in memory.
+        DataError: if the resized image, before the crop, would have more than 50 million pixels.
     """
     from PIL import Image
 
@@ -149,9 +153,9 @@ def to_pixels(image: Image.Image, size: int, interpolation: str = "bicubic") -> 
         resized = (int(size * width / height), size)
     if resized[0] * resized[1] > MAX_PIXELS:
         raise DataError(
-            f"image too long and narrow for a short side of {size}",
+            f"image too elongated to resize its shorter side to {size} pixels",
             given=f"{width}x{height}",
-            allowed=f"at most {MAX_PIXELS:,} pixels once resized",
+            allowed=f"at most {MAX_PIXELS:,} pixels after resizing",
         )
     if image.size != resized:
         image = image.resize(resized, Image.Resampling[interpolation.upper()])
@@ -163,7 +167,7 @@ def to_pixels(image: Image.Image, size: int, interpolation: str = "bicubic") -> 
 
 
 def to_image(pixels: Any) -> Image.Image:
-    """The PIL image of (3, H, W) floats in [−1, 1], clipped and rounded: undoes `to_pixels`."""
+    """PIL image of (3, H, W) floats in [−1, 1], clipped and rounded; inverse of `to_pixels`."""
     from PIL import Image
 
     array = np.asarray(pixels, dtype=np.float64).transpose(1, 2, 0)  # (H, W, 3)

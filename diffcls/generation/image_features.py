@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from diffcls.data.sources.folder import SUFFIXES
+from diffcls.data.sources.folder import IMAGE_SUFFIXES
 from diffcls.data.subsets import choose
 from diffcls.data.transforms import load_image, to_pixels
 from diffcls.generation.gallery import SETTINGS_FILE, image_files
@@ -45,13 +45,13 @@ def paths_in(folder: str | Path, flag: str, count: int | None = None) -> list[Pa
     if (root / SETTINGS_FILE).is_file():
         paths = image_files(root)
     else:
-        files = (path for path in root.rglob("*") if path.suffix.lower() in SUFFIXES)
+        files = (path for path in root.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
         paths = sorted(path for path in files if path.is_file())
     if not paths:
         raise DataError(
             f"{flag} contains no image",
             given=str(folder),
-            allowed=f"files ending in {' '.join(sorted(SUFFIXES))}, also in subfolders",
+            allowed=f"files ending in {' '.join(sorted(IMAGE_SUFFIXES))}, also in subfolders",
         )
     if count is None or count >= len(paths):
         return paths

@@ -1,4 +1,4 @@
-"""The table of data sets: each row says where its images are, and by which names it goes."""
+"""Catalog of data sets: sources, splits and names of each row."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from diffcls.data import catalog
 
 
 @pytest.mark.parametrize("spec", catalog.SPECS.values(), ids=lambda spec: spec.name)
-def test_row_says_where_the_images_are(spec: catalog.DatasetSpec) -> None:
+def test_row_has_a_source_or_a_layout_and_repository(spec: catalog.DatasetSpec) -> None:
     assert (spec.source is None) == (spec.hub is not None and spec.layout is not None)
     assert all(template.count("{}") == 1 for template in spec.templates)
-    assert "test" in spec.splits or spec.name == "scenes"  # which models are trained on
+    assert "test" in spec.splits or spec.name == "scenes"  # for training only
     assert not spec.validation or {"train", "validation"} <= set(spec.splits)
     if spec.hub is not None:
         assert set(spec.hub.splits) <= set(spec.splits)
@@ -21,9 +21,9 @@ def test_row_says_where_the_images_are(spec: catalog.DatasetSpec) -> None:
     )
 
 
-def test_splits_that_the_hub_calls_otherwise_are_those() -> None:
+def test_only_food101_and_imagenet_have_other_split_names_on_the_hub() -> None:
     renamed = {n: dict(s.hub.splits) for n, s in catalog.SPECS.items() if s.hub and s.hub.splits}
-    # Food-101's and ImageNet's test images are published as validation
+    # their test images are published as validation
     assert renamed == {"food101": {"test": "validation"}, "imagenet": {"test": "validation"}}
 
 
@@ -31,7 +31,7 @@ def test_splits_that_the_hub_calls_otherwise_are_those() -> None:
     ("alias", "name"),
     [("food", "food101"), ("flowers", "flowers102"), ("aircraft", "fgvc_aircraft")],
 )
-def test_published_scripts_names_mean_the_same(alias: str, name: str) -> None:
+def test_names_of_the_published_script_are_aliases(alias: str, name: str) -> None:
     assert catalog.find(alias) is catalog.SPECS[name]
 
 
@@ -39,7 +39,7 @@ def test_published_scripts_names_mean_the_same(alias: str, name: str) -> None:
     ("name", "revision"),
     [("hf:me/set", ""), ("hf:me/set@refs/convert/parquet", "refs/convert/parquet")],
 )
-def test_repository_may_be_named_with_a_revision(name: str, revision: str) -> None:
+def test_repository_name_may_contain_a_revision(name: str, revision: str) -> None:
     spec = catalog.find(name)
     assert spec.hub == catalog.Repository("me/set", revision)
     assert spec.name == name

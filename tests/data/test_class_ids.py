@@ -1,4 +1,4 @@
-"""Class ids: which class of a class-conditional model each candidate is."""
+"""Class ids of a class-conditional model for candidate names: by name, by index, by file."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ def ids(names: list[str], labels: tuple[str, ...] = LABELS, path: Path | None = 
     return list(prompts.prompts)
 
 
-def test_names_and_synonyms_match_whatever_their_spelling() -> None:
+def test_names_and_synonyms_match_regardless_of_spelling() -> None:
     assert ids(["Goldfish", "tench", "fa 18"]) == ["1", "0", "4"]
     assert ids(["tinca-tinca", "CARASSIUS_AURATUS"]) == ["0", "1"]
 
 
-def test_name_that_the_model_does_not_know_shows_both_lists() -> None:
+def test_unknown_name_is_an_error_that_shows_both_lists() -> None:
     with pytest.raises(UsageError, match=r"none of.*'shark' of tench, shark.*allowed: tench, Tin"):
         ids(["tench", "shark"])
 
 
-def test_name_of_two_classes_is_refused() -> None:
+def test_ambiguous_name_is_an_error() -> None:
     with pytest.raises(UsageError, match=r"several of the model's classes, \[2, 3\].*class-ids"):
         ids(["tench", "crane"])
 
 
-def test_model_without_names_is_taken_by_index_and_says_so(
+def test_candidates_are_mapped_by_index_with_a_warning_if_the_model_has_no_names(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     with caplog.at_level(logging.WARNING):
@@ -51,7 +51,7 @@ def written(folder: Path, text: str) -> Path:
     return path
 
 
-def test_file_decides_whatever_the_names(tmp_path: Path) -> None:
+def test_file_takes_precedence_over_names(tmp_path: Path) -> None:
     path = written(tmp_path, "classname,classid,classidx\nCrane,3,1\nt_ench,0,0\n")
     assert ids(["tench", "crane"], path=path) == ["0", "3"]
     assert ids(["tench", "crane"], ("",) * 6, path) == ["0", "3"]
@@ -69,11 +69,11 @@ def test_file_decides_whatever_the_names(tmp_path: Path) -> None:
         ("classidx,classid,classname\n0,1,crane\n1,2,tench\n", "classname of classidx 0 differs"),
     ],
 )
-def test_file_that_does_not_fit_is_refused(tmp_path: Path, text: str, message: str) -> None:
+def test_inconsistent_file_is_an_error(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(DataError, match=message):
         ids(["tench", "crane"], path=written(tmp_path, text))
 
 
-def test_missing_file_is_refused(tmp_path: Path) -> None:
+def test_missing_file_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="cannot read class ids"):
         ids(["tench", "crane"], path=tmp_path / "none.csv")

@@ -1,4 +1,4 @@
-"""Prompts: templates, a CSV joined by class index, several prompts a class, a person's labels."""
+"""Prompts: templates, CSV files, several prompts per class, and candidate labels of the user."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ def write_csv(path: Path, rows: list[dict[str, Any]]) -> Path:
     return path
 
 
-# ---- templates ---------------------------------------------------------------------------------
+# ---- templates -----------------------------------------------------------------------------------
 
 
-def test_every_class_gets_every_template_in_order() -> None:
+def test_every_template_is_filled_with_every_class_name_in_order() -> None:
     prompts = PromptSet.from_templates(["cat", "dog"], ["a photo of a {}.", "{}!"])
     assert prompts.prompts == ("a photo of a cat.", "cat!", "a photo of a dog.", "dog!")
     assert prompts.class_of == (0, 0, 1, 1)
@@ -37,13 +37,13 @@ def test_every_class_gets_every_template_in_order() -> None:
 
 
 @given(st.lists(st.text("ab{}%\\", min_size=1), min_size=2, max_size=4))
-def test_name_is_put_in_as_it_is_whatever_it_holds(names: list[str]) -> None:
+def test_class_name_is_inserted_unchanged(names: list[str]) -> None:
     prompts = PromptSet.from_templates(names, ["<{}>"])
     assert [p[1:-1] for p in prompts.prompts] == names
 
 
 @pytest.mark.parametrize("template", ["a photo.", "{} and {}", "", "{0}", "{ }"])
-def test_template_without_exactly_one_place_is_refused(template: str) -> None:
+def test_template_without_exactly_one_placeholder_is_an_error(template: str) -> None:
     with pytest.raises(
         UsageError, match=r"exactly one {} for the class.*a text with one"
     ) as caught:
@@ -51,7 +51,7 @@ def test_template_without_exactly_one_place_is_refused(template: str) -> None:
     assert repr(template) in str(caught.value)
 
 
-def test_no_template_is_refused() -> None:
+def test_empty_list_of_templates_is_an_error() -> None:
     with pytest.raises(UsageError, match="no template"):
         PromptSet.from_templates(["cat", "dog"], [])
 
@@ -70,23 +70,23 @@ def test_no_template_is_refused() -> None:
         (("cat", "dog"), ("a", None), (0, 1), "empty label or prompt"),
     ],
 )
-def test_parts_that_do_not_fit_together_are_refused(
+def test_inconsistent_classes_and_prompts_are_an_error(
     names: Any, prompts: Any, class_of: Any, message: str
 ) -> None:
     with pytest.raises(UsageError, match=message):
         PromptSet(names, prompts, class_of)
 
 
-def test_data_set_may_repeat_a_name() -> None:
-    # ImageNet has two pairs of classes of one name: indices tell them apart
+def test_class_names_of_a_data_set_may_repeat() -> None:
+    # as in ImageNet, where two names occur twice
     prompts = PromptSet.from_templates(["missile", "tank", "missile"], ["a {}"])
     assert prompts.class_of == (0, 1, 2)
 
 
-# ---- CSV ---------------------------------------------------------------------------------------
+# ---- CSV -----------------------------------------------------------------------------------------
 
 
-def test_csv_is_joined_by_classidx_in_any_order_of_rows(tmp_path: Path) -> None:
+def test_csv_is_joined_by_classidx_regardless_of_row_order(tmp_path: Path) -> None:
     rows = [
         {"prompt": "a pit bull", "classname": "American-Pit_Bull", "classidx": 2},
         {"prompt": "a jet, F18", "classname": "f_a 18", "classidx": 0},
@@ -100,13 +100,13 @@ def test_csv_is_joined_by_classidx_in_any_order_of_rows(tmp_path: Path) -> None:
     assert prompts.rows_of(0) == (1, 3)
 
 
-def test_csv_needs_no_class_names_and_bears_a_byte_order_mark(tmp_path: Path) -> None:
+def test_csv_may_lack_class_names_and_start_with_a_byte_order_mark(tmp_path: Path) -> None:
     path = tmp_path / "p.csv"
     path.write_text("prompt,classidx\nun café,0\nb,1\n", encoding="utf-8-sig")
     assert PromptSet.from_csv(path, NAMES[:2]).prompts == ("un café", "b")
 
 
-def test_shuffled_class_order_is_refused_and_both_lists_shown(tmp_path: Path) -> None:
+def test_csv_in_another_class_order_is_an_error_that_shows_both_orders(tmp_path: Path) -> None:
     shuffled = (NAMES[0], NAMES[2], NAMES[1])
     rows = [{"prompt": n, "classname": n, "classidx": k} for k, n in enumerate(shuffled)]
     with pytest.raises(DataError, match="classname of classidx 1 differs") as caught:
@@ -115,7 +115,7 @@ def test_shuffled_class_order_is_refused_and_both_lists_shown(tmp_path: Path) ->
     assert ", ".join(NAMES) in str(caught.value)
 
 
-def test_lists_of_a_thousand_classes_are_shown_in_part(tmp_path: Path) -> None:
+def test_error_shortens_long_lists_of_classes(tmp_path: Path) -> None:
     names = [f"class {k}" for k in range(1000)]
     rows = [{"prompt": n, "classname": n, "classidx": k} for k, n in enumerate(reversed(names))]
     with pytest.raises(DataError, match=r"\(1000 in all\)") as caught:
@@ -141,14 +141,14 @@ def test_lists_of_a_thousand_classes_are_shown_in_part(tmp_path: Path) -> None:
         ("prompt,classidx\na,0\n,1\n", "empty label or prompt"),
     ],
 )
-def test_csv_that_does_not_fit_is_refused(tmp_path: Path, text: str, message: str) -> None:
+def test_malformed_csv_is_an_error(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "p.csv"
     path.write_text(text, encoding="utf-8")
     with pytest.raises((DataError, UsageError), match=message):
         PromptSet.from_csv(path, ["cat", "dog"])
 
 
-def test_csv_that_is_missing_or_no_text_is_refused(tmp_path: Path) -> None:
+def test_missing_or_non_utf8_csv_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="--prompts: file not found"):
         PromptSet.from_csv(tmp_path / "none.csv", NAMES)
     (tmp_path / "latin.csv").write_bytes("prompt,classidx\ncafé,0\n".encode("latin-1"))
@@ -156,11 +156,11 @@ def test_csv_that_is_missing_or_no_text_is_refused(tmp_path: Path) -> None:
         PromptSet.from_csv(tmp_path / "latin.csv", NAMES)
 
 
-# ---- averaging ---------------------------------------------------------------------------------
+# ---- averaging -----------------------------------------------------------------------------------
 
 
 @given(st.data())
-def test_error_of_a_class_is_the_mean_over_its_prompts(data: st.DataObject) -> None:
+def test_average_is_the_mean_error_over_the_prompts_of_a_class(data: st.DataObject) -> None:
     classes = data.draw(st.integers(2, 5))
     class_of = data.draw(
         st.lists(st.integers(0, classes - 1), max_size=6)
@@ -177,19 +177,19 @@ def test_error_of_a_class_is_the_mean_over_its_prompts(data: st.DataObject) -> N
     assert averaged.dtype == np.float32
     for k in range(classes):
         rows = errors[np.array(class_of) == k]
-        # NaN where any prompt of the class is missing, as the plain mean has it
+        # NaN if any prompt of the class was not evaluated, as in a plain mean
         assert averaged[k] == pytest.approx(rows.mean(axis=0), rel=1e-6, nan_ok=True)
 
 
-def test_average_of_prompts_in_another_order_follows_the_classes() -> None:
+def test_average_is_in_the_order_of_the_classes() -> None:
     prompts = PromptSet(("a", "b"), ("of b", "of a"), (1, 0))
     assert prompts.average(np.float32([[2.0], [1.0]])).tolist() == [[1.0], [2.0]]
 
 
-# ---- a person's labels -------------------------------------------------------------------------
+# ---- candidate labels ----------------------------------------------------------------------------
 
 
-def test_labels_come_back_as_they_are() -> None:
+def test_valid_labels_are_returned_unchanged() -> None:
     assert check_labels(["Cat", "dog_food"]) == ("Cat", "dog_food")
 
 
@@ -201,11 +201,11 @@ def test_labels_come_back_as_they_are() -> None:
         ("cat, dog", "single text"),
         (["cat", "dog", "cat"], r"duplicate labels: \['cat'\]"),
         (["pit bull", "dog", " pit  bull"], "duplicate labels"),
-        (["cat", 3], "is no text: 3"),
-        (["cat", None], "is no text"),
+        (["cat", 3], "is not a text: 3"),
+        (["cat", None], "is not a text"),
     ],
 )
-def test_labels_that_cannot_be_told_apart_are_refused(labels: Any, message: str) -> None:
+def test_duplicate_single_or_non_text_labels_are_an_error(labels: Any, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         check_labels(labels)
 
@@ -222,7 +222,7 @@ def test_labels_that_cannot_be_told_apart_are_refused(labels: Any, message: str)
         ("café", "cafe", False),
     ],
 )
-def test_names_compare_without_case_underscore_hyphen_and_slash(
+def test_names_are_compared_without_case_space_underscore_hyphen_and_slash(
     one: str, other: str, same: bool
 ) -> None:
     assert (normalise(one) == normalise(other)) is same

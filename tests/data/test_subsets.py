@@ -1,4 +1,4 @@
-"""Subsets: limits are stratified and nested, files of indices are checked."""
+"""Subsets: stratified and nested samples, images per class, files of indices."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ counts = st.lists(st.integers(1, 40), min_size=2, max_size=8).map(tuple)
 
 
 @given(counts, st.data())
-def test_limit_takes_that_many_and_larger_limits_hold_smaller_ones(
+def test_limit_is_the_number_of_images_and_larger_samples_contain_smaller_ones(
     sizes: tuple[int, ...], data: st.DataObject
 ) -> None:
     dataset = made_up(sizes)
@@ -32,34 +32,36 @@ def test_limit_takes_that_many_and_larger_limits_hold_smaller_ones(
 
 
 @given(st.integers(2, 12), st.integers(1, 30), st.data())
-def test_limit_is_stratified(classes: int, each: int, data: st.DataObject) -> None:
+def test_sample_is_stratified(classes: int, each: int, data: st.DataObject) -> None:
     limit = data.draw(st.integers(1, classes * each))
     part, _ = choose(made_up((each,) * classes), limit=limit)
     taken = np.bincount([item.label for item in part.items], minlength=classes)
     assert set(taken.tolist()) <= {limit // classes, -(-limit // classes)}
 
 
-def test_limit_below_the_number_of_classes_is_no_list_of_the_first_ones() -> None:
+def test_sample_smaller_than_the_number_of_classes_has_random_classes() -> None:
     chosen = choose(made_up((3,) * 400), limit=100)[0]
     labels = np.array([item.label for item in chosen.items])
     assert len(set(labels.tolist())) == 100
-    # a hundred of 0 to 399, each as likely: their mean is known to 10
+    # 100 of the labels 0 to 399: the standard error of their mean is 10
     assert abs(labels.mean() - 199.5) < 40
 
 
-def test_limit_keeps_the_proportions_of_unequal_classes() -> None:
+def test_sample_keeps_the_proportions_of_unequal_classes() -> None:
     part, _ = choose(made_up((10, 30, 60)), limit=50)
     assert np.bincount([item.label for item in part.items]).tolist() == [5, 15, 30]
 
 
-def test_limit_is_a_sample_not_the_first_ones() -> None:
+def test_sample_is_random_and_reproducible() -> None:
     part, _ = choose(load_dataset("digits"), limit=100)
     assert ids(part) != [f"test/{i}" for i in range(100)]
     assert ids(part) == ids(choose(load_dataset("digits"), limit=100)[0])
 
 
 @given(counts, st.integers(1, 50))
-def test_per_class_takes_that_many_of_each(sizes: tuple[int, ...], n: int) -> None:
+def test_per_class_subset_has_that_many_images_of_each_class(
+    sizes: tuple[int, ...], n: int
+) -> None:
     part, name = choose(made_up(sizes), subset=f"{n}-per-class")
     taken = np.bincount([item.label for item in part.items]).tolist()
     assert taken == [min(n, size) for size in sizes]
@@ -67,17 +69,17 @@ def test_per_class_takes_that_many_of_each(sizes: tuple[int, ...], n: int) -> No
     assert name == "all" if whole else name.startswith(f"{len(part)}:")
 
 
-def test_subset_names_the_images_it_holds() -> None:
+def test_name_of_a_subset_depends_only_on_its_images() -> None:
     dataset = made_up((9, 9))
     names = {choose(dataset, limit=n)[1].partition(":")[2] for n in range(1, 19)}
     assert len(names) == 18
-    same = [choose(dataset, limit=18)[1], choose(dataset, subset="9-per-class")[1]]
-    assert len({name.partition(":")[2] for name in same}) == 1
+    equal = [choose(dataset, limit=18)[1], choose(dataset, subset="9-per-class")[1]]
+    assert len({name.partition(":")[2] for name in equal}) == 1
     assert choose(dataset)[1] == "all"
 
 
 @pytest.mark.parametrize("suffix", [".txt", ".npy"])
-def test_indices_come_from_a_file(tmp_path: Path, suffix: str) -> None:
+def test_indices_are_read_from_a_text_or_npy_file(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"mine{suffix}"
     if suffix == ".npy":
         np.save(path, np.array([7, 0, 3]))
@@ -93,33 +95,33 @@ def test_indices_come_from_a_file(tmp_path: Path, suffix: str) -> None:
     ["", "1 1", "-1", "10", "one", "1.5", np.array([0.5]), np.array([True]), np.array(["a"])],
     ids=str,
 )
-def test_bad_indices_are_refused(tmp_path: Path, content: Any) -> None:
+def test_invalid_indices_are_an_error(tmp_path: Path, content: Any) -> None:
     path = tmp_path / ("bad.txt" if isinstance(content, str) else "bad.npy")
     path.write_text(content) if isinstance(content, str) else np.save(path, content)
-    with pytest.raises(DataError, match="indices") as caught:
+    with pytest.raises(DataError, match="--indices: ") as caught:
         choose(made_up((5, 5)), indices=str(path))
     assert caught.value.exit_status == 2
 
 
-def test_indices_that_need_pickle_or_are_missing_are_refused(tmp_path: Path) -> None:
+def test_pickled_or_missing_file_of_indices_is_an_error(tmp_path: Path) -> None:
     np.save(tmp_path / "objects.npy", np.array([{}], dtype=object), allow_pickle=True)
     for name in ("objects.npy", "missing.txt", "missing.npy"):
-        with pytest.raises(DataError, match="cannot read indices"):
+        with pytest.raises(DataError, match="--indices: cannot read file"):
             choose(made_up((5, 5)), indices=str(tmp_path / name))
 
 
 @pytest.mark.parametrize(
-    "rules",
+    ("options", "message"),
     [
-        {"limit": 0},
-        {"limit": -3},
-        {"subset": "0-per-class"},
-        {"subset": "all"},
-        {"subset": ""},
-        {"limit": 3, "subset": "1-per-class"},
+        ({"limit": 0}, "--limit out of range: 0; allowed: 1 or more"),
+        ({"limit": -3}, "--limit out of range: -3"),
+        ({"subset": "0-per-class"}, "--subset: invalid value: '0-per-class'; allowed: N-per-class"),
+        ({"subset": "all"}, "--subset: invalid value: 'all'"),
+        ({"subset": ""}, "--subset: invalid value: ''"),
+        ({"limit": 3, "subset": "1-per-class"}, "more than one subset given"),
     ],
     ids=str,
 )
-def test_rules_that_cannot_be_followed_are_refused(rules: dict[str, Any]) -> None:
-    with pytest.raises(UsageError):
-        choose(made_up((5, 5)), **rules)
+def test_invalid_or_combined_options_are_an_error(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        choose(made_up((5, 5)), **options)

@@ -1,4 +1,4 @@
-"""From an image to pixels: torchvision's bits, every format, and what is refused."""
+"""Image transforms: torchvision's pixels bit for bit, all formats, and errors."""
 
 from __future__ import annotations
 
@@ -50,11 +50,11 @@ def _warnings_are_errors() -> Any:
         yield
 
 
-# ---- the one resize and crop -------------------------------------------------------------------
+# ---- resize and crop -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("size", TARGETS)
-def test_pixels_are_torchvisions_to_the_bit(size: int) -> None:
+def test_pixels_equal_torchvisions_bit_for_bit(size: int) -> None:
     transforms = pytest.importorskip(
         "torchvision.transforms", reason="the reference is torchvision"
     )
@@ -74,7 +74,7 @@ def test_pixels_are_torchvisions_to_the_bit(size: int) -> None:
         assert (ours == reference(image).numpy()).all(), (width, height)
 
 
-def test_bytes_go_to_minus_1_to_1_and_back() -> None:
+def test_bytes_are_scaled_to_minus_1_to_1_and_back() -> None:
     image = Image.fromarray(np.stack([UINT8, UINT8[::-1], UINT8 ^ 85], -1).reshape(16, 16, 3))
     pixels = to_pixels(image, 16)
     assert (pixels.min(), pixels.max()) == (-1.0, 1.0)
@@ -84,41 +84,45 @@ def test_bytes_go_to_minus_1_to_1_and_back() -> None:
 
 @settings(max_examples=25)
 @given(st.integers(1, 60), st.integers(1, 60), st.integers(1, 40))
-def test_round_trip_gives_the_same_pixels(width: int, height: int, size: int) -> None:
+def test_conversion_to_an_image_and_back_keeps_the_pixels(
+    width: int, height: int, size: int
+) -> None:
     pixels = to_pixels(random_image(width, height), size)
     assert (to_pixels(to_image(pixels), size) == pixels).all()
 
 
-def test_image_of_values_beyond_the_range_is_clipped() -> None:
+def test_values_outside_the_range_are_clipped() -> None:
     pixels = np.array([[[-3.0, -1.0]], [[0.0, 1.0]], [[1.01, 9.0]]])  # (3, 1, 2)
     assert pixels_of(to_image(pixels)) == [[[0, 128, 255], [0, 255, 255]]]
 
 
-def test_crop_is_the_middle_of_the_longer_side() -> None:
+def test_crop_is_centred() -> None:
     stripes = np.zeros((4, 12, 3), np.uint8)
     stripes[:, 4:8] = 255
     assert (to_pixels(Image.fromarray(stripes), 4) == 1.0).all()
     assert (to_pixels(Image.fromarray(stripes.transpose(1, 0, 2)), 4) == 1.0).all()
 
 
-def test_size_below_1_is_refused() -> None:
+def test_size_below_1_is_an_error() -> None:
     with pytest.raises(UsageError, match="image size out of range: 0"):
         to_pixels(random_image(4, 4), 0)
 
 
 @pytest.mark.parametrize("shape", [(1, 400), (400, 1)])
-def test_image_too_long_to_be_resized_is_refused_before_it_fills_the_memory(
+def test_elongated_image_is_an_error_before_resizing_exhausts_memory(
     shape: tuple[int, int],
 ) -> None:
-    with pytest.raises(DataError, match="too long and narrow"):
+    with pytest.raises(
+        DataError, match="image too elongated to resize its shorter side to 512 pixels"
+    ):
         to_pixels(Image.new("RGB", shape), 512)
 
 
-# ---- every kind of image -----------------------------------------------------------------------
+# ---- formats and colour modes --------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF", "PPM", "GIF", "JPEG", "WEBP"])
-def test_same_image_from_path_text_bytes_and_pil(kind: str, tmp_path: Path) -> None:
+def test_path_text_bytes_and_pil_image_give_the_same_image(kind: str, tmp_path: Path) -> None:
     data = encoded(random_image(9, 6), kind)
     path = tmp_path / f"image.{kind.lower()}"
     path.write_bytes(data)
@@ -130,12 +134,12 @@ def test_same_image_from_path_text_bytes_and_pil(kind: str, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "CMYK", "YCbCr", "HSV"])
-def test_colour_modes_are_converted_as_pil_does(mode: str) -> None:
+def test_colour_modes_are_converted_as_by_pil(mode: str) -> None:
     image = random_image(5, 4, mode)
     assert pixels_of(load_image(image)) == pixels_of(image.convert("RGB"))
 
 
-def test_cmyk_jpeg_is_read_in_its_colours() -> None:
+def test_cmyk_jpeg_keeps_its_colours() -> None:
     red = Image.new("CMYK", (8, 8), (0, 255, 255, 0))
     r, g, b = np.asarray(load_image(encoded(red, "JPEG"))).reshape(-1, 3).T
     assert (r.min(), g.max(), b.max()) >= (250, 0, 0)
@@ -143,7 +147,7 @@ def test_cmyk_jpeg_is_read_in_its_colours() -> None:
 
 
 @pytest.mark.parametrize("mode", ["LA", "RGBA"])
-def test_transparency_is_dropped_and_the_colours_stay(mode: str) -> None:
+def test_transparency_is_dropped_and_colours_are_kept(mode: str) -> None:
     image = random_image(5, 4, mode)
     opaque = image.copy()
     opaque.putalpha(255)
@@ -153,7 +157,7 @@ def test_transparency_is_dropped_and_the_colours_stay(mode: str) -> None:
 
 
 @pytest.mark.parametrize("transparency", [None, 3, bytes(range(256))])
-def test_palette_gives_its_colours_whatever_is_transparent(transparency: Any) -> None:
+def test_palette_with_transparency_keeps_its_colours(transparency: Any) -> None:
     palette = np.random.default_rng(0).integers(0, 256, (256, 3), dtype=np.uint8)
     image = Image.fromarray(UINT8.reshape(16, 16))
     image.putpalette(palette.tobytes())
@@ -163,14 +167,14 @@ def test_palette_gives_its_colours_whatever_is_transparent(transparency: Any) ->
 
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF", "PPM"])
-def test_16_bits_are_scaled_not_clipped(kind: str) -> None:
+def test_16_bit_gray_is_scaled_not_clipped(kind: str) -> None:
     wide = (UINT8.astype(np.uint16) * 257).reshape(16, 16)
     expected = np.repeat(UINT8.reshape(16, 16, 1), 3, axis=2).tolist()
     assert pixels_of(load_image(encoded(Image.fromarray(wide), kind))) == expected
 
 
 @pytest.mark.parametrize("kind", ["GIF", "WEBP", "TIFF"])
-def test_animation_is_its_first_frame(kind: str, tmp_path: Path) -> None:
+def test_first_frame_of_an_animation_is_read(kind: str, tmp_path: Path) -> None:
     frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue", "lime")]
     path = tmp_path / f"animation.{kind.lower()}"
     lossless = {"lossless": True} if kind == "WEBP" else {}
@@ -182,7 +186,7 @@ def test_animation_is_its_first_frame(kind: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, np.int64, np.uint16])
-def test_arrays_of_floats_in_0_to_1_and_of_integers_in_0_to_255(dtype: Any) -> None:
+def test_arrays_contain_floats_in_0_to_1_or_integers_in_0_to_255(dtype: Any) -> None:
     gray = UINT8.reshape(16, 16)
     is_float = np.dtype(dtype).kind == "f"
     given_array = (gray / 255.0 if is_float else gray).astype(dtype)
@@ -190,18 +194,18 @@ def test_arrays_of_floats_in_0_to_1_and_of_integers_in_0_to_255(dtype: Any) -> N
 
 
 @pytest.mark.parametrize("shape", [(4, 5), (4, 5, 1), (4, 5, 3), (4, 5, 4)])
-def test_arrays_of_every_shape(shape: tuple[int, ...]) -> None:
+def test_arrays_have_two_dimensions_or_up_to_four_channels(shape: tuple[int, ...]) -> None:
     array = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
     colours = array.reshape(4, 5, -1)[..., :3]
     assert pixels_of(load_image(array)) == np.broadcast_to(colours, (4, 5, 3)).tolist()
     assert pixels_of(load_image(array.tolist())) == pixels_of(load_image(array))
 
 
-# ---- what is refused ---------------------------------------------------------------------------
+# ---- errors --------------------------------------------------------------------------------------
 
 PHOTO = encoded(random_image(64, 64))
-HOLED = np.full((4, 4, 3), 0.5)
-HOLED[1, 2, 0] = np.nan
+WITH_NAN = np.full((4, 4, 3), 0.5)
+WITH_NAN[1, 2, 0] = np.nan
 
 
 @pytest.mark.parametrize(
@@ -210,7 +214,7 @@ HOLED[1, 2, 0] = np.nan
     + [encoded(random_image(64, 64), kind)[:900] for kind in ("JPEG", "GIF", "TIFF", "BMP")],
     ids="zero-byte header svg PNG JPEG GIF TIFF BMP".split(),
 )
-def test_corrupt_or_truncated_file_is_refused_by_name(data: bytes, tmp_path: Path) -> None:
+def test_corrupt_or_truncated_file_is_an_error_with_its_name(data: bytes, tmp_path: Path) -> None:
     path = tmp_path / "broken.png"
     path.write_bytes(data)
     with pytest.raises(DataError, match=r"cannot read image .*broken\.png"):
@@ -219,13 +223,13 @@ def test_corrupt_or_truncated_file_is_refused_by_name(data: bytes, tmp_path: Pat
         load_image(data)
 
 
-def test_truncated_image_that_pil_has_opened_is_refused() -> None:
-    # PIL opens without reading the pixels: the fault must not wait until they are used
+def test_truncated_image_opened_by_pil_is_an_error() -> None:
+    # PIL opens lazily; the error must be raised here, not when the pixels are used
     with pytest.raises(DataError, match="cannot read image"):
         load_image(Image.open(io.BytesIO(PHOTO[: len(PHOTO) // 2])))
 
 
-def test_what_is_no_file_of_an_image_is_refused(tmp_path: Path) -> None:
+def test_missing_file_folder_or_text_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("not an image")
     for path in (tmp_path / "none.png", tmp_path, tmp_path / "notes.txt"):
         with pytest.raises(DataError, match="cannot read image"):
@@ -241,15 +245,15 @@ def test_what_is_no_file_of_an_image_is_refused(tmp_path: Path) -> None:
     ],
     ids=["PIL", "file", "empty"],
 )
-def test_image_too_large_or_empty_is_refused(make: Callable[[], Any]) -> None:
-    with pytest.raises(DataError, match="image without pixels, or too large"):
+def test_empty_or_too_large_image_is_an_error(make: Callable[[], Any]) -> None:
+    with pytest.raises(DataError, match="image is empty or too large"):
         load_image(make())
 
 
 @pytest.mark.parametrize(
     ("array", "message"),
     [
-        (HOLED, "pixel values out of range: 'nan to nan as float64'; allowed: 0 to 1"),
+        (WITH_NAN, "pixel values out of range: 'nan to nan as float64'; allowed: 0 to 1"),
         (np.full((2, 2), np.inf), "out of range"),
         (np.full((2, 2), 1.5), "out of range: '1.5 to 1.5"),
         (np.full((2, 2), -1), "out of range: '-1 to -1 as int64'; allowed: 0 to 255"),
@@ -260,9 +264,9 @@ def test_image_too_large_or_empty_is_refused(make: Callable[[], Any]) -> None:
         (np.zeros((4, 4), bool), "not an image"),
         (np.full((4, 4), "x"), "not an image"),
         (None, "not an image"),
-        ([[1, 2], [3]], "cannot be read as an array"),
+        ([[1, 2], [3]], "cannot be converted to an array"),
     ],
 )
-def test_array_that_is_no_image_is_refused(array: Any, message: str) -> None:
+def test_array_that_is_not_an_image_is_an_error(array: Any, message: str) -> None:
     with pytest.raises(DataError, match=message):
         load_image(array)

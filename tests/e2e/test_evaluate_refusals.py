@@ -106,9 +106,9 @@ def test_unknown_name(refused: Callable[..., str], flags: str, said: str) -> Non
         ("--prompts no.csv", "--prompts: file not found: 'no.csv'"),
         ("--prompts a.csv --template {}", "prompts given twice"),
         ("--noise-path no.pt", "noise file not found: 'no.pt'"),
-        ("--indices no.txt", "cannot read indices"),
+        ("--indices no.txt", "--indices: cannot read file"),
         ("--limit 5 --subset 1-per-class", "more than one subset"),
-        ("--subset few", "unknown subset: 'few'; allowed: N-per-class"),
+        ("--subset few", "--subset: invalid value: 'few'; allowed: N-per-class"),
     ],
 )
 def test_value_that_is_not_allowed(refused: Callable[..., str], flags: str, said: str) -> None:
@@ -124,7 +124,7 @@ def test_images_that_give_no_choice(refused: Callable[..., str], tmp_path: Path)
     data = tmp_path / "set"
     assert "image folder not found" in refused("--dataset", f"folder:{data}")
     data.mkdir()
-    assert "no image found" in refused("--dataset", f"folder:{data}")
+    assert "image folder contains no image" in refused("--dataset", f"folder:{data}")
     picture(data / "cat" / "1.png")
     assert "['cat']; allowed: two classes or more" in refused("--dataset", f"folder:{data}")
     assert "unknown dataset: 'folder:'" in refused("--dataset", "folder:")

@@ -1,4 +1,4 @@
-"""Small data sets made up for tests, whose images must not be read."""
+"""Small artificial data sets, whose images must not be opened."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from diffcls.data.dataset import Dataset, Item
 
 
 def no_image() -> Image.Image:
-    raise AssertionError("an image was read before it was opened")
+    raise AssertionError("the image was opened although the test needs none")
 
 
 def made_up(counts: tuple[int, ...]) -> Dataset:

@@ -1,4 +1,4 @@
-"""A small Hugging Face Hub on this machine, and what a repository of it may hold."""
+"""Local stand-in for the Hugging Face Hub, and files of its repositories."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
+TEST_FILE = "data/test-00000-of-00001.parquet"
+TRAIN_FILE = "data/train-00000-of-00001.parquet"
 
 
 def encoded(gray: int, kind: str = "PNG") -> bytes:
@@ -36,7 +38,7 @@ def parquet(
     /,
     **columns: list[Any],
 ) -> bytes:
-    """A file as the Hub has them; `names` are those of the columns of classes."""
+    """Parquet file in the Hub's format; `names` are the class names of its label columns."""
     names = names or {"label": ["apple_pie", "beet", "cake"]}
     columns = {"label": [g % 3 for g in grays], **columns}
     features = {n: {"names": names[n], "_type": "ClassLabel"} for n in columns if n in names}
@@ -61,20 +63,20 @@ def archive(rows: Mapping[str, bytes]) -> bytes:
 
 @dataclass
 class Hub:
-    """What a Hub on this machine serves: id -> path -> content, all of one commit.
+    """Stand-in for the Hub: repository id -> path -> content, all of one commit.
 
-    A status of 500 is that of a Hub in trouble, and 0 of one that never answers.
+    With a status of 500, every request fails; with 0, none is answered.
     """
 
     repositories: dict[str, dict[str, bytes]] = field(default_factory=dict)
     gated: set[str] = field(default_factory=set)
-    asked: list[str] = field(default_factory=list)
+    requests: list[str] = field(default_factory=list)
     hangs: threading.Event = field(default_factory=threading.Event)
     status: int = 200
 
     def answer(self, path: str) -> tuple[int, dict[str, str], bytes]:
-        """Status, headers and body for a request, in the Hub's own terms."""
-        self.asked.append(path)
+        """Status, headers and body of the response to a request."""
+        self.requests.append(path)
         if self.status == 0:
             self.hangs.wait()
         if self.status != 200:
@@ -99,7 +101,7 @@ class Hub:
         self, name: str, files: Mapping[str, bytes], action: str
     ) -> tuple[int, dict[str, str], bytes]:
         if action == "tree":
-            found: Any = [
+            info: Any = [
                 {
                     "type": "file",
                     "path": path,
@@ -110,17 +112,17 @@ class Hub:
             ]
         else:
             siblings = [{"rfilename": path} for path in files]
-            found = {"id": name, "sha": COMMIT, "siblings": siblings}
-        return 200, {"Content-Type": "application/json"}, json.dumps(found).encode()
+            info = {"id": name, "sha": COMMIT, "siblings": siblings}
+        return 200, {"Content-Type": "application/json"}, json.dumps(info).encode()
 
     def fetched(self) -> set[str]:
-        """The files that were asked for."""
-        places = (path.partition(f"/resolve/{COMMIT}/")[2] for path in self.asked)
+        """Paths of the requested files."""
+        places = (path.partition(f"/resolve/{COMMIT}/")[2] for path in self.requests)
         return {place for place in places if place}
 
 
 def fill(cache: Path, name: str, files: Mapping[str, bytes]) -> None:
-    """Puts files where ``hf download --repo-type dataset`` does."""
+    """Write files into the cache as ``hf download --repo-type dataset`` does."""
     base = cache / f"datasets--{name.replace('/', '--')}"
     for path, content in files.items():
         place = base / "snapshots" / COMMIT / path
@@ -132,7 +134,7 @@ def fill(cache: Path, name: str, files: Mapping[str, bytes]) -> None:
 
 @contextmanager
 def serving(hub: Hub) -> Iterator[str]:
-    """The address at which the Hub answers."""
+    """Run the server; yields its address."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_HEAD(self) -> None:

@@ -1,1 +1,1 @@
-"""Original layouts of known data sets, as in their archives or torchvision: one file per set."""
+"""Original layouts of the catalog's data sets, as in archives or torchvision: one file each."""

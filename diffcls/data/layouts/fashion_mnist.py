@@ -1,7 +1,8 @@
-"""Fashion-MNIST as its makers pack it: idx files, as they are or gzipped.
+"""Fashion-MNIST in its original layout: idx files, plain or gzipped.
 
-Xiao, Rasul and Vollgraf 2017 (arXiv:1708.07747). The idx format is MNIST's: two zero bytes, a type
-(8: unsigned bytes), the number of dimensions, each dimension as a big-endian uint32, the values.
+Xiao, Rasul and Vollgraf 2017 (arXiv:1708.07747). The idx format is that of MNIST: two zero bytes,
+the type (8: unsigned bytes), the number of dimensions, each dimension as a big-endian uint32, the
+values.
 """
 
 from __future__ import annotations
@@ -17,36 +18,42 @@ from numpy.typing import NDArray
 
 from diffcls.data.catalog import Query
 from diffcls.data.dataset import Dataset, Item
-from diffcls.data.layouts.files import place, unreadable
+from diffcls.data.layouts.files import find_folder, torchvision_classes, unreadable_file
 from diffcls.data.transforms import load_image
 from diffcls.support.errors import DataError
 from diffcls.support.hashing import content_hash
 
-PREFIX = {"test": "t10k", "train": "train"}
-IMAGES, LABELS = "images-idx3-ubyte", "labels-idx1-ubyte"
-ENDS = ("", ".gz")
+SPLIT_PREFIXES = {"test": "t10k", "train": "train"}
+IMAGES_FILE, LABELS_FILE = "images-idx3-ubyte", "labels-idx1-ubyte"
+FILE_SUFFIXES = ("", ".gz")
 
 
 def load(query: Query) -> Dataset | None:
     """The split ``test`` (10,000 gray images of 28×28) or ``train`` (60,000).
 
-    Found in ``FashionMNIST/raw`` or ``raw``, in ``fashion_mnist``, or in the root itself.
+    The folder is ``FashionMNIST/raw``, ``raw`` or ``fashion_mnist`` below the root, or the root
+    itself. The files contain no class names; these are torchvision's.
 
     Raises:
-        DataError: when a file is missing or broken, or torchvision, which has the names, is.
+        DataError: if a file is missing or malformed, or torchvision is not installed.
     """
-    every = [f"{p}-{kind}{gz}" for p in PREFIX.values() for kind in (IMAGES, LABELS) for gz in ENDS]
-    folder = place(query, ("FashionMNIST/raw", "raw"), every)
+    names = [
+        f"{prefix}-{kind}{suffix}"
+        for prefix in SPLIT_PREFIXES.values()
+        for kind in (IMAGES_FILE, LABELS_FILE)
+        for suffix in FILE_SUFFIXES
+    ]
+    folder = find_folder(query, ("FashionMNIST/raw", "raw"), names)
     if folder is None:
         return None
-    prefix = PREFIX[query.split]
-    images = read_idx(folder / f"{prefix}-{IMAGES}", (28, 28))
-    labels = read_idx(folder / f"{prefix}-{LABELS}", ())
+    prefix = SPLIT_PREFIXES[query.split]
+    images = read_idx(folder / f"{prefix}-{IMAGES_FILE}", (28, 28))
+    labels = read_idx(folder / f"{prefix}-{LABELS_FILE}", ())
     if len(images) != len(labels):
         raise DataError(
             "images and labels differ in number",
             given=(len(images), len(labels)),
-            todo=f"get the files in {folder} again",
+            todo=f"download the files in {folder} again",
         )
     return Dataset(
         name=query.spec.name,
@@ -61,33 +68,26 @@ def load(query: Query) -> Dataset | None:
 
 
 def class_names() -> tuple[str, ...]:
-    """The ten names, which the files do not have: torchvision's.
+    """The ten class names, from torchvision.
 
     Raises:
-        DataError: where torchvision is not installed.
+        DataError: if torchvision is not installed.
     """
-    try:
-        from torchvision.datasets import FashionMNIST
-    except ImportError as error:
-        raise DataError(
-            "the class names of Fashion-MNIST are torchvision's, and it is not installed",
-            todo='pip install "diffcls[clip]"',
-        ) from error
-    return tuple(FashionMNIST.classes)
+    return tuple(torchvision_classes("FashionMNIST", "Fashion-MNIST"))
 
 
 def read_idx(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8]:
-    """An idx file of unsigned bytes, or its gzipped copy beside it.
+    """Content of an idx file of unsigned bytes, or of its gzipped copy.
 
     Args:
-        path: without ``.gz``.
-        shape: of one entry.
+        path: path without ``.gz``; the gzipped copy is read if this file does not exist.
+        shape: shape of one entry.
 
     Returns:
         (N, *shape) uint8.
 
     Raises:
-        DataError: when it is missing, of another type or shape, too short or too long.
+        DataError: if it is missing, of another type or shape, too short or too long.
     """
     gzipped = not path.is_file()
     if gzipped:
@@ -97,16 +97,16 @@ def read_idx(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8]:
         with gzip.open(path) if gzipped else open(path, "rb") as file:
             magic = file.read(4)
             dims = np.frombuffer(file.read(4 * n_dims), ">u4").tolist()
-            good = magic == bytes((0, 0, 8, n_dims)) and tuple(dims[1:]) == shape and dims[0] > 0
-            # one byte more than there should be tells a file that is too long
-            data = file.read(prod(dims) + 1) if good else b""
+            valid = magic == bytes((0, 0, 8, n_dims)) and tuple(dims[1:]) == shape and dims[0] > 0
+            # one byte more than expected, to notice a file that is too long
+            data = file.read(prod(dims) + 1) if valid else b""
     except (OSError, EOFError, ValueError, MemoryError, OverflowError, zlib.error) as error:
-        raise unreadable(path, error) from error
-    if not good or len(data) != prod(dims):
+        raise unreadable_file(path, error) from error
+    if not valid or len(data) != prod(dims):
         raise DataError(
-            "not a whole idx file of the right type and shape",
+            "file is not a complete idx file of the expected type and shape",
             given=f"{path}, magic {magic.hex()}, dimensions {dims}",
             allowed=f"unsigned bytes of shape {('N', *shape)}".replace("'", ""),
-            todo="get the file again",
+            todo="download the file again",
         )
     return np.frombuffer(data, np.uint8).reshape(dims)

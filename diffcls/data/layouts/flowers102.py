@@ -1,4 +1,4 @@
-"""Flowers-102 as its makers pack it: all images in one folder, labels and splits as MATLAB files.
+"""Flowers-102 in its original layout: one folder of images, labels and splits in MATLAB files.
 
 Nilsback and Zisserman 2008, "Automated Flower Classification over a Large Number of Classes".
 """
@@ -12,72 +12,71 @@ import numpy as np
 
 from diffcls.data.catalog import Query
 from diffcls.data.dataset import Dataset
-from diffcls.data.layouts.files import place, table, unreadable
-from diffcls.data.sources.folder import of_files
+from diffcls.data.layouts.files import (
+    dataset_of_list,
+    find_folder,
+    read_json_object,
+    torchvision_classes,
+    unreadable_file,
+)
 from diffcls.support.errors import DataError
 
-LABELS, SPLITS, NAMES = "imagelabels.mat", "setid.mat", "cat_to_name.json"
-PARTS = {"test": "tstid", "validation": "valid", "train": "trnid"}
+LABELS_FILE, SPLITS_FILE, NAMES_FILE = "imagelabels.mat", "setid.mat", "cat_to_name.json"
+SPLIT_VARIABLES = {"test": "tstid", "validation": "valid", "train": "trnid"}
 
 
 def load(query: Query) -> Dataset | None:
     """The split ``test`` (6,149 images), ``validation`` or ``train`` (1,020 each).
 
-    The archive has no names: they are torchvision's, or those of a ``cat_to_name.json`` beside the
-    labels (class from 1 -> name).
+    The archive contains no class names. They are read from a ``cat_to_name.json`` (class from 1 ->
+    name) in the same folder if there is one, otherwise from torchvision.
 
     Raises:
-        DataError: when a file is missing or broken, or nobody knows the names.
+        DataError: if a file is missing or malformed, no listed image exists, or there is neither a
+            file of class names nor torchvision.
     """
-    root = place(query, ("flowers-102",), (LABELS, SPLITS))
+    root = find_folder(query, ("flowers-102",), (LABELS_FILE, SPLITS_FILE))
     if root is None:
         return None
-    labels = _numbers(root / LABELS, "labels")
-    chosen = _numbers(root / SPLITS, PARTS[query.split])
-    if not len(chosen) or chosen.min() < 1 or chosen.max() > len(labels):
+    labels = _read_integers(root / LABELS_FILE, "labels")
+    images = _read_integers(root / SPLITS_FILE, SPLIT_VARIABLES[query.split])
+    if not len(images) or images.min() < 1 or images.max() > len(labels):
         raise DataError(
-            f"{SPLITS} and {LABELS} do not fit together",
-            given=f"images up to {chosen.max(initial=0)} of {len(labels)}",
+            f"{SPLITS_FILE} and {LABELS_FILE} are inconsistent",
+            given=f"images up to {images.max(initial=0)} of {len(labels)}",
+            todo="unpack the archive again",
         )
     names = class_names(root)
-    # images and classes count from 1
-    files = [(root / "jpg" / f"image_{i:05d}.jpg", int(labels[i - 1]) - 1) for i in chosen]
-    if not any(path.is_file() for path, _ in files):
-        raise DataError(
-            "none of the listed images is there", given=str(root / "jpg"), todo="unpack 102flowers"
-        )
-    return of_files(files, root, query.spec.name, query.split, names)
+    # images and classes are counted from 1
+    files = [(root / "jpg" / f"image_{i:05d}.jpg", int(labels[i - 1]) - 1) for i in images]
+    return dataset_of_list(query, files, root, names, archive="102flowers.tgz")
 
 
 def class_names(root: Path) -> list[str]:
-    """The names by class index.
+    """Names by class index, from a file in the folder or from torchvision.
 
     Raises:
-        DataError: where there is neither a file of them nor torchvision.
+        DataError: if there is neither the file nor torchvision.
     """
-    path = root / NAMES
+    path = root / NAMES_FILE
     if path.is_file():
-        named = table(path)
+        named = read_json_object(path)
         keys = [str(i + 1) for i in range(len(named))]
         if set(named) != set(keys):
-            raise DataError("not the names of all classes", given=str(path), allowed='"1", "2", …')
+            raise DataError(
+                "file does not name every class",
+                given=str(path),
+                allowed='the keys "1", "2", … without gaps',
+            )
         return [str(named[key]) for key in keys]
-    try:
-        from torchvision.datasets import Flowers102
-    except ImportError as error:
-        raise DataError(
-            "the class names of Flowers-102 are torchvision's, and it is not installed",
-            allowed=f"a {NAMES} in {root}",
-            todo='pip install "diffcls[clip]"',
-        ) from error
-    return list(Flowers102.classes)
+    return torchvision_classes("Flowers102", "Flowers-102", f"a {NAMES_FILE} in {root}")
 
 
-def _numbers(path: Path, name: str) -> Any:
-    """The whole numbers (N,) of a variable in a MATLAB file."""
+def _read_integers(path: Path, name: str) -> Any:
+    """(N,) integers of a variable in a MATLAB file."""
     from scipy.io import loadmat
 
     try:
         return np.asarray(loadmat(path)[name]).ravel().astype(np.int64)
-    except Exception as error:  # each kind of damage has its own
-        raise unreadable(path, error) from error
+    except Exception as error:  # malformed files raise exceptions of many types
+        raise unreadable_file(path, error) from error

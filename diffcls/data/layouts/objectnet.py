@@ -1,7 +1,7 @@
-"""ObjectNet as its makers pack it: the 113 classes that it shares with ImageNet.
+"""ObjectNet in its original layout, reduced to the 113 classes that it shares with ImageNet.
 
 Barbu et al. 2019, "ObjectNet: A large-scale bias-controlled dataset for pushing the limits of
-object recognition models". Its terms forbid training on it: so it has a test split only.
+object recognition models". Its terms forbid training on it, so there is only a test split.
 """
 
 from __future__ import annotations
@@ -14,68 +14,71 @@ from typing import TYPE_CHECKING
 
 from diffcls.data.catalog import Query
 from diffcls.data.dataset import Dataset, Item
-from diffcls.data.layouts.files import place, table
-from diffcls.data.sources.folder import of_files
+from diffcls.data.layouts.files import find_folder, read_json_object
+from diffcls.data.sources.folder import dataset_of_files
 from diffcls.support.errors import DataError
 
 if TYPE_CHECKING:
     from PIL import Image
 
 FOLDER = "objectnet-1.0"
-LABELS, OVERLAP = "folder_to_objectnet_label.json", "objectnet_to_imagenet_1k.json"
-BORDER = 2  # pixels of red around each image, against training on it unawares
+LABELS_FILE, OVERLAP_FILE = "folder_to_objectnet_label.json", "objectnet_to_imagenet_1k.json"
+BORDER_PIXELS = 2  # red border of each image, a mark against accidental training on it
 
 
 def load(query: Query) -> Dataset | None:
     """All images of the shared classes, in ``objectnet-1.0/images/FOLDER/*.png``.
 
-    Classes are named after their folders and stand in the order of those, as in the prompts
-    published with Li et al. 2023. A prompt says the makers' own label instead, in lower case: of
-    the folder ``drying_rack_for_dishes``, "drying rack for plates".
+    Classes are named after their folders, in alphabetical order of the folders, as in the prompts
+    published with Li et al. 2023. Prompts contain the data set's own labels in lower case instead,
+    such as "drying rack for plates" for the folder ``drying_rack_for_dishes``.
 
     Raises:
-        DataError: when a file of ``mappings`` or the folder of a class is missing or broken.
+        DataError: if a file of ``mappings`` or the images of a class are missing or malformed.
     """
-    root = place(query, (FOLDER,), (f"mappings/{LABELS}", f"mappings/{OVERLAP}"))
+    root = find_folder(query, (FOLDER,), (f"mappings/{LABELS_FILE}", f"mappings/{OVERLAP_FILE}"))
     if root is None:
-        above = place(query, (), (f"{FOLDER}/images",))
-        if above is None:
+        parent = find_folder(query, (), (f"{FOLDER}/images",))
+        if parent is None:
             return None
-        root = above / FOLDER
+        root = parent / FOLDER
     label_of = _classes(root / "mappings")
     images = root / "images"
     files = []
     for index, folder in enumerate(label_of):
-        found = sorted((images / folder).glob("*.png"))
-        if not found:
+        paths = sorted((images / folder).glob("*.png"))
+        if not paths:
             raise DataError(
-                "no image of a class",
+                "class without images",
                 given=str(images / folder),
                 allowed="FOLDER/*.png",
                 todo="unpack all parts of the archive",
             )
-        files += [(path, index) for path in found]
+        files += [(path, index) for path in paths]
     prompt_names = [label.lower() for label in label_of.values()]
-    dataset = of_files(files, images, query.spec.name, query.split, list(label_of), prompt_names)
+    dataset = dataset_of_files(
+        files, images, query.spec.name, query.split, list(label_of), prompt_names
+    )
     return replace(dataset, items=tuple(_cropped(item) for item in dataset.items))
 
 
 def _classes(mappings: Path) -> dict[str, str]:
-    """Folder -> label of the classes that are ImageNet's too, in the order of the folders."""
-    shared = table(mappings / OVERLAP)
-    found = {
+    """Folder -> label of the classes shared with ImageNet, in the order of the folders."""
+    shared = read_json_object(mappings / OVERLAP_FILE)
+    label_of = {
         folder: label
-        for folder, label in sorted(table(mappings / LABELS).items())
+        for folder, label in sorted(read_json_object(mappings / LABELS_FILE).items())
         if isinstance(label, str) and label in shared
     }
-    missing = sorted(shared.keys() - set(found.values()))
-    if missing or len(found) != len(shared):
+    missing = sorted(shared.keys() - set(label_of.values()))
+    if missing or len(label_of) != len(shared):
         raise DataError(
-            f"{LABELS} and {OVERLAP} do not fit together",
-            given=missing or list(found),
-            allowed="one folder for each class that ImageNet has too",
+            f"{LABELS_FILE} and {OVERLAP_FILE} are inconsistent",
+            given=missing or list(label_of),
+            allowed="one folder for each class shared with ImageNet",
+            todo="unpack the archive again",
         )
-    return found
+    return label_of
 
 
 def _cropped(item: Item) -> Item:
@@ -85,8 +88,10 @@ def _cropped(item: Item) -> Item:
 def _crop(open_image: Callable[[], Image.Image]) -> Image.Image:
     image = open_image()
     width, height = image.size
-    if min(width, height) <= 2 * BORDER:
+    if min(width, height) <= 2 * BORDER_PIXELS:
         raise DataError(
-            "image smaller than its border", given=image.size, allowed=f"over {2 * BORDER} pixels"
+            "image is not larger than its border",
+            given=image.size,
+            allowed=f"more than {2 * BORDER_PIXELS} pixels per side",
         )
-    return image.crop((BORDER, BORDER, width - BORDER, height - BORDER))
+    return image.crop((BORDER_PIXELS, BORDER_PIXELS, width - BORDER_PIXELS, height - BORDER_PIXELS))

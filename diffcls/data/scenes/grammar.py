@@ -20,7 +20,7 @@ RELATIONS = ("to the left of", "to the right of", "above", "below")
 
 @dataclass(frozen=True, order=True)
 class Kind:
-    """One combination of attributes, ``small red circle``."""
+    """Kind of object: a combination of size, colour and shape, such as ``small red circle``."""
 
     size: str
     colour: str
@@ -31,12 +31,12 @@ class Kind:
 
     @property
     def held_out(self) -> bool:
-        """Whether no training shows this combination, alone or beside others: 20 of the 96.
+        """Whether training scenes leave out this combination; true of 20 of the 96.
 
-        Every size, colour and shape is seen with others, and so is every pair of attributes.
+        Every size, colour and shape occurs in training, and so does every pair of attributes.
         """
-        places = SIZES.index(self.size), COLOURS.index(self.colour), SHAPES.index(self.shape)
-        size, colour, shape = places
+        indices = SIZES.index(self.size), COLOURS.index(self.colour), SHAPES.index(self.shape)
+        size, colour, shape = indices
         return (colour + 3 * shape + size) % 5 == 1
 
 
@@ -58,7 +58,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Scene:
-    """One group, or two of them in a relation: the first is left of, right of, … the second."""
+    """One group of objects, or two in a relation: the first left of, above, … the second."""
 
     first: Group
     relation: str = ""
@@ -71,33 +71,33 @@ class Scene:
 
     @property
     def groups(self) -> tuple[Group, ...]:
-        """The groups in the order of the sentence."""
+        """Groups in the order of the sentence."""
         return (self.first,) if self.second is None else (self.first, self.second)
 
     @property
     def kinds(self) -> tuple[Kind, ...]:
-        """The kind of every single object, in the order of the sentence."""
+        """Kind of each object, in the order of the sentence."""
         return tuple(group.kind for group in self.groups for _ in range(group.count))
 
     @property
     def fits(self) -> bool:
-        """Whether all objects find room beside each other in 32 × 32 pixels."""
+        """Whether all objects fit into 32 × 32 pixels without overlap."""
         sizes = sorted((SIZES.index(kind.size) for kind in self.kinds), reverse=True)
         if len(sizes) == 1:
             return True
-        # a large object leaves room for small ones only, and so does any among three
+        # up to three objects, all but one small; or two of which none is large
         return len(sizes) <= 3 and (sizes[1] == 0 or (len(sizes) == 2 and sizes[0] < 2))
 
 
 def parse(sentence: str) -> Scene:
-    """The scene that a canonical sentence says.
+    """Scene of a canonical sentence; inverse of ``str(scene)``.
 
     Raises:
         DataError: for any other sentence.
     """
     for relation in RELATIONS:
-        first, found, second = sentence.partition(f" {relation} ")
-        if found:
+        first, separator, second = sentence.partition(f" {relation} ")
+        if separator:
             return Scene(_group(first), relation, _group(second))
     return Scene(_group(sentence))
 
@@ -109,7 +109,11 @@ def _group(text: str) -> Group:
             group = Group(Kind(words[1], words[2], shape), COUNTS.index(words[0]) + 1)
             if group.kind in KINDS and str(group) == text:
                 return group
-    raise DataError("no sentence of a scene", given=text, allowed=f"such as 'a {KINDS[0]}'")
+    raise DataError(
+        "not the canonical sentence of a scene",
+        given=text,
+        allowed=f"sentences such as 'a {KINDS[0]}'",
+    )
 
 
 def _plural(group: Group) -> str:

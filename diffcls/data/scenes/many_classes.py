@@ -1,7 +1,7 @@
-"""Scenes with any number of classes, ``scenes:N``, to measure how cost grows with that number.
+"""Scenes with N classes, ``scenes:N``: measures cost as a function of the number of classes.
 
-The first 96 classes are the single objects, in an order of their own; then come scenes of two
-groups. A smaller set is a prefix of a larger one.
+The first 96 classes are the single objects in random order; scenes of two groups follow. The
+classes of a smaller set are a prefix of those of a larger one.
 """
 
 from __future__ import annotations
@@ -13,42 +13,44 @@ from diffcls.data.catalog import Query
 from diffcls.data.dataset import Dataset
 from diffcls.data.scenes.grammar import KINDS, RELATIONS, SEEN, Group, Scene
 from diffcls.data.scenes.paraphrases import CONVERSE
-from diffcls.data.scenes.tasks import TEST, make_dataset
+from diffcls.data.scenes.tasks import TEST_IMAGES, make_dataset
 from diffcls.support.errors import UsageError
 from diffcls.support.seeding import key
 
-MOST = 10_000
+MAX_CLASSES = 10_000
 
 
 def load(query: Query) -> Dataset:
-    """A thousand images of the first N classes, each class in turn.
+    """1,000 images of the first N classes, in rotation.
 
     Raises:
-        UsageError: for anything but a whole number from 2 to 10,000.
+        UsageError: if N is not a whole number from 2 to 10,000.
     """
     name = query.spec.name
     text = name.partition(":")[2]
-    if not (text.isdecimal() and 2 <= int(text) <= MOST):
+    if not (text.isdecimal() and 2 <= int(text) <= MAX_CLASSES):
         raise UsageError(
-            "no number of classes", given=name, allowed=f"scenes:N, N from 2 to {MOST:,}"
+            "--dataset scenes:N: invalid number of classes",
+            given=name,
+            allowed=f"N from 2 to {MAX_CLASSES:,}",
         )
     scenes = classes(int(text))
-    labels = [i % len(scenes) for i in range(TEST)]
+    labels = [i % len(scenes) for i in range(TEST_IMAGES)]
     names = tuple(map(str, scenes))
-    drawn = [scenes[label] for label in labels]
-    return make_dataset(name, query.split, "labels", names, drawn, labels)
+    rendered = [scenes[label] for label in labels]
+    return make_dataset(name, query.split, "labels", names, rendered, labels)
 
 
 @cache
 def classes(count: int) -> tuple[Scene, ...]:
-    """The first `count` classes."""
+    """Scenes of the first `count` classes."""
     rng = random.Random(key("scenes", "labels"))
-    found = dict.fromkeys(Scene(Group(kind)) for kind in rng.sample(KINDS, len(KINDS)))
-    while len(found) < count:
+    scenes = dict.fromkeys(Scene(Group(kind)) for kind in rng.sample(KINDS, len(KINDS)))
+    while len(scenes) < count:
         first, second = (Group(rng.choice(SEEN), rng.choice((1, 1, 2))) for _ in range(2))
         scene = Scene(first, rng.choice(RELATIONS), second)
         # "A left of B" and "B right of A" are one class
         converse = Scene(second, CONVERSE[scene.relation], first)
-        if scene.fits and first.kind != second.kind and converse not in found:
-            found[scene] = None
-    return tuple(found)[:count]
+        if scene.fits and first.kind != second.kind and converse not in scenes:
+            scenes[scene] = None
+    return tuple(scenes)[:count]

@@ -40,8 +40,8 @@ CONVERSE = {
 }
 
 
-def reword(sentence: str, rng: random.Random) -> str:
-    """The scene of a canonical sentence in other words, at times from the other end."""
+def paraphrase(sentence: str, rng: random.Random) -> str:
+    """Random paraphrase of a canonical sentence; half of the relations are stated conversely."""
     scene = parse(sentence)
     if scene.second is not None and rng.random() < 0.5:
         scene = Scene(scene.second, CONVERSE[scene.relation], scene.first)

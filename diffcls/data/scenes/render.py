@@ -1,6 +1,6 @@
 """Rendering of scenes: random positions, background and noise, anti-aliased edges.
 
-All randomness is seeded by the image's own key, so an image depends only on its scene and key.
+Each image has a random generator seeded by its own key, so it depends only on its scene and key.
 """
 
 from __future__ import annotations
@@ -18,12 +18,13 @@ if TYPE_CHECKING:
     from PIL import Image
 
 Floats = NDArray[np.float64]
-SIDE = 32
-"""Pixels; x runs to the right and y down, pixel i covers [i, i + 1]."""
+SIDE_PIXELS = 32
+"""Side of an image; x increases to the right, y downwards, and pixel i covers [i, i + 1]."""
 
-# radius in pixels and how far it may vary
-RADIUS = {"small": (3.4, 0.2), "medium": (5.4, 0.3), "large": (8.0, 0.4)}
-COLOUR = {
+RADIUS_PIXELS = {"small": (3.4, 0.2), "medium": (5.4, 0.3), "large": (8.0, 0.4)}
+"""Mean radius of each size, and its largest deviation."""
+
+COLOUR_RGB = {
     "red": (0.90, 0.08, 0.08),
     "orange": (1.00, 0.52, 0.02),
     "yellow": (0.98, 0.92, 0.10),
@@ -33,111 +34,136 @@ COLOUR = {
     "purple": (0.52, 0.10, 0.78),
     "pink": (1.00, 0.60, 0.80),
 }
-GAP = 1.0
-"""Pixels between two objects, and between an object and the edge, at least."""
+MIN_GAP_PIXELS = 1.0
+"""Smallest distance between two objects, and between an object and the edge of the image."""
 
-_TRIANGLE, _CROSS, _SQUARE, _ARM = 1.25, 1.05, 0.89, 0.34
+# proportions of the shapes, in units of the radius
+_TRIANGLE_CIRCUMRADIUS, _SQUARE_HALF_SIDE = 1.25, 0.89
+_CROSS_HALF_LENGTH, _CROSS_HALF_WIDTH = 1.05, 0.34
 
 
-def draw(scene: Scene, key: int) -> Image.Image:
-    """An RGB image of 32 × 32 pixels.
+def render_scene(scene: Scene, key: int) -> Image.Image:
+    """RGB image of a scene, 32 × 32 pixels.
 
     Args:
-        scene: what it shows.
-        key: of everything random in it.
+        scene: objects and their relation.
+        key: seed of positions, radii, shades, background and noise.
 
     Raises:
-        DataError: for a scene that does not fit.
+        DataError: if the objects do not fit into the image.
     """
     from PIL import Image
 
     rng = np.random.default_rng(key)
-    radius = np.array([_vary(*RADIUS[kind.size], rng) for kind in scene.kinds])
-    places = place(scene, radius, rng)
+    radius = np.array([_sample_radius(*RADIUS_PIXELS[kind.size], rng) for kind in scene.kinds])
+    centres = place_objects(scene, radius, rng)
     pixels = _background(rng)
-    for kind, r, (x, y) in zip(scene.kinds, radius, places, strict=True):
+    for kind, r, (x, y) in zip(scene.kinds, radius, centres, strict=True):
         cover = coverage(kind.shape, r, x, y)[..., None]
-        pixels = pixels * (1 - cover) + _shade(kind, rng) * cover
+        pixels = pixels * (1 - cover) + _sample_shade(kind, rng) * cover
     pixels += rng.normal(0.0, 0.02, pixels.shape)
     return Image.fromarray(np.rint(pixels.clip(0, 1) * 255).astype(np.uint8))
 
 
 def coverage(shape: str, radius: float, x: float, y: float) -> Floats:
-    """(32, 32) share of each pixel that the shape covers, from its signed distance.
+    """Coverage of each pixel by a shape: anti-aliasing from the signed distance to its edge.
+
+    coverage = clip(½ − distance, 0, 1), with the distance at the pixel's centre.
 
     Args:
         shape: circle, square, triangle or cross.
-        radius: its size in pixels: of a circle the radius, of the others near it.
-        x, y: its centre in pixels.
+        radius: radius of a circle in pixels; of the other shapes, a scale of similar size.
+        x, y: centre in pixels.
+
+    Returns:
+        (32, 32) fractions in [0, 1].
     """
-    middle = np.arange(SIDE) + 0.5
-    dx, dy = middle[None, :] - x, middle[:, None] - y
+    pixel_centres = np.arange(SIDE_PIXELS) + 0.5
+    dx, dy = pixel_centres[None, :] - x, pixel_centres[:, None] - y
     across, down = np.abs(dx), np.abs(dy)
     if shape == "circle":
         distance = np.sqrt(dx * dx + dy * dy) - radius
     elif shape == "square":
-        distance = np.maximum(across, down) - _SQUARE * radius
+        distance = np.maximum(across, down) - _SQUARE_HALF_SIDE * radius
     elif shape == "triangle":
-        # three half planes at R/2 from the centre, R the circumradius; the point is on top
-        half = _TRIANGLE * radius / 2
-        side = math.sqrt(3) / 2 * across - dy / 2 - half
-        distance = np.maximum(dy - half, side)
+        # three half planes at the inradius, half the circumradius; the apex is at the top
+        inradius = _TRIANGLE_CIRCUMRADIUS * radius / 2
+        side = math.sqrt(3) / 2 * across - dy / 2 - inradius
+        distance = np.maximum(dy - inradius, side)
     else:
-        long, wide = _CROSS * radius, _ARM * radius
+        long, wide = _CROSS_HALF_LENGTH * radius, _CROSS_HALF_WIDTH * radius
         bars = np.maximum(across - long, down - wide), np.maximum(across - wide, down - long)
         distance = np.minimum(*bars)
     covered: Floats = (0.5 - distance).clip(0.0, 1.0)
     return covered
 
 
-def reach(shape: str, radius: float) -> tuple[float, float, float]:
-    """How far a shape reaches from its centre, in pixels: to either side, up, down."""
+def extents(shape: str, radius: float) -> tuple[float, float, float]:
+    """Extents of a shape from its centre, in pixels: to either side, upwards, downwards."""
     if shape == "triangle":
-        r = _TRIANGLE * radius
+        r = _TRIANGLE_CIRCUMRADIUS * radius
         return math.sqrt(3) / 2 * r, r, r / 2
-    scale = {"circle": 1.0, "square": _SQUARE, "cross": _CROSS}[shape]
+    scale = {"circle": 1.0, "square": _SQUARE_HALF_SIDE, "cross": _CROSS_HALF_LENGTH}[shape]
     return scale * radius, scale * radius, scale * radius
 
 
-def place(scene: Scene, radius: Floats, rng: np.random.Generator, tries: int = 400) -> Floats:
-    """(n, 2) centres (x, y): the first random ones where nothing touches and the relation holds.
+def place_objects(
+    scene: Scene, radius: Floats, rng: np.random.Generator, tries: int = 400
+) -> Floats:
+    """Positions of a scene's objects by rejection sampling.
+
+    Uniform positions are sampled until no two objects are closer than the smallest gap and the
+    relation holds.
+
+    Args:
+        scene: objects and their relation.
+        radius: (n,) radius of each object in pixels.
+        rng: source of the positions.
+        tries: number of proposals evaluated together, at most 1,000 times.
+
+    Returns:
+        (n, 2) centres (x, y) in pixels.
 
     Raises:
-        DataError: where none is found in 1000 times `tries`.
+        DataError: if no proposal is accepted.
     """
     kinds = scene.kinds
-    reaches = [reach(kind.shape, r) for kind, r in zip(kinds, radius, strict=True)]
-    side, up, down = np.array(reaches).T
-    low = np.stack([side, up], axis=1) + GAP
-    high = SIDE - GAP - np.stack([side, down], axis=1)
+    sizes = [extents(kind.shape, r) for kind, r in zip(kinds, radius, strict=True)]
+    side, up, down = np.array(sizes).T
+    low = np.stack([side, up], axis=1) + MIN_GAP_PIXELS
+    high = SIDE_PIXELS - MIN_GAP_PIXELS - np.stack([side, down], axis=1)
     for _ in range(1000):
         # (tries, n, 2)
         centres = low + (high - low) * rng.random((tries, len(kinds), 2))
-        good = _apart(centres, side, up, down)
+        accepted = _separated(centres, side, up, down)
         if scene.second is not None:
-            good &= _related(centres, scene.first.count, scene.relation)
-        if good.any():
-            chosen: Floats = centres[int(np.argmax(good))]
-            return chosen
-    raise DataError("no room for the scene", given=str(scene), allowed="fewer or smaller objects")
+            accepted &= _in_relation(centres, scene.first.count, scene.relation)
+        if accepted.any():
+            first: Floats = centres[int(np.argmax(accepted))]
+            return first
+    raise DataError(
+        "the objects of the scene do not fit into the image",
+        given=str(scene),
+        allowed="fewer or smaller objects",
+    )
 
 
-def _apart(centres: Floats, side: Floats, up: Floats, down: Floats) -> NDArray[np.bool_]:
-    """(tries,) whether the boxes around all objects keep their distance."""
-    good = np.ones(len(centres), dtype=bool)
+def _separated(centres: Floats, side: Floats, up: Floats, down: Floats) -> NDArray[np.bool_]:
+    """(tries,) whether the bounding boxes of all objects have the smallest gap between them."""
+    separated = np.ones(len(centres), dtype=bool)
     x, y = centres[..., 0], centres[..., 1]
     for i in range(centres.shape[1]):
         for j in range(i):
-            beside = np.abs(x[:, i] - x[:, j]) >= side[i] + side[j] + GAP
-            over = (y[:, j] - up[j]) - (y[:, i] + down[i]) >= GAP
-            under = (y[:, i] - up[i]) - (y[:, j] + down[j]) >= GAP
-            good = np.logical_and(good, beside | over | under)
-    return good
+            beside = np.abs(x[:, i] - x[:, j]) >= side[i] + side[j] + MIN_GAP_PIXELS
+            over = (y[:, j] - up[j]) - (y[:, i] + down[i]) >= MIN_GAP_PIXELS
+            under = (y[:, i] - up[i]) - (y[:, j] + down[j]) >= MIN_GAP_PIXELS
+            separated = np.logical_and(separated, beside | over | under)
+    return separated
 
 
-def _related(centres: Floats, first: int, relation: str) -> NDArray[np.bool_]:
-    """(tries,) whether each of the first objects stands clearly so to each of the others."""
-    # (tries, first, others, 2): from the one to the other
+def _in_relation(centres: Floats, first: int, relation: str) -> NDArray[np.bool_]:
+    """(tries,) whether the relation holds, with a margin, between all objects of both groups."""
+    # (tries, first, others, 2): offset of an object of the second group from one of the first
     step = centres[:, None, first:] - centres[:, :first, None]
     dx, dy = step[..., 0], step[..., 1]
     along, across = {
@@ -150,20 +176,20 @@ def _related(centres: Floats, first: int, relation: str) -> NDArray[np.bool_]:
     return clear
 
 
-def _vary(middle: float, spread: float, rng: np.random.Generator) -> float:
-    return middle + spread * (2 * float(rng.random()) - 1)
+def _sample_radius(mean: float, deviation: float, rng: np.random.Generator) -> float:
+    return mean + deviation * (2 * float(rng.random()) - 1)
 
 
-def _shade(kind: Kind, rng: np.random.Generator) -> Floats:
-    """(3,) the colour, a little lighter or darker."""
-    shade: Floats = np.array(COLOUR[kind.colour]) + rng.normal(0.0, 0.025)
+def _sample_shade(kind: Kind, rng: np.random.Generator) -> Floats:
+    """(3,) RGB of the kind's colour with random brightness."""
+    shade: Floats = np.array(COLOUR_RGB[kind.colour]) + rng.normal(0.0, 0.025)
     return shade
 
 
 def _background(rng: np.random.Generator) -> Floats:
-    """(32, 32, 3) a gray with a faint tint and a faint slope."""
+    """(32, 32, 3) gray background with a slight tint and a slight linear gradient."""
     gray = 0.05 + 0.55 * rng.random() + rng.normal(0.0, 0.02, 3)
     slope = rng.normal(0.0, 0.04, 2)
-    ramp = np.linspace(-1.0, 1.0, SIDE)
+    ramp = np.linspace(-1.0, 1.0, SIDE_PIXELS)
     pixels: Floats = gray + (slope[0] * ramp[None, :] + slope[1] * ramp[:, None])[..., None]
     return pixels

@@ -1,7 +1,7 @@
 """Captioned images: a folder with ``metadata.csv`` or ``metadata.jsonl``, one sentence per image.
 
-The layout is that of the library datasets, a table with the columns ``file_name`` and ``text``.
-Every different sentence is a class; an image is classified among its own sentence and nine others.
+The layout is that of the library datasets: a table with the columns ``file_name`` and ``text``.
+Each distinct sentence is a class; an image is classified among its own sentence and nine others.
 """
 
 from __future__ import annotations
@@ -16,65 +16,76 @@ from diffcls.data.dataset import Dataset, Item
 from diffcls.support.errors import DataError
 from diffcls.support.seeding import key
 
-TABLES = ("metadata.csv", "metadata.jsonl")
-FILE, TEXT = "file_name", "text"
-CANDIDATES = 10
+TABLE_NAMES = ("metadata.csv", "metadata.jsonl")
+FILE_COLUMN, TEXT_COLUMN = "file_name", "text"
+CANDIDATES_PER_IMAGE = 10
 
 
-def table_in(folder: Path) -> Path | None:
-    """The table of a folder, None where it has none."""
-    return next((folder / name for name in TABLES if (folder / name).is_file()), None)
+def find_table(folder: Path) -> Path | None:
+    """The table of a folder; None if there is none."""
+    return next((folder / name for name in TABLE_NAMES if (folder / name).is_file()), None)
 
 
 def read_table(path: Path) -> list[tuple[Path, str]]:
-    """(image, sentence) of each line, in order.
+    """(image file, sentence) of each row, in order.
 
     Raises:
-        DataError: for a line without its two columns, or whose image is not there.
+        DataError: if the table cannot be read, a row lacks one of the columns, or an image file is
+            missing.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
         if path.suffix == ".csv":
             rows = list(csv.DictReader(io.StringIO(text, newline="")))
-        else:  # only this ends a line: a sentence may hold what else str.splitlines would cut at
+        else:  # not str.splitlines, which also splits at characters that a sentence may contain
             rows = [json.loads(line) for line in text.split("\n") if line.strip()]
     except (OSError, ValueError, csv.Error) as error:
-        raise DataError(f"cannot read the captions ({error})", given=str(path)) from error
-    found = []
+        raise DataError(
+            f"cannot read the captions table ({error})",
+            given=str(path),
+            allowed="a CSV or JSON Lines file in UTF-8",
+        ) from error
+    pairs = []
     for number, row in enumerate(rows, start=1):
-        name, sentence = (
-            row.get(column) if isinstance(row, dict) else None for column in (FILE, TEXT)
-        )
+        cells = row if isinstance(row, dict) else {}
+        name, sentence = cells.get(FILE_COLUMN), cells.get(TEXT_COLUMN)
         if not name or not isinstance(sentence, str) or not sentence.strip():
             raise DataError(
-                f"line {number} of the captions says no image or no sentence",
+                f"row {number} of {path.name} lacks an image or a sentence",
                 given=row,
-                allowed=f"columns {FILE} and {TEXT}, both filled",
+                allowed=f"non-empty columns {FILE_COLUMN} and {TEXT_COLUMN}",
             )
         image = path.parent / str(name)
         if not image.is_file():
-            raise DataError("an image of the captions is not there", given=str(image))
-        found.append((image, sentence.strip()))
-    return found
+            raise DataError(
+                f"image in row {number} of {path.name} not found",
+                given=str(image),
+                todo=f"correct {FILE_COLUMN}, or remove the row",
+            )
+        pairs.append((image, sentence.strip()))
+    return pairs
 
 
 def with_candidates(dataset: Dataset) -> Dataset:
-    """The data set with ten candidates per image: its own sentence and nine sampled by its id."""
-    count = min(CANDIDATES, len(dataset.class_names))
+    """The data set with ten candidates per image: its own sentence and nine others.
 
-    def with_own(item: Item) -> Item:
+    The others and the position of the own sentence are random, seeded by the image id.
+    """
+    count = min(CANDIDATES_PER_IMAGE, len(dataset.class_names))
+
+    def with_others(item: Item) -> Item:
         rng = random.Random(key("candidates", item.image_id))
         others = [k for k in range(len(dataset.class_names)) if k != item.label]
         chosen = rng.sample(others, count - 1)
-        place = rng.randrange(count)
-        chosen.insert(place, item.label)
-        return Item(item.image_id, place, item.open, tuple(chosen))
+        position = rng.randrange(count)
+        chosen.insert(position, item.label)
+        return Item(item.image_id, position, item.open, tuple(chosen))
 
     return Dataset(
         dataset.name,
         dataset.split,
         dataset.class_names,
-        tuple(with_own(item) for item in dataset.items),
+        tuple(with_others(item) for item in dataset.items),
         dataset.revision,
         sentences=True,
     )

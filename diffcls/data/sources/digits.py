@@ -1,6 +1,6 @@
-"""scikit-learn's handwritten digits: 1,797 gray images of 8×8 pixels that come with the package.
+"""scikit-learn's handwritten digits: 1,797 gray images of 8×8 pixels, included in the package.
 
-Alpaydin and Kaynak 1998 (UCI, "Optical Recognition of Handwritten Digits", the test part).
+Alpaydin and Kaynak 1998 (UCI, "Optical Recognition of Handwritten Digits", the test set).
 """
 
 from __future__ import annotations
@@ -18,15 +18,14 @@ from diffcls.support.hashing import content_hash
 if TYPE_CHECKING:
     from PIL import Image
 
-TEST, VALIDATION = 500, 200
+TEST_IMAGES, VALIDATION_IMAGES = 500, 200
 
 
 def load(query: Query) -> Dataset:
     """The split ``test`` (500 images), ``validation`` (200) or ``train`` (the other 1,097).
 
-    The split is fixed and stratified: 500 test images by ``random_state=0``, then 200 of the rest.
-
-    The images lie in scikit-learn itself: only the query's split is read.
+    The splits are fixed and stratified: 500 test images sampled with ``random_state=0``, then 200
+    validation images of the rest.
     """
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
@@ -34,10 +33,10 @@ def load(query: Query) -> Dataset:
     split, bunch = query.split, load_digits()
     labels = np.asarray(bunch.target)
     rest, test = train_test_split(
-        np.arange(len(labels)), test_size=TEST, stratify=labels, random_state=0
+        np.arange(len(labels)), test_size=TEST_IMAGES, stratify=labels, random_state=0
     )
     train, validation = train_test_split(
-        rest, test_size=VALIDATION, stratify=labels[rest], random_state=0
+        rest, test_size=VALIDATION_IMAGES, stratify=labels[rest], random_state=0
     )
     chosen = {"train": train, "validation": validation, "test": test}[split]
     # 17 gray levels, 0–16 -> 0–255

@@ -19,8 +19,8 @@ from diffcls.support.hashing import content_hash, file_digest
 if TYPE_CHECKING:
     from PIL import Image
 
-SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm"}
-HELD_OUT = ("train", "validation")
+IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm"}
+TRAINING_SPLITS = ("train", "validation")
 SPLIT_FOLDERS = {
     "test": ("test", "val", "validation"),
     "validation": ("validation", "val"),
@@ -29,29 +29,34 @@ SPLIT_FOLDERS = {
 
 
 def load(query: Query) -> Dataset:
-    """``folder:PATH``, see `find`.
+    """A split of ``folder:PATH``, see `read`.
+
+    Without a folder of the split, the whole folder is the test split, and a fixed, stratified tenth
+    of it is held out of ``train`` as ``validation``.
 
     Raises:
-        DataError: when the folder is missing, or holds no image.
+        DataError: if the folder is missing, or contains no image.
     """
     root = query.root
     if root is None or not root.is_dir():
         raise DataError(
-            "image folder not found", given=str(root), allowed="a folder with one folder a class"
+            "--dataset folder:PATH: image folder not found",
+            given=str(root),
+            allowed="a folder with one folder per class",
+            todo="check the path",
         )
-    dataset = read(root, query.split, f"folder:{text(root.resolve().name)}")
+    dataset = read(root, query.split, f"folder:{decode_name(root.resolve().name)}")
     if dataset is None:
         raise DataError(
-            "no image found",
-            given=str(_base(root, query.split)),
-            allowed=f"CLASS/*, files ending in {' '.join(sorted(SUFFIXES))}; "
-            f"or {captions_table.TABLES[0]} with file_name and text",
+            "--dataset folder:PATH: image folder contains no image",
+            given=str(_split_folder(root, query.split)),
+            allowed=f"CLASS/*, files ending in {' '.join(sorted(IMAGE_SUFFIXES))}; "
+            f"or {captions_table.TABLE_NAMES[0]} with file_name and text",
         )
-    if query.split in HELD_OUT and _base(root, query.split) == root:
-        # all that there is lies in one heap: a tenth of it is kept from training
-        # whichever part is asked for, it is the same cut, and the cut depends on the split's name
-        heap = replace(dataset, split="train")
-        rest, part = hold_out(heap, max(1, len(heap) // 10))
+    if query.split in TRAINING_SPLITS and _split_folder(root, query.split) == root:
+        # the sample depends on the split's name, so both splits are cut from "train"
+        whole = replace(dataset, split="train")
+        rest, part = hold_out(whole, max(1, len(whole) // 10))
         dataset = replace(rest if query.split == "train" else part, split=query.split)
     if dataset.sentences and query.split != "train":
         dataset = captions_table.with_candidates(dataset)
@@ -59,53 +64,58 @@ def load(query: Query) -> Dataset:
 
 
 def find(query: Query) -> Dataset | None:
-    """A known data set's images, one folder a class, in the root or in the folder of its name."""
+    """Images of a data set of the catalog, one folder per class; None if there are none.
+
+    The classes are folders of the root, or of a folder with the data set's name below it.
+    """
     if query.root is None:
         return None
-    below = query.root / query.spec.name
-    root = below if below.is_dir() else query.root
+    own = query.root / query.spec.name
+    root = own if own.is_dir() else query.root
     return read(root, query.split, query.spec.name)
 
 
 def read(root: Path, split: str, name: str) -> Dataset | None:
-    """``ROOT/SPLIT/CLASS/*`` where there is a folder of the split, else ``ROOT/CLASS/*``.
+    """Images in ``ROOT/SPLIT/CLASS/*``, or in ``ROOT/CLASS/*`` if there is no folder of the split.
 
-    Where there is a table of captions in place of the classes, see
-    `diffcls.data.sources.captions_table`. Classes are the folders, in the order of their names;
-    underscores in a name are left as they are. Files that are not images by their suffix are
-    passed over. None where there is no image.
+    Classes are the folders in the order of their names, which are kept with their underscores.
+    Files without an image suffix are ignored. A table of captions in place of the classes is read
+    by `diffcls.data.sources.captions_table`.
+
+    Returns:
+        The data set; None if there is no image.
 
     Raises:
-        DataError: when there are folders of other splits only.
+        DataError: if the root contains only folders of other splits.
     """
-    base = _base(root, split)
-    table = captions_table.table_in(base)
+    base = _split_folder(root, split)
+    table = captions_table.find_table(base)
     if table is not None:
         rows = captions_table.read_table(table)
         sentences = sorted({sentence for _, sentence in rows})
-        place = {sentence: k for k, sentence in enumerate(sentences)}
-        files = [(path, place[sentence]) for path, sentence in rows]
-        return replace(of_files(files, base, name, split, sentences), sentences=True)
+        label_of = {sentence: k for k, sentence in enumerate(sentences)}
+        files = [(path, label_of[sentence]) for path, sentence in rows]
+        return replace(dataset_of_files(files, base, name, split, sentences), sentences=True)
     folders = sorted(p for p in base.iterdir() if p.is_dir() and not p.name.startswith("."))
     splits = {name for names in SPLIT_FOLDERS.values() for name in names}
     if base == root and folders and {folder.name for folder in folders} <= splits:
         raise DataError(
-            "no folder of this split",
+            f"--split: {root} has no folder of this split",
             given=split,
             allowed=[folder.name for folder in folders],
-            todo=f"else these would pass for the classes of {root}",
+            todo="choose one of these splits",
         )
     files = [
         (path, label)
         for label, folder in enumerate(folders)
         for path in sorted(folder.rglob("*"))
-        if path.suffix.lower() in SUFFIXES and path.is_file()
+        if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()
     ]
-    class_names = [text(folder.name) for folder in folders]
-    return of_files(files, base, name, split, class_names) if files else None
+    class_names = [decode_name(folder.name) for folder in folders]
+    return dataset_of_files(files, base, name, split, class_names) if files else None
 
 
-def of_files(
+def dataset_of_files(
     files: Sequence[tuple[Path, int]],
     base: Path,
     name: str,
@@ -113,11 +123,11 @@ def of_files(
     class_names: Sequence[str],
     prompt_names: Sequence[str] = (),
 ) -> Dataset:
-    """A data set of image files.
+    """Data set of image files.
 
     Args:
-        files: path and class index of each image.
-        base: the folder that the image ids are relative to.
+        files: (n,) path and class index of each image.
+        base: folder that the image ids are relative to.
         name, split, class_names, prompt_names: see `Dataset`.
     """
     return Dataset(
@@ -130,7 +140,7 @@ def of_files(
     )
 
 
-def _base(root: Path, split: str) -> Path:
+def _split_folder(root: Path, split: str) -> Path:
     names = SPLIT_FOLDERS.get(split, (split,))
     return next((root / name for name in names if (root / name).is_dir()), root)
 
@@ -142,15 +152,15 @@ def _opener(path: Path) -> Callable[[], Image.Image]:
 def _signature(path: Path, base: Path) -> tuple[str, bytes]:
     try:
         digest = file_digest(path)
-    except OSError:  # it will be recorded as an image that cannot be read
+    except OSError:  # the run records it as an image that cannot be read
         digest = b""
     return _id(path, base), digest
 
 
 def _id(path: Path, base: Path) -> str:
-    return text(path.relative_to(base).as_posix())
+    return decode_name(path.relative_to(base).as_posix())
 
 
-def text(name: str) -> str:
-    """A file's name as text: names are bytes, and what is no UTF-8 of them is spelled out."""
+def decode_name(name: str) -> str:
+    """The name of a file as valid text; bytes that are not UTF-8 become escape sequences."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")

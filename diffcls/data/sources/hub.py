@@ -18,44 +18,49 @@ from diffcls.data.catalog import Query
 from diffcls.data.dataset import Dataset
 from diffcls.data.layouts.pets import with_species
 from diffcls.data.sources.hub_snapshot import Snapshot, fetch, find_snapshot
-from diffcls.data.sources.parquet import SHARD, Table, TableLike, check_shards, read, read_labels
+from diffcls.data.sources.parquet import SHARD, ParquetTable, check_shards
+from diffcls.data.sources.tables import Table, dataset_of_tables, read_labels
 from diffcls.support.errors import DataError
 
-# names of a split in paths -> the one that the Hub's libraries use
 SPLITS = {name: name for name in ("train", "validation", "test")}
 SPLITS |= {"val": "validation", "valid": "validation", "dev": "validation"}
-CONFIGURATIONS = (".", "data", "default")  # the one meant where a repository has several
+"""Name of a split in a path -> its name in the Hub's libraries."""
+
+DEFAULT_FOLDERS = (".", "data", "default")
+"""Folders of the default configuration, in a repository with several."""
 
 
 def load(query: Query) -> Dataset:
-    """A data set's copy on the Hub, or ``hf:ID[@revision]``; the commit is its revision.
+    """A split of a catalog data set's repository on the Hub, or of ``hf:ID[@revision]``.
+
+    The revision of the data set is the commit of the repository.
 
     Raises:
-        DataError: for a repository, revision or split that does not exist or may not be read, one
-            that is neither in reach nor in the cache, and one without images and labels.
+        DataError: if the repository, revision or split does not exist, access is denied, the Hub is
+            unreachable and the files are not in the cache, or there are no images and labels.
     """
     repository = query.spec.hub
     if repository is None:
         raise DataError(
-            "this data set is not on the Hub", given=query.spec.name, todo="give --data-root"
+            "the Hub has no copy of this data set", given=query.spec.name, todo="give --data-root"
         )
     snapshot = find_snapshot(repository)
     tables = _tables(snapshot, repository.splits.get(query.split, query.split))
-    if query.spec.splits:  # of a row of the table, the columns are known
+    if query.spec.splits:  # the catalog states the columns of its data sets
         query = replace(
             query,
             image_column=query.image_column or repository.image,
             label_column=query.label_column or repository.label,
         )
-    dataset = read(query, tables, snapshot.commit, _names(snapshot))
-    return _named_for_prompts(dataset, tables)
+    dataset = dataset_of_tables(query, tables, snapshot.commit, _class_names(snapshot))
+    return _with_prompt_names(dataset, tables)
 
 
-# ---- which files -------------------------------------------------------------------------------
+# ---- files of a split ----------------------------------------------------------------------------
 
 
-def _tables(snapshot: Snapshot, split: str) -> list[TableLike]:
-    """The rows of a split: parquet files as they are, anything else by the Hub's own library."""
+def _tables(snapshot: Snapshot, split: str) -> list[Table]:
+    """Tables of a split: parquet files are read directly, other formats by the library datasets."""
     for suffix in (".parquet", ".tar"):
         files = [path for path in snapshot.files if path.endswith(suffix)]
         splits = {split_of(path) for path in files}
@@ -63,9 +68,9 @@ def _tables(snapshot: Snapshot, split: str) -> list[TableLike]:
             continue
         if split not in splits:
             raise DataError(
-                "no such split in the cache, and the Hub is out of reach"
+                "--split: not in the cache, and the Hub cannot be reached"
                 if snapshot.offline
-                else "no such split on the Hub",
+                else "--split: not in the repository",
                 given=f"{split} of {snapshot.repository.id}",
                 allowed=sorted(splits),
             )
@@ -73,13 +78,13 @@ def _tables(snapshot: Snapshot, split: str) -> list[TableLike]:
         check_shards([PurePosixPath(path).stem for path in chosen])
         if suffix == ".parquet":
             folder = fetch(snapshot, chosen)
-            return [Table(folder / path) for path in chosen]
+            return [ParquetTable(folder / path) for path in chosen]
         return [_read_webdataset(snapshot, chosen, split)]
     return [_read_any(snapshot, split)]
 
 
 def split_of(path: str) -> str:
-    """The split that a file of a repository belongs to, by its own name or that of its folder."""
+    """Split of a file in a repository, from its own name or that of its folder."""
     file = PurePosixPath(path)
     shard = SHARD.fullmatch(file.stem)
     own = shard["name"] if shard else file.stem
@@ -90,7 +95,7 @@ def split_of(path: str) -> str:
 
 
 def _one_configuration(files: Sequence[str], snapshot: Snapshot) -> list[str]:
-    """The files of one split in one folder, of a repository that may have several data sets."""
+    """Files of one split in one configuration; a repository may contain several."""
     folders: dict[str, list[str]] = defaultdict(list)
     for path in files:
         parent = PurePosixPath(path).parent
@@ -98,78 +103,85 @@ def _one_configuration(files: Sequence[str], snapshot: Snapshot) -> list[str]:
         folders[str(parent.parent if inside else parent)].append(path)
     if len(folders) == 1:
         return list(files)
-    for name in CONFIGURATIONS:
+    for name in DEFAULT_FOLDERS:
         if name in folders:
             return folders[name]
     raise DataError(
-        f"{snapshot.repository.id} holds several data sets",
+        f"{snapshot.repository.id} contains several data sets",
         given=sorted(folders),
-        todo="download it, and give one of these folders: --dataset parquet:PATH",
+        todo="download it, and select one of these folders with --dataset parquet:PATH",
     )
 
 
-def _names(snapshot: Snapshot) -> list[str]:
-    """The class names in a file of the repository, for labels that are numbers."""
+def _class_names(snapshot: Snapshot) -> list[str]:
+    """Class names from a file of the repository; empty if the catalog states none."""
     name = snapshot.repository.names
     if name is None:
         return []
     if name not in snapshot.files:
-        raise DataError(f"no {name} with the class names", given=snapshot.repository.id)
+        raise DataError(
+            f"the repository lacks {name} with the class names",
+            given=snapshot.repository.id,
+            todo="download the whole repository, or give --data-root",
+        )
     text = (fetch(snapshot, [name]) / name).read_text(encoding="utf-8")
     return [line.strip() for line in text.splitlines() if line.strip()]
 
 
-# ---- other formats -----------------------------------------------------------------------------
+# ---- other formats -------------------------------------------------------------------------------
 
 
-def _read_webdataset(snapshot: Snapshot, files: list[str], split: str) -> TableLike:
+def _read_webdataset(snapshot: Snapshot, files: list[str], split: str) -> Table:
     count = str(PurePosixPath(files[0]).parent / "nshards.txt")
     counted = [count] if count in snapshot.files else []
     folder = fetch(snapshot, [*files, *counted])
     if counted and (folder / count).read_text(encoding="utf-8").strip() != str(len(files)):
         raise DataError(
-            "archives of this split are missing", given=files[:8], todo="download them again"
+            "archives of this split are missing",
+            given=files[:8],
+            todo="download the repository again",
         )
     paths = [str(folder / path) for path in files]
     return _load_dataset(snapshot, split, "webdataset", data_files={split: paths})
 
 
-def _read_any(snapshot: Snapshot, split: str) -> TableLike:
+def _read_any(snapshot: Snapshot, split: str) -> Table:
     repository = snapshot.repository
     script = f"{PurePosixPath(repository.id).name}.py"
     if script in snapshot.files:
         raise DataError(
-            "this data set of the Hub is a script, and no code of a repository is run",
+            "the data set is a script, and code of a repository is never executed",
             given=f"{repository.id}, {script}",
-            todo=f"the Hub may have made tables of it: hf:{repository.id}@refs/convert/parquet",
+            todo="use the Hub's conversion to parquet, if there is one: "
+            f"--dataset hf:{repository.id}@refs/convert/parquet",
         )
     return _load_dataset(snapshot, split, str(fetch(snapshot, None)))
 
 
-def _load_dataset(snapshot: Snapshot, split: str, place: str, **options: Any) -> TableLike:
-    """What the Hub's library makes of files on this machine."""
+def _load_dataset(snapshot: Snapshot, split: str, path: str, **options: Any) -> Table:
+    """Table of local files, read by the library datasets."""
     import datasets
 
     try:
-        loaded = datasets.load_dataset(place, split=split, **options)
-    except Exception as error:  # each format has its own
+        loaded = datasets.load_dataset(path, split=split, **options)
+    except Exception as error:  # exceptions differ between formats
         reason = str(error).strip().partition("\n")[0]
         raise DataError(
             f"cannot read split {split!r} ({type(error).__name__}: {reason})",
             given=snapshot.repository.id,
             allowed="parquet files, tar archives, or what `datasets.load_dataset` reads",
         ) from error
-    return _Rows(loaded)
+    return _LibraryTable(loaded)
 
 
-class _Rows:
-    """A data set of the Hub's library, its images left encoded."""
+class _LibraryTable:
+    """Table of the library datasets, with encoded images."""
 
     def __init__(self, rows: Any) -> None:
         from datasets import Image
 
         for name, feature in rows.features.items():
-            if isinstance(feature, Image):  # decoding is ours: with limits, and one at a time
+            if isinstance(feature, Image):  # decoded by load_image, lazily and with a size limit
                 rows = rows.cast_column(name, Image(decode=False))
         self._rows = rows
 
@@ -195,29 +207,33 @@ class _Rows:
         value = self._rows[row][column]
         encoded = value.get("bytes") if isinstance(value, dict) else value
         if encoded is None and isinstance(value, dict) and value.get("path"):
-            encoded = _file(Path(value["path"]))
+            encoded = _read_file(Path(value["path"]))
         if not isinstance(encoded, bytes):
-            raise DataError("no image in this row", given=f"row {row}, {column}")
+            raise DataError("row without an image", given=f"row {row}, {column}")
         return encoded
 
 
-def _file(path: Path) -> bytes:
+def _read_file(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
         raise DataError(f"cannot read image ({error})", given=str(path)) from error
 
 
-# ---- names -------------------------------------------------------------------------------------
+# ---- class names in prompts ----------------------------------------------------------------------
 
 
-def _named_for_prompts(dataset: Dataset, tables: Sequence[TableLike]) -> Dataset:
-    """The data set with the names that its published prompts use."""
+def _with_prompt_names(dataset: Dataset, tables: Sequence[Table]) -> Dataset:
+    """The data set with the class names of the published prompts."""
     if dataset.name == "imagenet":
         from diffcls.data.layouts.imagenet import class_names
 
         if len(dataset.class_names) != len(class_names()):
-            raise DataError("not ImageNet's classes", given=f"{len(dataset.class_names)} classes")
+            raise DataError(
+                "the classes are not those of ImageNet",
+                given=f"{len(dataset.class_names)} classes",
+                allowed=f"{len(class_names())} classes",
+            )
         return replace(dataset, class_names=class_names())
     spaced = tuple(name.replace("_", " ") for name in dataset.class_names)
     if dataset.name == "pets":
@@ -227,22 +243,22 @@ def _named_for_prompts(dataset: Dataset, tables: Sequence[TableLike]) -> Dataset
     return dataset if spaced == dataset.class_names else replace(dataset, prompt_names=spaced)
 
 
-def _species(dataset: Dataset, tables: Sequence[TableLike]) -> list[str]:
-    """``cat``, ``dog`` or nothing for each class."""
+def _species(dataset: Dataset, tables: Sequence[Table]) -> list[str]:
+    """Species of each class: ``cat``, ``dog``, or empty if unknown."""
     words = _species_of_rows(tables) or [""] * len(dataset)
     of_class = {item.label: word for item, word in zip(dataset.items, words, strict=True)}
-    found = [of_class.get(label, "") for label in range(len(dataset.class_names))]
-    return [word if word in ("cat", "dog") else "" for word in found]
+    species = [of_class.get(label, "") for label in range(len(dataset.class_names))]
+    return [word if word in ("cat", "dog") else "" for word in species]
 
 
-def _species_of_rows(tables: Sequence[TableLike]) -> list[str]:
-    """By the column that says so, else by the file's name: Oxford's begin with a capital for cats.
+def _species_of_rows(tables: Sequence[Table]) -> list[str]:
+    """Species of each row, from the column of species or the file name; empty without either.
 
-    Empty where there is neither.
+    File names of cats start with a capital letter, those of dogs do not.
     """
     columns = set(tables[0].columns)
     if "label_cat_dog" in columns:
-        with suppress(DataError):  # numbers without names say nothing
+        with suppress(DataError):  # numbers without class names
             numbers, names = read_labels(tables, "label_cat_dog")
             return [names[number].lower() for number in numbers]
     if "image_id" in columns:

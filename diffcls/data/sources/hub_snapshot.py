@@ -1,7 +1,6 @@
 """Snapshots of Hugging Face Hub repositories, downloaded once into the shared Hub cache.
 
-A single request with a timeout finds the current commit; without a response the cached copy is
-used.
+One request with a timeout looks up the current commit. Without a response, the cached copy is used.
 """
 
 from __future__ import annotations
@@ -17,18 +16,16 @@ from diffcls.data.catalog import Repository
 from diffcls.support.errors import DataError
 from diffcls.support.hub import SECONDS, ask_hub, cached_commit, repository_cache
 
-COMMIT = re.compile(r"[0-9a-f]{40}")
-
 
 @dataclass(frozen=True)
 class Snapshot:
-    """One commit of a repository.
+    """Snapshot of a repository: one of its commits.
 
     Args:
-        repository: whose.
+        repository: repository on the Hub.
         commit: hash of the commit.
         files: paths of the files: all of them, or those in the cache when offline.
-        offline: whether the Hub is out of reach.
+        offline: whether the Hub cannot be reached.
     """
 
     repository: Repository
@@ -38,11 +35,11 @@ class Snapshot:
 
 
 def find_snapshot(repository: Repository) -> Snapshot:
-    """The commit that is meant: by the Hub's word, or the cache's where the Hub is out of reach.
+    """The commit of the repository's revision, from the Hub or, if unreachable, from the cache.
 
     Raises:
-        DataError: for an id that is none, a repository or revision that does not exist, and for one
-            that is neither in reach nor in the cache.
+        DataError: if the id is invalid, the repository or revision does not exist, access is
+            denied, or the Hub is unreachable and the repository is not in the cache.
     """
     from huggingface_hub.errors import HFValidationError
     from huggingface_hub.utils import validate_repo_id
@@ -51,26 +48,26 @@ def find_snapshot(repository: Repository) -> Snapshot:
         validate_repo_id(repository.id)
     except HFValidationError as error:
         raise DataError(
-            "no id of a repository", given=repository.id, allowed="owner/name"
+            "--dataset hf:ID: invalid repository id", given=repository.id, allowed="owner/name"
         ) from error
-    info = _ask(repository)
+    info = _request_info(repository)
     if info is not None:
         files = sorted((str(file.rfilename) for file in info.siblings or ()), key=_natural)
         return Snapshot(repository, str(info.sha), tuple(files), offline=False)
     folder = repository_cache("datasets", repository.id)
     commit = cached_commit(folder, _revision(repository))
     if commit is None:
-        raise _out_of_reach(repository, folder)
+        raise _unreachable(repository, folder)
     base = folder / "snapshots" / commit
     paths = (path.relative_to(base).as_posix() for path in base.rglob("*") if path.is_file())
     return Snapshot(repository, commit, tuple(sorted(paths, key=_natural)), offline=True)
 
 
-def _ask(repository: Repository) -> Any | None:
-    """What the Hub says of the repository; None where it cannot be reached.
+def _request_info(repository: Repository) -> Any | None:
+    """The Hub's information on the repository; None if the Hub cannot be reached.
 
     Raises:
-        DataError: where it says that there is no such thing, or that it may not be seen.
+        DataError: if the repository or revision does not exist, or access is denied.
     """
     from huggingface_hub import HfApi
 
@@ -82,23 +79,27 @@ def _ask(repository: Repository) -> Any | None:
 
 
 def _refused(repository: Repository, error: Exception) -> DataError | None:
-    """The error for what the Hub will not give, None for any other trouble."""
+    """The error for a repository that is missing or denied; None for any other exception."""
     from huggingface_hub import constants, errors
 
     page = f"{constants.ENDPOINT}/datasets/{repository.id}"
     if isinstance(error, errors.GatedRepoError):
         return DataError(
-            "this data set of the Hub is gated",
+            "--dataset: the repository on the Hub is gated",
             given=repository.id,
             todo=f"accept its terms at {page}, log in with `hf auth login`, or give --data-root",
         )
     if isinstance(error, errors.RevisionNotFoundError):
-        return DataError(f"no such revision of {repository.id}", given=repository.revision)
+        return DataError(
+            f"--dataset: revision of {repository.id} not found",
+            given=repository.revision,
+            todo=f"choose a branch, tag or commit listed at {page}",
+        )
     if isinstance(error, errors.RepositoryNotFoundError | errors.DisabledRepoError):
         return DataError(
-            "no such data set on the Hub",
+            "--dataset: repository not found on the Hub",
             given=repository.id,
-            todo=f"see whether {page} is there; for a private one, log in with `hf auth login`",
+            todo=f"check {page}; for a private repository, log in with `hf auth login`",
         )
     return None
 
@@ -107,51 +108,58 @@ def _revision(repository: Repository) -> str:
     return repository.revision or "main"
 
 
-def _out_of_reach(repository: Repository, folder: Path) -> DataError:
+def _unreachable(repository: Repository, folder: Path) -> DataError:
     at = f" --revision {repository.revision}" if repository.revision else ""
     return DataError(
         "the Hub cannot be reached, and this data set is not in the cache",
         given=repository.id,
         allowed=f"a copy in {folder}",
-        todo=f"run `hf download --repo-type dataset {repository.id}{at}` where there is a network "
-        "and set HF_HOME to the cache it fills; or give --data-root DIR (its makers' or "
-        "torchvision's layout, one folder a class, or parquet files); or --dataset folder:PATH or "
-        "parquet:PATH",
+        todo=f"run `hf download --repo-type dataset {repository.id}{at}` with a network connection "
+        "and set HF_HOME to its cache; or give --data-root DIR (the original or torchvision's "
+        "layout, one folder per class, or parquet files); or --dataset folder:PATH or parquet:PATH",
     )
 
 
 def _natural(path: str) -> list[tuple[int, str]]:
-    """Order of paths in which 10.tar comes after 2.tar."""
+    """Key of natural sorting: 10.tar after 2.tar."""
     parts = re.split(r"(\d+)", path)
     return [(int(part), "") if i % 2 else (-1, part) for i, part in enumerate(parts)]
 
 
 def fetch(snapshot: Snapshot, files: Sequence[str] | None) -> Path:
-    """The folder of a snapshot, with `files` in it, or all files for None.
+    """Download files of a snapshot into the cache, unless they are there.
+
+    Args:
+        snapshot: snapshot of a repository.
+        files: paths in the repository; None for all.
+
+    Returns:
+        The folder of the snapshot.
 
     Raises:
-        DataError: where they may not be had, are not all in the cache, or the network fails.
+        DataError: if access is denied, the network fails, or the Hub is unreachable and a file is
+            not in the cache.
     """
     from huggingface_hub import snapshot_download
 
     repository = snapshot.repository
-    there = repository_cache("datasets", repository.id) / "snapshots" / snapshot.commit
-    if files is not None and all((there / path).is_file() for path in files):
-        return there
+    cached = repository_cache("datasets", repository.id) / "snapshots" / snapshot.commit
+    if files is not None and all((cached / path).is_file() for path in files):
+        return cached
     patterns = None if files is None else [glob.escape(path) for path in files]
     try:
         folder = snapshot_download(
             repository.id,
             repo_type="dataset",
-            revision=_revision(repository),  # by its name, which the cache then knows too
+            revision=_revision(repository),  # by name, so that the cache knows its commit
             allow_patterns=patterns,
             local_files_only=snapshot.offline,
         )
-    except Exception as error:  # of the network there are more kinds than can be named
+    except Exception as error:  # network libraries raise exceptions of many types
         raise _refused(repository, error) or DataError(
-            f"could not get all files ({type(error).__name__})",
+            f"cannot download all files ({type(error).__name__})",
             given=repository.id,
-            todo="rerun the same command with a network to resume"
+            todo="rerun the same command with a network connection to resume"
             if snapshot.offline
             else "rerun the same command to resume",
         ) from error
@@ -159,6 +167,6 @@ def fetch(snapshot: Snapshot, files: Sequence[str] | None) -> Path:
         raise DataError(
             "the data set on the Hub changed during the download",
             given=f"{repository.id}, {snapshot.commit} became {Path(folder).name}",
-            todo="run the same command again",
+            todo="rerun the same command",
         )
     return Path(folder)

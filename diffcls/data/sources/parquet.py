@@ -1,43 +1,36 @@
-"""Images in parquet files, as the Hub stores them: a column of encoded images, one of labels."""
+"""Parquet files in the Hub's format: a column of encoded images and a column of labels."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any
 
 from diffcls.data.catalog import Query
-from diffcls.data.dataset import Dataset, Item
-from diffcls.data.transforms import load_image
+from diffcls.data.dataset import Dataset
+from diffcls.data.sources.tables import dataset_of_tables
 from diffcls.support.errors import DataError
 from diffcls.support.hashing import content_hash, file_digest
 
-if TYPE_CHECKING:
-    from PIL import Image
-
 SHARD = re.compile(r"(?P<name>.+?)-(?P<index>\d+)-of-(?P<count>\d+)(-[0-9a-f]+)?")
-# our split -> what a file's name may begin with
-PREFIXES = {"test": ("test", "val", "validation"), "validation": ("validation", "val")}
-IMAGE_COLUMNS, LABEL_COLUMNS = (
-    ("image", "img", "webp", "jpg", "png"),
-    ("label", "fine_label", "cls"),
-)
+SPLIT_PREFIXES = {"test": ("test", "val", "validation"), "validation": ("validation", "val")}
+"""Split -> prefixes of its file names, in order of preference."""
 
 
 def load(query: Query) -> Dataset:
-    """``parquet:PATH``: one file, or a folder of files ``SPLIT-*.parquet``.
+    """A split of ``parquet:PATH``: one file, or a folder of files ``SPLIT-*.parquet``.
 
     Raises:
-        DataError: when there is none, or it is not what it should be.
+        DataError: if there is no file of the split, or as in `find`.
     """
     dataset = find(query)
     if dataset is None:
         raise DataError(
-            "no parquet file of this split found",
+            "--dataset parquet:PATH: no file of this split",
             given=f"{query.root}, split {query.split}",
             allowed="a .parquet file, or a folder with SPLIT-*.parquet, SPLIT.parquet or data/",
         )
@@ -45,16 +38,18 @@ def load(query: Query) -> Dataset:
 
 
 def find(query: Query) -> Dataset | None:
-    """The data set that lies in parquet files under the query's root, None where there are none.
+    """Data set of the parquet files at or below the query's root; None if there are none.
 
     Raises:
-        DataError: for files that cannot be read, or lack a column or class names.
+        DataError: if a file is missing or unreadable, or lacks a column or class names.
     """
     files = _files(query)
     if not files:
         return None
     check_shards([path.name for path in files])
-    return read(query, [Table(path) for path in files], content_hash(*map(_digest, files)))
+    return dataset_of_tables(
+        query, [ParquetTable(path) for path in files], content_hash(*map(_digest, files))
+    )
 
 
 def _files(query: Query) -> list[Path]:
@@ -64,7 +59,7 @@ def _files(query: Query) -> list[Path]:
     if root.is_file():
         return [root] if root.suffix == ".parquet" else []
     folders = [root, root / "data", root / query.spec.name, root / query.spec.name / "data"]
-    for prefix in PREFIXES.get(query.split, (query.split,)):
+    for prefix in SPLIT_PREFIXES.get(query.split, (query.split,)):
         for folder in folders:
             files = [*folder.glob(f"{prefix}-*.parquet"), *folder.glob(f"{prefix}.parquet")]
             files += (folder / prefix).glob("*.parquet")
@@ -79,151 +74,34 @@ def _digest(path: Path) -> bytes:
 
 
 def check_shards(names: Sequence[str]) -> None:
-    """Refuses a split of which parts are missing, by names such as ``test-00000-of-00006``.
+    """Check that all shards of a split are present, from names such as ``test-00000-of-00006``.
 
     Args:
-        names: all files of one split, or their stems.
+        names: names of all files of one split, with or without suffix.
 
     Raises:
-        DataError: where there are not exactly as many as their names say.
+        DataError: if shards are missing or belong to different versions.
     """
-    found = [shard for name in names if (shard := SHARD.match(name))]
-    counts = {int(shard["count"]) for shard in found}
-    indices = sorted(int(shard["index"]) for shard in found)
-    if found and (len(counts) > 1 or indices != list(range(max(counts)))):
+    shards = [shard for name in names if (shard := SHARD.match(name))]
+    counts = {int(shard["count"]) for shard in shards}
+    indices = sorted(int(shard["index"]) for shard in shards)
+    if shards and (len(counts) > 1 or indices != list(range(max(counts)))):
         raise DataError(
-            "files of this split are missing, or there are files of two versions",
+            "files of this split are missing, or belong to different versions",
             given=sorted(names)[:8],
             allowed=f"files 0 to {max(counts) - 1} of {max(counts)}",
-            todo="download them again",
+            todo="download the files again",
         )
 
 
-class TableLike(Protocol):
-    """Rows with columns, as a parquet file or the Hub's library has them."""
-
-    @property
-    def count(self) -> int:
-        """Number of rows."""
-
-    @property
-    def columns(self) -> Sequence[str]:
-        """Names of the columns."""
-
-    @property
-    def features(self) -> Mapping[str, Any]:
-        """What the Hub's libraries say of the columns: ``{column: {"_type": …, "names": […]}}``."""
-
-    def values(self, column: str) -> list[Any]:
-        """A column without images, row by row."""
-
-    def paths(self, column: str) -> list[str | None]:
-        """The file names beside the images, None where there are none."""
-
-    def image(self, column: str, row: int) -> bytes:
-        """The encoded image of a row; raises DataError where the row holds none."""
-
-
-def read(
-    query: Query, tables: Sequence[TableLike], revision: str, names: Sequence[str] = ()
-) -> Dataset:
-    """The rows of all tables, in their order; an image is read when it is opened and not before.
+class ParquetTable:
+    """Table of one parquet file; images are read by row group, which bounds memory.
 
     Args:
-        query: which data set and split this is, and its columns where they are named.
-        tables: one or more, with the same columns.
-        revision: of the data.
-        names: (K,) class names by label, for a column of numbers that comes without.
+        path: path of the file. It is opened at once, so that replacing the file has no effect.
 
     Raises:
-        DataError: for tables that lack a column, labels or class names.
-    """
-    first = tables[0]
-    image = _column(first, query.image_column, IMAGE_COLUMNS, "image", "Image")
-    label = _column(first, query.label_column, LABEL_COLUMNS, "label", "ClassLabel")
-    for table in tables:
-        if {image, label} - set(table.columns) or _names(table, label) != _names(first, label):
-            raise DataError(
-                f"files of one split differ in their columns or class names: {image}, {label}",
-                todo="download them again",
-            )
-    labels, class_names = read_labels(tables, label, names)
-    paths = [path for table in tables for path in table.paths(image)]
-    if not all(paths) or len(set(paths)) != len(paths):
-        paths = [f"{query.split}/{i}" for i in range(len(labels))]
-    openers = (_opener(table, image, row) for table in tables for row in range(table.count))
-    return Dataset(
-        name=query.spec.name,
-        split=query.split,
-        class_names=class_names,
-        items=tuple(map(Item, map(str, paths), labels, openers)),
-        revision=revision,
-    )
-
-
-def read_labels(
-    tables: Sequence[TableLike], column: str, names: Sequence[str] = ()
-) -> tuple[list[int], tuple[str, ...]]:
-    """Class index of each row, and the names of the classes.
-
-    Texts are their own names, in alphabetical order; numbers have theirs from the schema, or else
-    from `names`.
-
-    Raises:
-        DataError: for rows without a label, labels of another kind, or numbers without names.
-    """
-    values = [value for table in tables for value in table.values(column)]
-    if None in values:
-        raise DataError("rows without a label", given=values.count(None), todo="leave them out")
-    if values and all(isinstance(value, str) for value in values):
-        index = {name: i for i, name in enumerate(sorted(set(values)))}
-        return [index[value] for value in values], tuple(index)
-    known = _names(tables[0], column) or names
-    whole = all(isinstance(value, int) and not isinstance(value, bool) for value in values)
-    if not known or not whole:
-        raise DataError(
-            "the label column has no class names" if whole else "labels are no texts or numbers",
-            given=column,
-            allowed="a column of texts, or the Hub's ClassLabel",
-            todo="name another one: --label-column",
-        )
-    return values, tuple(known)
-
-
-def _names(table: TableLike, column: str) -> list[str]:
-    feature = table.features.get(column)
-    return list(map(str, feature.get("names") or ())) if isinstance(feature, dict) else []
-
-
-def _column(table: TableLike, asked: str | None, usual: Sequence[str], what: str, kind: str) -> str:
-    """The column that was asked for, else one of the usual name, else the only one of its kind."""
-    found = [name for name in ((asked,) if asked else usual) if name in table.columns]
-    if not found and not asked:
-        features = {name: table.features.get(name) for name in table.columns}
-        typed = [n for n, f in features.items() if isinstance(f, dict) and f.get("_type") == kind]
-        found = typed if len(typed) == 1 else []
-    if not found:
-        raise DataError(
-            f"no {what} column",
-            given=asked,
-            allowed=table.columns,
-            todo=f"name it: --{what}-column",
-        )
-    return found[0]
-
-
-def _opener(table: TableLike, column: str, row: int) -> Callable[[], Image.Image]:
-    return lambda: load_image(table.image(column, row))
-
-
-class Table:
-    """One parquet file. Images are read a row group at a time: memory stays bounded.
-
-    Args:
-        path: of the file; it is opened now, and stays what it is should the path be given another.
-
-    Raises:
-        DataError: for a file that is no parquet file, or is cut short; by the methods too.
+        DataError: if it is not a parquet file, or truncated; also raised by the methods.
     """
 
     def __init__(self, path: Path) -> None:
@@ -245,10 +123,10 @@ class Table:
     def features(self) -> Mapping[str, Any]:
         try:
             stored = json.loads((self._file.schema_arrow.metadata or {})[b"huggingface"])
-            found = stored["info"]["features"]
+            features = stored["info"]["features"]
         except (KeyError, TypeError, ValueError):
             return {}
-        return found if isinstance(found, dict) else {}
+        return features if isinstance(features, dict) else {}
 
     def values(self, column: str) -> list[Any]:
         with _reading(self.path):
@@ -266,24 +144,24 @@ class Table:
         return [row and row["path"] for row in rows]
 
     def image(self, column: str, row: int) -> bytes:
-        within, group = row, 0
-        while within >= (size := self._file.metadata.row_group(group).num_rows):
-            within -= size
+        offset, group = row, 0
+        while offset >= (size := self._file.metadata.row_group(group).num_rows):
+            offset -= size
             group += 1
-        value = _read_group(self, column, group)[within].as_py()
+        value = _read_group(self, column, group)[offset].as_py()
         encoded = value.get("bytes") if isinstance(value, dict) else value
         if not isinstance(encoded, bytes):
-            raise DataError("no image in this row", given=f"{self.path}, row {row}, {column}")
+            raise DataError("row without an image", given=f"{self.path}, row {row}, {column}")
         return encoded
 
     def read_group(self, column: str, group: int) -> Any:
-        """One column of a row group, as it lies in the file."""
+        """One column of a row group, as an Arrow array."""
         with _reading(self.path):
             return self._file.read_row_group(group, columns=[column]).column(column)
 
 
 @lru_cache(maxsize=4)
-def _read_group(table: Table, column: str, group: int) -> Any:
+def _read_group(table: ParquetTable, column: str, group: int) -> Any:
     return table.read_group(column, group)
 
 

@@ -1,4 +1,4 @@
-"""ImageNet and ObjectNet, read as their makers lay them out on a disk: one folder a class."""
+"""ImageNet: one folder per WordNet id, class names from CLIP's list."""
 
 from __future__ import annotations
 
@@ -9,13 +9,11 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
+from helpers.layouts import read_images, read_layout
 
-from diffcls.data import catalog
 from diffcls.data.dataset import Dataset
-from diffcls.data.layouts import imagenet, objectnet
+from diffcls.data.layouts import imagenet
 from diffcls.data.load import load_dataset
 from diffcls.support.errors import DataError
 
@@ -26,13 +24,11 @@ INDEX = "imagenet_class_index.json"
 
 
 def read_imagenet(root: Path, split: str = "test") -> Dataset:
-    dataset = imagenet.load(catalog.Query(catalog.find("imagenet"), split, root))
-    assert dataset is not None
-    return dataset
+    return read_images("imagenet", root, split)
 
 
-def found(dataset: Dataset) -> list[tuple[str, str]]:
-    """The images with the names of their classes."""
+def named_images(dataset: Dataset) -> list[tuple[str, str]]:
+    """Image id and class name of each image."""
     return [(item.image_id, dataset.class_names[item.label]) for item in dataset.items]
 
 
@@ -55,33 +51,29 @@ def named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(imagenet, "class_names", lambda: NAMES)
 
 
-@pytest.mark.parametrize("name", ["imagenet", "objectnet"])
-def test_folder_without_the_layout_is_left_to_the_next_reader(tmp_path: Path, name: str) -> None:
-    query = catalog.Query(catalog.find(name), "test", tmp_path)
-    load = {"imagenet": imagenet.load, "objectnet": objectnet.load}[name]
-    assert load(query) is None
-    # one letter short of a WordNet id
+def test_folder_without_the_layout_is_left_to_the_next_reader(tmp_path: Path) -> None:
+    assert read_layout("imagenet", tmp_path) is None
+    # one digit short of a WordNet id
     touch(tmp_path / "val" / "n0000001" / "a.JPEG", tmp_path / "val" / "dog" / "b.JPEG")
-    assert load(query) is None
-    dataset = load_dataset(name, root=tmp_path)
+    assert read_layout("imagenet", tmp_path) is None
+    dataset = load_dataset("imagenet", root=tmp_path)
     assert dataset.class_names == ("dog", "n0000001")
 
 
-# ---- ImageNet ----------------------------------------------------------------------------------
-
-
 @pytest.mark.usefixtures("named")
-def test_all_thousand_folders_need_no_list(tmp_path: Path) -> None:
+def test_1000_folders_need_no_mapping_file(tmp_path: Path) -> None:
     touch(*(tmp_path / "val" / name / f"{name}_1.JPEG" for name in reversed(IDS)))
     dataset = read_imagenet(tmp_path)
     assert dataset.class_names == NAMES
-    assert found(dataset) == [(f"{w}/{w}_1.JPEG", n) for w, n in zip(IDS, NAMES, strict=True)]
-    (tmp_path / "val" / IDS[5] / f"{IDS[5]}_1.JPEG").unlink()  # its class stays a candidate
+    assert named_images(dataset) == [
+        (f"{w}/{w}_1.JPEG", n) for w, n in zip(IDS, NAMES, strict=True)
+    ]
+    (tmp_path / "val" / IDS[5] / f"{IDS[5]}_1.JPEG").unlink()  # its class remains a candidate
     fewer = read_imagenet(tmp_path)
     assert (len(fewer), fewer.class_names) == (999, NAMES)
-    # with a list, the folders are asked for there
+    # a mapping file must contain all folders
     write_list(tmp_path / LIST, [*IDS[:-1], "n99999999"])
-    with pytest.raises(DataError, match=rf"folders of no class in .*{LIST}: \['{IDS[-1]}'\]"):
+    with pytest.raises(DataError, match=rf"folders are not classes of .*{LIST}: \['{IDS[-1]}'\]"):
         read_imagenet(tmp_path)
 
 
@@ -90,7 +82,7 @@ def test_all_thousand_folders_need_no_list(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "place", ["val", "validation", "test", ".", "imagenet/val", "ILSVRC/Data/CLS-LOC/val"]
 )
-def test_few_folders_are_named_by_their_place_among_all(
+def test_fewer_folders_are_named_by_the_mapping_file(
     tmp_path: Path, place: str, listing: str
 ) -> None:
     base = tmp_path / place
@@ -104,20 +96,20 @@ def test_few_folders_are_named_by_their_place_among_all(
     write_list(tmp_path / listing, IDS)
     dataset = read_imagenet(tmp_path)
     assert dataset.class_names == ("thing 20", "thing 700")
-    assert found(dataset) == [
+    assert named_images(dataset) == [
         (f"{IDS[20]}/a.jpg", "thing 20"),
         (f"{IDS[20]}/z.JPEG", "thing 20"),
         (f"{IDS[700]}/b.JPEG", "thing 700"),
     ]
-    # the folder of the split itself, its list one above
+    # the root may be the folder of the split, with the mapping file in its parent
     if base != tmp_path:
         write_list(base.parent / listing, IDS)
     own = read_imagenet(base)
-    assert (found(own), own.revision) == (found(dataset), dataset.revision)
+    assert (named_images(own), own.revision) == (named_images(dataset), dataset.revision)
 
 
 @pytest.mark.usefixtures("named")
-def test_splits_of_imagenet_are_not_mixed_up(tmp_path: Path) -> None:
+def test_each_split_is_read_from_its_own_folder(tmp_path: Path) -> None:
     write_list(tmp_path / LIST, IDS)
     for i, split in enumerate(("train", "val")):
         touch(*(tmp_path / split / name / f"{split}.JPEG" for name in IDS[i : i + 2]))
@@ -129,7 +121,7 @@ def test_splits_of_imagenet_are_not_mixed_up(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("named")
-def test_few_folders_without_a_list_are_refused(tmp_path: Path) -> None:
+def test_fewer_folders_without_a_mapping_file_are_an_error(tmp_path: Path) -> None:
     touch(*(tmp_path / "val" / name / "a.JPEG" for name in IDS[:3]))
     with pytest.raises(DataError, match=rf"3 folders in .*val'; allowed: 1000 .*{LIST}, {INDEX}"):
         load_dataset("imagenet", root=tmp_path)
@@ -142,21 +134,23 @@ def test_few_folders_without_a_list_are_refused(tmp_path: Path) -> None:
     [
         [],
         IDS[:-1],
-        [IDS[1], IDS[0], *IDS[2:]],  # the development kit's order is another one
+        [IDS[1], IDS[0], *IDS[2:]],  # another order, such as the development kit's
         [*IDS[:-1], IDS[-2]],
         [*IDS[:-1], "zebra"],
     ],
 )
-def test_list_of_other_classes_is_refused(tmp_path: Path, listing: str, ids: list[str]) -> None:
+def test_mapping_file_of_other_classes_is_an_error(
+    tmp_path: Path, listing: str, ids: list[str]
+) -> None:
     touch(*(tmp_path / "val" / name / "a.JPEG" for name in IDS[:3]))
     write_list(tmp_path / listing, ids)
-    with pytest.raises(DataError, match=f"not the list of ImageNet's classes: .*{listing}"):
+    with pytest.raises(DataError, match=f"file is not the list of ImageNet's classes: .*{listing}"):
         read_imagenet(tmp_path)
 
 
 @pytest.mark.usefixtures("named")
 @pytest.mark.parametrize("text", ["[]", "{", '{"0": 3}', '{"0": []}', '{"tench": ["n01440764"]}'])
-def test_index_that_is_none_is_refused(tmp_path: Path, text: str) -> None:
+def test_malformed_class_index_is_an_error(tmp_path: Path, text: str) -> None:
     touch(*(tmp_path / "val" / name / "a.JPEG" for name in IDS[:3]))
     (tmp_path / INDEX).write_text(text)
     with pytest.raises(DataError, match=INDEX):
@@ -164,20 +158,20 @@ def test_index_that_is_none_is_refused(tmp_path: Path, text: str) -> None:
 
 
 @pytest.mark.parametrize("folder", ["val", "imagenet/val", "ILSVRC/Data/CLS-LOC/val", "."])
-def test_images_side_by_side_are_refused(tmp_path: Path, folder: str) -> None:
+def test_images_without_class_folders_are_an_error(tmp_path: Path, folder: str) -> None:
     touch(tmp_path / folder / "ILSVRC2012_val_00000001.JPEG")
-    with pytest.raises(DataError, match=r"without the folders of their classes.*LOC_val_solution"):
+    with pytest.raises(DataError, match=r"not in folders per class.*LOC_val_solution"):
         load_dataset("imagenet", root=tmp_path)
 
 
-def test_names_of_imagenet_are_clips_and_no_torch_is_loaded() -> None:
+def test_class_names_are_clips_and_load_no_torch() -> None:
     if importlib.util.find_spec("open_clip") is None:
-        pytest.skip("the names are open_clip's")
+        pytest.skip("the names require open_clip")
     names = imagenet.class_names()
     assert len(names) == 1000
     assert (names[0], names[999]) == ("tench", "toilet paper")
-    twice = {name: n for name, n in Counter(names).items() if n > 1}
-    assert twice == {"missile": 2, "sunglasses": 2}
+    repeated = {name: n for name, n in Counter(names).items() if n > 1}
+    assert repeated == {"missile": 2, "sunglasses": 2}
     script = (
         "import sys; from diffcls.data.layouts import imagenet; imagenet.class_names(); "
         "sys.exit(bool({'torch', 'open_clip'} & set(sys.modules)))"
@@ -185,8 +179,8 @@ def test_names_of_imagenet_are_clips_and_no_torch_is_loaded() -> None:
     assert subprocess.run([sys.executable, "-c", script], timeout=60).returncode == 0
 
 
-def pretend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str) -> None:
-    """Another open_clip."""
+def install_open_clip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str) -> None:
+    """A stand-in for open_clip, whose list of names is `source`."""
     package = tmp_path / "open_clip"
     touch(package / "__init__.py")
     (package / "zero_shot_metadata.py").write_text(source)
@@ -196,10 +190,10 @@ def pretend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str) -> Non
     monkeypatch.syspath_prepend(tmp_path)
 
 
-def test_names_are_read_as_a_part_of_the_package_where_they_must_be(
+def test_class_names_that_import_their_package_are_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pretend(tmp_path, monkeypatch, "from .table import NAMES as IMAGENET_CLASSNAMES")
+    install_open_clip(tmp_path, monkeypatch, "from .table import NAMES as IMAGENET_CLASSNAMES")
     try:
         assert imagenet.class_names() == NAMES
     finally:
@@ -208,10 +202,10 @@ def test_names_are_read_as_a_part_of_the_package_where_they_must_be(
 
 
 @pytest.mark.parametrize("source", ["", "IMAGENET_CLASSNAMES = ['tench']", "import no_such_module"])
-def test_open_clip_without_the_names_is_refused(
+def test_open_clip_without_the_class_names_is_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str
 ) -> None:
-    pretend(tmp_path, monkeypatch, source)
+    install_open_clip(tmp_path, monkeypatch, source)
     try:
         with pytest.raises(DataError, match=r'lacks them; pip install "diffcls\[clip\]"'):
             imagenet.class_names()
@@ -219,82 +213,7 @@ def test_open_clip_without_the_names_is_refused(
         sys.modules.pop("open_clip", None)
 
 
-def test_names_of_imagenet_need_open_clip(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_class_names_require_open_clip(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "open_clip", None)
-    with pytest.raises(DataError, match=r'not installed.*pip install "diffcls\[clip\]"'):
+    with pytest.raises(DataError, match=r'require open_clip.*pip install "diffcls\[clip\]"'):
         imagenet.class_names()
-
-
-# ---- ObjectNet ---------------------------------------------------------------------------------
-
-FOLDERS = {
-    "full_sized_towel": "Bath towel",
-    "binder_closed": "Binder (closed)",
-    "air_freshener": "Air freshener",
-    "t-shirt": "T-shirt",
-}
-SHARED = {"T-shirt": "jersey", "Bath towel": "bath towel", "Binder (closed)": "binder"}
-
-
-def write_objectnet(root: Path) -> None:
-    (root / "mappings").mkdir(parents=True)
-    (root / "mappings" / objectnet.LABELS).write_text(json.dumps(FOLDERS))
-    (root / "mappings" / objectnet.OVERLAP).write_text(json.dumps(SHARED))
-    for number, folder in enumerate(FOLDERS):
-        (root / "images" / folder).mkdir(parents=True)
-        for name in "ba":
-            pixels = np.full((9, 7, 3), (255, 0, 0), np.uint8)
-            pixels[2:-2, 2:-2] = np.arange(5 * 3 * 3).reshape(5, 3, 3) + number
-            Image.fromarray(pixels).save(root / "images" / folder / f"{name}.png")
-
-
-def read_objectnet(root: Path) -> Dataset:
-    return load_dataset("objectnet", root=root)
-
-
-@pytest.mark.parametrize("folder", ["objectnet-1.0", "objectnet", "objectnet/objectnet-1.0", "."])
-def test_objectnet_is_the_classes_of_imagenet_without_borders(tmp_path: Path, folder: str) -> None:
-    write_objectnet(tmp_path / folder)
-    dataset = read_objectnet(tmp_path)
-    # by folder: by label, the towel would come first
-    assert dataset.class_names == ("binder_closed", "full_sized_towel", "t-shirt")
-    assert dataset.prompt_names == ("binder (closed)", "bath towel", "t-shirt")
-    assert [(item.image_id, item.label) for item in dataset.items] == [
-        (f"{name}/{image}.png", label)
-        for label, name in enumerate(dataset.class_names)
-        for image in "ab"
-    ]
-    inside = np.arange(5 * 3 * 3).reshape(5, 3, 3)
-    for item in dataset.items:
-        number = list(FOLDERS).index(item.image_id.split("/")[0])
-        assert np.array_equal(np.asarray(item.open()), inside + number)
-
-
-def test_image_that_is_all_border_is_refused_when_opened(tmp_path: Path) -> None:
-    write_objectnet(tmp_path)
-    Image.new("RGB", (9, 4)).save(tmp_path / "images" / "t-shirt" / "a.png")
-    dataset = read_objectnet(tmp_path)
-    with pytest.raises(DataError, match=r"image smaller than its border: \(9, 4\)"):
-        dataset.items[4].open()
-
-
-def test_objectnet_with_parts_missing_is_refused(tmp_path: Path) -> None:
-    root = tmp_path / "objectnet-1.0"
-    write_objectnet(root)
-    for path in (root / "images" / "t-shirt").iterdir():
-        path.unlink()
-    with pytest.raises(DataError, match=r"no image of a class: .*t-shirt'.*unpack all parts"):
-        read_objectnet(tmp_path)
-    (root / "mappings" / objectnet.LABELS).write_text(json.dumps({"t-shirt": "T-shirt"}))
-    with pytest.raises(DataError, match=r"not fit together: \['Bath towel', 'Binder \(closed\)'\]"):
-        read_objectnet(tmp_path)
-    twice = {**FOLDERS, "towel": "Bath towel"}
-    (root / "mappings" / objectnet.LABELS).write_text(json.dumps(twice))
-    with pytest.raises(DataError, match=r"not fit together: .*'full_sized_towel'.*'towel'"):
-        read_objectnet(tmp_path)
-    for name in (objectnet.LABELS, objectnet.OVERLAP):
-        (root / "mappings" / name).unlink()
-        with pytest.raises(DataError, match=rf"is missing: .*{name}"):
-            read_objectnet(tmp_path)
-        write = FOLDERS if name == objectnet.LABELS else SHARED
-        (root / "mappings" / name).write_text(json.dumps(write))

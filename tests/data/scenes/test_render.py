@@ -1,4 +1,4 @@
-"""Rendering of scenes: shapes cover their area, objects keep apart, images show their scene."""
+"""Rendering of scenes: areas of shapes, distances of objects, and images that show their scene."""
 
 from __future__ import annotations
 
@@ -26,15 +26,24 @@ from diffcls.data.scenes.grammar import (
     Scene,
     parse,
 )
-from diffcls.data.scenes.render import COLOUR, GAP, RADIUS, SIDE, coverage, draw, place, reach
+from diffcls.data.scenes.render import (
+    COLOUR_RGB,
+    MIN_GAP_PIXELS,
+    RADIUS_PIXELS,
+    SIDE_PIXELS,
+    coverage,
+    extents,
+    place_objects,
+    render_scene,
+)
 from diffcls.support.errors import DataError
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
 
-def every_fit() -> list[Scene]:
-    """All scenes that fit, up to their colours, which play no part in that."""
+def fitting_scenes() -> list[Scene]:
+    """All scenes that fit into an image, up to their colours."""
     red = [Kind(size, "red", shape) for size, shape in product(SIZES, SHAPES)]
     first = [Group(kind, n) for kind, n in product(red, (1, 2, 3))]
     second = [Group(Kind(g.kind.size, "blue", g.kind.shape), g.count) for g in first]
@@ -44,7 +53,7 @@ def every_fit() -> list[Scene]:
 
 
 def inside(shape: str, radius: float, dx: Any, dy: Any) -> Any:
-    """Whether points lie in a shape about the origin, y down, from its corners."""
+    """Whether points lie in a shape centred on the origin, y downwards, from its corners."""
     if shape == "circle":
         return np.hypot(dx, dy) < radius
 
@@ -55,7 +64,7 @@ def inside(shape: str, radius: float, dx: Any, dy: Any) -> Any:
         return box(0.89, 0.89)
     if shape == "cross":
         return box(1.05, 0.34) | box(0.34, 1.05)
-    # the point above, the side below flat; clockwise as seen, so what is inside lies to the right
+    # apex at the top, base horizontal; corners clockwise, so the inside lies to the right
     angles = np.radians([-90, 30, 150])
     x, y = 1.25 * radius * np.cos(angles), 1.25 * radius * np.sin(angles)
     turns = [
@@ -78,7 +87,7 @@ def area(shape: str, radius: float) -> float:
 
 @pytest.mark.parametrize("radius", [3.2, 5.4, 8.4])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_shape_covers_its_area(shape: str, radius: float) -> None:
+def test_coverage_sums_to_the_area_of_the_shape(shape: str, radius: float) -> None:
     # An edge one pixel wide is the mean of sharp edges at s, −½ < s < ½, from the true one; in the
     # mean over all places on the grid it covers ∫ A(s) ds. A(s) is a square polynomial, and the
     # integral is A(0) + A''/24, with A'' = 2π of the circle, 2·4 of the square and the cross,
@@ -90,40 +99,40 @@ def test_shape_covers_its_area(shape: str, radius: float) -> None:
 
 
 @given(st.sampled_from(SHAPES), st.floats(3.2, 8.4), st.floats(10, 22), st.floats(10, 22))
-def test_pixel_is_covered_as_far_as_the_shape_reaches(
+def test_coverage_of_a_pixel_agrees_with_the_outline_of_the_shape(
     shape: str, radius: float, x: float, y: float
 ) -> None:
     cover = coverage(shape, radius, x, y)
-    middle, edge = np.arange(SIDE) + 0.5, np.arange(SIDE + 1.0)
-    # in its middle: half or more of it (no edge runs through a middle but by rounding)
+    middle, edge = np.arange(SIDE_PIXELS) + 0.5, np.arange(SIDE_PIXELS + 1.0)
+    # pixels whose centre lies inside are covered by half or more (ties are rounding errors)
     sure = np.abs(cover - 0.5) > 1e-9
     held = inside(shape, radius, middle[None, :] - x, middle[:, None] - y)
     assert np.array_equal(cover[sure] > 0.5, held[sure])
-    # at all its four corners: all of it
+    # pixels with all four corners inside are covered completely
     at = inside(shape, radius, edge[None, :] - x, edge[:, None] - y)
     whole = at[1:, 1:] & at[1:, :-1] & at[:-1, 1:] & at[:-1, :-1]
     assert whole.any() and cover[whole] == pytest.approx(1, abs=1e-9)
-    # and it is anti-aliased: moved by a quarter of a pixel, no pixel's cover changes by more
+    # anti-aliasing: a shift by a quarter of a pixel changes no coverage by more than that
     moved = coverage(shape, radius, x + 0.25, y)
     assert np.abs(moved - cover).max() <= 0.25 + 1e-9
 
 
-def test_every_scene_that_fits_finds_room() -> None:
-    most = {size: middle + spread for size, (middle, spread) in RADIUS.items()}
-    for number, scene in enumerate(every_fit()):
+def test_objects_of_every_fitting_scene_are_placed_apart_and_in_their_relation() -> None:
+    largest = {size: middle + spread for size, (middle, spread) in RADIUS_PIXELS.items()}
+    for number, scene in enumerate(fitting_scenes()):
         kinds = scene.kinds
-        radius = np.array([most[kind.size] for kind in kinds])
-        centres = place(scene, radius, np.random.default_rng(number))
-        reaches = [reach(kind.shape, r) for kind, r in zip(kinds, radius, strict=True)]
+        radius = np.array([largest[kind.size] for kind in kinds])
+        centres = place_objects(scene, radius, np.random.default_rng(number))
+        sizes = [extents(kind.shape, r) for kind, r in zip(kinds, radius, strict=True)]
         # (n, 4): left, top, right, bottom
         boxes = np.array(
             [
                 (x - side, y - up, x + side, y + down)
-                for (x, y), (side, up, down) in zip(centres, reaches, strict=True)
+                for (x, y), (side, up, down) in zip(centres, sizes, strict=True)
             ]
         )
-        gap = GAP - 1e-9  # but for rounding
-        assert boxes.min() >= gap and boxes.max() <= SIDE - gap, scene
+        gap = MIN_GAP_PIXELS - 1e-9  # up to rounding
+        assert boxes.min() >= gap and boxes.max() <= SIDE_PIXELS - gap, scene
         for a, b in combinations(boxes, 2):
             assert max(*(b[:2] - a[2:]), *(a[:2] - b[2:])) >= gap, scene
         if scene.second is not None:
@@ -131,7 +140,7 @@ def test_every_scene_that_fits_finds_room() -> None:
 
 
 def assert_related(first: Floats, scene: Scene, others: Floats) -> None:
-    """Each of the first stands in the relation to each of the others, and in no other as much."""
+    """The relation holds between all objects of both groups, more clearly than any other."""
     towards = {"to the left of": (1, 0), "to the right of": (-1, 0), "above": (0, 1)}
     axis = np.array(towards.get(scene.relation, (0, -1)))
     for a, b in product(first, others):
@@ -139,104 +148,104 @@ def assert_related(first: Floats, scene: Scene, others: Floats) -> None:
         assert step @ axis > np.abs(step @ axis[::-1]), scene
 
 
-def test_shape_reaches_as_far_as_it_says() -> None:
+def test_extents_bound_the_shape() -> None:
     fine = np.arange(-12, 12, 0.02) + 0.01
     for shape, radius in product(SHAPES, (3.2, 8.4)):
         rows, columns = np.nonzero(inside(shape, radius, fine[None, :], fine[:, None]))
-        found = -fine[columns.min()], fine[columns.max()], -fine[rows.min()], fine[rows.max()]
-        side, up, down = reach(shape, radius)
-        assert found == pytest.approx((side, side, up, down), abs=0.05)
+        bounds = -fine[columns.min()], fine[columns.max()], -fine[rows.min()], fine[rows.max()]
+        side, up, down = extents(shape, radius)
+        assert bounds == pytest.approx((side, side, up, down), abs=0.05)
 
 
 def near(image: Image.Image, colour: str, distance: float = 0.16) -> Bools:
-    """(32, 32) which pixels have a colour: twice 0.16 is less than lies between any two."""
+    """(32, 32) mask of the pixels of a colour; any two colours differ by more than 2 · 0.16."""
     pixels = np.asarray(image) / 255
-    having: Bools = np.abs(pixels - COLOUR[colour]).max(axis=2) < distance
-    return having
+    mask: Bools = np.abs(pixels - COLOUR_RGB[colour]).max(axis=2) < distance
+    return mask
 
 
-def test_scene_without_room_is_refused() -> None:
-    # six squares of 14 pixels: only four have room
+def test_scene_whose_objects_do_not_fit_is_an_error() -> None:
+    # six squares of 14 pixels, where four fit
     first, second = (Group(Kind("large", colour, "square"), 3) for colour in ("red", "blue"))
-    with pytest.raises(DataError, match="no room for the scene: 'three large red squares above"):
-        draw(Scene(first, "above", second), 0)
+    with pytest.raises(DataError, match="do not fit into the image: 'three large red"):
+        render_scene(Scene(first, "above", second), 0)
 
 
-def test_image_depends_on_its_scene_and_key_alone() -> None:
+def test_image_depends_only_on_its_scene_and_key() -> None:
     scenes = [parse(name) for name in ("a small red circle", "two small pink crosses")]
-    asked = list(product(scenes, range(20)))
-    images = [draw(scene, key).tobytes() for scene, key in asked]
-    again = [draw(scene, key).tobytes() for scene, key in reversed(asked)]
+    pairs = list(product(scenes, range(20)))
+    images = [render_scene(scene, key).tobytes() for scene, key in pairs]
+    again = [render_scene(scene, key).tobytes() for scene, key in reversed(pairs)]
     assert again[::-1] == images
     assert len(set(images)) == len(images)
-    image = draw(scenes[0], 0)
+    image = render_scene(scenes[0], 0)
     assert (image.size, image.mode) == ((32, 32), "RGB")
 
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("size", SIZES)
-def test_object_is_drawn_where_it_is_placed(
+def test_object_is_rendered_at_its_position_and_in_its_size(
     size: str, shape: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     placed: list[Floats] = []
 
-    def watched(*given: Any) -> Floats:
-        placed.append(place(*given))
+    def recorded(*given: Any) -> Floats:
+        placed.append(place_objects(*given))
         return placed[-1]
 
-    monkeypatch.setattr(render, "place", watched)
-    middle, spread = RADIUS[size]
+    monkeypatch.setattr(render, "place_objects", recorded)
+    middle, spread = RADIUS_PIXELS[size]
     for key in range(20):
-        image = draw(Scene(Group(Kind(size, "red", shape))), key)
+        image = render_scene(Scene(Group(Kind(size, "red", shape))), key)
         red = near(image, "red", 0.3)
         ((x, y),) = placed[-1]
-        # at least the smallest of its size, and at most the largest
+        # covers the smallest radius of its size, and nothing beyond the largest
         assert red[coverage(shape, middle - spread, x, y) == 1].all()
         assert not red[coverage(shape, middle + spread, x, y) == 0].any()
 
 
-def test_colour_of_an_object_changes_nothing_around_it() -> None:
+def test_colour_of_an_object_changes_only_its_own_pixels() -> None:
     for key, shape in product(range(10), SHAPES):
         red, blue = (
-            np.asarray(draw(Scene(Group(Kind("medium", colour, shape))), key))
+            np.asarray(render_scene(Scene(Group(Kind("medium", colour, shape))), key))
             for colour in ("red", "blue")
         )
         changed = (red != blue).any(axis=2)
         rows, columns = np.nonzero(changed)
         assert rows.size
-        side, up, down = reach(shape, sum(RADIUS["medium"]))
-        # whole pixels, and half a pixel of edge on either side
+        side, up, down = extents(shape, sum(RADIUS_PIXELS["medium"]))
+        # rounded to whole pixels, with half a pixel of edge on either side
         assert np.ptp(columns) <= 2 * side + 2 and np.ptp(rows) <= up + down + 2
 
 
-def test_no_two_colours_are_alike() -> None:
-    assert tuple(COLOUR) == COLOURS
-    for a, b in combinations(COLOUR.values(), 2):
+def test_any_two_colours_differ_clearly() -> None:
+    assert tuple(COLOUR_RGB) == COLOURS
+    for a, b in combinations(COLOUR_RGB.values(), 2):
         assert np.abs(np.subtract(a, b)).max() > 2 * 0.16
 
 
 @pytest.mark.parametrize(("name", "split"), SPLITS)
-def test_image_shows_what_its_sentence_says(name: str, split: str) -> None:
+def test_image_shows_the_objects_of_its_sentence(name: str, split: str) -> None:
     dataset = load(name, split)
     for item in dataset.items[:120]:
         image, scene = item.open(), parse(dataset.class_names[item.class_index])
         centres: dict[str, Floats] = {}
         for colour in COLOURS:
-            # pixels that touch, be it at a corner, are one object
+            # connected pixels, diagonals included, are one object
             pieces, count = ndimage.label(near(image, colour), np.ones((3, 3)))
             assert count == sum(kind.colour == colour for kind in scene.kinds), (item, scene)
-            found = ndimage.center_of_mass(pieces > 0, pieces, range(1, count + 1))
-            centres[colour] = np.array(found).reshape(count, 2)[:, ::-1]  # x, y
+            middles = ndimage.center_of_mass(pieces > 0, pieces, range(1, count + 1))
+            centres[colour] = np.array(middles).reshape(count, 2)[:, ::-1]  # x, y
         if scene.second is not None and scene.first.kind.colour != scene.second.kind.colour:
             first, second = (centres[group.kind.colour] for group in scene.groups)
             assert_related(first, scene, second)
 
 
-def test_sizes_do_not_overlap() -> None:
+def test_larger_sizes_cover_more_pixels_in_every_image() -> None:
     for shape in SHAPES:
         pixels = {
             size: [
-                int(near(draw(Scene(Group(Kind(size, colour, shape))), key), colour).sum())
+                int(near(render_scene(Scene(Group(Kind(size, colour, shape))), key), colour).sum())
                 for colour, key in product(COLOURS, range(15))
             ]
             for size in SIZES

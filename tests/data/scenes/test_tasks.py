@@ -22,7 +22,7 @@ from diffcls.support.errors import UsageError
 
 
 @pytest.mark.parametrize(("name", "split"), SPLITS)
-def test_split_has_its_images(name: str, split: str) -> None:
+def test_split_has_its_stated_number_of_images(name: str, split: str) -> None:
     dataset = load(name, split)
     labelled = 60_000 if name == "scenes" else 19_200
     assert len(dataset) == {"test": 1000, "validation": 500, "train": labelled}[split]
@@ -32,7 +32,7 @@ def test_split_has_its_images(name: str, split: str) -> None:
     assert (dataset.name, dataset.split) == (name, split)
 
 
-def test_training_is_no_benchmark() -> None:
+def test_training_set_has_no_test_split_and_pairs_have_no_train_split() -> None:
     assert ("scenes", "test") not in SPLITS and ("scenes/pairs", "train") not in SPLITS
     with pytest.raises(UsageError, match="unknown split of scenes: 'test'; allowed: train, "):
         load_dataset("scenes")
@@ -40,7 +40,7 @@ def test_training_is_no_benchmark() -> None:
 
 @pytest.mark.parametrize("split", ["test", "validation"])
 @pytest.mark.parametrize("name", TASKS)
-def test_classes_asked_for_are_shown_equally_often(name: str, split: str) -> None:
+def test_classes_of_a_test_split_are_equally_frequent(name: str, split: str) -> None:
     counts = Counter(shown(load(name, split)))
     assert max(counts.values()) - min(counts.values()) <= 1
     tested = {"scenes/attributes": SEEN, "scenes/held-out": HELD_OUT}
@@ -51,7 +51,7 @@ def test_classes_asked_for_are_shown_equally_often(name: str, split: str) -> Non
 
 
 @pytest.mark.parametrize("name", TASKS)
-def test_labelled_images_are_of_all_classes_alike(name: str) -> None:
+def test_classes_of_a_labelled_train_split_are_equally_frequent(name: str) -> None:
     dataset = load(name, "train")
     counts = Counter(shown(dataset))
     assert set(counts.values()) == {19_200 // CANDIDATES.get(name, 24)}
@@ -67,29 +67,29 @@ def test_splits_of_a_task_have_the_same_classes(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", CANDIDATES)
-def test_single_object_is_asked_about_all_combinations(name: str) -> None:
+def test_candidates_of_single_object_tasks_are_all_combinations(name: str) -> None:
     assert load(name).class_names == ALL
     assert all(item.candidates == () for item in load(name).items)
 
 
-def test_relations_are_four_of_each_of_six_pairs() -> None:
-    asked: dict[tuple[Group, Group | None], list[str]] = {}
+def test_relations_task_combines_six_pairs_with_four_relations() -> None:
+    relations: dict[tuple[Group, Group | None], list[str]] = {}
     for scene in scenes_of("scenes/relations"):
-        asked.setdefault((scene.first, scene.second), []).append(scene.relation)
-    assert list(asked.values()) == [list(RELATIONS)] * 6
-    for a, b in asked:
+        relations.setdefault((scene.first, scene.second), []).append(scene.relation)
+    assert list(relations.values()) == [list(RELATIONS)] * 6
+    for a, b in relations:
         assert b is not None and a.count == b.count == 1
         assert a.kind.colour != b.kind.colour and a.kind.shape != b.kind.shape
 
 
-def test_counting_is_three_numbers_of_each_of_eight_kinds() -> None:
-    asked: dict[Kind, list[int]] = {}
+def test_counting_task_combines_eight_kinds_with_three_counts() -> None:
+    numbers: dict[Kind, list[int]] = {}
     for scene in scenes_of("scenes/counting"):
         assert scene.second is None
-        asked.setdefault(scene.first.kind, []).append(scene.first.count)
-    assert list(asked.values()) == [[1, 2, 3]] * 8
-    # a larger one says by its size alone that it is one
-    assert {kind.size for kind in asked} == {"small"}
+        numbers.setdefault(scene.first.kind, []).append(scene.first.count)
+    assert list(numbers.values()) == [[1, 2, 3]] * 8
+    # three larger objects do not fit into an image, so their size would reveal the number
+    assert {kind.size for kind in numbers} == {"small"}
     assert len(COUNTS) == 3
 
 
@@ -105,7 +105,7 @@ def test_sentences_of_a_pair_have_the_same_words(split: str) -> None:
         assert len({meaning(scenes[k]) for k in own}) == 2
 
 
-def test_pair_changes_the_places_of_one_thing() -> None:
+def test_pair_exchanges_both_objects_or_one_attribute() -> None:
     scenes = scenes_of("scenes/pairs")
     changes = Counter[str]()
     for one, other in zip(scenes[::2], scenes[1::2], strict=True):
@@ -122,14 +122,14 @@ def test_pair_changes_the_places_of_one_thing() -> None:
 # ---- images and revisions ------------------------------------------------------------------------
 
 
-def test_no_two_splits_share_an_image() -> None:
-    # the labelled images of both tasks on single objects are the same ones
-    apart = [place for place in SPLITS if place != ("scenes/held-out", "train")]
-    images = [item.open().tobytes() for place in apart for item in load(*place).items[:200]]
-    assert len(set(images)) == len(images) == 200 * len(apart)
+def test_splits_share_no_image() -> None:
+    # except the labelled images of the two tasks on single objects
+    splits = [pair for pair in SPLITS if pair != ("scenes/held-out", "train")]
+    images = [item.open().tobytes() for pair in splits for item in load(*pair).items[:200]]
+    assert len(set(images)) == len(images) == 200 * len(splits)
 
 
-def test_labelled_images_of_single_objects_are_the_same() -> None:
+def test_single_object_tasks_share_their_labelled_images() -> None:
     one, other = load("scenes/attributes", "train"), load("scenes/held-out", "train")
     assert one.revision == other.revision
     assert shown(one) == shown(other)
@@ -137,16 +137,16 @@ def test_labelled_images_of_single_objects_are_the_same() -> None:
         assert one.items[i].open().tobytes() == other.items[i].open().tobytes()
 
 
-def test_revision_tells_tasks_and_splits_apart() -> None:
-    revisions = {place: load(*place).revision for place in SPLITS}
-    # all but the two that are the same
+def test_revision_differs_between_tasks_and_splits() -> None:
+    revisions = {pair: load(*pair).revision for pair in SPLITS}
+    # except the labelled images that two tasks share
     assert len(set(revisions.values())) == len(SPLITS) - 1
     assert load_dataset("scenes/pairs").revision == revisions["scenes/pairs", "test"]
 
 
-def test_revision_tells_another_drawing_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_revision_changes_with_the_renderer(monkeypatch: pytest.MonkeyPatch) -> None:
     before = load("scenes/attributes").revision
-    monkeypatch.setitem(render.COLOUR, "red", (0.80, 0.08, 0.08))
+    monkeypatch.setitem(render.COLOUR_RGB, "red", (0.80, 0.08, 0.08))
     assert load_dataset("scenes/attributes").revision != before
 
 
@@ -161,6 +161,6 @@ def test_revision_tells_another_drawing_apart(monkeypatch: pytest.MonkeyPatch) -
         ("scenes/pairs", "test", "127c02fc691f1b3a"),
     ],
 )
-def test_images_are_those_of_the_bundled_models(name: str, split: str, revision: str) -> None:
-    # what they were trained on and measured on: with others, retrain and measure again
+def test_revision_is_that_of_the_bundled_models(name: str, split: str, revision: str) -> None:
+    # if a revision changes, retrain the models and repeat the measurements
     assert load(name, split).revision == revision

@@ -1,4 +1,4 @@
-"""Images with a sentence each: read, trained on, and asked about."""
+"""Captioned images: tables, splits, candidates, and a model trained on them."""
 
 from __future__ import annotations
 
@@ -45,41 +45,43 @@ def captions(folder: Path, kind: str = "csv") -> Path:
 
 
 @pytest.mark.parametrize("kind", ["csv", "jsonl"])
-def test_every_image_has_its_own_sentence(tmp_path: Path, kind: str) -> None:
-    data = load_dataset(f"folder:{captions(tmp_path / 'heap', kind)}", "train")
-    said = dict(zip([f"{i:02d}.png" for i in range(24)], SENTENCES, strict=True))
+def test_label_of_each_image_is_its_sentence(tmp_path: Path, kind: str) -> None:
+    data = load_dataset(f"folder:{captions(tmp_path / 'captioned', kind)}", "train")
+    sentence_of = dict(zip([f"{i:02d}.png" for i in range(24)], SENTENCES, strict=True))
     assert data.sentences
     for item in data.items:
-        assert data.class_names[item.label] == said[item.image_id]
+        assert data.class_names[item.label] == sentence_of[item.image_id]
 
 
 @pytest.mark.parametrize("kind", ["csv", "jsonl"])
-def test_a_sentence_may_hold_what_looks_like_the_end_of_a_line(tmp_path: Path, kind: str) -> None:
-    said = ["one\u2028two", "three\x85four", "five\nsix"]
+def test_sentence_may_contain_line_separators(tmp_path: Path, kind: str) -> None:
+    sentences = ["one\u2028two", "three\x85four", "five\nsix"]
     names = images(tmp_path, count=3)
     if kind == "csv":
-        lines = [f'{name},"{text}"\n' for name, text in zip(names, said, strict=True)]
+        lines = [f'{name},"{text}"\n' for name, text in zip(names, sentences, strict=True)]
         text = "file_name,text\n" + "".join(lines)
     else:
-        pairs = zip(names, said, strict=True)
+        pairs = zip(names, sentences, strict=True)
         rows = [{"file_name": name, "text": text} for name, text in pairs]
         text = "\n".join(json.dumps(row, ensure_ascii=False) for row in rows)
     path = tmp_path / f"metadata.{kind}"
     path.write_text(text, encoding="utf-8", newline="")
-    assert [sentence for _, sentence in captions_table.read_table(path)] == said
+    assert [sentence for _, sentence in captions_table.read_table(path)] == sentences
 
 
-def test_a_heap_of_classes_is_parted_into_what_is_learned_and_what_is_not(tmp_path: Path) -> None:
+def test_validation_is_held_out_of_a_folder_of_classes_without_splits(tmp_path: Path) -> None:
     for name in ("cat", "dog", "owl"):
-        images(tmp_path / "heap" / name, count=20)
-    parts = [load_dataset(f"folder:{tmp_path / 'heap'}", s).items for s in ("train", "validation")]
-    learned, held = ({item.image_id for item in part} for part in parts)
-    assert not learned & held
-    assert (len(learned), len(held)) == (54, 6)
+        images(tmp_path / "classes" / name, count=20)
+    parts = [
+        load_dataset(f"folder:{tmp_path / 'classes'}", s).items for s in ("train", "validation")
+    ]
+    train_ids, held = ({item.image_id for item in part} for part in parts)
+    assert not train_ids & held
+    assert (len(train_ids), len(held)) == (54, 6)
 
 
-def test_a_heap_is_parted_into_what_is_learned_and_what_is_not(tmp_path: Path) -> None:
-    name = f"folder:{captions(tmp_path / 'heap')}"
+def test_validation_is_held_out_of_captions_without_splits(tmp_path: Path) -> None:
+    name = f"folder:{captions(tmp_path / 'captioned')}"
     train_ids, held = (
         {item.image_id for item in load_dataset(name, split).items}
         for split in ("train", "validation")
@@ -87,26 +89,26 @@ def test_a_heap_is_parted_into_what_is_learned_and_what_is_not(tmp_path: Path) -
     assert not train_ids & held
     assert len(train_ids | held) == 24
     assert len(held) == 2
-    # and a folder of its own is taken as it is
+    # a folder of the split is read whole
     captions(tmp_path / "apart" / "train")
     captions(tmp_path / "apart" / "validation")
     assert len(load_dataset(f"folder:{tmp_path / 'apart'}", "train").items) == 24
 
 
-def test_an_image_is_asked_about_its_own_sentence_among_ten(tmp_path: Path) -> None:
-    name = f"folder:{captions(tmp_path / 'heap')}"
+def test_candidates_are_the_own_sentence_and_nine_others(tmp_path: Path) -> None:
+    name = f"folder:{captions(tmp_path / 'captioned')}"
     data = load_dataset(name, "test")
-    places = set()
+    positions = set()
     for item in data.items:
         assert len(set(item.candidates)) == 10
         assert data.class_names[item.class_index].endswith(f"number {int(item.image_id[:2])}")
-        places.add(item.label)
-    assert len(places) > 3  # the right one does not stand in one place
+        positions.add(item.label)
+    assert len(positions) > 3  # the own sentence has no fixed position
     again = load_dataset(name, "test")
     assert [item.candidates for item in again.items] == [item.candidates for item in data.items]
 
 
-def test_few_sentences_are_all_asked_about(tmp_path: Path) -> None:
+def test_all_sentences_are_candidates_if_fewer_than_ten(tmp_path: Path) -> None:
     folder = tmp_path / "two"
     names = images(folder, 2)
     text = f"file_name,text\n{names[0]},one thing\n{names[1]},another\n"
@@ -118,30 +120,30 @@ def test_few_sentences_are_all_asked_about(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("file_name,text\n00.png,\n", "line 1 of the captions says no image or no sentence"),
+        ("file_name,text\n00.png,\n", "row 1 of metadata.csv lacks an image or a sentence"),
         ("name,text\n00.png,a thing\n", "columns file_name and text"),
-        ("file_name,text\ngone.png,a thing\n", "an image of the captions is not there"),
+        ("file_name,text\ngone.png,a thing\n", "image in row 1 of metadata.csv not found"),
     ],
 )
-def test_a_table_that_does_not_fit_is_refused(tmp_path: Path, text: str, message: str) -> None:
+def test_row_without_image_or_sentence_is_an_error(tmp_path: Path, text: str, message: str) -> None:
     images(tmp_path, 1)
     (tmp_path / "metadata.csv").write_text(text, encoding="utf-8")
     with pytest.raises(DataError, match=message):
         captions_table.read_table(tmp_path / "metadata.csv")
 
 
-def test_a_sentence_is_a_caption_as_it_stands() -> None:
+def test_sentence_is_its_own_caption() -> None:
     assert (
         caption("folder:x", 0, 0, 7, "two dogs, one asleep", sentence=True)
         == "two dogs, one asleep"
     )
-    # and the classes of unknown data are said in the common sentences
-    said = {caption("folder:x", 0, 0, draw, "red_panda") for draw in range(50)}
-    assert len(said) > 20
-    assert all("red panda" in text for text in said)
+    # class names of other data sets are put into the common templates
+    texts = {caption("folder:x", 0, 0, item, "red_panda") for item in range(50)}
+    assert len(texts) > 20
+    assert all("red panda" in text for text in texts)
 
 
-def test_a_model_learns_from_a_folder_and_is_asked_about_it(
+def test_model_trained_on_captioned_images_classifies_among_ten_sentences(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     small = TinyConfig(
@@ -151,19 +153,19 @@ def test_a_model_learns_from_a_folder_and_is_asked_about_it(
     monkeypatch.setattr(recipes, "ANY_RECIPE", recipe)
     monkeypatch.setattr(latent_diffusion, "VOCABULARY_CAPTIONS", 50)
     monkeypatch.setattr(validation, "Racing", lambda *_: Exhaustive(draws=1))
-    heap = captions(tmp_path / "heap")
+    folder = captions(tmp_path / "captioned")
     models = tmp_path / "models"
     status = train.main(
-        ["--dataset", f"folder:{heap}", "--output-dir", str(models), "--quiet", "--threads", "1"]
+        ["--dataset", f"folder:{folder}", "--output-dir", str(models), "--quiet", "--threads", "1"]
     )
     assert status == 0
     assert "validation accuracy" in capsys.readouterr().out
-    card = json.loads((models / "heap" / "diffcls.json").read_text(encoding="utf-8"))
-    assert card["trained_on"] == ["folder:heap"]
+    card = json.loads((models / "captioned" / "diffcls.json").read_text(encoding="utf-8"))
+    assert card["trained_on"] == ["folder:captioned"]
     assert card["data"]["images"] == 22
     row = run_evaluation(
-        dataset=f"folder:{heap}",
-        model=str(models / "heap"),
+        dataset=f"folder:{folder}",
+        model=str(models / "captioned"),
         output_dir=str(tmp_path / "results"),
         search="exhaustive",
         draws=2,

@@ -17,7 +17,7 @@ SPLITS = {"test": 500, "validation": 200, "train": 1097}
 
 
 @pytest.mark.parametrize("split", SPLITS)
-def test_digits_split_is_stratified(split: str) -> None:
+def test_split_is_stratified(split: str) -> None:
     dataset = load_dataset("digits", split)
     assert len(dataset) == SPLITS[split] == len(set(ids(dataset)))
     assert ids(dataset) == [f"{split}/{i}" for i in range(len(dataset))]
@@ -28,7 +28,7 @@ def test_digits_split_is_stratified(split: str) -> None:
     assert dataset.class_names == tuple("0123456789")
 
 
-def test_digits_test_split_is_the_one_that_is_stated() -> None:
+def test_test_and_validation_images_are_those_of_the_stated_seed() -> None:
     digits = load_digits()
     rest, test = train_test_split(
         np.arange(1797), test_size=500, stratify=digits.target, random_state=0
@@ -45,15 +45,17 @@ def test_digits_test_split_is_the_one_that_is_stated() -> None:
             assert np.array_equal(np.asarray(item.open()), expected)
 
 
-def test_digits_splits_share_no_image_and_leave_none_out() -> None:
+def test_splits_partition_the_images() -> None:
     def pixels(item: Item) -> bytes:
         return item.open().tobytes()
 
-    seen = Counter(pixels(item) for split in SPLITS for item in load_dataset("digits", split).items)
+    counts = Counter(
+        pixels(item) for split in SPLITS for item in load_dataset("digits", split).items
+    )
     gray = np.rint(load_digits().images * 255 / 16).astype(np.uint8)
-    assert seen == Counter(image.tobytes() for image in gray)
+    assert counts == Counter(image.tobytes() for image in gray)
 
 
-def test_digits_do_not_change_between_loads() -> None:
+def test_revision_is_that_of_all_splits() -> None:
     revisions = {load_dataset("digits", split).revision for split in SPLITS}
     assert len(revisions) == 1

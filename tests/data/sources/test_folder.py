@@ -24,7 +24,7 @@ def write(path: Path) -> None:
 
 
 @pytest.mark.parametrize("folder", ["test", "val", "validation", ""])
-def test_folder_of_the_split_is_used_where_there_is_one(tmp_path: Path, folder: str) -> None:
+def test_folder_of_the_split_is_read_if_there_is_one(tmp_path: Path, folder: str) -> None:
     write(tmp_path / folder / "b_dog" / "2.png")
     write(tmp_path / folder / "b_dog" / "1.JPG")
     write(tmp_path / folder / "a cat" / "more" / "3.png")
@@ -43,7 +43,7 @@ def test_folder_of_the_split_is_used_where_there_is_one(tmp_path: Path, folder: 
     assert np.asarray(dataset.items[0].open()).tolist() == [[[128] * 3] * 4] * 4
 
 
-def test_folder_prefers_test_to_validation(tmp_path: Path) -> None:
+def test_test_folder_takes_precedence_over_validation_folders(tmp_path: Path) -> None:
     for split in ("validation", "val", "test"):
         for name in ("a", "b"):
             write(tmp_path / split / name / f"{split}.png")
@@ -51,29 +51,29 @@ def test_folder_prefers_test_to_validation(tmp_path: Path) -> None:
     assert ids(load_dataset(f"folder:{tmp_path}", "validation"))[0] == "a/validation.png"
 
 
-def test_splits_are_not_taken_for_classes(tmp_path: Path) -> None:
+def test_folders_of_splits_are_not_classes(tmp_path: Path) -> None:
     for split in ("test", "val"):
         for name in ("a", "b"):
             write(tmp_path / split / name / "1.png")
-    with pytest.raises(DataError, match=r"no folder of this split: 'train'; allowed: test, val"):
+    with pytest.raises(DataError, match=r"no folder of this split: 'train'; allowed: test, val;"):
         load_dataset(f"folder:{tmp_path}", "train")
-    write(tmp_path / "tram" / "1.png")  # not all of them are splits: a class may be called train
+    write(tmp_path / "tram" / "1.png")  # beside other folders, train is a class
     (tmp_path / "test").rename(tmp_path / "train")
     (tmp_path / "val").rename(tmp_path / "car")
     assert load_dataset(f"folder:{tmp_path}").class_names == ("car", "train", "tram")
 
 
-def test_image_that_may_not_be_read_is_found_out_when_it_is_opened(
+def test_unreadable_image_is_an_error_when_opened(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("a", "b"):
         write(tmp_path / name / "1.png")
-    locked, really = tmp_path / "a" / "1.png", open
+    locked, original_open = tmp_path / "a" / "1.png", open
 
     def guarded(path: Any, *mode: Any, **options: Any) -> Any:
         if str(path) == str(locked):
             raise PermissionError(13, "Permission denied")
-        return really(path, *mode, **options)
+        return original_open(path, *mode, **options)
 
     monkeypatch.setattr("builtins.open", guarded)
     first, second = load_dataset(f"folder:{tmp_path}").items
@@ -82,7 +82,7 @@ def test_image_that_may_not_be_read_is_found_out_when_it_is_opened(
     assert second.open().size == (4, 4)
 
 
-def test_folder_revision_follows_content_not_place(tmp_path: Path) -> None:
+def test_revision_depends_on_names_and_content_but_not_on_the_path(tmp_path: Path) -> None:
     for root in ("one", "two", "three", "four"):
         write(tmp_path / root / "a" / "1.png")
         write(tmp_path / root / "b" / "1.png")
@@ -96,7 +96,7 @@ def test_folder_revision_follows_content_not_place(tmp_path: Path) -> None:
     assert len({one, three, four}) == 3
 
 
-def test_names_that_are_no_text_do_no_harm(tmp_path: Path) -> None:
+def test_file_names_that_are_not_utf8_are_read(tmp_path: Path) -> None:
     write(tmp_path / "a" / "1.png")
     write(tmp_path / "b" / "1.png")
     with open(os.fsencode(tmp_path / "b") + b"/\xff.png", "wb") as file:
@@ -111,13 +111,13 @@ def test_names_that_are_no_text_do_no_harm(tmp_path: Path) -> None:
     ("build", "message"),
     [
         (lambda root: None, "image folder not found"),
-        (lambda root: root.mkdir(), "no image found"),
-        (lambda root: (root / "a").mkdir(parents=True), "no image found"),
+        (lambda root: root.mkdir(), "image folder contains no image"),
+        (lambda root: (root / "a").mkdir(parents=True), "image folder contains no image"),
         (lambda root: write(root / "a" / "1.png"), "two classes or more"),
     ],
     ids=["missing", "empty", "empty class", "one class"],
 )
-def test_folder_without_a_choice_is_refused(
+def test_folder_with_fewer_than_two_classes_is_an_error(
     tmp_path: Path, build: Callable[[Path], Any], message: str
 ) -> None:
     build(tmp_path / "set")

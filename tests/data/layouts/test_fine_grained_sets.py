@@ -1,14 +1,16 @@
-"""Pets, Food-101, Flowers-102 and aircraft as their makers pack them, read as torchvision does."""
+"""Fine-grained sets of image lists: pets, Food-101, Flowers-102 and aircraft, as in torchvision."""
 
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from helpers.layouts import read_layout
 from PIL import Image
 from scipy.io import savemat
 
@@ -19,12 +21,12 @@ from diffcls.data.prompts import PromptSet
 from diffcls.support.errors import DataError
 
 
-def picture(path: Path) -> None:
+def write_image(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", (9, 7), (1, 2, 3)).save(path)
 
 
-def write(path: Path, *lines: str) -> None:
+def write_lines(path: Path, *lines: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
@@ -38,10 +40,10 @@ PETS = {
 def pets(root: Path) -> Path:
     home = root / "oxford-iiit-pet"
     for split, entries in PETS.items():
-        write(home / f"annotations/{split}.txt", *entries)
+        write_lines(home / f"annotations/{split}.txt", *entries)
         for entry in entries:
-            picture(home / f"images/{entry.split()[0]}.jpg")
-    write(
+            write_image(home / f"images/{entry.split()[0]}.jpg")
+    write_lines(
         home / "annotations/list.txt",
         "#Image CLASS-ID SPECIES BREED ID",
         *PETS["test"],
@@ -53,27 +55,27 @@ def pets(root: Path) -> Path:
 
 def food101(root: Path) -> Path:
     home = root / "food-101"
-    write(home / "meta/classes.txt", "apple_pie", "baklava")
+    write_lines(home / "meta/classes.txt", "apple_pie", "baklava")
     for split, names in {"test": ["baklava/3", "apple_pie/1"], "train": ["apple_pie/2"]}.items():
-        write(home / f"meta/{split}.txt", *names)
+        write_lines(home / f"meta/{split}.txt", *names)
         by_class: dict[str, list[str]] = {"apple_pie": [], "baklava": []}
         for name in names:
-            picture(home / f"images/{name}.jpg")
+            write_image(home / f"images/{name}.jpg")
             by_class[name.split("/")[0]].append(name)
-        write(home / f"meta/{split}.json", json.dumps(by_class))
+        write_lines(home / f"meta/{split}.json", json.dumps(by_class))
     return home
 
 
 def fgvc_aircraft(root: Path) -> Path:
     home = root / "fgvc-aircraft-2013b"
-    write(home / "data/variants.txt", "707-320", "F/A-18", "Boeing 717")
+    write_lines(home / "data/variants.txt", "707-320", "F/A-18", "Boeing 717")
     for split, names in {
         "test": ["0000002 F/A-18", "0000001 Boeing 717"],
         "trainval": ["0000003 707-320"],
     }.items():
-        write(home / f"data/images_variant_{split}.txt", *names)
+        write_lines(home / f"data/images_variant_{split}.txt", *names)
         for name in names:
-            picture(home / f"data/images/{name.split()[0]}.jpg")
+            write_image(home / f"data/images/{name.split()[0]}.jpg")
     return home
 
 
@@ -84,18 +86,18 @@ def flowers102(root: Path) -> Path:
     savemat(home / "imagelabels.mat", {"labels": labels})
     savemat(home / "setid.mat", {"tstid": [[3, 2]], "valid": [[4]], "trnid": [[1]]})
     names = {str(i): f"flower {i}" for i in range(102, 0, -1)}
-    write(home / "cat_to_name.json", json.dumps(names))
+    write_lines(home / "cat_to_name.json", json.dumps(names))
     for i in range(1, 5):
-        picture(home / f"jpg/image_{i:05d}.jpg")
+        write_image(home / f"jpg/image_{i:05d}.jpg")
     return home
 
 
-MAKERS: dict[str, Callable[[Path], Path]] = {
+WRITERS: dict[str, Callable[[Path], Path]] = {
     f.__name__: f for f in (pets, food101, fgvc_aircraft, flowers102)
 }
 
 
-def theirs(name: str, root: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+def torchvision_reader(name: str, root: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     datasets = pytest.importorskip("torchvision", reason="its readers are the reference").datasets
     match name:
         case "pets":
@@ -113,12 +115,12 @@ def named(dataset: Dataset) -> set[tuple[str, str]]:
 
 
 @pytest.mark.parametrize("name", ["food101", "fgvc_aircraft", "flowers102"])
-def test_images_and_classes_are_torchvisions(
+def test_images_and_classes_equal_torchvisions(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # without names of their own the flowers have torchvision's
-    (MAKERS[name](tmp_path) / "cat_to_name.json").unlink(missing_ok=True)
-    reference = theirs(name, tmp_path, monkeypatch)
+    # without a file of class names, those of the flowers are torchvision's
+    (WRITERS[name](tmp_path) / "cat_to_name.json").unlink(missing_ok=True)
+    reference = torchvision_reader(name, tmp_path, monkeypatch)
     dataset = load_dataset(name, "test", tmp_path)
     assert list(dataset.class_names) == list(reference.classes)
     labels = [int(label) for label in reference._labels]
@@ -127,13 +129,13 @@ def test_images_and_classes_are_torchvisions(
     assert len(dataset) == len(files)
 
 
-def test_pets_of_a_partial_copy_are_its_own_classes(
+def test_classes_of_a_partial_copy_of_pets_are_those_of_its_lists(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pets(tmp_path)
     dataset = load_dataset("pets", "test", tmp_path)
-    # torchvision's own reader takes these for classes 0, 1 and 5 of three
-    reference = theirs("pets", tmp_path, monkeypatch)
+    # torchvision's reader labels these 0, 1 and 5 although there are three classes
+    reference = torchvision_reader("pets", tmp_path, monkeypatch)
     assert (
         list(dataset.class_names)
         == reference.classes
@@ -145,11 +147,11 @@ def test_pets_of_a_partial_copy_are_its_own_classes(
         "images/american_bulldog_1.jpg",
         "images/Bengal_7.jpg",
     ]
-    both = [load_dataset("pets", split, tmp_path).class_names for split in ("test",)]
-    assert both == [dataset.class_names]
+    train = read_layout("pets", tmp_path, "train")
+    assert train is not None and train.class_names == dataset.class_names
 
 
-def test_pets_are_asked_about_as_published(tmp_path: Path) -> None:
+def test_prompts_of_pets_are_the_published_ones(tmp_path: Path) -> None:
     pets(tmp_path)
     dataset = load_dataset("pets", "test", tmp_path)
     templates = catalog.find("pets").templates
@@ -161,79 +163,99 @@ def test_pets_are_asked_about_as_published(tmp_path: Path) -> None:
     )
 
 
-def test_food_is_asked_about_without_underscores(tmp_path: Path) -> None:
+def test_prompt_names_of_food_contain_no_underscores(tmp_path: Path) -> None:
     food101(tmp_path)
     dataset = load_dataset("food101", "test", tmp_path)
     assert dataset.class_names == ("apple_pie", "baklava")
     assert dataset.prompt_names == ("apple pie", "baklava")
 
 
-def test_flowers_have_splits_of_their_own(tmp_path: Path) -> None:
+def test_splits_of_flowers_are_those_of_the_archive(tmp_path: Path) -> None:
     flowers102(tmp_path)
-    found = {
+    ids = {
         split: [item.image_id for item in load_dataset("flowers102", split, tmp_path).items]
         for split in ("test", "validation", "train")
     }
-    assert found == {
+    assert ids == {
         "test": ["jpg/image_00003.jpg", "jpg/image_00002.jpg"],
         "validation": ["jpg/image_00004.jpg"],
         "train": ["jpg/image_00001.jpg"],
     }
 
 
-def test_flowers_may_bring_their_names(tmp_path: Path) -> None:
+def test_class_names_of_flowers_are_read_from_a_file_if_there_is_one(tmp_path: Path) -> None:
     flowers102(tmp_path)
     dataset = load_dataset("flowers102", "test", tmp_path)
     assert dataset.class_names == tuple(f"flower {i}" for i in range(1, 103))
 
 
-@pytest.mark.parametrize("name", MAKERS)
-def test_root_is_the_sets_own_folder_or_its_parent(name: str, tmp_path: Path) -> None:
-    home = MAKERS[name](tmp_path)
-    below, own = load_dataset(name, "test", tmp_path), load_dataset(name, "test", home)
-    assert [i.image_id for i in below.items] == [i.image_id for i in own.items]
-    assert below.revision == own.revision and below.name == own.name == name
+def test_class_names_of_flowers_require_a_file_or_torchvision(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (flowers102(tmp_path) / "cat_to_name.json").unlink()
+    monkeypatch.setitem(sys.modules, "torchvision.datasets", None)
+    message = r"Flowers-102 require torchvision.*allowed: a cat_to_name.json in .*; pip install"
+    with pytest.raises(DataError, match=message):
+        load_dataset("flowers102", "test", tmp_path)
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_root_may_be_the_data_sets_own_folder_or_its_parent(name: str, tmp_path: Path) -> None:
+    home = WRITERS[name](tmp_path)
+    parent, own = load_dataset(name, "test", tmp_path), load_dataset(name, "test", home)
+    assert [i.image_id for i in parent.items] == [i.image_id for i in own.items]
+    assert parent.revision == own.revision and parent.name == own.name == name
     assert len({i.image_id for i in own.items}) == len(own)
     assert all(item.open().size == (9, 7) for item in own.items)
 
 
-@pytest.mark.parametrize("name", MAKERS)
-def test_another_folder_is_not_taken_for_the_set(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", WRITERS)
+def test_folder_without_the_layout_is_not_recognised(name: str, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=f"no {name} found"):
         load_dataset(name, "test", tmp_path)
 
 
-@pytest.mark.parametrize("name", MAKERS)
-def test_set_without_its_images_is_refused(name: str, tmp_path: Path) -> None:
-    home = MAKERS[name](tmp_path)
+@pytest.mark.parametrize("name", WRITERS)
+def test_lists_without_any_image_are_an_error(name: str, tmp_path: Path) -> None:
+    home = WRITERS[name](tmp_path)
     for path in home.rglob("*.jpg"):
         path.unlink()
-    with pytest.raises(DataError, match="none of the listed images is there"):
+    with pytest.raises(DataError, match=r"none of the listed images found: .*; unpack .* again"):
         load_dataset(name, "test", tmp_path)
 
 
 @pytest.mark.parametrize(
     ("name", "file", "lines", "message"),
     [
-        ("pets", "annotations/test.txt", ["Abyssinian_1 one 1 1"], "line of a list"),
-        ("pets", "annotations/test.txt", ["Abyssinian_1 1 3 1"], "line of a list.*2 for dogs"),
-        ("pets", "annotations/test.txt", ["Abyssinian_1 1"], "line of a list"),
-        ("food101", "meta/test.txt", ["waffles/1"], "unknown classes.*waffles"),
-        ("fgvc_aircraft", "data/images_variant_test.txt", ["1 Concorde"], "unknown variant"),
+        ("pets", "annotations/test.txt", ["Abyssinian_1 one 1 1"], "malformed line of a list"),
+        (
+            "pets",
+            "annotations/test.txt",
+            ["Abyssinian_1 1 3 1"],
+            "malformed line of a.*2 for dogs",
+        ),
+        ("pets", "annotations/test.txt", ["Abyssinian_1 1"], "malformed line of a list"),
+        ("food101", "meta/test.txt", ["waffles/1"], "list names unknown classes.*waffles"),
+        (
+            "fgvc_aircraft",
+            "data/images_variant_test.txt",
+            ["1 Concorde"],
+            "names an unknown variant",
+        ),
         ("flowers102", "setid.mat", ["nothing"], "cannot read a file of the data set"),
     ],
 )
-def test_broken_list_is_refused(
+def test_malformed_list_is_an_error(
     name: str, file: str, lines: list[str], message: str, tmp_path: Path
 ) -> None:
-    home = MAKERS[name](tmp_path)
-    write(home / file, *lines)
+    home = WRITERS[name](tmp_path)
+    write_lines(home / file, *lines)
     with pytest.raises(DataError, match=message):
         load_dataset(name, "test", tmp_path)
 
 
-def test_flowers_beyond_the_labels_are_refused(tmp_path: Path) -> None:
+def test_split_of_flowers_beyond_the_labels_is_an_error(tmp_path: Path) -> None:
     home = flowers102(tmp_path)
     savemat(home / "setid.mat", {"tstid": [[9]], "valid": [[1]], "trnid": [[1]]})
-    with pytest.raises(DataError, match=r"do not fit together.*9 of 4"):
+    with pytest.raises(DataError, match=r"are inconsistent.*9 of 4"):
         load_dataset("flowers102", "test", tmp_path)

@@ -1,0 +1,138 @@
+"""Data sets from tables of images and labels: column detection, labels and class names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+from diffcls.data.catalog import Query
+from diffcls.data.dataset import Dataset, Item
+from diffcls.data.transforms import load_image
+from diffcls.support.errors import DataError
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+IMAGE_COLUMNS = ("image", "img", "webp", "jpg", "png")
+LABEL_COLUMNS = ("label", "fine_label", "cls")
+
+
+class Table(Protocol):
+    """Table of images and labels: a parquet file, or a table of the library datasets."""
+
+    @property
+    def count(self) -> int:
+        """Number of rows."""
+
+    @property
+    def columns(self) -> Sequence[str]:
+        """Names of the columns."""
+
+    @property
+    def features(self) -> Mapping[str, Any]:
+        """Types of the columns in the Hub's format: ``{column: {"_type": …, "names": […]}}``."""
+
+    def values(self, column: str) -> list[Any]:
+        """Values of a column without images, row by row."""
+
+    def paths(self, column: str) -> list[str | None]:
+        """File name of each image; None for an image without a name."""
+
+    def image(self, column: str, row: int) -> bytes:
+        """Encoded image of a row; raises DataError if the row has none."""
+
+
+def dataset_of_tables(
+    query: Query, tables: Sequence[Table], revision: str, names: Sequence[str] = ()
+) -> Dataset:
+    """Data set of the rows of all tables, in their order; images are read when opened.
+
+    Args:
+        query: request for the images, with the names of the columns if given.
+        tables: one or more tables with the same columns.
+        revision: version of the data.
+        names: (K,) class names by label, for integer labels without class names.
+
+    Raises:
+        DataError: if a table lacks a column, labels or class names.
+    """
+    first = tables[0]
+    image = _column(first, query.image_column, IMAGE_COLUMNS, "image", "Image")
+    label = _column(first, query.label_column, LABEL_COLUMNS, "label", "ClassLabel")
+    for table in tables:
+        if {image, label} - set(table.columns) or _names(table, label) != _names(first, label):
+            raise DataError(
+                "files of one split differ in their columns or class names",
+                given=f"columns {image}, {label}",
+                todo="download the files again",
+            )
+    labels, class_names = read_labels(tables, label, names)
+    paths = [path for table in tables for path in table.paths(image)]
+    if not all(paths) or len(set(paths)) != len(paths):
+        paths = [f"{query.split}/{i}" for i in range(len(labels))]
+    openers = (_opener(table, image, row) for table in tables for row in range(table.count))
+    return Dataset(
+        name=query.spec.name,
+        split=query.split,
+        class_names=class_names,
+        items=tuple(map(Item, map(str, paths), labels, openers)),
+        revision=revision,
+    )
+
+
+def read_labels(
+    tables: Sequence[Table], column: str, names: Sequence[str] = ()
+) -> tuple[list[int], tuple[str, ...]]:
+    """(n,) class index of each row, and (K,) class names.
+
+    Labels that are texts are the class names, in alphabetical order. The class names of integer
+    labels are read from the schema, or else from `names`.
+
+    Raises:
+        DataError: for rows without a label, labels of another type, or integers without class
+            names.
+    """
+    values = [value for table in tables for value in table.values(column)]
+    if None in values:
+        raise DataError("rows without a label", given=values.count(None), todo="remove these rows")
+    if values and all(isinstance(value, str) for value in values):
+        index = {name: i for i, name in enumerate(sorted(set(values)))}
+        return [index[value] for value in values], tuple(index)
+    known = _names(tables[0], column) or names
+    whole = all(isinstance(value, int) and not isinstance(value, bool) for value in values)
+    if not known or not whole:
+        raise DataError(
+            "label column without class names"
+            if whole
+            else "label column contains neither texts nor integers",
+            given=column,
+            allowed="a column of texts, or of the Hub's type ClassLabel",
+            todo="select another column with --label-column",
+        )
+    return values, tuple(known)
+
+
+def _names(table: Table, column: str) -> list[str]:
+    feature = table.features.get(column)
+    return list(map(str, feature.get("names") or ())) if isinstance(feature, dict) else []
+
+
+def _column(table: Table, name: str | None, usual: Sequence[str], role: str, kind: str) -> str:
+    """The named column, otherwise one with a usual name, otherwise the only one of its type."""
+    matches = [column for column in ((name,) if name else usual) if column in table.columns]
+    if not matches and not name:
+        features = {column: table.features.get(column) for column in table.columns}
+        typed = [n for n, f in features.items() if isinstance(f, dict) and f.get("_type") == kind]
+        matches = typed if len(typed) == 1 else []
+    if not matches:
+        raise DataError(
+            f"--{role}-column: column not found",
+            given=name,
+            allowed=table.columns,
+            todo=None if name else f"select a column with --{role}-column",
+        )
+    return matches[0]
+
+
+def _opener(table: Table, column: str, row: int) -> Callable[[], Image.Image]:
+    return lambda: load_image(table.image(column, row))

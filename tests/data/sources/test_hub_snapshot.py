@@ -1,0 +1,110 @@
+"""Snapshots of Hub repositories: downloaded, read from the cache, or neither."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from helpers.parquet_files import grays
+from helpers.small_hub import COMMIT, TEST_FILE, TRAIN_FILE, Hub, fill, parquet
+
+from diffcls.data.load import load_dataset
+from diffcls.data.sources import hub_snapshot
+from diffcls.support.errors import DataError
+
+
+def test_only_the_files_of_the_split_are_downloaded_and_only_once(
+    online: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = {"README.md": b"", TEST_FILE: parquet([5, 6, 7]), TRAIN_FILE: parquet([1, 2])}
+    online.repositories["me/set"] = files
+    dataset = load_dataset("hf:me/set")
+    assert (dataset.name, dataset.split, dataset.revision) == ("hf:me/set", "test", COMMIT)
+    assert grays(dataset) == [5, 6, 7]
+    assert online.fetched() == {TEST_FILE}
+    requests = len(online.requests)
+    assert grays(load_dataset("hf:me/set")) == [5, 6, 7]
+    assert len(online.requests) == requests + 1  # the current commit
+    monkeypatch.setenv("HF_DATASETS_OFFLINE", "1")
+    again = load_dataset("hf:me/set")
+    assert (grays(again), again.revision) == ([5, 6, 7], COMMIT)
+    with pytest.raises(DataError, match=r"--split: not in the cache.*'train of me/set'.*: test$"):
+        load_dataset("hf:me/set", "train")
+    assert len(online.requests) == requests + 1
+
+
+@pytest.mark.parametrize("revision", ["v1", COMMIT])
+def test_revision_is_requested_and_cached(
+    online: Hub, revision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    online.repositories["me/set"] = {TEST_FILE: parquet([5, 6, 7])}
+    assert load_dataset(f"hf:me/set@{revision}").revision == COMMIT
+    assert online.requests[0] == f"/api/datasets/me/set/revision/{revision}"
+    monkeypatch.setenv("HF_DATASETS_OFFLINE", "1")
+    assert load_dataset(f"hf:me/set@{revision}").revision == COMMIT
+    with pytest.raises(DataError, match="hf download --repo-type dataset me/set --revision v2`"):
+        load_dataset("hf:me/set@v2")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        (
+            "hf:me/none",
+            r"^--dataset: repository not found on the Hub: 'me/none'; check .*/me/none",
+        ),
+        (
+            "hf:me/set@v2",
+            "^--dataset: revision of me/set not found: 'v2'; choose a branch",
+        ),
+        (
+            "hf:me/gated",
+            "^--dataset: the repository on the Hub is gated: 'me/gated'; accept",
+        ),
+        ("hf:a/b/c", "^--dataset hf:ID: invalid repository id: 'a/b/c'; allowed: owner/name"),
+        ("hf:@main", "^--dataset hf:ID: invalid repository id: ''"),
+        ("hf:../x", "^--dataset hf:ID: invalid repository id: '../x'"),
+    ],
+)
+def test_missing_gated_or_invalid_repository_is_an_error_of_one_line(
+    online: Hub, name: str, message: str
+) -> None:
+    online.repositories |= {"me/set": {TEST_FILE: b""}, "me/gated": {TEST_FILE: b""}}
+    online.gated.add("me/gated")
+    with pytest.raises(DataError, match=message) as caught:
+        load_dataset(name)
+    assert caught.value.exit_status == 2
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("status", [500, 0], ids=["server error", "no response"])
+def test_cache_is_used_if_the_hub_fails_or_does_not_respond(
+    online: Hub, cache: Path, status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("diffcls.support.hub.SECONDS", 0.2)
+    monkeypatch.setattr(hub_snapshot, "SECONDS", 0.2)
+    online.status = status
+    fill(cache, "me/set", {TEST_FILE: parquet([5, 6, 7])})
+    assert grays(load_dataset("hf:me/set")) == [5, 6, 7]
+    assert len(online.requests) == 1  # no second attempt
+    with pytest.raises(DataError, match="the Hub cannot be reached"):
+        load_dataset("hf:me/other")
+
+
+@pytest.mark.parametrize("name", ["pets", "hf:timm/oxford-iiit-pet"])
+def test_repository_neither_online_nor_cached_is_an_error_with_remedies(
+    cache: Path, name: str
+) -> None:
+    with pytest.raises(DataError) as caught:
+        load_dataset(name)
+    for part in (
+        "'timm/oxford-iiit-pet'",
+        str(cache / "datasets--timm--oxford-iiit-pet"),
+        "hf download --repo-type dataset timm/oxford-iiit-pet`",
+        "HF_HOME",
+        "--data-root DIR",
+        "folder:PATH",
+        "parquet:PATH",
+    ):
+        assert part in str(caught.value)
+    assert caught.value.exit_status == 2
