@@ -1,47 +1,17 @@
-"""Captioned images: tables, splits, candidates, and a model trained on them."""
+"""Captioned images: tables, splits and candidates."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
+from helpers.captioned_images import SENTENCES, captions, images
 
-from diffcls import train
-from diffcls.classifiers import validation
 from diffcls.data.load import load_dataset
 from diffcls.data.sources import captions_table
 from diffcls.data.training_captions import caption
-from diffcls.evaluation.run import run_evaluation
-from diffcls.models.small_stable_diffusion import TinyConfig
-from diffcls.search.exhaustive import Exhaustive
 from diffcls.support.errors import DataError
-from diffcls.training import latent_diffusion, recipes
-from diffcls.training.recipes import Recipe
-
-SENTENCES = [f"a {shade} square, number {i}" for i, shade in enumerate(["dark", "light"] * 12)]
-
-
-def images(folder: Path, count: int = 24) -> list[str]:
-    folder.mkdir(parents=True, exist_ok=True)
-    names = []
-    for i in range(count):
-        name = f"{i:02d}.png"
-        Image.fromarray(np.full((16, 16, 3), 40 + 9 * i, dtype=np.uint8)).save(folder / name)
-        names.append(name)
-    return names
-
-
-def captions(folder: Path, kind: str = "csv") -> Path:
-    rows = list(zip(images(folder), SENTENCES, strict=True))
-    if kind == "csv":
-        text = "file_name,text\n" + "".join(f'{name},"{said}"\n' for name, said in rows)
-    else:
-        text = "\n".join(json.dumps({"file_name": name, "text": said}) for name, said in rows)
-    (folder / f"metadata.{kind}").write_text(text, encoding="utf-8")
-    return folder
 
 
 @pytest.mark.parametrize("kind", ["csv", "jsonl"])
@@ -141,37 +111,3 @@ def test_sentence_is_its_own_caption() -> None:
     texts = {caption("folder:x", 0, 0, item, "red_panda") for item in range(50)}
     assert len(texts) > 20
     assert all("red panda" in text for text in texts)
-
-
-def test_model_trained_on_captioned_images_classifies_among_ten_sentences(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    small = TinyConfig(
-        vae_channels=(8, 8, 8), unet_channels=(8, 16), text_width=16, text_layers=1, vocabulary=560
-    )
-    recipe = Recipe(config=small, vae_images=64, images=64, batch=32)
-    monkeypatch.setattr(recipes, "ANY_RECIPE", recipe)
-    monkeypatch.setattr(latent_diffusion, "VOCABULARY_CAPTIONS", 50)
-    monkeypatch.setattr(validation, "Racing", lambda *_: Exhaustive(draws=1))
-    folder = captions(tmp_path / "captioned")
-    models = tmp_path / "models"
-    status = train.main(
-        ["--dataset", f"folder:{folder}", "--output-dir", str(models), "--quiet", "--threads", "1"]
-    )
-    assert status == 0
-    assert "validation accuracy" in capsys.readouterr().out
-    card = json.loads((models / "captioned" / "diffcls.json").read_text(encoding="utf-8"))
-    assert card["trained_on"] == ["folder:captioned"]
-    assert card["data"]["images"] == 22
-    row = run_evaluation(
-        dataset=f"folder:{folder}",
-        model=str(models / "captioned"),
-        output_dir=str(tmp_path / "results"),
-        search="exhaustive",
-        draws=2,
-        check_model=False,
-        quiet=True,
-    )[0]
-    assert (row["n_scored"], row["n_classes"]) == (24, 10)
-    assert row["evaluations_per_image"] == 2 * (10 + 1)  # ten sentences, and the empty prompt
-    assert row["supervision"] == "model trained on this data set"
