@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from diffcls.cli import command, parser_of
+from diffcls.cli.flags import Add, add_machine, add_output, add_seed
 
 if TYPE_CHECKING:
     from diffcls.training.run import TrainingRun
@@ -35,65 +36,50 @@ exit status: 0 done, 1 failed, 2 bad usage or input, 130 interrupted."""
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command's flags."""
+    """The command's flags; `diffcls.training.options.TrainingOptions` documents them."""
     p = parser_of(
         "train",
         "Train a small model: a text-to-image diffusion model, a CLIP, a pixel-space diffusion "
         "model, or a classifier of noisy images that guides one.",
         EPILOG,
+        argument_default=argparse.SUPPRESS,
     )
-    add, switch = p.add_argument, argparse.BooleanOptionalAction
-    add(
-        "--dataset",
-        default="digits",
-        metavar="NAME",
-        help="training data (digits): any data set of diffcls, folder:PATH with one folder per "
-        "class or a metadata.csv of file_name and text, parquet:PATH, hf:ID",
-    )
-    add(
-        "--model",
-        default="diffusion",
-        metavar="KIND",
-        help="diffusion (default), clip, pixels (a DDPM), or classifier (of noisy images)",
-    )
+    _add_model(p.add_argument_group("model and data").add_argument)
+    _add_recipe(p.add_argument_group("recipe").add_argument)
+    add = p.add_argument_group("training").add_argument
+    add("--accumulate", type=int, metavar="N", help="gradient accumulation, batches per step (1)")
+    add_seed(add, "the initial weights and all random choices")
+    add_machine(add, "recipe", "images per batch")
+    add = add_output(p, "models", "parent of the model's folder")
+    add("--report-to", metavar="R", help="none or tensorboard (none)")
+    return p
+
+
+def _add_model(add: Add) -> None:
+    data = "any data set of diffcls, folder:PATH with one folder per class or a metadata.csv of "
+    data += "file_name and text, parquet:PATH, hf:ID (digits)"
+    add("--dataset", metavar="NAME", help=data)
+    kinds = "diffusion, clip, pixels (a DDPM) or classifier (of noisy images) (diffusion)"
+    add("--model", metavar="KIND", help=kinds)
     add("--data-root", metavar="DIR", help="folder of local data")
-    add("--output-dir", default="models", metavar="DIR", help="parent of the model's folder")
-    add("--seed", type=int, default=0, metavar="N", help="(default: 0)")
-    add(
-        "--images",
-        type=int,
-        metavar="N",
-        help="training images seen, autoencoder included (recipe)",
-    )
-    add("--batch-size", type=int, metavar="N", help="images per batch (recipe)")
+    add("--init", metavar="MODEL", help="trained model of that kind to fine-tune")
+    add("--lead", metavar="MODEL", help="classifier: the pixel-space model to guide (recipe)")
+
+
+def _add_recipe(add: Add) -> None:
+    switch = argparse.BooleanOptionalAction
+    images = "training images seen, autoencoder included (recipe)"
+    add("--images", type=int, metavar="N", help=images)
     add("--learning-rate", type=float, metavar="R", help="peak learning rate (recipe)")
-    add(
-        "--objective",
-        metavar="O",
-        help="prediction target: epsilon, v_prediction, sample or flow (recipe)",
-    )
-    add(
-        "--loss-weighting",
-        metavar="W",
-        help="weighting of the loss over time: native, epsilon or min-snr (recipe)",
-    )
-    add(
-        "--noise-schedule",
-        metavar="S",
-        help="pixels: linear, scaled_linear, squaredcos_cap_v2 or learned (linear)",
-    )
+    target = "prediction target: epsilon, v_prediction, sample or flow (recipe)"
+    add("--objective", metavar="O", help=target)
+    weighting = "weighting of the loss over time: native, epsilon or min-snr (recipe)"
+    add("--loss-weighting", metavar="W", help=weighting)
+    schedule = "pixels: linear, scaled_linear, squaredcos_cap_v2 or learned (linear)"
+    add("--noise-schedule", metavar="S", help=schedule)
     add("--levels", metavar="L", help="pixels: discrete or continuous noise levels (discrete)")
     add("--learned-variance", action=switch, help="pixels: learn the reverse variance (off)")
     add("--conditional", action=switch, help="pixels: condition on the class (on)")
-    add("--lead", metavar="MODEL", help="classifier: the pixel-space model to guide (recipe)")
-    add("--accumulate", type=int, default=1, metavar="N", help="gradient accumulation (1)")
-    add("--device", metavar="D", help="cpu, cuda, cuda:N (an accelerator if there is one)")
-    add("--report-to", default="none", metavar="R", help="none (default) or tensorboard")
-    add("--threads", type=int, metavar="N", help="CPU threads (torch's choice)")
-    add("--init", metavar="MODEL", help="trained model of that kind to fine-tune")
-    add("--json", action="store_true", help="print the model's card as JSON")
-    add("--quiet", action="store_true", help="no progress")
-    return p
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -40,20 +40,26 @@ def add_sampling(add: Add, sampler: str) -> None:
     add("--steps", type=int, metavar="N", help="steps of the sampler (25)")
 
 
-def add_seed(add: Add) -> None:
-    """``--seed``."""
-    add("--seed", type=int, metavar="N", help="seed of all noise (0)")
+def add_seed(add: Add, of: str = "all noise") -> None:
+    """``--seed``.
+
+    Args:
+        add: of the group.
+        of: random choices that the seed decides.
+    """
+    add("--seed", type=int, metavar="N", help=f"seed of {of} (0)")
 
 
-def add_machine(add: Add, batch_size: int) -> None:
+def add_machine(add: Add, batch_size: int | str, unit: str = "rows per forward pass") -> None:
     """``--device --batch-size --threads``.
 
     Args:
         add: of the group.
-        batch_size: the default batch size.
+        batch_size: the default batch size, or where it comes from.
+        unit: of the batch size.
     """
     add("--device", metavar="D", help="auto, cpu, cuda, cuda:N or mps (auto)")
-    add("--batch-size", type=int, metavar="N", help=f"rows per forward pass ({batch_size})")
+    add("--batch-size", type=int, metavar="N", help=f"{unit} ({batch_size})")
     add("--threads", type=int, metavar="N", help="CPU threads (torch's choice)")
 
 
@@ -75,16 +81,16 @@ def add_output(p: Parser, folder: str, description: str) -> Add:
     return add
 
 
-def add_alias(add: Add, old: str, dest: str, **how: Any) -> None:
+def add_alias(add: Add, old: str, dest: str, **options: Any) -> None:
     """A former spelling of a flag: accepted, but not shown in the help.
 
     Args:
         add: of the group.
         old: the former flag.
         dest: attribute of the present flag.
-        how: as argparse takes it.
+        options: further options of `add_argument`.
     """
-    add(old, dest=dest, help=argparse.SUPPRESS, default=argparse.SUPPRESS, **how)
+    add(old, dest=dest, help=argparse.SUPPRESS, default=argparse.SUPPRESS, **options)
 
 
 def keywords(flags: argparse.Namespace, options: type[DataclassInstance]) -> dict[str, Any]:

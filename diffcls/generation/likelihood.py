@@ -1,4 +1,4 @@
-"""Monte Carlo estimate of the variational bound of images under a denoiser."""
+"""Monte Carlo estimate of the variational bound on −log p of images under a denoiser."""
 
 from __future__ import annotations
 
@@ -52,7 +52,11 @@ class Estimator:
 
 @torch.inference_mode()
 def estimate(
-    denoiser: Denoiser, x0: Tensor, image_ids: Sequence[str], cond: Conditioning, how: Estimator
+    denoiser: Denoiser,
+    x0: Tensor,
+    image_ids: Sequence[str],
+    cond: Conditioning,
+    estimator: Estimator,
 ) -> Float64:
     """(n, 4): L_T, Σ L_{t−1}, L_0 of each image, in nats, and L_simple.
 
@@ -63,7 +67,7 @@ def estimate(
         x0: (n, C, h, w).
         image_ids: (n,) ids; with the seed they decide timesteps and noise.
         cond: one row for all images, or one per image.
-        how: see `Estimator`.
+        estimator: see `Estimator`.
 
     Raises:
         UsageError: for the variance "learned" of a network that did not learn it.
@@ -73,12 +77,12 @@ def estimate(
     terms = np.zeros((len(x0), 4))
     alpha, sigma = denoiser.schedule.alpha[-1], denoiser.schedule.sigma[-1]
     terms[:, PRIOR] = bound.prior_term(x0, float(alpha), float(sigma)).cpu().numpy()
-    evaluations = _evaluations(image_ids, len(denoiser.schedule), how)
-    for start in range(0, len(evaluations), how.batch_size):
-        part = evaluations[start : start + how.batch_size]
+    evaluations = _evaluations(image_ids, len(denoiser.schedule), estimator)
+    for start in range(0, len(evaluations), estimator.batch_size):
+        part = evaluations[start : start + estimator.batch_size]
         # all batches have one shape, so an image's bound does not depend on the number of images
-        filled = [*part, *[part[-1]] * (how.batch_size - len(part))]
-        nats, squares = _measure(denoiser, x0, image_ids, cond, steps, filled, how)
+        filled = [*part, *[part[-1]] * (estimator.batch_size - len(part))]
+        nats, squares = _measure(denoiser, x0, image_ids, cond, steps, filled, estimator)
         for one, value, square in zip(part, nats, squares, strict=False):
             terms[one.image, STEPS if one.level else DECODER] += one.weight * value
             terms[one.image, SIMPLE] += one.weight * square / len(denoiser.schedule)
@@ -95,13 +99,13 @@ class _Evaluation:
     weight: float
 
 
-def _evaluations(image_ids: Sequence[str], length: int, how: Estimator) -> list[_Evaluation]:
+def _evaluations(image_ids: Sequence[str], length: int, estimator: Estimator) -> list[_Evaluation]:
     """All evaluations: the decoder's of every image, then the sampled timesteps."""
     decoders = [_Evaluation(image, 0, 1.0) for image in range(len(image_ids))]
     others = []
     for image, name in enumerate(image_ids if length > 1 else ()):
-        rng = np.random.default_rng(key("bound levels", how.seed, name))
-        index, weight = bound.stratified(length, how.levels, rng)
+        rng = np.random.default_rng(key("bound levels", estimator.seed, name))
+        index, weight = bound.stratified(length, estimator.levels, rng)
         sampled = zip(index.tolist(), weight.tolist(), strict=True)
         others += [_Evaluation(image, level, stands_for) for level, stands_for in sampled]
     return [*decoders, *others]
@@ -119,14 +123,14 @@ def _measure(
     cond: Conditioning,
     steps: Step,
     evaluations: Sequence[_Evaluation],
-    how: Estimator,
+    estimator: Estimator,
 ) -> tuple[list[float], list[float]]:
     """(term in nats, mean squared error of the noise) of each evaluation."""
     images = torch.tensor([one.image for one in evaluations])
     levels = np.array([one.level for one in evaluations])
     clean = x0[images.to(x0.device)].to(denoiser.device)
     noise = torch.stack(
-        [_noise(how.seed, image_ids[k.image], k.level, x0.shape[1:]) for k in evaluations]
+        [_noise(estimator.seed, image_ids[k.image], k.level, x0.shape[1:]) for k in evaluations]
     ).to(denoiser.device)
     alpha, sigma = (
         to_tensor(gain[levels], clean)
@@ -136,34 +140,35 @@ def _measure(
     index = torch.as_tensor(levels, device=denoiser.device)
     rows = images if cond.count > 1 else torch.zeros_like(images)
     out, mixture = _predict(
-        denoiser, x_t.to(denoiser.dtype), index, cond.rows(rows.to(denoiser.device)), how
+        denoiser, x_t.to(denoiser.dtype), index, cond.rows(rows.to(denoiser.device)), estimator
     )
     row = denoiser.parameterization
-    guess = row.to_x0(out, x_t, alpha, sigma)
+    predicted = row.to_x0(out, x_t, alpha, sigma)
     squares = (row.to_noise(out, x_t, alpha, sigma) - noise).square().flatten(1).mean(dim=1)
-    if how.clip:
-        guess = guess.clamp(-1, 1)
+    if estimator.clip:
+        predicted = predicted.clamp(-1, 1)
     if mixture is None:
-        variance = to_tensor(_fixed(steps, how)[levels], clean)
+        variance = to_tensor(_fixed(steps, estimator)[levels], clean)
     else:
         small, large = (
             to_tensor(reverse_variances(steps, kind)[levels], clean) for kind in ("small", "large")
         )
         variance = learned_variance(mixture, small, large)
+    step = steps.rows(levels).tensors(clean)
     nats = torch.where(
         index == 0,
-        how.decoder(clean, guess, variance).double().flatten(1).sum(dim=1),
+        estimator.decoder(clean, predicted, variance).double().flatten(1).sum(dim=1),
         # at level 0 the posterior variance is 0, and this value is not used
-        bound.step_term(steps.rows(levels).tensors(clean), clean, x_t, guess, variance).double(),
+        bound.step_term(step, clean, x_t, predicted, variance).double(),
     )
     return nats.tolist(), squares.tolist()
 
 
 def _predict(
-    denoiser: Denoiser, x_t: Tensor, index: Tensor, cond: Conditioning, how: Estimator
+    denoiser: Denoiser, x_t: Tensor, index: Tensor, cond: Conditioning, estimator: Estimator
 ) -> tuple[Tensor, Tensor | None]:
-    """The native output and, for the variance "learned", its mixture."""
-    if isinstance(how.variance, np.ndarray) or how.variance != "learned":
+    """The native output and, for the variance "learned", the mixture; see `learned_variance`."""
+    if isinstance(estimator.variance, np.ndarray) or estimator.variance != "learned":
         return denoiser.predict(x_t, index, cond).float(), None
     out, mixture = denoiser.predict_both(x_t, index, cond)
     if mixture is None:
@@ -175,7 +180,7 @@ def _predict(
     return out.float(), mixture.float()
 
 
-def _fixed(steps: Step, how: Estimator) -> Float64:
-    if isinstance(how.variance, str):
-        return reverse_variances(steps, how.variance)
-    return how.variance
+def _fixed(steps: Step, estimator: Estimator) -> Float64:
+    if isinstance(estimator.variance, str):
+        return reverse_variances(steps, estimator.variance)
+    return estimator.variance

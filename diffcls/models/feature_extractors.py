@@ -1,7 +1,7 @@
 """Feature extractors for FID, KID, IS, precision and recall: the published Inception, or a CLIP.
 
 Published values are on one Inception network. If its weights are not installed, a bundled CLIP
-takes its place; the extractor is part of every result.
+takes its place. Every result names its extractor.
 """
 
 from __future__ import annotations
@@ -68,13 +68,13 @@ def check_name(name: str) -> None:
 
 
 def load(name: str, texts: Sequence[str], class_of: Sequence[int], device: str) -> Extractor:
-    """The extractor of a name.
+    """Load an extractor by its name.
 
     Args:
         name: ``inception``, or a CLIP as `diffcls.models.clip.load` takes it.
         texts, class_of: prompts of the classes and the class index of each, for the logits of a
             CLIP; without texts it has no classes, K = 0.
-        device: where it runs.
+        device: device to run on.
 
     Raises:
         UsageError, ModelError: see `check_name`.
@@ -83,7 +83,7 @@ def load(name: str, texts: Sequence[str], class_of: Sequence[int], device: str) 
         return _inception(device)
     model = clip.load(name, device)
     scale = model.logit_scale
-    # without classes, an empty text still tells the width
+    # without classes, an empty text still gives the width
     classifier = model.classifier(texts, class_of) if texts else model.classifier([""], [0])[:0]
     width = classifier.shape[1]
 

@@ -11,6 +11,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from diffcls.models.devices import resolve_device
+
 if TYPE_CHECKING:
     import torch
     from torch import nn
@@ -57,14 +59,13 @@ def join(device: str | None = None) -> ProcessGroup:
     """The process group that torchrun's environment variables describe; alone without them.
 
     Args:
-        device: device to train on; None: this process's accelerator if there is one.
+        device: device to train on; None or ``auto``: this process's accelerator if there is one.
+
+    Raises:
+        UsageError: for an unknown or missing device.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) < 2:
-        if device is None:
-            import torch
-
-            device = "cuda" if torch.cuda.is_available() else "cpu"
-        return ProcessGroup(device=device)
+        return ProcessGroup(device=resolve_device(device))
     from accelerate import PartialState
 
     state = PartialState(cpu=device == "cpu")

@@ -1,4 +1,4 @@
-"""What a denoiser is trained to make small: the residual of its output, weighted over time."""
+"""Training losses of a denoiser: weighted residual of its output, and the learned variance's VLB."""
 
 from __future__ import annotations
 
@@ -13,48 +13,50 @@ from diffcls.diffusion.parameterization import Parameterization
 from diffcls.diffusion.process import Step, learned_variance, reverse_variances, to_tensor
 from diffcls.support.errors import unknown_name
 from diffcls.support.types import Float64
-from diffcls.training.noise_levels import Drawn
+from diffcls.training.noise_levels import LevelBatch
 
-CAP = 5.0
+MIN_SNR_GAMMA = 5.0
 """γ of min-SNR (Hang et al. 2023, section 4)."""
 
 Weight = Callable[[Any, Any, Any], Any]
-"""(α, σ, |α/det|) of levels -> what the squared residual of the native output is multiplied by."""
+"""(α, σ, |α/det|) of noise levels -> weight of the squared residual of the native output."""
 
-# the squared ε-residual is (α/det)² times the native one; that of x0 another (σ/α)² times
+# squared ε-residual = (α/det)² · native one; squared x0-residual = (σ/α)² · ε-residual
 WEIGHTS: Mapping[str, Weight] = {
-    # of the native output: L_simple for a network that predicts ε (Ho et al. 2020, eq. 14)
+    # native output: L_simple for a network that predicts ε (Ho et al. 2020, eq. 14)
     "native": lambda alpha, sigma, to_noise: torch.ones_like(alpha),
     "epsilon": lambda alpha, sigma, to_noise: to_noise**2,
     # min(SNR, γ) on the error of x0 (Hang et al. 2023, eq. 6), so min(SNR, γ)/SNR on that of ε
     "min-snr": lambda alpha, sigma, to_noise: (
-        to_noise**2 * (CAP * (sigma / alpha) ** 2).clamp(max=1.0)
+        to_noise**2 * (MIN_SNR_GAMMA * (sigma / alpha) ** 2).clamp(max=1.0)
     ),
 }
 
 
 def check_weighting(name: str) -> None:
-    """Raises UsageError for a weighting of the loss that is not known."""
+    """Raises UsageError for an unknown weighting of the loss."""
     if name not in WEIGHTS:
         raise unknown_name("weighting of the loss", name, WEIGHTS)
 
 
-def noised(x0: Tensor, noise: Tensor, levels: Drawn) -> Tensor:
+def noised(x0: Tensor, noise: Tensor, levels: LevelBatch) -> Tensor:
     """x_t = α·x0 + σ·ε (Ho et al. 2020, eq. 4), each image at its own level."""
-    found: Tensor = to_tensor(levels.alpha, x0) * x0 + to_tensor(levels.sigma, x0) * noise
-    return found
+    x_t: Tensor = to_tensor(levels.alpha, x0) * x0 + to_tensor(levels.sigma, x0) * noise
+    return x_t
 
 
 def objective(
-    out: Tensor, x0: Tensor, noise: Tensor, levels: Drawn, row: Parameterization, weighting: str
+    out: Tensor, x0: Tensor, noise: Tensor, levels: LevelBatch, row: Parameterization, weighting: str
 ) -> Tensor:
-    """(B,) w(t)·‖out − (a·x0 + b·ε)‖², means over dimensions.
+    """Weighted squared error of the native output: (B,) w(t)·‖out − (a·x0 + b·ε)‖².
+
+    The square is a mean over dimensions.
 
     Args:
-        out: (B, C, h, w) what the network gave for x_t.
-        x0, noise: what x_t was made of.
-        levels: its levels.
-        row: what the network predicts.
+        out: (B, C, h, w) output of the network at x_t = α·x0 + σ·noise.
+        x0, noise: (B, C, h, w).
+        levels: noise level of each image.
+        row: parameterization of the output, which gives a and b.
         weighting: see `WEIGHTS`.
     """
     alpha, sigma = (to_tensor(v, x0) for v in (levels.alpha, levels.sigma))
@@ -69,44 +71,51 @@ def variance_term(
     mixture: Tensor,
     x0: Tensor,
     x_t: Tensor,
-    levels: Drawn,
+    levels: LevelBatch,
     steps: Step,
     row: Parameterization,
     variances: tuple[Float64, Float64],
 ) -> Tensor:
-    """(B,) the bound's term of each level, in bits a dimension, that a learned variance is led by.
+    """VLB term for the learned variance: (B,) L_{t−1} or L_0 of each level, in bits per dimension.
 
-    L_hybrid = L_simple + λ·L_vlb, λ = 0.001, and here the mean is left to L_simple alone (Nichol
-    and Dhariwal 2021, section 3.1). L_vlb is a sum over T levels, of which one was drawn, so it is
-    T/1000 of this that is added.
+        L_hybrid = L_simple + λ·L_vlb,    λ = 0.001
+
+    No gradient reaches the mean, which L_simple alone trains (Nichol and Dhariwal 2021, section
+    3.1). L_vlb is a sum over T levels, estimated from one of them, so the training loss adds T/1000
+    of this term.
 
     Args:
-        out, mixture: the network's two outputs.
-        x0, x_t, levels: see `objective`; of a schedule.
-        steps: its chain.
-        row: what the network predicts.
+        out, mixture: (B, C, h, w) the two outputs of the network; for mixture see
+            `diffcls.diffusion.process.learned_variance`.
+        x0, x_t: (B, C, h, w).
+        levels: noise level of each image, on a schedule.
+        steps: Markov chain of that schedule.
+        row: parameterization of `out`.
         variances: (T,) each, β̃ and β, see `reverse_variances`.
+
+    Raises:
+        ValueError: for continuous levels, which are no steps of a schedule.
     """
     if levels.index is None:
-        raise ValueError("a learned variance belongs to the steps of a schedule")
+        raise ValueError("a learned variance needs the discrete levels of a schedule")
     at = levels.index.cpu().numpy()
     small, large = (to_tensor(v[at], x0) for v in variances)
     variance = learned_variance(mixture, small, large)
     alpha, sigma = (to_tensor(v, x0) for v in (levels.alpha, levels.sigma))
-    guess = row.to_x0(out.detach(), x_t, alpha, sigma)
+    predicted = row.to_x0(out.detach(), x_t, alpha, sigma)
     first = levels.index == 0
-    # where a level is the first the step's own variance is 0, and a gradient through its logarithm
-    # would be no number even where it is not taken: such rows are shown the second level's
+    # the step of the first level has variance 0, whose logarithm has a gradient of NaN even where
+    # torch.where discards it; these rows take the second level's step instead
     safe = steps.rows([max(1, int(i)) for i in at]).tensors(x0)
     nats = torch.where(
         first.to(x0.device),
-        bound.discretised_decoder()(x0, guess, variance).flatten(1).sum(dim=1).to(x0.dtype),
-        bound.step_term(safe, x0, x_t, guess, variance),
+        bound.discretised_decoder()(x0, predicted, variance).flatten(1).sum(dim=1).to(x0.dtype),
+        bound.step_term(safe, x0, x_t, predicted, variance),
     )
-    found: Tensor = bound.bits_per_dim(nats, x0[0].numel())
-    return found
+    bits: Tensor = bound.bits_per_dim(nats, x0[0].numel())
+    return bits
 
 
 def both_variances(steps: Step) -> tuple[Float64, Float64]:
-    """β̃ and β of a chain."""
+    """(T,) each: β̃ and β, the smallest and largest variance of each reverse step."""
     return reverse_variances(steps, "small"), reverse_variances(steps, "large")

@@ -1,4 +1,4 @@
-"""Options of a training: from typed options to a recipe and a training that is ready to run."""
+"""Options of the train command, and the recipe and training that they resolve to."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class TrainingOptions:
             `diffcls.training.recipes.PixelRecipe`.
         lead: pixel-space model that a classifier of noisy images guides.
         accumulate: gradient accumulation: batches per process and step.
-        device: None: an accelerator if there is one.
+        device: None or ``auto``: an accelerator if there is one.
         report_to: "none" or "tensorboard".
         threads: CPU threads; None: torch's choice.
         init: name or folder of a trained model to fine-tune.
@@ -87,8 +87,7 @@ class TrainingOptions:
 
 
 LOCAL = ("data_root", "output_dir", "device", "report_to", "threads", "json", "quiet")
-"""Options that decide nothing of the weights but their last bits."""
-
+"""Options that change at most the last bits of the weights."""
 
 OBJECTIVES = {
     "epsilon": "epsilon",
@@ -97,7 +96,7 @@ OBJECTIVES = {
     "flow": "flow_prediction",
 }
 TRACKERS = ("none", "tensorboard")
-# option -> the field that it replaces, of the recipe or of the recipe's config
+# option -> field of the recipe, or of its config, that it replaces
 RECIPE_FIELDS = {
     "images": "images",
     "batch_size": "batch",
@@ -152,16 +151,18 @@ def open_training(
         options: see `TrainingOptions`.
         validators: (benchmark, data_root, seed) -> validation callbacks, for instance
             `diffcls.classifiers.validation.validators`; needed for the kind "diffusion".
-        processes: data-parallel processes; None: this process alone, on the CPU.
+        processes: data-parallel processes; None: this process alone, on the CPU unless the options
+            name a device.
 
     Raises:
         UsageError: see `resolve` and `diffcls.training.run.TrainingRun`.
         ModelError: for a model to fine-tune or to guide that cannot be loaded.
     """
+    from diffcls.models.devices import resolve_device
     from diffcls.training.distributed import ProcessGroup
 
     options, recipe = resolve(options)
-    processes = processes or ProcessGroup(device=options.device or "cpu")
+    processes = processes or ProcessGroup(device=resolve_device(options.device or "cpu"))
     if options.model == "clip" and (processes.size > 1 or options.accumulate > 1):
         raise UsageError(
             "--model clip needs one process and no --accumulate",
@@ -205,7 +206,7 @@ def full_name(dataset: str, kind: str) -> str:
     if spec.name.startswith(("scenes/", "scenes:")):
         # their training splits contain the held-out combinations
         raise UsageError(
-            "--dataset names one task of the scenes, which are trained on together",
+            "--dataset names one task of the scenes; a model trains on all of them",
             given=dataset,
             allowed="scenes",
         )
@@ -214,7 +215,7 @@ def full_name(dataset: str, kind: str) -> str:
         raise UsageError(
             f"--model {kind} needs the splits {' and '.join(splits)}",
             given=f"{dataset}, which has {', '.join(spec.splits)}",
-            todo="give them as folders: --dataset folder:PATH",
+            todo="provide them as folders: --dataset folder:PATH",
         )
     return spec.name if spec.name in catalog.SPECS else dataset
 

@@ -32,8 +32,8 @@ from diffcls.training.noise_levels import (
     between,
     continuous,
     discrete,
+    schedule_loss,
     to_schedule,
-    unevenness,
 )
 from diffcls.training.recipes import NoisyRecipe, PixelRecipe
 
@@ -195,7 +195,7 @@ def pixels_phase(
 ) -> Phase:
     """Pixel-space U-Net on the weighted residual of its output.
 
-    A learned variance adds its term of the bound, a learned schedule its unevenness.
+    A learned variance adds its VLB term, a learned schedule the loss of its shape.
 
     Args:
         unet: see `build_unet`.
@@ -236,7 +236,7 @@ def pixels_phase(
         total = losses.mean()
         if at.slope is not None:
             error = objective(out, x0, noise, at, row, "epsilon")
-            total = total + unevenness(at.slope, error)
+            total = total + schedule_loss(at.slope, error)
         return total
 
     modules = {"unet": unet, **({"log_snr": learned} if learned is not None else {})}

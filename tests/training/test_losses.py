@@ -16,15 +16,15 @@ from diffcls.diffusion.schedule import NoiseSchedule
 from diffcls.support.errors import UsageError
 from diffcls.support.types import Float64
 from diffcls.training.losses import (
-    CAP,
     WEIGHTS,
+    MIN_SNR_GAMMA,
     both_variances,
     check_weighting,
     noised,
     objective,
     variance_term,
 )
-from diffcls.training.noise_levels import Drawn
+from diffcls.training.noise_levels import LevelBatch
 
 SHAPE = (2, 3, 3)
 SCHEDULES = {
@@ -37,18 +37,18 @@ ALL_SCHEDULES = pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=SCHE
 CHAINS = pytest.mark.parametrize("name", ["linear", "cosine"])
 
 
-def levels_at(schedule: NoiseSchedule, index: list[int], dtype: torch.dtype) -> Drawn:
+def levels_at(schedule: NoiseSchedule, index: list[int], dtype: torch.dtype) -> LevelBatch:
     at = np.array(index)
     alpha, sigma, timestep = (
         torch.tensor(v[at], dtype=dtype)
         for v in (schedule.alpha, schedule.sigma, schedule.timesteps)
     )
-    return Drawn(alpha, sigma, timestep, torch.tensor(index))
+    return LevelBatch(alpha, sigma, timestep, torch.tensor(index))
 
 
 def drawn(
     schedule: NoiseSchedule, dtype: torch.dtype = torch.float64
-) -> tuple[Tensor, Tensor, Tensor, Drawn]:
+) -> tuple[Tensor, Tensor, Tensor, LevelBatch]:
     """Some output, x0 and noise, at levels over the whole schedule, both ends included."""
     index = [0, 1, 2, 10, 250, 500, 750, 990, 999]
     g = torch.Generator().manual_seed(0)
@@ -60,7 +60,7 @@ def mean_square(x: Tensor) -> Tensor:
     return x.square().flatten(1).mean(dim=1)
 
 
-def gains(levels: Drawn, like: Tensor) -> tuple[Tensor, Tensor]:
+def gains(levels: LevelBatch, like: Tensor) -> tuple[Tensor, Tensor]:
     return to_tensor(levels.alpha, like), to_tensor(levels.sigma, like)
 
 
@@ -109,7 +109,7 @@ def test_min_snr_weighting_is_the_error_of_x0_times_the_capped_snr(
     out, x0, noise, levels = drawn(schedule)
     estimate = row.to_x0(out, noised(x0, noise, levels), *gains(levels, x0))
     snr = (levels.alpha / levels.sigma) ** 2
-    assert CAP == 5 and (snr > 5).any() and (snr < 5).any()  # both sides of the cap are seen
+    assert MIN_SNR_GAMMA == 5 and (snr > 5).any() and (snr < 5).any()  # both sides of the cap are seen
     expected = snr.clamp(max=5.0) * mean_square(estimate - x0)
     found = objective(out, x0, noise, levels, row, "min-snr")
     # the estimate of x0 is a difference of numbers that are much larger where signal is faint
@@ -139,7 +139,7 @@ def test_an_unknown_weighting_is_refused() -> None:
 
 def terms(
     name: str, row: Parameterization, dtype: torch.dtype, wrong: float = 1.0, mixed: float = 1.0
-) -> tuple[Tensor, Tensor, Tensor, Drawn]:
+) -> tuple[Tensor, Tensor, Tensor, LevelBatch]:
     """The term of each level, with the output and the mixture that it was made of.
 
     Args:
@@ -269,7 +269,7 @@ def test_with_the_exact_mean_the_gradient_vanishes_at_the_exact_variance(index: 
 def test_levels_between_those_of_a_schedule_have_no_step() -> None:
     schedule = SCHEDULES["linear"]
     out, x0, noise, levels = drawn(schedule)
-    anywhere = Drawn(levels.alpha, levels.sigma, levels.timestep)
+    anywhere = LevelBatch(levels.alpha, levels.sigma, levels.timestep)
     steps, row = chain(schedule), PARAMETERIZATIONS["epsilon"]
     with pytest.raises(ValueError, match="steps of a schedule"):
         variance_term(out, out, x0, noise, anywhere, steps, row, both_variances(steps))

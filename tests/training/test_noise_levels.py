@@ -20,7 +20,7 @@ from diffcls.training.noise_levels import (
     discrete,
     times,
     to_schedule,
-    unevenness,
+    schedule_loss,
 )
 
 FIRST, LAST = 9.2, -10.1
@@ -194,7 +194,7 @@ def test_a_schedule_learned_on_its_unevenness_makes_the_bounds_estimate_steadies
         optimizer.param_groups[0]["lr"] = 0.1 * (1 - step / steps)
         drawn = draw(64, g)
         assert drawn.slope is not None
-        loss = unevenness(drawn.slope, error((drawn.alpha / drawn.sigma).log() * 2))
+        loss = schedule_loss(drawn.slope, error((drawn.alpha / drawn.sigma).log() * 2))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -217,7 +217,7 @@ def test_a_schedule_learned_on_its_unevenness_makes_the_bounds_estimate_steadies
 def test_unevenness_holds_the_error_as_it_is() -> None:
     slope = torch.tensor([-1.0, -3.0], requires_grad=True)
     e = torch.tensor([0.5, 2.0], requires_grad=True)
-    value = unevenness(slope, e)
+    value = schedule_loss(slope, e)
     assert float(value.detach()) == pytest.approx((0.25 * 1 + 1.0 * 9) / 2)
     value.backward()
     assert e.grad is None

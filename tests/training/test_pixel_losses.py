@@ -118,7 +118,7 @@ def test_a_learned_schedule_is_led_by_its_unevenness_and_the_network_by_its_resi
         held.append((slope, error))
         return torch.zeros(())
 
-    monkeypatch.setattr(pixel_losses, "unevenness", nothing)
+    monkeypatch.setattr(pixel_losses, "schedule_loss", nothing)
     unet.zero_grad()
     learned.zero_grad()
     alone = phase_of(unet, recipe, learned).loss(0)
