@@ -1,9 +1,10 @@
-"""Solvers from noise to an image: one step function for all models, most of them by diffusers.
+"""Solvers from noise to an image, on any noise schedule; most of them are those of diffusers.
 
 A solver follows a path, a few levels of the model's noise schedule. diffusers' schedulers receive
 exactly these levels, so one of their steps is one step of the path, whatever the schedule and the
-number of steps. Two solvers are our own, as they need noise of each image separately, which keeps
-an image independent of its batch: ancestral sampling, and annealed Langevin dynamics.
+number of steps. Two solvers are implemented here, since those of diffusers make an image depend on
+its batch: ancestral sampling, where diffusers takes the noise of all images from one generator, and
+Langevin dynamics, where it also derives the step size from the whole batch.
 """
 
 from __future__ import annotations

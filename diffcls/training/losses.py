@@ -1,4 +1,4 @@
-"""Training losses of a denoiser: weighted residual of its output, and the learned variance's VLB."""
+"""Training losses of a denoiser: the weighted residual, and the VLB term of a learned variance."""
 
 from __future__ import annotations
 
@@ -46,7 +46,12 @@ def noised(x0: Tensor, noise: Tensor, levels: LevelBatch) -> Tensor:
 
 
 def objective(
-    out: Tensor, x0: Tensor, noise: Tensor, levels: LevelBatch, row: Parameterization, weighting: str
+    out: Tensor,
+    x0: Tensor,
+    noise: Tensor,
+    levels: LevelBatch,
+    row: Parameterization,
+    weighting: str,
 ) -> Tensor:
     """Weighted squared error of the native output: (B,) w(t)·‖out − (a·x0 + b·ε)‖².
 

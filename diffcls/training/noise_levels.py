@@ -48,7 +48,7 @@ class Levels(Protocol):
 def times(batch: int, rng: torch.Generator) -> Tensor:
     """Stratified times: (B,) in [0, 1), one in each of B equal parts.
 
-    The variance of the loss is lower than with independent times (Kingma et al. 2021, appendix I.1).
+    The loss varies less than with independent times (Kingma et al. 2021, appendix I.1).
     """
     return (torch.arange(batch) + torch.rand(batch, generator=rng)) / batch
 

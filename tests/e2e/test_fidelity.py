@@ -1,4 +1,4 @@
-"""The command ``python -m diffcls.fidelity``: figures whose truth is known, and their table."""
+"""The command ``python -m diffcls.fidelity``: values against closed forms, rows and errors."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ WIDTH = 2
 
 
 def make_pixel_model(folder: Path, build: Any, classes: int = 0, **card: Any) -> Path:
-    """A model of pixels with random weights, and a card that names its classes."""
+    """Pixel-space model with random weights, and a card with its classes."""
     tiny_families.save(build, folder)
-    told = {"name": folder.name, "labels": list(map(str, range(classes))), **card}
-    (folder / "diffcls.json").write_text(json.dumps(told))
+    card_with_name = {"name": folder.name, "labels": list(map(str, range(classes))), **card}
+    (folder / "diffcls.json").write_text(json.dumps(card_with_name))
     return folder
 
 
@@ -52,8 +52,8 @@ def table(tmp_path: Path) -> Path:
     return tmp_path / "out" / "fidelity.csv"
 
 
-class Eye:
-    """Sees two numbers of an image; counts the images it was shown."""
+class TwoFeatures:
+    """Feature extractor of two features per image, which counts its images."""
 
     def __init__(self) -> None:
         self.seen = 0
@@ -66,11 +66,13 @@ class Eye:
 
 
 @pytest.fixture
-def eye(monkeypatch: pytest.MonkeyPatch) -> Eye:
-    """A quick extractor takes the place of CLIP."""
-    eye = Eye()
-    monkeypatch.setattr(feature_extractors, "load", lambda *_: Extractor("eye-2", "1", WIDTH, eye))
-    return eye
+def extractor(monkeypatch: pytest.MonkeyPatch) -> TwoFeatures:
+    """Replace CLIP by a fast feature extractor."""
+    extractor = TwoFeatures()
+    monkeypatch.setattr(
+        feature_extractors, "load", lambda *_: Extractor("extractor-2", "1", WIDTH, extractor)
+    )
+    return extractor
 
 
 Measure = Callable[..., list[dict[str, Any]]]
@@ -78,7 +80,7 @@ Measure = Callable[..., list[dict[str, Any]]]
 
 @pytest.fixture
 def measure(table: Path, models: Path, capsys: Capture) -> Measure:
-    """Run the command, by default with a small model of pixels; what it says as JSON."""
+    """Run the command, by default with a small pixel-space model; returns its JSON."""
 
     def run(*flags: object, model: str = "pixels") -> Any:
         fixed = ["--model", str(models / model), "--output-dir", str(table.parent), "--json"]
@@ -92,7 +94,7 @@ def measure(table: Path, models: Path, capsys: Capture) -> Measure:
 
 @pytest.fixture(scope="module")
 def even(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Real digits as images of one's own, 8 of each class."""
+    """Folder of real digits, 8 of each class."""
     root, held = tmp_path_factory.mktemp("even"), Counter[int]()
     for item in load_dataset("digits").items:
         if held[item.label] < 8:
@@ -103,7 +105,7 @@ def even(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def draws_the_real_ones(root: Path) -> Callable[..., Iterator[Batch]]:
-    """A perfect generator: of each class that it is asked for, the images that there are."""
+    """Perfect generator: returns the real images of each requested class."""
 
     def sample(
         denoiser: Any, prompts: Sequence[str], numbers: Any, batch_size: int = 64, **_: Any
@@ -118,10 +120,10 @@ def draws_the_real_ones(root: Path) -> Callable[..., Iterator[Batch]]:
     return sample
 
 
-# ---- the figures -------------------------------------------------------------------------------
+# ---- the figures ---------------------------------------------------------------------------------
 
 
-def test_real_images_are_at_no_distance_from_themselves(
+def test_distance_of_real_images_from_themselves_is_zero(
     measure: Measure, even: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     flags = ("--dataset", f"folder:{even}", "--extractor", "clip-digits", "--count", "80")
@@ -132,7 +134,7 @@ def test_real_images_are_at_no_distance_from_themselves(
     assert found["precision"]["value"] == found["recall"]["value"] == 1.0
     # unbiased: its mean over subsets lies about 0, as far as these tell
     assert abs(found["KID"]["value"]) < 4 * found["KID"]["stderr"]
-    # CLIP tells the ten classes of real images apart
+    # CLIP separates the ten classes of real images
     assert 3 * random["IS"]["value"] < found["IS"]["value"] <= 10
     # what an untrained network draws is far from all that
     assert random["FID"]["value"] > 10 and random["precision"]["value"] < 0.1
@@ -141,7 +143,9 @@ def test_real_images_are_at_no_distance_from_themselves(
     assert all(row["n"] == 80 and row["dataset"].startswith("folder:") for row in found.values())
 
 
-def test_metrics_are_those_asked_for_in_their_own_order(measure: Measure, eye: Eye) -> None:
+def test_requested_metrics_are_returned_in_the_order_of_the_table(
+    measure: Measure, extractor: TwoFeatures
+) -> None:
     assert [row["metric"] for row in measure()] == list(METRICS)
     assert [row["metric"] for row in measure("--metrics", "recall", "FID")] == ["FID", "recall"]
     whole = {row["metric"]: row["value"] for row in measure()}
@@ -150,8 +154,8 @@ def test_metrics_are_those_asked_for_in_their_own_order(measure: Measure, eye: E
         assert row["value"] == whole[name]
 
 
-def test_as_many_images_of_each_class_are_drawn(
-    measure: Measure, eye: Eye, monkeypatch: pytest.MonkeyPatch
+def test_equally_many_images_of_each_class_are_generated(
+    measure: Measure, extractor: TwoFeatures, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[tuple[Any, ...]] = []
     whole = sampling.sample
@@ -165,15 +169,19 @@ def test_as_many_images_of_each_class_are_drawn(
     (counts, numbers, _), _ = asked
     assert sorted(counts.values()) == [2] * 7 + [3] * 3 and numbers == list(range(23))
     assert [scale for *_, scale in asked] == [row["guidance"] for row in rows] == [1.0, 3.0]
-    assert eye.seen == 23 + 2 * 23  # the real ones once
+    assert extractor.seen == 23 + 2 * 23  # the real ones once
 
 
-def test_split_with_fewer_images_is_taken_whole(measure: Measure, eye: Eye, even: Path) -> None:
+def test_split_with_fewer_images_is_taken_whole(
+    measure: Measure, extractor: TwoFeatures, even: Path
+) -> None:
     (row,) = measure("--dataset", f"folder:{even}", "--count", "500", "--metrics", "FID")
-    assert row["n"] == 80 and eye.seen == 2 * 80
+    assert row["n"] == 80 and extractor.seen == 2 * 80
 
 
-def test_figures_do_not_depend_on_batches_but_on_the_seed(measure: Measure, eye: Eye) -> None:
+def test_figures_do_not_depend_on_batches_but_on_the_seed(
+    measure: Measure, extractor: TwoFeatures
+) -> None:
     flags = ("--metrics", "FID")
     (one,), (other,) = measure(*flags), measure(*flags, "--batch-size", "7")
     assert one["value"] == pytest.approx(other["value"], rel=1e-4)
@@ -181,11 +189,13 @@ def test_figures_do_not_depend_on_batches_but_on_the_seed(measure: Measure, eye:
     assert another["value"] != pytest.approx(one["value"], rel=1e-4)
 
 
-def test_real_images_are_looked_at_once(measure: Measure, eye: Eye, table: Path) -> None:
+def test_features_of_real_images_are_extracted_once(
+    measure: Measure, extractor: TwoFeatures, table: Path
+) -> None:
     first = measure("--metrics", "FID")
-    assert eye.seen == 80
+    assert extractor.seen == 80
     assert measure("--metrics", "FID") == first
-    assert eye.seen == 80 + 40
+    assert extractor.seen == 80 + 40
     (kept,) = (table.parent / "fits").glob("real-*.npz")
     with np.load(kept) as stored:
         data, _ = choose(load_dataset("digits"), 40)
@@ -193,7 +203,9 @@ def test_real_images_are_looked_at_once(measure: Measure, eye: Eye, table: Path)
         assert stored["features"].shape == (40, WIDTH)
 
 
-def test_class_of_an_image_with_candidates_of_its_own_is_one_of_all(table: Path, eye: Eye) -> None:
+def test_class_of_an_image_with_candidates_of_its_own_is_one_of_all(
+    table: Path, extractor: TwoFeatures
+) -> None:
     flags = ["--model", "scenes", "--dataset", "scenes/pairs", "--output-dir", str(table.parent)]
     flags += ["--count", "10", "--steps", "1", "--quiet", "--metrics", "FID"]
     assert fidelity.main(flags) == 0
@@ -203,26 +215,28 @@ def test_class_of_an_image_with_candidates_of_its_own_is_one_of_all(table: Path,
         assert stored["labels"].tolist() == [item.class_index for item in data.items]
 
 
-# ---- what is said and written ------------------------------------------------------------------
+# ---- output and table ----------------------------------------------------------------------------
 
 
-def test_table_has_the_columns_of_the_contract(measure: Measure, eye: Eye, table: Path) -> None:
-    said = measure("--guidance", "1.5")
+def test_table_has_the_columns_of_the_contract(
+    measure: Measure, extractor: TwoFeatures, table: Path
+) -> None:
+    results = measure("--guidance", "1.5")
     lines = table.read_text(encoding="utf-8").splitlines()
     assert lines[0] == (
         "model,dataset,split,metric,extractor,n,value,stderr,guidance,steps,training_images,"
         "accuracy"
     )
-    for row, told in zip(fidelity_table.read(table), said, strict=True):
+    for row, expected in zip(fidelity_table.read(table), results, strict=True):
         assert row == {
             "model": "pixels",
             "dataset": "digits",
             "split": "test",
-            "metric": told["metric"],
-            "extractor": "eye-2",
+            "metric": expected["metric"],
+            "extractor": "extractor-2",
             "n": "40",
-            "value": f"{told['value']:.6g}",
-            "stderr": f"{told['stderr']:.6g}" if told["stderr"] is not None else "",
+            "value": f"{expected['value']:.6g}",
+            "stderr": f"{expected['stderr']:.6g}" if expected["stderr"] is not None else "",
             "guidance": "1.5",
             "steps": "1",
             "training_images": "1200",
@@ -231,7 +245,7 @@ def test_table_has_the_columns_of_the_contract(measure: Measure, eye: Eye, table
 
 
 def test_second_run_replaces_its_rows_and_keeps_those_of_others(
-    measure: Measure, eye: Eye, table: Path
+    measure: Measure, extractor: TwoFeatures, table: Path
 ) -> None:
     measure("--guidance", "1", "2")
     first = fidelity_table.read(table)
@@ -247,8 +261,8 @@ def test_second_run_replaces_its_rows_and_keeps_those_of_others(
     assert fidelity_table.read(table)[:-1] == second
 
 
-def test_what_the_table_has_no_column_for_is_told_beside_the_model(
-    measure: Measure, eye: Eye, table: Path
+def test_settings_without_a_column_are_part_of_the_models_name(
+    measure: Measure, extractor: TwoFeatures, table: Path
 ) -> None:
     for more in ([], ["--seed", "1"], ["--sampler", "ddim", "--seed", "3"]):
         measure("--metrics", "FID", *more)
@@ -257,18 +271,18 @@ def test_what_the_table_has_no_column_for_is_told_beside_the_model(
     assert models == [name, f"{name} (seed 1)", f"{name} (ddim, seed 3)"]
 
 
-def test_what_is_not_known_is_an_empty_cell_and_null(
-    measure: Measure, eye: Eye, table: Path
+def test_unknown_values_are_empty_cells_and_null(
+    measure: Measure, extractor: TwoFeatures, table: Path
 ) -> None:
     # of so few images IS is of one part, and has no spread
-    (said,) = measure("--count", "12", "--metrics", "IS")
-    assert said["stderr"] is None and said["value"] >= 1
+    (result,) = measure("--count", "12", "--metrics", "IS")
+    assert result["stderr"] is None and result["value"] >= 1
     (row,) = fidelity_table.read(table)
     assert row["stderr"] == "" and row["value"] != ""
 
 
-def test_printed_figures_name_what_saw_the_images(
-    models: Path, eye: Eye, table: Path, capsys: Capture
+def test_printed_values_name_their_feature_extractor(
+    models: Path, extractor: TwoFeatures, table: Path, capsys: Capture
 ) -> None:
     flags = ["--model", str(models / "pixels"), "--output-dir", str(table.parent), "--quiet"]
     assert fidelity.main([*flags, "--count", "12", "--steps", "1", "--guidance", "1", "2"]) == 0
@@ -278,14 +292,14 @@ def test_printed_figures_name_what_saw_the_images(
         head = f"pixels on digits (test), guidance {guidance}, 12 generated and 12 real images"
         assert head in printed.splitlines()
     for row in rows:
-        assert f"  {row['metric']}[eye-2] {float(row['value']):.4f}" in printed
+        assert f"  {row['metric']}[extractor-2] {float(row['value']):.4f}" in printed
     assert "nan" not in printed
     assert printed.endswith(f"complete: {table}\n")
 
 
 @pytest.mark.parametrize(("count", "warned"), [(10 * WIDTH - 1, True), (10 * WIDTH, False)])
-def test_fid_of_fewer_images_than_ten_a_feature_is_warned_of(
-    models: Path, eye: Eye, table: Path, capsys: Capture, count: int, warned: bool
+def test_warning_of_fewer_than_ten_images_per_feature_for_fid(
+    models: Path, extractor: TwoFeatures, table: Path, capsys: Capture, count: int, warned: bool
 ) -> None:
     flags = ["--model", str(models / "pixels"), "--output-dir", str(table.parent), "--quiet"]
     flags += ["--count", str(count), "--steps", "1", "--metrics"]
@@ -297,17 +311,21 @@ def test_fid_of_fewer_images_than_ten_a_feature_is_warned_of(
     assert capsys.readouterr().err == ""
 
 
-def test_model_without_a_condition_is_measured_once_and_without_guidance(
-    measure: Measure, eye: Eye, table: Path
+def test_unconditional_model_is_measured_once_without_guidance(
+    measure: Measure, extractor: TwoFeatures, table: Path
 ) -> None:
-    (said,) = measure("--guidance", "2", "4", "--metrics", "FID", model="free")
-    assert said["guidance"] == 1.0 and said["training_images"] is None
+    (result,) = measure("--guidance", "2", "4", "--metrics", "FID", model="free")
+    assert result["guidance"] == 1.0 and result["training_images"] is None
     (row,) = fidelity_table.read(table)
     assert row["guidance"] == "1" and row["training_images"] == ""
 
 
-def test_stopped_command_keeps_the_rows_that_were_finished(
-    models: Path, eye: Eye, table: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+def test_interrupted_command_keeps_finished_rows(
+    models: Path,
+    extractor: TwoFeatures,
+    table: Path,
+    capsys: Capture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     whole, calls = sampling.sample, 0
 
@@ -339,14 +357,14 @@ def test_stopped_command_keeps_the_rows_that_were_finished(
     assert [row["guidance"] for row in fidelity_table.read(table)] == ["1"]
 
 
-# ---- what is refused ---------------------------------------------------------------------------
+# ---- what is refused -----------------------------------------------------------------------------
 
 
 @pytest.fixture
 def refused(
     table: Path, models: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., str]:
-    """Run the command with flags it must refuse before it draws; its one line on stderr."""
+    """Run the command with bad flags; returns its one line on stderr."""
 
     def never(*_: Any, **__: Any) -> None:
         raise AssertionError("drawn all the same")
@@ -366,7 +384,7 @@ def refused(
 
 
 @pytest.mark.parametrize(
-    ("flags", "said"),
+    ("flags", "message"),
     [
         ("--metrics FID fit", "unknown metric: 'fit'; allowed: FID, IS, KID, precision, recall"),
         (
@@ -391,11 +409,11 @@ def refused(
         ("--metric FID", "--metric"),
     ],
 )
-def test_what_is_not_allowed_is_named_and_nothing_written(
-    refused: Callable[..., str], table: Path, flags: str, said: str
+def test_bad_usage_is_named_and_nothing_is_written(
+    refused: Callable[..., str], table: Path, flags: str, message: str
 ) -> None:
     message = refused(flags)
-    for part in said.split("|"):
+    for part in message.split("|"):
         assert part in message
     assert not table.parent.exists()
 
@@ -410,7 +428,7 @@ def test_inception_without_its_weights_is_refused(
     assert not table.parent.exists()
 
 
-def test_model_that_does_not_say_its_data_set_is_refused(
+def test_model_whose_card_names_no_data_set_is_refused(
     refused: Callable[..., str], table: Path
 ) -> None:
     message = refused("", "stranger")
@@ -419,28 +437,28 @@ def test_model_that_does_not_say_its_data_set_is_refused(
 
 
 @pytest.mark.parametrize("flags", ["--sampler flow-euler", "--steps 2000"])
-def test_way_that_the_model_cannot_go_is_refused_before_anything_is_seen(
-    refused: Callable[..., str], eye: Eye, table: Path, flags: str
+def test_sampler_that_does_not_fit_is_refused_before_any_image_is_read(
+    refused: Callable[..., str], extractor: TwoFeatures, table: Path, flags: str
 ) -> None:
     message = refused(flags)
-    assert eye.seen == 0
+    assert extractor.seen == 0
     assert "does not fit" in message or "steps out of range: 2000; allowed: 1 to 1000" in message
     assert not table.parent.exists()
 
 
-def test_table_that_is_not_ours_stops_the_command_before_it_draws(
-    refused: Callable[..., str], eye: Eye, table: Path
+def test_foreign_table_is_an_error_before_sampling(
+    refused: Callable[..., str], extractor: TwoFeatures, table: Path
 ) -> None:
     table.parent.mkdir()
     table.write_text("mine,all mine\n")
     message = refused("--count 10", status=1)
     assert "not a fidelity table" in message and str(table) in message
-    assert table.read_text() == "mine,all mine\n" and eye.seen == 0
+    assert table.read_text() == "mine,all mine\n" and extractor.seen == 0
 
 
-def test_folder_that_cannot_be_written_stops_the_command_before_it_draws(
-    refused: Callable[..., str], eye: Eye, table: Path
+def test_unwritable_folder_is_an_error_before_sampling(
+    refused: Callable[..., str], extractor: TwoFeatures, table: Path
 ) -> None:
     table.parent.write_text("a file")
     assert "cannot be written" in refused("--count 10")
-    assert table.parent.read_text() == "a file" and eye.seen == 0
+    assert table.parent.read_text() == "a file" and extractor.seen == 0

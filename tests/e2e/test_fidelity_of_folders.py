@@ -27,14 +27,14 @@ Capture = pytest.CaptureFixture[str]
 
 
 def forward(images: Tensor) -> tuple[Tensor, Tensor]:
-    """Two features of an image of any size, without a class."""
+    """Feature extractor of two features, for images of any size, without classes."""
     flat = images.flatten(1)
     return torch.stack([flat.mean(dim=1), flat.std(dim=1)], dim=1), flat[:, :0]
 
 
 @pytest.fixture
 def extractor(monkeypatch: pytest.MonkeyPatch) -> Extractor:
-    """A fast extractor takes the place of CLIP."""
+    """Replace CLIP by a fast feature extractor."""
     one = Extractor("small-2", "1", 2, forward, square=False)
     monkeypatch.setattr(feature_extractors, "load", lambda *_: one)
     return one
@@ -99,8 +99,8 @@ def test_rows_name_both_folders_and_both_counts(
     measure: Callable[..., Any], folders: tuple[Path, Path], extractor: Extractor, tmp_path: Path
 ) -> None:
     flags = ("--real", folders[0], "--generated", folders[1], "--extractor", "clip-digits")
-    (told,) = measure(*flags, "--metrics", "FID")
-    assert (told["n"], told["n_real"]) == (24, 30)
+    (result,) = measure(*flags, "--metrics", "FID")
+    assert (result["n"], result["n_real"]) == (24, 30)
     (row,) = fidelity_table.read(tmp_path / "out" / "fidelity.csv")
     assert (row["model"], row["dataset"]) == ("folder:generated", "folder:real (30 images)")
     assert (row["split"], row["guidance"], row["steps"], row["n"]) == ("", "", "", "24")
@@ -108,7 +108,7 @@ def test_rows_name_both_folders_and_both_counts(
     assert (fewer["n"], fewer["n_real"], fewer["dataset"]) == (12, 12, "folder:real")
 
 
-def test_a_folder_is_at_no_distance_from_itself(
+def test_distance_of_a_folder_from_itself_is_zero(
     measure: Callable[..., Any], folders: tuple[Path, Path], extractor: Extractor
 ) -> None:
     flags = ("--real", folders[0], "--generated", folders[0], "--extractor", "clip-digits")
@@ -136,7 +136,7 @@ def test_real_images_of_a_folder_are_compared_with_those_of_a_model(
     assert (row["model"], row["n"], row["n_real"], row["guidance"]) == ("digits", 12, 12, 2.0)
 
 
-def test_grid_and_settings_of_generate_are_not_taken_for_images(
+def test_grid_and_settings_of_generate_are_not_counted_as_images(
     measure: Callable[..., Any], folders: tuple[Path, Path], extractor: Extractor, tmp_path: Path
 ) -> None:
     made = diffcls.generate_images(
@@ -161,7 +161,7 @@ def test_grid_and_settings_of_generate_are_not_taken_for_images(
         ("--generated BASE/broken --real BASE/real", "cannot read image"),
     ],
 )
-def test_what_cannot_be_measured_is_refused(
+def test_bad_usage_of_folders_is_refused(
     measure: Callable[..., Any],
     folders: tuple[Path, Path],
     extractor: Extractor,
@@ -190,7 +190,7 @@ def test_without_a_data_set_the_extractor_must_be_named(
     assert "--extractor is required without --dataset" in err
 
 
-# ---- the library functions ---------------------------------------------------------------------
+# ---- the library functions -----------------------------------------------------------------------
 
 
 def test_library_functions_show_their_arguments_and_return_results(tmp_path: Path) -> None:

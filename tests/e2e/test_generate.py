@@ -32,8 +32,8 @@ SEVEN = "a photo of a handwritten digit 7."
 def make_pixel_model(folder: Path, build: Any, labels: Sequence[str], **card: Any) -> Path:
     """A model of pixels with random weights, and a card that names its classes."""
     tiny_families.save(build, folder)
-    told = {"name": folder.name, "labels": list(labels), **card}
-    (folder / "diffcls.json").write_text(json.dumps(told))
+    card_with_name = {"name": folder.name, "labels": list(labels), **card}
+    (folder / "diffcls.json").write_text(json.dumps(card_with_name))
     return folder
 
 
@@ -74,10 +74,10 @@ def draw(tmp_path: Path, models: Path, capsys: Capture) -> Draw:
     return run
 
 
-def images_in(said: dict[str, Any]) -> NDArray[np.int64]:
+def images_in(result: dict[str, Any]) -> NDArray[np.int64]:
     """(n, H, W, 3) images that the command generated, in order."""
-    files = [Path(said["folder"]) / f"{number:04d}.png" for number in range(said["images"])]
-    assert sorted(Path(said["folder"]).glob("[0-9]*.png")) == files
+    files = [Path(result["folder"]) / f"{number:04d}.png" for number in range(result["images"])]
+    assert sorted(Path(result["folder"]).glob("[0-9]*.png")) == files
     return np.stack([np.asarray(Image.open(file), dtype=np.int64) for file in files])
 
 
@@ -90,7 +90,7 @@ def alike(one: Any, other: Any) -> bool:
     return one.shape == other.shape and bool(np.abs(one - other).max() <= 1)
 
 
-# ---- an image ----------------------------------------------------------------------------------
+# ---- an image ------------------------------------------------------------------------------------
 
 
 def test_an_image_depends_on_its_seed_and_number_alone(draw: Draw) -> None:
@@ -110,24 +110,24 @@ def test_in_batches_of_one_size_more_images_begin_with_the_same_bytes(draw: Draw
     few, many = (
         draw("--class", "3", "--count", n, "--batch-size", "2", "--sampler", "ddpm") for n in (3, 5)
     )
-    images = [files_of(said["folder"]) for said in (few, many)]
+    images = [files_of(result["folder"]) for result in (few, many)]
     for name in ("0000.png", "0001.png", "0002.png"):
         assert images[0][name] == images[1][name]
 
 
 def test_the_same_command_gives_the_same_files(draw: Draw) -> None:
     asked = ("--class", "1", "2", "--count", "2", "--trajectory")
-    said = draw(*asked)
-    before = files_of(said["folder"])
+    result = draw(*asked)
+    before = files_of(result["folder"])
     assert set(before) == {
         *("0000.png", "0001.png", "0002.png", "0003.png"),
         *("grid.png", "samples.json", "trajectory.gif", "trajectory.png"),
     }
-    assert draw(*asked) == said
-    assert files_of(said["folder"]) == before
+    assert draw(*asked) == result
+    assert files_of(result["folder"]) == before
 
 
-def test_another_setting_draws_into_another_folder(draw: Draw, models: Path) -> None:
+def test_each_setting_has_a_folder_of_its_own(draw: Draw, models: Path) -> None:
     asked = ("--class", "3", "--count", "2")
     first = draw(*asked)
     before = files_of(first["folder"])
@@ -149,10 +149,10 @@ def test_another_setting_draws_into_another_folder(draw: Draw, models: Path) -> 
 
 
 @pytest.mark.parametrize("guide", ["classifier", "clip"])
-def test_what_an_unconditional_model_is_led_to_is_part_of_the_folders_name(
+def test_target_class_of_a_guide_is_part_of_the_folders_name(
     draw: Draw, models: Path, guide: str
 ) -> None:
-    # it is asked the empty prompt whatever the class
+    # the prompt is empty whatever the class
     flags = ["--guide", guide, "--count", "1", "--steps", "2", "--guide-weight", "4"]
     flags += ["--guide-model", models / "noisy" if guide == "classifier" else "clip-digits"]
     one, other = (draw(*flags, "--class", k, model="free") for k in (3, 7))
@@ -177,12 +177,12 @@ def test_a_class_is_a_prompt_of_the_data_set(draw: Draw) -> None:
     assert images_in(by_class).shape == (2, 32, 32, 3)
 
 
-# ---- what it leaves ----------------------------------------------------------------------------
+# ---- what it leaves ------------------------------------------------------------------------------
 
 
-def test_samples_json_says_how_to_make_the_images_again(draw: Draw, models: Path) -> None:
-    said = draw("--class", "4", "9", "--count", "2", "--guidance", "3", "--seed", "5")
-    stored = json.loads((Path(said["folder"]) / "samples.json").read_text())
+def test_samples_json_holds_all_settings(draw: Draw, models: Path) -> None:
+    result = draw("--class", "4", "9", "--count", "2", "--guidance", "3", "--seed", "5")
+    stored = json.loads((Path(result["folder"]) / "samples.json").read_text())
     expected = {
         "model": "pixels",
         "revision": loading.read_card(loading.Place(models / "pixels")).revision,
@@ -197,25 +197,25 @@ def test_samples_json_says_how_to_make_the_images_again(draw: Draw, models: Path
         "generated": 4,
     }
     assert {name: stored[name] for name in expected} == expected
-    assert (said["status"], said["asked"], said["images"]) == ("complete", 4, 4)
+    assert (result["status"], result["asked"], result["images"]) == ("complete", 4, 4)
 
 
-def test_grid_has_a_row_a_class_with_its_images(draw: Draw) -> None:
-    said = draw("--class", "4", "9", "0", "--count", "2")
-    images = images_in(said)
+def test_grid_has_one_row_per_class_with_its_images(draw: Draw) -> None:
+    result = draw("--class", "4", "9", "0", "--count", "2")
+    images = images_in(result)
     rows = [(name, list(images[2 * i : 2 * i + 2])) for i, name in enumerate("490")]
     expected = grid([(name, [one.astype(np.uint8) for one in row]) for name, row in rows])
-    with Image.open(Path(said["folder"]) / "grid.png") as found:
+    with Image.open(Path(result["folder"]) / "grid.png") as found:
         assert np.array_equal(np.asarray(found), np.asarray(expected))
 
 
-def test_nothing_asked_for_is_some_of_each_class(draw: Draw) -> None:
-    said = draw("--count", "1", "--steps", "1")
-    assert said["prompts"] == list(map(str, range(10)))
+def test_default_is_some_images_of_each_class(draw: Draw) -> None:
+    result = draw("--count", "1", "--steps", "1")
+    assert result["prompts"] == list(map(str, range(10)))
 
 
 @pytest.mark.parametrize("sampler", ["dpm++", "ddpm"])
-def test_film_has_a_frame_a_step_and_ends_with_the_grid(draw: Draw, sampler: str) -> None:
+def test_animation_has_one_frame_per_step_and_ends_with_the_grid(draw: Draw, sampler: str) -> None:
     flags = ("--class", "2", "--count", "2", "--trajectory", "--steps", "5", "--sampler", sampler)
     folder = Path(draw(*flags)["folder"])
     last = np.asarray(Image.open(folder / "grid.png"), dtype=np.int64)
@@ -227,20 +227,20 @@ def test_film_has_a_frame_a_step_and_ends_with_the_grid(draw: Draw, sampler: str
     assert np.abs(shown - last).mean() < 8  # of 255: a film has 256 colours
 
 
-def test_strip_shows_the_way_from_the_first_step_to_the_image(draw: Draw) -> None:
+def test_strip_begins_with_the_first_step_and_ends_with_the_image(draw: Draw) -> None:
     columns = {}
     for steps in (4, 25):
-        said = draw("--class", "2", "--count", "1", "--trajectory", "--steps", steps)
-        strip = np.asarray(Image.open(Path(said["folder"]) / "trajectory.png"))
+        result = draw("--class", "2", "--count", "1", "--trajectory", "--steps", steps)
+        strip = np.asarray(Image.open(Path(result["folder"]) / "trajectory.png"))
         columns[steps] = (strip.shape[1] - GAP) // (SIDE + GAP)
         cells = strip[GAP + LINE : GAP + LINE + SIDE, GAP:]
         last = cells[:, (columns[steps] - 1) * (SIDE + GAP) :][:, :SIDE]
-        image = enlarged(images_in(said)[0].astype(np.uint8))
+        image = enlarged(images_in(result)[0].astype(np.uint8))
         assert np.array_equal(last, np.asarray(image))
     assert columns == {4: 4, 25: 10}  # of a long way about ten
 
 
-# ---- stopped -----------------------------------------------------------------------------------
+# ---- stopped -------------------------------------------------------------------------------------
 
 
 def stopped_after(batches: int) -> Callable[..., Iterator[Batch]]:
@@ -263,19 +263,19 @@ def test_stopped_command_leaves_what_was_finished(
     whole = draw(*asked, to="whole")
     with monkeypatch.context() as patched:
         patched.setattr(sampling, "sample", stopped_after(1))
-        said = draw(*asked, status=130)
-    assert (said["status"], said["images"], said["asked"]) == ("partial", 4, 6)
-    files = files_of(said["folder"])
+        result = draw(*asked, status=130)
+    assert (result["status"], result["images"], result["asked"]) == ("partial", 4, 6)
+    files = files_of(result["folder"])
     assert set(files) == {
         *(f"{i:04d}.png" for i in range(4)),
         *("grid.png", "samples.json", "trajectory.gif", "trajectory.png"),
     }
     stored = json.loads(files["samples.json"])
     assert stored["generated"] == 4 and stored["labels"] == ["1", "1", "1", "2", "2", "2"]
-    assert np.array_equal(images_in(said), images_in(whole)[:4])
+    assert np.array_equal(images_in(result), images_in(whole)[:4])
     # and the same command draws all of them, into the same folder
-    assert Path(draw(*asked)["folder"]) == Path(said["folder"])
-    assert files_of(said["folder"]) == files_of(whole["folder"])
+    assert Path(draw(*asked)["folder"]) == Path(result["folder"])
+    assert files_of(result["folder"]) == files_of(whole["folder"])
 
 
 def test_stopped_command_says_how_far_it_came(
@@ -304,20 +304,20 @@ def test_stopped_before_the_first_image_leaves_nothing(
     assert not (tmp_path / "a").exists()
 
 
-# ---- what leads --------------------------------------------------------------------------------
+# ---- guides --------------------------------------------------------------------------------------
 
 
 def log_probability(logits: torch.Tensor, k: int) -> float:
     return float(torch.log_softmax(logits, dim=1)[:, k].mean())
 
 
-def test_classifier_leads_to_the_class_it_was_asked_for(draw: Draw, models: Path) -> None:
+def test_classifier_guides_to_the_requested_class(draw: Draw, models: Path) -> None:
     loaded = noisy_classifier.load(str(models / "noisy"))
     denoiser = loading.load(str(models / "free"))
     logits = loaded.logits_for(denoiser)
 
-    def seen(said: dict[str, Any]) -> float:
-        pixels = torch.from_numpy(images_in(said)).permute(0, 3, 1, 2) / 127.5 - 1
+    def seen(result: dict[str, Any]) -> float:
+        pixels = torch.from_numpy(images_in(result)).permute(0, 3, 1, 2) / 127.5 - 1
         with torch.no_grad():
             return log_probability(logits(pixels.float(), torch.zeros(len(pixels)).long()), 6)
 
@@ -328,41 +328,41 @@ def test_classifier_leads_to_the_class_it_was_asked_for(draw: Draw, models: Path
 
 
 @pytest.mark.parametrize("guide", ["clip", "diffusion"])
-def test_guides_lead_to_the_class_as_clip_sees_it(draw: Draw, guide: str) -> None:
+def test_guidance_raises_the_probability_of_the_class_under_clip(draw: Draw, guide: str) -> None:
     judge = clip.load("clip-digits")
     texts = judge.classifier([SEVEN.replace("7", str(k)) for k in range(10)], range(10))
 
-    def seen(said: dict[str, Any]) -> float:
-        pixels = torch.from_numpy(images_in(said)).permute(0, 3, 1, 2) / 127.5 - 1
+    def seen(result: dict[str, Any]) -> float:
+        pixels = torch.from_numpy(images_in(result)).permute(0, 3, 1, 2) / 127.5 - 1
         with torch.no_grad():
             return log_probability(judge.embed_drawn(pixels.float()) @ texts.T * 10, 7)
 
     flags = ("--class", "7", "--count", "4", "--steps", "4")
     free = draw(*flags, "--guidance", "0", model="digits")  # the empty prompt alone
-    led = draw(*flags, "--guide", guide, "--guide-weight", "2", model="digits")
-    assert led["guidance"] == 0.0  # the guide leads alone, unless a guidance is asked for
-    assert seen(led) > seen(free) + 1.0
+    guided = draw(*flags, "--guide", guide, "--guide-weight", "2", model="digits")
+    assert guided["guidance"] == 0.0  # --guide alone, unless --guidance is given
+    assert seen(guided) > seen(free) + 1.0
 
 
-def test_guide_without_weight_leads_nowhere(draw: Draw) -> None:
+def test_guide_of_weight_zero_changes_no_image(draw: Draw) -> None:
     flags = ("--class", "7", "--count", "2")
     for guide in ("clip", "diffusion"):
         idle = draw(*flags, "--guide", guide, "--guide-weight", "0", "--guidance", "1")
         assert alike(images_in(idle), images_in(draw(*flags, "--guidance", "1")))
 
 
-# ---- models of pixels --------------------------------------------------------------------------
+# ---- models of pixels ----------------------------------------------------------------------------
 
 
 def test_unconditional_model_needs_neither_class_nor_data_set(draw: Draw) -> None:
-    said = draw("--count", "3", model="stranger")
-    assert said["prompts"] == [""] * 3 and said["guidance"] == 1.0
-    stored = json.loads((Path(said["folder"]) / "samples.json").read_text())
+    result = draw("--count", "3", model="stranger")
+    assert result["prompts"] == [""] * 3 and result["guidance"] == 1.0
+    stored = json.loads((Path(result["folder"]) / "samples.json").read_text())
     assert stored["labels"] == ["unconditional"] * 3
-    assert images_in(said).shape == (3, 16, 16, 3)
+    assert images_in(result).shape == (3, 16, 16, 3)
 
 
-# ---- data sets of one's own --------------------------------------------------------------------
+# ---- data sets of one's own ----------------------------------------------------------------------
 
 
 def test_classes_of_a_folder_are_its_folders(draw: Draw, tmp_path: Path) -> None:
@@ -382,7 +382,7 @@ def test_sentences_of_a_folder_are_prompts_as_they_are(draw: Draw, tmp_path: Pat
     assert draw(*flags, model="digits")["prompts"] == ["a red square", "two blue circles"]
 
 
-def test_classes_are_in_the_order_of_the_split_whose_images_are_looked_at() -> None:
+def test_classes_are_in_the_order_of_the_given_split() -> None:
     denoiser = loading.load("digits")
     for split in ("test", "validation"):
         data = load_dataset("scenes/pairs", split)
@@ -391,7 +391,7 @@ def test_classes_are_in_the_order_of_the_split_whose_images_are_looked_at() -> N
         assert classes.prompts[5] == f"a picture of {data.class_names[5]}."
 
 
-# ---- from one image to another -----------------------------------------------------------------
+# ---- from one image to another -------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -404,34 +404,36 @@ def ends(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return paths
 
 
-def test_way_between_two_images_begins_and_ends_with_them(draw: Draw, ends: list[Path]) -> None:
-    said = draw("--interpolate", *ends, "--count", "5", "--steps", "40", model="digits")
-    images = images_in(said) / 127.5 - 1
+def test_interpolation_begins_and_ends_with_the_two_images(draw: Draw, ends: list[Path]) -> None:
+    result = draw("--interpolate", *ends, "--count", "5", "--steps", "40", model="digits")
+    images = images_in(result) / 127.5 - 1
     given = [to_pixels(Image.open(path), 32).transpose(1, 2, 0) for path in ends]
 
     def gap(one: Any, other: Any) -> float:
         return float(((one - other) ** 2).mean() ** 0.5)
 
-    apart = gap(*given)
-    assert gap(images[0], given[0]) < 0.4 * apart and gap(images[4], given[1]) < 0.4 * apart
+    distance = gap(*given)
+    assert gap(images[0], given[0]) < 0.4 * distance and gap(images[4], given[1]) < 0.4 * distance
     # on the way it leaves the one and comes to the other
     to_last = [gap(image, images[4]) for image in images]
     assert to_last == sorted(to_last, reverse=True)
-    assert gap(images[2], images[0]) > 0.2 * apart
+    assert gap(images[2], images[0]) > 0.2 * distance
 
 
-def test_way_of_other_images_lies_in_another_folder(draw: Draw, ends: list[Path]) -> None:
+def test_interpolation_of_other_images_has_a_folder_of_its_own(
+    draw: Draw, ends: list[Path]
+) -> None:
     one, other = (draw("--interpolate", *pair, "--count", "2") for pair in (ends, ends[::-1]))
     assert one["folder"] != other["folder"]
     assert alike(images_in(one)[::-1], images_in(other))
 
 
-# ---- what is refused ---------------------------------------------------------------------------
+# ---- what is refused -----------------------------------------------------------------------------
 
 
 @pytest.fixture
 def refused(tmp_path: Path, models: Path, capsys: Capture) -> Callable[..., str]:
-    """Run the command with flags it must refuse; its one line on stderr."""
+    """Run the command with bad flags; returns its one line on stderr."""
 
     def run(flags: str, model: str = "pixels") -> str:
         name = str(models / model) if (models / model).is_dir() else model
@@ -450,7 +452,7 @@ def refused(tmp_path: Path, models: Path, capsys: Capture) -> Callable[..., str]
 
 
 @pytest.mark.parametrize(
-    ("flags", "said"),
+    ("flags", "message"),
     [
         (
             "--sampler dpm",
@@ -504,16 +506,16 @@ def refused(tmp_path: Path, models: Path, capsys: Capture) -> Callable[..., str]
         ("--no-such-flag", "--no-such-flag|see diffcls generate --help"),
     ],
 )
-def test_what_is_not_allowed_is_named_and_nothing_written(
-    refused: Callable[..., str], flags: str, said: str
+def test_bad_usage_is_named_and_nothing_is_written(
+    refused: Callable[..., str], flags: str, message: str
 ) -> None:
     message = refused(flags)
-    for part in said.split("|"):
+    for part in message.split("|"):
         assert part in message
 
 
 @pytest.mark.parametrize(
-    ("model", "flags", "said"),
+    ("model", "flags", "message"),
     [
         (
             "free",
@@ -531,15 +533,15 @@ def test_what_is_not_allowed_is_named_and_nothing_written(
         ("digits", "--dataset folder:FOLDER/none", "image folder not found"),
     ],
 )
-def test_what_a_model_cannot_do_is_said(
-    refused: Callable[..., str], model: str, flags: str, said: str
+def test_options_that_do_not_fit_the_model_are_refused(
+    refused: Callable[..., str], model: str, flags: str, message: str
 ) -> None:
     message = refused(flags, model)
-    for part in said.split("|"):
+    for part in message.split("|"):
         assert part in message
 
 
-def test_ways_that_cannot_be_gone_are_refused(
+def test_interpolation_of_unfit_images_is_refused(
     refused: Callable[..., str], ends: list[Path]
 ) -> None:
     way = f"--interpolate {ends[0]} {ends[1]}"
@@ -552,9 +554,7 @@ def test_ways_that_cannot_be_gone_are_refused(
         )
 
 
-def test_folder_that_cannot_be_written_is_refused(
-    tmp_path: Path, models: Path, capsys: Capture
-) -> None:
+def test_unwritable_folder_is_refused(tmp_path: Path, models: Path, capsys: Capture) -> None:
     (tmp_path / "mine").write_text("a file")
     flags = ["--model", str(models / "pixels"), "--class", "1", "--steps", "1", "--quiet"]
     assert generate.main([*flags, "--output-dir", str(tmp_path / "mine" / "below")]) == 2

@@ -1,4 +1,4 @@
-"""The command ``python -m diffcls.likelihood``: terms that add up, and what they are of."""
+"""The command ``python -m diffcls.likelihood``: terms, options, rows and errors."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ FEW = ("--limit", "8", "--levels", "3")
 
 
 def make_pixel_model(folder: Path, build: Any, classes: int = 0, **card: Any) -> Path:
-    """A model of pixels with random weights, and a card that names its classes."""
+    """Pixel-space model with random weights, and a card with its classes."""
     tiny_families.save(build, folder)
-    told = {"name": folder.name, "labels": list(map(str, range(classes))), **card}
-    (folder / "diffcls.json").write_text(json.dumps(told))
+    card_with_name = {"name": folder.name, "labels": list(map(str, range(classes))), **card}
+    (folder / "diffcls.json").write_text(json.dumps(card_with_name))
     return folder
 
 
 def of_learned_variance() -> Any:
-    """Its network has an output for the variance of each channel, too."""
+    """Pixel-space model whose network also predicts the variance of each channel."""
     from diffusers import UNet2DModel
 
     pipeline = tiny_families.unconditional()
@@ -75,7 +75,7 @@ Bound = Callable[..., dict[str, Any]]
 
 @pytest.fixture
 def bound(table: Path, models: Path, capsys: Capture) -> Bound:
-    """Run the command, by default with a small model of pixels; what it says as JSON."""
+    """Run the command, by default with a small pixel-space model; returns its JSON."""
 
     def run(*flags: object, model: str = "pixels", status: int = 0) -> Any:
         name = str(models / model) if (models / model).is_dir() else model
@@ -89,53 +89,55 @@ def bound(table: Path, models: Path, capsys: Capture) -> Bound:
     return run
 
 
-def estimated(model: str, limit: int, how: Estimator, told: bool = False) -> Any:
+def estimated(model: str, limit: int, estimator: Estimator, conditional: bool = False) -> Any:
     """(n, 4) terms of the same images, by the library's own function."""
     denoiser = loading.load(model)
     data, _ = choose(load_dataset("digits"), limit)
     pixels = [to_pixels(load_image(item.open()), denoiser.image_size) for item in data.items]
     x0 = denoiser.encode_images(torch.from_numpy(np.stack(pixels)))
-    asked = [str(item.label) if told else "" for item in data.items]
-    cond = denoiser.encode_prompts(asked)
-    return likelihoods.estimate(denoiser, x0, [item.image_id for item in data.items], cond, how)
+    received = [str(item.label) if conditional else "" for item in data.items]
+    cond = denoiser.encode_prompts(received)
+    return likelihoods.estimate(
+        denoiser, x0, [item.image_id for item in data.items], cond, estimator
+    )
 
 
-# ---- the figures -------------------------------------------------------------------------------
+# ---- the figures ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("told", ["none", "class"])
-def test_figures_are_those_of_the_estimator(bound: Bound, models: Path, told: str) -> None:
-    said = bound("--condition", told, "--seed", "4", *FEW)
-    how = Estimator(discretised_decoder(), "large", 3, clip=True, seed=4)
-    terms = estimated(str(models / "pixels"), 8, how, told == "class")
+@pytest.mark.parametrize("condition", ["none", "class"])
+def test_figures_are_those_of_the_estimator(bound: Bound, models: Path, condition: str) -> None:
+    result = bound("--condition", condition, "--seed", "4", *FEW)
+    estimator = Estimator(discretised_decoder(), "large", 3, clip=True, seed=4)
+    terms = estimated(str(models / "pixels"), 8, estimator, condition == "class")
     mine = bits_per_dim(terms[:, :3], 3 * 16 * 16)
-    assert [said["terms"][name] for name in ("prior", "steps", "decoder")] == pytest.approx(
+    assert [result["terms"][name] for name in ("prior", "steps", "decoder")] == pytest.approx(
         mine.mean(axis=0).tolist(), rel=1e-5
     )
-    assert said["value"] == pytest.approx(mine.sum(axis=1).mean(), rel=1e-5)
-    assert said["stderr"] == pytest.approx(mine.sum(axis=1).std(ddof=1) / 8**0.5, rel=1e-4)
-    assert said["l_simple"] == pytest.approx(terms[:, 3].mean(), rel=1e-5)
-    assert (said["n"], said["steps"], said["status"]) == (8, 3, "complete")
+    assert result["value"] == pytest.approx(mine.sum(axis=1).mean(), rel=1e-5)
+    assert result["stderr"] == pytest.approx(mine.sum(axis=1).std(ddof=1) / 8**0.5, rel=1e-4)
+    assert result["l_simple"] == pytest.approx(terms[:, 3].mean(), rel=1e-5)
+    assert (result["n"], result["steps"], result["status"]) == (8, 3, "complete")
 
 
 def test_figures_of_latents_are_those_of_the_estimator(bound: Bound) -> None:
-    said = bound("--limit", "4", "--levels", "2", "--variance", "small", model="digits")
+    result = bound("--limit", "4", "--levels", "2", "--variance", "small", model="digits")
     terms = estimated("digits", 4, Estimator(gaussian_decoder, "small", 2))
     mine = bits_per_dim(terms[:, :3].sum(axis=1), 4 * 8 * 8)
-    assert said["value"] == pytest.approx(mine.mean(), rel=1e-5)
+    assert result["value"] == pytest.approx(mine.mean(), rel=1e-5)
 
 
 @pytest.mark.parametrize("model", ["pixels", "learned", "digits"])
 def test_terms_add_up_to_the_bound(bound: Bound, model: str) -> None:
-    said = bound(*FEW, model=model)
-    assert sum(said["terms"].values()) == pytest.approx(said["value"], rel=1e-9)
-    assert list(said["terms"]) == ["prior", "steps", "decoder"]
+    result = bound(*FEW, model=model)
+    assert sum(result["terms"].values()) == pytest.approx(result["value"], rel=1e-9)
+    assert list(result["terms"]) == ["prior", "steps", "decoder"]
 
 
 def test_printed_terms_add_up_to_the_printed_bound(
     bound: Bound, models: Path, table: Path, capsys: Capture
 ) -> None:
-    said = bound(*FEW)
+    result = bound(*FEW)
     flags = ["--model", str(models / "pixels"), "--output-dir", str(table.parent), "--quiet"]
     assert likelihood.main([*flags, *FEW]) == 0
     lines = capsys.readouterr().out.splitlines()
@@ -145,8 +147,8 @@ def test_printed_terms_add_up_to_the_printed_bound(
     figures = {name: float(number) for name, number in found.items()}
     parts = [figures[name] for name in ("L_T", "sum L_t-1", "L_0")]
     assert sum(parts) == pytest.approx(figures["bound"], abs=2e-4)
-    assert figures["bound"] == pytest.approx(said["value"], abs=1e-4)
-    assert f"± {said['stderr']:.4f} bits per dimension of pixels-3x16x16" in lines[4]
+    assert figures["bound"] == pytest.approx(result["value"], abs=1e-4)
+    assert f"± {result['stderr']:.4f} bits per dimension of pixels-3x16x16" in lines[4]
     assert lines[6:] == [f"complete: {table}"]
 
 
@@ -160,16 +162,19 @@ def test_figures_do_not_depend_on_batches_but_on_the_seed(
     assert bound(*FEW, "--seed", "1")["value"] != pytest.approx(whole, rel=1e-5)
 
 
-def test_images_that_are_told_their_class_have_another_bound_and_a_row_of_their_own(
+def test_condition_class_gives_another_bound_and_a_row_of_its_own(
     bound: Bound, table: Path
 ) -> None:
-    nothing, told = bound("--condition", "none", *FEW), bound("--condition", "class", *FEW)
-    assert nothing["value"] != pytest.approx(told["value"], rel=1e-4)
+    unconditional, conditional = (
+        bound("--condition", "none", *FEW),
+        bound("--condition", "class", *FEW),
+    )
+    assert unconditional["value"] != pytest.approx(conditional["value"], rel=1e-4)
     rows = fidelity_table.read(table)
     # as samples are guided: 0 asks the empty prompt alone, 1 that of the class
     assert [(row["guidance"], row["value"]) for row in rows] == [
-        ("0", f"{nothing['value']:.6g}"),
-        ("1", f"{told['value']:.6g}"),
+        ("0", f"{unconditional['value']:.6g}"),
+        ("1", f"{conditional['value']:.6g}"),
     ]
 
 
@@ -178,41 +183,41 @@ def test_former_spelling_of_condition_is_accepted(bound: Bound, old: str, new: s
     assert bound("--told", old, *FEW) == bound("--condition", new, *FEW)
 
 
-def test_variance_that_was_learned_is_the_one_that_is_taken(bound: Bound) -> None:
+def test_default_variance_is_the_learned_one(bound: Bound) -> None:
     learned, large, small = (
         bound(*FEW, *flags, model="learned")
         for flags in ((), ("--variance", "large"), ("--variance", "small"))
     )
     assert learned["variance"] == "learned"
-    assert len({round(said["value"], 6) for said in (learned, large, small)}) == 3
+    assert len({round(result["value"], 6) for result in (learned, large, small)}) == 3
     assert bound(*FEW)["variance"] == "large"  # of a model that learned none
 
 
-def test_image_with_candidates_of_its_own_is_told_its_own_sentence(
+def test_condition_of_an_image_with_candidates_of_its_own_is_its_own_sentence(
     bound: Bound, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[str] = []
+    received: list[str] = []
     encode = PipelineDenoiser.encode_prompts
 
     def spy(self: Any, prompts: Any) -> Any:
-        asked.extend(prompts)
+        received.extend(prompts)
         return encode(self, prompts)
 
     monkeypatch.setattr(PipelineDenoiser, "encode_prompts", spy)
     for split in ("test", "validation"):  # their sentences differ
-        asked.clear()
+        received.clear()
         flags = ("--dataset", "scenes/pairs", "--split", split, "--condition", "class")
         bound(*flags, "--limit", "6", "--levels", "1", model="scenes")
         data, _ = choose(load_dataset("scenes/pairs", split), 6)
         own = [f"a picture of {data.class_names[item.class_index]}." for item in data.items]
-        assert asked[-6:] == own
+        assert received[-6:] == own
 
 
-# ---- what is written ---------------------------------------------------------------------------
+# ---- what is written -----------------------------------------------------------------------------
 
 
-def test_row_says_what_was_measured(bound: Bound, table: Path) -> None:
-    said = bound(*FEW)
+def test_row_has_the_columns_of_the_contract(bound: Bound, table: Path) -> None:
+    result = bound(*FEW)
     (row,) = fidelity_table.read(table)
     assert row == {
         "model": "pixels",
@@ -221,8 +226,8 @@ def test_row_says_what_was_measured(bound: Bound, table: Path) -> None:
         "metric": "bits_per_dim",
         "extractor": "pixels-3x16x16",
         "n": "8",
-        "value": f"{said['value']:.6g}",
-        "stderr": f"{said['stderr']:.6g}",
+        "value": f"{result['value']:.6g}",
+        "stderr": f"{result['stderr']:.6g}",
         "guidance": "0",
         "steps": "3",
         "training_images": "1200",
@@ -243,7 +248,7 @@ def test_density_of_latents_is_labelled_as_such(bound: Bound, table: Path, capsy
     assert "a density of latents, not of images" in capsys.readouterr().out
 
 
-def test_error_of_a_single_image_is_not_known(
+def test_standard_error_of_a_single_image_is_null(
     bound: Bound, models: Path, table: Path, capsys: Capture
 ) -> None:
     flags = ("--limit", "1", "--levels", "2")
@@ -256,20 +261,20 @@ def test_error_of_a_single_image_is_not_known(
     assert "nan" not in printed and "±" not in printed
 
 
-def test_more_images_than_there_are_are_all_of_them(bound: Bound, tmp_path: Path) -> None:
+def test_limit_above_the_number_of_images_takes_all(bound: Bound, tmp_path: Path) -> None:
     for k, item in enumerate(load_dataset("digits").items[:6]):
         (tmp_path / "set" / str(k % 2)).mkdir(parents=True, exist_ok=True)
         item.open().save(tmp_path / "set" / str(k % 2) / f"{k}.png")
-    said = bound("--dataset", f"folder:{tmp_path / 'set'}", "--limit", "100", "--levels", "1")
-    assert (said["n"], said["dataset"]) == (6, "folder:set")
+    result = bound("--dataset", f"folder:{tmp_path / 'set'}", "--limit", "100", "--levels", "1")
+    assert (result["n"], result["dataset"]) == (6, "folder:set")
 
 
-# ---- stopped -----------------------------------------------------------------------------------
+# ---- stopped -------------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def stop_after(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
-    """Somebody presses Ctrl-C after so many chunks of 3 images."""
+    """Ctrl-C after a number of chunks of 3 images."""
     whole = likelihoods.estimate
 
     def arrange(chunks: int) -> None:
@@ -288,16 +293,16 @@ def stop_after(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     return arrange
 
 
-def test_stopped_command_says_what_there_is_and_writes_nothing(
+def test_interrupted_command_prints_a_partial_result_and_writes_nothing(
     bound: Bound, models: Path, table: Path, stop_after: Any, capsys: Capture
 ) -> None:
-    how = Estimator(discretised_decoder(), "large", 3, clip=True)
-    terms = estimated(str(models / "pixels"), 8, how)[:6]
+    estimator = Estimator(discretised_decoder(), "large", 3, clip=True)
+    terms = estimated(str(models / "pixels"), 8, estimator)[:6]
     stop_after(2)
-    said = bound(*FEW, status=130)
-    assert (said["status"], said["n"]) == ("partial", 6)
+    result = bound(*FEW, status=130)
+    assert (result["status"], result["n"]) == ("partial", 6)
     mine = bits_per_dim(terms[:, :3].sum(axis=1).mean(), 3 * 16 * 16)
-    assert said["value"] == pytest.approx(mine, rel=1e-5)
+    assert result["value"] == pytest.approx(mine, rel=1e-5)
     assert not table.exists()
 
     stop_after(1)
@@ -309,7 +314,7 @@ def test_stopped_command_says_what_there_is_and_writes_nothing(
     assert not table.exists()
 
 
-def test_stopped_before_the_first_image_says_so(
+def test_interruption_before_the_first_image_is_reported(
     models: Path, table: Path, stop_after: Any, capsys: Capture
 ) -> None:
     stop_after(0)
@@ -320,14 +325,14 @@ def test_stopped_before_the_first_image_says_so(
     assert not table.exists()
 
 
-# ---- what is refused ---------------------------------------------------------------------------
+# ---- what is refused -----------------------------------------------------------------------------
 
 
 @pytest.fixture
 def refused(
     table: Path, models: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., str]:
-    """Run the command with flags it must refuse before it measures; its one line on stderr."""
+    """Run the command with bad flags; returns its one line on stderr."""
 
     def never(*_: Any) -> None:
         raise AssertionError("measured all the same")
@@ -348,7 +353,7 @@ def refused(
 
 
 @pytest.mark.parametrize(
-    ("flags", "said"),
+    ("flags", "message"),
     [
         ("--condition clas", "unknown condition: 'clas'; allowed: none, class|'class'?"),
         ("--variance medium", "unknown variance of the reverse step: 'medium'; allowed: small,"),
@@ -372,17 +377,17 @@ def refused(
         ("--lim 5", "--lim"),
     ],
 )
-def test_what_is_not_allowed_is_named_and_nothing_written(
-    refused: Callable[..., str], table: Path, flags: str, said: str
+def test_bad_usage_is_named_and_nothing_is_written(
+    refused: Callable[..., str], table: Path, flags: str, message: str
 ) -> None:
     message = refused(flags)
-    for part in said.split("|"):
+    for part in message.split("|"):
         assert part in message
     assert not table.parent.exists()
 
 
 @pytest.mark.parametrize(
-    ("model", "flags", "said"),
+    ("model", "flags", "message"),
     [
         ("flow", "", "likelihood does not support flow models: 'flow'; allowed: models with"),
         (
@@ -393,14 +398,14 @@ def test_what_is_not_allowed_is_named_and_nothing_written(
         ("stranger", "", "names no training data set: 'stranger'; add --dataset"),
     ],
 )
-def test_what_a_model_cannot_do_is_said_and_nothing_written(
-    refused: Callable[..., str], table: Path, model: str, flags: str, said: str
+def test_options_that_do_not_fit_the_model_are_refused_and_nothing_is_written(
+    refused: Callable[..., str], table: Path, model: str, flags: str, message: str
 ) -> None:
-    assert said in refused(flags, model)
+    assert message in refused(flags, model)
     assert not table.parent.exists()
 
 
-def test_table_that_is_not_ours_stops_the_command_before_it_measures(
+def test_foreign_table_is_an_error_before_the_measurement(
     refused: Callable[..., str], table: Path
 ) -> None:
     table.parent.mkdir()
@@ -410,7 +415,7 @@ def test_table_that_is_not_ours_stops_the_command_before_it_measures(
     assert table.read_text() == "mine,all mine\n"
 
 
-def test_folder_that_cannot_be_written_stops_the_command_before_it_measures(
+def test_unwritable_folder_is_an_error_before_the_measurement(
     refused: Callable[..., str], table: Path
 ) -> None:
     table.parent.write_text("a file")

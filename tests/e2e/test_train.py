@@ -107,7 +107,7 @@ def test_a_training_killed_twice_ends_at_the_same_weights(
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-def test_training_goes_on_from_a_finished_model(shelf: Path) -> None:
+def test_a_finished_model_can_be_fine_tuned(shelf: Path) -> None:
     begun = shelf / "whole" / "digits"
     if not begun.exists():
         assert run(shelf / "whole") == 0
@@ -118,7 +118,7 @@ def test_training_goes_on_from_a_finished_model(shelf: Path) -> None:
     assert card["continued_from"]["images"] == SMALL.images
     first, then = weights(begun), weights(shelf / "more" / "digits")
     assert first.keys() == then.keys()
-    # the autoencoder stays, the denoiser learns on
+    # the autoencoder is unchanged, the denoiser is trained further
     same = {name for name in first if torch.equal(first[name], then[name])}
     assert {name for name in first if name.startswith("vae.")} <= same
     assert not {name for name in first if name.startswith("unet.")} <= same
@@ -146,7 +146,7 @@ def test_stopped_training_loses_no_step(tmp_path: Path, monkeypatch: pytest.Monk
     assert steps[:5] == [0, 1, 2, 3, 0]  # none twice: four of the autoencoder, then the denoiser
 
 
-def test_another_recipe_does_not_go_on_with_what_was_begun(
+def test_a_training_does_not_resume_with_another_recipe(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def stopped(loop: Loop) -> float:

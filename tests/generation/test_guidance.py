@@ -1,4 +1,4 @@
-"""Guidance by gradients, where the exact posterior is known."""
+"""Guidance by gradients, against the exact posterior of Gaussians."""
 
 from __future__ import annotations
 
@@ -132,14 +132,14 @@ def test_the_denoisers_own_posterior_names_the_class() -> None:
     other = of_denoiser(model, cond, torch.tensor([1, 0]), levels, noises)(x0)
     assert (own > other).all()
     torch.testing.assert_close(own.exp() + other.exp(), torch.ones(2))
-    # and its gradient leads an image from one class towards the other
+    # and its gradient moves an image from one class towards the other
     lead = gradient(
         lambda x, _: of_denoiser(model, cond, torch.tensor([1]), levels, noises)(x), x0[:1], 0
     )
     assert float((lead * (x0[1:] - x0[:1])).sum()) > 0
 
 
-def test_a_flatter_posterior_leads_less() -> None:
+def test_a_flatter_posterior_guides_less() -> None:
     model = class_model()
     cond = model.encode_prompts(list(MEANS))
     noises = drawn_noise(0, 0, SHAPE)[None]

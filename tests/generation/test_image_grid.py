@@ -1,4 +1,4 @@
-"""Grids, strips and films: every pixel where it belongs."""
+"""Grids, strips and animations, pixel by pixel."""
 
 from __future__ import annotations
 
@@ -33,17 +33,17 @@ def flat(shade: int, side: int = 16) -> Pixels:
     return np.full((side, side, 3), shade, dtype=np.uint8)
 
 
-# ---- from a model's numbers to bytes -----------------------------------------------------------
+# ---- from a model's numbers to bytes -------------------------------------------------------------
 
 
-def test_bytes_of_an_image_come_back_as_they_were() -> None:
+def test_conversion_to_bytes_inverts_the_scaling() -> None:
     images = np.stack([noise(0), noise(1)])
     read = np.stack([to_pixels(Image.fromarray(one), 16) for one in images])  # as models see them
     np.testing.assert_array_equal(to_bytes(torch.from_numpy(read)), images)
     np.testing.assert_array_equal(to_bytes(read), images)
 
 
-def test_what_is_beyond_white_and_black_is_white_and_black() -> None:
+def test_values_beyond_white_and_black_are_clipped() -> None:
     found = to_bytes(
         torch.tensor([-7.0, -1.0, 0.0, 1.0, 7.0]).reshape(1, 1, 1, 5).expand(1, 3, 1, 5)
     )
@@ -51,7 +51,7 @@ def test_what_is_beyond_white_and_black_is_white_and_black() -> None:
     assert found[0, 0, :, 0].tolist() == [0, 0, 128, 255, 255]
 
 
-# ---- images on a sheet -------------------------------------------------------------------------
+# ---- images on a sheet ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("side", "factor"), [(8, 12), (16, 6), (32, 3), (96, 1), (512, 1)])
@@ -87,7 +87,7 @@ def test_png_is_read_back_as_it_was(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
 
 
-# ---- films -------------------------------------------------------------------------------------
+# ---- films ---------------------------------------------------------------------------------------
 
 
 def frames_of(path: Path) -> list[tuple[Pixels, int]]:
@@ -102,7 +102,7 @@ def frames_of(path: Path) -> list[tuple[Pixels, int]]:
 
 
 @pytest.mark.parametrize("count", [1, 2, 7])
-def test_film_shows_each_frame_and_holds_the_last(tmp_path: Path, count: int) -> None:
+def test_animation_shows_each_frame_and_holds_the_last(tmp_path: Path, count: int) -> None:
     shades = [20 * i for i in range(count)]
     write_animation(
         tmp_path / "a.gif", [Image.fromarray(flat(shade)) for shade in shades], seconds=1.4
@@ -113,7 +113,7 @@ def test_film_shows_each_frame_and_holds_the_last(tmp_path: Path, count: int) ->
     assert [milliseconds for _, milliseconds in found] == [each] * (count - 1) + [1000]
 
 
-def test_film_of_very_many_frames_is_not_too_fast_to_be_shown(tmp_path: Path) -> None:
+def test_animation_of_very_many_frames_keeps_the_minimum_frame_time(tmp_path: Path) -> None:
     frames = [Image.fromarray(flat(shade, 4)) for shade in range(200)]
     write_animation(tmp_path / "a.gif", frames)
     found = frames_of(tmp_path / "a.gif")

@@ -1,4 +1,4 @@
-"""The sampler, where the truth is known: on the exact denoiser of a Gaussian."""
+"""Sampling in batches, against closed forms on the exact denoiser of a Gaussian."""
 
 from __future__ import annotations
 

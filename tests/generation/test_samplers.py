@@ -1,4 +1,4 @@
-"""Every sampler, where the truth is known: on the exact denoiser of a Gaussian."""
+"""Samplers against closed forms, on the exact denoiser of a Gaussian."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from diffcls.diffusion.process import Step, chain, is_flow, reverse_variances
+from diffcls.diffusion.process import Step, chain, is_flow, langevin, reverse_variances
 from diffcls.diffusion.schedule import NoiseSchedule
 from diffcls.generation.guidance import guided
 from diffcls.generation.interpolate import follow, slerp
@@ -60,7 +60,7 @@ CASES = [(name, "preserving") for name in fit(PRESERVING)] + [(name, "flow") for
 
 
 @pytest.mark.parametrize(("name", "kind"), CASES)
-def test_every_sampler_comes_to_the_same_distribution(name: str, kind: str) -> None:
+def test_every_sampler_reaches_the_distribution_of_the_data(name: str, kind: str) -> None:
     model = denoiser(PRESERVING if kind == "preserving" else FLOW)
     alpha, sigma = float(model.schedule.alpha[-1]), float(model.schedule.sigma[-1])
     noise = torch.randn(COUNT, *SHAPE, generator=torch.Generator().manual_seed(2))
@@ -130,7 +130,7 @@ def test_samples_have_the_covariance_of_the_reverse_steps_variance(kind: str) ->
     assert abs(np.diag(covariance) / expected**2 - 1).max() < 4.5 * math.sqrt(2 / COUNT)
 
 
-def test_a_learned_variance_is_mixed_as_the_network_says() -> None:
+def test_a_learned_variance_follows_the_mixture_of_the_network() -> None:
     model, path = denoiser(), path_of(PRESERVING, 12)
     steps = chain(PRESERVING, path[::-1])
     place_of = {int(t): place for place, t in enumerate(path[::-1])}
@@ -160,7 +160,7 @@ def test_a_learned_variance_is_mixed_as_the_network_says() -> None:
             torch.testing.assert_close(one, another)
 
 
-def test_a_learned_variance_is_asked_for_of_a_model_that_has_one() -> None:
+def test_sampling_with_learned_variance_needs_a_model_that_learned_it() -> None:
     with pytest.raises(UsageError, match="a model with a learned variance: 'ddpm-learned'"):
         find("ddpm-learned", PRESERVING)
     assert find("ddpm-learned", PRESERVING, learned=True).learned
@@ -181,7 +181,7 @@ def test_deterministic_samplers_follow_the_one_flow(name: str) -> None:
     assert errors[2] < 0.03 * SPREAD
 
 
-def test_second_order_is_ahead_at_equal_forwards() -> None:
+def test_second_order_is_more_accurate_at_equal_forward_passes() -> None:
     model = denoiser()
     noise = torch.randn(16, *SHAPE, generator=torch.Generator().manual_seed(3))
     alpha, sigma = float(model.schedule.alpha[-1]), float(model.schedule.sigma[-1])
@@ -195,8 +195,8 @@ def test_second_order_is_ahead_at_equal_forwards() -> None:
     assert error["heun"] < 0.5 * error["euler"]
 
 
-def test_ddim_is_the_librarys_where_its_steps_divide_the_schedule() -> None:
-    # the library's own spacing of 10 out of 1,000 levels, and no chain of ours between
+def test_ddim_equals_diffusers_own_spacing_if_steps_divide_the_schedule() -> None:
+    # diffusers' own spacing of 10 out of 1,000 levels
     model = denoiser()
     scheduler = diffusers.DDIMScheduler(
         beta_schedule="scaled_linear",
@@ -288,6 +288,35 @@ def test_ancestral_sampling_is_ours_as_diffusers_shares_one_generator_among_imag
     )
 
 
+def test_langevin_is_ours_as_the_step_size_of_diffusers_depends_on_the_whole_batch(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A corrector step of ScoreSdeVeScheduler is a Langevin step, but not of each image alone.
+
+    Its size follows from the mean norms of scores and noises over the batch (Song et al. 2021b,
+    algorithm 4). diffusers has no annealed Langevin dynamics with the step sizes of the levels.
+    """
+    snr, scheduler = 0.2, diffusers.ScoreSdeVeScheduler(snr=0.2)
+    scheduler.set_timesteps(10)
+    scheduler.set_sigmas(10)
+    g = torch.Generator().manual_seed(9)
+    x, z = (torch.randn(2, *SHAPE, generator=g) for _ in range(2))
+    x = x * torch.tensor([1.0, 10.0])[:, None, None, None]  # the second score is ten times as long
+
+    def of_diffusers(count: int) -> Tensor:
+        replaced = "diffusers.schedulers.scheduling_sde_ve.randn_tensor"
+        monkeypatch.setattr(replaced, lambda *_, **__: z[:count])
+        return scheduler.step_correct(-x[:count], x[:count]).prev_sample  # score of N(0, 1)
+
+    def own(count: int) -> Tensor:
+        step = 4 * (snr * float(z[0].norm() / x[0].norm())) ** 2
+        return langevin(lambda x, _: -x, x[:count], [1.0], lambda *_: z[:count], 1, step)
+
+    torch.testing.assert_close(own(1), of_diffusers(1))
+    torch.testing.assert_close(own(2)[:1], own(1))
+    assert (of_diffusers(2)[:1] - of_diffusers(1)).abs().max() > 0.01
+
+
 @pytest.mark.parametrize("name", [*fit(PRESERVING)])
 def test_a_network_that_knows_the_image_ends_at_it(name: str) -> None:
     x0 = torch.full((1, *SHAPE), 0.3)
@@ -308,14 +337,14 @@ def test_an_image_depends_on_its_number_alone(name: str) -> None:
     model = denoiser()
     numbers = [5, 0, 3]
 
-    def drawn(order: list[int], batch: int) -> dict[int, Tensor]:
+    def generated(order: list[int], batch: int) -> dict[int, Tensor]:
         batches = sample(
             model, [""] * 3, order, scale=1.0, steps=6, sampler=name, batch_size=batch, seed=2
         )
         images = torch.cat([b.images for b in batches])
         return dict(zip(order, images, strict=True))
 
-    one, other = drawn(numbers, 4), drawn(numbers[::-1], 2)
+    one, other = generated(numbers, 4), generated(numbers[::-1], 2)
     for number in numbers:
         torch.testing.assert_close(one[number], other[number], atol=1e-6, rtol=0)
     assert not torch.allclose(one[0], one[3])
@@ -331,7 +360,7 @@ def test_the_trajectory_ends_at_the_image() -> None:
 
 
 @pytest.mark.parametrize("schedule", [PRESERVING, FLOW])
-def test_an_image_comes_back_from_its_noise(schedule: NoiseSchedule) -> None:
+def test_inversion_and_sampling_reproduce_the_image(schedule: NoiseSchedule) -> None:
     model = denoiser(schedule)
     predict = predict_of(model, 6)
     x0 = MEAN + SPREAD * torch.randn(6, *SHAPE, generator=torch.Generator().manual_seed(6))
@@ -344,7 +373,7 @@ def test_an_image_comes_back_from_its_noise(schedule: NoiseSchedule) -> None:
     torch.testing.assert_close(back, start, atol=0.02, rtol=0)
 
 
-def test_the_way_between_two_noises_stays_on_the_sphere() -> None:
+def test_interpolation_of_noises_stays_on_the_sphere() -> None:
     g = torch.Generator().manual_seed(7)
     one, other = torch.randn(2, 5, 8, 32, 32, generator=g)
     assert torch.allclose(slerp(one, other, 0.0), one, atol=1e-4)
@@ -377,7 +406,7 @@ def test_a_sampler_that_is_unknown_or_does_not_fit_is_refused(name, schedule, me
         find(name, schedule)
 
 
-def test_a_level_without_signal_is_refused_where_it_is_divided_by() -> None:
+def test_zero_terminal_snr_is_refused_by_samplers_that_divide_by_the_signal() -> None:
     schedule = NoiseSchedule.scaled_linear(rescale_zero_snr=True)
     model = GaussianDenoiser({"": MEAN}, SPREAD, schedule, "v_prediction")
     with pytest.raises(UsageError, match="zero terminal SNR"):

@@ -34,7 +34,7 @@ def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> None:
         torch.testing.assert_close(value, other[name], atol=1e-6, rtol=1e-5)
 
 
-def test_two_processes_train_as_one_that_takes_two_batches_a_step(tmp_path: Path) -> None:
+def test_two_processes_train_as_one_that_takes_two_batches_per_step(tmp_path: Path) -> None:
     (tmp_path / "two").mkdir()
     (tmp_path / "one").mkdir()
     script = tmp_path / "process.py"
@@ -82,7 +82,7 @@ def test_accumulated_batches_are_one_larger_batch(tmp_path: Path) -> None:
     assert torch.nn.functional.cosine_similarity(kept, gradient).item() == pytest.approx(1.0)
 
 
-def test_images_seen_do_not_depend_on_how_a_step_is_made(tmp_path: Path) -> None:
+def test_images_seen_do_not_depend_on_accumulation_or_processes(tmp_path: Path) -> None:
     for accumulate in (1, 3):
         folder = tmp_path / str(accumulate)
         folder.mkdir()
@@ -96,7 +96,7 @@ def test_images_seen_do_not_depend_on_how_a_step_is_made(tmp_path: Path) -> None
         assert seen == [12, 24]
 
 
-def test_a_process_alone_needs_no_library_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_single_process_does_not_import_accelerate(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("WORLD_SIZE", raising=False)
     monkeypatch.setitem(sys.modules, "accelerate", None)
     processes = join("cpu")

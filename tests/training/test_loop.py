@@ -21,7 +21,7 @@ from diffcls.training.recipes import Augmentation, Optimisation
 
 
 def line(steps: int = 30, stop_at: int | None = None) -> Phase:
-    """Fits a line; every batch is drawn by its step alone."""
+    """Linear regression; each batch depends on its step alone."""
     torch.manual_seed(0)
     model = nn.Linear(3, 1)
 
@@ -115,7 +115,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path) -> None:
         Loop(phase, tmp_path, quiet=True).run()
 
 
-def test_curve_has_a_line_a_point_and_the_last_step(tmp_path: Path) -> None:
+def test_curve_has_one_line_per_point_and_the_last_step(tmp_path: Path) -> None:
     Loop(line(steps=10), tmp_path, quiet=True).run(lambda step: {"seen": 2.0 * step}, points=3)
     lines = (tmp_path / "line-curve.jsonl").read_text().splitlines()
     assert [json.loads(text)["seen"] for text in lines] == [8.0, 16.0, 20.0]
@@ -148,7 +148,7 @@ def test_flipped_images_are_mirrored_half_of_the_time() -> None:
 
 
 def values_of(accuracy: list[float]) -> Callable[[int], dict[str, float]]:
-    """Measures `accuracy` in turn, one value per evaluation, two steps apart."""
+    """Measure that returns the values of `accuracy` in turn, two steps apart."""
     return lambda batches: {"accuracy": accuracy[batches // 2 - 1]}
 
 

@@ -16,8 +16,8 @@ from diffcls.diffusion.schedule import NoiseSchedule
 from diffcls.support.errors import UsageError
 from diffcls.support.types import Float64
 from diffcls.training.losses import (
-    WEIGHTS,
     MIN_SNR_GAMMA,
+    WEIGHTS,
     both_variances,
     check_weighting,
     noised,
@@ -64,7 +64,7 @@ def gains(levels: LevelBatch, like: Tensor) -> tuple[Tensor, Tensor]:
     return to_tensor(levels.alpha, like), to_tensor(levels.sigma, like)
 
 
-# ---- the residual and its weights --------------------------------------------------------------
+# ---- the residual and its weights ----------------------------------------------------------------
 
 
 @ALL_SCHEDULES
@@ -109,7 +109,9 @@ def test_min_snr_weighting_is_the_error_of_x0_times_the_capped_snr(
     out, x0, noise, levels = drawn(schedule)
     estimate = row.to_x0(out, noised(x0, noise, levels), *gains(levels, x0))
     snr = (levels.alpha / levels.sigma) ** 2
-    assert MIN_SNR_GAMMA == 5 and (snr > 5).any() and (snr < 5).any()  # both sides of the cap are seen
+    assert (
+        MIN_SNR_GAMMA == 5 and (snr > 5).any() and (snr < 5).any()
+    )  # both sides of the cap are seen
     expected = snr.clamp(max=5.0) * mean_square(estimate - x0)
     found = objective(out, x0, noise, levels, row, "min-snr")
     # the estimate of x0 is a difference of numbers that are much larger where signal is faint
@@ -134,7 +136,7 @@ def test_an_unknown_weighting_is_refused() -> None:
         check_weighting("minsnr")
 
 
-# ---- the learned variance ----------------------------------------------------------------------
+# ---- the learned variance ------------------------------------------------------------------------
 
 
 def terms(
@@ -261,7 +263,7 @@ def test_with_the_exact_mean_the_gradient_vanishes_at_the_exact_variance(index: 
         return float(gradient.mean() / (gradient.std() / math.sqrt(len(gradient))))
 
     assert abs(mean_in_standard_errors(exact[index])) < 4
-    # on either side it leads there
+    # on either side it points there
     assert mean_in_standard_errors(small) < -10
     assert mean_in_standard_errors(large) > 10
 

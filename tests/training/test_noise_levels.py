@@ -1,4 +1,4 @@
-"""Levels of noise: those of a schedule, those between them, and a schedule that is learned."""
+"""Noise levels of training batches: discrete, continuous, and of a learned schedule."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from diffcls.training.noise_levels import (
     between,
     continuous,
     discrete,
+    schedule_loss,
     times,
     to_schedule,
-    schedule_loss,
 )
 
 FIRST, LAST = 9.2, -10.1
@@ -32,7 +32,7 @@ def rng(seed: int = 0) -> torch.Generator:
 
 
 def random_log_snr(seed: int, size: float) -> LearnedLogSnr:
-    """Any weights, in double precision: what holds for them is no matter of training."""
+    """Random weights in double precision, for properties that hold for all weights."""
     model = LearnedLogSnr(FIRST, LAST).double()
     g = rng(seed)
     with torch.no_grad():
@@ -41,10 +41,10 @@ def random_log_snr(seed: int, size: float) -> LearnedLogSnr:
     return model
 
 
-# ---- times and levels --------------------------------------------------------------------------
+# ---- times and levels ----------------------------------------------------------------------------
 
 
-def test_of_equal_parts_of_time_each_is_drawn_from_once() -> None:
+def test_times_are_stratified() -> None:
     drawn = times(64, rng())
     assert torch.equal((drawn * 64).floor(), torch.arange(64.0))
     assert not torch.equal(drawn, times(64, rng(1)))
@@ -67,7 +67,7 @@ def test_a_batch_of_whole_schedules_holds_every_level_alike(copies: int) -> None
     assert drawn.slope is None
 
 
-def test_levels_of_a_flow_are_told_as_the_flow_tells_them() -> None:
+def test_time_input_of_a_flow_is_that_of_its_schedule() -> None:
     drawn = discrete(NoiseSchedule.rectified_flow(20))(20, rng())
     torch.testing.assert_close(drawn.alpha + drawn.sigma, torch.ones(20))
     torch.testing.assert_close(drawn.timestep, drawn.sigma * 1000)
@@ -100,7 +100,7 @@ def test_a_level_between_two_lies_between_them() -> None:
 
 
 @pytest.mark.parametrize("build", SCHEDULES)
-def test_a_schedule_comes_back_from_continuous_time(
+def test_a_schedule_survives_the_way_to_continuous_time_and_back(
     build: Callable[[int], NoiseSchedule],
 ) -> None:
     schedule = build(1000)
@@ -119,7 +119,7 @@ def test_the_levels_of_a_learned_schedule_are_its_own_at_their_times() -> None:
     assert schedule.snr[-1] == pytest.approx(np.exp(LAST), rel=1e-3)
 
 
-# ---- the learned schedule ----------------------------------------------------------------------
+# ---- the learned schedule ------------------------------------------------------------------------
 
 
 @given(seed=st.integers(0, 10**6), size=st.floats(0.1, 6.0))
@@ -142,7 +142,7 @@ def test_a_learned_log_snr_does_not_depend_on_its_batch() -> None:
         torch.testing.assert_close(torch.cat([model(one[None]) for one in u]), model(u))
 
 
-def test_what_is_drawn_of_a_learned_schedule_has_its_slope_alone_for_a_graph() -> None:
+def test_only_the_slope_of_a_learned_schedule_has_a_gradient() -> None:
     model = random_log_snr(7, 1.0).float()
     drawn = continuous(model, 1000)(32, rng())
     u = (drawn.timestep + 1) / 1000
@@ -156,19 +156,19 @@ def test_what_is_drawn_of_a_learned_schedule_has_its_slope_alone_for_a_graph() -
         drawn.slope.double(), (around[0] - around[1]) / (2 * step), rtol=5e-3, atol=1e-2
     )
     assert drawn.slope.requires_grad
-    # the levels are where the loss is taken, not what it is made small by
+    # the levels are inputs of the loss, not variables that it is minimised over
     assert not any(v.requires_grad for v in (drawn.alpha, drawn.sigma, drawn.timestep))
     drawn.slope.square().mean().backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
 
 
 def error(log_snr: Tensor) -> Tensor:
-    """A squared error of the noise such as a denoiser's: small where there is little signal."""
+    """Model of a denoiser's squared error of the noise, which is small at low SNR."""
     return 0.1 + 0.8 * torch.sigmoid(0.5 * log_snr)
 
 
 def rate(model: LearnedLogSnr) -> Tensor:
-    """½·|λ′|·e at times spread evenly: its mean is the bound's, its spread that of an estimate."""
+    """½·|λ′|·e at evenly spaced times; its mean is the bound, its spread that of an estimate."""
     u = ((torch.arange(2000) + 0.5) / 2000).requires_grad_()
     value = model(u)
     (slope,) = torch.autograd.grad(value.sum(), u)
@@ -184,7 +184,7 @@ def exact_time(log_snr: Tensor) -> Tensor:
     return torch.from_numpy(found)
 
 
-def test_a_schedule_learned_on_its_unevenness_makes_the_bounds_estimate_steadiest() -> None:
+def test_schedule_loss_minimises_the_variance_of_the_bounds_estimate() -> None:
     model = LearnedLogSnr(FIRST, LAST)
     before = rate(model)
     draw, g = continuous(model, 1000), rng()
@@ -204,17 +204,17 @@ def test_a_schedule_learned_on_its_unevenness_makes_the_bounds_estimate_steadies
     bound = 0.5 * float(torch.trapezoid(error(fine), fine))
     assert float(before.mean()) == pytest.approx(bound, rel=1e-4)
     assert float(after.mean()) == pytest.approx(bound, rel=1e-4)
-    # its estimate had varied by more than half of it, and hardly varies now
+    # the spread of its estimate falls from more than half of the mean to almost nothing
     assert before.std() / before.mean() > 0.5
     assert after.std() / after.mean() < 0.04
-    # and the schedule is the only one of which that is true
+    # and the learned schedule is the unique minimum
     log_snr = torch.linspace(FIRST, LAST, 101, dtype=torch.float64)
     with torch.no_grad():
         found = model(exact_time(log_snr).float()).double()
     assert (found - log_snr).abs().max() < 0.15
 
 
-def test_unevenness_holds_the_error_as_it_is() -> None:
+def test_schedule_loss_has_no_gradient_by_the_error() -> None:
     slope = torch.tensor([-1.0, -3.0], requires_grad=True)
     e = torch.tensor([0.5, 2.0], requires_grad=True)
     value = schedule_loss(slope, e)

@@ -55,7 +55,7 @@ def same(one: Path, other: Path) -> bool:
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An untrained model of pixels, to be led."""
+    """Untrained pixel-space model to guide."""
     folder = tmp_path_factory.mktemp("models") / "digits-pixels"
     recipe = PixelRecipe(image_size=8, widths=(8, 16))
     pixel_diffusion.save(build_unet(recipe, 10), None, recipe, folder)
@@ -64,7 +64,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_a_classifier_is_trained_at_the_levels_of_the_model_it_leads(
+def test_a_classifier_is_trained_at_the_noise_levels_of_the_model_that_it_guides(
     model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(tmp_path, "--lead", str(model)) == 0
@@ -81,7 +81,7 @@ def test_a_classifier_is_trained_at_the_levels_of_the_model_it_leads(
     loaded = noisy_classifier.load(str(folder))
     assert loaded.class_names == NAMES
 
-    # the last averaged weights are what was saved: they answer the same again
+    # fine-tuning begins at the saved weights, which are the last averaged ones
     still = ("--images", str(BATCH), "--learning-rate", "1e-12", "--lead", str(model))
     assert run(tmp_path / "more", "--init", str(folder), *still) == 0
     more = tmp_path / "more" / "noisy-digits"
@@ -154,7 +154,7 @@ def test_a_classifier_loads_to_the_same_logits_up_to_half_precision(
     assert (found - exact).abs().max() < 2e-3 * exact.abs().max()
 
 
-def test_a_classifier_sees_the_level_and_not_the_images_alone(tmp_path: Path) -> None:
+def test_logits_depend_on_the_noise_level(tmp_path: Path) -> None:
     ours = untrained_classifier()
     x_t = torch.randn(1, 1, 8, 8, generator=torch.Generator().manual_seed(0)).expand(2, -1, -1, -1)
     with torch.no_grad():
@@ -173,7 +173,7 @@ def test_a_classifier_refuses_a_model_of_other_images(
         loaded.logits_for(GaussianDenoiser({"": torch.zeros(shape)}))
 
 
-def test_a_classifier_that_is_not_whole_is_refused(tmp_path: Path) -> None:
+def test_an_incomplete_classifier_is_refused(tmp_path: Path) -> None:
     saved_classifier(tmp_path)
     card = card_of(tmp_path)
     for broken in ({**card, "labels": NAMES[:5]}, {k: card[k] for k in card if k != "shape"}):
@@ -187,39 +187,39 @@ def test_a_classifier_that_is_not_whole_is_refused(tmp_path: Path) -> None:
 
 
 class Threshold(NoisyClassifier):
-    """Says class 0 where there is more signal than noise, class 1 elsewhere."""
+    """Classifier of class 0 where the signal exceeds the noise, and class 1 elsewhere."""
 
     def forward(self, x_t: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
         return torch.stack([alpha, sigma], dim=1)
 
 
 def test_accuracies_are_of_the_fifths_of_the_levels_from_little_noise_to_much() -> None:
-    led = GaussianDenoiser({"": torch.zeros(1, 4, 4)}, schedule=NoiseSchedule.linear())
-    right = led.schedule.alpha > led.schedule.sigma
+    guided = GaussianDenoiser({"": torch.zeros(1, 4, 4)}, schedule=NoiseSchedule.linear())
+    right = guided.schedule.alpha > guided.schedule.sigma
     share = right.reshape(noisy_trainer.NOISE_RANGES, -1).mean(axis=1)
     images, labels = torch.zeros(400, 1, 4, 4), torch.zeros(400, dtype=torch.long)
-    found = noisy_trainer.accuracies(Threshold(2, 1, (8,)), led, images, labels)
+    found = noisy_trainer.accuracies(Threshold(2, 1, (8,)), guided, images, labels)
     assert found[0] == share[0] == 1.0
     assert found[-1] == share[-1] == 0.0
     np.testing.assert_allclose(found, share, atol=4 * 0.5 / 400**0.5)
     # of the other class the other way round
-    other = noisy_trainer.accuracies(Threshold(2, 1, (8,)), led, images, labels + 1)
+    other = noisy_trainer.accuracies(Threshold(2, 1, (8,)), guided, images, labels + 1)
     np.testing.assert_allclose(np.add(found, other), 1.0, atol=1e-6)
 
 
-def test_a_classifier_of_another_shape_is_nothing_to_go_on_from(
+def test_a_classifier_of_another_shape_cannot_be_fine_tuned(
     model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     saved_classifier(tmp_path / "noisy")
     wider = replace(NOISY, widths=(8, 8))
     monkeypatch.setitem(recipes.NOISY_RECIPES, "digits", wider)  # type: ignore[misc]
     assert run(tmp_path, "--lead", str(model), "--init", str(tmp_path / "noisy")) == 2
-    said = capsys.readouterr().err
-    assert said.count("\n") == 1
-    assert "--init names a model of another shape" in said
+    message = capsys.readouterr().err
+    assert message.count("\n") == 1
+    assert "--init names a model of another shape" in message
 
 
-def test_a_classifier_begun_from_one_model_does_not_go_on_from_another(
+def test_fine_tuning_does_not_resume_with_another_initial_classifier(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def stopped(loop: Loop) -> float:

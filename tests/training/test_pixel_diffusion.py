@@ -1,4 +1,4 @@
-"""Models of pixels, trained by the command on recipes of seconds; what it refuses of all kinds."""
+"""Pixel-space models trained by the command on tiny recipes, and bad usage of all kinds."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def scheduler_config(folder: Path) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model of pixels, conditional and of a fixed variance, trained once by the command."""
+    """Class-conditional pixel-space model with fixed variance, trained once by the command."""
     base = tmp_path_factory.mktemp("trained")
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(recipes.PIXEL_RECIPES, "digits", SMALL)  # type: ignore[misc]
@@ -78,10 +78,10 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return base / "digits-pixels"
 
 
-# ---- what the command leaves -------------------------------------------------------------------
+# ---- files of the command ------------------------------------------------------------------------
 
 
-def test_the_card_says_what_the_model_has_seen(model: Path) -> None:
+def test_card_lists_training_data_and_images_seen(model: Path) -> None:
     card = card_of(model)
     assert card["trained_on"] == ["digits"]
     assert card["labels"] == list(NAMES)
@@ -158,14 +158,14 @@ def test_an_objective_is_what_the_model_predicts(tmp_path: Path, objective: str)
     assert not is_flow(denoiser.schedule)
 
 
-def test_a_flow_comes_back_as_a_flow(tmp_path: Path) -> None:
+def test_a_flow_is_loaded_as_a_flow(tmp_path: Path) -> None:
     assert run(tmp_path, "--images", str(BATCH), "--objective", "flow") == 0
     denoiser = opened(tmp_path / "digits-pixels")
     assert denoiser.parameterization.name == "flow"
     assert is_flow(denoiser.schedule)
-    # the network is told what it was told in training
-    told = pixel_losses.levels_of(replace(SMALL, prediction_type="flow_prediction"), None)
-    drawn = told(1000, torch.Generator().manual_seed(0))
+    # the network receives the same time input as in training
+    sampler = pixel_losses.levels_of(replace(SMALL, prediction_type="flow_prediction"), None)
+    drawn = sampler(1000, torch.Generator().manual_seed(0))
     np.testing.assert_allclose(drawn.timestep.numpy(), denoiser.schedule.timesteps, rtol=1e-6)
     np.testing.assert_allclose(drawn.sigma.numpy(), denoiser.schedule.sigma, rtol=1e-6)
 
@@ -187,12 +187,12 @@ def test_the_schedule_of_the_folder_is_that_of_the_training(
     np.testing.assert_allclose(opened(tmp_path).schedule.sigma, expected.sigma, rtol=1e-6)
     drawn = pixel_losses.levels_of(recipe, None)(1000, torch.Generator().manual_seed(0))
     assert (drawn.index is None) == (levels == "continuous")
-    # at the time that the network is told, the level is the schedule's, or lies between two of it
+    # at the time input of the network, the level is on the schedule or between two of its levels
     sigma = np.interp(drawn.timestep.numpy(), np.arange(1000), expected.sigma)
     np.testing.assert_allclose(drawn.sigma.numpy(), sigma, atol=2e-3)
 
 
-def test_a_learned_schedule_comes_back_from_the_folder(tmp_path: Path) -> None:
+def test_a_learned_schedule_is_loaded_from_the_folder(tmp_path: Path) -> None:
     recipe = replace(SMALL, noise_schedule="learned")
     learned = learned_schedule(recipe)
     assert learned is not None
@@ -210,7 +210,7 @@ def test_a_learned_schedule_comes_back_from_the_folder(tmp_path: Path) -> None:
     assert np.abs(found.sigma - linear.sigma).max() > 0.05
 
 
-# ---- the same weights after a kill -------------------------------------------------------------
+# ---- the same weights after a kill ---------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -265,10 +265,8 @@ def test_a_learned_schedule_is_learned_and_saved_with_each_snapshot(tmp_path: Pa
     assert scheduler_config(folder)["trained_betas"] == scheduler_config(averaged)["trained_betas"]
 
 
-def test_training_goes_on_from_a_finished_model_and_from_a_snapshot(
-    model: Path, tmp_path: Path
-) -> None:
-    # a rate at which nothing moves as far as half precision tells: what is left is the beginning
+def test_a_finished_model_and_a_snapshot_can_be_fine_tuned(model: Path, tmp_path: Path) -> None:
+    # at this learning rate no weight changes in half precision: the initial weights remain
     still = ("--images", str(BATCH), "--learning-rate", "1e-12")
     assert run(tmp_path / "more", "--init", str(model), *still) == 0
     more = tmp_path / "more" / "digits-pixels"
@@ -288,17 +286,17 @@ def test_training_goes_on_from_a_finished_model_and_from_a_snapshot(
     assert card_of(back)["continued_from"]["images"] == 2 * BATCH
 
 
-# ---- curves for others to show -----------------------------------------------------------------
+# ---- curves for TensorBoard ----------------------------------------------------------------------
 
 
-def test_curves_without_tensorboard_say_what_to_install(
+def test_missing_tensorboard_is_an_error_with_the_command_to_install_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     assert run(tmp_path, "--report-to", "tensorboard") == 2
-    said = capsys.readouterr().err
-    assert said.count("\n") == 1
-    assert 'pip install "diffcls[track]"' in said
+    message = capsys.readouterr().err
+    assert message.count("\n") == 1
+    assert 'pip install "diffcls[track]"' in message
 
 
 def test_curves_are_those_of_the_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -317,7 +315,7 @@ def test_curves_are_those_of_the_training(tmp_path: Path, monkeypatch: pytest.Mo
     fake: Any = types.SimpleNamespace(SummaryWriter=Writer)
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", fake)
     flags = ("--images", str(2 * BATCH))
-    # whether somebody watches is no part of the recipe: what was begun without goes on with it
+    # --report-to is not part of the recipe: a training begun without it resumes with it
     with monkeypatch.context() as patch:
         patch.setattr(pixel_losses, "objective", _stopped)
         assert run(tmp_path, *flags) == 130
@@ -331,28 +329,28 @@ def _stopped(*args: Any) -> Tensor:
     raise KeyboardInterrupt
 
 
-def test_a_loop_tells_of_every_hundredth_step_and_of_each_point(tmp_path: Path) -> None:
+def test_loop_reports_every_hundredth_step_and_each_point(tmp_path: Path) -> None:
     torch.manual_seed(0)
     network = nn.Linear(2, 1)
     settings = Optimisation(images=240, batch=1, learning_rate=0.1, warmup=0.1, ema=0.9)
     phase = Phase(
         "line", {"network": network}, lambda step: network.weight.square().sum(), settings
     )
-    told: list[tuple[int, dict[str, float]]] = []
-    loop = Loop(phase, tmp_path, quiet=True, report=lambda step, v: told.append((step, dict(v))))
+    reports: list[tuple[int, dict[str, float]]] = []
+    loop = Loop(phase, tmp_path, quiet=True, report=lambda step, v: reports.append((step, dict(v))))
     loop.run(lambda step: {"seen": float(step)}, points=2)
-    steps = {step: values for step, values in told if "learning_rate" in values}
+    steps = {step: values for step, values in reports if "learning_rate" in values}
     assert sorted(steps) == [100, 200]
     for step, values in steps.items():
         assert values["learning_rate"] == learning_rate(step, 240, settings)
         assert sorted(values) == ["learning_rate", "loss"]
-    points = {step: values for step, values in told if "seen" in values}
+    points = {step: values for step, values in reports if "seen" in values}
     assert {step: values["seen"] for step, values in points.items()} == {120: 120.0, 240: 240.0}
     lines = [json.loads(line) for line in (tmp_path / "line-curve.jsonl").read_text().splitlines()]
     assert [{"step": step, **values} for step, values in points.items()] == lines
 
 
-# ---- what is refused ---------------------------------------------------------------------------
+# ---- bad usage -----------------------------------------------------------------------------------
 
 
 REFUSED = [
@@ -401,45 +399,45 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize(("kind", "flags", "said"), REFUSED)
+@pytest.mark.parametrize(("kind", "flags", "message"), REFUSED)
 def test_bad_usage_is_one_line_and_status_2_and_leaves_nothing(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str, flags: list[str], said: str
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str, flags: list[str], message: str
 ) -> None:
     assert run(tmp_path, *flags, kind=kind) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.count("\n") == 1
-    assert said in captured.err
+    assert message in captured.err
     assert "Traceback" not in captured.err
     assert not any(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
-    ("flags", "said"),
+    ("flags", "message"),
     [
         (("--objective", "v_prediction"), "of another objective: 'epsilon'; allowed: v_prediction"),
         (("--objective", "flow"), "of another objective: 'epsilon'; allowed: flow"),
         (("--noise-schedule", "squaredcos_cap_v2"), "of another noise schedule"),
     ],
 )
-def test_training_goes_on_from_what_learned_the_same(
+def test_fine_tuning_needs_the_same_objective_and_noise_schedule(
     model: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     flags: tuple[str, ...],
-    said: str,
+    message: str,
 ) -> None:
     assert run(tmp_path, "--init", str(model), *flags) == 2
-    assert said in capsys.readouterr().err
-    assert not any(tmp_path.iterdir())  # so that what it says to do can be done
+    assert message in capsys.readouterr().err
+    assert not any(tmp_path.iterdir())  # so that the advice of the message can be followed
 
 
 @pytest.mark.parametrize("flags", [("--no-conditional",), ()])
-def test_a_model_of_another_shape_is_nothing_to_go_on_from(
+def test_a_model_of_another_shape_cannot_be_fine_tuned(
     model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], flags: tuple[str, ...]
 ) -> None:
-    init = str(model) if flags else "digits"  # that one is of latents
+    init = str(model) if flags else "digits"  # a model of latents
     assert run(tmp_path, "--init", init, *flags) == 2
-    said = capsys.readouterr().err
-    assert said.count("\n") == 1
-    assert "--init names a model of another shape" in said
+    message = capsys.readouterr().err
+    assert message.count("\n") == 1
+    assert "--init names a model of another shape" in message

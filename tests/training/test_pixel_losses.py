@@ -1,4 +1,4 @@
-"""What models of pixels learn: the loss of a step, and what of it moves what."""
+"""Training losses of pixel-space models: values, gradients and inputs of the network."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ from diffcls.training.recipes import NoisyRecipe, PixelRecipe
 SMALL = PixelRecipe(image_size=8, widths=(8, 16), flip=False, batch=16)
 
 
-class Listener(nn.Module):
-    """In place of a U-Net: keeps what it is told, and gives the same everywhere."""
+class Recorder(nn.Module):
+    """Replacement of a U-Net that records its inputs and returns a constant."""
 
-    def __init__(self, classes: int | None, channels: int = 1, says: float = 0.0) -> None:
+    def __init__(self, classes: int | None, channels: int = 1, output: float = 0.0) -> None:
         super().__init__()
         self.config = types.SimpleNamespace(num_class_embeds=classes)
-        self.says = nn.Parameter(torch.full((channels,), says))
-        self.heard: list[dict[str, Tensor]] = []
+        self.output = nn.Parameter(torch.full((channels,), output))
+        self.inputs: list[dict[str, Tensor]] = []
 
-    def forward(self, x_t: Tensor, timestep: Tensor, **told: Tensor) -> Any:
-        self.heard.append({"x_t": x_t, "timestep": timestep, **told})
-        out = self.says[:, None, None].expand(len(x_t), -1, *x_t.shape[2:])
+    def forward(self, x_t: Tensor, timestep: Tensor, **conditions: Tensor) -> Any:
+        self.inputs.append({"x_t": x_t, "timestep": timestep, **conditions})
+        out = self.output[:, None, None].expand(len(x_t), -1, *x_t.shape[2:])
         return types.SimpleNamespace(sample=out)
 
 
 def labelled(count: int = 200) -> tuple[Tensor, Tensor]:
-    """Images whose every pixel says their label."""
+    """Images with a tenth of their label as the value of every pixel."""
     labels = torch.arange(count) % 10
     return (labels / 10)[:, None, None, None].expand(-1, 1, 4, 4).clone(), labels
 
@@ -49,39 +49,39 @@ def phase_of(unet: Any, recipe: PixelRecipe, learned: LearnedLogSnr | None = Non
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.2, 1.0])
-def test_classes_are_told_but_for_a_share_that_is_shown_without(
+def test_network_receives_classes_except_for_the_share_of_class_dropout(
     monkeypatch: pytest.MonkeyPatch, dropout: float
 ) -> None:
     monkeypatch.setattr(pixel_losses, "noised", lambda x0, noise, levels: x0)
-    unet = Listener(11)
+    unet = Recorder(11)
     phase = phase_of(unet, replace(SMALL, batch=128, class_dropout=dropout))
     for step in range(20):
         phase.loss(step)
-    told = torch.cat([heard["class_labels"] for heard in unet.heard])
-    true = torch.cat([(heard["x_t"][:, 0, 0, 0] * 10).round().long() for heard in unet.heard])
-    nobody = told == 10
-    assert torch.equal(told[~nobody], true[~nobody])
-    # 2,560 draws: four standard errors about the share, none about certainty
-    error = (dropout * (1 - dropout) / len(told)) ** 0.5
-    assert abs(float(nobody.float().mean()) - dropout) <= 4 * error
+    received = torch.cat([one["class_labels"] for one in unet.inputs])
+    true = torch.cat([(one["x_t"][:, 0, 0, 0] * 10).round().long() for one in unet.inputs])
+    no_class = received == 10
+    assert torch.equal(received[~no_class], true[~no_class])
+    # 2,560 random choices: four standard errors about the share, none at 0 and 1
+    error = (dropout * (1 - dropout) / len(received)) ** 0.5
+    assert abs(float(no_class.float().mean()) - dropout) <= 4 * error
 
 
-def test_an_unconditional_network_is_told_no_class() -> None:
-    unet = Listener(None)
+def test_unconditional_network_receives_no_class() -> None:
+    unet = Recorder(None)
     phase_of(unet, replace(SMALL, conditional=False)).loss(0)
-    assert sorted(unet.heard[0]) == ["timestep", "x_t"]
+    assert sorted(unet.inputs[0]) == ["timestep", "x_t"]
 
 
 def test_the_loss_of_a_step_depends_on_its_number_alone() -> None:
-    phase = phase_of(Listener(11), SMALL)
+    phase = phase_of(Recorder(11), SMALL)
     first = [float(phase.loss(step).detach()) for step in (0, 1)]
-    again = phase_of(Listener(11), SMALL)
+    again = phase_of(Recorder(11), SMALL)
     assert [float(again.loss(step).detach()) for step in (1, 0)] == first[::-1]
     assert first[0] != first[1]
 
 
 def test_a_learned_variance_adds_its_share_of_the_bound(monkeypatch: pytest.MonkeyPatch) -> None:
-    # L_simple + λ·L_vlb, λ = 0.001, the sum over T levels seen through one of them
+    # L_simple + λ·L_vlb, λ = 0.001, the sum over T levels estimated from one of them
     recipe = replace(SMALL, learned_variance=True)
     seen: list[Tensor] = []
 
@@ -90,24 +90,24 @@ def test_a_learned_variance_adds_its_share_of_the_bound(monkeypatch: pytest.Monk
         return torch.full((len(x0),), 3.0)
 
     monkeypatch.setattr(pixel_losses, "variance_term", term)
-    found = phase_of(Listener(11, channels=2, says=0.5), recipe).loss(0)
-    alone = phase_of(Listener(11, says=0.5), SMALL).loss(0)
+    found = phase_of(Recorder(11, channels=2, output=0.5), recipe).loss(0)
+    alone = phase_of(Recorder(11, output=0.5), SMALL).loss(0)
     assert float((found - alone).detach()) == pytest.approx(0.001 * 1000 * 3.0)
     # the network's second output in [−1, 1] is a mixture in [0, 1]
     torch.testing.assert_close(seen[0], torch.full_like(seen[0], 0.75))
 
 
-def test_a_learned_schedule_is_led_by_its_unevenness_and_the_network_by_its_residual(
+def test_schedule_loss_trains_the_schedule_alone_and_the_residual_the_network_alone(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     recipe = replace(SMALL, noise_schedule="learned", loss_weighting="min-snr")
     learned = learned_schedule(recipe)
     assert learned is not None
-    unet = Listener(11, says=0.5)
+    unet = Recorder(11, output=0.5)
     total = phase_of(unet, recipe, learned).loss(0)
     total.backward()
-    assert unet.says.grad is not None
-    with_it = unet.says.grad.clone()
+    assert unet.output.grad is not None
+    with_it = unet.output.grad.clone()
     moved = {name: p.grad.clone() for name, p in learned.named_parameters() if p.grad is not None}
     assert moved.keys() == dict(learned.named_parameters()).keys()
     assert all(gradient.isfinite().all() and gradient.any() for gradient in moved.values())
@@ -123,10 +123,10 @@ def test_a_learned_schedule_is_led_by_its_unevenness_and_the_network_by_its_resi
     learned.zero_grad()
     alone = phase_of(unet, recipe, learned).loss(0)
     alone.backward()
-    assert torch.equal(unet.says.grad, with_it)
+    assert torch.equal(unet.output.grad, with_it)
     assert all(p.grad is None for p in learned.parameters())
     ((slope, error),) = held
-    # the error that the schedule is led by is that of the noise, however the loss is weighted
+    # the schedule loss takes the error of the noise, whatever the weighting of the other loss
     assert float((total - alone).detach()) == pytest.approx(
         float((0.5 * error * slope**2).mean().detach()), rel=1e-5
     )
@@ -139,8 +139,8 @@ def test_a_classifiers_loss_is_that_of_its_logits_at_the_levels_of_the_model(
     schedule = NoiseSchedule.rectified_flow()
     monkeypatch.setattr(pixel_losses, "noised", lambda x0, noise, levels: x0)
 
-    class Seeing(NoisyClassifier):
-        """Nearly sure of the label that the pixels say, where the gains are the schedule's."""
+    class Exact(NoisyClassifier):
+        """Classifier with a logit of 5 for the label in the pixels; it checks the levels."""
 
         def forward(self, x_t: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
             torch.testing.assert_close(alpha + sigma, torch.ones(len(x_t)))
@@ -148,11 +148,11 @@ def test_a_classifiers_loss_is_that_of_its_logits_at_the_levels_of_the_model(
             return 5.0 * nn.functional.one_hot(true, 10).float()
 
     recipe = NoisyRecipe(model="", widths=(8,), flip=False, batch=64)
-    loss = noisy_phase(Seeing(10, 1, (8,)), schedule, *labelled(), recipe, seed=0).loss(0)
+    loss = noisy_phase(Exact(10, 1, (8,)), schedule, *labelled(), recipe, seed=0).loss(0)
     assert float(loss) == pytest.approx(np.log(np.exp(5.0) + 9) - 5.0, rel=1e-5)
 
 
-def test_images_are_mirrored_half_of_the_time_where_the_recipe_says_so() -> None:
+def test_images_are_mirrored_half_of_the_time_with_flip() -> None:
     images = torch.rand(1, 1, 4, 4, generator=torch.Generator().manual_seed(0)).expand(400, 1, 4, 4)
     found = mirrored(images, True, torch.Generator().manual_seed(0))
     flipped = (found == images.flip(-1)).flatten(1).all(dim=1)
