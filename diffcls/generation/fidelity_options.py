@@ -25,7 +25,7 @@ class FidelityOptions(ModelOptions):
         real: folder of real images; None: those of a split of `dataset`.
         generated: folder of generated images; None: `model` generates them.
         split: of the data set.
-        count: number of real and of generated images, 10 or more; of a folder, at most so many.
+        count: number of real and of generated images, 10 or more; the maximum of a folder.
             None: all of a folder; of a split, at most `max_default_count`; from a model, as many
             as there are real ones.
         metrics: names in `METRICS`; None: all, without IS if the extractor has no classes.

@@ -67,7 +67,7 @@ def gradient_guided(
 
         ε̂ = ε − w·σ_t·∇ log p(c | x_t),    x̂0 = (x_t − σ_t·ε̂)/α_t
 
-    At a level without signal (α_t = 0), x_t tells nothing of the class, and there is no guidance.
+    At a level without signal (α_t = 0), x_t does not depend on the class, and there is no guidance.
 
     Args:
         predict: the estimates without guidance.

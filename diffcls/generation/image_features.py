@@ -32,9 +32,9 @@ def paths_in(folder: str | Path, flag: str, count: int | None = None) -> list[Pa
     """The images of a folder and its subfolders; of a folder of `generate`, the single images.
 
     Args:
-        folder: e.g. ``photos``.
+        folder: path of the folder.
         flag: named in errors.
-        count: at most so many, spread evenly over the sorted paths; None: all.
+        count: maximum number, spread evenly over the sorted paths; None: all.
 
     Raises:
         DataError: for a missing folder, or one without images.

@@ -75,7 +75,7 @@ def make_images(root: Path, classes: int = 2, each: int = 3) -> Path:
     return root
 
 
-# ---- a run ---------------------------------------------------------------------------------------
+# ---- a run -------------------------------------------------------------------------------------
 
 
 def test_run_leaves_a_row_and_a_record_an_image(command: Command) -> None:
@@ -209,7 +209,7 @@ def test_subsets_are_counted(
         assert [record.image_id for record in command.records()] == ["test/3", "test/7"]
 
 
-# ---- flags ---------------------------------------------------------------------------------------
+# ---- flags -------------------------------------------------------------------------------------
 
 
 def test_published_spelling_implies_the_published_stages_and_l2(command: Command) -> None:
@@ -315,7 +315,7 @@ def test_python_takes_what_the_command_takes(command: Command) -> None:
         run_evaluation(limits=6, **wishes)
 
 
-# ---- a person's own images -----------------------------------------------------------------------
+# ---- a person's own images ---------------------------------------------------------------------
 
 
 def test_corrupt_image_is_counted_and_the_run_is_done(

@@ -121,7 +121,7 @@ def test_trials_are_noises_of_one_timestep() -> None:
         run_evaluation(n_trials=2, search="racing")
 
 
-# ---- several prompts a class ---------------------------------------------------------------------
+# ---- several prompts a class -------------------------------------------------------------------
 
 
 def of_two_prompts(aggregate: str) -> Any:
@@ -159,7 +159,7 @@ def test_unknown_aggregate_is_refused() -> None:
         run_evaluation(aggregate="prompt")
 
 
-# ---- what later flags do to fingerprints ---------------------------------------------------------
+# ---- what later flags do to fingerprints -------------------------------------------------------
 
 
 def test_later_flags_leave_older_fingerprints_alone() -> None:

@@ -34,7 +34,7 @@ def run(out: Path, pipelines: Pipelines, **wishes: Any) -> dict[str, Any]:
     return row
 
 
-# ---- refused -------------------------------------------------------------------------------------
+# ---- refused -----------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -101,7 +101,7 @@ def test_a_model_of_class_ids_is_refused(
     assert "a screen needs prompts that are texts, and the model's are class ids" in said
 
 
-# ---- what it leaves ------------------------------------------------------------------------------
+# ---- what it leaves ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -164,7 +164,7 @@ def test_replay_refuses_what_needs_the_network(
         replayed(part, ["exhaustive"])
 
 
-# ---- what it costs -------------------------------------------------------------------------------
+# ---- what it costs -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -226,7 +226,7 @@ def test_fingerprint_depends_on_the_clip_model_and_not_on_where_it_lies(
     assert fingerprint(elsewhere) != bundled
 
 
-# ---- cut off, and split --------------------------------------------------------------------------
+# ---- cut off, and split ------------------------------------------------------------------------
 
 
 def test_a_run_cut_off_or_split_has_the_records_of_a_whole_one(
