@@ -1,4 +1,4 @@
-"""The train command on a recipe of seconds: what it writes, refuses and repeats."""
+"""The command ``python -m diffcls.train`` on a tiny recipe: files, errors and resumption."""
 
 from __future__ import annotations
 
@@ -51,6 +51,14 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 
     files = sorted(folder.rglob("*.safetensors"))
     return {f"{f.parent.name}.{k}": v for f in files for k, v in load_file(f).items()}
+
+
+def test_flags_without_values_keep_the_defaults_of_the_options() -> None:
+    given = vars(train.parser().parse_args(["--quiet", "--learned-variance"]))
+    assert options.TrainingOptions(**given) == options.TrainingOptions(
+        quiet=True, learned_variance=True
+    )
+    assert sorted(given) == ["json", "learned_variance", "output_dir", "quiet"]
 
 
 @pytest.fixture(scope="module")

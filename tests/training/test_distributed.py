@@ -107,3 +107,14 @@ def test_a_single_process_does_not_import_accelerate(monkeypatch: pytest.MonkeyP
     processes.wait()
     assert torch.equal(parameter.grad, torch.full((2,), 3.0))
     assert device_of(nn.Linear(1, 1)) == torch.device("cpu")
+
+
+@pytest.mark.parametrize("accelerator", [True, False])
+def test_default_device_is_an_accelerator_if_there_is_one(
+    monkeypatch: pytest.MonkeyPatch, accelerator: bool
+) -> None:
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: accelerator)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    expected = "cuda" if accelerator else "cpu"
+    assert [join(device).device for device in (None, "auto")] == [expected] * 2

@@ -120,9 +120,7 @@ def test_min_snr_weighting_is_the_error_of_x0_times_the_capped_snr(
 
 @ROWS
 @pytest.mark.parametrize("weighting", WEIGHTS)
-def test_a_perfect_output_costs_nothing_and_every_other_something(
-    row: Parameterization, weighting: str
-) -> None:
+def test_loss_is_zero_for_the_perfect_output_alone(row: Parameterization, weighting: str) -> None:
     out, x0, noise, levels = drawn(SCHEDULES["linear"])
     perfect = row.target(x0, noise, *gains(levels, x0))
     assert not objective(perfect, x0, noise, levels, row, weighting).any()
@@ -268,12 +266,12 @@ def test_with_the_exact_mean_the_gradient_vanishes_at_the_exact_variance(index: 
     assert mean_in_standard_errors(large) > 10
 
 
-def test_levels_between_those_of_a_schedule_have_no_step() -> None:
+def test_continuous_levels_have_no_term_of_a_learned_variance() -> None:
     schedule = SCHEDULES["linear"]
     out, x0, noise, levels = drawn(schedule)
     anywhere = LevelBatch(levels.alpha, levels.sigma, levels.timestep)
     steps, row = chain(schedule), PARAMETERIZATIONS["epsilon"]
-    with pytest.raises(ValueError, match="steps of a schedule"):
+    with pytest.raises(ValueError, match="discrete levels of a schedule"):
         variance_term(out, out, x0, noise, anywhere, steps, row, both_variances(steps))
 
 

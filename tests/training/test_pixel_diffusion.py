@@ -386,6 +386,7 @@ REFUSED = [
     ("pixels", ["--lead", "digits-pixels"], "--lead does not apply to this kind of model"),
     ("pixels", ["--report-to", "tensorboards"], "did you mean 'tensorboard'"),
     ("pixels", ["--init", "digit"], "did you mean 'digits'"),
+    ("pixels", ["--device", "gpu"], "unknown device: 'gpu'"),
     ("classifier", ["--objective", "epsilon"], "--objective does not apply"),
     ("classifier", ["--no-conditional"], "--conditional does not apply"),
     ("classifier", ["--dataset", "scenes"], "needs a pixel-space model to guide"),
