@@ -156,7 +156,7 @@ def of_denoiser(
         classes: (B,) target classes.
         levels: (N,) schedule indices of the draws.
         noises: (N, C, h, w) of the draws.
-        temperature: of the posterior, as the model's card says.
+        temperature: of the posterior, from the model's card.
     """
     count = cond.count
     row, schedule = denoiser.parameterization, denoiser.schedule
