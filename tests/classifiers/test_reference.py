@@ -161,7 +161,7 @@ def test_command_learns_a_folder_that_can_be_learned(
         learning_rate=2e-3,
     )
     monkeypatch.setattr(supervised, "Supervised", quick)
-    monkeypatch.setattr(reference, "BUDGET", 256)
+    monkeypatch.setattr(reference, "DEFAULT_TRAINING_IMAGES", 256)
     (row,) = diffcls.run_evaluation(
         dataset="stl10",
         data_root=str(tmp_path / "data"),

@@ -133,7 +133,9 @@ def test_model_that_reads_class_ids_is_refused(
     tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     model = str(saved("dit", tmp_path_factory.getbasetemp()))
-    with pytest.raises(UsageError, match=r"reads class ids.*choose a text-to-image model"):
+    with pytest.raises(
+        UsageError, match=r"model is class-conditional.*choose a text-to-image model"
+    ):
         diffcls.run_evaluation(method="sd-features", model=model, output_dir=str(tmp_path))
 
 
@@ -153,8 +155,8 @@ def test_place_is_the_one_that_tells_the_classes_apart(monkeypatch: pytest.Monke
     names = dict.fromkeys(("first", "middle", "last"))
     reader: Any = SimpleNamespace(blocks=names, denoiser=SimpleNamespace(schedule=range(1000)))
     train: Any = SimpleNamespace(class_names="abc")
-    place, accuracy = sd_features._choose_place(reader, train, cast(Any, None))
-    assert place == sd_features.Place("middle", 200, 2) and accuracy == 1.0
+    place, accuracy = sd_features._choose_location(reader, train, cast(Any, None))
+    assert place == sd_features.FeatureLocation("middle", 200, 2) and accuracy == 1.0
 
 
 def built(model: Path, output: Path, **wishes: Any) -> Built:

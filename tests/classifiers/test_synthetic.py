@@ -41,7 +41,7 @@ def colours() -> GaussianDenoiser:
 
 def test_classes_are_drawn_in_turn_and_their_prompts_too() -> None:
     prompts = PromptSet(("warm", "cold"), ("red", "crimson", "blue"), (0, 0, 1))
-    drawn = synthetic.draw(colours(), prompts, 10, 1.0, 8, seed=0)
+    drawn = synthetic.generate(colours(), prompts, 10, 1.0, 8, seed=0)
     images, labels = drawn["images"], drawn["labels"]
     assert images.shape == (20, 8, 8, 3) and images.dtype == np.uint8
     assert labels.tolist() == [0, 1] * 10
@@ -49,15 +49,15 @@ def test_classes_are_drawn_in_turn_and_their_prompts_too() -> None:
     assert ((red > blue) == (labels == 0)).all()
     green = images[labels == 0][..., 1].mean(axis=(1, 2))
     assert (green > 160).tolist() == [False, True] * 5
-    again = synthetic.draw(colours(), prompts, 10, 1.0, 8, seed=0)
+    again = synthetic.generate(colours(), prompts, 10, 1.0, 8, seed=0)
     assert np.array_equal(again["images"], images)
     assert not np.array_equal(
-        synthetic.draw(colours(), prompts, 10, 1.0, 8, seed=1)["images"], images
+        synthetic.generate(colours(), prompts, 10, 1.0, 8, seed=1)["images"], images
     )
 
 
 def test_a_thousand_images_a_class_and_fewer_of_very_many() -> None:
-    assert [synthetic.images_a_class(k) for k in (2, 10, 24, 96, 1000)] == [
+    assert [synthetic.default_images_per_class(k) for k in (2, 10, 24, 96, 1000)] == [
         *(1000, 1000, 1000, 200, 200)
     ]
 
@@ -83,7 +83,7 @@ def test_run_draws_once_and_learns_once(
         patch.setattr(synthetic, "_learn", None)
         (more,) = diffcls.run_evaluation(limit=20, **wishes)
     assert more["n_scored"] == 20
-    for name in ("draw", "_learn"):  # of what was drawn otherwise nothing is there
+    for name in ("generate", "_learn"):  # of what was drawn otherwise nothing is there
         with monkeypatch.context() as patch:
             patch.setattr(synthetic, name, None)
             with pytest.raises(TypeError, match="not callable"):
@@ -180,7 +180,9 @@ def test_model_that_reads_class_ids_is_refused(
     tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     model = str(saved("dit", tmp_path_factory.getbasetemp()))
-    with pytest.raises(UsageError, match=r"reads class ids.*choose a text-to-image model"):
+    with pytest.raises(
+        UsageError, match=r"needs a text-conditional model.*choose a text-to-image model"
+    ):
         diffcls.run_evaluation(method="synthetic", model=model, output_dir=str(tmp_path))
 
 

@@ -185,7 +185,7 @@ def test_samples_json_says_how_to_make_the_images_again(draw: Draw, models: Path
     stored = json.loads((Path(said["folder"]) / "samples.json").read_text())
     expected = {
         "model": "pixels",
-        "revision": loading.read_card(loading.Place(models / "pixels")).revision,
+        "revision": loading.read_card(loading.ModelFiles(models / "pixels")).revision,
         "prompts": ["4", "4", "9", "9"],
         "labels": ["4", "4", "9", "9"],
         "guidance": 3.0,
@@ -335,7 +335,7 @@ def test_guides_lead_to_the_class_as_clip_sees_it(draw: Draw, guide: str) -> Non
     def seen(said: dict[str, Any]) -> float:
         pixels = torch.from_numpy(images_in(said)).permute(0, 3, 1, 2) / 127.5 - 1
         with torch.no_grad():
-            return log_probability(judge.embed_drawn(pixels.float()) @ texts.T * 10, 7)
+            return log_probability(judge.embed_generated(pixels.float()) @ texts.T * 10, 7)
 
     flags = ("--class", "7", "--count", "4", "--steps", "4")
     free = draw(*flags, "--guidance", "0", model="digits")  # the empty prompt alone

@@ -231,5 +231,5 @@ def test_command_writes_its_row(
 
 
 def test_image_size_of_its_own_is_refused(folder: Path) -> None:
-    with pytest.raises(UsageError, match="CLIP has an image size of its own"):
+    with pytest.raises(UsageError, match="not supported by CLIP"):
         answers(folder, ("{}",), [], img_size=64)

@@ -43,7 +43,7 @@ def put(cache: Path, repo_id: str, pipeline: Path, revision: str = "main") -> Pa
 def test_every_short_name_is_an_id_of_a_family_that_is_supported() -> None:
     for name, model in MODELS.items():
         assert hub.named(name) == model
-        assert hub.ID.fullmatch(str(model)), name
+        assert hub.REPOSITORY_ID.fullmatch(str(model)), name
         assert model.family in loading.FAMILIES
         loading.check_name(name)
     assert {"sd15", "sd2-base", "sd2", "sdxl", "sd35-medium", "flux-dev", "dit-256"} <= set(MODELS)
@@ -162,8 +162,12 @@ def test_files_that_are_fetched_hold_each_weight_once() -> None:
     ]
     always = {"model_index.json", "unet/config.json", "vae/config.json"}
     always |= {path for path in files if path.startswith(f"vae/{weight}")}
-    assert set(hub.wanted(files, parts, half=False)) == always | {f"unet/{weight}.safetensors"}
-    assert set(hub.wanted(files, parts, half=True)) == always | {f"unet/{weight}.fp16.safetensors"}
+    assert set(hub.required_files(files, parts, half=False)) == always | {
+        f"unet/{weight}.safetensors"
+    }
+    assert set(hub.required_files(files, parts, half=True)) == always | {
+        f"unet/{weight}.fp16.safetensors"
+    }
 
 
 def test_half_precision_files_are_loaded_where_there_are_no_others(
@@ -187,7 +191,7 @@ def test_half_precision_files_are_loaded_where_there_are_no_others(
 def test_pickles_are_not_opened(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"model{suffix}"
     path.write_bytes(b"\x80\x04")
-    with pytest.raises(UsageError, match=r"not a model file that is opened.*safetensors"):
+    with pytest.raises(UsageError, match=r"not a safetensors file.*safetensors"):
         loading.check_name(str(path))
 
 
@@ -215,7 +219,7 @@ def test_kind_of_a_file_is_seen_by_its_tensors(cache: Path, tmp_path: Path) -> N
 
 
 def test_folder_needs_nothing_to_complete_it(tiny_pipeline: Pipelines) -> None:
-    with pytest.raises(UsageError, match="no single file: '--model-config'"):
+    with pytest.raises(UsageError, match="--model-config completes a single file"):
         loading.load(str(tiny_pipeline("epsilon")), model_config="sd15")
 
 

@@ -38,7 +38,7 @@ def change(path: Path, edit: Callable[[dict[str, torch.Tensor]], Any]) -> None:
 
 
 def card_of(folder: Path) -> Any:
-    return loading.read_card(loading.Place(folder))
+    return loading.read_card(loading.ModelFiles(folder))
 
 
 def rewrite(path: Path, **changes: Any) -> None:
@@ -273,7 +273,7 @@ def test_prompt_that_is_cut_is_told(
         assert not caplog.records
         model.encode_prompts(["3" + " a photo" * 30, "4" + " a photo" * 30])
     (record,) = caplog.records
-    assert "2 prompts are cut at 20 tokens" in record.getMessage()
+    assert "2 prompts are truncated to 20 tokens" in record.getMessage()
     report_truncation(
         model.pipeline.tokenizer, ["3" + " a photo" * 30] * 2
     )  # one prompt given twice

@@ -160,13 +160,13 @@ def test_prompts_that_are_cut_are_told(
         assert not caplog.records
         # more than CLIP reads, less than T5 does
         model.encode_prompts(["three" + " photo" * 100])
-        told = [f"1 prompts are cut at {reads} tokens"] if reads == 77 else []
+        told = [f"1 prompts are truncated to {reads} tokens"] if reads == 77 else []
         assert [record.getMessage().partition(",")[0] for record in caplog.records] == told
         caplog.clear()
         model.encode_prompts(["three" + " photo" * 600, "seven" + " photo" * 600])
     (record,) = caplog.records
-    assert f"2 prompts are cut at {reads} tokens" in record.getMessage()
-    with pytest.raises(ModelError, match=f"the same to the model, which reads {reads} tokens"):
+    assert f"2 prompts are truncated to {reads} tokens" in record.getMessage()
+    with pytest.raises(ModelError, match=f"equal after truncation to {reads} tokens"):
         model.encode_prompts(["photo" + " photo" * 600, "photo" + " photo" * 600 + " three"])
 
 
