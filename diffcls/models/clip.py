@@ -273,7 +273,7 @@ def _revision(architecture: str, tag: str) -> str:
             "the Hub cannot be reached, and the CLIP model is not in the cache",
             given=f"{architecture}/{tag} ({repository})",
             allowed=f"a copy in {folder}",
-            todo=f"run `hf download {repository}` on a machine with a network, and set HF_HOME to its "
-            "cache",
+            todo=f"run `hf download {repository}` on a machine with a network, and set "
+            "HF_HOME to its cache",
         )
     return commit

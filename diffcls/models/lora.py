@@ -46,8 +46,8 @@ def merge(pipeline: Any, text: str) -> str:
         text: see `parse`.
 
     Raises:
-        ModelError: if peft is not installed, the family has no LoRA, or no weight of the file belongs
-            to this model.
+        ModelError: if peft is not installed, the family does not support LoRA, or no weight of the
+            file belongs to this model.
     """
     path, scale = parse(text)
     if importlib.util.find_spec("peft") is None:

@@ -67,8 +67,8 @@ def check_model(denoiser: Denoiser, images: Tensor, prompts: Sequence[str]) -> N
             "the model does not predict what its scheduler's config declares",
             given=f"{own}, with noise errors of {errors[own].mean():.3g}",
             allowed=f"{best}, with {errors[best].mean():.3g}, fits better",
-            todo="correct prediction_type in scheduler/scheduler_config.json, or skip the test with "
-            "--no-check-model",
+            todo="correct prediction_type in scheduler/scheduler_config.json, or skip the test "
+            "with --no-check-model",
         )
     if not any(beats_zero.values()):
         logger.warning(

@@ -57,13 +57,13 @@ def method(model: Any = None, search: Any = None, **options: Any) -> DiffusionMe
     return DiffusionMethod(model or denoiser(), prompts, search or Racing(20), **options)
 
 
-# ---- right -------------------------------------------------------------------------------------
+# ---- accuracy -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("prediction_type", ["epsilon", "sample", "v_prediction", "flow"])
 @pytest.mark.parametrize("search", [Racing(40), Exhaustive(20), Paper((5, 20), (3, 1))], ids=repr)
-def test_images_are_classified_right(search: Any, prediction_type: str) -> None:
-    # the distance to the means is what Bayes' rule looks at: here it leaves no doubt
+def test_images_are_classified_correctly(search: Any, prediction_type: str) -> None:
+    # images lie so near to the means that Bayes' rule is certain
     chosen = items(30)
     found = by_id(method(denoiser(prediction_type=prediction_type), search).classify(chosen))
     for item in chosen:
@@ -77,7 +77,7 @@ def test_images_are_classified_right(search: Any, prediction_type: str) -> None:
         assert answer.evaluations == np.isfinite(table(answer)).sum()
 
 
-# the protocol's table: classes, samples and classes kept a stage, evaluations an image
+# the protocol's table: classes, samples and classes kept per stage, evaluations per image
 PROTOCOL = {
     "food101": (101, (20, 50, 100, 500), (20, 10, 5, 1), 5570),
     "cifar10": (10, (50, 500), (5, 1), 2750),
@@ -119,7 +119,7 @@ def test_templates_of_a_class_average_to_one_error() -> None:
     assert not np.allclose(tables[0], tables[1], rtol=0.1)
 
 
-# ---- independent of batch composition ----------------------------------------------------------
+# ---- independent of batch composition -----------------------------------------------------------
 
 
 @pytest.fixture(scope="module", params=["gaussian", "stable diffusion"])
@@ -137,13 +137,13 @@ def racer(
     return DiffusionMethod(model, prompts, search, **options), list(digits.items[:11])  # type: ignore[arg-type]
 
 
-def test_answers_do_not_depend_on_order_or_batch_composition(
+def test_results_do_not_depend_on_order_or_batch_composition(
     racer: tuple[DiffusionMethod, list[Item]],
 ) -> None:
     built, chosen = racer
     expected = by_id(built.classify(chosen))
     assert {a.error for a in expected.values()} == {None}
-    # images leave the race at different times, so the batches really are mixed
+    # images finish at different times, so the batches are mixed
     assert len({a.evaluations for a in expected.values()}) > 1
     shuffled = np.random.default_rng(0).permutation(len(chosen))
     companies = {
@@ -164,21 +164,21 @@ def test_seed_changes_the_noise() -> None:
     assert all(not np.array_equal(table(one[i]), table(two[i]), equal_nan=True) for i in one)
 
 
-def test_nothing_to_do_is_done_at_once() -> None:
+def test_no_images_give_no_results() -> None:
     assert list(method().classify([])) == []
 
 
-# ---- what goes wrong ---------------------------------------------------------------------------
+# ---- failures -----------------------------------------------------------------------------------
 
 
-def test_corrupt_image_is_told_and_the_others_go_on(tmp_path: Path) -> None:
+def test_corrupt_image_fails_alone(tmp_path: Path) -> None:
     (tmp_path / "bad.png").write_bytes(b"\x89PNG\r\n\x1a\n and no more")
 
     def refuse() -> Image.Image:
         raise DataError("no such luck")
 
     def truncated() -> Image.Image:
-        return Image.open(tmp_path / "bad.png")  # raises what PIL raises
+        return Image.open(tmp_path / "bad.png")  # raises PIL's error
 
     chosen = items(9)
     expected = by_id(method().classify(chosen))
@@ -191,7 +191,7 @@ def test_corrupt_image_is_told_and_the_others_go_on(tmp_path: Path) -> None:
     for answer in found.values():
         assert answer.error and answer.evaluations == 0
         assert len(answer.scores) == len(answer.ranking) == 0
-    assert {a.error is None for a in method().classify(bad)} == {False}  # none that can be read
+    assert {a.error is None for a in method().classify(bad)} == {False}  # no image is readable
 
 
 class Broken(GaussianDenoiser):
@@ -233,7 +233,7 @@ def test_image_that_is_not_finite_fails_alone() -> None:
         assert_same(found[image_id], answer)
 
 
-# ---- bounded memory ----------------------------------------------------------------------------
+# ---- bounded memory -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("search", [Racing(20), Exhaustive(3), Paper((2, 6), (3, 1))], ids=repr)
@@ -248,7 +248,7 @@ def test_a_stream_without_end_is_scored_in_bounded_memory(search: Any) -> None:
 
     built = method(search=search)
     for done, _ in enumerate(itertools.islice(built.classify(endless()), 200), start=1):
-        # each image in flight has a request waiting; images are let in while a batch lacks some
+        # each image in flight has a pending request; images are admitted until a batch is full
         assert admitted - done < B + built.encode_batch
 
 
@@ -265,7 +265,7 @@ def test_requests_in_memory_are_those_of_a_batch_and_an_image(
     monkeypatch.setattr(Queues, "add", counted)
     built = method(search=Exhaustive(50))
     assert len(list(built.classify(items(20)))) == 20
-    # an image wants all at once, and asks only when there is less than a batch left
+    # an image requests all at once, and is admitted only if less than a batch waits
     assert K * 50 <= max(waiting) < B + K * 50
 
 
@@ -280,10 +280,10 @@ def test_batches_are_full_while_images_wait() -> None:
 
     built.scorer.errors = counted
     answers = list(built.classify(items(60)))
-    # nothing is asked for in vain, but by rows of the last few batches that were free anyway
+    # only free rows of the last few batches are speculative
     asked = sum(answer.evaluations for answer in answers)
     assert sum(sizes) - 20 * B < asked <= sum(sizes)
-    # all but the last few, when fewer requests than a batch are left in the world
+    # all but the last few, when fewer requests than a batch are left
     last_full = max(i for i, size in enumerate(sizes) if size == B)
     assert set(sizes[:last_full]) == {B}
     assert len(sizes) - last_full <= 20 + 1

@@ -25,11 +25,11 @@ from diffcls.support.errors import DataError, UsageError
 
 
 class NoSlope(GaussianDenoiser):
-    """Errors as ever, and a slope that is not finite for black images."""
+    """Finite errors, and gradients that are not finite for black images."""
 
     def encode_images(self, images: Tensor) -> Tensor:
         black = (images == -1).flatten(1).all(dim=1).view(-1, 1, 1, 1)
-        return torch.where(black, -50.0, images)  # to be known by, whatever the noise
+        return torch.where(black, -50.0, images)  # detectable under any noise
 
     def predict(self, x_t: Tensor, index: Tensor, cond: Conditioning) -> Tensor:
         out = super().predict(x_t, index, cond)
@@ -37,7 +37,7 @@ class NoSlope(GaussianDenoiser):
         if not mean.requires_grad:
             return out
         dark = x_t.mean(dim=(1, 2, 3)) < -1
-        # √ of 0: the value is 0, and its slope 0/0
+        # √0: the value is 0, the derivative not finite
         nothing = (mean[dark] - mean[dark].detach()).abs().sqrt()
         return out.index_add(0, dark.nonzero().flatten(), nothing.to(out.dtype))
 
@@ -46,7 +46,7 @@ def black() -> Item:
     return Item("black", 0, lambda: Image.new("RGB", (SIDE, SIDE)))
 
 
-def test_a_slope_that_is_not_finite_fails_its_image_alone() -> None:
+def test_a_gradient_that_is_not_finite_fails_its_image_alone() -> None:
     chosen = items(9)
     expected = by_id(method(SCREENS["gradient"]).classify(chosen))
     broken = method(SCREENS["gradient"], NoSlope)
@@ -60,7 +60,7 @@ def test_a_slope_that_is_not_finite_fails_its_image_alone() -> None:
 
 
 class Overflows(GaussianDenoiser):
-    """In half precision nothing is finite: its values without a slope, or with one."""
+    """Errors, or only gradients, that are not finite in half precision."""
 
     def predict(self, x_t: Tensor, index: Tensor, cond: Conditioning) -> Tensor:
         out = super().predict(x_t, index, cond)
@@ -98,7 +98,7 @@ def test_an_image_that_cannot_be_read_fails_alone(search: ScreenedSearch) -> Non
 
 
 class Reopens(GradientScreen):
-    """A screen that reopens the image, as one with a model of its own does."""
+    """A screen that reopens the image, like one with its own model."""
 
     def prepare(self, prompts: PromptSet, cond: Conditioning) -> StartScreening:
         start = super().prepare(prompts, cond)

@@ -46,11 +46,11 @@ from diffcls.search.propose import Proposal
 from diffcls.search.screening import EVALUATIONS_PER_GRADIENT_PROBE, ScreenedSearch
 from diffcls.search.tree import Tree
 
-# ---- right, and cheaper ------------------------------------------------------------------------
+# ---- accuracy and cost --------------------------------------------------------------------------
 
 
 @each_screen
-def test_answers_are_those_of_all_evaluations(search: ScreenedSearch) -> None:
+def test_winners_are_those_of_all_evaluations(search: ScreenedSearch) -> None:
     chosen = items(5 * K)
     whole = by_id(method(Exhaustive(DRAWS)).classify(chosen))
     built = method(search)
@@ -78,14 +78,14 @@ def test_classes_screened_out_rank_behind_the_leader(search: ScreenedSearch, vot
         top = answer.scores[answer.ranking[0]]
         assert answer.scores.max() == top and raced[answer.ranking[0]]
         assert (answer.scores[~raced] < top).all()
-        if vote != "mean":  # no errors, which is what a screen speaks of
+        if vote != "mean":  # not errors, so deficits do not apply
             assert answer.scores[~raced].max() < answer.scores[raced].min()
         p = posterior(answer.scores, 100.0)
         assert p.sum() == pytest.approx(1) and (p >= 0).all()
 
 
 def test_classes_screened_out_keep_their_deficit_from_the_screen() -> None:
-    # one image by hand, a probe at a time
+    # one image, a probe at a time
     search, one = SCREENS["gradient"], item(5)
     assert isinstance(search, Gradient)
     built = method(search)
@@ -112,7 +112,7 @@ def test_classes_screened_out_keep_their_deficit_from_the_screen() -> None:
 
 
 def test_with_equal_scores_raced_classes_rank_before_those_screened_out() -> None:
-    # class 2 leads by the least there is, before class 1 that raced and class 0 that did not
+    # class 2 leads by the least float; class 1 raced, class 0 did not
     proposal = Proposal(np.array([0.0, 1.0, 2.0]), 2)
     proposal.deficits = lambda leader: np.array([1e-300, 0.0, 0.0])  # type: ignore[method-assign]
     next_to = np.nextafter(-1.0, -np.inf)
@@ -125,11 +125,11 @@ def test_with_equal_scores_raced_classes_rank_before_those_screened_out() -> Non
 
 
 @each_screen
-def test_looks_and_evaluations_are_counted(
+def test_probes_and_evaluations_are_counted(
     search: ScreenedSearch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     built = method(search)
-    # rows that nobody asked for are no evaluations
+    # speculative rows are not counted
     monkeypatch.setattr(batches, "speculate", lambda images, free_rows: [])
     counted = {"errors": 0, "errors_at": 0, "gradients": 0}
 
@@ -147,15 +147,15 @@ def test_looks_and_evaluations_are_counted(
     answers = list(built.classify(items(K)))
     race = sum(int(np.isfinite(table(answer)).sum()) for answer in answers)
     assert counted["errors"] == race
-    # one screen looks at slopes alone, the other never does
+    # one screen has gradient probes alone, the other none
     assert (counted["gradients"] > 0) == isinstance(search, Gradient)
     assert (counted["errors_at"] > 0) == isinstance(search, Tree)
     total = race + EVALUATIONS_PER_GRADIENT_PROBE * counted["gradients"] + counted["errors_at"]
     assert sum(answer.evaluations for answer in answers) == total
 
 
-def test_several_prompts_a_class_are_looked_at_as_their_mean_and_raced_one_by_one() -> None:
-    # each class's two prompts lie on either side of the mean that it had
+def test_prompts_of_a_class_are_probed_at_their_mean_and_raced_one_by_one() -> None:
+    # the mean of a class's two prompts is its former prompt
     rng = torch.Generator().manual_seed(1)
     twisted: dict[str, Tensor] = {}
     for name, mean in MEAN_OF.items():
@@ -183,17 +183,17 @@ def test_the_bundled_model_classifies_digits_as_well_as_without_a_screen() -> No
         return by_id(built.classify(chosen))
 
     whole = answers(Exhaustive(6))
-    # to tell ten classes apart one draw is too few
+    # one draw is too few to distinguish ten classes
     for search in (Gradient(6, candidates=4, round_draws=2), Tree(6, candidates=4)):
         found = answers(search)
         same = [found[i].ranking[0] == whole[i].ranking[0] for i in whole]
         right = [found[one.image_id].ranking[0] == one.label for one in chosen]
-        # one near-tie in sixteen may go the other way
+        # one near-tie in sixteen may differ
         assert sum(same) >= 15 and sum(right) >= 15
         assert np.mean([answer.evaluations for answer in found.values()]) < 60 * 0.8
 
 
-# ---- independent of batch composition ----------------------------------------------------------
+# ---- independent of batch composition -----------------------------------------------------------
 
 
 @pytest.fixture(scope="module", params=["gaussian", "stable diffusion"])
@@ -216,13 +216,13 @@ def built_and_chosen(
 
 
 @pytest.mark.parametrize("name", SCREENS)
-def test_answers_do_not_depend_on_order_or_batch_composition(
+def test_results_do_not_depend_on_order_or_batch_composition(
     built_and_chosen: Callable[[str], tuple[DiffusionMethod, list[Item]]], name: str
 ) -> None:
     built, chosen = built_and_chosen(name)
     expected = by_id(built.classify(chosen))
     assert {a.error for a in expected.values()} == {None}
-    # images leave at different times, so the batches really are mixed
+    # images finish at different times, so the batches are mixed
     assert len({a.evaluations for a in expected.values()}) > 1
     shuffled = np.random.default_rng(0).permutation(len(chosen))
     companies = {
@@ -239,7 +239,7 @@ def test_answers_do_not_depend_on_order_or_batch_composition(
 
 
 @each_screen
-def test_answers_do_not_depend_on_how_many_images_are_encoded_at_once(
+def test_results_do_not_depend_on_the_encoder_batch(
     search: ScreenedSearch,
 ) -> None:
     expected = by_id(method(search).classify(items(13)))

@@ -1,4 +1,4 @@
-"""The probe on a denoiser's features: scikit-learn's own, on what the network really computes."""
+"""Linear probe on denoiser features: equal to scikit-learn's, on the blocks' own outputs."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_scores_are_scikit_learns(classes: int, strength: float) -> None:
     assert (predicted == labels).mean() == reference.score(features, labels)
 
 
-def test_class_without_images_is_never_the_answer() -> None:
+def test_class_without_images_is_never_predicted() -> None:
     rng = np.random.default_rng(4)
     for present in ([0, 2, 3], [1, 4]):
         labels = np.array(present * 30)
@@ -63,11 +63,11 @@ def test_class_without_images_is_never_the_answer() -> None:
         far = probe(rng.normal(size=(500, 6)) * 50)
         assert set(far.argmax(axis=1)) == set(present)
         absent = sorted(set(range(5)) - set(present))
-        # nor does its posterior, e^-100 at most, change anyone else's
+        # nor does its posterior, e^-100 at most, change that of other classes
         assert (far[:, present].max(axis=1) - far[:, absent].max(axis=1)).min() > 100
 
 
-def test_features_are_what_the_blocks_give(tiny_pipeline: Pipelines) -> None:
+def test_features_are_pooled_block_outputs(tiny_pipeline: Pipelines) -> None:
     denoiser = loading.load(str(tiny_pipeline("v_prediction")))
     reader = FeatureReader(denoiser, seed=4)
     assert list(reader.blocks) == [
@@ -93,10 +93,10 @@ def test_features_are_what_the_blocks_give(tiny_pipeline: Pipelines) -> None:
 
 
 @pytest.mark.parametrize("name", ["sd3", "flux"])
-def test_of_text_and_image_the_image_is_read(
+def test_image_features_are_taken_from_blocks_that_return_text_too(
     name: str, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """A transformer's block returns both; what comes after the last one reads the image alone."""
+    """A transformer block returns text and image features; the output layers use the latter."""
     denoiser = loaded(saved(name, tmp_path_factory.getbasetemp()))
     network = denoiser.network
     seen: list[Tensor] = []
@@ -129,7 +129,7 @@ def test_model_without_a_network_is_refused() -> None:
         FeatureReader(GaussianDenoiser({"": torch.zeros(3, 4, 4)}), seed=0)
 
 
-def test_model_that_reads_class_ids_is_refused(
+def test_class_conditional_model_is_refused(
     tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     model = str(saved("dit", tmp_path_factory.getbasetemp()))
@@ -139,7 +139,7 @@ def test_model_that_reads_class_ids_is_refused(
         diffcls.run_evaluation(method="sd-features", model=model, output_dir=str(tmp_path))
 
 
-def test_place_is_the_one_that_tells_the_classes_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_location_is_the_one_that_separates_the_classes(monkeypatch: pytest.MonkeyPatch) -> None:
     labels = np.arange(60) % 3
     rng = np.random.default_rng(0)
 
@@ -147,7 +147,7 @@ def test_place_is_the_one_that_tells_the_classes_apart(monkeypatch: pytest.Monke
         features = {name: rng.normal(size=(60, 4)) for name in ("first", "middle", "last")}
         if (index, grid) == (200, 2):
             features["middle"][:, :3] += 50 * np.eye(3)[labels]
-        if (index, grid) == (80, 1) and data is train:  # and nothing of validation
+        if (index, grid) == (80, 1) and data is train:  # not on validation images
             features["last"][:, :3] += 50 * np.eye(3)[labels]
         return features, labels
 
@@ -185,7 +185,7 @@ def test_batch_composition_and_order_change_no_bit(
     assert np.array_equal(alone.scores, together[alone.image_id])
 
 
-def test_image_size_and_precision_are_part_of_what_is_learned(
+def test_image_size_and_precision_change_the_fingerprint(
     tiny_pipeline: Pipelines, tmp_path: Path
 ) -> None:
     model = tiny_pipeline("v_prediction")
@@ -201,7 +201,7 @@ def test_pooling_is_the_mean_of_equal_parts() -> None:
     assert pool(torch.arange(12.0).view(1, 4, 3), 2).tolist() == [[4.5, 5.5, 6.5]]
 
 
-def test_run_is_marked_as_learned_from_labels_and_learns_once(
+def test_row_has_supervision_labels_and_the_probe_is_fitted_once(
     tiny_pipeline: Pipelines, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sd_features, "TIMES", (0.1,))

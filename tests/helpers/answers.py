@@ -1,4 +1,4 @@
-"""Answers of a method by image, and two of them compared to the bit."""
+"""Results of a method by image, and their comparison to the bit."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from diffcls.scoring.class_scores import ClassScores
 
 
 def by_id(answers: Iterable[ClassScores]) -> dict[str, ClassScores]:
-    """Image id -> answer; no image may be answered twice."""
+    """Image id -> result; each image has one result."""
     listed = list(answers)
-    found = {answer.image_id: answer for answer in listed}
-    assert len(found) == len(listed)
-    return found
+    results = {answer.image_id: answer for answer in listed}
+    assert len(results) == len(listed)
+    return results
 
 
 def assert_same(one: ClassScores, two: ClassScores) -> None:
-    """Equal to the bit, the time apart."""
+    """Assert equality to the bit, except for the time."""
     assert (one.image_id, one.error, one.evaluations) == (two.image_id, two.error, two.evaluations)
     assert np.array_equal(one.scores, two.scores) and np.array_equal(one.ranking, two.ranking)
     assert np.array_equal(table(one), table(two), equal_nan=True)

@@ -34,7 +34,7 @@ def eye() -> Extractor:
     return feature_extractors.load("clip-digits", TEXTS, range(10), "cpu")
 
 
-# ---- a CLIP ------------------------------------------------------------------------------------
+# ---- a CLIP -------------------------------------------------------------------------------------
 
 
 def test_name_has_the_width_of_the_features(eye: Extractor, digits: tuple[Tensor, Any]) -> None:
@@ -93,7 +93,7 @@ def test_images_of_another_size_and_beyond_white_are_seen_alike(
     np.testing.assert_allclose(eye.extract(beyond)[0], clipped, rtol=1e-5, atol=1e-5)
 
 
-# ---- Inception ---------------------------------------------------------------------------------
+# ---- Inception ----------------------------------------------------------------------------------
 
 
 class Bytes(torch.nn.Module):
@@ -157,7 +157,7 @@ def test_inception_without_its_library_says_how_to_install_it(
         feature_extractors.check_name("inception")
 
 
-# ---- names -------------------------------------------------------------------------------------
+# ---- names --------------------------------------------------------------------------------------
 
 
 def test_unknown_name_is_refused_with_the_known_ones() -> None:

@@ -1,4 +1,4 @@
-"""The exact denoiser: its predictions, its errors and its posterior against what theory says.
+"""Gaussian denoiser: predictions, errors and posterior agree with their closed forms.
 
 With p(x0 | k) = N(μ_k, s²), D = α²s² + σ² and d = x0 − μ_k, the noise prediction is
 
@@ -39,7 +39,7 @@ def denoiser(prediction_type: str = "epsilon", scale: float = 0.5) -> GaussianDe
 
 
 def errors(model: GaussianDenoiser, plan: DrawPlan, scoring: Scoring | None = None) -> Array:
-    """(K, N) errors of X0, all of them."""
+    """(K, N) errors of X0 on all draws."""
     scorer = Scorer(model, model.encode_prompts(NAMES), plan, scoring, batch_size=len(plan))
     x0, draws = X0.expand(len(plan), *SHAPE), list(range(len(plan)))
     rows = [torch.full((len(plan),), k) for k in range(len(NAMES))]
@@ -155,7 +155,7 @@ def test_posterior_is_exact_under_the_variational_weights() -> None:
     squares = np.array([((X0 - MEANS[name]) ** 2).sum().item() for name in NAMES])
     exact = -squares / (2 * scale**2)
     exact = np.exp(exact - logsumexp(exact))
-    # what the noise of this many draws allows: var Σ w·2AB·ε·(d_k − d_0)
+    # standard error of this many draws: var Σ w·2AB·ε·(d_k − d_0)
     r = [Residual.at(index, scale) for index in range(length)]
     spread = sum((w * 2 * one.A * one.B) ** 2 for w, one in zip(weight, r, strict=True)) / 8
     stderr = np.sqrt(spread) * np.linalg.norm(r[0].d - r[0].d[0], axis=1)

@@ -1,4 +1,4 @@
-"""The published rule, written out naively with the library's own scheduler, against the method."""
+"""Published stages: the method equals a naive implementation with the library's scheduler."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ GRID = list(range(T // 10 // 2, T, T // 10))  # 50, 150, …, 950
 
 
 def stages() -> list[list[int]]:
-    """Timesteps that each stage adds, from the words of the published protocol."""
+    """Timesteps that each stage adds, from the text of the published protocol."""
     seen: list[int] = []
     added = []
     for n in SAMPLES:
@@ -50,7 +50,7 @@ def stages() -> list[list[int]]:
 
 
 def noise_residual(pipe: Any, x0: Any, eps: Any, index: int, cond: Any) -> Any:
-    """What the network takes the noise for, from its native output, less the noise."""
+    """Residual of the noise that the network's native output implies."""
     from diffusers import DDPMScheduler
 
     config = dict(pipe.scheduler.config)
@@ -91,7 +91,7 @@ def test_stages_are_the_published_ones() -> None:
 
 @pytest.mark.parametrize("name", sorted(FAMILIES))
 @torch.inference_mode()
-def test_paper_equals_the_rule_written_out(
+def test_paper_equals_the_naive_implementation(
     name: str, model: Any, pipe: Any, tmp_path: Path
 ) -> None:
     prompts = WORDS if model.labels is None else IDS

@@ -34,7 +34,7 @@ MEANS = {f"class {k}": torch.tensor(RNG.uniform(-0.9, 0.9, (3, 4, 4))).float() f
 
 
 class Small(GaussianDenoiser):
-    """A device with memory for so many rows."""
+    """A device with memory for a number of rows."""
 
     rows = 5
     asked = 0
@@ -47,7 +47,7 @@ class Small(GaussianDenoiser):
 
 
 class Ahead(GaussianDenoiser):
-    """Notes how many rows each forward had."""
+    """Records the number of rows of each forward pass."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -95,7 +95,7 @@ def test_lack_of_memory_for_one_row_is_an_error() -> None:
         list(method(None_, Racing(5)).classify(items(2)))
 
 
-def test_other_errors_are_not_taken_for_memory() -> None:
+def test_other_errors_are_not_treated_as_lack_of_memory() -> None:
     class Broken(GaussianDenoiser):
         def predict(self, x_t: Any, index: Any, cond: Conditioning) -> Any:
             raise RuntimeError("shapes do not fit")
@@ -107,7 +107,7 @@ def test_other_errors_are_not_taken_for_memory() -> None:
 
 
 @pytest.mark.parametrize("search", [Exhaustive(6), Racing(12), Gradient(12, candidates=3)])
-def test_overlapping_batches_change_no_answer(search: Search) -> None:
+def test_overlapping_batches_change_no_result(search: Search) -> None:
     plain, ahead = method(GaussianDenoiser, search), method(GaussianDenoiser, search)
     ahead._runner.overlaps = True
     one = {a.image_id: a for a in plain.classify(items(29))}
@@ -125,7 +125,7 @@ def test_batches_are_full_until_images_run_out() -> None:
     before = model.asked
     total = sum(a.evaluations for a in racing.classify(items(200)))
     forwards = model.asked - before
-    # all but the last few, when no further image is there to fill them
+    # all but the last few, when no image is left to fill them
     assert total / (16 * forwards) > 0.97
 
 
@@ -144,7 +144,7 @@ def test_batches_are_full_until_images_run_out() -> None:
         (Tree(12, candidates=5), {}),
     ],
 )
-def test_speculative_evaluations_in_free_rows_change_no_answer(
+def test_speculative_evaluations_in_free_rows_change_no_result(
     search: Search,
     options: dict[str, str],
     overlaps: bool,
@@ -165,7 +165,7 @@ def test_speculative_evaluations_in_free_rows_change_no_answer(
         assert np.array_equal(mine[image_id].scores, answer.scores)
         assert mine[image_id].evaluations == answer.evaluations
     assert forwards[0] <= forwards[1]
-    if count == 1 and "vote" not in options:  # by ranks the race is over at its first look
+    if count == 1 and "vote" not in options:  # by ranks the race ends in its first round
         assert forwards[0] < forwards[1]
 
 
@@ -192,9 +192,9 @@ def test_speculative_work_lost_to_lack_of_memory_is_repeated() -> None:
     assert small.denoiser.asked - tried == fits.denoiser.asked  # type: ignore[attr-defined]
 
 
-def test_unrequested_results_may_be_not_finite() -> None:
+def test_speculative_results_may_be_not_finite() -> None:
     class Late(GaussianDenoiser):
-        """Overflows at the last draw, which a clear image does not need."""
+        """Overflows at the last draw, which an easy image does not request."""
 
         dtype = torch.float16
         last = -1

@@ -43,11 +43,11 @@ def scorer_of(model: Denoiser, plan: DrawPlan | None = None, **options: Any) -> 
     return Scorer(model, cond, plan or DrawPlan(INDICES), **{"batch_size": B, **options})
 
 
-# ---- against diffusers -------------------------------------------------------------------------
+# ---- against diffusers --------------------------------------------------------------------------
 
 
 def direct(pipe: Any, loss: Callable[[Tensor, Tensor], Tensor] = F.mse_loss) -> tuple[Tensor, ...]:
-    """Latents, and the ε-errors of one image for every (prompt, draw), by diffusers' own means."""
+    """Latents, and the ε-errors of one image for every (prompt, draw), computed by diffusers."""
     scheduler = DDPMScheduler.from_config(pipe.scheduler.config)
     # diffusers' ᾱ is float32, too coarse for 1 − ᾱ at the first timesteps: in double from the betas
     start, end = scheduler.config.beta_start**0.5, scheduler.config.beta_end**0.5
@@ -138,14 +138,14 @@ def test_each_weighting_scales_its_timestep(weighting: str) -> None:
     assert (found / plain).numpy() == pytest.approx(expected, rel=1e-5)
 
 
-def test_unknown_names_are_answered_with_the_one_meant(v_model: Denoiser) -> None:
+def test_unknown_names_get_suggestions(v_model: Denoiser) -> None:
     with pytest.raises(UsageError, match="unknown loss: 'l3'; allowed: l2, l1, huber"):
         Scoring("l3")
     with pytest.raises(UsageError, match=r"unknown weighting.*did you mean 'uniform'"):
         scorer_of(v_model, scoring=Scoring(weighting="uniforn"))
 
 
-# ---- the same to the bit -----------------------------------------------------------------------
+# ---- the same to the bit ------------------------------------------------------------------------
 
 
 def run(scorer: Scorer, latents: Tensor, groups: list[list[int]]) -> Tensor:
@@ -178,7 +178,7 @@ def test_errors_do_not_depend_on_order_grouping_or_position(v_model: Denoiser) -
     }
     for name, groups in groupings.items():
         assert torch.equal(run(scorer, latents, groups), expected), name
-    # a scorer that has seen other requests first, and one that holds one noise at a time
+    # a scorer after other requests, and one that caches a single noise
     fresh = scorer_of(v_model)
     fresh.noise._room = 1
     assert torch.equal(run(fresh, latents, groupings["ragged"]), expected)
@@ -218,7 +218,7 @@ def test_given_noise_is_used_for_the_first_draws(
     assert (one != two).tolist() == [True] * 3 + [False] * 4
 
 
-# ---- on a device that nobody has ---------------------------------------------------------------
+# ---- on a device that knows only shapes ---------------------------------------------------------
 
 
 def test_scoring_path_mixes_no_devices(

@@ -1,4 +1,4 @@
-"""Parts of a pipeline: refused where they do not fit each other, read as the library reads them."""
+"""Parts of a pipeline: refused if they do not fit each other, used as the library uses them."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_pooled_prompt_of_another_width_is_refused(copy: Copy) -> None:
     ],
 )
 @pytest.mark.parametrize("family", ["sdxl", "sd3", "flux"])
-def test_part_left_out_is_refused(copy: Copy, family: str, part: str, message: str) -> None:
+def test_missing_part_is_refused(copy: Copy, family: str, part: str, message: str) -> None:
     path = copy(family) / "model_index.json"
     index = json.loads(path.read_text())
     path.write_text(json.dumps({**index, part: [None, None]}))
