@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from helpers.answers import assert_same, by_id, table
+from helpers.answers import assert_independent_of_batches, assert_same, by_id, table
 from PIL import Image
 from torch import Tensor
 
@@ -23,7 +23,6 @@ from diffcls.data.transforms import to_image
 from diffcls.models import loading
 from diffcls.models.denoiser import Conditioning
 from diffcls.models.gaussian import GaussianDenoiser
-from diffcls.runs.sharding import shard_of
 from diffcls.scoring.batch_runner import Queues
 from diffcls.search.exhaustive import Exhaustive
 from diffcls.search.paper import Paper
@@ -140,23 +139,7 @@ def racer(
 def test_results_do_not_depend_on_order_or_batch_composition(
     racer: tuple[DiffusionMethod, list[Item]],
 ) -> None:
-    built, chosen = racer
-    expected = by_id(built.classify(chosen))
-    assert {a.error for a in expected.values()} == {None}
-    # images finish at different times, so the batches are mixed
-    assert len({a.evaluations for a in expected.values()}) > 1
-    shuffled = np.random.default_rng(0).permutation(len(chosen))
-    companies = {
-        "reversed": [chosen[::-1]],
-        "shuffled": [[chosen[i] for i in shuffled]],
-        "three shards": [[chosen[i] for i in shard_of(len(chosen), (s, 3))] for s in range(3)],
-        "some alone": [[item] for item in chosen[:4]],
-    }
-    for name, groups in companies.items():
-        found = by_id(answer for group in groups for answer in built.classify(group))
-        assert len(found) == sum(map(len, groups)), name
-        for image_id, answer in found.items():
-            assert_same(answer, expected[image_id])
+    assert_independent_of_batches(*racer)
 
 
 def test_seed_changes_the_noise() -> None:

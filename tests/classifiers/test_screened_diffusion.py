@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from helpers.answers import assert_same, by_id, table
+from helpers.answers import assert_independent_of_batches, assert_same, by_id, table
 from helpers.screened import (
     DRAWS,
     MEAN_OF,
@@ -35,7 +35,6 @@ from diffcls.data.transforms import load_image, to_pixels
 from diffcls.metrics.calibration import posterior
 from diffcls.models import loading
 from diffcls.models.gaussian import GaussianDenoiser
-from diffcls.runs.sharding import shard_of
 from diffcls.scoring import batches
 from diffcls.scoring.class_scores import ClassScores
 from diffcls.scoring.final_scores import with_screened_out
@@ -219,23 +218,7 @@ def built_and_chosen(
 def test_results_do_not_depend_on_order_or_batch_composition(
     built_and_chosen: Callable[[str], tuple[DiffusionMethod, list[Item]]], name: str
 ) -> None:
-    built, chosen = built_and_chosen(name)
-    expected = by_id(built.classify(chosen))
-    assert {a.error for a in expected.values()} == {None}
-    # images finish at different times, so the batches are mixed
-    assert len({a.evaluations for a in expected.values()}) > 1
-    shuffled = np.random.default_rng(0).permutation(len(chosen))
-    companies = {
-        "reversed": [chosen[::-1]],
-        "shuffled": [[chosen[i] for i in shuffled]],
-        "three shards": [[chosen[i] for i in shard_of(len(chosen), (s, 3))] for s in range(3)],
-        "some alone": [[one] for one in chosen[:3]],
-    }
-    for company, groups in companies.items():
-        found = by_id(answer for group in groups for answer in built.classify(group))
-        assert len(found) == sum(map(len, groups)), company
-        for image_id, answer in found.items():
-            assert_same(answer, expected[image_id])
+    assert_independent_of_batches(*built_and_chosen(name))
 
 
 @each_screen

@@ -129,16 +129,6 @@ def test_model_without_a_network_is_refused() -> None:
         FeatureReader(GaussianDenoiser({"": torch.zeros(3, 4, 4)}), seed=0)
 
 
-def test_class_conditional_model_is_refused(
-    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    model = str(saved("dit", tmp_path_factory.getbasetemp()))
-    with pytest.raises(
-        UsageError, match=r"model is class-conditional.*choose a text-to-image model"
-    ):
-        diffcls.run_evaluation(method="sd-features", model=model, output_dir=str(tmp_path))
-
-
 def test_location_is_the_one_that_separates_the_classes(monkeypatch: pytest.MonkeyPatch) -> None:
     labels = np.arange(60) % 3
     rng = np.random.default_rng(0)

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from helpers.tiny_families import saved
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
@@ -176,16 +175,6 @@ def test_sampling_stays_on_the_models_device(scale: float) -> None:
 
 
 # ---- refusals -----------------------------------------------------------------------------------
-
-
-def test_class_conditional_model_is_refused(
-    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    model = str(saved("dit", tmp_path_factory.getbasetemp()))
-    with pytest.raises(
-        UsageError, match=r"needs a text-conditional model.*choose a text-to-image model"
-    ):
-        diffcls.run_evaluation(method="synthetic", model=model, output_dir=str(tmp_path))
 
 
 def test_numbers_out_of_range_are_refused() -> None:

@@ -88,6 +88,16 @@ def autoencoder(channels: int = 4, **config: Any) -> Any:
     )
 
 
+def flow_autoencoder(channels: int, scaling_factor: float, shift_factor: float) -> Any:
+    return autoencoder(
+        channels,
+        scaling_factor=scaling_factor,
+        shift_factor=shift_factor,
+        use_quant_conv=False,
+        use_post_quant_conv=False,
+    )
+
+
 def unet(**config: Any) -> Any:
     from diffusers import UNet2DConditionModel
 
@@ -177,13 +187,7 @@ def sd3(with_t5: bool = True) -> Any:
     )
 
     return StableDiffusion3Pipeline(
-        vae=autoencoder(
-            16,
-            scaling_factor=1.5,
-            shift_factor=0.06,
-            use_quant_conv=False,
-            use_post_quant_conv=False,
-        ),
+        vae=flow_autoencoder(16, 1.5, 0.06),
         text_encoder=clip_encoder(projected=True),
         text_encoder_2=clip_encoder(projected=True),
         text_encoder_3=t5_encoder() if with_t5 else None,
@@ -215,13 +219,7 @@ def flux(guidance: bool = False) -> Any:
     from diffusers import FlowMatchEulerDiscreteScheduler, FluxPipeline, FluxTransformer2DModel
 
     return FluxPipeline(
-        vae=autoencoder(
-            4,
-            scaling_factor=0.36,
-            shift_factor=0.12,
-            use_quant_conv=False,
-            use_post_quant_conv=False,
-        ),
+        vae=flow_autoencoder(4, 0.36, 0.12),
         text_encoder=clip_encoder(projected=False),
         text_encoder_2=t5_encoder(),
         tokenizer=clip_tokenizer(),

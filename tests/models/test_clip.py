@@ -10,6 +10,7 @@ import numpy as np
 import open_clip
 import pytest
 import torch
+from helpers.small_clip import SMALL
 from PIL import Image
 
 from diffcls import evaluate
@@ -25,19 +26,8 @@ from diffcls.models.small_stable_diffusion import TinyConfig, build_tokenizer
 from diffcls.scoring.class_scores import ClassScores
 from diffcls.support.errors import ModelError, UsageError
 from diffcls.training import clip as clip_trainer
-from diffcls.training.recipes import ClipRecipe
 
 NAMES = ("zero", "one", "two", "three", "four")
-SMALL = ClipRecipe(
-    image_size=32,
-    vision_width=8,
-    embed_dim=32,
-    text_width=32,
-    text_layers=1,
-    vocabulary=600,
-    images=128,
-    batch=32,
-)
 
 
 @pytest.fixture(scope="module")
