@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from diffcls.search.base import NestedSearch, check_draws
 from diffcls.search.error_table import Table, counts, pairs
+from diffcls.search.unscreened import NestedSearch, check_draws
 from diffcls.support.types import Int64
 
 

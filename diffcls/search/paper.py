@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from diffcls.diffusion.draws import published_order
-from diffcls.search.base import UnscreenedSearch
 from diffcls.search.error_table import Table, counts, means, pairs
+from diffcls.search.unscreened import UnscreenedSearch
 from diffcls.support.errors import UsageError
 from diffcls.support.types import Int64
 

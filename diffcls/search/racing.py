@@ -14,8 +14,8 @@ from functools import lru_cache
 import numpy as np
 
 from diffcls.diffusion.draws import nested_order
-from diffcls.search.base import NestedSearch, check_draws
 from diffcls.search.error_table import Table, counts, leader, pairs
+from diffcls.search.unscreened import NestedSearch, check_draws
 from diffcls.support.errors import UsageError
 from diffcls.support.types import Float64, Int64
 

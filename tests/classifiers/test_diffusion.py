@@ -64,11 +64,11 @@ def method(model: Any = None, search: Any = None, **options: Any) -> DiffusionMe
 def test_images_are_classified_correctly(search: Any, prediction_type: str) -> None:
     # images lie so near to the means that Bayes' rule is certain
     chosen = items(30)
-    found = by_id(method(denoiser(prediction_type=prediction_type), search).classify(chosen))
+    result = by_id(method(denoiser(prediction_type=prediction_type), search).classify(chosen))
     for item in chosen:
         x0 = np.asarray(item.open(), dtype=np.float64).transpose(2, 0, 1) / 127.5 - 1
         nearest = ((MEANS - x0) ** 2).sum(axis=(1, 2, 3)).argmin()
-        answer = found[item.image_id]
+        answer = result[item.image_id]
         assert answer.error is None and answer.seconds > 0
         assert answer.ranking[0] == nearest == item.label
         assert sorted(answer.ranking) == list(range(K))
@@ -166,12 +166,12 @@ def test_corrupt_image_fails_alone(tmp_path: Path) -> None:
     chosen = items(9)
     expected = by_id(method().classify(chosen))
     bad = [Item("bad/1", 0, refuse), Item("bad/2", 1, truncated), Item("bad/3", 2, refuse)]
-    found = by_id(method().classify([bad[0], *chosen[:5], bad[1], *chosen[5:], bad[2]]))
+    result = by_id(method().classify([bad[0], *chosen[:5], bad[1], *chosen[5:], bad[2]]))
     for image_id, answer in expected.items():
-        assert_same(found.pop(image_id), answer)
-    assert set(found) == {"bad/1", "bad/2", "bad/3"}
-    assert found["bad/1"].error == "no such luck"
-    for answer in found.values():
+        assert_same(result.pop(image_id), answer)
+    assert set(result) == {"bad/1", "bad/2", "bad/3"}
+    assert result["bad/1"].error == "no such luck"
+    for answer in result.values():
         assert answer.error and answer.evaluations == 0
         assert len(answer.scores) == len(answer.ranking) == 0
     assert {a.error is None for a in method().classify(bad)} == {False}  # no image is readable
@@ -210,10 +210,10 @@ def test_image_that_is_not_finite_fails_alone() -> None:
     chosen = items(7)
     expected = by_id(method().classify(chosen))
     black = Item("black", 0, lambda: Image.new("RGB", (SIDE, SIDE)))
-    found = by_id(method(denoiser(BrokenEncoder)).classify([*chosen[:3], black, *chosen[3:]]))
-    assert "not finite" in str(found.pop("black").error)
+    result = by_id(method(denoiser(BrokenEncoder)).classify([*chosen[:3], black, *chosen[3:]]))
+    assert "not finite" in str(result.pop("black").error)
     for image_id, answer in expected.items():
-        assert_same(found[image_id], answer)
+        assert_same(result[image_id], answer)
 
 
 # ---- bounded memory -----------------------------------------------------------------------------

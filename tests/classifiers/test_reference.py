@@ -46,8 +46,8 @@ def test_nearest_mean_is_scikit_learns_nearest_centroid(tmp_path: Path) -> None:
         theirs = NearestCentroid().fit(pixels.flatten(1).numpy(), labels.numpy())
     expected = theirs.predict(shown.flatten(1).numpy())
     answers = {a.image_id: a for a in method("nearest-mean", tmp_path).classify(test.items)}
-    found = [answers[item.image_id].ranking[0] for item in test.items]
-    assert found == expected.tolist()
+    result = [answers[item.image_id].ranking[0] for item in test.items]
+    assert result == expected.tolist()
 
 
 def test_class_without_images_is_never_the_nearest(
@@ -89,11 +89,11 @@ def learned(recipe: Supervised, seed: int = 3) -> TrainedClassifier:
 
 
 def test_classifier_learns_separable_classes() -> None:
-    found = learned(Supervised(images=1_280, batch=32, eval_every=640))
-    assert found.accuracy == 1.0
+    result = learned(Supervised(images=1_280, batch=32, eval_every=640))
+    assert result.accuracy == 1.0
     images, labels = halves(200, 2)
     with torch.inference_mode():
-        answers = restore(found.weights, 2)(images).argmax(dim=1)
+        answers = restore(result.weights, 2)(images).argmax(dim=1)
     assert float((answers == labels).float().mean()) > 0.98
 
 
@@ -131,13 +131,13 @@ def test_early_stopping_keeps_the_best_weights(
 
     monkeypatch.setattr(supervised, "predict", predict)
     recipe = Supervised(images=6 * 8, batch=4, eval_every=8, evals_without_improvement=patience)
-    found = train_classifier(
+    result = train_classifier(
         *halves(16, 0), (halves(10, 1)[0], truth), 2, recipe, Augmentation(), 0
     )
-    assert len(seen) == evaluations and found.images == best * 8
-    assert found.accuracy == pytest.approx(right[best - 1] / 10)
+    assert len(seen) == evaluations and result.images == best * 8
+    assert result.accuracy == pytest.approx(right[best - 1] / 10)
     for i, weights in enumerate(seen, start=1):
-        same = all(np.array_equal(found.weights[k], v) for k, v in weights.items())
+        same = all(np.array_equal(result.weights[k], v) for k, v in weights.items())
         assert same == (i == best)
 
 

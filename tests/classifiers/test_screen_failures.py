@@ -50,13 +50,13 @@ def test_a_gradient_that_is_not_finite_fails_its_image_alone() -> None:
     chosen = items(9)
     expected = by_id(method(SCREENS["gradient"]).classify(chosen))
     broken = method(SCREENS["gradient"], NoSlope)
-    found = by_id(broken.classify([*chosen[:4], black(), *chosen[4:]]))
-    failed = found.pop("black")
+    result = by_id(broken.classify([*chosen[:4], black(), *chosen[4:]]))
+    failed = result.pop("black")
     assert "the screen of black is not finite" in str(failed.error)
     assert len(failed.ranking) == len(failed.scores) == 0
-    assert found.keys() == expected.keys()
+    assert result.keys() == expected.keys()
     for image_id, answer in expected.items():
-        assert_same(found[image_id], answer)
+        assert_same(result[image_id], answer)
 
 
 class Overflows(GaussianDenoiser):
@@ -78,10 +78,10 @@ class Overflows(GaussianDenoiser):
 @each_screen
 def test_probes_that_overflow_are_repeated_in_single_precision(search: ScreenedSearch) -> None:
     expected = by_id(method(search).classify(items(9)))
-    found = by_id(method(search, Overflows, dtype=torch.float16).classify(items(9)))
-    assert found.keys() == expected.keys()
+    result = by_id(method(search, Overflows, dtype=torch.float16).classify(items(9)))
+    assert result.keys() == expected.keys()
     for image_id, answer in expected.items():
-        assert_same(found[image_id], answer)
+        assert_same(result[image_id], answer)
 
 
 @each_screen
@@ -91,10 +91,10 @@ def test_an_image_that_cannot_be_read_fails_alone(search: ScreenedSearch) -> Non
 
     expected = by_id(method(search).classify(items(7)))
     bad = Item("bad", 0, refuse)
-    found = by_id(method(search).classify([*items(3), bad, *map(item, range(3, 7))]))
-    assert found.pop("bad").error == "no such luck"
+    result = by_id(method(search).classify([*items(3), bad, *map(item, range(3, 7))]))
+    assert result.pop("bad").error == "no such luck"
     for image_id, answer in expected.items():
-        assert_same(found[image_id], answer)
+        assert_same(result[image_id], answer)
 
 
 class Reopens(GradientScreen):
@@ -128,9 +128,9 @@ def test_an_image_that_cannot_be_read_twice_fails_alone() -> None:
         raise OSError("gone")
 
     search = Reopening(DRAWS, candidates=3)
-    found = by_id(method(search).classify([*items(5), Item("once", 0, once)]))
-    assert found.pop("once").error == "gone"
-    assert len(found) == 5 and {answer.error for answer in found.values()} == {None}
+    result = by_id(method(search).classify([*items(5), Item("once", 0, once)]))
+    assert result.pop("once").error == "gone"
+    assert len(result) == 5 and {answer.error for answer in result.values()} == {None}
 
 
 @pytest.mark.parametrize("search", [*SCREENS.values(), Propose(5, proposer="clip-digits")])

@@ -53,17 +53,17 @@ def test_winners_are_those_of_all_evaluations(search: ScreenedSearch) -> None:
     chosen = items(5 * K)
     whole = by_id(method(Exhaustive(DRAWS)).classify(chosen))
     built = method(search)
-    found = by_id(built.classify(chosen))
+    result = by_id(built.classify(chosen))
     most = most_evaluations(search, built.prompts)
     for one in chosen:
-        answer = found[one.image_id]
+        answer = result[one.image_id]
         assert answer.error is None and answer.seconds > 0
         assert answer.ranking[0] == whole[one.image_id].ranking[0] == one.label
         assert answer.evaluations <= most
         assert answer.evaluations < K * DRAWS / 4
         raced = np.isfinite(table(answer)).any(axis=1)
         assert 1 <= raced.sum() <= search.candidates and raced[answer.ranking[0]]
-    assert max(answer.evaluations for answer in found.values()) > search.screen.limits(K)[0] / 2
+    assert max(answer.evaluations for answer in result.values()) > search.screen.limits(K)[0] / 2
 
 
 @each_screen
@@ -184,12 +184,12 @@ def test_the_bundled_model_classifies_digits_as_well_as_without_a_screen() -> No
     whole = answers(Exhaustive(6))
     # one draw is too few to distinguish ten classes
     for search in (Gradient(6, candidates=4, round_draws=2), Tree(6, candidates=4)):
-        found = answers(search)
-        same = [found[i].ranking[0] == whole[i].ranking[0] for i in whole]
-        right = [found[one.image_id].ranking[0] == one.label for one in chosen]
+        result = answers(search)
+        same = [result[i].ranking[0] == whole[i].ranking[0] for i in whole]
+        right = [result[one.image_id].ranking[0] == one.label for one in chosen]
         # one near-tie in sixteen may differ
         assert sum(same) >= 15 and sum(right) >= 15
-        assert np.mean([answer.evaluations for answer in found.values()]) < 60 * 0.8
+        assert np.mean([answer.evaluations for answer in result.values()]) < 60 * 0.8
 
 
 # ---- independent of batch composition -----------------------------------------------------------

@@ -44,12 +44,12 @@ def test_scores_are_scikit_learns(classes: int, strength: float) -> None:
     regression = LogisticRegression(C=strength, max_iter=500, tol=1e-3)
     reference = make_pipeline(StandardScaler(), regression).fit(features, labels)
     fresh = rng.normal(size=(50, 12)) * 9
-    found = probe(fresh)
+    result = probe(fresh)
     theirs = reference.decision_function(fresh)
     if classes == 2:
-        assert found[:, 1] - found[:, 0] == pytest.approx(theirs, abs=1e-9)
+        assert result[:, 1] - result[:, 0] == pytest.approx(theirs, abs=1e-9)
     else:
-        assert found == pytest.approx(theirs, abs=1e-9)
+        assert result == pytest.approx(theirs, abs=1e-9)
     predicted = probe(features).argmax(axis=1)
     assert (predicted == labels).mean() == reference.score(features, labels)
 
@@ -74,7 +74,7 @@ def test_features_are_pooled_block_outputs(tiny_pipeline: Pipelines) -> None:
         *("down_blocks.0", "down_blocks.1", "mid_block", "up_blocks.0", "up_blocks.1")
     ]
     x0 = torch.randn(3, *denoiser.sample_shape, generator=torch.Generator().manual_seed(0))
-    found = reader.read(x0, 300, ["mid_block", "down_blocks.0"], 2)
+    result = reader.read(x0, 300, ["mid_block", "down_blocks.0"], 2)
     alpha, sigma = denoiser.schedule.alpha[300], denoiser.schedule.sigma[300]
     x_t = float(alpha) * x0 + float(sigma) * noise(4, 0, denoiser.sample_shape)
     unet = denoiser.pipeline.unet  # type: ignore[attr-defined]
@@ -88,7 +88,7 @@ def test_features_are_pooled_block_outputs(tiny_pipeline: Pipelines) -> None:
         hidden, _ = unet.down_blocks[1](hidden, emb, encoder_hidden_states=text)
         middle = unet.mid_block(hidden, emb, encoder_hidden_states=text)
     for name, expected in (("down_blocks.0", first), ("mid_block", middle)):
-        assert found[name].numpy() == pytest.approx(pool(expected, 2).numpy(), abs=1e-5)
+        assert result[name].numpy() == pytest.approx(pool(expected, 2).numpy(), abs=1e-5)
     assert not any(block._forward_hooks for block in reader.blocks.values())
 
 
@@ -109,10 +109,10 @@ def test_image_features_are_taken_from_blocks_that_return_text_too(
     reader = FeatureReader(denoiser, seed=0)
     block = list(reader.blocks)[-1]
     x0 = torch.randn(2, *denoiser.sample_shape, generator=torch.Generator().manual_seed(0))
-    found = reader.read(x0, 300, list(reader.blocks), 1)
+    result = reader.read(x0, 300, list(reader.blocks), 1)
     handle.remove()
-    assert set(found) == set(reader.blocks)  # the last block of sd3 returns no text at all
-    assert torch.allclose(found[block], seen[0].mean(dim=1), atol=1e-5)
+    assert set(result) == set(reader.blocks)  # the last block of sd3 returns no text at all
+    assert torch.allclose(result[block], seen[0].mean(dim=1), atol=1e-5)
 
 
 def test_blocks_of_a_transformer_lie_at_each_quarter_of_its_depth() -> None:

@@ -78,9 +78,9 @@ def test_scores_are_open_clips_own_logits(folder: Path) -> None:
                 model, open_clip.get_tokenizer(place), NAMES, templates
             )
             logits = model.logit_scale.exp() * model.encode_image(pixels, normalize=True) @ weights
-        found = np.stack([answer.scores for answer in answers(folder, templates, items(6))])
+        result = np.stack([answer.scores for answer in answers(folder, templates, items(6))])
         assert np.ptp(logits.numpy(), axis=1).min() > 1e-3  # the logits differ between classes
-        assert found == pytest.approx(logits.numpy(), abs=1e-5)
+        assert result == pytest.approx(logits.numpy(), abs=1e-5)
 
 
 def test_batch_composition_and_order_change_no_bit(folder: Path) -> None:
@@ -105,9 +105,9 @@ def test_unreadable_image_fails_alone(folder: Path) -> None:
         raise OSError("cut off")
 
     given = [*items(2), Item("test/bad", 0, broken)]
-    found = {a.image_id: a for a in answers(folder, ("{}",), given)}
-    assert found["test/bad"].error == "cut off" and not len(found["test/bad"].scores)
-    assert found["test/0"].error is None and found["test/1"].error is None
+    result = {a.image_id: a for a in answers(folder, ("{}",), given)}
+    assert result["test/bad"].error == "cut off" and not len(result["test/bad"].scores)
+    assert result["test/0"].error is None and result["test/1"].error is None
 
 
 def test_image_with_candidates_is_ranked_among_them(folder: Path) -> None:

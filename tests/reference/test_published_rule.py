@@ -57,15 +57,15 @@ def noise_residual(pipe: Any, x0: Any, eps: Any, index: int, cond: Any) -> Any:
     if type(pipe.scheduler).__name__.startswith("FlowMatch"):
         sigma = (index + 0.5) / T
         x_t = (1 - sigma) * x0 + sigma * eps
-        found = x_t + (1 - sigma) * output_by_hand(pipe, x_t, 1000 * sigma, cond)
+        result = x_t + (1 - sigma) * output_by_hand(pipe, x_t, 1000 * sigma, cond)
     else:
         scheduler = DDPMScheduler.from_config(config)
         x_t = scheduler.add_noise(x0, eps, torch.tensor([index]))
-        found = output_by_hand(pipe, x_t, index, cond)
+        result = output_by_hand(pipe, x_t, index, cond)
         if scheduler.config.prediction_type == "v_prediction":
             bar = scheduler.alphas_cumprod[index]
-            found = bar.sqrt() * found + (1 - bar).sqrt() * x_t
-    return found - eps
+            result = bar.sqrt() * result + (1 - bar).sqrt() * x_t
+    return result - eps
 
 
 def classify_naively(
@@ -123,11 +123,11 @@ def test_paper_equals_the_naive_implementation(
         answers = {answer.image_id: answer for answer in method.classify(items)}
         for i in range(len(items)):
             winner, errors = classify_naively(partial(residual, i), len(prompts), loss)
-            found = answers[str(i)]
-            assert found.ranking[0] == winner
-            assert found.errors is not None
-            for k, mine in enumerate(found.errors):
+            result = answers[str(i)]
+            assert result.ranking[0] == winner
+            assert result.errors is not None
+            for k, mine in enumerate(result.errors):
                 evaluated = mine[~np.isnan(mine)]
                 np.testing.assert_allclose(evaluated, errors[k], rtol=1e-5, atol=1e-6)
                 assert np.mean(evaluated) == pytest.approx(np.mean(errors[k]), rel=1e-5)
-            assert found.evaluations == sum(map(len, errors.values()))
+            assert result.evaluations == sum(map(len, errors.values()))

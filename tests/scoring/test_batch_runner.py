@@ -77,12 +77,12 @@ def test_out_of_memory_halves_the_batch_and_loses_nothing(
 ) -> None:
     with caplog.at_level(logging.WARNING):
         small = method(Small, search)
-        found = {a.image_id: a for a in small.classify(items(13))}
+        result = {a.image_id: a for a in small.classify(items(13))}
     whole = {a.image_id: a for a in method(GaussianDenoiser, search, 4).classify(items(13))}
     assert small.batch_size == 4
     assert [r.getMessage()[-2:] for r in caplog.records] == ["16", " 8", " 4"]
-    assert found.keys() == whole.keys() and len(found) == 13
-    for image_id, answer in found.items():
+    assert result.keys() == whole.keys() and len(result) == 13
+    for image_id, answer in result.items():
         assert np.array_equal(answer.scores, whole[image_id].scores)
         assert answer.evaluations == whole[image_id].evaluations
 
@@ -151,16 +151,16 @@ def test_speculative_evaluations_in_free_rows_change_no_result(
     count: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    forwards, found = [], []
+    forwards, result = [], []
     for speculate in (batches.speculate, lambda images, free_rows: []):
         monkeypatch.setattr(batches, "speculate", speculate)
         model = Ahead({**MEANS, **{f"a {name}": 0.9 * mean for name, mean in MEANS.items()}}, 0.2)
         prompts = PromptSet.from_templates(list(MEANS), ["{}", "a {}"])
         built = DiffusionMethod(model, prompts, search, batch_size=64, encode_batch=4, **options)
         built._runner.overlaps = overlaps
-        found.append({a.image_id: a for a in built.classify(items(count))})
+        result.append({a.image_id: a for a in built.classify(items(count))})
         forwards.append(model.asked)
-    mine, plain = found
+    mine, plain = result
     for image_id, answer in plain.items():
         assert np.array_equal(mine[image_id].scores, answer.scores)
         assert mine[image_id].evaluations == answer.evaluations
@@ -172,15 +172,15 @@ def test_speculative_evaluations_in_free_rows_change_no_result(
 def test_speculation_covers_candidates_of_an_image_and_the_empty_prompt(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    found = []
+    result = []
     for speculate in (batches.speculate, lambda images, free_rows: []):
         monkeypatch.setattr(batches, "speculate", speculate)
         prompts = PromptSet.from_templates(list(MEANS), ["{}"], asked=3)
         means = {**MEANS, "": torch.zeros(3, 4, 4)}
         built = DiffusionMethod(GaussianDenoiser(means, 0.2), prompts, Racing(12), encode_batch=4)
         asked = [replace(item, candidates=(item.label, 2, 5)) for item in items(2)]
-        found.append([(a.scores.tolist(), a.evaluations) for a in built.classify(asked)])
-    assert found[0] == found[1] and len(found[0]) == 2
+        result.append([(a.scores.tolist(), a.evaluations) for a in built.classify(asked)])
+    assert result[0] == result[1] and len(result[0]) == 2
 
 
 def test_speculative_work_lost_to_lack_of_memory_is_repeated() -> None:

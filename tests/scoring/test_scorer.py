@@ -87,10 +87,10 @@ def test_errors_are_those_of_diffusers(tiny_pipeline: Pipelines, prediction_type
     torch.testing.assert_close(model.encode_images(images(1)), x0, rtol=1e-5, atol=1e-5)
     scorer = scorer_of(model)
     for p in range(len(PROMPTS)):
-        found = scorer.errors(
+        result = scorer.errors(
             x0.expand(len(INDICES), -1, -1, -1), torch.full((len(INDICES),), p), list(range(7))
         )
-        torch.testing.assert_close(found, expected[p], rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(result, expected[p], rtol=1e-5, atol=1e-5)
     # prompts differ by far more than that, so a wrong row would show
     assert (expected[0] - expected[1]).abs().median() > 1e-3 * expected.median()
 
@@ -111,10 +111,10 @@ def test_each_loss_is_its_formula(tiny_pipeline: Pipelines, loss: str, function:
         StableDiffusionPipeline.from_pretrained(tiny_pipeline("epsilon")), function
     )
     scorer = scorer_of(loading.load(str(tiny_pipeline("epsilon"))), scoring=Scoring(loss))
-    found = scorer.errors(
+    result = scorer.errors(
         x0.expand(7, -1, -1, -1), torch.zeros(7, dtype=torch.long), list(range(7))
     )
-    torch.testing.assert_close(found, expected[0], rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(result, expected[0], rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("weighting", WEIGHTINGS)
@@ -133,9 +133,9 @@ def test_each_weighting_scales_its_timestep(weighting: str) -> None:
     }[weighting]
     x0, rows, draws = torch.zeros(7, 1, 2, 2), torch.ones(7, dtype=torch.long), list(range(7))
     plain = scorer_of(model).errors(x0, rows, draws)
-    found = scorer_of(model, scoring=Scoring(weighting=weighting)).errors(x0, rows, draws)
+    result = scorer_of(model, scoring=Scoring(weighting=weighting)).errors(x0, rows, draws)
     expected = (weight / weight.mean())[INDICES]
-    assert (found / plain).numpy() == pytest.approx(expected, rel=1e-5)
+    assert (result / plain).numpy() == pytest.approx(expected, rel=1e-5)
 
 
 def test_unknown_names_get_suggestions(v_model: Denoiser) -> None:
@@ -151,11 +151,11 @@ def test_unknown_names_get_suggestions(v_model: Denoiser) -> None:
 def run(scorer: Scorer, latents: Tensor, groups: list[list[int]]) -> Tensor:
     """Errors of the triples, evaluated in `groups` of their positions."""
     image, prompt, draw = triples(40)
-    found = torch.full((40,), float("nan"))
+    result = torch.full((40,), float("nan"))
     for group in groups:
         at = torch.tensor(group)
-        found[at] = scorer.errors(latents[image[at]], prompt[at], [draw[i] for i in group])
-    return found
+        result[at] = scorer.errors(latents[image[at]], prompt[at], [draw[i] for i in group])
+    return result
 
 
 def test_errors_do_not_depend_on_order_grouping_or_position(v_model: Denoiser) -> None:

@@ -77,8 +77,8 @@ def test_errors_are_those_of_a_direct_computation(model: Any, pipe: Any) -> None
             for j, index in enumerate(INDICES)
         ]
         rows = torch.full((len(INDICES),), row)
-        found = scorer.errors(x0.expand(len(INDICES), -1, -1, -1), rows, range(len(INDICES)))
-        torch.testing.assert_close(found, torch.tensor(wanted), rtol=1e-5, atol=1e-6)
+        result = scorer.errors(x0.expand(len(INDICES), -1, -1, -1), rows, range(len(INDICES)))
+        torch.testing.assert_close(result, torch.tensor(wanted), rtol=1e-5, atol=1e-6)
 
 
 @torch.inference_mode()
