@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 import numpy as np
-from diffcls.runs.sharding import shard_of
 
 from diffcls.classifiers.base import Method
 from diffcls.data.dataset import Item
+from diffcls.runs.sharding import shard_of
 from diffcls.scoring.class_scores import ClassScores
 
 
