@@ -87,9 +87,7 @@ def _stages(
             ) from None
         return samples, keep
     if bool(options.n_samples) != bool(options.to_keep):
-        raise UsageError(
-            "--n-samples and --to-keep need each other", todo="add the other one, or remove both"
-        )
+        raise UsageError("--n-samples and --to-keep go together", allowed="both, or neither")
     if options.n_samples and options.to_keep:
         return tuple(options.n_samples), tuple(options.to_keep)
     return spec.stages.samples, spec.stages.keep

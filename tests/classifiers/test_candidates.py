@@ -112,7 +112,7 @@ def test_images_and_prompts_need_the_same_number_of_candidates() -> None:
 
 def test_prompts_cannot_compete_for_images_with_own_candidates() -> None:
     prompts = PromptSet.from_templates(TEXTS, ["{}", "a {}"], asked=2)
-    with pytest.raises(UsageError, match="cannot race"):
+    with pytest.raises(UsageError, match="--aggregate prompts needs classes that all images share"):
         DiffusionMethod(GaussianDenoiser(MEANS), prompts, Racing(), aggregate="prompts")
 
 

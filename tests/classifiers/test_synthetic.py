@@ -180,7 +180,7 @@ def test_sampling_stays_on_the_models_device(scale: float) -> None:
 def test_numbers_out_of_range_are_refused() -> None:
     for wishes, message in (
         ({"guidance": -1.0}, "guidance out of range"),
-        ({"images_per_class": 3}, "images per class out of range"),
+        ({"images_per_class": 3}, "--images-per-class out of range"),
         ({"dataset": "scenes/pairs", "model": "digits"}, "no classes to generate"),
     ):
         with pytest.raises(UsageError, match=message):

@@ -83,7 +83,7 @@ def test_unknown_name(refused: Callable[..., str], flags: str, said: str) -> Non
         ("--batch-size many", "batch size out of range: 'many'"),
         ("--threads 0", "threads out of range: 0"),
         ("--img-size 30", "image size does not fit the model: 30; allowed: a multiple of 4"),
-        ("--stages 5", "cannot read stages: '5'; allowed: SAMPLES:KEEP"),
+        ("--stages 5", "cannot parse --stages: '5'; allowed: SAMPLES:KEEP"),
         ("--stages 5:2", "stages do not match"),
         ("--stages 5:2 3:1", "samples per stage out of range: [5, 3]"),
         ("--stages 2000:1", "samples per stage out of range: [2000]"),
