@@ -173,7 +173,7 @@ def _command(flags: Any, dataset: str, images: int, what: str) -> list[dict[str,
         )
         method = plan.built.method
         before = bare(method, flags.batch_size)
-        method.seconds_a_batch = lambda: 0.0  # leave the cost estimate out
+        method.seconds_per_batch = lambda: 0.0  # leave the cost estimate out
         with metered(method.denoiser) as meter:
             row = run(plan)
         after = bare(method, flags.batch_size)

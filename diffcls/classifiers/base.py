@@ -38,7 +38,7 @@ class Method(Protocol):
         that cannot be read becomes a `ClassScores` with its error; the others are not affected.
         """
 
-    def seconds_a_batch(self) -> float:
+    def seconds_per_batch(self) -> float:
         """Time of one full forward pass in seconds, measured now."""
 
     def check(self, items: Sequence[Item]) -> None:
@@ -55,21 +55,21 @@ class Built:
 
     Args:
         method: the classifier.
-        card: of its model.
-        prompts: of the candidates; class ids for a class-conditional model.
-        search: of a method that searches, else empty.
-        search_options: of the search, or all other options that define the numbers.
+        card: card of its model.
+        prompts: prompts of the candidates; class ids for a class-conditional model.
+        search: name of the search; empty for a method without one.
+        search_options: options of the search, or all other options that define the numbers.
         img_size: side of the images, in pixels.
-        loss, dtype, device: as resolved.
+        loss, dtype, device: values in effect, defaults resolved.
         most_evaluations: maximum evaluations per image.
         timesteps: (N,) timestep input of the network at each draw; empty for other methods.
         allocation: distribution of its draws over timesteps, see
             `diffcls.diffusion.timestep_allocation`.
-        draws: of a method that searches: ``indices`` (N,) of its draws into the schedule, and the
+        draws: for a method with a search: ``indices`` (N,) of its draws into the schedule, and the
             schedule's ``alpha`` and ``sigma`` (T,).
         noise: hash of the noise file, or empty.
         supervision: training data of the method, if the model's card does not state it.
-        setting: the leaderboard's column; None: the search options that were given.
+        setting: text of the leaderboard's column; None: the search options that were set.
     """
 
     method: Method
@@ -112,7 +112,7 @@ class Description:
 
 @dataclass(frozen=True)
 class MethodKind:
-    """One row of the table of methods.
+    """An entry of `diffcls.classifiers.METHODS`.
 
     Args:
         check: validates (options, data set) before anything heavy is loaded.

@@ -1,4 +1,4 @@
-"""CLIP as a zero-shot classifier: the published baseline of the diffusion classifier."""
+"""CLIP as a zero-shot classifier, the published baseline of the diffusion classifier."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from diffcls.classifiers.base import Built, MethodKind
-from diffcls.classifiers.model_options import OTHER_MODELS, batch_size
+from diffcls.classifiers.model_options import METHODS_WITHOUT_DENOISER, batch_size
 from diffcls.classifiers.one_pass import BatchMethod, Pixels
 from diffcls.classifiers.options import ClassifierOptions
 from diffcls.data.catalog import DatasetSpec
@@ -23,8 +23,10 @@ if TYPE_CHECKING:
 
 def name_of(options: ClassifierOptions, spec: DatasetSpec) -> str:
     """The CLIP model given, else the data set's default."""
-    only = OTHER_MODELS.issuperset(options.method) and "reference" not in options.method
-    return options.clip_model or (options.model if only else None) or spec.clip
+    model_is_clip = (
+        METHODS_WITHOUT_DENOISER.issuperset(options.method) and "reference" not in options.method
+    )
+    return options.clip_model or (options.model if model_is_clip else None) or spec.clip
 
 
 def check(options: ClassifierOptions, spec: DatasetSpec) -> None:
@@ -46,7 +48,11 @@ def build(options: ClassifierOptions, spec: DatasetSpec, prompts: PromptSet) -> 
     from diffcls.models import clip, devices
 
     if options.img_size is not None:
-        raise UsageError("CLIP has an image size of its own", given="--img-size")
+        raise UsageError(
+            "--img-size is not supported by CLIP, whose weights define the image size",
+            given=options.img_size,
+            todo="remove it",
+        )
     device = devices.resolve_device(options.device)
     dtype = devices.resolve_dtype(options.dtype)
     model = clip.load(name_of(options, spec), device, dtype)

@@ -46,9 +46,9 @@ class DiffusionMethod:
     Args:
         denoiser: the model.
         prompts: candidate classes.
-        search: names the (class, draw) pairs to evaluate.
+        search: allocation of (class, draw) evaluations.
         scoring: loss and weighting.
-        seed: keys the noise.
+        seed: seed of the noise.
         batch_size: rows of every forward pass of the denoiser.
         encode_batch: rows of every forward pass of the image encoder.
         noise_path: see `diffcls.diffusion.draws.DrawPlan`.
@@ -84,7 +84,11 @@ class DiffusionMethod:
         if aggregate not in AGGREGATES:
             raise unknown_name("aggregate", aggregate, AGGREGATES)
         if aggregate == "prompts" and prompts.asked:
-            raise UsageError("prompts cannot race if images have candidates of their own")
+            raise UsageError(
+                "--aggregate prompts needs classes that all images share",
+                given="images with candidates of their own",
+                todo="choose --aggregate classes",
+            )
         if vote not in VOTES:
             raise unknown_name("vote", vote, VOTES)
         if search.screen is not None and (aggregate == "prompts" or prompts.asked):
@@ -125,7 +129,7 @@ class DiffusionMethod:
 
     @property
     def batch_size(self) -> int:
-        """Rows of every forward of the denoiser."""
+        """Rows of every forward pass of the denoiser."""
         return self.scorer.batch_size
 
     @batch_size.setter
@@ -137,11 +141,11 @@ class DiffusionMethod:
 
         def seconds(rows: int) -> float:
             self.batch_size = rows
-            return self.seconds_a_batch()
+            return self.seconds_per_batch()
 
         self.batch_size = largest_worthwhile(seconds)
 
-    def seconds_a_batch(self) -> float:
+    def seconds_per_batch(self) -> float:
         """Time of one full forward pass of the denoiser in seconds, measured now."""
         rows = range(self.batch_size)
         x0 = torch.zeros(self.batch_size, *self.denoiser.sample_shape)

@@ -34,7 +34,7 @@ def check(options: ClassifierOptions, spec: DatasetSpec) -> None:
         raise UsageError(
             f"{spec.name} has no labelled images for training",
             given=f"no split {' and no split '.join(lacking)}",
-            todo="remove the methods that need labels: sd-features, reference",
+            todo="remove the methods that need labels from --method: sd-features, reference",
         )
 
 
@@ -44,19 +44,19 @@ def load(options: ClassifierOptions, split: str, class_names: tuple[str, ...]) -
     Raises:
         DataError: if its classes differ.
     """
-    whole = load_dataset(
+    dataset = load_dataset(
         options.dataset,
         split,
         options.data_root,
         options.image_column,
         options.label_column,
     )
-    if whole.class_names != class_names:
+    if dataset.class_names != class_names:
         raise DataError(
-            f"the classes of {split} are not those of {options.split}",
-            given=f"{len(whole.class_names)} of {len(class_names)}",
+            f"the classes of split {split} are not those of split {options.split}",
+            given=f"{len(dataset.class_names)} of {len(class_names)}",
         )
-    return choose(whole, limit=min(MAX_TRAINING_IMAGES, len(whole)))[0]
+    return choose(dataset, limit=min(MAX_TRAINING_IMAGES, len(dataset)))[0]
 
 
 def recipe_of(spec: DatasetSpec) -> Recipe | None:

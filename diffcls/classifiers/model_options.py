@@ -21,8 +21,7 @@ from diffcls.models.denoiser import Denoiser
 from diffcls.support.errors import UsageError, unknown_name
 from diffcls.support.hashing import hash_file
 
-DEFAULT_BATCH = 64
-# the published script's --version
+DEFAULT_BATCH_SIZE = 64
 VERSIONS = {
     "1-1": "CompVis/stable-diffusion-v1-1",
     "1-2": "CompVis/stable-diffusion-v1-2",
@@ -32,9 +31,8 @@ VERSIONS = {
     "2-0": "sd2-base",
     "2-1": "sd21-base",
 }
-
-
-OTHER_MODELS = frozenset({"clip", "reference"})
+"""Value of the published script's ``--version`` -> model name."""
+METHODS_WITHOUT_DENOISER = frozenset({"clip", "reference"})
 """Methods without a diffusion model: if only such are given, --model names their model."""
 
 
@@ -46,11 +44,13 @@ def model_name(options: ClassifierOptions, spec: DatasetSpec) -> str:
     """
     if options.version is not None:
         if options.model:
-            raise UsageError("model given twice", allowed="--model, or --version")
+            raise UsageError(
+                "--model and --version exclude each other", given=options.model, todo="remove one"
+            )
         if options.version not in VERSIONS:
             raise unknown_name("version of Stable Diffusion", options.version, VERSIONS)
         return VERSIONS[options.version]
-    given = options.model if not OTHER_MODELS.issuperset(options.method) else None
+    given = options.model if not METHODS_WITHOUT_DENOISER.issuperset(options.method) else None
     if given or spec.model:
         return given or spec.model
     raise UsageError(f"no default model for {spec.name}", todo="choose one with --model")
@@ -107,7 +107,11 @@ def diffusion(options: ClassifierOptions, spec: DatasetSpec, prompts: PromptSet)
     if denoiser.labels is not None:
         prompts = _prompts_by_id(options, denoiser.labels, prompts)
     elif options.class_ids:
-        raise UsageError("the model reads texts", given="--class-ids", todo="remove it")
+        raise UsageError(
+            "--class-ids is for class-conditional models",
+            given=denoiser.card.name,
+            todo="remove it",
+        )
     allocation = build_allocation(options, denoiser.card)
     method = DiffusionMethod(
         denoiser,
@@ -185,9 +189,8 @@ def _prompts_by_id(
     """The same candidates for a class-conditional model."""
     if options.prompts or options.template:
         raise UsageError(
-            "the model reads class ids, not texts",
-            given="--prompts" if options.prompts else "--template",
-            todo="remove it; --class-ids FILE maps candidates to classes",
+            f"{'--prompts' if options.prompts else '--template'} needs a text-conditional model",
+            todo="remove it; --class-ids FILE maps candidates to the model's classes",
         )
     return class_prompts(prompts.class_names, labels, options.class_ids)
 
@@ -199,7 +202,7 @@ def batch_size(given: int | str | None) -> int:
         UsageError: for anything but an integer above 0, ``auto`` or None.
     """
     if given in (None, "auto"):
-        return DEFAULT_BATCH
+        return DEFAULT_BATCH_SIZE
     try:
         size = int(str(given))
     except ValueError:

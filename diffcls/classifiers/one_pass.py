@@ -25,7 +25,7 @@ class BatchMethod:
     """Scores images in batches of one shape, so results are independent of batch composition.
 
     Args:
-        read: an image -> its pixels (3, H, W).
+        read: image -> pixels (3, H, W).
         prepare: returns the scoring function. It is called with the first image, so that a dry
             run or a finished run trains nothing.
         posterior_scale: see `diffcls.classifiers.base.Method`.
@@ -56,12 +56,12 @@ class BatchMethod:
             except (DataError, OSError, ValueError) as error:
                 yield ClassScores.failed(item.image_id, f"{error}")
             if len(batch) == self.batch_size:
-                yield from self._answers(score, batch, began)
+                yield from self._results(score, batch, began)
                 batch, began = [], time.perf_counter()
         if batch:
-            yield from self._answers(score, batch, began)
+            yield from self._results(score, batch, began)
 
-    def _answers(
+    def _results(
         self, score: Score, batch: list[tuple[Item, Pixels]], began: float
     ) -> list[ClassScores]:
         import torch
@@ -72,9 +72,9 @@ class BatchMethod:
         pixels = torch.from_numpy(np.stack([pixels for _, pixels in filled]))
         scores = score(pixels, [item.image_id for item, _ in filled]).cpu().double().numpy()
         share = (time.perf_counter() - began) / len(batch)
-        return [self._answer(*pair, share) for pair in zip(items, scores, strict=False)]
+        return [self._result(*pair, share) for pair in zip(items, scores, strict=False)]
 
-    def _answer(self, item: Item, scores: NDArray[np.float64], share: float) -> ClassScores:
+    def _result(self, item: Item, scores: NDArray[np.float64], share: float) -> ClassScores:
         if item.candidates:
             scores = scores[list(item.candidates)]
         if not np.isfinite(scores).all():
@@ -83,9 +83,9 @@ class BatchMethod:
         ranking = np.argsort(-scores, kind="stable").astype(np.int64)
         return ClassScores(item.image_id, scores, ranking, self.evaluations, share)
 
-    def seconds_a_batch(self) -> float:
+    def seconds_per_batch(self) -> float:
         """0: the time is not predicted for single-pass methods."""
         return 0.0
 
     def check(self, items: Sequence[Item]) -> None:
-        """Do nothing: these models declare nothing that could be checked."""
+        """Do nothing: a single-pass model declares no parameterization to check."""

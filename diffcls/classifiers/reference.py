@@ -11,7 +11,7 @@ from diffcls.classifiers import labelled_data, model_options
 from diffcls.classifiers.base import Built, MethodKind
 from diffcls.classifiers.one_pass import BatchMethod, Pixels, Score
 from diffcls.classifiers.options import ClassifierOptions
-from diffcls.classifiers.synthetic import BUDGET, classifier_method, pack
+from diffcls.classifiers.synthetic import DEFAULT_TRAINING_IMAGES, classifier_method, pack
 from diffcls.data.catalog import DatasetSpec
 from diffcls.data.dataset import Item
 from diffcls.data.prompts import PromptSet
@@ -33,9 +33,9 @@ Fit = tuple[BatchMethod, dict[str, object]]
 
 
 def kind_of(options: ClassifierOptions) -> str:
-    """The reference given, by default the classifier."""
-    only = tuple(options.method) == ("reference",)
-    return options.reference or (options.model if only else None) or "classifier"
+    """Name of the reference in effect; default: the classifier."""
+    model_is_reference = tuple(options.method) == ("reference",)
+    return options.reference or (options.model if model_is_reference else None) or "classifier"
 
 
 def check(options: ClassifierOptions, spec: DatasetSpec) -> None:
@@ -79,7 +79,7 @@ def _classifier(options: ClassifierOptions, spec: DatasetSpec, prompts: PromptSe
     train = labelled_data.load(options, "train", prompts.class_names)
     validation = labelled_data.load(options, "validation", prompts.class_names)
     recipe = labelled_data.recipe_of(spec)
-    training = supervised.Supervised(images=recipe.images if recipe else BUDGET)
+    training = supervised.Supervised(images=recipe.images if recipe else DEFAULT_TRAINING_IMAGES)
     augmentation = labelled_data.augmentation_of(spec)
     defined_by: dict[str, object] = {
         "data": [train.revision, len(train), validation.revision, len(validation)],

@@ -34,6 +34,8 @@ GRIDS = (1, 2)
 """Candidate poolings, see `diffcls.models.unet_features.FeatureReader.read`."""
 STRENGTHS = (1e-3, 1e-2, 1e-1, 1.0)
 """Candidate inverse regularisation strengths C."""
+SELECTION_STRENGTH = 1e-2
+"""C while block, timestep and pooling are chosen."""
 MAX_SELECTION_IMAGES = 2000
 """Training images for the choice of block and timestep; five times as many for that of C."""
 COPIES_PER_IMAGE = 2
@@ -43,13 +45,13 @@ Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Place:
-    """Location of the features in the network.
+class FeatureLocation:
+    """Block, timestep and pooling of the features.
 
     Args:
         block: name of the block.
-        index: into the schedule.
-        grid: of the pooling.
+        index: index into the schedule.
+        grid: parts per side in the pooling.
     """
 
     block: str
@@ -120,13 +122,13 @@ def build(options: ClassifierOptions, spec: DatasetSpec, prompts: PromptSet) -> 
 
 def _scorer(reader: FeatureReader, fit: Arrays) -> Score:
     """The scoring function of a stored probe."""
-    place = Place(str(fit["block"]), int(fit["index"]), int(fit["grid"]))
+    location = FeatureLocation(str(fit["block"]), int(fit["index"]), int(fit["grid"]))
     probe = Probe(fit["mean"], fit["scale"], fit["weight"], fit["bias"])
 
     def score(pixels: Tensor, _: Sequence[str]) -> Tensor:
         import torch
 
-        features = _features(reader, pixels, place)
+        features = _features(reader, pixels, location)
         return torch.from_numpy(probe(features.double().numpy()))
 
     return score
@@ -154,7 +156,14 @@ class Probe:
 
 
 def fit_probe(features: Floats, labels: NDArray[Any], classes: int, strength: float) -> Probe:
-    """scikit-learn's StandardScaler and LogisticRegression as arrays."""
+    """Fit scikit-learn's StandardScaler and LogisticRegression; returns them as arrays.
+
+    Args:
+        features: (N, D).
+        labels: (N,) of K classes.
+        classes: K.
+        strength: C, the inverse regularisation strength.
+    """
     model = _pipeline(strength).fit(features, labels)
     scaler, regression = model[0], model[1]
     weight = np.zeros((classes, features.shape[1]))
@@ -182,35 +191,39 @@ def _fit(
 ) -> Arrays:
     from diffcls.data.subsets import choose
 
-    few = choose(train, limit=min(MAX_SELECTION_IMAGES, len(train)))[0]
-    place, accuracy = _choose_place(reader, few, validation)
-    some = choose(train, limit=min(5 * MAX_SELECTION_IMAGES, len(train)))[0]
-    features, labels = _read_all(reader, some, place)
+    selection = choose(train, limit=min(MAX_SELECTION_IMAGES, len(train)))[0]
+    location, accuracy = _choose_location(reader, selection, validation)
+    larger = choose(train, limit=min(5 * MAX_SELECTION_IMAGES, len(train)))[0]
+    features, labels = _read_all(reader, larger, location)
     strength = _choose_strength(features, labels)
-    features, labels = _read_all(reader, train, place, spec, seed)
+    features, labels = _read_all(reader, train, location, spec, seed)
     probe = fit_probe(features, labels, len(train.class_names), strength)
     return {
         **{name: np.asarray(value) for name, value in vars(probe).items()},
-        **{name: np.asarray(value) for name, value in vars(place).items()},
+        **{name: np.asarray(value) for name, value in vars(location).items()},
         "strength": np.asarray(strength),
         "validation_accuracy": np.asarray(accuracy),
     }
 
 
-def _choose_place(reader: FeatureReader, few: Dataset, validation: Dataset) -> tuple[Place, float]:
-    """The block, timestep and pooling of the probe most accurate on validation images."""
+def _choose_location(
+    reader: FeatureReader, train: Dataset, validation: Dataset
+) -> tuple[FeatureLocation, float]:
+    """The location whose probe is most accurate on validation images, and that accuracy."""
     length = len(reader.denoiser.schedule)
-    best: tuple[float, Place] | None = None
+    best: tuple[float, FeatureLocation] | None = None
     for time in TIMES:
         for grid in GRIDS:
             index = int(time * length)
-            seen, labels = _read_blocks(reader, few, index, grid)
-            shown, truth = _read_blocks(reader, validation, index, grid)
+            features, labels = _read_blocks(reader, train, index, grid)
+            held_out, truth = _read_blocks(reader, validation, index, grid)
             for block in reader.blocks:
-                probe = fit_probe(seen[block], labels, len(few.class_names), 1e-2)
-                right = probe(shown[block]).argmax(axis=1) == truth
-                if best is None or right.mean() > best[0]:
-                    best = float(right.mean()), Place(block, index, grid)
+                probe = fit_probe(
+                    features[block], labels, len(train.class_names), SELECTION_STRENGTH
+                )
+                correct = probe(held_out[block]).argmax(axis=1) == truth
+                if best is None or correct.mean() > best[0]:
+                    best = float(correct.mean()), FeatureLocation(block, index, grid)
     assert best is not None
     return best[1], best[0]
 
@@ -240,7 +253,7 @@ def _read_blocks(
 def _read_all(
     reader: FeatureReader,
     data: Dataset,
-    place: Place,
+    location: FeatureLocation,
     spec: DatasetSpec | None = None,
     seed: int = 0,
 ) -> tuple[Floats, NDArray[np.int64]]:
@@ -257,14 +270,14 @@ def _read_all(
             if copy and spec:
                 rng = generator("features", seed, copy, number)
                 pixels = augment(pixels, labelled_data.augmentation_of(spec), rng)
-            parts.append(_features(reader, pixels, place))
+            parts.append(_features(reader, pixels, location))
             labels.append(truth)
     return _stack(parts), _labels(labels)
 
 
-def _features(reader: FeatureReader, pixels: Tensor, place: Place) -> Tensor:
+def _features(reader: FeatureReader, pixels: Tensor, location: FeatureLocation) -> Tensor:
     x0 = reader.denoiser.encode_images(pixels)
-    return reader.read(x0, place.index, [place.block], place.grid)[place.block]
+    return reader.read(x0, location.index, [location.block], location.grid)[location.block]
 
 
 def _stack(parts: Sequence[Tensor]) -> Floats:

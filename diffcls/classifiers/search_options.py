@@ -34,7 +34,7 @@ def search_name(options: ClassifierOptions) -> str:
     name = options.search or ("paper" if stages else "racing")
     SEARCHES[name]  # raises for an unknown name
     if stages and name != "paper":
-        raise UsageError("stages belong to the search 'paper'", given=name)
+        raise UsageError("stages belong to --search paper", given=name)
     return name
 
 
@@ -70,14 +70,18 @@ def _stages(
     options: ClassifierOptions, spec: DatasetSpec
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
     if options.stages and (options.n_samples or options.to_keep):
-        raise UsageError("stages given twice", allowed="--stages, or --n-samples with --to-keep")
+        raise UsageError(
+            "--stages excludes --n-samples and --to-keep",
+            given=" ".join(options.stages),
+            todo="remove one of them",
+        )
     if options.stages:
         try:
             pairs = [tuple(map(int, stage.split(":"))) for stage in options.stages]
             samples, keep = (tuple(column) for column in zip(*pairs, strict=True))
         except ValueError:
             raise UsageError(
-                "cannot read stages",
+                "cannot parse --stages",
                 given=" ".join(options.stages),
                 allowed="SAMPLES:KEEP …, such as 50:5 500:1",
             ) from None
@@ -114,9 +118,9 @@ def check_allocation(options: ClassifierOptions) -> None:
     """Raise UsageError for the published stages with an allocation other than even."""
     if search_name(options) == "paper" and options.allocation not in (None, EVEN):
         raise UsageError(
-            "the published stages have draws of their own",
+            "--search paper defines its own timesteps",
             given=f"--allocation {str(options.allocation).partition(':')[0]}",
-            todo="leave it out, or choose another search",
+            todo="remove --allocation, or choose another search",
         )
 
 
@@ -128,7 +132,7 @@ def clip_revision(name: str) -> str:
 
 
 def most_evaluations(search: Search, prompts: PromptSet, aggregate: str = "classes") -> int:
-    """Maximum evaluations per image, counting prompts, found by a search on equal errors."""
+    """Maximum evaluations per image, counting prompts: the cost of the search on equal errors."""
     import numpy as np
 
     # with equal errors a search keeps the first classes: put those of most prompts first
@@ -151,7 +155,7 @@ def most_evaluations(search: Search, prompts: PromptSet, aggregate: str = "class
 
 
 def search_options(search: Search) -> dict[str, Any]:
-    """The search's options; a CLIP model is known by its own name, not by its path."""
+    """Options of a search as a dictionary; a CLIP model is identified by its name, not its path."""
     values: dict[str, Any] = dataclasses.asdict(search)  # type: ignore[call-overload]
     if "proposer" in values:
         from diffcls.models import clip

@@ -30,7 +30,7 @@ SIDE = 64
 """Maximum side of the classifier's images in pixels."""
 MIN_CLASSES_FOR_FEWER_IMAGES = 90
 """Number of classes from which on fewer images are generated per class."""
-BUDGET = 500_000
+DEFAULT_TRAINING_IMAGES = 500_000
 """Maximum training images, counting repeats, for data sets without a recipe."""
 
 
@@ -40,70 +40,71 @@ def check(options: ClassifierOptions, spec: DatasetSpec) -> None:
 
     check_name(model_options.model_name(options, spec))
     if options.guidance is not None and not options.guidance >= 0:
-        raise UsageError("guidance out of range", given=options.guidance, allowed="0 or more")
+        raise UsageError("--guidance out of range", given=options.guidance, allowed="0 or more")
     if options.images_per_class is not None and options.images_per_class < 10:
         raise UsageError(
-            "images per class out of range", given=options.images_per_class, allowed="10 or more"
+            "--images-per-class out of range", given=options.images_per_class, allowed="10 or more"
         )
 
 
 def build(options: ClassifierOptions, spec: DatasetSpec, prompts: PromptSet) -> Built:
-    """The classifier, trained on generated images; both are read from the cache if present.
+    """The classifier, trained on generated images; images and weights are cached.
 
     Raises:
-        UsageError: for images with candidates of their own, or a model that reads class ids.
+        UsageError: for images with candidates of their own, or a class-conditional model.
         UsageError, ModelError: see `diffcls.models.loading.load`.
     """
     if prompts.asked:
         raise UsageError(
-            "each image has candidates of its own: there are no classes to generate",
-            given=spec.name,
+            "--method synthetic needs classes that all images share",
+            given=f"{spec.name}, whose images have candidates of their own",
         )
     from diffcls.training import supervised
 
     denoiser, device = model_options.load_denoiser(options, spec)
     if denoiser.labels is not None:
         raise UsageError(
-            "the model reads class ids: it cannot generate images from prompts",
+            "--method synthetic needs a text-conditional model",
             given=denoiser.card.name,
             todo="choose a text-to-image model",
         )
     side = min(SIDE, denoiser.image_size)
-    a_class = options.images_per_class or images_a_class(prompts.n_classes)
+    images_per_class = options.images_per_class or default_images_per_class(prompts.n_classes)
     scale = GUIDANCE if options.guidance is None else options.guidance
-    drawn_by: dict[str, Any] = {
+    # keys and file names are part of fingerprints and of the cache's hashes: they never change
+    generated_by: dict[str, Any] = {
         "model": denoiser.card.revision,
         "drawn at": denoiser.image_size,
         "dtype": str(denoiser.dtype).removeprefix("torch."),
         "prompts": list(prompts.prompts),
         "class_of": list(prompts.class_of),
-        "images a class": a_class,
+        "images a class": images_per_class,
         "guidance": scale,
         "steps": STEPS,
         "seed": options.seed,
         "side": side,
     }
     recipe = labelled_data.recipe_of(spec)
-    training = supervised.Supervised(images=recipe.images if recipe else BUDGET)
+    training = supervised.Supervised(images=recipe.images if recipe else DEFAULT_TRAINING_IMAGES)
     augmentation = labelled_data.augmentation_of(spec)
-    learned_by = {**drawn_by, **supervised.describe(training, augmentation)}
+    trained_by = {**generated_by, **supervised.describe(training, augmentation)}
 
     def learn() -> Arrays:
-        drawn = fitted(
+        generated = fitted(
             options.output_dir,
             "drawn",
-            drawn_by,
-            lambda: draw(denoiser, prompts, a_class, scale, side, options.seed),
+            generated_by,
+            lambda: generate(denoiser, prompts, images_per_class, scale, side, options.seed),
         )
-        return _learn(drawn, prompts.n_classes, training, augmentation, options.seed)
+        return _learn(generated, prompts.n_classes, training, augmentation, options.seed)
 
     method = classifier_method(
-        lambda: fitted(options.output_dir, "synthetic", learned_by, learn),
+        lambda: fitted(options.output_dir, "synthetic", trained_by, learn),
         prompts.n_classes,
         side,
         options,
     )
-    defined_by = {k: v for k, v in drawn_by.items() if k not in ("prompts", "class_of")}
+    defined_by = {k: v for k, v in generated_by.items() if k not in ("prompts", "class_of")}
     return Built(
         method=method,
         card=denoiser.card,
@@ -120,15 +121,15 @@ def build(options: ClassifierOptions, spec: DatasetSpec, prompts: PromptSet) -> 
     )
 
 
-def images_a_class(classes: int) -> int:
-    """1,000 images of each class; 200 where there are about a hundred classes or more."""
+def default_images_per_class(classes: int) -> int:
+    """1,000 images per class; 200 for about a hundred classes or more."""
     return 1000 if classes < MIN_CLASSES_FOR_FEWER_IMAGES else 200
 
 
-def draw(
-    denoiser: Denoiser, prompts: PromptSet, a_class: int, scale: float, side: int, seed: int
+def generate(
+    denoiser: Denoiser, prompts: PromptSet, per_class: int, scale: float, side: int, seed: int
 ) -> Arrays:
-    """``images`` (K·a_class, side, side, 3) uint8 and ``labels``, cycling through the classes."""
+    """``images`` (K·per_class, side, side, 3) uint8 and ``labels``, cycling through the classes."""
     import torch
     import torch.nn.functional as F
     from tqdm import tqdm
@@ -136,40 +137,40 @@ def draw(
     from diffcls.generation.sample import sample
 
     classes = prompts.n_classes
-    count = classes * a_class
+    count = classes * per_class
     rows = [prompts.rows_of(k) for k in range(classes)]
     # image i is of class i mod K and cycles through its prompts
     texts = [
         prompts.prompts[rows[i % classes][i // classes % len(rows[i % classes])]]
         for i in range(count)
     ]
-    drawn: list[NDArray[np.uint8]] = []
+    generated: list[NDArray[np.uint8]] = []
     with tqdm(total=count, desc="generating", unit="img", disable=None) as bar:
         for batch in sample(denoiser, texts, range(count), seed=seed, scale=scale, steps=STEPS):
             images = batch.images
             if images.shape[-1] != side:
                 images = F.interpolate(images, (side, side), mode="bicubic", antialias=True)
             pixels = ((images + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
-            drawn.append(pixels.permute(0, 2, 3, 1).numpy())
+            generated.append(pixels.permute(0, 2, 3, 1).numpy())
             bar.update(len(images))
     return {
-        "images": np.concatenate(drawn),
+        "images": np.concatenate(generated),
         "labels": np.arange(count, dtype=np.int64) % classes,
     }
 
 
-def _learn(drawn: Arrays, classes: int, training: Any, augmentation: Any, seed: int) -> Arrays:
+def _learn(generated: Arrays, classes: int, training: Any, augmentation: Any, seed: int) -> Arrays:
     import torch
 
     from diffcls.training.supervised import train_classifier
 
-    images = torch.from_numpy(drawn["images"]).permute(0, 3, 1, 2).float() / 127.5 - 1
-    labels = torch.from_numpy(drawn["labels"])
-    held = len(images) // 10 // classes * classes or classes  # complete cycles of the classes
+    images = torch.from_numpy(generated["images"]).permute(0, 3, 1, 2).float() / 127.5 - 1
+    labels = torch.from_numpy(generated["labels"])
+    held_out = len(images) // 10 // classes * classes or classes  # complete cycles of the classes
     learned = train_classifier(
-        images[held:],
-        labels[held:],
-        (images[:held], labels[:held]),
+        images[held_out:],
+        labels[held_out:],
+        (images[:held_out], labels[:held_out]),
         classes,
         training,
         augmentation,

@@ -32,7 +32,7 @@ class ZeroShotValidator:
         limits: maximum number of images by split, a stratified sample; other splits are used
             whole.
         data_root: folder of local data.
-        seed: keys the noise.
+        seed: seed of the noise.
     """
 
     benchmark: str

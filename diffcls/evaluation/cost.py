@@ -52,7 +52,7 @@ def measure(plan: Plan, images: int | None = None) -> Cost:
     if images is None:
         images = len(shard_of(len(plan.dataset), plan.shard))
     batches = -(-images * plan.built.most_evaluations // method.batch_size)
-    return Cost(images, plan.built.most_evaluations, batches * method.seconds_a_batch())
+    return Cost(images, plan.built.most_evaluations, batches * method.seconds_per_batch())
 
 
 def estimate(plan: Plan) -> dict[str, Any]:
@@ -145,7 +145,7 @@ def _fit(plan: Plan, seconds: float) -> dict[str, Any]:
     """Options to change, and how many images fit."""
     method, most = plan.built.method, plan.built.most_evaluations
     workers = plan.shard[1]
-    affordable = int(seconds / method.seconds_a_batch() * method.batch_size) * workers
+    affordable = int(seconds / method.seconds_per_batch() * method.batch_size) * workers
     images = len(plan.dataset)
     changes: dict[str, Any] = {}
     if images * most > affordable:

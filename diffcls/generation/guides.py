@@ -119,7 +119,7 @@ def _clip(guide: Guide, denoiser: Denoiser, classes: Classes, texts: Sequence[st
 
     def score(predict: Predict, at: torch.Tensor) -> LogProbability:
         similarity = of_similarity(
-            model.embed_drawn, denoiser.decode_latents, vectors[rows[at]], model.logit_scale
+            model.embed_generated, denoiser.decode_latents, vectors[rows[at]], model.logit_scale
         )
         return of_estimate(predict, similarity)
 

@@ -1,1 +1,1 @@
-"""Model families behind the one `Denoiser` contract: one file a family."""
+"""Trained models: families behind the `Denoiser` protocol, CLIP, feature extractors."""

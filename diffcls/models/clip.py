@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-_NOWHERE = logging.NullHandler()
+_NULL_HANDLER = logging.NullHandler()
 CONFIG, CHECKPOINT = "open_clip_config.json", "open_clip_model.safetensors"
 INSTALL = 'pip install "diffcls[clip]"'
 
@@ -37,24 +37,24 @@ def check_name(name: str) -> None:
     """Check a name without opening a model or contacting the Hub.
 
     Raises:
-        UsageError: for a name that is no bundled model, folder or ``ARCHITECTURE/TAG``, with a
-            "did you mean".
-        ModelError: where open_clip is not installed, or a folder holds no model of it.
+        UsageError: for a name that is not a bundled model, a folder or ``ARCHITECTURE/TAG``, with
+            a "did you mean".
+        ModelError: if open_clip is not installed, or a folder contains no model of it.
     """
     if name in bundled():
         return
     if Path(name).is_dir():
         if not (Path(name) / CONFIG).is_file():
             raise ModelError(
-                "not a folder of open_clip", given=name, allowed=f"a folder with {CONFIG}"
+                "not an open_clip folder", given=name, allowed=f"a folder with {CONFIG}"
             )
         return
     open_clip = _open_clip()
     architecture, _, tag = name.partition("/")
     if architecture not in open_clip.list_models():
-        kinds = ["ARCHITECTURE/TAG such as RN50/openai, as open_clip lists them", "PATH"]
+        forms = ["ARCHITECTURE/TAG such as RN50/openai, as open_clip lists them", "PATH"]
         known = [f"{model}/{tag}" for model, tag in open_clip.list_pretrained()]
-        raise unknown_name("CLIP model", name, [*bundled(), *known], [*bundled(), *kinds])
+        raise unknown_name("CLIP model", name, [*bundled(), *known], [*bundled(), *forms])
     tags = open_clip.list_pretrained_tags_by_model(architecture)
     if tag not in tags and not Path(tag).is_file():
         raise unknown_name(f"weights of {architecture}", tag, [*tags, "FILE.safetensors"])
@@ -66,12 +66,12 @@ class ClipModel:
 
     Args:
         model: open_clip's.
-        preprocess: PIL image -> tensor (3, H, W), as the weights' own config says.
-        tokenize: texts -> ids.
-        card: its name and revision.
-        device: where it lies.
-        image_size: side of the images it sees, in pixels.
-        dtype: of the images it reads, float32 where None; some weights stay in float32 anyway.
+        preprocess: PIL image -> tensor (3, H, W), as the config of the weights declares.
+        tokenize: texts -> token ids.
+        card: name and revision.
+        device: device of the weights.
+        image_size: side of the input images in pixels.
+        dtype: of the input images; None: float32. Some weights stay in float32 in any case.
     """
 
     model: Any
@@ -111,7 +111,7 @@ class ClipModel:
         with torch.inference_mode():
             return self._embed(pixels)
 
-    def embed_drawn(self, images: Tensor) -> Tensor:
+    def embed_generated(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) square images in [−1, 1] -> (B, D) unit vectors; differentiable."""
         import torch
         import torch.nn.functional as F
@@ -130,23 +130,23 @@ class ClipModel:
         import torch
 
         dtype = self.dtype or torch.float32
-        found: Tensor = self.model.encode_image(pixels.to(self.device, dtype), normalize=True)
-        return found.float()
+        features: Tensor = self.model.encode_image(pixels.to(self.device, dtype), normalize=True)
+        return features.float()
 
 
 def load(
     name: str, device: torch.device | str = "cpu", dtype: torch.dtype | None = None
 ) -> ClipModel:
-    """A CLIP model.
+    """Load a CLIP model.
 
     Args:
-        name: a bundled one, a folder with ``open_clip_config.json``, or ``ARCHITECTURE/TAG`` as
-            open_clip calls them, TAG also a file of weights.
-        device, dtype: where and in what precision it runs; float32 by default.
+        name: a bundled name, a folder with ``open_clip_config.json``, or ``ARCHITECTURE/TAG`` in
+            the terms of open_clip; TAG may be a file of weights.
+        device, dtype: device and precision; float32 by default.
 
     Raises:
         UsageError: for an unknown name.
-        ModelError: where open_clip is missing, the weights cannot be had, or are not finite.
+        ModelError: if open_clip is not installed, or the weights are not available or not finite.
     """
     import torch
 
@@ -155,22 +155,22 @@ def load(
     precision = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}[str(dtype)[6:]]
     card, folder = find_card(name), folder_of(name)
     if folder is not None:
-        place, tag = f"local-dir:{folder}", None
+        source, tag = f"local-dir:{folder}", None
     else:
-        place, _, tag = name.partition("/")
-    config = open_clip.get_pretrained_cfg(place, tag) if tag else {}
+        source, _, tag = name.partition("/")
+    config = open_clip.get_pretrained_cfg(source, tag) if tag else {}
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # raised by the library's own calls
             model, _, preprocess = open_clip.create_model_and_transforms(
-                place,
+                source,
                 pretrained=tag,
                 precision=precision,
                 device=device,
                 # these weights need an activation other than the architecture's default
                 force_quick_gelu=bool(config.get("quick_gelu")),
             )
-        tokenize = open_clip.get_tokenizer(place)
+        tokenize = open_clip.get_tokenizer(source)
     except (OSError, RuntimeError, ValueError, KeyError) as error:
         raise ModelError(
             f"cannot open the CLIP model ({str(error).splitlines()[0]})",
@@ -189,7 +189,7 @@ def _open_clip() -> Any:
     except ImportError as error:
         raise ModelError("CLIP needs open_clip", given=str(error), todo=INSTALL) from None
     # open_clip logs to the root logger, which would add a handler that repeats our messages
-    logging.getLogger().addHandler(_NOWHERE)
+    logging.getLogger().addHandler(_NULL_HANDLER)
     return open_clip
 
 
@@ -205,7 +205,7 @@ def ensemble(name: str) -> tuple[str, ...]:
 
     Raises:
         UsageError: for an unknown name.
-        ModelError: where open_clip is not installed.
+        ModelError: if open_clip is not installed.
     """
     if name not in ENSEMBLES:
         raise unknown_name("ensemble of templates", name, ENSEMBLES)
@@ -217,7 +217,7 @@ def find_card(name: str) -> ModelCard:
     """The card of a model, without opening its weights.
 
     Raises:
-        UsageError, ModelError: as `load`.
+        UsageError, ModelError: see `load`.
     """
     check_name(name)
     folder = folder_of(name)
@@ -248,31 +248,32 @@ def _revision(architecture: str, tag: str) -> str:
     """The Hub's commit of a tag's weights, or the hash of a file.
 
     Raises:
-        ModelError: where the weights are neither in the cache nor within reach.
+        UsageError: for a file that is not a safetensors file.
+        ModelError: if the weights are not cached while the Hub cannot be reached.
     """
     if Path(tag).is_file():
         if Path(tag).suffix != ".safetensors":
-            raise UsageError("weights are no .safetensors file", given=tag)
+            raise UsageError("CLIP weights are not a .safetensors file", given=tag)
         return hash_file(tag)
     config = _open_clip().get_pretrained_cfg(architecture, tag)
     repository = str(config.get("hf_hub") or "").rstrip("/")
     if not repository:
         return f"{tag} of open_clip"
     folder = repository_cache("models", repository)
-    held = cached_commit(folder, "main")
+    cached = cached_commit(folder, "main")
 
-    def ask() -> str:
+    def request() -> str:
         from huggingface_hub import HfApi
 
         return str(HfApi().model_info(repository, timeout=3.0).sha)
 
-    commit = held or ask_hub(ask, lambda error: None)
+    commit = cached or ask_hub(request, lambda error: None)
     if commit is None:
         raise ModelError(
-            "the Hub cannot be reached, and this CLIP model is not in the cache",
-            given=f"{architecture}/{tag}, which is {repository}",
+            "the Hub cannot be reached, and the CLIP model is not in the cache",
+            given=f"{architecture}/{tag} ({repository})",
             allowed=f"a copy in {folder}",
-            todo=f"run `hf download {repository}` where there is a network, and set HF_HOME to the "
-            "cache it fills",
+            todo=f"run `hf download {repository}` on a machine with a network, and set "
+            "HF_HOME to its cache",
         )
     return commit

@@ -19,19 +19,29 @@ def read_json(path: Path) -> Mapping[str, Any]:
     """Read a JSON file that contains one object.
 
     Raises:
-        ModelError: where it is missing, or holds something else.
+        ModelError: if it is missing, or contains anything else.
     """
     try:
-        read = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ModelError(f"cannot read a file of the model ({error})", given=str(path)) from error
-    if not isinstance(read, dict):
-        raise ModelError("a file of the model is not what it should be", given=str(path))
-    return read
+    if not isinstance(content, dict):
+        raise ModelError("a file of the model is not a JSON object", given=str(path))
+    return content
 
 
 def open_pipeline(folder: Path, index: Mapping[str, Any], dtype: torch.dtype) -> Any:
-    """Open a pipeline; each part is loaded on its own so that missing tensors are detected."""
+    """Open a pipeline; each part is loaded on its own so that missing tensors are detected.
+
+    Args:
+        folder: as ``save_pretrained`` writes it.
+        index: content of its ``model_index.json``.
+        dtype: of all parts but the autoencoder, which stays in float32.
+
+    Raises:
+        ModelError: for a part that is missing, incomplete or not finite, for parts that require
+            custom code, and for parts that do not form a pipeline.
+    """
     import diffusers
     import torch
     import transformers
@@ -39,33 +49,34 @@ def open_pipeline(folder: Path, index: Mapping[str, Any], dtype: torch.dtype) ->
     libraries = {"diffusers": diffusers, "transformers": transformers}
     parts: dict[str, Any] = {}
     with quiet():
-        for part, place in index.items():
-            if part.startswith("_") or not isinstance(place, list) or len(place) != 2:
+        for part, entry in index.items():
+            if part.startswith("_") or not isinstance(entry, list) or len(entry) != 2:
                 continue
-            if place[0] is None or part in ("safety_checker", "feature_extractor"):
+            library, class_name = entry
+            if library is None or part in ("safety_checker", "feature_extractor"):
                 parts[part] = None
                 continue
-            kind = getattr(libraries.get(place[0]), str(place[1]), None)
+            kind = getattr(libraries.get(library), str(class_name), None)
             if not isinstance(kind, type):
                 raise ModelError(
-                    f"part {part!r} of the model needs code of its own",
-                    given=place,
-                    allowed=list(libraries),
+                    f"part {part!r} of the model requires custom code",
+                    given=entry,
+                    allowed=[f"classes of {name}" for name in libraries],
                 )
             # an autoencoder may overflow in half precision, and is cheap beside the denoiser
-            wanted = torch.float32 if part == "vae" else dtype
-            parts[part] = _open_part(kind, folder / part, wanted)
+            part_dtype = torch.float32 if part == "vae" else dtype
+            parts[part] = _open_part(kind, folder / part, part_dtype)
         pipeline_class = getattr(diffusers, str(index["_class_name"]))
-        takes = inspect.signature(pipeline_class).parameters
+        accepted = inspect.signature(pipeline_class).parameters
         # settings beside the parts, such as DiT's class names
-        extra = {k: v for k, v in index.items() if k in takes and k not in parts}
+        extra = {k: v for k, v in index.items() if k in accepted and k not in parts}
         if "safety_checker" in parts:
             extra["requires_safety_checker"] = False
         try:
             return pipeline_class(**parts, **extra)
         except (TypeError, ValueError) as error:
             raise ModelError(
-                f"the parts make no {index['_class_name']} ({_first_line(error)})",
+                f"the parts do not form a {index['_class_name']} ({_first_line(error)})",
                 given=str(folder / "model_index.json"),
                 allowed="the parts that save_pretrained writes",
             ) from error
@@ -93,14 +104,14 @@ def _open_part(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
         raise ModelError(
             f"cannot load part {folder.name!r} of the model ({_first_line(error)})",
             given=str(folder),
-            todo="check that every file of the model is there and whole, in safetensors",
+            todo="check that all files of the model are complete, and weights are safetensors",
         ) from error
     missing = sorted(info.get("missing_keys", ()))
     if missing:
         raise ModelError(
             f"{len(missing)} tensors are missing in part {folder.name!r} of the model",
             given=missing[0],
-            todo="get the whole file again",
+            todo="download the file again",
         )
     check_finite(folder.name, module)
     return module
@@ -127,8 +138,8 @@ def check_finite(part: str, module: Any) -> None:
 def _check_tokenizer(folder: Path) -> None:
     """Raise for a tokenizer without files, which transformers replaces with an empty one."""
     names = {path.name for path in folder.iterdir()}
-    words = ({"tokenizer.json"}, {"vocab.json", "merges.txt"}, {"spiece.model"})
-    if "tokenizer_config.json" not in names or not any(files <= names for files in words):
+    vocabularies = ({"tokenizer.json"}, {"vocab.json", "merges.txt"}, {"spiece.model"})
+    if "tokenizer_config.json" not in names or not any(files <= names for files in vocabularies):
         raise ModelError(
             "a file of the tokenizer is missing",
             given=str(folder),

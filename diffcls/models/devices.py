@@ -18,7 +18,7 @@ def resolve_device(name: str | None) -> str:
     """The named device; ``auto`` is an accelerator if present, else the CPU.
 
     Raises:
-        UsageError: for another name, or a device that is not there.
+        UsageError: for an unknown name, or a device that is not available.
     """
     import torch
 
@@ -26,7 +26,7 @@ def resolve_device(name: str | None) -> str:
         if torch.cuda.is_available():
             return "cuda"
         return "mps" if torch.backends.mps.is_available() else "cpu"
-    there = {
+    counts = {
         "cpu": 1,
         "cuda": torch.cuda.device_count(),
         "mps": int(torch.backends.mps.is_available()),
@@ -35,10 +35,10 @@ def resolve_device(name: str | None) -> str:
         device = torch.device(name)
     except RuntimeError:
         device = None
-    if device is None or device.type not in there:
+    if device is None or device.type not in counts:
         raise UsageError("unknown device", given=name, allowed="auto, cpu, cuda, cuda:N, mps")
-    if (device.index or 0) >= there[device.type]:
-        raise UsageError("no such device here", given=name, todo="use --device cpu")
+    if (device.index or 0) >= counts[device.type]:
+        raise UsageError("--device is not available", given=name, todo="use --device cpu")
     return str(name)
 
 

@@ -88,7 +88,7 @@ def load(name: str, texts: Sequence[str], class_of: Sequence[int], device: str) 
     width = classifier.shape[1]
 
     def forward(images: Tensor) -> tuple[Tensor, Tensor]:
-        directions = model.embed_drawn(images.to(model.device))
+        directions = model.embed_generated(images.to(model.device))
         # of length √d, so that features are about 1, as Inception's: KID's kernel is not scale-free
         return width**0.5 * directions, scale * directions @ classifier.T
 

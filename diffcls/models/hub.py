@@ -11,15 +11,16 @@ from diffcls.models.hub_names import MODELS, HubModel
 from diffcls.support.errors import ModelError
 from diffcls.support.hub import SECONDS, ask_hub, cached_commit, repository_cache
 
-ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
-READ = ("*.json", "*.txt", "*.model", "*.safetensors")
+REPOSITORY_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
+FILE_PATTERNS = ("*.json", "*.txt", "*.model", "*.safetensors")
+"""Files that a pipeline is loaded from; pickles are left out."""
 
 
 def named(name: str) -> HubModel | None:
     """Parse a short name or an id ``owner/name[@revision]``; None for anything else."""
     if name in MODELS:
         return MODELS[name]
-    if not ID.fullmatch(name):
+    if not REPOSITORY_ID.fullmatch(name):
         return None
     repo_id, _, revision = name.partition("@")
     return HubModel(repo_id, revision)
@@ -29,19 +30,20 @@ def fetch(model: HubModel, half: bool = False, weights: bool = True) -> tuple[Pa
     """The folder of a model's pipeline, downloaded unless cached, and its commit.
 
     Args:
-        model: which.
-        half: whether files in half precision will do, where the repository has such.
-        weights: whether they are needed, or configs and tokenizers are enough.
+        model: the model.
+        half: prefer weights in half precision, if the repository has them.
+        weights: download the weights too, not only configs and tokenizers.
 
     Raises:
-        ModelError: for what does not exist, may not be read, or is neither in reach nor cached.
+        ModelError: for a model that does not exist or is gated, or that is not cached while the Hub
+            cannot be reached.
     """
     from huggingface_hub import HfApi
 
-    def ask() -> Any:
+    def request() -> Any:
         return HfApi().model_info(model.id, revision=model.revision or None, timeout=SECONDS)
 
-    info = ask_hub(ask, lambda error: _refused(model, error))
+    info = ask_hub(request, lambda error: _refused(model, error))
     if info is None:
         folder = repository_cache("models", model.id)
         commit = cached_commit(folder, model.revision or "main")
@@ -54,33 +56,35 @@ def fetch(model: HubModel, half: bool = False, weights: bool = True) -> tuple[Pa
         raise ModelError("not a diffusers pipeline on the Hub", given=str(model))
     index = _get(model, commit, ["model_index.json"]) / "model_index.json"
     parts = json.loads(index.read_text(encoding="utf-8"))
-    needed = wanted(files, parts, half)
+    needed = required_files(files, parts, half)
     if not weights:
         needed = [path for path in needed if ".safetensors" not in path]
     return _get(model, commit, needed), commit
 
 
-def wanted(files: list[str], parts: dict[str, Any], half: bool) -> list[str]:
-    """Files of the parts in a pipeline's index: each weight once, without pickles.
+def required_files(files: list[str], parts: dict[str, Any], half: bool) -> list[str]:
+    """Files of the parts in a pipeline's index, each weight in one precision, without pickles.
 
     Args:
-        files: all of the repository.
-        parts: ``model_index.json``.
+        files: paths of all files of the repository.
+        parts: content of ``model_index.json``.
         half: prefer ``*.fp16.safetensors``.
     """
     folders = {name for name, place in parts.items() if isinstance(place, list) and place[0]}
-    mine = [
+    of_parts = [
         path
         for path in files
         if path == "model_index.json"
         or (path.partition("/")[0] in folders and Path(path).match("*/*"))
     ]
-    mine = [path for path in mine if any(Path(path).match(pattern) for pattern in READ)]
+    readable = [
+        path for path in of_parts if any(Path(path).match(pattern) for pattern in FILE_PATTERNS)
+    ]
     chosen = []
-    for path in mine:
+    for path in readable:
         folder, name = path.rpartition("/")[::2]
         is_half = ".fp16" in name
-        siblings = [other for other in mine if other.rpartition("/")[0] == folder]
+        siblings = [other for other in readable if other.rpartition("/")[0] == folder]
         weights = [other for other in siblings if ".safetensors" in other]
         halves = [other for other in weights if ".fp16" in other]
         wholes = [other for other in weights if other not in halves and not _foreign(other)]
@@ -93,7 +97,7 @@ def wanted(files: list[str], parts: dict[str, Any], half: bool) -> list[str]:
 
 
 def _foreign(path: str) -> bool:
-    """Whether a file holds weights for other libraries, or moving averages of a training."""
+    """Whether a file holds weights for other libraries, or weights without moving average."""
     name = path.rpartition("/")[2]
     return "non_ema" in name or "openvino" in name or name.startswith("flax")
 
@@ -109,9 +113,9 @@ def _get(model: HubModel, commit: str, files: list[str]) -> Path:
         return Path(snapshot_download(model.id, revision=commit, allow_patterns=files))
     except Exception as error:  # network errors have no common base class
         raise _refused(model, error) or ModelError(
-            f"could not get all files of the model ({type(error).__name__})",
+            f"download of the model is incomplete ({type(error).__name__})",
             given=str(model),
-            todo="the same command goes on from here",
+            todo="rerun the command to resume the download",
         ) from error
 
 
@@ -121,7 +125,7 @@ def _refused(model: HubModel, error: Exception) -> ModelError | None:
 
     if isinstance(error, errors.GatedRepoError):
         return ModelError(
-            "this model of the Hub is gated",
+            "the model on the Hub is gated",
             given=model.id,
             todo="accept its terms on its page, then log in with `hf auth login`",
         )
@@ -131,7 +135,7 @@ def _refused(model: HubModel, error: Exception) -> ModelError | None:
         return ModelError(
             "no such model on the Hub",
             given=model.id,
-            todo="check the id; for a private one, log in with `hf auth login`",
+            todo="check the id; for a private model, log in with `hf auth login`",
         )
     return None
 
@@ -140,9 +144,9 @@ def _out_of_reach(model: HubModel, folder: Path) -> ModelError:
     at = f" --revision {model.revision}" if model.revision else ""
     terms = ", after its terms were accepted" if model.gated else ""
     return ModelError(
-        "the Hub cannot be reached, and this model is not in the cache",
+        "the Hub cannot be reached, and the model is not in the cache",
         given=str(model),
         allowed=f"a copy in {folder}",
-        todo=f"run `hf download {model.id}{at}` where there is a network{terms} and set HF_HOME to "
-        "the cache it fills; or give the folder of a pipeline: --model PATH",
+        todo=f"run `hf download {model.id}{at}` on a machine with a network{terms} and set HF_HOME "
+        "to its cache; or choose the folder of a pipeline: --model PATH",
     )

@@ -12,10 +12,10 @@ class HubModel:
 
     Args:
         id: ``owner/name``.
-        revision: branch, tag or commit; empty: the newest.
-        family: the pipeline's class.
-        licence: as its makers call it.
-        gated: whether a person must accept terms and log in.
+        revision: branch, tag or commit; empty: the newest commit.
+        family: name of the pipeline's class.
+        licence: identifier of its licence on the Hub.
+        gated: whether its terms must be accepted, and a login is needed.
     """
 
     id: str

@@ -50,13 +50,13 @@ def bundled() -> list[str]:
 
 
 @dataclass(frozen=True)
-class Place:
-    """Local path of a model.
+class ModelFiles:
+    """Local files of a model.
 
     Args:
         path: folder of a pipeline, or a single file.
-        name: as the leaderboard calls it; None: as its card or its folder says.
-        commit: on the Hub; None: it is known by its content.
+        name: name on the leaderboard; None: that of its card or its folder.
+        commit: commit on the Hub; None: a hash of the content is the revision.
     """
 
     path: Path
@@ -68,9 +68,9 @@ def check_name(name: str) -> None:
     """Check a name without opening a model or contacting the Hub.
 
     Raises:
-        UsageError: for an unknown name, with the allowed ones and a "did you mean"; or a file of a
-            kind that is not opened.
-        ModelError: for a folder that holds no pipeline.
+        UsageError: for an unknown name, with the allowed names and a "did you mean"; or a file that
+            is not a safetensors file.
+        ModelError: for a folder without a pipeline.
     """
     path = Path(name)
     if name in bundled():
@@ -85,15 +85,15 @@ def check_name(name: str) -> None:
                 allowed="a folder with model_index.json, as save_pretrained writes it",
             )
     elif hub.named(name) is None:
-        places = ["ID@revision on the Hub", "PATH of a pipeline folder", "FILE.safetensors"]
-        raise unknown_name("model", name, [*bundled(), *MODELS, *places])
+        forms = ["ID@revision on the Hub", "PATH of a pipeline folder", "FILE.safetensors"]
+        raise unknown_name("model", name, [*bundled(), *MODELS, *forms])
 
 
-def find(name: str, half: bool = False, weights: bool = True) -> Place:
+def find(name: str, half: bool = False, weights: bool = True) -> ModelFiles:
     """Find a model by bundled or short name, path, or Hub id; Hub models are downloaded.
 
     Args:
-        name: which.
+        name: bundled or short name, path, or Hub id.
         half, weights: see `diffcls.models.hub.fetch`.
 
     Raises:
@@ -101,27 +101,27 @@ def find(name: str, half: bool = False, weights: bool = True) -> Place:
     """
     check_name(name)
     if name in bundled():
-        return Place(WEIGHTS / name)
+        return ModelFiles(WEIGHTS / name)
     path = Path(name)
     if path.exists():
-        return Place(path, path.stem if path.is_file() else None)
+        return ModelFiles(path, path.stem if path.is_file() else None)
     model = hub.named(name)
     if model is None:
         raise unknown_name("model", name, MODELS)
     folder, commit = hub.fetch(model, half, weights)
-    return Place(folder, name.partition("@")[0], commit)
+    return ModelFiles(folder, name.partition("@")[0], commit)
 
 
-def read_card(place: Place) -> ModelCard:
+def read_card(files: ModelFiles) -> ModelCard:
     """The card of a model; its revision is the Hub's commit, or a hash of weights and configs."""
-    folder = place.path
+    folder = files.path
     if folder.is_file():
-        return ModelCard(name=place.name or folder.stem, revision=hash_file(folder))
+        return ModelCard(name=files.name or folder.stem, revision=hash_file(folder))
     path = folder / CARD
     stored: Mapping[str, Any] = read_json(path) if path.is_file() else {}
     return ModelCard(
-        name=place.name or stored.get("name") or folder.resolve().name,
-        revision=place.commit or _revision(folder),
+        name=files.name or stored.get("name") or folder.resolve().name,
+        revision=files.commit or _revision(folder),
         temperature=float(stored.get("temperature", 1.0)),
         allocation=read_allocation(str(stored.get("allocation", EVEN))),
         trained_on=tuple(stored.get("trained_on", ())),
@@ -158,15 +158,15 @@ def images_seen(name: str) -> int | None:
     if not path.is_file():
         return None
     stored = read_json(path)
-    seen = stored.get("images") or stored.get("recipe", {}).get("images")
+    images = stored.get("images") or stored.get("recipe", {}).get("images")
     earlier = stored.get("continued_from", {}).get("images", 0)
-    return None if seen is None else int(seen) + int(earlier)
+    return None if images is None else int(images) + int(earlier)
 
 
 def _revision(folder: Path) -> str:
     """Hash of all loaded files: the index, and the weights and configs of its parts."""
     index = read_json(folder / "model_index.json")
-    parts = [folder / name for name, place in index.items() if isinstance(place, list) and place[0]]
+    parts = [folder / name for name, entry in index.items() if isinstance(entry, list) and entry[0]]
     files = [path for part in parts for path in part.rglob("*") if path.suffix in HASHED]
     return hash_files([folder / "model_index.json", *files], folder)
 
@@ -183,11 +183,10 @@ def load(
 
     Args:
         name: see `find`.
-        device, dtype: where and in what precision it runs; float32 by default on a CPU, bfloat16
-            elsewhere.
-        img_size: side of the images in pixels, default: what the model was trained on.
-        lora: ``FILE`` or ``FILE:WEIGHT`` to merge into it.
-        model_config: of a single file: the name or folder of the model that completes it.
+        device, dtype: device and precision; float32 by default on a CPU, bfloat16 elsewhere.
+        img_size: side of the images in pixels; default: that of the model's training.
+        lora: ``FILE`` or ``FILE:WEIGHT``, merged into the model.
+        model_config: for a single file: the name or folder of the model that completes it.
 
     Raises:
         UsageError: for an unknown name.
@@ -198,24 +197,28 @@ def load(
 
     if dtype is None:
         dtype = torch.float32 if torch.device(device).type == "cpu" else torch.bfloat16
-    place = find(name, half=dtype != torch.float32)
-    if place.path.is_file():
-        config = model_config or single_file.completed_by(place.path)
+    files = find(name, half=dtype != torch.float32)
+    if files.path.is_file():
+        config = model_config or single_file.completed_by(files.path)
         folder = find(config, weights=False).path
     elif model_config is not None:
-        raise UsageError("the model is no single file", given="--model-config", todo="leave it out")
+        raise UsageError(
+            "--model-config completes a single file, and --model is a pipeline",
+            given=model_config,
+            todo="remove --model-config",
+        )
     else:
-        folder = place.path
+        folder = files.path
     index = read_json(folder / "model_index.json")
     family = str(index.get("_class_name"))
     if family not in FAMILIES:
         raise ModelError("model family not supported", given=family, allowed=FAMILIES)
     adapter: type[PipelineDenoiser] = FAMILIES.load(family)
-    if place.path.is_file():
-        pipeline = _open_file(place.path, folder, family, dtype)
+    if files.path.is_file():
+        pipeline = _open_file(files.path, folder, family, dtype)
     else:
         pipeline = open_pipeline(folder, index, dtype)
-    card = read_card(place)
+    card = read_card(files)
     if lora is not None:
         card = replace(card, revision=f"{card.revision} + {merge(pipeline, lora)}")
     return adapter(pipeline, card, device, dtype, img_size)

@@ -12,10 +12,10 @@ from diffcls.support.hashing import hash_file
 
 
 def parse(text: str) -> tuple[Path, float]:
-    """``FILE`` or ``FILE:WEIGHT``, the weight being 1 by default.
+    """Parse ``FILE`` or ``FILE:WEIGHT``; the default weight is 1.
 
     Raises:
-        UsageError: for a weight that is no number, or a file that is missing or no safetensors.
+        UsageError: for a weight that is not a number, or a file that is missing or of another type.
     """
     name, colon, weight = text.rpartition(":")
     if not colon or Path(text).is_file():
@@ -23,11 +23,11 @@ def parse(text: str) -> tuple[Path, float]:
     try:
         scale = float(weight)
     except ValueError:
-        raise UsageError("cannot read LoRA", given=text, allowed="FILE or FILE:WEIGHT") from None
+        raise UsageError("cannot parse --lora", given=text, allowed="FILE or FILE:WEIGHT") from None
     path = Path(name)
     if not path.is_file() or path.suffix != ".safetensors":
         raise UsageError(
-            "LoRA file not found, or of another kind", given=name, allowed="a .safetensors file"
+            "--lora: file not found, or not safetensors", given=name, allowed="a .safetensors file"
         )
     return path, scale
 
@@ -46,13 +46,16 @@ def merge(pipeline: Any, text: str) -> str:
         text: see `parse`.
 
     Raises:
-        ModelError: where peft is missing, or no weight of the file belongs to this model.
+        ModelError: if peft is not installed, the family does not support LoRA, or no weight of the
+            file belongs to this model.
     """
     path, scale = parse(text)
     if importlib.util.find_spec("peft") is None:
-        raise ModelError("LoRA needs peft", todo='pip install "diffcls[lora]"')
+        raise ModelError("--lora needs peft", todo='pip install "diffcls[lora]"')
     if not hasattr(pipeline, "load_lora_weights"):
-        raise ModelError("no LoRA for this family", given=type(pipeline).__name__)
+        raise ModelError(
+            "--lora is not supported by this model family", given=type(pipeline).__name__
+        )
     before = _snapshot(pipeline)
     try:
         with quiet():
@@ -63,13 +66,13 @@ def merge(pipeline: Any, text: str) -> str:
         raise ModelError(
             f"cannot merge the LoRA ({type(error).__name__}: {str(error).partition(chr(10))[0]})",
             given=str(path),
-            todo="check that it was made for this model",
+            todo="check that it was trained for this model",
         ) from error
     if scale and _snapshot(pipeline) == before:
         raise ModelError(
             "no weight of the LoRA belongs to this model",
             given=str(path),
-            todo="check that it was made for this model",
+            todo="check that it was trained for this model",
         )
     return revision_of(text)
 

@@ -1,7 +1,7 @@
 """Self-test of a loaded model: whether it predicts what its config declares.
 
-A wrong ``prediction_type`` costs hours and shows in nothing but a low accuracy. It shows at once in
-the noise that a few outputs imply under each parameterization.
+A wrong ``prediction_type`` would otherwise show only after hours, in a low accuracy. A few outputs
+reveal it: the noise that they imply under each parameterization is compared with the true noise.
 """
 
 from __future__ import annotations
@@ -20,8 +20,10 @@ from diffcls.models.denoiser import Denoiser
 from diffcls.support.errors import ModelError
 from diffcls.support.seeding import key
 
-LEVELS = 4
-STANDARD_ERRORS = 3.0
+NOISE_LEVELS = 4
+"""Noise levels per image."""
+MIN_STANDARD_ERRORS = 3.0
+"""Least mean difference that counts as clear, in standard errors."""
 logger = logging.getLogger(__name__)
 
 
@@ -29,17 +31,18 @@ logger = logging.getLogger(__name__)
 def check_model(denoiser: Denoiser, images: Tensor, prompts: Sequence[str]) -> None:
     """Compare the model's output with its interpretation under each parameterization.
 
-    At mid and high noise (σ >= α; below, all look alike) every output is read as ε, x0, v and flow,
-    and the noise that follows is compared with the noise that was added. The model is refused only
-    where another reading is clearly better, image by image, and better than an output of zero.
+    At mid and high noise (σ >= α; below, the parameterizations hardly differ) every output is
+    interpreted as ε, x0, v and flow, and the noise that follows is compared with the noise that was
+    added. A model is rejected only if another interpretation is clearly better, image by image, and
+    also better than an output of zero.
 
     Args:
         denoiser: the model.
         images: (B, 3, H, W) in [−1, 1], two or more.
-        prompts: (B,) what each image shows, in the model's words.
+        prompts: (B,) the prompt of each image's class.
 
     Raises:
-        ModelError: for outputs that are not finite, or that another parameterization explains.
+        ModelError: for outputs that are not finite, or that fit another parameterization.
     """
     out, x0, eps, alpha, sigma = _outputs(denoiser, images, prompts)
     if not torch.isfinite(out).all():
@@ -61,10 +64,11 @@ def check_model(denoiser: Denoiser, images: Tensor, prompts: Sequence[str]) -> N
     if better:
         best = min(better, key=lambda name: float(errors[name].mean()))
         raise ModelError(
-            "the model does not predict what its scheduler's config says",
+            "the model does not predict what its scheduler's config declares",
             given=f"{own}, with noise errors of {errors[own].mean():.3g}",
             allowed=f"{best}, with {errors[best].mean():.3g}, fits better",
-            todo="correct prediction_type in scheduler/scheduler_config.json, or --no-check-model",
+            todo="correct prediction_type in scheduler/scheduler_config.json, or skip the test "
+            "with --no-check-model",
         )
     if not any(beats_zero.values()):
         logger.warning(
@@ -82,11 +86,14 @@ def _outputs(denoiser: Denoiser, images: Tensor, prompts: Sequence[str]) -> tupl
     if not len(noisy):
         noisy = np.arange(len(gains))
     # midpoints of equal parts
-    levels = noisy[(2 * np.arange(LEVELS) + 1) * len(noisy) // (2 * LEVELS)]
+    levels = noisy[(2 * np.arange(NOISE_LEVELS) + 1) * len(noisy) // (2 * NOISE_LEVELS)]
     parts = []
     for j, level in enumerate(levels.tolist()):
         eps = torch.stack(
-            [noise(key("check"), i * LEVELS + j, latents.shape[1:]) for i in range(len(latents))]
+            [
+                noise(key("check"), i * NOISE_LEVELS + j, latents.shape[1:])
+                for i in range(len(latents))
+            ]
         ).to(latents)
         alpha, sigma = float(gains.alpha[level]), float(gains.sigma[level])
         x_t = (alpha * latents + sigma * eps).to(denoiser.dtype)
@@ -104,11 +111,11 @@ def _noise_errors(
     """(n,) mean squared errors of the noise implied by `out`, and by an output of 0."""
     x_t = alpha * x0 + sigma * eps
     both = (row.to_noise(o, x_t, alpha, sigma) - eps for o in (out, torch.zeros_like(out)))
-    mine, of_zero = ((d**2).mean(dim=(1, 2, 3)).numpy() for d in both)
-    return mine, of_zero
+    of_output, of_zero = ((d**2).mean(dim=(1, 2, 3)).numpy() for d in both)
+    return of_output, of_zero
 
 
 def _clearly_less(one: NDArray[np.float64], other: NDArray[np.float64]) -> bool:
     """Whether the mean paired difference lies three standard errors below zero."""
     d = one - other
-    return bool(d.mean() < -STANDARD_ERRORS * d.std(ddof=1) / len(d) ** 0.5)
+    return bool(d.mean() < -MIN_STANDARD_ERRORS * d.std(ddof=1) / len(d) ** 0.5)

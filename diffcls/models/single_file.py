@@ -26,10 +26,10 @@ def check(path: Path) -> None:
     """Raise UsageError unless the file is a safetensors file, which cannot run code."""
     if path.suffix != ".safetensors":
         raise UsageError(
-            "not a model file that is opened",
+            "model file is not a safetensors file",
             given=str(path),
             allowed="a .safetensors file, or a folder with model_index.json",
-            todo="convert it: pickles (.ckpt, .pt, .bin) may run code",
+            todo="convert it to safetensors: pickles (.ckpt, .pt, .bin) may run code",
         )
 
 
@@ -37,7 +37,7 @@ def completed_by(path: Path) -> str:
     """The short name of the model whose configs and tokenizers a checkpoint needs.
 
     Raises:
-        ModelError: for a file that is not whole, or of a kind that is not supported.
+        ModelError: for a file that is incomplete, or of an unsupported architecture.
     """
     from diffusers.loaders.single_file_utils import infer_diffusers_model_type
     from safetensors import safe_open
@@ -50,10 +50,10 @@ def completed_by(path: Path) -> str:
         raise ModelError(f"cannot read model file ({error})", given=str(path)) from error
     if kind not in COMPLETED_BY:
         raise ModelError(
-            "kind of model file not supported",
+            "architecture of the model file is not recognised",
             given=f"{path}, {kind}",
             allowed=COMPLETED_BY,
-            todo="name what completes it: --model-config",
+            todo="choose the model that completes it with --model-config",
         )
     return COMPLETED_BY[kind]
 
@@ -70,13 +70,14 @@ def open_file(path: Path, folder: Path, kind: Any, dtype: Any) -> Any:
     """Open the pipeline of a checkpoint.
 
     Args:
-        path: ``.safetensors``, in its authors' layout.
-        folder: of the pipeline that completes it; its weights are not read where the file has them.
+        path: ``.safetensors``, in the layout of the original code.
+        folder: folder of the pipeline that completes it; of its weights only those are read that
+            the file lacks.
         kind: class of the pipeline.
-        dtype: of all parts but the autoencoder.
+        dtype: of all parts but the autoencoder, which is in float32.
 
     Raises:
-        ModelError: where file and folder do not fit.
+        ModelError: if file and folder do not fit each other.
     """
     import torch
 
@@ -89,7 +90,7 @@ def open_file(path: Path, folder: Path, kind: Any, dtype: Any) -> Any:
         raise ModelError(
             f"cannot load model file ({type(error).__name__}: {str(error).partition(chr(10))[0]})",
             given=str(path),
-            todo=f"check that it is whole, and of the same kind as {folder}",
+            todo=f"check that it is complete, and of the same architecture as {folder}",
         ) from error
     if getattr(pipeline, "vae", None) is not None:
         torch.nn.Module.to(pipeline.vae, torch.float32)

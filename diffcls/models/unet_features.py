@@ -46,11 +46,11 @@ class FeatureReader:
 
     Args:
         denoiser: a model with a network of diffusers.
-        seed: keys the noise, which all images share.
+        seed: seed of the noise, which all images share.
 
     Raises:
         ModelError: for a network without known blocks.
-        UsageError: for a model that reads class ids.
+        UsageError: for a class-conditional model.
     """
 
     def __init__(self, denoiser: Denoiser, seed: int) -> None:
@@ -61,7 +61,7 @@ class FeatureReader:
             )
         if denoiser.labels is not None:
             raise UsageError(
-                "features need the empty prompt, and the model reads class ids",
+                "features need the empty prompt, and the model is class-conditional",
                 given=denoiser.card.name,
                 todo="choose a text-to-image model",
             )
@@ -75,18 +75,18 @@ class FeatureReader:
 
         Args:
             x0: (B, C, h, w) images or latents.
-            index: into the schedule.
-            names: of the blocks.
-            grid: a map of features is averaged over each of grid × grid equal parts.
+            index: index into the schedule.
+            names: names of the blocks.
+            grid: feature maps are averaged over each of grid × grid equal parts.
 
         Returns:
             Name -> (B, D) float32 on the CPU.
         """
-        schedule, held = self.denoiser.schedule, {}
+        schedule, features = self.denoiser.schedule, {}
 
         def keep(name: str) -> Any:
             def hook(module: nn.Module, given: Any, out: Any) -> None:
-                held[name] = pool(of_image(out), grid)
+                features[name] = pool(of_image(out), grid)
 
             return hook
 
@@ -100,7 +100,7 @@ class FeatureReader:
         finally:
             for hook in hooks:
                 hook.remove()
-        return held
+        return features
 
 
 def of_image(out: Any) -> Tensor:

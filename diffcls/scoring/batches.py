@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import zip_longest
-from typing import NamedTuple, Protocol
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -60,19 +60,20 @@ class Batch(Protocol):
         """Return the requests to the front of their queue."""
 
 
+RequestT = TypeVar("RequestT", Evaluation, ProbeRequest)
+
+
 @dataclass
-class EvaluationBatch:
-    """Evaluations of many images.
+class Requests(Generic[RequestT]):
+    """Requests of one kind, from one queue.
 
     Args:
         requests: in order.
         requeue: returns requests to the front of their queue.
-        speculative: evaluations that no image has requested yet.
     """
 
-    requests: list[Evaluation]
-    requeue: Callable[[list[Evaluation]], None]
-    speculative: list[Evaluation] = field(default_factory=list)
+    requests: list[RequestT]
+    requeue: Callable[[list[RequestT]], None]
 
     def __len__(self) -> int:
         return len(self.requests)
@@ -80,6 +81,21 @@ class EvaluationBatch:
     @property
     def images(self) -> list[ImageState]:
         return [request.image for request in self.requests]
+
+    def put_back(self) -> None:
+        self.requeue(self.requests)
+
+
+@dataclass
+class EvaluationBatch(Requests[Evaluation]):
+    """Evaluations of many images.
+
+    Args:
+        requests, requeue: see `Requests`.
+        speculative: evaluations that no image has requested yet.
+    """
+
+    speculative: list[Evaluation] = field(default_factory=list)
 
     def fill(self, free_rows: int) -> None:
         self.speculative = speculate(self.images, free_rows) if free_rows else []
@@ -102,32 +118,19 @@ class EvaluationBatch:
         for (image, prompt, draw), error in zip(self.speculative, errors[count:], strict=True):
             image.speculative[prompt, draw] = error
 
-    def put_back(self) -> None:
-        self.requeue(self.requests)
-
 
 @dataclass
-class ProbeBatch:
+class ProbeBatch(Requests[ProbeRequest]):
     """Probes of many images, all with gradients or all without.
 
     Args:
-        requests: in order.
-        requeue: returns requests to the front of their queue.
+        requests, requeue: see `Requests`.
         points: embeddings between the prompts.
         gradient: see `diffcls.search.screening.Probe`.
     """
 
-    requests: list[ProbeRequest]
-    requeue: Callable[[list[ProbeRequest]], None]
     points: Points
     gradient: bool
-
-    def __len__(self) -> int:
-        return len(self.requests)
-
-    @property
-    def images(self) -> list[ImageState]:
-        return [request.image for request in self.requests]
 
     def fill(self, free_rows: int) -> None:
         """Nothing: the next probes depend on the results of these."""
@@ -154,9 +157,6 @@ class ProbeBatch:
                 )
             image.probe_results[place] = result if probe.gradient else result[0]
             image.evaluations += probe.evaluations
-
-    def put_back(self) -> None:
-        self.requeue(self.requests)
 
 
 def speculate(images: Sequence[ImageState], free_rows: int) -> list[Evaluation]:

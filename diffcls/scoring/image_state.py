@@ -28,7 +28,7 @@ class ScoringTask:
 
     Args:
         prompts: the candidate classes.
-        search: names the (class, draw) pairs to evaluate.
+        search: allocation of (class, draw) evaluations.
         aggregate: combines the draws, see `diffcls.search.aggregation`.
         prompts_race: whether rows of the table that the search sees are prompts, else classes.
         subtract_empty: whether the empty prompt's error is subtracted from all scores.

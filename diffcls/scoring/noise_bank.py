@@ -20,8 +20,8 @@ class NoiseBank:
         plan: the draws, with their seed and optional noise file.
         shape: (C, h, w) of one draw.
         device: device of the tensors.
-        max_bytes: bytes the cache may hold; the least recently used draw is dropped first, and
-            recomputed bit for bit when it is needed again.
+        max_bytes: maximum size of the cache in bytes, of at least one draw; the least recently used
+            draw is dropped first, and recomputed bit for bit when it is needed again.
     """
 
     def __init__(
@@ -35,24 +35,24 @@ class NoiseBank:
         self.shape = tuple(shape)
         self.device = device
         size = 4 * int(np.prod(self.shape))
-        self._room = max(1, max_bytes // size)
-        self._held: OrderedDict[int, torch.Tensor] = OrderedDict()
-        self._given = load_noise(plan.noise_path, self.shape) if plan.noise_path else None
+        self._capacity = max(1, max_bytes // size)
+        self._cache: OrderedDict[int, torch.Tensor] = OrderedDict()
+        self._from_file = load_noise(plan.noise_path, self.shape) if plan.noise_path else None
 
     def __getitem__(self, draw: int) -> torch.Tensor:
         """(C, h, w) float32 noise of `draw`, on the device."""
-        held = self._held.get(draw)
-        if held is None:
-            if self._given is not None and draw < len(self._given):
-                made = self._given[draw]
+        cached = self._cache.get(draw)
+        if cached is None:
+            if self._from_file is not None and draw < len(self._from_file):
+                tensor = self._from_file[draw]
             else:
-                made = noise(self.plan.seed, draw, self.shape)
-            held = self._held[draw] = made.to(self.device)
-            if len(self._held) > self._room:
-                self._held.popitem(last=False)
+                tensor = noise(self.plan.seed, draw, self.shape)
+            cached = self._cache[draw] = tensor.to(self.device)
+            if len(self._cache) > self._capacity:
+                self._cache.popitem(last=False)
         else:
-            self._held.move_to_end(draw)
-        return held
+            self._cache.move_to_end(draw)
+        return cached
 
 
 def load_noise(path: str | Path, shape: Sequence[int]) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""Prefetch: images are read one batch ahead of their scoring, so the device never waits."""
+"""Prefetch of images: a thread reads the next batch while the current one is scored."""
 
 from __future__ import annotations
 

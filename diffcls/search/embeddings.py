@@ -105,7 +105,7 @@ def embeddings(cond: Conditioning) -> dict[str, Tensor]:
     flat = {k: v.reshape(len(v), -1) for k, v in cond.items() if v.is_floating_point()}
     if not flat:
         raise UsageError(
-            "a screen needs prompts that are texts, and the model's are class ids",
+            "a screen needs text prompts, and the model is class-conditional",
             todo="choose --search racing",
         )
     return flat

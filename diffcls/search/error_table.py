@@ -18,9 +18,9 @@ def counts(errors: Table) -> Int64:
 
 def means(errors: Table) -> Float64:
     """(K,) mean error over the evaluated draws, in float64; infinite for a class without any."""
-    seen = ~np.isnan(errors)
-    n = seen.sum(axis=1)
-    total = np.where(seen, errors, 0.0).sum(axis=1, dtype=np.float64)
+    evaluated = ~np.isnan(errors)
+    n = evaluated.sum(axis=1)
+    total = np.where(evaluated, errors, 0.0).sum(axis=1, dtype=np.float64)
     return np.where(n > 0, total / np.maximum(n, 1), np.inf)
 
 
@@ -33,9 +33,9 @@ def leader(errors: Table) -> int:
 def paired(errors: Table, reference: int) -> Float64:
     """(K,) mean of e_k − e_reference over their common draws; infinite without any."""
     d = errors.astype(np.float64) - errors[reference].astype(np.float64)
-    seen = ~np.isnan(d)
-    n = seen.sum(axis=1)
-    total = np.where(seen, d, 0.0).sum(axis=1)
+    shared = ~np.isnan(d)
+    n = shared.sum(axis=1)
+    total = np.where(shared, d, 0.0).sum(axis=1)
     return np.where(n > 0, total / np.maximum(n, 1), np.inf)
 
 

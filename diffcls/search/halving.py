@@ -6,15 +6,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from diffcls.diffusion.draws import nested_order
-from diffcls.search.error_table import Table, counts, means, pairs, ranking
-from diffcls.search.exhaustive import check_draws
+from diffcls.search.error_table import Table, counts, means, pairs
+from diffcls.search.unscreened import NestedSearch, check_draws
 from diffcls.support.errors import UsageError
 from diffcls.support.types import Int64
 
 
 @dataclass(frozen=True)
-class Halving:
+class Halving(NestedSearch):
     """Successive halving: after each round keep the better half and double its draws.
 
     Args:
@@ -30,13 +29,6 @@ class Halving:
         if not 1 <= self.start:
             raise UsageError("start out of range", given=self.start, allowed="1 or more")
 
-    @property
-    def screen(self) -> None:
-        return None
-
-    def plan(self, length: int) -> Int64:
-        return nested_order(length, self.draws)
-
     def ask(self, errors: Table) -> Int64 | None:
         n = counts(errors)
         done = int(n.max())
@@ -51,6 +43,3 @@ class Halving:
         if len(alive) == 1:
             return None
         return pairs(alive, np.arange(done, min(2 * done, errors.shape[1])))
-
-    def rank(self, errors: Table) -> Int64:
-        return ranking(errors)

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from diffcls.diffusion.draws import published_order
-from diffcls.search.error_table import Table, counts, means, pairs, ranking
+from diffcls.search.error_table import Table, counts, means, pairs
+from diffcls.search.unscreened import UnscreenedSearch
 from diffcls.support.errors import UsageError
 from diffcls.support.types import Int64
 
 
 @dataclass(frozen=True)
-class Paper:
+class Paper(UnscreenedSearch):
     """Stage i gives every surviving class its samples, then keeps the `keep[i]` best.
 
     Args:
@@ -42,10 +43,6 @@ class Paper:
             raise UsageError("trials out of range", given=self.trials, allowed="1 or more")
         self._ends()  # raises for decreasing or missing samples
 
-    @property
-    def screen(self) -> None:
-        return None
-
     def plan(self, length: int) -> Int64:
         return published_order(length, self.samples)[0].repeat(self.trials)
 
@@ -62,9 +59,6 @@ class Paper:
         order = np.argsort(means(errors)[alive], kind="stable")
         alive = np.sort(alive[order[: self.keep[stage]]])
         return pairs(alive, np.arange(done, ends[stage + 1]))
-
-    def rank(self, errors: Table) -> Int64:
-        return ranking(errors)
 
     def _ends(self) -> Int64:
         # the ends depend on the grid's step only through N, the last stage's samples

@@ -1,6 +1,6 @@
-"""Proposed candidates: CLIP names a shortlist, and the diffusion model decides among its classes.
+"""Proposed candidates: a shortlist by zero-shot CLIP, then a race of the diffusion model among it.
 
-Two models contribute to such an answer, so its rows are marked ``hybrid``.
+Two models contribute to the result, so its rows are marked ``hybrid``.
 """
 
 from __future__ import annotations
@@ -39,7 +39,9 @@ class Propose(ScreenedSearch):
         super().__post_init__()
         if not self.proposer:
             raise UsageError(
-                "no CLIP model to propose candidates", allowed="a name, ARCHITECTURE/TAG or folder"
+                "--search propose needs a CLIP model",
+                allowed="a bundled name, ARCHITECTURE/TAG or folder",
+                todo="choose one with --clip-model",
             )
 
     @property

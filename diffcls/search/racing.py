@@ -14,8 +14,8 @@ from functools import lru_cache
 import numpy as np
 
 from diffcls.diffusion.draws import nested_order
-from diffcls.search.error_table import Table, counts, leader, pairs, ranking
-from diffcls.search.exhaustive import check_draws
+from diffcls.search.error_table import Table, counts, leader, pairs
+from diffcls.search.unscreened import NestedSearch, check_draws
 from diffcls.support.errors import UsageError
 from diffcls.support.types import Float64, Int64
 
@@ -31,9 +31,9 @@ class RaceOptions:
 
     Args:
         draws: N, maximum draws per class: the hard budget for near-ties.
-        confidence: probability, over all classes and looks of an image, that no class is dropped
+        confidence: probability, over all classes and rounds of an image, that no class is dropped
             which the full table puts ahead by more than two standard errors of its own; in (0, 1).
-        start: draws of every class before the first look, at least 2.
+        start: draws of every class before any class may be dropped, at least 2.
         prior: draws that the pooled variance counts as at most, above 0; never more than the
             other surviving classes have.
         budget: maximum evaluations (class, draw) per image, or None: no draw begins that would
@@ -59,7 +59,7 @@ class RaceOptions:
 
 
 @dataclass(frozen=True)
-class Racing(RaceOptions):
+class Racing(RaceOptions, NestedSearch):
     """Every class gets `start` draws, then the survivors one draw after another.
 
     After each draw, class k is dropped where
@@ -70,8 +70,8 @@ class Racing(RaceOptions):
     Student's distribution. The question is which class leads after all N draws, so the n draws are
     a sample of a finite population, and after the last one no uncertainty is left (Cochran 1977,
     section 2.6). With gaps between classes of any size equally likely, the tail beyond d̄_k is the
-    probability that the remaining draws reverse the order; summed over the classes dropped, each at
-    one look, it bounds the error probability of the image over all classes and looks. If gaps are
+    probability that the remaining draws reverse the order; summed over the classes dropped, each in
+    one round, it bounds the error probability of the image over all classes and rounds. If gaps are
     close to zero, orders are reversed more often than that; but then they are ties in the full
     table too, if it has at most a hundred draws. With hundreds of draws, a single small gap may be
     missed more often.
@@ -92,13 +92,6 @@ class Racing(RaceOptions):
         draws, confidence, start, prior, budget: see `RaceOptions`.
     """
 
-    @property
-    def screen(self) -> None:
-        return None
-
-    def plan(self, length: int) -> Int64:
-        return nested_order(length, self.draws)
-
     def ask(self, errors: Table) -> Int64 | None:
         classes, draws = errors.shape
         n = counts(errors)
@@ -113,9 +106,6 @@ class Racing(RaceOptions):
         if self.budget is not None and int(n.sum()) + len(alive) > self.budget:
             return None
         return pairs(alive, np.array([done]))
-
-    def rank(self, errors: Table) -> Int64:
-        return ranking(errors)
 
     def _first(self, classes: int) -> int:
         """Draws of every class in the first request: `start`, or what the budget allows."""

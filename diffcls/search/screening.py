@@ -112,7 +112,7 @@ class ScreenedSearch(RaceOptions, ABC):
             raise UsageError("candidates out of range", given=self.candidates, allowed="1 or more")
         if self.budget is not None:  # the race does not know the cost of the screen
             raise UsageError(
-                "a limit of evaluations is for a search without a screen",
+                "--max-evaluations is for a search without a screen",
                 given=self.budget,
                 todo="choose fewer draws or candidates, or --search racing",
             )

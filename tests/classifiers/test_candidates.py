@@ -55,7 +55,7 @@ def by_id(answers: list[ClassScores]) -> dict[str, ClassScores]:
     return {answer.image_id: answer for answer in answers}
 
 
-def test_scores_are_what_a_text_explains_better_than_none() -> None:
+def test_scores_are_error_differences_to_the_empty_prompt() -> None:
     model, plan = GaussianDenoiser(MEANS, 0.2), method(Exhaustive(7)).plan
     scorer = Scorer(model, model.encode_prompts([*TEXTS, ""]), plan, batch_size=7)
     answers = by_id(list(method(Exhaustive(7)).classify([item(i) for i in range(6)])))
@@ -84,7 +84,7 @@ def test_scores_are_independent_of_the_batch_and_within_the_cost_limit() -> None
         assert 0 < answer.evaluations <= most_evaluations(search, prompts)
 
 
-def test_neither_order_nor_vote_changes_who_wins_a_clear_case() -> None:
+def test_order_and_vote_do_not_change_a_clear_winner() -> None:
     items = [item(i) for i in range(6)]
     forward, backward = (
         by_id(list(method(Racing(20)).classify(order))) for order in (items, items[::-1])
@@ -94,12 +94,12 @@ def test_neither_order_nor_vote_changes_who_wins_a_clear_case() -> None:
         assert np.array_equal(answer.ranking, backward[name].ranking)
     ranked = by_id(list(method(Exhaustive(7), vote="rank").classify(items)))
     for one in items:
-        # minus the mean rank of two classes: theirs add up to −1, and the empty prompt has none
+        # scores are minus mean ranks, which sum to −1 for two classes; the empty prompt has none
         assert ranked[one.image_id].scores.sum() == pytest.approx(-1)
         assert ranked[one.image_id].ranking[0] == one.label
 
 
-def test_image_and_prompts_agree_on_the_candidates() -> None:
+def test_images_and_prompts_need_the_same_number_of_candidates() -> None:
     whole = Item("test/0", 0, item(0).open)
     with pytest.raises(UsageError, match="the prompts do not fit images of 0 candidates"):
         next(method(Exhaustive(2)).classify([whole]))
@@ -110,9 +110,9 @@ def test_image_and_prompts_agree_on_the_candidates() -> None:
         next(of_all.classify([item(0)]))
 
 
-def test_prompts_cannot_race_among_candidates_of_ones_own() -> None:
+def test_prompts_cannot_compete_for_images_with_own_candidates() -> None:
     prompts = PromptSet.from_templates(TEXTS, ["{}", "a {}"], asked=2)
-    with pytest.raises(UsageError, match="cannot race"):
+    with pytest.raises(UsageError, match="--aggregate prompts needs classes that all images share"):
         DiffusionMethod(GaussianDenoiser(MEANS), prompts, Racing(), aggregate="prompts")
 
 
@@ -168,7 +168,7 @@ def test_error_tables_of_pairs_are_replayed(evaluate: Callable[..., Any], tmp_pa
     assert again["evaluations_per_image"] == 2 * 4  # the empty prompt has no table
 
 
-def test_prompts_of_a_file_ask_each_image_about_its_own(
+def test_prompts_of_a_file_are_scored_per_image(
     evaluate: Callable[..., Any], tmp_path: Path
 ) -> None:
     data = load_dataset("scenes/pairs", "test")
@@ -178,7 +178,7 @@ def test_prompts_of_a_file_ask_each_image_about_its_own(
         for k, words in enumerate(data.prompt_names or data.class_names):
             rows.writerow([f"a picture of {words}.", k])
     row, records = evaluate(search="exhaustive")
-    # elsewhere: the same words make the same run, whose records would be read again
+    # another output folder: the same prompts would resume the same run
     asked = {"search": "exhaustive", "prompts": str(tmp_path / "p.csv")}
     theirs, same = evaluate(**asked, output_dir=tmp_path / "other")
     assert theirs["fingerprint"] == row["fingerprint"]

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from helpers.answers import assert_same, by_id, table
+from helpers.answers import assert_independent_of_batches, assert_same, by_id, table
 from PIL import Image
 from torch import Tensor
 
@@ -23,7 +23,6 @@ from diffcls.data.transforms import to_image
 from diffcls.models import loading
 from diffcls.models.denoiser import Conditioning
 from diffcls.models.gaussian import GaussianDenoiser
-from diffcls.runs.sharding import shard_of
 from diffcls.scoring.batch_runner import Queues
 from diffcls.search.exhaustive import Exhaustive
 from diffcls.search.paper import Paper
@@ -57,19 +56,19 @@ def method(model: Any = None, search: Any = None, **options: Any) -> DiffusionMe
     return DiffusionMethod(model or denoiser(), prompts, search or Racing(20), **options)
 
 
-# ---- right -------------------------------------------------------------------------------------
+# ---- accuracy -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("prediction_type", ["epsilon", "sample", "v_prediction", "flow"])
 @pytest.mark.parametrize("search", [Racing(40), Exhaustive(20), Paper((5, 20), (3, 1))], ids=repr)
-def test_images_are_classified_right(search: Any, prediction_type: str) -> None:
-    # the distance to the means is what Bayes' rule looks at: here it leaves no doubt
+def test_images_are_classified_correctly(search: Any, prediction_type: str) -> None:
+    # images lie so near to the means that Bayes' rule is certain
     chosen = items(30)
-    found = by_id(method(denoiser(prediction_type=prediction_type), search).classify(chosen))
+    result = by_id(method(denoiser(prediction_type=prediction_type), search).classify(chosen))
     for item in chosen:
         x0 = np.asarray(item.open(), dtype=np.float64).transpose(2, 0, 1) / 127.5 - 1
         nearest = ((MEANS - x0) ** 2).sum(axis=(1, 2, 3)).argmin()
-        answer = found[item.image_id]
+        answer = result[item.image_id]
         assert answer.error is None and answer.seconds > 0
         assert answer.ranking[0] == nearest == item.label
         assert sorted(answer.ranking) == list(range(K))
@@ -77,7 +76,7 @@ def test_images_are_classified_right(search: Any, prediction_type: str) -> None:
         assert answer.evaluations == np.isfinite(table(answer)).sum()
 
 
-# the protocol's table: classes, samples and classes kept a stage, evaluations an image
+# the protocol's table: classes, samples and classes kept per stage, evaluations per image
 PROTOCOL = {
     "food101": (101, (20, 50, 100, 500), (20, 10, 5, 1), 5570),
     "cifar10": (10, (50, 500), (5, 1), 2750),
@@ -119,7 +118,7 @@ def test_templates_of_a_class_average_to_one_error() -> None:
     assert not np.allclose(tables[0], tables[1], rtol=0.1)
 
 
-# ---- independent of batch composition ----------------------------------------------------------
+# ---- independent of batch composition -----------------------------------------------------------
 
 
 @pytest.fixture(scope="module", params=["gaussian", "stable diffusion"])
@@ -137,26 +136,10 @@ def racer(
     return DiffusionMethod(model, prompts, search, **options), list(digits.items[:11])  # type: ignore[arg-type]
 
 
-def test_answers_do_not_depend_on_order_or_batch_composition(
+def test_results_do_not_depend_on_order_or_batch_composition(
     racer: tuple[DiffusionMethod, list[Item]],
 ) -> None:
-    built, chosen = racer
-    expected = by_id(built.classify(chosen))
-    assert {a.error for a in expected.values()} == {None}
-    # images leave the race at different times, so the batches really are mixed
-    assert len({a.evaluations for a in expected.values()}) > 1
-    shuffled = np.random.default_rng(0).permutation(len(chosen))
-    companies = {
-        "reversed": [chosen[::-1]],
-        "shuffled": [[chosen[i] for i in shuffled]],
-        "three shards": [[chosen[i] for i in shard_of(len(chosen), (s, 3))] for s in range(3)],
-        "some alone": [[item] for item in chosen[:4]],
-    }
-    for name, groups in companies.items():
-        found = by_id(answer for group in groups for answer in built.classify(group))
-        assert len(found) == sum(map(len, groups)), name
-        for image_id, answer in found.items():
-            assert_same(answer, expected[image_id])
+    assert_independent_of_batches(*racer)
 
 
 def test_seed_changes_the_noise() -> None:
@@ -164,34 +147,34 @@ def test_seed_changes_the_noise() -> None:
     assert all(not np.array_equal(table(one[i]), table(two[i]), equal_nan=True) for i in one)
 
 
-def test_nothing_to_do_is_done_at_once() -> None:
+def test_no_images_give_no_results() -> None:
     assert list(method().classify([])) == []
 
 
-# ---- what goes wrong ---------------------------------------------------------------------------
+# ---- failures -----------------------------------------------------------------------------------
 
 
-def test_corrupt_image_is_told_and_the_others_go_on(tmp_path: Path) -> None:
+def test_corrupt_image_fails_alone(tmp_path: Path) -> None:
     (tmp_path / "bad.png").write_bytes(b"\x89PNG\r\n\x1a\n and no more")
 
     def refuse() -> Image.Image:
         raise DataError("no such luck")
 
     def truncated() -> Image.Image:
-        return Image.open(tmp_path / "bad.png")  # raises what PIL raises
+        return Image.open(tmp_path / "bad.png")  # raises PIL's error
 
     chosen = items(9)
     expected = by_id(method().classify(chosen))
     bad = [Item("bad/1", 0, refuse), Item("bad/2", 1, truncated), Item("bad/3", 2, refuse)]
-    found = by_id(method().classify([bad[0], *chosen[:5], bad[1], *chosen[5:], bad[2]]))
+    result = by_id(method().classify([bad[0], *chosen[:5], bad[1], *chosen[5:], bad[2]]))
     for image_id, answer in expected.items():
-        assert_same(found.pop(image_id), answer)
-    assert set(found) == {"bad/1", "bad/2", "bad/3"}
-    assert found["bad/1"].error == "no such luck"
-    for answer in found.values():
+        assert_same(result.pop(image_id), answer)
+    assert set(result) == {"bad/1", "bad/2", "bad/3"}
+    assert result["bad/1"].error == "no such luck"
+    for answer in result.values():
         assert answer.error and answer.evaluations == 0
         assert len(answer.scores) == len(answer.ranking) == 0
-    assert {a.error is None for a in method().classify(bad)} == {False}  # none that can be read
+    assert {a.error is None for a in method().classify(bad)} == {False}  # no image is readable
 
 
 class Broken(GaussianDenoiser):
@@ -227,13 +210,13 @@ def test_image_that_is_not_finite_fails_alone() -> None:
     chosen = items(7)
     expected = by_id(method().classify(chosen))
     black = Item("black", 0, lambda: Image.new("RGB", (SIDE, SIDE)))
-    found = by_id(method(denoiser(BrokenEncoder)).classify([*chosen[:3], black, *chosen[3:]]))
-    assert "not finite" in str(found.pop("black").error)
+    result = by_id(method(denoiser(BrokenEncoder)).classify([*chosen[:3], black, *chosen[3:]]))
+    assert "not finite" in str(result.pop("black").error)
     for image_id, answer in expected.items():
-        assert_same(found[image_id], answer)
+        assert_same(result[image_id], answer)
 
 
-# ---- bounded memory ----------------------------------------------------------------------------
+# ---- bounded memory -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("search", [Racing(20), Exhaustive(3), Paper((2, 6), (3, 1))], ids=repr)
@@ -248,7 +231,7 @@ def test_a_stream_without_end_is_scored_in_bounded_memory(search: Any) -> None:
 
     built = method(search=search)
     for done, _ in enumerate(itertools.islice(built.classify(endless()), 200), start=1):
-        # each image in flight has a request waiting; images are let in while a batch lacks some
+        # each image in flight has a pending request; images are admitted until a batch is full
         assert admitted - done < B + built.encode_batch
 
 
@@ -265,7 +248,7 @@ def test_requests_in_memory_are_those_of_a_batch_and_an_image(
     monkeypatch.setattr(Queues, "add", counted)
     built = method(search=Exhaustive(50))
     assert len(list(built.classify(items(20)))) == 20
-    # an image wants all at once, and asks only when there is less than a batch left
+    # an image requests all at once, and is admitted only if less than a batch waits
     assert K * 50 <= max(waiting) < B + K * 50
 
 
@@ -280,10 +263,10 @@ def test_batches_are_full_while_images_wait() -> None:
 
     built.scorer.errors = counted
     answers = list(built.classify(items(60)))
-    # nothing is asked for in vain, but by rows of the last few batches that were free anyway
+    # only free rows of the last few batches are speculative
     asked = sum(answer.evaluations for answer in answers)
     assert sum(sizes) - 20 * B < asked <= sum(sizes)
-    # all but the last few, when fewer requests than a batch are left in the world
+    # all but the last few, when fewer requests than a batch are left
     last_full = max(i for i, size in enumerate(sizes) if size == B)
     assert set(sizes[:last_full]) == {B}
     assert len(sizes) - last_full <= 20 + 1

@@ -1,4 +1,4 @@
-"""The references: what labels, class means and chance reach."""
+"""Reference baselines: supervised classifier, nearest class mean and chance."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ def test_nearest_mean_is_scikit_learns_nearest_centroid(tmp_path: Path) -> None:
     pixels, labels = labelled_data.tensors(train, 32)
     shown, _ = labelled_data.tensors(test, 32)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of pixels that are always dark
+        warnings.simplefilter("ignore")  # about constant pixels
         theirs = NearestCentroid().fit(pixels.flatten(1).numpy(), labels.numpy())
     expected = theirs.predict(shown.flatten(1).numpy())
     answers = {a.image_id: a for a in method("nearest-mean", tmp_path).classify(test.items)}
-    found = [answers[item.image_id].ranking[0] for item in test.items]
-    assert found == expected.tolist()
+    result = [answers[item.image_id].ranking[0] for item in test.items]
+    assert result == expected.tolist()
 
 
 def test_class_without_images_is_never_the_nearest(
@@ -75,7 +75,7 @@ def test_chance_is_keyed_by_seed_and_image(tmp_path: Path) -> None:
 
 
 def halves(count: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Noisy pictures, brighter on the left (0) or on the right (1)."""
+    """Noisy images, brighter on the left (0) or on the right (1)."""
     rng = torch.Generator().manual_seed(seed)
     labels = torch.arange(count) % 2
     images = torch.randn(count, 3, 8, 8, generator=rng) * 0.3
@@ -88,19 +88,19 @@ def learned(recipe: Supervised, seed: int = 3) -> TrainedClassifier:
     return train_classifier(*halves(64, 0), halves(40, 1), 2, recipe, Augmentation(), seed)
 
 
-def test_classifier_learns_what_can_be_learned() -> None:
-    found = learned(Supervised(images=1_280, batch=32, eval_every=640))
-    assert found.accuracy == 1.0
+def test_classifier_learns_separable_classes() -> None:
+    result = learned(Supervised(images=1_280, batch=32, eval_every=640))
+    assert result.accuracy == 1.0
     images, labels = halves(200, 2)
     with torch.inference_mode():
-        answers = restore(found.weights, 2)(images).argmax(dim=1)
+        answers = restore(result.weights, 2)(images).argmax(dim=1)
     assert float((answers == labels).float().mean()) > 0.98
 
 
-def test_weights_follow_the_seed_alone() -> None:
+def test_weights_depend_on_the_seed_alone() -> None:
     recipe = Supervised(images=24, batch=8, eval_every=8)
     first = learned(recipe)
-    torch.manual_seed(99)  # nobody else's random numbers count
+    torch.manual_seed(99)  # the global generator is not used
     again, other = learned(recipe), learned(recipe, seed=4)
     assert all(np.array_equal(first.weights[k], again.weights[k]) for k in first.weights)
     assert not np.array_equal(first.weights["stem.weight"], other.weights["stem.weight"])
@@ -131,19 +131,17 @@ def test_early_stopping_keeps_the_best_weights(
 
     monkeypatch.setattr(supervised, "predict", predict)
     recipe = Supervised(images=6 * 8, batch=4, eval_every=8, evals_without_improvement=patience)
-    found = train_classifier(
+    result = train_classifier(
         *halves(16, 0), (halves(10, 1)[0], truth), 2, recipe, Augmentation(), 0
     )
-    assert len(seen) == evaluations and found.images == best * 8
-    assert found.accuracy == pytest.approx(right[best - 1] / 10)
+    assert len(seen) == evaluations and result.images == best * 8
+    assert result.accuracy == pytest.approx(right[best - 1] / 10)
     for i, weights in enumerate(seen, start=1):
-        same = all(np.array_equal(found.weights[k], v) for k, v in weights.items())
+        same = all(np.array_equal(result.weights[k], v) for k, v in weights.items())
         assert same == (i == best)
 
 
-def test_command_learns_a_folder_that_can_be_learned(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_command_trains_on_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(0)
     for split, count in (("train", 20), ("test", 6)):
         for name, level in (("dark", 60), ("light", 190)):
@@ -161,7 +159,7 @@ def test_command_learns_a_folder_that_can_be_learned(
         learning_rate=2e-3,
     )
     monkeypatch.setattr(supervised, "Supervised", quick)
-    monkeypatch.setattr(reference, "BUDGET", 256)
+    monkeypatch.setattr(reference, "DEFAULT_TRAINING_IMAGES", 256)
     (row,) = diffcls.run_evaluation(
         dataset="stl10",
         data_root=str(tmp_path / "data"),
@@ -182,14 +180,14 @@ def test_command_learns_a_folder_that_can_be_learned(
         ({"dataset": "scenes/pairs"}, "scenes/pairs has no labelled images for training"),
     ],
 )
-def test_what_cannot_be_is_refused_before_anything_is_read(
+def test_invalid_options_are_refused_before_data_are_read(
     wishes: dict[str, str], message: str
 ) -> None:
     with pytest.raises(UsageError, match=message):
         diffcls.run_evaluation(method="reference", **wishes)
 
 
-def test_rows_say_what_was_seen(tmp_path: Path) -> None:
+def test_rows_state_the_supervision(tmp_path: Path) -> None:
     for kind, supervision in (("nearest-mean", "labels"), ("chance", "zero-shot")):
         (row,) = diffcls.run_evaluation(
             method="reference", reference=kind, limit=20, output_dir=str(tmp_path), quiet=True

@@ -25,11 +25,11 @@ from diffcls.support.errors import DataError, UsageError
 
 
 class NoSlope(GaussianDenoiser):
-    """Errors as ever, and a slope that is not finite for black images."""
+    """Finite errors, and gradients that are not finite for black images."""
 
     def encode_images(self, images: Tensor) -> Tensor:
         black = (images == -1).flatten(1).all(dim=1).view(-1, 1, 1, 1)
-        return torch.where(black, -50.0, images)  # to be known by, whatever the noise
+        return torch.where(black, -50.0, images)  # detectable under any noise
 
     def predict(self, x_t: Tensor, index: Tensor, cond: Conditioning) -> Tensor:
         out = super().predict(x_t, index, cond)
@@ -37,7 +37,7 @@ class NoSlope(GaussianDenoiser):
         if not mean.requires_grad:
             return out
         dark = x_t.mean(dim=(1, 2, 3)) < -1
-        # √ of 0: the value is 0, and its slope 0/0
+        # √0: the value is 0, the derivative not finite
         nothing = (mean[dark] - mean[dark].detach()).abs().sqrt()
         return out.index_add(0, dark.nonzero().flatten(), nothing.to(out.dtype))
 
@@ -46,21 +46,21 @@ def black() -> Item:
     return Item("black", 0, lambda: Image.new("RGB", (SIDE, SIDE)))
 
 
-def test_a_slope_that_is_not_finite_fails_its_image_alone() -> None:
+def test_a_gradient_that_is_not_finite_fails_its_image_alone() -> None:
     chosen = items(9)
     expected = by_id(method(SCREENS["gradient"]).classify(chosen))
     broken = method(SCREENS["gradient"], NoSlope)
-    found = by_id(broken.classify([*chosen[:4], black(), *chosen[4:]]))
-    failed = found.pop("black")
+    result = by_id(broken.classify([*chosen[:4], black(), *chosen[4:]]))
+    failed = result.pop("black")
     assert "the screen of black is not finite" in str(failed.error)
     assert len(failed.ranking) == len(failed.scores) == 0
-    assert found.keys() == expected.keys()
+    assert result.keys() == expected.keys()
     for image_id, answer in expected.items():
-        assert_same(found[image_id], answer)
+        assert_same(result[image_id], answer)
 
 
 class Overflows(GaussianDenoiser):
-    """In half precision nothing is finite: its values without a slope, or with one."""
+    """Errors, or only gradients, that are not finite in half precision."""
 
     def predict(self, x_t: Tensor, index: Tensor, cond: Conditioning) -> Tensor:
         out = super().predict(x_t, index, cond)
@@ -78,10 +78,10 @@ class Overflows(GaussianDenoiser):
 @each_screen
 def test_probes_that_overflow_are_repeated_in_single_precision(search: ScreenedSearch) -> None:
     expected = by_id(method(search).classify(items(9)))
-    found = by_id(method(search, Overflows, dtype=torch.float16).classify(items(9)))
-    assert found.keys() == expected.keys()
+    result = by_id(method(search, Overflows, dtype=torch.float16).classify(items(9)))
+    assert result.keys() == expected.keys()
     for image_id, answer in expected.items():
-        assert_same(found[image_id], answer)
+        assert_same(result[image_id], answer)
 
 
 @each_screen
@@ -91,14 +91,14 @@ def test_an_image_that_cannot_be_read_fails_alone(search: ScreenedSearch) -> Non
 
     expected = by_id(method(search).classify(items(7)))
     bad = Item("bad", 0, refuse)
-    found = by_id(method(search).classify([*items(3), bad, *map(item, range(3, 7))]))
-    assert found.pop("bad").error == "no such luck"
+    result = by_id(method(search).classify([*items(3), bad, *map(item, range(3, 7))]))
+    assert result.pop("bad").error == "no such luck"
     for image_id, answer in expected.items():
-        assert_same(found[image_id], answer)
+        assert_same(result[image_id], answer)
 
 
 class Reopens(GradientScreen):
-    """A screen that reopens the image, as one with a model of its own does."""
+    """A screen that reopens the image, like one with its own model."""
 
     def prepare(self, prompts: PromptSet, cond: Conditioning) -> StartScreening:
         start = super().prepare(prompts, cond)
@@ -128,9 +128,9 @@ def test_an_image_that_cannot_be_read_twice_fails_alone() -> None:
         raise OSError("gone")
 
     search = Reopening(DRAWS, candidates=3)
-    found = by_id(method(search).classify([*items(5), Item("once", 0, once)]))
-    assert found.pop("once").error == "gone"
-    assert len(found) == 5 and {answer.error for answer in found.values()} == {None}
+    result = by_id(method(search).classify([*items(5), Item("once", 0, once)]))
+    assert result.pop("once").error == "gone"
+    assert len(result) == 5 and {answer.error for answer in result.values()} == {None}
 
 
 @pytest.mark.parametrize("search", [*SCREENS.values(), Propose(5, proposer="clip-digits")])

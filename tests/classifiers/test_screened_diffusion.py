@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from helpers.answers import assert_same, by_id, table
+from helpers.answers import assert_independent_of_batches, assert_same, by_id, table
 from helpers.screened import (
     DRAWS,
     MEAN_OF,
@@ -35,7 +35,6 @@ from diffcls.data.transforms import load_image, to_pixels
 from diffcls.metrics.calibration import posterior
 from diffcls.models import loading
 from diffcls.models.gaussian import GaussianDenoiser
-from diffcls.runs.sharding import shard_of
 from diffcls.scoring import batches
 from diffcls.scoring.class_scores import ClassScores
 from diffcls.scoring.final_scores import with_screened_out
@@ -46,25 +45,25 @@ from diffcls.search.propose import Proposal
 from diffcls.search.screening import EVALUATIONS_PER_GRADIENT_PROBE, ScreenedSearch
 from diffcls.search.tree import Tree
 
-# ---- right, and cheaper ------------------------------------------------------------------------
+# ---- accuracy and cost --------------------------------------------------------------------------
 
 
 @each_screen
-def test_answers_are_those_of_all_evaluations(search: ScreenedSearch) -> None:
+def test_winners_are_those_of_all_evaluations(search: ScreenedSearch) -> None:
     chosen = items(5 * K)
     whole = by_id(method(Exhaustive(DRAWS)).classify(chosen))
     built = method(search)
-    found = by_id(built.classify(chosen))
+    result = by_id(built.classify(chosen))
     most = most_evaluations(search, built.prompts)
     for one in chosen:
-        answer = found[one.image_id]
+        answer = result[one.image_id]
         assert answer.error is None and answer.seconds > 0
         assert answer.ranking[0] == whole[one.image_id].ranking[0] == one.label
         assert answer.evaluations <= most
         assert answer.evaluations < K * DRAWS / 4
         raced = np.isfinite(table(answer)).any(axis=1)
         assert 1 <= raced.sum() <= search.candidates and raced[answer.ranking[0]]
-    assert max(answer.evaluations for answer in found.values()) > search.screen.limits(K)[0] / 2
+    assert max(answer.evaluations for answer in result.values()) > search.screen.limits(K)[0] / 2
 
 
 @each_screen
@@ -78,14 +77,14 @@ def test_classes_screened_out_rank_behind_the_leader(search: ScreenedSearch, vot
         top = answer.scores[answer.ranking[0]]
         assert answer.scores.max() == top and raced[answer.ranking[0]]
         assert (answer.scores[~raced] < top).all()
-        if vote != "mean":  # no errors, which is what a screen speaks of
+        if vote != "mean":  # not errors, so deficits do not apply
             assert answer.scores[~raced].max() < answer.scores[raced].min()
         p = posterior(answer.scores, 100.0)
         assert p.sum() == pytest.approx(1) and (p >= 0).all()
 
 
 def test_classes_screened_out_keep_their_deficit_from_the_screen() -> None:
-    # one image by hand, a probe at a time
+    # one image, a probe at a time
     search, one = SCREENS["gradient"], item(5)
     assert isinstance(search, Gradient)
     built = method(search)
@@ -112,7 +111,7 @@ def test_classes_screened_out_keep_their_deficit_from_the_screen() -> None:
 
 
 def test_with_equal_scores_raced_classes_rank_before_those_screened_out() -> None:
-    # class 2 leads by the least there is, before class 1 that raced and class 0 that did not
+    # class 2 leads by the least float; class 1 raced, class 0 did not
     proposal = Proposal(np.array([0.0, 1.0, 2.0]), 2)
     proposal.deficits = lambda leader: np.array([1e-300, 0.0, 0.0])  # type: ignore[method-assign]
     next_to = np.nextafter(-1.0, -np.inf)
@@ -125,11 +124,11 @@ def test_with_equal_scores_raced_classes_rank_before_those_screened_out() -> Non
 
 
 @each_screen
-def test_looks_and_evaluations_are_counted(
+def test_probes_and_evaluations_are_counted(
     search: ScreenedSearch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     built = method(search)
-    # rows that nobody asked for are no evaluations
+    # speculative rows are not counted
     monkeypatch.setattr(batches, "speculate", lambda images, free_rows: [])
     counted = {"errors": 0, "errors_at": 0, "gradients": 0}
 
@@ -147,15 +146,15 @@ def test_looks_and_evaluations_are_counted(
     answers = list(built.classify(items(K)))
     race = sum(int(np.isfinite(table(answer)).sum()) for answer in answers)
     assert counted["errors"] == race
-    # one screen looks at slopes alone, the other never does
+    # one screen has gradient probes alone, the other none
     assert (counted["gradients"] > 0) == isinstance(search, Gradient)
     assert (counted["errors_at"] > 0) == isinstance(search, Tree)
     total = race + EVALUATIONS_PER_GRADIENT_PROBE * counted["gradients"] + counted["errors_at"]
     assert sum(answer.evaluations for answer in answers) == total
 
 
-def test_several_prompts_a_class_are_looked_at_as_their_mean_and_raced_one_by_one() -> None:
-    # each class's two prompts lie on either side of the mean that it had
+def test_prompts_of_a_class_are_probed_at_their_mean_and_raced_one_by_one() -> None:
+    # the mean of a class's two prompts is its former prompt
     rng = torch.Generator().manual_seed(1)
     twisted: dict[str, Tensor] = {}
     for name, mean in MEAN_OF.items():
@@ -183,17 +182,17 @@ def test_the_bundled_model_classifies_digits_as_well_as_without_a_screen() -> No
         return by_id(built.classify(chosen))
 
     whole = answers(Exhaustive(6))
-    # to tell ten classes apart one draw is too few
+    # one draw is too few to distinguish ten classes
     for search in (Gradient(6, candidates=4, round_draws=2), Tree(6, candidates=4)):
-        found = answers(search)
-        same = [found[i].ranking[0] == whole[i].ranking[0] for i in whole]
-        right = [found[one.image_id].ranking[0] == one.label for one in chosen]
-        # one near-tie in sixteen may go the other way
+        result = answers(search)
+        same = [result[i].ranking[0] == whole[i].ranking[0] for i in whole]
+        right = [result[one.image_id].ranking[0] == one.label for one in chosen]
+        # one near-tie in sixteen may differ
         assert sum(same) >= 15 and sum(right) >= 15
-        assert np.mean([answer.evaluations for answer in found.values()]) < 60 * 0.8
+        assert np.mean([answer.evaluations for answer in result.values()]) < 60 * 0.8
 
 
-# ---- independent of batch composition ----------------------------------------------------------
+# ---- independent of batch composition -----------------------------------------------------------
 
 
 @pytest.fixture(scope="module", params=["gaussian", "stable diffusion"])
@@ -216,30 +215,14 @@ def built_and_chosen(
 
 
 @pytest.mark.parametrize("name", SCREENS)
-def test_answers_do_not_depend_on_order_or_batch_composition(
+def test_results_do_not_depend_on_order_or_batch_composition(
     built_and_chosen: Callable[[str], tuple[DiffusionMethod, list[Item]]], name: str
 ) -> None:
-    built, chosen = built_and_chosen(name)
-    expected = by_id(built.classify(chosen))
-    assert {a.error for a in expected.values()} == {None}
-    # images leave at different times, so the batches really are mixed
-    assert len({a.evaluations for a in expected.values()}) > 1
-    shuffled = np.random.default_rng(0).permutation(len(chosen))
-    companies = {
-        "reversed": [chosen[::-1]],
-        "shuffled": [[chosen[i] for i in shuffled]],
-        "three shards": [[chosen[i] for i in shard_of(len(chosen), (s, 3))] for s in range(3)],
-        "some alone": [[one] for one in chosen[:3]],
-    }
-    for company, groups in companies.items():
-        found = by_id(answer for group in groups for answer in built.classify(group))
-        assert len(found) == sum(map(len, groups)), company
-        for image_id, answer in found.items():
-            assert_same(answer, expected[image_id])
+    assert_independent_of_batches(*built_and_chosen(name))
 
 
 @each_screen
-def test_answers_do_not_depend_on_how_many_images_are_encoded_at_once(
+def test_results_do_not_depend_on_the_encoder_batch(
     search: ScreenedSearch,
 ) -> None:
     expected = by_id(method(search).classify(items(13)))

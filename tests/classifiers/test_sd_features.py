@@ -1,4 +1,4 @@
-"""The probe on a denoiser's features: scikit-learn's own, on what the network really computes."""
+"""Linear probe on denoiser features: equal to scikit-learn's, on the blocks' own outputs."""
 
 from __future__ import annotations
 
@@ -44,17 +44,17 @@ def test_scores_are_scikit_learns(classes: int, strength: float) -> None:
     regression = LogisticRegression(C=strength, max_iter=500, tol=1e-3)
     reference = make_pipeline(StandardScaler(), regression).fit(features, labels)
     fresh = rng.normal(size=(50, 12)) * 9
-    found = probe(fresh)
+    result = probe(fresh)
     theirs = reference.decision_function(fresh)
     if classes == 2:
-        assert found[:, 1] - found[:, 0] == pytest.approx(theirs, abs=1e-9)
+        assert result[:, 1] - result[:, 0] == pytest.approx(theirs, abs=1e-9)
     else:
-        assert found == pytest.approx(theirs, abs=1e-9)
+        assert result == pytest.approx(theirs, abs=1e-9)
     predicted = probe(features).argmax(axis=1)
     assert (predicted == labels).mean() == reference.score(features, labels)
 
 
-def test_class_without_images_is_never_the_answer() -> None:
+def test_class_without_images_is_never_predicted() -> None:
     rng = np.random.default_rng(4)
     for present in ([0, 2, 3], [1, 4]):
         labels = np.array(present * 30)
@@ -63,18 +63,18 @@ def test_class_without_images_is_never_the_answer() -> None:
         far = probe(rng.normal(size=(500, 6)) * 50)
         assert set(far.argmax(axis=1)) == set(present)
         absent = sorted(set(range(5)) - set(present))
-        # nor does its posterior, e^-100 at most, change anyone else's
+        # nor does its posterior, e^-100 at most, change that of other classes
         assert (far[:, present].max(axis=1) - far[:, absent].max(axis=1)).min() > 100
 
 
-def test_features_are_what_the_blocks_give(tiny_pipeline: Pipelines) -> None:
+def test_features_are_pooled_block_outputs(tiny_pipeline: Pipelines) -> None:
     denoiser = loading.load(str(tiny_pipeline("v_prediction")))
     reader = FeatureReader(denoiser, seed=4)
     assert list(reader.blocks) == [
         *("down_blocks.0", "down_blocks.1", "mid_block", "up_blocks.0", "up_blocks.1")
     ]
     x0 = torch.randn(3, *denoiser.sample_shape, generator=torch.Generator().manual_seed(0))
-    found = reader.read(x0, 300, ["mid_block", "down_blocks.0"], 2)
+    result = reader.read(x0, 300, ["mid_block", "down_blocks.0"], 2)
     alpha, sigma = denoiser.schedule.alpha[300], denoiser.schedule.sigma[300]
     x_t = float(alpha) * x0 + float(sigma) * noise(4, 0, denoiser.sample_shape)
     unet = denoiser.pipeline.unet  # type: ignore[attr-defined]
@@ -88,15 +88,15 @@ def test_features_are_what_the_blocks_give(tiny_pipeline: Pipelines) -> None:
         hidden, _ = unet.down_blocks[1](hidden, emb, encoder_hidden_states=text)
         middle = unet.mid_block(hidden, emb, encoder_hidden_states=text)
     for name, expected in (("down_blocks.0", first), ("mid_block", middle)):
-        assert found[name].numpy() == pytest.approx(pool(expected, 2).numpy(), abs=1e-5)
+        assert result[name].numpy() == pytest.approx(pool(expected, 2).numpy(), abs=1e-5)
     assert not any(block._forward_hooks for block in reader.blocks.values())
 
 
 @pytest.mark.parametrize("name", ["sd3", "flux"])
-def test_of_text_and_image_the_image_is_read(
+def test_image_features_are_taken_from_blocks_that_return_text_too(
     name: str, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """A transformer's block returns both; what comes after the last one reads the image alone."""
+    """A transformer block returns text and image features; the output layers use the latter."""
     denoiser = loaded(saved(name, tmp_path_factory.getbasetemp()))
     network = denoiser.network
     seen: list[Tensor] = []
@@ -109,10 +109,10 @@ def test_of_text_and_image_the_image_is_read(
     reader = FeatureReader(denoiser, seed=0)
     block = list(reader.blocks)[-1]
     x0 = torch.randn(2, *denoiser.sample_shape, generator=torch.Generator().manual_seed(0))
-    found = reader.read(x0, 300, list(reader.blocks), 1)
+    result = reader.read(x0, 300, list(reader.blocks), 1)
     handle.remove()
-    assert set(found) == set(reader.blocks)  # the last block of sd3 returns no text at all
-    assert torch.allclose(found[block], seen[0].mean(dim=1), atol=1e-5)
+    assert set(result) == set(reader.blocks)  # the last block of sd3 returns no text at all
+    assert torch.allclose(result[block], seen[0].mean(dim=1), atol=1e-5)
 
 
 def test_blocks_of_a_transformer_lie_at_each_quarter_of_its_depth() -> None:
@@ -129,15 +129,7 @@ def test_model_without_a_network_is_refused() -> None:
         FeatureReader(GaussianDenoiser({"": torch.zeros(3, 4, 4)}), seed=0)
 
 
-def test_model_that_reads_class_ids_is_refused(
-    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    model = str(saved("dit", tmp_path_factory.getbasetemp()))
-    with pytest.raises(UsageError, match=r"reads class ids.*choose a text-to-image model"):
-        diffcls.run_evaluation(method="sd-features", model=model, output_dir=str(tmp_path))
-
-
-def test_place_is_the_one_that_tells_the_classes_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_location_is_the_one_that_separates_the_classes(monkeypatch: pytest.MonkeyPatch) -> None:
     labels = np.arange(60) % 3
     rng = np.random.default_rng(0)
 
@@ -145,7 +137,7 @@ def test_place_is_the_one_that_tells_the_classes_apart(monkeypatch: pytest.Monke
         features = {name: rng.normal(size=(60, 4)) for name in ("first", "middle", "last")}
         if (index, grid) == (200, 2):
             features["middle"][:, :3] += 50 * np.eye(3)[labels]
-        if (index, grid) == (80, 1) and data is train:  # and nothing of validation
+        if (index, grid) == (80, 1) and data is train:  # not on validation images
             features["last"][:, :3] += 50 * np.eye(3)[labels]
         return features, labels
 
@@ -153,8 +145,8 @@ def test_place_is_the_one_that_tells_the_classes_apart(monkeypatch: pytest.Monke
     names = dict.fromkeys(("first", "middle", "last"))
     reader: Any = SimpleNamespace(blocks=names, denoiser=SimpleNamespace(schedule=range(1000)))
     train: Any = SimpleNamespace(class_names="abc")
-    place, accuracy = sd_features._choose_place(reader, train, cast(Any, None))
-    assert place == sd_features.Place("middle", 200, 2) and accuracy == 1.0
+    place, accuracy = sd_features._choose_location(reader, train, cast(Any, None))
+    assert place == sd_features.FeatureLocation("middle", 200, 2) and accuracy == 1.0
 
 
 def built(model: Path, output: Path, **wishes: Any) -> Built:
@@ -183,7 +175,7 @@ def test_batch_composition_and_order_change_no_bit(
     assert np.array_equal(alone.scores, together[alone.image_id])
 
 
-def test_image_size_and_precision_are_part_of_what_is_learned(
+def test_image_size_and_precision_change_the_fingerprint(
     tiny_pipeline: Pipelines, tmp_path: Path
 ) -> None:
     model = tiny_pipeline("v_prediction")
@@ -199,7 +191,7 @@ def test_pooling_is_the_mean_of_equal_parts() -> None:
     assert pool(torch.arange(12.0).view(1, 4, 3), 2).tolist() == [[4.5, 5.5, 6.5]]
 
 
-def test_run_is_marked_as_learned_from_labels_and_learns_once(
+def test_row_has_supervision_labels_and_the_probe_is_fitted_once(
     tiny_pipeline: Pipelines, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sd_features, "TIMES", (0.1,))

@@ -1,4 +1,4 @@
-"""A classifier that never saw a real image before the test."""
+"""Classifier trained on generated images: images, training split and refusals."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from helpers.tiny_families import saved
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
@@ -32,16 +31,16 @@ Pipelines = Callable[[str], Path]
 
 
 def colours() -> GaussianDenoiser:
-    """Reddish and bluish pictures of 8 × 8 pixels, crimson with some green in it."""
+    """An exact denoiser of reddish and bluish images of 8 × 8 pixels."""
     means = {name: torch.zeros(3, 8, 8) for name in ("", "red", "crimson", "blue")}
     means["red"][0], means["crimson"][0], means["blue"][2] = 0.7, 0.7, 0.7
     means["crimson"][1] = 0.5
     return GaussianDenoiser(means, 0.05)
 
 
-def test_classes_are_drawn_in_turn_and_their_prompts_too() -> None:
+def test_images_cycle_through_classes_and_their_prompts() -> None:
     prompts = PromptSet(("warm", "cold"), ("red", "crimson", "blue"), (0, 0, 1))
-    drawn = synthetic.draw(colours(), prompts, 10, 1.0, 8, seed=0)
+    drawn = synthetic.generate(colours(), prompts, 10, 1.0, 8, seed=0)
     images, labels = drawn["images"], drawn["labels"]
     assert images.shape == (20, 8, 8, 3) and images.dtype == np.uint8
     assert labels.tolist() == [0, 1] * 10
@@ -49,20 +48,20 @@ def test_classes_are_drawn_in_turn_and_their_prompts_too() -> None:
     assert ((red > blue) == (labels == 0)).all()
     green = images[labels == 0][..., 1].mean(axis=(1, 2))
     assert (green > 160).tolist() == [False, True] * 5
-    again = synthetic.draw(colours(), prompts, 10, 1.0, 8, seed=0)
+    again = synthetic.generate(colours(), prompts, 10, 1.0, 8, seed=0)
     assert np.array_equal(again["images"], images)
     assert not np.array_equal(
-        synthetic.draw(colours(), prompts, 10, 1.0, 8, seed=1)["images"], images
+        synthetic.generate(colours(), prompts, 10, 1.0, 8, seed=1)["images"], images
     )
 
 
-def test_a_thousand_images_a_class_and_fewer_of_very_many() -> None:
-    assert [synthetic.images_a_class(k) for k in (2, 10, 24, 96, 1000)] == [
+def test_default_is_a_thousand_images_per_class_and_fewer_for_many_classes() -> None:
+    assert [synthetic.default_images_per_class(k) for k in (2, 10, 24, 96, 1000)] == [
         *(1000, 1000, 1000, 200, 200)
     ]
 
 
-def test_run_draws_once_and_learns_once(
+def test_images_are_generated_once_and_weights_trained_once(
     tiny_pipeline: Pipelines, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(recipes.RECIPES, "digits", Recipe(images=1))  # type: ignore[misc]
@@ -83,14 +82,14 @@ def test_run_draws_once_and_learns_once(
         patch.setattr(synthetic, "_learn", None)
         (more,) = diffcls.run_evaluation(limit=20, **wishes)
     assert more["n_scored"] == 20
-    for name in ("draw", "_learn"):  # of what was drawn otherwise nothing is there
+    for name in ("generate", "_learn"):  # fails if the cache is not used
         with monkeypatch.context() as patch:
             patch.setattr(synthetic, name, None)
             with pytest.raises(TypeError, match="not callable"):
                 diffcls.run_evaluation(limit=10, guidance=1.0, **wishes)
 
 
-def test_image_size_and_precision_are_part_of_what_is_learned(
+def test_image_size_and_precision_change_the_fingerprint(
     tiny_pipeline: Pipelines, tmp_path: Path
 ) -> None:
     prompts = PromptSet.from_templates(tuple("0123456789"), ("{}",))
@@ -101,13 +100,15 @@ def test_image_size_and_precision_are_part_of_what_is_learned(
         )
         return json.dumps(synthetic.build(options, catalog.find("digits"), prompts).search_options)
 
-    # a side of 64 is seen of both sizes
+    # both sizes are reduced to a side of 64
     every = [definition(img_size=64), definition(img_size=128), definition(dtype="bfloat16")]
     assert len(set(every)) == 3
     assert definition(img_size=64, output_dir=str(tmp_path)) == every[0]
 
 
-def test_held_out_images_are_a_tenth_of_whole_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_held_out_images_are_a_tenth_in_complete_cycles_of_the_classes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     given: list[Tensor] = []
 
     def train(
@@ -127,11 +128,11 @@ def test_held_out_images_are_a_tenth_of_whole_rounds(monkeypatch: pytest.MonkeyP
     assert torch.equal(torch.cat([held_labels, labels]), torch.arange(100) % 4)
 
 
-# ---- the sampler on an exact denoiser; more of it in test_sampling.py --------------------------
+# ---- the sampler on an exact denoiser; see also generation/test_samplers.py ---------------------
 
 
 @pytest.mark.parametrize("prediction_type", ["epsilon", "sample", "v_prediction", "flow"])
-def test_guidance_of_one_is_the_exact_expectation(prediction_type: str) -> None:
+def test_samples_at_guidance_one_are_exact_expectations(prediction_type: str) -> None:
     spread, mean = 0.2, torch.rand(3, 4, 4, generator=torch.Generator().manual_seed(1))
     model = GaussianDenoiser({"": -mean, "a": mean}, spread, prediction_type=prediction_type)
     x_t = torch.randn(2, 3, 4, 4, generator=torch.Generator().manual_seed(2))
@@ -149,7 +150,7 @@ def test_guidance_of_one_is_the_exact_expectation(prediction_type: str) -> None:
 
 
 @pytest.mark.parametrize("scale", [1.0, 2.0])
-def test_schedule_without_any_signal_at_its_end_is_gone_down_too(scale: float) -> None:
+def test_schedule_of_zero_terminal_snr_is_sampled(scale: float) -> None:
     """Lin et al. 2024: α is 0 at the last level, and x0 is known from v alone."""
     means = {"": torch.zeros(3, 4, 4), "a": torch.full((3, 4, 4), 0.4)}
     schedule = NoiseSchedule.scaled_linear(rescale_zero_snr=True)
@@ -158,14 +159,14 @@ def test_schedule_without_any_signal_at_its_end_is_gone_down_too(scale: float) -
     images = torch.cat(
         [b.images for b in sample(model, ["a"] * 200, range(200), scale=scale, steps=60)]
     )
-    # with guidance w the mean goes to μ(∅) + w·(μ(c) − μ(∅))
+    # with guidance w the mean is μ(∅) + w·(μ(c) − μ(∅))
     assert float(images.mean()) == pytest.approx(0.4 * scale, abs=0.01)
     assert float(images.std(dim=0).mean()) == pytest.approx(0.1, rel=0.1)
 
 
 @pytest.mark.parametrize("scale", [1.0, 2.0])
-def test_everything_lies_on_the_models_device(scale: float) -> None:
-    # tensors without memory, but with torch's own rules of which devices go together
+def test_sampling_stays_on_the_models_device(scale: float) -> None:
+    # fake tensors follow torch's rules for operations across devices
     with FakeTensorMode(allow_non_fake_inputs=True):
         means = {name: torch.zeros(3, 4, 4) for name in ("", "a", "b")}
         model = GaussianDenoiser(means, 0.1, device="cuda")
@@ -173,21 +174,13 @@ def test_everything_lies_on_the_models_device(scale: float) -> None:
         assert batch.images.shape == (2, 3, 4, 4) and batch.images.device.type == "cpu"
 
 
-# ---- what is refused ---------------------------------------------------------------------------
-
-
-def test_model_that_reads_class_ids_is_refused(
-    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    model = str(saved("dit", tmp_path_factory.getbasetemp()))
-    with pytest.raises(UsageError, match=r"reads class ids.*choose a text-to-image model"):
-        diffcls.run_evaluation(method="synthetic", model=model, output_dir=str(tmp_path))
+# ---- refusals -----------------------------------------------------------------------------------
 
 
 def test_numbers_out_of_range_are_refused() -> None:
     for wishes, message in (
         ({"guidance": -1.0}, "guidance out of range"),
-        ({"images_per_class": 3}, "images per class out of range"),
+        ({"images_per_class": 3}, "--images-per-class out of range"),
         ({"dataset": "scenes/pairs", "model": "digits"}, "no classes to generate"),
     ):
         with pytest.raises(UsageError, match=message):

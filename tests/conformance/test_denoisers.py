@@ -18,7 +18,7 @@ from diffcls.models.denoiser import Conditioning, Denoiser, ModelCard
 from diffcls.models.gaussian import GaussianDenoiser
 
 PROMPTS = ["a photo of a 3.", "zero", "a photo of a handwritten digit seven."]
-IDS = ["3", "0", "7"]  # the prompts of a model that reads class ids
+IDS = ["3", "0", "7"]  # prompts of a class-conditional model
 Pipelines = Callable[[str], Path]
 Build = Callable[[str, Pipelines, Path], Denoiser]
 
@@ -78,7 +78,7 @@ def batch(model: Denoiser, count: int) -> tuple[Tensor, Tensor, Tensor]:
     return x_t, index, torch.arange(count) % len(PROMPTS)
 
 
-def test_describes_itself(model: Denoiser) -> None:
+def test_attributes_are_consistent(model: Denoiser) -> None:
     assert isinstance(model.card, ModelCard) and model.card.name and model.card.revision
     assert model.card.temperature > 0
     assert len(model.sample_shape) == 3 and min(model.sample_shape) >= 1
@@ -196,7 +196,7 @@ def test_prediction_has_the_shape_and_type_of_its_input(model: Denoiser) -> None
         assert torch.isfinite(out).all() and not out.requires_grad
 
 
-def test_prediction_repeats_to_the_bit_and_leaves_its_input_alone(model: Denoiser) -> None:
+def test_prediction_repeats_to_the_bit_and_does_not_change_its_input(model: Denoiser) -> None:
     cond = model.encode_prompts(prompts(model))
     x_t, index, rows = batch(model, 7)
     before = [tensor.clone() for tensor in (x_t, index, *cond.values())]
@@ -227,5 +227,5 @@ def test_prediction_depends_on_each_of_its_inputs(model: Denoiser, what: str) ->
     }[what]
     first = model.predict(x_t, index, cond.rows(rows))
     changed = model.predict(other[0], other[1], cond.rows(other[2]))
-    # far more than two batch sizes may differ by
+    # far above the difference between batch sizes
     assert (first - changed).abs().max() > 1e-3

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import math
-import pickle
 from hashlib import sha256
-from itertools import product
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,13 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from diffcls.diffusion.draws import (
-    DrawPlan,
-    nested_order,
-    noise,
-    published_order,
-)
-from diffcls.scoring.noise_bank import NoiseBank, load_noise
+from diffcls.diffusion.draws import nested_order, noise, published_order
 from diffcls.search.paper import Paper
 from diffcls.support.errors import UsageError
 from diffcls.support.seeding import key
@@ -229,104 +220,3 @@ def test_noise_depends_on_seed_draw_and_shape_alone() -> None:
     with torch.device("meta"):
         assert torch.equal(noise(3, 0, SHAPE), expected[0])
     assert torch.equal(torch.get_rng_state(), before)  # and nobody else's numbers are disturbed
-
-
-@pytest.mark.parametrize("draws_held", [0, 1, 3, 1000])
-def test_bank_gives_the_same_noise_in_any_order_however_little_it_may_hold(
-    draws_held: int,
-) -> None:
-    torch = pytest.importorskip("torch", reason="noise is a tensor")
-    bank = NoiseBank(DrawPlan(nested_order(1000, 20), seed=5), SHAPE, max_bytes=draws_held * 4 * 60)
-    for draw in [*range(20), *reversed(range(20)), 7, 7, 0]:
-        assert torch.equal(bank[draw], noise(5, draw, SHAPE))
-    assert len(bank._held) == max(1, min(20, draws_held))
-
-
-def test_bank_forgets_what_was_unused_for_longest() -> None:
-    pytest.importorskip("torch", reason="noise is a tensor")
-    bank = NoiseBank(DrawPlan(nested_order(1000, 9)), SHAPE, max_bytes=3 * 4 * 60)
-    kept = bank[0]
-    for draw in (1, 2, 0, 3, 4):
-        bank[draw]
-    assert bank[0] is kept
-    assert list(bank._held) == [3, 4, 0]
-
-
-# ---- noise from a file -------------------------------------------------------------------------
-
-
-def save(path: Path, tensor: Any) -> Path:
-    torch = pytest.importorskip("torch", reason="noise is a tensor")
-    if path.suffix == ".safetensors":
-        from safetensors.torch import save_file
-
-        save_file(tensor if isinstance(tensor, dict) else {"noise": tensor}, path)
-    else:
-        torch.save(tensor, path)
-    return path
-
-
-@pytest.mark.parametrize("suffix", [".safetensors", ".pt"])
-@pytest.mark.parametrize("dtype", ["float32", "float16", "float64"])
-def test_file_replaces_the_first_draws_only(tmp_path: Path, suffix: str, dtype: str) -> None:
-    torch = pytest.importorskip("torch", reason="noise is a tensor")
-    given_noise = torch.arange(2 * 60).reshape(2, *SHAPE).to(getattr(torch, dtype)) / 8
-    path = save(tmp_path / f"noise{suffix}", given_noise)
-    bank = NoiseBank(DrawPlan(nested_order(1000, 4), seed=5, noise_path=str(path)), SHAPE)
-    for draw in (3, 1, 0, 2):
-        expected = given_noise[draw].float() if draw < 2 else noise(5, draw, SHAPE)
-        assert bank[draw].dtype == torch.float32
-        assert torch.equal(bank[draw], expected)
-
-
-def test_file_of_a_parameter_carries_no_gradient(tmp_path: Path) -> None:
-    torch = pytest.importorskip("torch", reason="noise is a tensor")
-    path = save(tmp_path / "noise.pt", torch.nn.Parameter(torch.ones(1, *SHAPE)))
-    assert not load_noise(path, SHAPE).requires_grad
-
-
-class RunsCode:
-    def __reduce__(self) -> tuple[Any, tuple[str]]:
-        return Path.touch, (Path("ran"),)
-
-
-def test_pickle_with_code_is_refused_and_not_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pytest.importorskip("torch", reason="noise is a tensor")
-    monkeypatch.chdir(tmp_path)
-    plain = tmp_path / "plain.pt"
-    plain.write_bytes(pickle.dumps(RunsCode(), protocol=2))
-    for path in (plain, save(tmp_path / "zip.pt", RunsCode())):
-        with pytest.raises(UsageError, match="cannot read noise file"):
-            load_noise(path, SHAPE)
-    assert not (tmp_path / "ran").exists()
-    pickle.loads(plain.read_bytes())
-    assert (tmp_path / "ran").exists()  # the file was live: only the refusal kept it from running
-
-
-def test_file_that_does_not_fit_is_refused(tmp_path: Path) -> None:
-    torch = pytest.importorskip("torch", reason="noise is a tensor")
-    good = torch.ones(2, *SHAPE)
-    holed = good.clone()
-    holed[1, 0, 0, 0] = math.nan
-    wrong = {
-        "noise does not fit": [
-            good[0].clone(),
-            good[..., :4].clone(),
-            good[:0].clone(),
-            {"a": good, "b": good.clone()},
-        ],
-        "noise is not finite": [holed, good / 0],
-    }
-    cases = [(message, tensor) for message, tensors in wrong.items() for tensor in tensors]
-    for suffix, (message, tensor) in product((".safetensors", ".pt"), cases):
-        with pytest.raises(UsageError, match=message):
-            load_noise(save(tmp_path / f"noise{suffix}", tensor), SHAPE)
-    for suffix in (".safetensors", ".pt", ".npy"):
-        path = tmp_path / f"broken{suffix}"
-        with pytest.raises(UsageError, match="noise file not found"):
-            load_noise(path, SHAPE)
-        path.write_bytes(b"not a tensor")
-        with pytest.raises(UsageError, match="cannot read noise file"):
-            load_noise(path, SHAPE)

@@ -251,7 +251,7 @@ def test_published_stages_refuse_another_allocation_before_anything_is_loaded(
     check_names(read_options({**wishes, "allocation": EVEN}))
     options = read_options({**wishes, "allocation": "cifar10"})
     for refused in (lambda: check_names(options), lambda: build_allocation(options, CARD)):
-        with pytest.raises(UsageError, match=r"draws of their own: '--allocation learned@cifar10"):
+        with pytest.raises(UsageError, match=r"own timesteps: '--allocation learned@cifar10"):
             refused()
 
 

@@ -185,7 +185,7 @@ def test_samples_json_holds_all_settings(draw: Draw, models: Path) -> None:
     stored = json.loads((Path(result["folder"]) / "samples.json").read_text())
     expected = {
         "model": "pixels",
-        "revision": loading.read_card(loading.Place(models / "pixels")).revision,
+        "revision": loading.read_card(loading.ModelFiles(models / "pixels")).revision,
         "prompts": ["4", "4", "9", "9"],
         "labels": ["4", "4", "9", "9"],
         "guidance": 3.0,
@@ -335,7 +335,7 @@ def test_guidance_raises_the_probability_of_the_class_under_clip(draw: Draw, gui
     def seen(result: dict[str, Any]) -> float:
         pixels = torch.from_numpy(images_in(result)).permute(0, 3, 1, 2) / 127.5 - 1
         with torch.no_grad():
-            return log_probability(judge.embed_drawn(pixels.float()) @ texts.T * 10, 7)
+            return log_probability(judge.embed_generated(pixels.float()) @ texts.T * 10, 7)
 
     flags = ("--class", "7", "--count", "4", "--steps", "4")
     free = draw(*flags, "--guidance", "0", model="digits")  # the empty prompt alone

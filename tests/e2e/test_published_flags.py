@@ -106,7 +106,7 @@ def test_version_names_a_model(version: str, model: str) -> None:
 def test_version_that_is_unknown_or_beside_a_model_is_refused() -> None:
     with pytest.raises(UsageError, match=r"unknown version.*'2-2'; allowed: 1-1"):
         run_evaluation(version="2-2")
-    with pytest.raises(UsageError, match="model given twice"):
+    with pytest.raises(UsageError, match="--model and --version exclude each other"):
         run_evaluation(version="2-0", model="digits")
 
 
@@ -117,7 +117,7 @@ def test_trials_are_noises_of_one_timestep() -> None:
     assert most_evaluations(thrice, prompts) == 3 * most_evaluations(once, prompts)
     with pytest.raises(UsageError, match="trials out of range: 0"):
         Paper(trials=0)
-    with pytest.raises(UsageError, match="belong to the search 'paper'"):
+    with pytest.raises(UsageError, match="belong to --search paper"):
         run_evaluation(n_trials=2, search="racing")
 
 

@@ -67,7 +67,7 @@ def refused(
         ("--candidates 3", "'racing' has no such option: 'candidates'; allowed: draws, confidence"),
         ("--search gradient --draws 0", "draws out of range: 0"),
         ("--search gradient --confidence 1", "confidence out of range: 1.0"),
-        ("--search gradient --n-trials 2", "stages belong to the search 'paper': 'gradient'"),
+        ("--search gradient --n-trials 2", "stages belong to --search paper: 'gradient'"),
         *(
             (f"--search {name} --max-evaluations 90", "for a search without a screen: 90; choose")
             for name in ALL
@@ -98,7 +98,7 @@ def test_a_model_of_class_ids_is_refused(
     ids = tmp_path / "ids.csv"
     ids.write_text("classidx,classid\n" + "".join(f"{k},{k}\n" for k in range(10)))
     said = refused("--search", name, "--class-ids", ids, model=model)
-    assert "a screen needs prompts that are texts, and the model's are class ids" in said
+    assert "a screen needs text prompts, and the model is class-conditional" in said
 
 
 # ---- what it leaves ----------------------------------------------------------------------------
@@ -194,7 +194,7 @@ def test_a_budget_takes_draws_then_images(
 ) -> None:
     from diffcls.classifiers.diffusion import DiffusionMethod
 
-    monkeypatch.setattr(DiffusionMethod, "seconds_a_batch", lambda self: 0.5)  # of 64 rows
+    monkeypatch.setattr(DiffusionMethod, "seconds_per_batch", lambda self: 0.5)  # of 64 rows
 
     def dry(**wishes: Any) -> dict[str, Any]:
         return run(tmp_path, tiny_pipeline, dry_run=True, search=name, draws=None, **wishes)

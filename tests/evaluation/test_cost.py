@@ -18,7 +18,7 @@ BATCH_SECONDS, ROWS = 0.5, 64
 @pytest.fixture(autouse=True)
 def clock(monkeypatch: pytest.MonkeyPatch) -> None:
     """A device that takes half a second for a batch of 64."""
-    monkeypatch.setattr(DiffusionMethod, "seconds_a_batch", lambda self: BATCH_SECONDS)
+    monkeypatch.setattr(DiffusionMethod, "seconds_per_batch", lambda self: BATCH_SECONDS)
 
 
 def dry(**wishes: Any) -> dict[str, Any]:
@@ -97,7 +97,7 @@ def test_same_command_goes_on_with_what_was_fitted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = evaluate(tmp_path)
-    monkeypatch.setattr(DiffusionMethod, "seconds_a_batch", lambda self: 7 * BATCH_SECONDS)
+    monkeypatch.setattr(DiffusionMethod, "seconds_per_batch", lambda self: 7 * BATCH_SECONDS)
     assert evaluate(tmp_path)["fingerprint"] == first["fingerprint"]
     assert evaluate(tmp_path / "anew")["fingerprint"] != first["fingerprint"]
     assert first["n_scored"] == 12 and first["evaluations_per_image"] < 100
@@ -118,7 +118,7 @@ def test_dry_run_writes_nothing(tmp_path: Path) -> None:
 
 def test_shards_share_what_was_fitted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     evaluate(tmp_path, shard="0/2")
-    monkeypatch.setattr(DiffusionMethod, "seconds_a_batch", lambda self: 3 * BATCH_SECONDS)
+    monkeypatch.setattr(DiffusionMethod, "seconds_per_batch", lambda self: 3 * BATCH_SECONDS)
     assert evaluate(tmp_path, shard="1/2")["status"] == "complete"
 
 
@@ -129,6 +129,6 @@ def test_cost_is_told_before_the_first_evaluation(
     err = capsys.readouterr().err
     assert "12 images × 40 evaluations at most = 480: 4 s at most" in err
     assert "may take" not in err
-    monkeypatch.setattr(DiffusionMethod, "seconds_a_batch", lambda self: 3600.0)
+    monkeypatch.setattr(DiffusionMethod, "seconds_per_batch", lambda self: 3600.0)
     evaluate(tmp_path / "slow", budget=None, draws=4, quiet=False)
     assert "this may take 8.0 h; --limit, --budget 1h" in capsys.readouterr().err

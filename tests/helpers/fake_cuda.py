@@ -1,4 +1,4 @@
-"""A denoiser on a device ``cuda`` that only knows shapes."""
+"""A denoiser on a fake device ``cuda``, whose tensors have shapes but no values."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Pipelines = Callable[[str], Path]
 
 
 def on_fake_cuda(pipe: Any, mode: FakeTensorMode, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """The pipeline's denoiser with its weights on a device "cuda" that only knows shapes."""
+    """The pipeline's denoiser with its weights on the fake device."""
     for module in (pipe.vae, pipe.unet, pipe.text_encoder):
         for part in module.modules():
             for name, value in [*part._parameters.items(), *part._buffers.items()]:
@@ -33,8 +33,8 @@ def on_fake_cuda(pipe: Any, mode: FakeTensorMode, monkeypatch: pytest.MonkeyPatc
                     part._parameters[name] = nn.Parameter(fake, requires_grad=False)
                 elif fake is not None:
                     part._buffers[name] = fake
-    # they are where they belong; torch cannot move a module of fake tensors
+    # torch cannot move a module of fake tensors, and these are on the device already
     monkeypatch.setattr(nn.Module, "to", lambda self, *args, **kwargs: self)
-    # and they have no values to look at
+    # fake tensors have no values to check
     monkeypatch.setattr("diffcls.models.families.base._first_not_finite", lambda cond: None)
     return StableDiffusionDenoiser(pipe, ModelCard("fake", "0"), "cuda")

@@ -1,4 +1,4 @@
-"""Runs of the evaluate command that are cut off, and the records that they leave."""
+"""Interrupted runs of the evaluate command, and their records."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from diffcls.runs.records import Record
 
 
 def lines(out: Path) -> list[str]:
-    """All whole lines of all records."""
-    found = []
+    """All complete lines of all records."""
+    complete = []
     for path in sorted(out.glob("runs/*/records-*.jsonl")):
-        found += [x for x in path.read_text().splitlines(keepends=True) if x.endswith("\n")]
-    return found
+        complete += [x for x in path.read_text().splitlines(keepends=True) if x.endswith("\n")]
+    return complete
 
 
 def answers(out: Path) -> dict[str, Record]:
-    """image id -> record, without the time; none is there twice."""
+    """Image id -> record, without the time; each image has one record."""
     records = [dataclasses.replace(Record.from_line(line), seconds=0.0) for line in lines(out)]
-    found = {record.image_id: record for record in records}
-    assert len(found) == len(records)
-    return found
+    by_id = {record.image_id: record for record in records}
+    assert len(by_id) == len(records)
+    return by_id
 
 
 CUT_OFF = """
@@ -48,14 +48,14 @@ sys.exit(evaluate.main(sys.argv[2:]))
 """
 
 
-def cut_off(out: Path, flags: list[str], how: signal.Signals) -> tuple[int, str]:
+def cut_off(out: Path, flags: list[str], signal_sent: signal.Signals) -> tuple[int, str]:
     """Start the command in a process of its own that is ended after its third record.
 
-    From within: how far a run has come when another process looks depends on how busy both are.
+    It ends itself, so that the number of records does not depend on timing.
     """
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run(
-        [sys.executable, "-c", CUT_OFF, str(int(how)), *flags, "--output-dir", str(out)],
+        [sys.executable, "-c", CUT_OFF, str(int(signal_sent)), *flags, "--output-dir", str(out)],
         env=environment,
         stderr=subprocess.PIPE,
         text=True,

@@ -1,4 +1,4 @@
-"""Saved tiny pipelines of every family, and what the library's own code computes with them."""
+"""Saved tiny pipelines of every family, and reference computations with the library's code."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from torch import Tensor
 
 from diffcls.models.quiet import quiet
 
-# that the encoder reads which reads most of a prompt
+# context of the text encoder with the longest one
 TOKENS = {"sd1": 77, "sd2": 77, "sdxl": 77, "sd3": 256, "sd3_without_t5": 77} | {
     "flux": 512,
     "flux_guided": 512,
@@ -43,7 +43,7 @@ Folders = Callable[[str], Path]
 
 @pytest.fixture(scope="session")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> Folders:
-    """Name of a family -> its saved pipeline, made once for all test files."""
+    """Name of a family -> folder of its pipeline, saved once for all test files."""
     return lambda name: saved(name, tmp_path_factory.getbasetemp())
 
 
@@ -65,8 +65,8 @@ def pipe(name: str, folders: Folders) -> Any:
 
 @cache
 def opened_by_hand(folder: Path) -> Any:
-    without = folder.name == "sd3_without_t5"
-    left_out = {"text_encoder_3": None, "tokenizer_3": None} if without else {}
+    without_t5 = folder.name == "sd3_without_t5"
+    left_out = {"text_encoder_3": None, "tokenizer_3": None} if without_t5 else {}
     with quiet():
         return DiffusionPipeline.from_pretrained(folder, dtype=torch.float32, **left_out)
 
@@ -167,8 +167,8 @@ def error_by_hand(pipe: Any, x0: Tensor, eps: Tensor, index: int, cond: dict[str
         sigma = (index + 0.5) / 1000
         x_t = (1 - sigma) * x0 + sigma * eps
         velocity = output_by_hand(pipe, x_t, 1000 * sigma, cond)  # ε − x0
-        found = x_t + (1 - sigma) * velocity
-        return float(((found - eps) ** 2).mean())
+        predicted = x_t + (1 - sigma) * velocity
+        return float(((predicted - eps) ** 2).mean())
     scheduler = DDPMScheduler.from_config(pipe.scheduler.config)
     t = torch.tensor([index])
     x_t = scheduler.add_noise(x0, eps, t)

@@ -12,7 +12,7 @@ from diffcls.training.recipes import Optimisation
 
 
 def line(steps: int = 24) -> Phase:
-    """Fits a line; every batch depends on its number alone."""
+    """Training of a line fit; each batch depends on its number alone."""
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(3, 8), nn.Tanh(), nn.Linear(8, 1))
 

@@ -1,4 +1,4 @@
-"""Functions that tests run in processes of their own, which import this file by its name."""
+"""Functions that tests run in other processes, which import this file by name."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from diffcls.support.cache import Arrays, fitted
 
 
 class Maker:
-    """Counts how often it is asked."""
+    """Counts its calls."""
 
     def __init__(self, seconds: float = 0.0) -> None:
         self.asked, self.seconds = 0, seconds
@@ -25,7 +25,7 @@ class Maker:
 
 
 def ask_in_a_process(folder: Path) -> bool:
-    """Whether this process was the one that made it."""
+    """Whether this process computed the arrays."""
     maker = Maker(seconds=0.5)
     fitted(folder, "probe", {}, maker)
     return maker.asked == 1

@@ -16,7 +16,7 @@ from diffcls.models.gaussian import GaussianDenoiser
 from diffcls.search.gradient import Gradient
 from diffcls.search.tree import Tree
 
-# four families of three classes each: the tree has something to find
+# four families of three classes each, a structure for the tree
 FAMILIES, EACH, SIDE = 4, 3, 4
 
 

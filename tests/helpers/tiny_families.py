@@ -1,4 +1,4 @@
-"""Every supported family, built small from the real diffusers classes, weights at random."""
+"""Tiny pipelines of every supported family: the real diffusers classes with random weights."""
 
 from __future__ import annotations
 
@@ -88,6 +88,16 @@ def autoencoder(channels: int = 4, **config: Any) -> Any:
     )
 
 
+def flow_autoencoder(channels: int, scaling_factor: float, shift_factor: float) -> Any:
+    return autoencoder(
+        channels,
+        scaling_factor=scaling_factor,
+        shift_factor=shift_factor,
+        use_quant_conv=False,
+        use_post_quant_conv=False,
+    )
+
+
 def unet(**config: Any) -> Any:
     from diffusers import UNet2DConditionModel
 
@@ -133,21 +143,21 @@ def stable_diffusion(scheduler: Any) -> Any:
 
 
 def sd1() -> Any:
-    """With the sampler that Stable Diffusion 1.5 ships, which is not what it was trained with."""
+    """With the sampler shipped with Stable Diffusion 1.5, not the scheduler of its training."""
     from diffusers import PNDMScheduler
 
     return stable_diffusion(PNDMScheduler.from_config(ddpm().config, skip_prk_steps=True))
 
 
 def sd2() -> Any:
-    """As Stable Diffusion 2 at 768 px."""
+    """With v-prediction, like Stable Diffusion 2 at 768 px."""
     from diffusers import DDIMScheduler
 
     return stable_diffusion(DDIMScheduler.from_config(ddpm("v_prediction").config))
 
 
 def sdxl() -> Any:
-    """With Euler, whose own ``add_noise`` makes variance explode."""
+    """With the Euler sampler, whose ``add_noise`` is variance-exploding."""
     from diffusers import EulerDiscreteScheduler, StableDiffusionXLPipeline
 
     return StableDiffusionXLPipeline(
@@ -177,13 +187,7 @@ def sd3(with_t5: bool = True) -> Any:
     )
 
     return StableDiffusion3Pipeline(
-        vae=autoencoder(
-            16,
-            scaling_factor=1.5,
-            shift_factor=0.06,
-            use_quant_conv=False,
-            use_post_quant_conv=False,
-        ),
+        vae=flow_autoencoder(16, 1.5, 0.06),
         text_encoder=clip_encoder(projected=True),
         text_encoder_2=clip_encoder(projected=True),
         text_encoder_3=t5_encoder() if with_t5 else None,
@@ -215,13 +219,7 @@ def flux(guidance: bool = False) -> Any:
     from diffusers import FlowMatchEulerDiscreteScheduler, FluxPipeline, FluxTransformer2DModel
 
     return FluxPipeline(
-        vae=autoencoder(
-            4,
-            scaling_factor=0.36,
-            shift_factor=0.12,
-            use_quant_conv=False,
-            use_post_quant_conv=False,
-        ),
+        vae=flow_autoencoder(4, 0.36, 0.12),
         text_encoder=clip_encoder(projected=False),
         text_encoder_2=t5_encoder(),
         tokenizer=clip_tokenizer(),
@@ -345,19 +343,19 @@ FAMILIES = {**TEXT, **CLASSES}
 
 
 def save(build: Builder, folder: Path) -> None:
-    """Write the family's pipeline, its weights from a seed, its prompts loud enough to matter."""
+    """Save a pipeline with weights from a seed, clearly dependent on its prompts."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         pipeline = build()
         with torch.no_grad():
             for part in pipeline.components.values():
                 if isinstance(part, nn.Module):
-                    _wake(part)
+                    _strengthen(part)
     pipeline.save_pretrained(folder, safe_serialization=True)
 
 
 def saved(name: str, base: Path) -> Path:
-    """The family's folder below `base`, made by whoever asks first: copy it before changing it."""
+    """Folder of the family below `base`, saved on first use: copy it before modifying it."""
     folder = base / "families" / name
     if not folder.exists():
         save(FAMILIES[name], folder)
@@ -366,26 +364,26 @@ def saved(name: str, base: Path) -> Path:
 
 @cache
 def loaded(folder: Path) -> Any:
-    """The denoiser of a folder of `saved`, opened once: for tests that only read it."""
+    """The denoiser of a folder of `saved`, loaded once: for tests that do not modify it."""
     from diffcls.models import loading
 
     return loading.load(str(folder), img_size=size_of(folder.name))
 
 
 def size_of(name: str) -> int | None:
-    """Side of its images where that is not what its network says: Flux itself would take 1024."""
+    """Image size if it differs from the network's own: that of Flux is 1024."""
     return 32 if name.startswith("flux") else None
 
 
 def predicts(name: str) -> str:
-    """What the family's network was built to predict."""
+    """Prediction type of the family."""
     if name.startswith(("sd3", "flux")):
         return "flow"
     return "v_prediction" if name == "sd2" else "epsilon"
 
 
-def _wake(module: nn.Module) -> None:
-    """An untrained network is zero here and hardly listens there: give every weight a size."""
+def _strengthen(module: nn.Module) -> None:
+    """Raise weights that are initialised to zero, and those of cross-attention."""
     for parameter in module.parameters():
         if parameter.ndim > 1 and float(parameter.abs().max()) < 1e-3:
             parameter.normal_(std=0.05)

@@ -1,4 +1,4 @@
-"""CLIP as a method: its scores are open_clip's own, whoever else is in the batch."""
+"""CLIP as a method: scores equal open_clip's logits, whatever other images are in the batch."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 import open_clip
 import pytest
 import torch
+from helpers.small_clip import SMALL
 from PIL import Image
 
 from diffcls import evaluate
@@ -25,24 +26,13 @@ from diffcls.models.small_stable_diffusion import TinyConfig, build_tokenizer
 from diffcls.scoring.class_scores import ClassScores
 from diffcls.support.errors import ModelError, UsageError
 from diffcls.training import clip as clip_trainer
-from diffcls.training.recipes import ClipRecipe
 
 NAMES = ("zero", "one", "two", "three", "four")
-SMALL = ClipRecipe(
-    image_size=32,
-    vision_width=8,
-    embed_dim=32,
-    text_width=32,
-    text_layers=1,
-    vocabulary=600,
-    images=128,
-    batch=32,
-)
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A CLIP with random weights, as the train command writes one."""
+    """A CLIP with random weights, in the layout of the train command."""
     made = tmp_path_factory.mktemp("clips") / "clip-random"
     tokenizer = build_tokenizer(
         [caption("digits", i % 10, 0, i) for i in range(200)], TinyConfig(vocabulary=600)
@@ -55,7 +45,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             if isinstance(module, torch.nn.BatchNorm2d):
                 torch.nn.init.uniform_(module.running_var, 0.5, 2.0)
                 torch.nn.init.normal_(module.running_mean, 0.0, 0.1)
-                torch.nn.init.ones_(module.weight)  # open_clip begins some of them at zero
+                torch.nn.init.ones_(module.weight)  # open_clip initialises some of them to zero
     clip_trainer.save(model, tokenizer, config, made)
     return made
 
@@ -88,12 +78,12 @@ def test_scores_are_open_clips_own_logits(folder: Path) -> None:
                 model, open_clip.get_tokenizer(place), NAMES, templates
             )
             logits = model.logit_scale.exp() * model.encode_image(pixels, normalize=True) @ weights
-        found = np.stack([answer.scores for answer in answers(folder, templates, items(6))])
-        assert np.ptp(logits.numpy(), axis=1).min() > 1e-3  # they do differ
-        assert found == pytest.approx(logits.numpy(), abs=1e-5)
+        result = np.stack([answer.scores for answer in answers(folder, templates, items(6))])
+        assert np.ptp(logits.numpy(), axis=1).min() > 1e-3  # the logits differ between classes
+        assert result == pytest.approx(logits.numpy(), abs=1e-5)
 
 
-def test_company_and_order_change_no_bit(folder: Path) -> None:
+def test_batch_composition_and_order_change_no_bit(folder: Path) -> None:
     template = ("a photo of a {}.",)
     together = {a.image_id: a.scores for a in answers(folder, template, items(70))}
     backwards = {a.image_id: a.scores for a in answers(folder, template, items(70)[::-1])}
@@ -104,9 +94,7 @@ def test_company_and_order_change_no_bit(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(("dtype", "error"), [("bfloat16", 0.06), ("float16", 0.01)])
-def test_half_precision_gives_the_same_but_for_rounding(
-    folder: Path, dtype: str, error: float
-) -> None:
+def test_half_precision_agrees_up_to_rounding(folder: Path, dtype: str, error: float) -> None:
     whole = np.stack([a.scores for a in answers(folder, ("{}",), items(3))])
     half = np.stack([a.scores for a in answers(folder, ("{}",), items(3), dtype=dtype)])
     assert half == pytest.approx(whole, abs=error) and not np.array_equal(half, whole)
@@ -117,9 +105,9 @@ def test_unreadable_image_fails_alone(folder: Path) -> None:
         raise OSError("cut off")
 
     given = [*items(2), Item("test/bad", 0, broken)]
-    found = {a.image_id: a for a in answers(folder, ("{}",), given)}
-    assert found["test/bad"].error == "cut off" and not len(found["test/bad"].scores)
-    assert found["test/0"].error is None and found["test/1"].error is None
+    result = {a.image_id: a for a in answers(folder, ("{}",), given)}
+    assert result["test/bad"].error == "cut off" and not len(result["test/bad"].scores)
+    assert result["test/0"].error is None and result["test/1"].error is None
 
 
 def test_image_with_candidates_is_ranked_among_them(folder: Path) -> None:
@@ -150,7 +138,7 @@ def test_ensembles_are_the_published_ones(name: str, count: int) -> None:
     assert texts == [template("tench") for template in theirs[count]] and len(texts) == count
 
 
-def test_unknown_ensemble_is_answered_with_a_known_one() -> None:
+def test_unknown_ensemble_gets_a_suggestion() -> None:
     with pytest.raises(UsageError, match="did you mean 'imagenet80'"):
         clip.ensemble("imagenet8")
 
@@ -164,7 +152,7 @@ def test_unknown_ensemble_is_answered_with_a_known_one() -> None:
         ("ViT-H-14/laion2b", "unknown weights of ViT-H-14.*laion2b_s32b_b79k"),
     ],
 )
-def test_unknown_names_are_answered_with_known_ones(name: str, message: str) -> None:
+def test_unknown_names_get_suggestions(name: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         clip.check_name(name)
 
@@ -174,11 +162,11 @@ def test_folder_without_a_config_is_refused(tmp_path: Path) -> None:
         clip.check_name(str(tmp_path))
 
 
-def test_weights_out_of_reach_are_told_of_at_once(
+def test_unreachable_weights_are_reported_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    # which itself would make the network first, and then ask for most of a minute
+    # open_clip itself would build the network first, and then retry for most of a minute
     monkeypatch.setattr(open_clip, "create_model_and_transforms", lambda *_, **__: pytest.fail())
     with pytest.raises(ModelError, match="hf download laion/CLIP-ViT-H-14-laion2B-s32B-b79K"):
         clip.load("ViT-H-14/laion2b_s32b_b79k")
@@ -230,6 +218,6 @@ def test_command_writes_its_row(
     assert row["evaluations_per_image"] == "0.0" and row["n_scored"] == "5"
 
 
-def test_image_size_of_its_own_is_refused(folder: Path) -> None:
-    with pytest.raises(UsageError, match="CLIP has an image size of its own"):
+def test_image_size_is_refused(folder: Path) -> None:
+    with pytest.raises(UsageError, match="not supported by CLIP"):
         answers(folder, ("{}",), [], img_size=64)

@@ -1,4 +1,4 @@
-"""What sees images for FID: features of a known scale, logits of the classes, a name for both."""
+"""Feature extractors for FID, KID and IS: scale of features, logits of classes, names."""
 
 from __future__ import annotations
 
@@ -30,30 +30,32 @@ def digits() -> tuple[Tensor, Any]:
 
 
 @pytest.fixture(scope="module")
-def eye() -> Extractor:
+def extractor() -> Extractor:
     return feature_extractors.load("clip-digits", TEXTS, range(10), "cpu")
 
 
-# ---- a CLIP ------------------------------------------------------------------------------------
+# ---- CLIP -------------------------------------------------------------------------------------
 
 
-def test_name_has_the_width_of_the_features(eye: Extractor, digits: tuple[Tensor, Any]) -> None:
-    features, logits = eye.extract(digits[0])
-    assert eye.name == "clip-digits-128" and eye.width == 128
+def test_name_has_the_width_of_the_features(
+    extractor: Extractor, digits: tuple[Tensor, Any]
+) -> None:
+    features, logits = extractor.extract(digits[0])
+    assert extractor.name == "clip-digits-128" and extractor.width == 128
     assert features.shape == (100, 128) and logits.shape == (100, 10)
     assert features.dtype == logits.dtype == np.float32
-    assert eye.revision == clip.find_card("clip-digits").revision
+    assert extractor.revision == clip.find_card("clip-digits").revision
 
 
-def test_a_feature_is_about_one(eye: Extractor, digits: tuple[Tensor, Any]) -> None:
-    # KID's kernel (x·y/d + 1)³ has a scale: x·x/d = 1 is where Inception's features lie, too
-    features, _ = eye.extract(digits[0])
+def test_features_have_unit_mean_square(extractor: Extractor, digits: tuple[Tensor, Any]) -> None:
+    # KID's kernel (x·y/d + 1)³ depends on the scale: x·x/d is about 1 for Inception too
+    features, _ = extractor.extract(digits[0])
     np.testing.assert_allclose((features**2).mean(axis=1), 1.0, rtol=1e-5)
 
 
-def test_logits_are_those_of_the_classes(eye: Extractor, digits: tuple[Tensor, Any]) -> None:
+def test_logits_are_those_of_the_classes(extractor: Extractor, digits: tuple[Tensor, Any]) -> None:
     images, labels = digits
-    features, logits = eye.extract(images)
+    features, logits = extractor.extract(images)
     assert (logits.argmax(axis=1) == labels).mean() > 0.9
     model = clip.load("clip-digits")
     scale = model.logit_scale / 128**0.5  # the features have length √128
@@ -69,35 +71,33 @@ def test_classes_of_several_texts_have_one_logit_each(digits: tuple[Tensor, Any]
     assert (logits.argmax(axis=1) == digits[1]).mean() > 0.9
 
 
-def test_what_is_seen_does_not_depend_on_batches_or_company(
-    eye: Extractor, digits: tuple[Tensor, Any]
+def test_features_do_not_depend_on_the_batch(
+    extractor: Extractor, digits: tuple[Tensor, Any]
 ) -> None:
     images = digits[0][:20]
-    whole = eye.extract(images)
-    for part in (eye.extract(images, 7), eye.extract(images, 1)):
+    whole = extractor.extract(images)
+    for part in (extractor.extract(images, 7), extractor.extract(images, 1)):
         for one, other in zip(whole, part, strict=True):
             np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-3)
-    alone, _ = eye.extract(images[4:5])
+    alone, _ = extractor.extract(images[4:5])
     np.testing.assert_allclose(alone[0], whole[0][4], rtol=1e-3, atol=1e-3)
 
 
-def test_images_of_another_size_and_beyond_white_are_seen_alike(
-    eye: Extractor, digits: tuple[Tensor, Any]
-) -> None:
+def test_images_are_resized_and_clipped(extractor: Extractor, digits: tuple[Tensor, Any]) -> None:
     images = digits[0][:10]
     larger = torch.nn.functional.interpolate(images, scale_factor=4, mode="nearest")
-    one, other, clipped = (eye.extract(x)[0] for x in (images, larger, images * 1.0))
+    one, other, clipped = (extractor.extract(x)[0] for x in (images, larger, images * 1.0))
     cosines = (one * other).mean(axis=1)
     assert cosines.min() > 0.9
     beyond = torch.where(images == 1, 3.0, images)
-    np.testing.assert_allclose(eye.extract(beyond)[0], clipped, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(extractor.extract(beyond)[0], clipped, rtol=1e-5, atol=1e-5)
 
 
-# ---- Inception ---------------------------------------------------------------------------------
+# ---- Inception ----------------------------------------------------------------------------------
 
 
 class Bytes(torch.nn.Module):
-    """Stands for the published network: tells what it was made with and what it was shown."""
+    """Stand-in for the published network, which records its arguments and inputs."""
 
     made: tuple[Any, ...] = ()
 
@@ -112,43 +112,45 @@ class Bytes(torch.nn.Module):
 
 @pytest.fixture
 def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where the published weights are looked for; there is no such file yet."""
+    """Path of the published weights, without a file."""
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     monkeypatch.setattr(feature_extractor_inceptionv3, "FeatureExtractorInceptionV3", Bytes)
     (tmp_path / "checkpoints").mkdir()
     return tmp_path / "checkpoints" / WEIGHTS_OF_INCEPTION
 
 
-def test_inception_is_the_published_one_and_is_shown_bytes(weights: Path) -> None:
+def test_inception_has_the_published_weights_and_receives_bytes(weights: Path) -> None:
     weights.write_bytes(b"")
     feature_extractors.check_name("inception")
-    eye = feature_extractors.load("inception", TEXTS, range(10), "cpu")
+    extractor = feature_extractors.load("inception", TEXTS, range(10), "cpu")
     assert Bytes.made == ("inception-v3-compat", ["2048", "logits_unbiased"], str(weights))
-    assert (eye.name, eye.width) == ("inception-v3-compat-2048", 2048)
+    assert (extractor.name, extractor.width) == ("inception-v3-compat-2048", 2048)
     # the hash in the published file's name
-    assert eye.revision == "6726825d"
+    assert extractor.revision == "6726825d"
     grays = torch.tensor([-2.0, -1.0, 1 / 255, 1.0, 2.0]).reshape(1, 1, 1, 5).expand(1, 3, 1, 5)
-    features, logits = eye.extract(grays)
+    features, logits = extractor.extract(grays)
     assert features[0, :5].tolist() == [0, 0, 128, 255, 255] and logits.shape == (1, 2)
 
 
-def test_published_extractor_is_taken_where_its_weights_are(weights: Path) -> None:
+def test_inception_is_the_default_if_its_weights_are_present(weights: Path) -> None:
     assert feature_extractors.default("clip-digits") == "clip-digits"
     weights.write_bytes(b"")
     assert feature_extractors.default("clip-digits") == "inception"
 
 
-def test_inception_without_weights_says_where_they_are_looked_for(weights: Path) -> None:
+def test_error_for_missing_weights_names_their_path(weights: Path) -> None:
     for refuse in (
         lambda: feature_extractors.check_name("inception"),
         lambda: feature_extractors.load("inception", TEXTS, range(10), "cpu"),
     ):
-        with pytest.raises(ModelError, match="weights of --extractor inception not found") as told:
+        with pytest.raises(
+            ModelError, match="weights of --extractor inception not found"
+        ) as raised:
             refuse()
-        assert str(weights) in str(told.value)
+        assert str(weights) in str(raised.value)
 
 
-def test_inception_without_its_library_says_how_to_install_it(
+def test_error_for_a_missing_library_says_how_to_install_it(
     weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     weights.write_bytes(b"")
@@ -157,12 +159,12 @@ def test_inception_without_its_library_says_how_to_install_it(
         feature_extractors.check_name("inception")
 
 
-# ---- names -------------------------------------------------------------------------------------
+# ---- names --------------------------------------------------------------------------------------
 
 
-def test_unknown_name_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(UsageError, match="unknown CLIP model: 'clip-digit'") as told:
+def test_unknown_name_is_refused_with_the_known_names() -> None:
+    with pytest.raises(UsageError, match="unknown CLIP model: 'clip-digit'") as raised:
         feature_extractors.check_name("clip-digit")
-    assert "clip-digits" in str(told.value) and "PATH" in str(told.value)
+    assert "clip-digits" in str(raised.value) and "PATH" in str(raised.value)
     for name in clip.bundled():
         feature_extractors.check_name(name)

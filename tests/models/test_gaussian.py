@@ -1,4 +1,4 @@
-"""The exact denoiser: its predictions, its errors and its posterior against what theory says.
+"""Gaussian denoiser: predictions, errors and posterior agree with their closed forms.
 
 With p(x0 | k) = N(μ_k, s²), D = α²s² + σ² and d = x0 − μ_k, the noise prediction is
 
@@ -39,7 +39,7 @@ def denoiser(prediction_type: str = "epsilon", scale: float = 0.5) -> GaussianDe
 
 
 def errors(model: GaussianDenoiser, plan: DrawPlan, scoring: Scoring | None = None) -> Array:
-    """(K, N) errors of X0, all of them."""
+    """(K, N) errors of X0 on all draws."""
     scorer = Scorer(model, model.encode_prompts(NAMES), plan, scoring, batch_size=len(plan))
     x0, draws = X0.expand(len(plan), *SHAPE), list(range(len(plan)))
     rows = [torch.full((len(plan),), k) for k in range(len(NAMES))]
@@ -77,13 +77,13 @@ def test_error_of_each_draw_is_the_residual_squared(prediction_type: str, index:
 @pytest.mark.parametrize("index", [40, 300, 800])
 def test_mean_error_is_its_closed_form(index: int, scale: float) -> None:
     draws, size = 3000, int(np.prod(SHAPE))
-    found = errors(denoiser(scale=scale), DrawPlan(np.full(draws, index), seed=1)).mean(axis=1)
+    result = errors(denoiser(scale=scale), DrawPlan(np.full(draws, index), seed=1)).mean(axis=1)
     r = Residual.at(index, scale)
     # E mean((A·d + B·ε)²) = A²·mean(d²) + B²;   its variance over draws from that of normal ε
     square = (r.d**2).mean(axis=1)
     expected = r.A**2 * square + r.B**2
     stderr = np.sqrt((4 * r.A**2 * r.B**2 * square + 2 * r.B**4) / size / draws)
-    assert (np.abs(found - expected) <= 4 * stderr + 1e-5 * expected).all()
+    assert (np.abs(result - expected) <= 4 * stderr + 1e-5 * expected).all()
     assert (stderr < 0.05 * expected).all()
 
 
@@ -91,22 +91,22 @@ def test_mean_error_is_its_closed_form(index: int, scale: float) -> None:
 def test_mean_absolute_error_is_its_closed_form(index: int) -> None:
     draws = 3000
     plan = DrawPlan(np.full(draws, index), seed=2)
-    found = errors(denoiser(), plan, Scoring("l1"))
+    result = errors(denoiser(), plan, Scoring("l1"))
     r = Residual.at(index)
     # E|N(m, B²)| = |B|·√(2/π)·exp(−m²/2B²) + m·erf(m/(|B|·√2))
     m, B = r.A * r.d, abs(r.B)
     folded = B * np.sqrt(2 / np.pi) * np.exp(-(m**2) / (2 * B**2)) + m * erf(m / (B * 2**0.5))
-    stderr = found.std(axis=1, ddof=1) / draws**0.5
-    assert (np.abs(found.mean(axis=1) - folded.mean(axis=1)) <= 4 * stderr).all()
+    stderr = result.std(axis=1, ddof=1) / draws**0.5
+    assert (np.abs(result.mean(axis=1) - folded.mean(axis=1)) <= 4 * stderr).all()
 
 
 def test_all_prediction_types_have_the_same_errors() -> None:
     plan = DrawPlan(np.arange(5, 1000, 31))
     expected = errors(denoiser("epsilon"), plan)
     for prediction_type in PARAMETERIZATIONS:
-        found = errors(denoiser(prediction_type), plan)
-        assert found == pytest.approx(expected, rel=1e-3), prediction_type
-        assert (found.mean(axis=1).argsort() == expected.mean(axis=1).argsort()).all()
+        result = errors(denoiser(prediction_type), plan)
+        assert result == pytest.approx(expected, rel=1e-3), prediction_type
+        assert (result.mean(axis=1).argsort() == expected.mean(axis=1).argsort()).all()
 
 
 @pytest.mark.parametrize("prediction_type", PARAMETERIZATIONS)
@@ -144,18 +144,18 @@ def test_posterior_is_exact_under_the_variational_weights() -> None:
     length = len(schedule)
     # 8 noises at each timestep
     plan = DrawPlan(np.tile(np.arange(length), 8), seed=5)
-    found = errors(denoiser(scale=scale), plan, Scoring(weighting="vlb")).mean(axis=1)
+    result = errors(denoiser(scale=scale), plan, Scoring(weighting="vlb")).mean(axis=1)
     # weights are scaled to mean 1: undo that, so that scores are in nats
     snr = (schedule.alpha / schedule.sigma) ** 2
     weight = 0.5 * (snr[:-1] / snr[1:] - 1)
     weight = np.concatenate([weight[:1], weight])
-    scores = -found * weight.mean() * length * size
+    scores = -result * weight.mean() * length * size
     posterior = np.exp(scores - logsumexp(scores))
 
     squares = np.array([((X0 - MEANS[name]) ** 2).sum().item() for name in NAMES])
     exact = -squares / (2 * scale**2)
     exact = np.exp(exact - logsumexp(exact))
-    # what the noise of this many draws allows: var Σ w·2AB·ε·(d_k − d_0)
+    # standard error of this many draws: var Σ w·2AB·ε·(d_k − d_0)
     r = [Residual.at(index, scale) for index in range(length)]
     spread = sum((w * 2 * one.A * one.B) ** 2 for w, one in zip(weight, r, strict=True)) / 8
     stderr = np.sqrt(spread) * np.linalg.norm(r[0].d - r[0].d[0], axis=1)
@@ -169,8 +169,8 @@ def test_posterior_is_exact_under_the_variational_weights() -> None:
 def test_least_error_is_the_nearest_mean(prediction_type: str) -> None:
     distance = np.array([((X0 - MEANS[name]) ** 2).sum().item() for name in NAMES])
     for scale in (0.0, 0.5):
-        found = errors(denoiser(prediction_type, scale), DrawPlan(np.arange(0, 1000, 25)))
-        assert found.mean(axis=1).argsort().tolist() == distance.argsort().tolist()
+        result = errors(denoiser(prediction_type, scale), DrawPlan(np.arange(0, 1000, 25)))
+        assert result.mean(axis=1).argsort().tolist() == distance.argsort().tolist()
 
 
 def test_prompt_without_a_mean_is_refused() -> None:

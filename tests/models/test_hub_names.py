@@ -1,4 +1,4 @@
-"""From a name to a model: short names, ids on the Hub, its cache, single files, LoRA."""
+"""Names of models: short names, Hub ids, the Hub's cache, single files, LoRA."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty cache of the Hub, which is out of reach."""
+    """An empty cache, and a Hub that cannot be reached."""
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr("diffcls.support.hub.told_to_stay_offline", lambda: True)
     return tmp_path / "hub"
 
 
 def put(cache: Path, repo_id: str, pipeline: Path, revision: str = "main") -> Path:
-    """A pipeline in the cache, laid out as the Hub's tools do it."""
+    """A pipeline in the cache, in the layout of huggingface_hub."""
     repository = cache / f"models--{repo_id.replace('/', '--')}"
     reference = repository / "refs" / revision
     reference.parent.mkdir(parents=True)
@@ -37,13 +37,13 @@ def put(cache: Path, repo_id: str, pipeline: Path, revision: str = "main") -> Pa
     return Path(shutil.copytree(pipeline, repository / "snapshots" / COMMIT))
 
 
-# ---- names -------------------------------------------------------------------------------------
+# ---- names --------------------------------------------------------------------------------------
 
 
-def test_every_short_name_is_an_id_of_a_family_that_is_supported() -> None:
+def test_every_short_name_has_an_id_and_a_supported_family() -> None:
     for name, model in MODELS.items():
         assert hub.named(name) == model
-        assert hub.ID.fullmatch(str(model)), name
+        assert hub.REPOSITORY_ID.fullmatch(str(model)), name
         assert model.family in loading.FAMILIES
         loading.check_name(name)
     assert {"sd15", "sd2-base", "sd2", "sdxl", "sd35-medium", "flux-dev", "dit-256"} <= set(MODELS)
@@ -57,25 +57,25 @@ def test_every_short_name_is_an_id_of_a_family_that_is_supported() -> None:
         ("a/b@refs/pr/1", "a/b", "refs/pr/1"),
     ],
 )
-def test_id_may_name_a_revision(name: str, repo_id: str, revision: str) -> None:
+def test_id_may_include_a_revision(name: str, repo_id: str, revision: str) -> None:
     assert hub.named(name) == HubModel(repo_id, revision)
 
 
 @pytest.mark.parametrize("name", ["sd2base", "sdx", "me/mine/deep", "me/", "@main", "a b/c"])
-def test_what_is_no_name_is_refused_with_the_names(name: str) -> None:
+def test_unknown_name_is_refused_with_the_allowed_names(name: str) -> None:
     with pytest.raises(UsageError, match=r"unknown model: .*allowed: .*digits.*sd2-base"):
         loading.check_name(name)
 
 
-def test_near_miss_is_asked_about() -> None:
+def test_near_miss_gets_a_suggestion() -> None:
     with pytest.raises(UsageError, match="did you mean 'sd2-base'"):
         loading.check_name("sd2-bsae")
 
 
-# ---- the Hub -----------------------------------------------------------------------------------
+# ---- the Hub ------------------------------------------------------------------------------------
 
 
-def test_model_in_the_cache_is_used_and_known_by_its_commit(
+def test_cached_model_is_used_and_its_revision_is_its_commit(
     cache: Path, tiny_pipeline: Pipelines
 ) -> None:
     put(cache, "me/mine", tiny_pipeline("v_prediction"))
@@ -84,13 +84,13 @@ def test_model_in_the_cache_is_used_and_known_by_its_commit(
     assert loading.load(f"me/mine@{COMMIT}").card == model.card
 
 
-def test_short_name_means_its_id(cache: Path, tiny_pipeline: Pipelines) -> None:
+def test_short_name_is_resolved_to_its_id(cache: Path, tiny_pipeline: Pipelines) -> None:
     put(cache, MODELS["sd2-base"].id, tiny_pipeline("epsilon"))
     card = loading.load("sd2-base").card
     assert (card.name, card.revision) == ("sd2-base", COMMIT)
 
 
-def test_revision_that_is_not_in_the_cache_is_not_replaced(
+def test_uncached_revision_is_not_replaced_by_another(
     cache: Path, tiny_pipeline: Pipelines
 ) -> None:
     put(cache, "me/mine", tiny_pipeline("v_prediction"))
@@ -98,7 +98,7 @@ def test_revision_that_is_not_in_the_cache_is_not_replaced(
         loading.load("me/mine@v2")
 
 
-def test_model_out_of_reach_says_how_to_get_it(cache: Path) -> None:
+def test_error_for_an_unreachable_model_says_how_to_download_it(cache: Path) -> None:
     with pytest.raises(ModelError) as caught:
         loading.load("sd35-medium")
     text = str(caught.value)
@@ -106,7 +106,9 @@ def test_model_out_of_reach_says_how_to_get_it(cache: Path) -> None:
         assert part in text
 
 
-def test_unreachable_hub_is_answered_soon(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unreachable_hub_is_reported_within_five_seconds(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def hang(*_: Any, **__: Any) -> None:
         time.sleep(60)
 
@@ -115,7 +117,7 @@ def test_unreachable_hub_is_answered_soon(cache: Path, monkeypatch: pytest.Monke
     began = time.monotonic()
     with pytest.raises(ModelError, match="cannot be reached"):
         loading.load("sd2-base")
-    assert time.monotonic() - began < 5  # what is promised to a person who waits
+    assert time.monotonic() - began < 5
 
 
 @pytest.mark.parametrize(
@@ -126,7 +128,7 @@ def test_unreachable_hub_is_answered_soon(cache: Path, monkeypatch: pytest.Monke
         ("GatedRepoError", "gated.*accept its terms"),
     ],
 )
-def test_what_the_hub_refuses_is_passed_on(
+def test_errors_of_the_hub_are_reported(
     cache: Path, monkeypatch: pytest.MonkeyPatch, kind: str, message: str
 ) -> None:
     from huggingface_hub import errors
@@ -142,7 +144,7 @@ def test_what_the_hub_refuses_is_passed_on(
         loading.load("me/mine@v9")
 
 
-def test_files_that_are_fetched_hold_each_weight_once() -> None:
+def test_each_weight_is_downloaded_in_one_precision() -> None:
     parts = {"unet": ["diffusers", "U"], "vae": ["diffusers", "V"], "image_encoder": [None, None]}
     weight = "diffusion_pytorch_model"
     files = [
@@ -162,11 +164,15 @@ def test_files_that_are_fetched_hold_each_weight_once() -> None:
     ]
     always = {"model_index.json", "unet/config.json", "vae/config.json"}
     always |= {path for path in files if path.startswith(f"vae/{weight}")}
-    assert set(hub.wanted(files, parts, half=False)) == always | {f"unet/{weight}.safetensors"}
-    assert set(hub.wanted(files, parts, half=True)) == always | {f"unet/{weight}.fp16.safetensors"}
+    assert set(hub.required_files(files, parts, half=False)) == always | {
+        f"unet/{weight}.safetensors"
+    }
+    assert set(hub.required_files(files, parts, half=True)) == always | {
+        f"unet/{weight}.fp16.safetensors"
+    }
 
 
-def test_half_precision_files_are_loaded_where_there_are_no_others(
+def test_half_precision_files_are_loaded_if_there_are_no_others(
     tmp_path: Path, tiny_pipeline: Pipelines
 ) -> None:
     folder = Path(shutil.copytree(tiny_pipeline("epsilon"), tmp_path / "half"))
@@ -180,27 +186,27 @@ def test_half_precision_files_are_loaded_where_there_are_no_others(
     assert torch.equal(*outs)
 
 
-# ---- single files ------------------------------------------------------------------------------
+# ---- single files -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("suffix", [".ckpt", ".pt", ".bin"])
 def test_pickles_are_not_opened(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"model{suffix}"
     path.write_bytes(b"\x80\x04")
-    with pytest.raises(UsageError, match=r"not a model file that is opened.*safetensors"):
+    with pytest.raises(UsageError, match=r"not a safetensors file.*safetensors"):
         loading.check_name(str(path))
 
 
-def test_file_that_is_no_model_is_refused(tmp_path: Path) -> None:
+def test_file_without_a_model_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
     path.write_bytes(b"nothing")
     with pytest.raises(ModelError, match="cannot read model file"):
         loading.load(str(path))
 
 
-def test_kind_of_a_file_is_seen_by_its_tensors(cache: Path, tmp_path: Path) -> None:
+def test_architecture_of_a_file_is_detected_from_its_tensors(cache: Path, tmp_path: Path) -> None:
     path = tmp_path / "xl.safetensors"
-    # the key and shape by which SDXL's own checkpoints are known
+    # the key and shape by which diffusers detects SDXL checkpoints
     save_file(
         {
             "conditioner.embedders.1.model.transformer.resblocks.9.mlp.c_proj.bias": torch.zeros(
@@ -214,18 +220,18 @@ def test_kind_of_a_file_is_seen_by_its_tensors(cache: Path, tmp_path: Path) -> N
         loading.load(str(path))
 
 
-def test_folder_needs_nothing_to_complete_it(tiny_pipeline: Pipelines) -> None:
-    with pytest.raises(UsageError, match="no single file: '--model-config'"):
+def test_model_config_is_refused_for_a_folder(tiny_pipeline: Pipelines) -> None:
+    with pytest.raises(UsageError, match="--model-config completes a single file"):
         loading.load(str(tiny_pipeline("epsilon")), model_config="sd15")
 
 
-# ---- LoRA --------------------------------------------------------------------------------------
+# ---- LoRA ---------------------------------------------------------------------------------------
 
 LAYER = "mid_block.attentions.0.transformer_blocks.0.attn2.to_q"
 
 
 def low_rank(folder: Path, prefix: str = f"unet.{LAYER}") -> tuple[Path, torch.Tensor]:
-    """A LoRA of rank 2 for one layer of the tiny U-Net, and the product that it stands for."""
+    """A LoRA of rank 2 for one layer of the tiny U-Net, and its product."""
     rng = torch.Generator().manual_seed(0)
     a, b = torch.randn(2, 32, generator=rng), torch.randn(32, 2, generator=rng)
     path = folder / "mine.safetensors"
@@ -259,11 +265,11 @@ def test_lora_of_another_model_is_refused(tmp_path: Path, tiny_pipeline: Pipelin
 
 
 @pytest.mark.parametrize("text", ["none.safetensors", "none.safetensors:0.5", "x:y"])
-def test_lora_that_cannot_be_read_is_refused(text: str) -> None:
-    with pytest.raises(UsageError, match="LoRA"):
+def test_unreadable_lora_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="--lora"):
         lora.parse(text)
 
 
-def test_weights_of_the_fixture_are_what_the_lora_was_made_for(tiny_pipeline: Pipelines) -> None:
+def test_lora_of_the_fixture_fits_the_pipeline(tiny_pipeline: Pipelines) -> None:
     tensors = load_file(tiny_pipeline("epsilon") / "unet/diffusion_pytorch_model.safetensors")
     assert tensors[f"{LAYER}.weight"].shape == (32, 32)

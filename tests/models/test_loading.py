@@ -1,4 +1,4 @@
-"""Loading: a model is known by its content, and a broken one is refused in words."""
+"""Model loading: revisions by content, and errors for broken models."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ WEIGHTS = [UNET, VAE, TEXT]
 
 @pytest.fixture
 def folder(tmp_path: Path, tiny_pipeline: Pipelines) -> Path:
-    """A copy of a whole pipeline, to be broken."""
+    """A copy of a complete pipeline, for tests to modify."""
     return Path(shutil.copytree(tiny_pipeline("v_prediction"), tmp_path / "mine"))
 
 
@@ -38,17 +38,17 @@ def change(path: Path, edit: Callable[[dict[str, torch.Tensor]], Any]) -> None:
 
 
 def card_of(folder: Path) -> Any:
-    return loading.read_card(loading.Place(folder))
+    return loading.read_card(loading.ModelFiles(folder))
 
 
 def rewrite(path: Path, **changes: Any) -> None:
     path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
 
 
-# ---- what a model is called --------------------------------------------------------------------
+# ---- revisions and cards ------------------------------------------------------------------------
 
 
-def test_revision_is_of_the_content_alone(tmp_path: Path, tiny_pipeline: Pipelines) -> None:
+def test_revision_depends_on_the_content_alone(tmp_path: Path, tiny_pipeline: Pipelines) -> None:
     one = tiny_pipeline("v_prediction")
     two = Path(shutil.copytree(one, tmp_path / "by another name"))
     cards = [card_of(one), card_of(two)]
@@ -56,7 +56,7 @@ def test_revision_is_of_the_content_alone(tmp_path: Path, tiny_pipeline: Pipelin
     assert [card.name for card in cards] == [one.name, "by another name"]
     (two / ".DS_Store").write_bytes(b"what a desktop leaves")
     (two / "diffcls.json").write_text('{"name": "mine", "temperature": 2.5, "trained_on": ["a"]}')
-    card = card_of(two)  # a card tells of a model, it is no part of it
+    card = card_of(two)  # the card is not part of the content
     assert card.revision == cards[0].revision
     assert (card.name, card.temperature, card.trained_on) == ("mine", 2.5, ("a",))
     assert loading.load(str(two)).card == card
@@ -93,10 +93,10 @@ def test_scaling_comes_from_the_config(folder: Path) -> None:
     )
 
 
-# ---- what is refused ---------------------------------------------------------------------------
+# ---- refusals -----------------------------------------------------------------------------------
 
 
-def test_unknown_name_is_answered_with_the_allowed_ones(tmp_path: Path) -> None:
+def test_unknown_name_is_refused_with_the_allowed_names(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"unknown model: 'no-such-model'; allowed: .*PATH"):
         loading.load("no-such-model")
     with pytest.raises(ModelError, match="not a diffusers pipeline folder"):
@@ -176,7 +176,7 @@ def test_pickled_weights_are_never_opened(folder: Path, weights: str) -> None:
     path = folder / weights
     name = "pytorch_model.bin" if weights == TEXT else "diffusion_pytorch_model.bin"
     torch.save(load_file(path), path.with_name(name))
-    loading.load(str(folder))  # beside safetensors they do no harm
+    loading.load(str(folder))  # safetensors beside them are loaded
     path.unlink()
     with pytest.raises(ModelError, match="safetensors"):
         loading.load(str(folder))
@@ -193,13 +193,13 @@ def test_family_that_is_not_supported_is_refused(folder: Path) -> None:
 @pytest.mark.parametrize(
     "place", [["mine", "Net"], ["diffusers", "NoSuchNet"], ["transformers", "utils"]], ids=str
 )
-def test_part_that_needs_foreign_code_is_refused(folder: Path, place: list[str]) -> None:
+def test_part_with_custom_code_is_refused(folder: Path, place: list[str]) -> None:
     rewrite(folder / "model_index.json", unet=place)
     with pytest.raises(ModelError, match="unet"):
         loading.load(str(folder))
 
 
-def test_part_that_is_not_named_is_refused(folder: Path) -> None:
+def test_part_missing_in_the_index_is_refused(folder: Path) -> None:
     index = json.loads((folder / "model_index.json").read_text())
     del index["text_encoder"]
     (folder / "model_index.json").write_text(json.dumps(index))
@@ -210,9 +210,9 @@ def test_part_that_is_not_named_is_refused(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("change_to", "message"),
     [
-        ({"in_channels": 9}, "9 input channels, 4 output channels, 4 latent ones"),
-        ({"out_channels": 8}, "4 input channels, 8 output channels, 4 latent ones"),
-        ({"cross_attention_dim": 64}, "reads width 64, the text encoder has width 32"),
+        ({"in_channels": 9}, "9 input, 4 output and 4 latent channels"),
+        ({"out_channels": 8}, "4 input, 8 output and 4 latent channels"),
+        ({"cross_attention_dim": 64}, "expects width 64, the text encoder has 32"),
     ],
     ids=str,
 )
@@ -254,17 +254,17 @@ def test_autoencoder_stays_in_single_precision(
     assert model.encode_images(torch.zeros(1, 3, 32, 32)).dtype == torch.float32
 
 
-# ---- prompts that are too long -----------------------------------------------------------------
+# ---- truncated prompts --------------------------------------------------------------------------
 
 
 def test_prompts_that_differ_only_beyond_the_limit_are_refused(tiny_pipeline: Pipelines) -> None:
     model = loading.load(str(tiny_pipeline("v_prediction")))
     long = "a photo of " * 12
-    with pytest.raises(ModelError, match=r"reads 20 tokens.*shorten the template or the labels"):
+    with pytest.raises(ModelError, match=r"truncation to 20 tokens.*shorten the template or the labels"):
         model.encode_prompts([f"{long} 3", f"{long} 4"])
 
 
-def test_prompt_that_is_cut_is_told(
+def test_truncated_prompt_raises_a_warning(
     tiny_pipeline: Pipelines, caplog: pytest.LogCaptureFixture
 ) -> None:
     model: Any = loading.load(str(tiny_pipeline("v_prediction")))
@@ -273,7 +273,7 @@ def test_prompt_that_is_cut_is_told(
         assert not caplog.records
         model.encode_prompts(["3" + " a photo" * 30, "4" + " a photo" * 30])
     (record,) = caplog.records
-    assert "2 prompts are cut at 20 tokens" in record.getMessage()
+    assert "2 prompts are truncated to 20 tokens" in record.getMessage()
     report_truncation(
         model.pipeline.tokenizer, ["3" + " a photo" * 30] * 2
     )  # one prompt given twice

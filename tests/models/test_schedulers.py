@@ -1,4 +1,4 @@
-"""Schedulers that are saved with models: what diffusers makes of them."""
+"""Schedulers that are saved with models: sampling with diffusers' pipelines."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from diffcls.training.recipes import PixelRecipe
 
 RECIPE = PixelRecipe(image_size=8, channels=1, widths=(16, 16), conditional=False)
 X0 = 0.4
-"""Of all images of a data set."""
+"""The one image of a data set."""
 
 
 @pytest.mark.parametrize("objective", ["epsilon", "v_prediction", "sample", "flow_prediction"])
-def test_the_pipeline_of_diffusers_draws_what_the_network_knows(objective: str) -> None:
+def test_the_pipeline_of_diffusers_samples_the_data_of_an_exact_network(objective: str) -> None:
     from diffusers import DDPMPipeline
 
     recipe = replace(RECIPE, prediction_type=objective)
@@ -33,7 +33,7 @@ def test_the_pipeline_of_diffusers_draws_what_the_network_knows(objective: str) 
     assert row is row_of(recipe) and is_flow(config) == (objective == "flow_prediction")
 
     def exact(x_t: Any, timestep: Any, **_: Any) -> Any:
-        """All images are X0: the noise is what is left of x_t."""
+        """Exact for data of the one image X0: the noise is the rest of x_t."""
         level = int(np.abs(schedule.timesteps - float(timestep)).argmin())
         alpha, sigma = schedule.alpha[level], schedule.sigma[level]
         x0 = torch.full_like(x_t, X0)
@@ -48,5 +48,5 @@ def test_the_pipeline_of_diffusers_draws_what_the_network_knows(objective: str) 
         output_type="np",
         generator=torch.Generator().manual_seed(0),
     )
-    # the pipeline shows [−1, 1] as [0, 1]
+    # the pipeline returns [−1, 1] as [0, 1]
     np.testing.assert_allclose(2 * drawn.images - 1, X0, atol=0.02)

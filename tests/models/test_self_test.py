@@ -1,4 +1,4 @@
-"""The self-test: a model that does not predict what it says is caught, an honest one never is."""
+"""Self-test: refuses a model that does not predict what it declares, and accepts any other."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def digits(count: int = 4) -> tuple[Tensor, list[str]]:
 
 
 class Mislabelled(GaussianDenoiser):
-    """Predicts one thing, and says that it predicts another."""
+    """Predicts one parameterization and declares another."""
 
     def __init__(self, true: str, declared: str) -> None:
         super().__init__(means(), prediction_type=true)
@@ -69,7 +69,9 @@ class Mislabelled(GaussianDenoiser):
 
 @pytest.mark.parametrize("declared", PARAMETERIZATIONS)
 @pytest.mark.parametrize("true", PARAMETERIZATIONS)
-def test_exact_model_is_refused_unless_it_says_what_it_predicts(true: str, declared: str) -> None:
+def test_exact_model_is_refused_unless_it_predicts_what_it_declares(
+    true: str, declared: str
+) -> None:
     model = Mislabelled(true, declared)
     if declared == true:
         check_model(model, *pictures())
@@ -79,7 +81,7 @@ def test_exact_model_is_refused_unless_it_says_what_it_predicts(true: str, decla
 
 
 @pytest.mark.parametrize("declared", PARAMETERIZATIONS)
-def test_trained_model_is_refused_unless_it_says_what_it_predicts(
+def test_trained_model_is_refused_unless_it_predicts_what_it_declares(
     declared: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     model: Any = loading.load("digits")
@@ -93,7 +95,7 @@ def test_trained_model_is_refused_unless_it_says_what_it_predicts(
 
 
 @pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction", "sample"])
-def test_untrained_model_is_told_of_and_goes_on(
+def test_untrained_model_raises_a_warning(
     prediction_type: str, tiny_pipeline: Pipelines, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING, logger="diffcls"):
@@ -124,14 +126,14 @@ def test_wrong_config_is_refused_before_anything_is_scored(tmp_path: Path) -> No
     assert row["n_scored"] == 3
 
 
-def test_images_that_cannot_be_read_are_passed_over() -> None:
+def test_unreadable_images_are_skipped() -> None:
     def torn() -> Image.Image:
         raise DataError("torn")
 
     model = Mislabelled("sample", "epsilon")
     method = DiffusionMethod(model, PromptSet.from_templates(NAMES, ["{}"]), Exhaustive(2))
     bad = [Item(str(i), 0, torn) for i in range(3)]
-    method.check(bad)  # nothing to look at: their records will say so
+    method.check(bad)  # their records have the errors
     good = [Item(f"g{i}", i, lambda i=i: _image(i)) for i in range(3)]  # type: ignore[misc]
     with pytest.raises(ModelError, match="allowed: sample"):
         method.check([*bad, *good])
@@ -142,11 +144,11 @@ def _image(k: int) -> Image.Image:
     return Image.fromarray(array)
 
 
-# ---- what is not finite is tried once more -----------------------------------------------------
+# ---- values that are not finite -----------------------------------------------------------------
 
 
 class Overflowing(GaussianDenoiser):
-    """NaN for the last prompt in half precision, as an overflow there; for `always` in any."""
+    """NaN for the last prompt in half precision; with `always` in any precision."""
 
     always = False
 
@@ -177,7 +179,7 @@ def scored(model: GaussianDenoiser) -> list[Any]:
     return sorted(method.classify(items), key=lambda answer: answer.image_id)
 
 
-def test_overflow_is_computed_once_more_in_single_precision() -> None:
+def test_overflow_is_repeated_in_single_precision() -> None:
     model = Overflowing(means())
     answers = scored(model)
     assert [answer.error for answer in answers] == [None] * 3
@@ -190,7 +192,7 @@ def test_overflow_is_computed_once_more_in_single_precision() -> None:
         np.testing.assert_allclose(mine.scores, theirs.scores, rtol=0.02)
 
 
-def test_what_stays_broken_names_image_stage_and_prompt() -> None:
+def test_error_not_finite_in_any_precision_names_image_and_prompt() -> None:
     model = Overflowing(means())
     model.always = True
     for answer in scored(model):
@@ -199,7 +201,7 @@ def test_what_stays_broken_names_image_stage_and_prompt() -> None:
             assert part in answer.error
 
 
-def test_latent_that_is_not_finite_names_image_and_stage() -> None:
+def test_latent_that_is_not_finite_names_its_image() -> None:
     class Encoder(GaussianDenoiser):
         def encode_images(self, images: Tensor) -> Tensor:
             x0 = super().encode_images(images).clone()

@@ -1,4 +1,4 @@
-"""A checkpoint in its authors' layout gives the same weights as the folder it was made from."""
+"""Single-file checkpoints: the same weights as the folder that they were converted from."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ Rule = tuple[str, Callable[[re.Match[str]], str]]
 
 
 def inner(kind: str, rest: str) -> str:
-    """The name below a block: of a residual block, theirs are numbered."""
+    """Name of a layer in a residual block, numbered in the original layout."""
     if kind != "resnets":
         return f"1.{rest}"
     head, _, tail = rest.partition(".")
@@ -102,7 +102,7 @@ def renamed(name: str, rules: list[Rule]) -> str:
 
 
 def original(pipeline: Path) -> dict[str, torch.Tensor]:
-    """A tiny pipeline's weights by the names that Stable Diffusion's authors use."""
+    """A tiny pipeline's weights under the names of the original Stable Diffusion code."""
     tensors: dict[str, torch.Tensor] = {}
     for name, tensor in load_file(pipeline / "unet/diffusion_pytorch_model.safetensors").items():
         for ours, theirs in UNET_ENDS.items():
@@ -127,7 +127,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made
 
 
-def test_checkpoint_gives_the_weights_and_answers_of_its_folder(
+def test_checkpoint_has_the_weights_and_predictions_of_its_folder(
     folder: Path, tmp_path: Path
 ) -> None:
     path = tmp_path / "mine.safetensors"
@@ -140,13 +140,13 @@ def test_checkpoint_gives_the_weights_and_answers_of_its_folder(
             assert torch.equal(theirs[name], tensor), f"{part}.{name}"
     x_t, index = torch.ones(1, *whole.sample_shape), torch.tensor([700])
     outs = [m.predict(x_t, index, m.encode_prompts(["zero"])) for m in (whole, single)]
-    # weights that lie elsewhere in memory may be summed in another order
+    # another memory layout may change the order of sums
     torch.testing.assert_close(*outs, rtol=1e-5, atol=1e-5)
     assert single.card.name == "mine" and len(single.card.revision) == 16
 
 
 @pytest.mark.parametrize("gone", ["middle_block.1.proj_in.weight", "decoder.conv_out.weight"])
-def test_checkpoint_that_lacks_a_tensor_is_refused(folder: Path, tmp_path: Path, gone: str) -> None:
+def test_incomplete_checkpoint_is_refused(folder: Path, tmp_path: Path, gone: str) -> None:
     tensors = {name: t.contiguous() for name, t in original(folder).items()}
     (name,) = [name for name in tensors if name.endswith(gone)]
     del tensors[name]

@@ -1,8 +1,8 @@
-"""Golden fingerprints and answers: one run of each method and search.
+"""Golden fingerprints and results: one run of each method and search.
 
-They are those of version 0.1, but for the fingerprints of `synthetic` and `reference`, whose
-classifiers are trained otherwise since 0.2. A change that moves any of them raises the scoring
-version or changes the definition of the run, and stands in CHANGELOG.md.
+They are those of version 0.1, except for the fingerprints of `synthetic` and `reference`, whose
+classifiers are trained differently since 0.2. A change that moves any of them raises the scoring
+version or changes the definition of the run, and is listed in CHANGELOG.md.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def test_fingerprint_is_the_golden_one(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", RUNS)
-def test_answers_are_the_golden_ones(name: str, tmp_path: Path) -> None:
+def test_results_are_the_golden_ones(name: str, tmp_path: Path) -> None:
     expected = GOLDEN[name]["records"]
     options = {**GOLDEN[name]["options"], "threads": 1, "quiet": True}
     diffcls.run_evaluation(output_dir=str(tmp_path), **options)
@@ -47,6 +47,6 @@ def test_answers_are_the_golden_ones(name: str, tmp_path: Path) -> None:
     for image_id, record in records.items():
         assert record.evaluations == expected[image_id]["evaluations"]
         assert list(record.ranking) == expected[image_id]["ranking"]
-        # the last bits are those of a processor: libraries choose their kernels by it
+        # the last bits depend on the processor, by which libraries choose their kernels
         scores = np.array(expected[image_id]["scores"], np.float64)
         np.testing.assert_allclose(np.array(record.scores, np.float64), scores, rtol=1e-5)

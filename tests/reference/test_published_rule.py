@@ -1,4 +1,4 @@
-"""The published rule, written out naively with the library's own scheduler, against the method."""
+"""Published stages: the method equals a naive implementation with the library's scheduler."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ GRID = list(range(T // 10 // 2, T, T // 10))  # 50, 150, …, 950
 
 
 def stages() -> list[list[int]]:
-    """Timesteps that each stage adds, from the words of the published protocol."""
+    """Timesteps that each stage adds, from the text of the published protocol."""
     seen: list[int] = []
     added = []
     for n in SAMPLES:
@@ -50,22 +50,22 @@ def stages() -> list[list[int]]:
 
 
 def noise_residual(pipe: Any, x0: Any, eps: Any, index: int, cond: Any) -> Any:
-    """What the network takes the noise for, from its native output, less the noise."""
+    """Residual of the noise that the network's native output implies."""
     from diffusers import DDPMScheduler
 
     config = dict(pipe.scheduler.config)
     if type(pipe.scheduler).__name__.startswith("FlowMatch"):
         sigma = (index + 0.5) / T
         x_t = (1 - sigma) * x0 + sigma * eps
-        found = x_t + (1 - sigma) * output_by_hand(pipe, x_t, 1000 * sigma, cond)
+        result = x_t + (1 - sigma) * output_by_hand(pipe, x_t, 1000 * sigma, cond)
     else:
         scheduler = DDPMScheduler.from_config(config)
         x_t = scheduler.add_noise(x0, eps, torch.tensor([index]))
-        found = output_by_hand(pipe, x_t, index, cond)
+        result = output_by_hand(pipe, x_t, index, cond)
         if scheduler.config.prediction_type == "v_prediction":
             bar = scheduler.alphas_cumprod[index]
-            found = bar.sqrt() * found + (1 - bar).sqrt() * x_t
-    return found - eps
+            result = bar.sqrt() * result + (1 - bar).sqrt() * x_t
+    return result - eps
 
 
 def classify_naively(
@@ -91,7 +91,7 @@ def test_stages_are_the_published_ones() -> None:
 
 @pytest.mark.parametrize("name", sorted(FAMILIES))
 @torch.inference_mode()
-def test_paper_equals_the_rule_written_out(
+def test_paper_equals_the_naive_implementation(
     name: str, model: Any, pipe: Any, tmp_path: Path
 ) -> None:
     prompts = WORDS if model.labels is None else IDS
@@ -123,11 +123,11 @@ def test_paper_equals_the_rule_written_out(
         answers = {answer.image_id: answer for answer in method.classify(items)}
         for i in range(len(items)):
             winner, errors = classify_naively(partial(residual, i), len(prompts), loss)
-            found = answers[str(i)]
-            assert found.ranking[0] == winner
-            assert found.errors is not None
-            for k, mine in enumerate(found.errors):
+            result = answers[str(i)]
+            assert result.ranking[0] == winner
+            assert result.errors is not None
+            for k, mine in enumerate(result.errors):
                 evaluated = mine[~np.isnan(mine)]
                 np.testing.assert_allclose(evaluated, errors[k], rtol=1e-5, atol=1e-6)
                 assert np.mean(evaluated) == pytest.approx(np.mean(errors[k]), rel=1e-5)
-            assert found.evaluations == sum(map(len, errors.values()))
+            assert result.evaluations == sum(map(len, errors.values()))

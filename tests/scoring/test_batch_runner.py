@@ -34,7 +34,7 @@ MEANS = {f"class {k}": torch.tensor(RNG.uniform(-0.9, 0.9, (3, 4, 4))).float() f
 
 
 class Small(GaussianDenoiser):
-    """A device with memory for so many rows."""
+    """A device with memory for a number of rows."""
 
     rows = 5
     asked = 0
@@ -47,7 +47,7 @@ class Small(GaussianDenoiser):
 
 
 class Ahead(GaussianDenoiser):
-    """Notes how many rows each forward had."""
+    """Records the number of rows of each forward pass."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -77,12 +77,12 @@ def test_out_of_memory_halves_the_batch_and_loses_nothing(
 ) -> None:
     with caplog.at_level(logging.WARNING):
         small = method(Small, search)
-        found = {a.image_id: a for a in small.classify(items(13))}
+        result = {a.image_id: a for a in small.classify(items(13))}
     whole = {a.image_id: a for a in method(GaussianDenoiser, search, 4).classify(items(13))}
     assert small.batch_size == 4
     assert [r.getMessage()[-2:] for r in caplog.records] == ["16", " 8", " 4"]
-    assert found.keys() == whole.keys() and len(found) == 13
-    for image_id, answer in found.items():
+    assert result.keys() == whole.keys() and len(result) == 13
+    for image_id, answer in result.items():
         assert np.array_equal(answer.scores, whole[image_id].scores)
         assert answer.evaluations == whole[image_id].evaluations
 
@@ -95,7 +95,7 @@ def test_lack_of_memory_for_one_row_is_an_error() -> None:
         list(method(None_, Racing(5)).classify(items(2)))
 
 
-def test_other_errors_are_not_taken_for_memory() -> None:
+def test_other_errors_are_not_treated_as_lack_of_memory() -> None:
     class Broken(GaussianDenoiser):
         def predict(self, x_t: Any, index: Any, cond: Conditioning) -> Any:
             raise RuntimeError("shapes do not fit")
@@ -107,7 +107,7 @@ def test_other_errors_are_not_taken_for_memory() -> None:
 
 
 @pytest.mark.parametrize("search", [Exhaustive(6), Racing(12), Gradient(12, candidates=3)])
-def test_overlapping_batches_change_no_answer(search: Search) -> None:
+def test_overlapping_batches_change_no_result(search: Search) -> None:
     plain, ahead = method(GaussianDenoiser, search), method(GaussianDenoiser, search)
     ahead._runner.overlaps = True
     one = {a.image_id: a for a in plain.classify(items(29))}
@@ -125,7 +125,7 @@ def test_batches_are_full_until_images_run_out() -> None:
     before = model.asked
     total = sum(a.evaluations for a in racing.classify(items(200)))
     forwards = model.asked - before
-    # all but the last few, when no further image is there to fill them
+    # all but the last few, when no image is left to fill them
     assert total / (16 * forwards) > 0.97
 
 
@@ -144,43 +144,43 @@ def test_batches_are_full_until_images_run_out() -> None:
         (Tree(12, candidates=5), {}),
     ],
 )
-def test_speculative_evaluations_in_free_rows_change_no_answer(
+def test_speculative_evaluations_in_free_rows_change_no_result(
     search: Search,
     options: dict[str, str],
     overlaps: bool,
     count: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    forwards, found = [], []
+    forwards, result = [], []
     for speculate in (batches.speculate, lambda images, free_rows: []):
         monkeypatch.setattr(batches, "speculate", speculate)
         model = Ahead({**MEANS, **{f"a {name}": 0.9 * mean for name, mean in MEANS.items()}}, 0.2)
         prompts = PromptSet.from_templates(list(MEANS), ["{}", "a {}"])
         built = DiffusionMethod(model, prompts, search, batch_size=64, encode_batch=4, **options)
         built._runner.overlaps = overlaps
-        found.append({a.image_id: a for a in built.classify(items(count))})
+        result.append({a.image_id: a for a in built.classify(items(count))})
         forwards.append(model.asked)
-    mine, plain = found
+    mine, plain = result
     for image_id, answer in plain.items():
         assert np.array_equal(mine[image_id].scores, answer.scores)
         assert mine[image_id].evaluations == answer.evaluations
     assert forwards[0] <= forwards[1]
-    if count == 1 and "vote" not in options:  # by ranks the race is over at its first look
+    if count == 1 and "vote" not in options:  # by ranks the race ends in its first round
         assert forwards[0] < forwards[1]
 
 
 def test_speculation_covers_candidates_of_an_image_and_the_empty_prompt(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    found = []
+    result = []
     for speculate in (batches.speculate, lambda images, free_rows: []):
         monkeypatch.setattr(batches, "speculate", speculate)
         prompts = PromptSet.from_templates(list(MEANS), ["{}"], asked=3)
         means = {**MEANS, "": torch.zeros(3, 4, 4)}
         built = DiffusionMethod(GaussianDenoiser(means, 0.2), prompts, Racing(12), encode_batch=4)
         asked = [replace(item, candidates=(item.label, 2, 5)) for item in items(2)]
-        found.append([(a.scores.tolist(), a.evaluations) for a in built.classify(asked)])
-    assert found[0] == found[1] and len(found[0]) == 2
+        result.append([(a.scores.tolist(), a.evaluations) for a in built.classify(asked)])
+    assert result[0] == result[1] and len(result[0]) == 2
 
 
 def test_speculative_work_lost_to_lack_of_memory_is_repeated() -> None:
@@ -192,9 +192,9 @@ def test_speculative_work_lost_to_lack_of_memory_is_repeated() -> None:
     assert small.denoiser.asked - tried == fits.denoiser.asked  # type: ignore[attr-defined]
 
 
-def test_unrequested_results_may_be_not_finite() -> None:
+def test_speculative_results_may_be_not_finite() -> None:
     class Late(GaussianDenoiser):
-        """Overflows at the last draw, which a clear image does not need."""
+        """Overflows at the last draw, which an easy image does not request."""
 
         dtype = torch.float16
         last = -1

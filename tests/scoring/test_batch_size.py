@@ -1,4 +1,4 @@
-"""Batch size: grows while it pays and memory suffices."""
+"""Batch size: grows while rows per second grow and memory suffices."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from diffcls.scoring.batch_size import largest_worthwhile
 
 
 def device(memory: int, saturates_at: int) -> Callable[[int], float]:
-    """Time of a batch on a device that is no faster beyond so many rows, and ends at `memory`."""
+    """Time of a batch on a device with memory for `memory` rows, saturated at `saturates_at`."""
 
     def seconds(rows: int) -> float:
         if rows > memory:
@@ -32,12 +32,12 @@ def device(memory: int, saturates_at: int) -> Callable[[int], float]:
         (1, 10_000, 1),
     ],
 )
-def test_batch_grows_while_it_pays_and_memory_lasts(
+def test_batch_grows_while_rate_and_memory_allow(
     memory: int, saturates_at: int, expected: int
 ) -> None:
     assert largest_worthwhile(device(memory, saturates_at)) == expected
 
 
-def test_a_batch_that_never_fits_is_an_error() -> None:
+def test_memory_for_no_row_is_an_error() -> None:
     with pytest.raises(torch.OutOfMemoryError):
         largest_worthwhile(device(0, 64))

@@ -25,7 +25,7 @@ PROMPTS = PromptSet.from_templates([f"{k}" for k in range(CLASSES)], ["{}"])
 
 
 class Probes:
-    """A screening that requests the same probes for ever."""
+    """A screening that requests the same probes without end."""
 
     shortlist = np.arange(CLASSES)
 

@@ -43,11 +43,11 @@ def scorer_of(model: Denoiser, plan: DrawPlan | None = None, **options: Any) -> 
     return Scorer(model, cond, plan or DrawPlan(INDICES), **{"batch_size": B, **options})
 
 
-# ---- against diffusers -------------------------------------------------------------------------
+# ---- against diffusers --------------------------------------------------------------------------
 
 
 def direct(pipe: Any, loss: Callable[[Tensor, Tensor], Tensor] = F.mse_loss) -> tuple[Tensor, ...]:
-    """Latents, and the ε-errors of one image for every (prompt, draw), by diffusers' own means."""
+    """Latents, and the ε-errors of one image for every (prompt, draw), computed by diffusers."""
     scheduler = DDPMScheduler.from_config(pipe.scheduler.config)
     # diffusers' ᾱ is float32, too coarse for 1 − ᾱ at the first timesteps: in double from the betas
     start, end = scheduler.config.beta_start**0.5, scheduler.config.beta_end**0.5
@@ -87,10 +87,10 @@ def test_errors_are_those_of_diffusers(tiny_pipeline: Pipelines, prediction_type
     torch.testing.assert_close(model.encode_images(images(1)), x0, rtol=1e-5, atol=1e-5)
     scorer = scorer_of(model)
     for p in range(len(PROMPTS)):
-        found = scorer.errors(
+        result = scorer.errors(
             x0.expand(len(INDICES), -1, -1, -1), torch.full((len(INDICES),), p), list(range(7))
         )
-        torch.testing.assert_close(found, expected[p], rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(result, expected[p], rtol=1e-5, atol=1e-5)
     # prompts differ by far more than that, so a wrong row would show
     assert (expected[0] - expected[1]).abs().median() > 1e-3 * expected.median()
 
@@ -111,10 +111,10 @@ def test_each_loss_is_its_formula(tiny_pipeline: Pipelines, loss: str, function:
         StableDiffusionPipeline.from_pretrained(tiny_pipeline("epsilon")), function
     )
     scorer = scorer_of(loading.load(str(tiny_pipeline("epsilon"))), scoring=Scoring(loss))
-    found = scorer.errors(
+    result = scorer.errors(
         x0.expand(7, -1, -1, -1), torch.zeros(7, dtype=torch.long), list(range(7))
     )
-    torch.testing.assert_close(found, expected[0], rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(result, expected[0], rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("weighting", WEIGHTINGS)
@@ -133,29 +133,29 @@ def test_each_weighting_scales_its_timestep(weighting: str) -> None:
     }[weighting]
     x0, rows, draws = torch.zeros(7, 1, 2, 2), torch.ones(7, dtype=torch.long), list(range(7))
     plain = scorer_of(model).errors(x0, rows, draws)
-    found = scorer_of(model, scoring=Scoring(weighting=weighting)).errors(x0, rows, draws)
+    result = scorer_of(model, scoring=Scoring(weighting=weighting)).errors(x0, rows, draws)
     expected = (weight / weight.mean())[INDICES]
-    assert (found / plain).numpy() == pytest.approx(expected, rel=1e-5)
+    assert (result / plain).numpy() == pytest.approx(expected, rel=1e-5)
 
 
-def test_unknown_names_are_answered_with_the_one_meant(v_model: Denoiser) -> None:
+def test_unknown_names_get_suggestions(v_model: Denoiser) -> None:
     with pytest.raises(UsageError, match="unknown loss: 'l3'; allowed: l2, l1, huber"):
         Scoring("l3")
     with pytest.raises(UsageError, match=r"unknown weighting.*did you mean 'uniform'"):
         scorer_of(v_model, scoring=Scoring(weighting="uniforn"))
 
 
-# ---- the same to the bit -----------------------------------------------------------------------
+# ---- the same to the bit ------------------------------------------------------------------------
 
 
 def run(scorer: Scorer, latents: Tensor, groups: list[list[int]]) -> Tensor:
     """Errors of the triples, evaluated in `groups` of their positions."""
     image, prompt, draw = triples(40)
-    found = torch.full((40,), float("nan"))
+    result = torch.full((40,), float("nan"))
     for group in groups:
         at = torch.tensor(group)
-        found[at] = scorer.errors(latents[image[at]], prompt[at], [draw[i] for i in group])
-    return found
+        result[at] = scorer.errors(latents[image[at]], prompt[at], [draw[i] for i in group])
+    return result
 
 
 def test_errors_do_not_depend_on_order_grouping_or_position(v_model: Denoiser) -> None:
@@ -178,7 +178,7 @@ def test_errors_do_not_depend_on_order_grouping_or_position(v_model: Denoiser) -
     }
     for name, groups in groupings.items():
         assert torch.equal(run(scorer, latents, groups), expected), name
-    # a scorer that has seen other requests first, and one that holds one noise at a time
+    # a scorer after other requests, and one that caches a single noise
     fresh = scorer_of(v_model)
     fresh.noise._room = 1
     assert torch.equal(run(fresh, latents, groupings["ragged"]), expected)
@@ -218,7 +218,7 @@ def test_given_noise_is_used_for_the_first_draws(
     assert (one != two).tolist() == [True] * 3 + [False] * 4
 
 
-# ---- on a device that nobody has ---------------------------------------------------------------
+# ---- on a device that knows only shapes ---------------------------------------------------------
 
 
 def test_scoring_path_mixes_no_devices(

@@ -1,4 +1,4 @@
-"""How draws come to one answer: ranks and votes, held against scipy and by what leaves them be."""
+"""Aggregation of draws: ranks and votes equal scipy's, and are invariant where they must be."""
 
 from __future__ import annotations
 
@@ -34,21 +34,21 @@ def test_ranks_are_scipys_among_the_classes_that_were_evaluated(
 
 
 @given(tables)
-def test_votes_of_a_draw_are_one_in_all(errors: Table) -> None:
+def test_votes_of_a_draw_sum_to_one(errors: Table) -> None:
     votes = 1 - majority(errors)
     assert np.allclose(votes.sum(axis=0), 1)
     winners = errors == errors.min(axis=0)
-    assert np.allclose(votes, winners / winners.sum(axis=0))  # equal ones share
+    assert np.allclose(votes, winners / winners.sum(axis=0))  # ties share
 
 
 @given(tables)
-def test_mean_leaves_the_errors_as_they_are(errors: Table) -> None:
+def test_mean_does_not_change_the_errors(errors: Table) -> None:
     assert mean(errors) is errors
 
 
 @pytest.mark.parametrize("name", VOTES)
 @given(errors=tables)
-def test_what_a_draw_adds_to_all_classes_changes_nothing(name: str, errors: Table) -> None:
+def test_noise_common_to_all_classes_changes_nothing(name: str, errors: Table) -> None:
     shift = np.arange(errors.shape[1], dtype=np.float32)
     assert np.array_equal(ranking(VOTES[name](errors)), ranking(VOTES[name](errors + shift)))
 
@@ -60,11 +60,11 @@ def test_order_alone_counts(vote: type, errors: Table) -> None:
 
 
 @pytest.mark.parametrize("name", VOTES)
-def test_what_was_not_evaluated_stays_so(name: str) -> None:
+def test_missing_values_stay_missing(name: str) -> None:
     errors = np.array([[1, 2, np.nan], [3, np.nan, np.nan], [2, 1, 5]], dtype=np.float32)
     assert np.array_equal(np.isnan(VOTES[name](errors)), np.isnan(errors))
 
 
-def test_one_wild_draw_fools_the_mean_alone() -> None:
+def test_one_outlier_changes_the_winner_of_the_mean_alone() -> None:
     errors = np.array([[1, 1, 1, 90], [2, 2, 2, 0]], dtype=np.float32)
     assert [ranking(VOTES[name](errors))[0] for name in ("mean", "rank", "majority")] == [1, 0, 0]

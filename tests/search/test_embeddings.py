@@ -1,4 +1,4 @@
-"""Errors and gradients between the prompts: closed forms, finite differences, invariance."""
+"""Mean embeddings and first-order errors: exact where errors are linear, invariant to batches."""
 
 from __future__ import annotations
 
@@ -10,20 +10,27 @@ import numpy as np
 import pytest
 import torch
 from diffusers import StableDiffusionPipeline
-from helpers.fake_cuda import INDICES, PROMPTS, on_fake_cuda
-from helpers.tiny_families import FAMILIES, loaded, saved
+from helpers.fake_cuda import INDICES, on_fake_cuda
+from helpers.gaussian_prompts import (
+    NAMES,
+    OF_CLASS,
+    SCALE,
+    SET,
+    B,
+    gaussian,
+    latents,
+    scorer_of,
+)
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from diffcls.data.prompts import PromptSet
-from diffcls.diffusion.draws import DrawPlan, noise
-from diffcls.diffusion.parameterization import PARAMETERIZATIONS
+from diffcls.diffusion.draws import DrawPlan
 from diffcls.models import loading
 from diffcls.models.denoiser import Conditioning, Denoiser
-from diffcls.models.gaussian import GaussianDenoiser
-from diffcls.scoring.scorer import GRADIENT_BATCH_PARTS, Scorer, Scoring
+from diffcls.scoring.scorer import Scorer
 from diffcls.search.clustering import COLUMNS_PER_CHUNK, class_distances
 from diffcls.search.embeddings import (
     MAX_CACHED_POINTS,
@@ -35,26 +42,6 @@ from diffcls.search.embeddings import (
 from diffcls.support.errors import UsageError
 
 Pipelines = Callable[[str], Path]
-B, SCALE, SHAPE = 8, 0.4, (3, 4, 4)
-# three classes of one, two and three prompts, not in order
-OF_CLASS = (2, 0, 1, 2, 1, 2)
-NAMES = [f"prompt {row}" for row in range(len(OF_CLASS))]
-SET = PromptSet(("a", "b", "c"), tuple(NAMES), OF_CLASS)
-
-
-def gaussian(shape: tuple[int, int, int] = SHAPE, **options: Any) -> GaussianDenoiser:
-    rng = torch.Generator().manual_seed(0)
-    means = {name: torch.randn(shape, generator=rng) for name in NAMES}
-    return GaussianDenoiser(means, SCALE, **options)
-
-
-def latents(count: int, shape: tuple[int, ...] = SHAPE) -> Tensor:
-    return torch.randn(count, *shape, generator=torch.Generator().manual_seed(3))
-
-
-def scorer_of(model: Denoiser, prompts: tuple[str, ...], **options: Any) -> Scorer:
-    cond = model.encode_prompts(prompts)
-    return Scorer(model, cond, DrawPlan(INDICES), **{"batch_size": B, **options})
 
 
 @pytest.fixture(scope="module")
@@ -62,130 +49,7 @@ def v_model(tiny_pipeline: Pipelines) -> Denoiser:
     return loading.load(str(tiny_pipeline("v_prediction")))
 
 
-# ---- slopes ------------------------------------------------------------------------------------
-
-
-def closed_form(
-    model: GaussianDenoiser, x0: Tensor, mean: Tensor, draw: int
-) -> tuple[Tensor, Tensor]:
-    """e = ‖ε̂ − ε‖²/D and ∂e/∂μ = 2(ε̂ − ε)·(−σα/v)/D, with ε̂ = σ(x_t − αμ)/v, v = α²s² + σ²."""
-    alpha, sigma = (float(g[INDICES[draw]]) for g in (model.schedule.alpha, model.schedule.sigma))
-    eps, x0, mean = noise(0, draw, x0.shape).double(), x0.double(), mean.double()
-    v = alpha**2 * SCALE**2 + sigma**2
-    residual = sigma * (alpha * x0 + sigma * eps - alpha * mean) / v - eps
-    return (residual**2).mean(), -2 * residual * sigma * alpha / v / residual.numel()
-
-
-@pytest.mark.parametrize("prediction_type", PARAMETERIZATIONS)
-def test_slopes_of_a_gaussian_are_its_closed_form(prediction_type: str) -> None:
-    model = gaussian(prediction_type=prediction_type)
-    scorer, x0 = scorer_of(model, tuple(NAMES)), latents(5)
-    points = Conditioning({"mean": latents(5) * 0.7})
-    draws = [0, 6, 2, 3, 1]
-    errors, gradients = scorer.gradients(x0, points, draws)
-    assert list(gradients) == ["mean"] and gradients["mean"].shape == (5, *SHAPE)
-    assert gradients["mean"].dtype == errors.dtype == torch.float32
-    assert not errors.requires_grad and not gradients["mean"].requires_grad
-    for i, draw in enumerate(draws):
-        error, slope = closed_form(model, x0[i], points["mean"][i], draw)
-        # float32 in a subtraction of numbers about 1; at the first timesteps ε̂ is divided by σ
-        torch.testing.assert_close(errors[i].double(), error, rtol=1e-4, atol=1e-5)
-        scale = float(slope.abs().max())
-        torch.testing.assert_close(
-            gradients["mean"][i].double(), slope, rtol=1e-4, atol=1e-4 * scale
-        )
-
-
-@pytest.mark.parametrize("loss", ["l2", "l1", "huber"])
-def test_slopes_of_a_network_are_differences_of_errors(v_model: Denoiser, loss: str) -> None:
-    scorer = scorer_of(v_model, tuple(PROMPTS), scoring=Scoring(loss, "snr"))
-    x0 = v_model.encode_images(torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(1)))
-    x0 = x0.expand(2, -1, -1, -1)
-    middle = Conditioning({"text": scorer.cond["text"].mean(dim=0, keepdim=True)})
-    for draw in (2, 4, 6):
-        _, gradients = scorer.gradients(x0[:1], middle, [draw])
-        slope = gradients["text"]
-        step = 0.05 * slope / slope.norm()
-        ends = Conditioning({"text": torch.cat([middle["text"] + step, middle["text"] - step])})
-        ahead, back = scorer.errors_at(x0, ends, [draw, draw]).double().tolist()
-        found = (ahead - back) / 0.1
-        # along itself a slope is as steep as it is long; the third derivative makes the rest
-        assert found == pytest.approx(float(slope.norm()), rel=0.02)
-
-
-@pytest.mark.parametrize("name", FAMILIES)
-def test_every_family_has_slopes_in_all_that_it_reads_of_a_prompt(
-    name: str, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    model = loaded(saved(name, tmp_path_factory.getbasetemp()))
-    if model.labels is not None:
-        with pytest.raises(UsageError, match="class ids"):
-            Points(PromptSet.from_templates(["0", "1"], ["{}"]), model.encode_prompts(["0", "1"]))
-        return
-    prompts = PromptSet.from_templates(PROMPTS, ["{}"])
-    scorer = scorer_of(model, prompts.prompts, batch_size=2)
-    middle = Points(prompts, scorer.cond).at([(0, 1, 2)])
-    x0 = latents(1, model.sample_shape)
-    errors, slopes = scorer.gradients(x0, middle, [2])
-    alone = scorer_of(model, prompts.prompts, batch_size=1)  # the shape of a part of that batch
-    assert torch.equal(errors, alone.errors_at(x0, middle, [2]))
-    assert set(slopes) == {name for name, v in middle.items() if v.is_floating_point()}
-    for key, slope in slopes.items():
-        length = float(slope.norm())
-        # a step that changes the error by a thousandth, or as far as it stays a small one
-        step = min(1e-3 / length, 0.01 * float(middle[key].norm()))
-        ends = [middle[key] + sign * step * slope / length for sign in (1, -1)]
-        at = {**middle.rows(torch.tensor([0, 0])), key: torch.cat(ends)}
-        ahead, back = scorer.errors_at(x0.expand(2, -1, -1, -1), Conditioning(at), [2, 2]).tolist()
-        # curvature, and a few roundings of float32 in each of the two errors
-        rounding = 8 * torch.finfo(torch.float32).eps * ahead / (2 * step)
-        assert rounding < length / 3
-        assert (ahead - back) / (2 * step) == pytest.approx(length, rel=0.05, abs=rounding)
-
-
-def test_errors_of_slopes_are_those_of_points_and_of_prompts(v_model: Denoiser) -> None:
-    scorer = scorer_of(v_model, tuple(PROMPTS))
-    x0 = latents(5, v_model.sample_shape)
-    rows, draws = torch.tensor([0, 2, 1, 1, 0]), [0, 5, 6, 0, 1]
-    expected = scorer.errors(x0, rows, draws)
-    at = scorer.cond.rows(rows)
-    assert len(expected.unique()) == 5
-    assert torch.equal(scorer.errors_at(x0, at, draws), expected)
-    # what a backward pass remembers changes no kernel of the forward pass of that shape
-    part = scorer_of(v_model, tuple(PROMPTS), batch_size=B // GRADIENT_BATCH_PARTS)
-    parts = [
-        part.errors_at(x0[here], at.rows(torch.arange(5)[here]), draws[here])
-        for here in (slice(0, 2), slice(2, 4), slice(4, 5))
-    ]
-    assert torch.equal(scorer.gradients(x0, at, draws)[0], torch.cat(parts))
-
-
-def test_half_precision_does_not_lose_small_slopes() -> None:
-    # as large as a latent of Stable Diffusion 3: each value's part in the mean is 4e-6, and the
-    # least that half precision holds with all its digits is 6e-5
-    shape = (16, 128, 128)
-    x0, draws = latents(2, shape), [5, 2]
-    whole, half = (
-        scorer_of(gaussian(shape, dtype=dtype), tuple(NAMES), batch_size=2)
-        for dtype in (torch.float32, torch.float16)
-    )
-    at = Conditioning({"mean": whole.cond["mean"][:2]})
-    _, expected = whole.gradients(x0, at, draws)
-    _, found = half.gradients(x0, Conditioning({"mean": at["mean"].half()}), draws)
-    for one, two in zip(found["mean"], expected["mean"], strict=True):
-        # x_t, the output and its slope are each rounded to 11 bits: 2⁻¹¹ of the largest values
-        assert float((one - two).norm() / two.norm()) < 3 * 2**-11
-
-
-def test_numbers_of_points_beyond_a_batch_are_refused() -> None:
-    scorer = scorer_of(gaussian(), tuple(NAMES), batch_size=2)
-    three = Conditioning({"mean": torch.zeros(3, *SHAPE)})
-    for look in (scorer.gradients, scorer.errors_at):
-        with pytest.raises(UsageError, match="1 to 2"):
-            look(torch.zeros(3, *SHAPE), three, [0, 0, 0])
-
-
-# ---- means -------------------------------------------------------------------------------------
+# ---- means --------------------------------------------------------------------------------------
 
 
 def made_cond(dtype: torch.dtype = torch.float32) -> Conditioning:
@@ -205,7 +69,7 @@ def class_means(tensor: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-def test_a_point_is_the_mean_of_its_classes_each_counting_alike(dtype: torch.dtype) -> None:
+def test_a_point_is_the_mean_of_its_classes_with_equal_weights(dtype: torch.dtype) -> None:
     cond = made_cond(dtype)
     groups = [(0, 1, 2), (1, 2), (0,), (2,)]
     at = Points(SET, cond).at(groups)
@@ -220,16 +84,16 @@ def test_a_point_is_the_mean_of_its_classes_each_counting_alike(dtype: torch.dty
         assert torch.equal(at[name][2], cond[name][1])  # the one prompt of a class, to the bit
 
 
-def test_a_mask_lets_through_what_any_of_its_prompts_does() -> None:
+def test_a_mask_is_the_union_of_its_prompts_masks() -> None:
     cond = made_cond()
     at = Points(SET, cond).at([(0,), (1,), (0, 1), (2,)])
-    reaches = torch.tensor([2, 1, 2, 3])  # the last place that is open
-    expected = torch.arange(4)[None] <= reaches[:, None]
+    last = torch.tensor([2, 1, 2, 3])  # last position of the mask
+    expected = torch.arange(4)[None] <= last[:, None]
     assert torch.equal(at["mask"], expected) and at["mask"].dtype == torch.bool
     assert torch.equal(at["tokens"], expected.long())
 
 
-def test_means_are_kept_within_bounds_and_the_same_when_made_again() -> None:
+def test_cached_means_are_bounded_in_number_and_recomputed_bit_for_bit() -> None:
     prompts = PromptSet.from_templates([f"{k}" for k in range(MAX_CACHED_POINTS + 9)], ["{}"])
     cond = Conditioning(
         {"text": torch.randn(MAX_CACHED_POINTS + 9, 6, generator=torch.Generator())}
@@ -241,7 +105,7 @@ def test_means_are_kept_within_bounds_and_the_same_when_made_again() -> None:
     assert torch.equal(points.at(groups[::-1])["text"].flip(0), first)
 
 
-# ---- first-order errors ------------------------------------------------------------------------
+# ---- first-order errors -------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
@@ -261,32 +125,32 @@ def test_first_order_errors_are_exact_where_errors_are_linear(dtype: torch.dtype
         )
 
     here = torch.stack([error({n: at[n][i] for n in slopes}, i) for i in range(3)]).float()
-    found = points.first_order(here, slopes, at)
-    assert found.shape == (3, 3) and found.dtype == torch.float32
+    result = points.first_order(here, slopes, at)
+    assert result.shape == (3, 3) and result.dtype == torch.float32
     means = {name: class_means(cond[name]) for name in slopes}
     for i in range(3):
         expected = [float(error({n: means[n][k] for n in slopes}, i)) for k in range(3)]
         # sums of 27 float32 products of size about 1
-        assert found[i].tolist() == pytest.approx(expected, abs=1e-5)
+        assert result[i].tolist() == pytest.approx(expected, abs=1e-5)
 
 
-def test_first_order_errors_miss_a_gaussians_own_by_its_curvature() -> None:
+def test_first_order_errors_of_a_gaussian_lack_its_curvature() -> None:
     model = gaussian()
     scorer = scorer_of(model, tuple(NAMES))
     points, x0, draw = Points(SET, scorer.cond), latents(1), 3
     at = points.at([(0, 1, 2)])
     errors, slopes = scorer.gradients(x0, at, [draw])
-    found = points.first_order(errors, slopes, at)[0]
+    result = points.first_order(errors, slopes, at)[0]
     alpha, sigma = (float(g[INDICES[draw]]) for g in (model.schedule.alpha, model.schedule.sigma))
     gain = sigma * alpha / (alpha**2 * SCALE**2 + sigma**2)
     # e(μ) is quadratic: its second-order term is (σα/v)²·‖μ − μ̄‖²/D, and there is no third
-    mine = class_means(scorer.cond["mean"])
-    bend = (gain * (mine - at["mean"].double())).pow(2).mean(dim=(1, 2, 3))
+    class_mean = class_means(scorer.cond["mean"])
+    bend = (gain * (class_mean - at["mean"].double())).pow(2).mean(dim=(1, 2, 3))
     exact = scorer.errors_at(
-        x0.expand(3, -1, -1, -1), Conditioning({"mean": mine.float()}), [3] * 3
+        x0.expand(3, -1, -1, -1), Conditioning({"mean": class_mean.float()}), [3] * 3
     )
-    assert float(bend.min()) > 1e-3  # so the term is really needed
-    torch.testing.assert_close(found.double() + bend, exact.double(), rtol=1e-5, atol=1e-5)
+    assert float(bend.min()) > 1e-3  # the term is not negligible
+    torch.testing.assert_close(result.double() + bend, exact.double(), rtol=1e-5, atol=1e-5)
 
 
 def test_probes_do_not_depend_on_the_batch_to_the_bit(v_model: Denoiser) -> None:
@@ -296,29 +160,29 @@ def test_probes_do_not_depend_on_the_batch_to_the_bit(v_model: Denoiser) -> None
     rng = np.random.default_rng(2)
     x0 = latents(4, v_model.sample_shape)
     groups = [(0, 1, 2, 3, 4), (0, 2), (1, 3, 4), (4,)]
-    wanted = [(i, g, d) for i in range(4) for g in range(4) for d in range(2)]
+    probes = [(i, g, d) for i in range(4) for g in range(4) for d in range(2)]
 
-    def look(chosen: list[int]) -> tuple[Tensor, Tensor]:
+    def evaluate(chosen: list[int]) -> tuple[Tensor, Tensor]:
         """First-order errors and errors of points."""
-        image, group, draws = zip(*(wanted[i] for i in chosen), strict=True)
+        image, group, draws = zip(*(probes[i] for i in chosen), strict=True)
         at = points.at([groups[g] for g in group])
         errors, slopes = scorer.gradients(x0[list(image)], at, draws)
         there = scorer.errors_at(x0[list(image)], at, draws)
         return points.first_order(errors, slopes, at), there
 
-    count = len(wanted)
-    whole = [look(list(range(i, i + B))) for i in range(0, count, B)]
+    count = len(probes)
+    whole = [evaluate(list(range(i, i + B))) for i in range(0, count, B)]
     expected = torch.cat([w[0] for w in whole]), torch.cat([w[1] for w in whole])
     assert len(expected[0].unique()) == 5 * count and len(expected[1].unique()) == count
     shuffled = rng.permutation(count).tolist()
     for parts in ([[i] for i in shuffled], [shuffled[:3], shuffled[3:11], shuffled[11:18]]):
         for part in parts:
-            for found, known in zip(look(part), expected, strict=True):
-                assert torch.equal(found, known[part])
+            for result, known in zip(evaluate(part), expected, strict=True):
+                assert torch.equal(result, known[part])
 
 
 class Largest(TorchDispatchMode):
-    """Notes how many values the largest tensor made has, views left out."""
+    """Records the size of the largest tensor that is allocated; views do not count."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -326,24 +190,24 @@ class Largest(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         given = {t.untyped_storage().data_ptr() for t in tree_leaves(args) if torch.is_tensor(t)}
-        made = func(*args, **(kwargs or {}))
-        for tensor in tree_leaves(made):
+        result = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(result):
             if torch.is_tensor(tensor) and tensor.untyped_storage().data_ptr() not in given:
                 self.values = max(self.values, tensor.numel())
-        return made
+        return result
 
 
-def test_no_copy_of_all_prompts_is_made() -> None:
-    count, width, looks = 4 * PROMPTS_PER_CHUNK, 1000, 9
+def test_prompts_are_never_copied_as_a_whole() -> None:
+    count, width, probes = 4 * PROMPTS_PER_CHUNK, 1000, 9
     prompts = PromptSet.from_templates([f"{k}" for k in range(count // 2)], ["{}", "a {}"])
     text = torch.randn(count, width).to(torch.bfloat16)
     cond = Conditioning({"text": text})
     with Largest() as largest:
         points = Points(prompts, cond)
-        everybody = tuple(range(count // 2))
-        at = points.at([everybody] * looks)
-        slopes = Conditioning({"text": torch.randn(looks, width)})
-        points.first_order(torch.zeros(looks), slopes, at)
+        all_classes = tuple(range(count // 2))
+        at = points.at([all_classes] * probes)
+        slopes = Conditioning({"text": torch.randn(probes, width)})
+        points.first_order(torch.zeros(probes), slopes, at)
     assert 0 < largest.values <= PROMPTS_PER_CHUNK * width < text.numel()
     with Largest() as largest:
         for _ in class_embeddings(prompts, cond, PROMPTS_PER_CHUNK):
@@ -357,17 +221,17 @@ def test_embeddings_of_classes_are_means_of_their_prompts() -> None:
     for columns in (1, 3, 100):
         parts = list(class_embeddings(SET, cond, columns))
         assert all(part.dtype == torch.float32 and part.shape[1] <= columns for part in parts)
-        found = torch.cat(parts, dim=1)
-        torch.testing.assert_close(found.double(), expected, rtol=1e-6, atol=1e-6)
+        result = torch.cat(parts, dim=1)
+        torch.testing.assert_close(result.double(), expected, rtol=1e-6, atol=1e-6)
 
 
-def test_distances_are_those_of_classes_whatever_is_seen_to_at_a_time() -> None:
+def test_distances_are_those_of_class_embeddings_in_any_number_of_chunks() -> None:
     cond = made_cond()
     means = torch.cat([class_means(cond[name]).flatten(1) for name in ("text", "pooled")], dim=1)
-    found = class_distances(SET, cond)
-    assert found.shape == (3, 3) and (found.diagonal() == 0).all()
-    np.testing.assert_allclose(found, torch.cdist(means, means).numpy(), rtol=1e-6)
-    # wider than what is seen to at a time
+    result = class_distances(SET, cond)
+    assert result.shape == (3, 3) and (result.diagonal() == 0).all()
+    np.testing.assert_allclose(result, torch.cdist(means, means).numpy(), rtol=1e-6)
+    # wider than a chunk
     wide = Conditioning({"text": torch.randn(6, 3 * COLUMNS_PER_CHUNK + 5)})
     whole = class_means(wide["text"])
     expected = torch.cdist(whole, whole).numpy()
@@ -376,18 +240,22 @@ def test_distances_are_those_of_classes_whatever_is_seen_to_at_a_time() -> None:
 
 def test_class_ids_have_no_means() -> None:
     ids = Conditioning({"label": torch.arange(6)})
-    for ask in (embeddings, lambda c: list(class_embeddings(SET, c, 9)), lambda c: Points(SET, c)):
-        with pytest.raises(UsageError, match=r"prompts that are texts.*choose --search racing"):
-            ask(ids)
+    for function in (
+        embeddings,
+        lambda c: list(class_embeddings(SET, c, 9)),
+        lambda c: Points(SET, c),
+    ):
+        with pytest.raises(UsageError, match=r"needs text prompts.*choose --search racing"):
+            function(ids)
 
 
-# ---- on a device that nobody has ---------------------------------------------------------------
+# ---- on a device that knows only shapes ---------------------------------------------------------
 
 
-def test_looks_mix_no_devices(tiny_pipeline: Pipelines, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_probes_mix_no_devices(tiny_pipeline: Pipelines, monkeypatch: pytest.MonkeyPatch) -> None:
     pipe = StableDiffusionPipeline.from_pretrained(tiny_pipeline("v_prediction"))
     prompts = PromptSet.from_templates(["one", "two", "three"], ["{}", "a {}"])
-    # there is no device to run a backward pass on; all that goes into it is there
+    # the fake device cannot run a backward pass; its inputs are checked
     flat = lambda of, leaves: [torch.zeros_like(leaf) for leaf in leaves]  # noqa: E731
     monkeypatch.setattr(torch.autograd, "grad", flat)
     with FakeTensorMode() as mode:
@@ -398,13 +266,13 @@ def test_looks_mix_no_devices(tiny_pipeline: Pipelines, monkeypatch: pytest.Monk
         points = Points(prompts, cond)
         at = points.at([(0, 1, 2), (0, 2), (1,)])
         errors, slopes = scorer.gradients(x0, at, [0, 5, 1])
-        shown = points.first_order(errors, slopes, at)
+        expanded = points.first_order(errors, slopes, at)
         there = scorer.errors_at(x0, at, [0, 5, 1])
-        assert shown.shape == (3, 3) and there.shape == (3,)
-        held = [*at.values(), *slopes.values(), errors, shown, there]
-        held += class_embeddings(prompts, cond, 9)
-        assert {tensor.device.type for tensor in held} == {"cuda"}
-        for left in ("_share", "_class_of"):  # and the check would find a tensor left on the CPU
+        assert expanded.shape == (3, 3) and there.shape == (3,)
+        tensors = [*at.values(), *slopes.values(), errors, expanded, there]
+        tensors += class_embeddings(prompts, cond, 9)
+        assert {tensor.device.type for tensor in tensors} == {"cuda"}
+        for left in ("_share", "_class_of"):  # a tensor left on the CPU is detected
             with monkeypatch.context() as patch, pytest.raises(RuntimeError, match=r"device|Fake"):
                 patch.setattr(points, left, getattr(points, left).cpu())
                 points.first_order(errors, slopes, points.at([(0, 1, 2), (0, 2), (1,)]))

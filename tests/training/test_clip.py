@@ -8,24 +8,13 @@ from pathlib import Path
 import open_clip
 import pytest
 import torch
+from helpers.small_clip import SMALL
 
 from diffcls import train
 from diffcls.models import clip
 from diffcls.training import clip as clip_trainer
 from diffcls.training import recipes
 from diffcls.training import run as training_run
-from diffcls.training.recipes import ClipRecipe
-
-SMALL = ClipRecipe(
-    image_size=32,
-    vision_width=8,
-    embed_dim=32,
-    text_width=32,
-    text_layers=1,
-    vocabulary=600,
-    images=128,
-    batch=32,
-)
 
 
 def test_statistics_are_those_of_the_weights_for_a_while() -> None:

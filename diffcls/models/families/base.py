@@ -54,7 +54,7 @@ class PipelineDenoiser(ABC):
         self.card, self.device, self.dtype = card, torch.device(device), dtype
         self.pipeline = pipeline
         self.network: Any = getattr(pipeline, self.part).to(self.device).eval()
-        self.network.requires_grad_(False)  # gradients are taken of prompts and images only
+        self.network.requires_grad_(False)  # only prompts and images are differentiated
         vae = getattr(pipeline, "vae", None)
         self.autoencoder = None if vae is None else Autoencoder(vae, self.device)
         scheduler = dict(pipeline.scheduler.config)
@@ -79,10 +79,10 @@ class PipelineDenoiser(ABC):
     def _channels(self) -> tuple[int, int]:
         """Input channels of the network, and output channels without a learned variance."""
         config = self.network.config
-        reads, writes = int(config.in_channels), int(config.out_channels)
-        if self.may_learn_variance and writes == 2 * reads:
-            writes = reads
-        return reads, writes
+        inputs, outputs = int(config.in_channels), int(config.out_channels)
+        if self.may_learn_variance and outputs == 2 * inputs:
+            outputs = inputs
+        return inputs, outputs
 
     def _patch(self) -> int:
         """Patch size: sides of latents must be a multiple of it."""
@@ -94,22 +94,22 @@ class PipelineDenoiser(ABC):
 
     def _check_parts(self) -> None:
         """Raise ModelError if network and autoencoder do not fit each other."""
-        reads, writes = self._channels()
-        latent = reads if self.autoencoder is None else self.autoencoder.channels
-        if not reads == writes == latent:
+        inputs, outputs = self._channels()
+        latent = inputs if self.autoencoder is None else self.autoencoder.channels
+        if not inputs == outputs == latent:
             raise ModelError(
                 f"{self.part} and autoencoder do not fit each other",
-                given=f"{reads} input channels, {writes} output channels, {latent} latent ones",
+                given=f"{inputs} input, {outputs} output and {latent} latent channels",
                 allowed="equal numbers (in-painting and up-scaling models are not supported)",
             )
 
-    def _check_text(self, reads: int, **fields: str) -> None:
+    def _check_text(self, width: int, **fields: str) -> None:
         """Check that the outputs of the text encoders have the width of the network's input.
 
         Args:
-            reads: width of the network's input.
+            width: width of the network's input.
             fields: names of the text encoders whose outputs are concatenated to that input, each
-                with the entry of its config for the width of its output.
+                with the entry of its config that holds the width of its output.
 
         Raises:
             ModelError: if the widths differ, or an encoder is missing.
@@ -120,11 +120,11 @@ class PipelineDenoiser(ABC):
             if encoder is None:
                 raise ModelError("a text encoder of the model is missing", given=name)
             widths[name] = int(getattr(encoder.config, field))
-        if sum(widths.values()) != reads:
-            found = ", ".join(f"{name} gives {width}" for name, width in widths.items())
+        if sum(widths.values()) != width:
+            given = ", ".join(f"{name} has {w}" for name, w in widths.items())
             raise ModelError(
                 f"{self.part} and text encoder do not fit each other",
-                given=f"the {self.part} reads width {reads}, {found}",
+                given=f"the {self.part} expects width {width}, {given}",
             )
 
     def _prepare_text(self) -> None:
@@ -181,16 +181,16 @@ class PipelineDenoiser(ABC):
         return cond
 
     def _encode_all(self, prompts: Sequence[str]) -> Conditioning:
-        whole: dict[str, Tensor] = {}
+        encoded: dict[str, Tensor] = {}
         with quiet():  # truncated prompts are reported by `report_truncation` instead
             for start in range(0, len(prompts), PROMPTS_PER_BATCH):
                 part = self._encode(prompts[start : start + PROMPTS_PER_BATCH])
                 # written in place: a concatenation would need twice the memory
                 for name, rows in part.items():
                     if start == 0:
-                        whole[name] = rows.new_empty(len(prompts), *rows.shape[1:])
-                    whole[name][start : start + len(rows)] = rows
-        return Conditioning(whole)
+                        encoded[name] = rows.new_empty(len(prompts), *rows.shape[1:])
+                    encoded[name][start : start + len(rows)] = rows
+        return Conditioning(encoded)
 
     def _text_encoders(self) -> list[Any]:
         parts: dict[str, Any] = self.pipeline.components
@@ -227,16 +227,16 @@ class PipelineDenoiser(ABC):
     @contextmanager
     def float32(self) -> Iterator[None]:
         """Context in which the network runs in single precision."""
-        whole = self.dtype
-        held = [tensor.dtype for tensor in self._weights()]  # some may be in float32 already
+        own_dtype = self.dtype
+        dtypes = [tensor.dtype for tensor in self._weights()]  # some may be in float32 already
         self.dtype = torch.float32
         # not diffusers' own `to`, which warns about parts kept in float32
         torch.nn.Module.to(self.network, self.dtype)
         try:
             yield
         finally:
-            self.dtype = whole
-            for tensor, dtype in zip(self._weights(), held, strict=True):
+            self.dtype = own_dtype
+            for tensor, dtype in zip(self._weights(), dtypes, strict=True):
                 tensor.data = tensor.data.to(dtype)
 
     def _weights(self) -> list[Tensor]:

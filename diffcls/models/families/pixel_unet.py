@@ -31,9 +31,9 @@ class PixelUNetDenoiser(PipelineDenoiser):
         self.labels = names if self._no_class is not None else ("",) * count
 
     def encode_images(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) -> (B, C, H, W); a model of one channel receives the mean of the three.
+        """(B, 3, H, W) -> (B, C, H, W); for a model of one channel the mean of the three.
 
-        The mean is rounded to the 256 values of pixels, as the bound is one of discrete values.
+        The mean is rounded to the 256 values of a pixel, as the bound is one of discrete values.
         """
         x0 = super().encode_images(images)
         if self.sample_shape[0] == 3:
@@ -58,11 +58,11 @@ class PixelUNetDenoiser(PipelineDenoiser):
         if prompt.isdecimal() and int(prompt) < len(self.labels or ()):
             return int(prompt)
         raise UsageError(
-            "not a class of the model",
+            "not a class id of the model",
             given=prompt,
             allowed=f"0 to {len(self.labels) - 1}"
             if self.labels
-            else "no class: it is unconditional",
+            else "the empty prompt: the model is unconditional",
         )
 
     def _forward(self, x_t: Tensor, timestep: Tensor, cond: Conditioning) -> Tensor:

@@ -15,7 +15,7 @@ from diffcls.support.errors import ModelError
 
 
 class StableDiffusionDenoiser(PipelineDenoiser):
-    """Stable Diffusion 1.x and 2.x, and the small models of this project."""
+    """Stable Diffusion 1.x and 2.x (Rombach et al. 2022), and the bundled latent models."""
 
     part = "unet"
 
@@ -26,12 +26,12 @@ class StableDiffusionDenoiser(PipelineDenoiser):
 
     def _check_parts(self) -> None:
         super()._check_parts()
-        reads = self.network.config.cross_attention_dim
+        expected = self.network.config.cross_attention_dim
         width = self.pipeline.text_encoder.config.hidden_size
-        if isinstance(reads, int) and reads != width:
+        if isinstance(expected, int) and expected != width:
             raise ModelError(
                 "U-Net and text encoder do not fit each other",
-                given=f"the U-Net reads width {reads}, the text encoder has width {width}",
+                given=f"the U-Net expects width {expected}, the text encoder has {width}",
             )
 
     def _encode(self, prompts: Sequence[str]) -> dict[str, Tensor]:

@@ -27,7 +27,7 @@ class StableDiffusion3Denoiser(PipelineDenoiser):
 
     def _shape(self, img_size: int | None) -> tuple[tuple[int, int, int], int]:
         shape, size = super()._shape(img_size)
-        # positions are cropped from a table of this many rows and columns
+        # positional embeddings are cropped from a table of this many rows and columns
         largest = self.network.config.pos_embed_max_size * self._patch() * size // shape[1]
         if size > largest:
             raise UsageError(
@@ -36,7 +36,7 @@ class StableDiffusion3Denoiser(PipelineDenoiser):
         return shape, size
 
     def encode_prompts(self, prompts: Sequence[str]) -> Conditioning:
-        """Encode prompts; warns about prompts too long for the encoder of the longest context."""
+        """Encode prompts; warns about prompts that the encoder of the longest context truncates."""
         if self.pipeline.text_encoder_3 is None:
             report_truncation(self.pipeline.tokenizer, prompts)
         else:

@@ -1,4 +1,4 @@
-"""Every family gives what the library's own code gives: prompts, latents, noise, errors."""
+"""Model families agree with the library's own code in prompts, latents, noise and errors."""
 
 from __future__ import annotations
 
@@ -16,10 +16,14 @@ from helpers.library_pipelines import (
     Folders,
     encoded_by_hand,
     error_by_hand,
+    folders,
     images,
     images_by_hand,
     latents_by_hand,
+    model,
+    name,
     opened_by_hand,
+    pipe,
     prompts_of,
 )
 from helpers.tiny_families import (
@@ -38,10 +42,9 @@ from diffcls.models import loading
 from diffcls.scoring.scorer import Scorer
 from diffcls.support.errors import ModelError, UsageError
 
-# ---- the library's own code, called as its pipelines call it -----------------------------------
+__all__ = ["folders", "model", "name", "pipe"]  # fixtures
 
-
-# ---- agreement ---------------------------------------------------------------------------------
+# ---- agreement ----------------------------------------------------------------------------------
 
 
 @torch.inference_mode()
@@ -74,12 +77,12 @@ def test_errors_are_those_of_a_direct_computation(model: Any, pipe: Any) -> None
             for j, index in enumerate(INDICES)
         ]
         rows = torch.full((len(INDICES),), row)
-        found = scorer.errors(x0.expand(len(INDICES), -1, -1, -1), rows, range(len(INDICES)))
-        torch.testing.assert_close(found, torch.tensor(wanted), rtol=1e-5, atol=1e-6)
+        result = scorer.errors(x0.expand(len(INDICES), -1, -1, -1), rows, range(len(INDICES)))
+        torch.testing.assert_close(result, torch.tensor(wanted), rtol=1e-5, atol=1e-6)
 
 
 @torch.inference_mode()
-def test_sdxl_is_told_the_size_of_the_image_it_scores(folders: Folders) -> None:
+def test_sdxl_is_conditioned_on_the_size_of_the_scored_image(folders: Folders) -> None:
     model: Any = loading.load(str(folders("sdxl")), img_size=48)
     pipe = opened_by_hand(folders("sdxl"))
     cond = model.encode_prompts(["zero"])
@@ -123,10 +126,10 @@ def test_half_precision_stays_near_single(name: str, model: Any, folders: Folder
         retried = half.predict(x_t, index, cond.rows(rows))
     assert retried.dtype == torch.float32
     again = half.predict(x_t.bfloat16(), index, cond.rows(rows))
-    assert torch.equal(again, out)  # the weights came back as they were
+    assert torch.equal(again, out)  # the weights are restored
 
 
-# ---- what is refused or told -------------------------------------------------------------------
+# ---- refusals and warnings ----------------------------------------------------------------------
 
 
 def test_unconditional_model_classifies_nothing(tmp_path: Path) -> None:
@@ -151,7 +154,7 @@ def test_image_size_must_fit_the_patches(folders: Folders, family: str) -> None:
 
 
 @pytest.mark.parametrize("family", sorted(TEXT))
-def test_prompts_that_are_cut_are_told(
+def test_truncated_prompts_raise_a_warning(
     folders: Folders, family: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     model, reads = loaded(folders(family)), TOKENS[family]
@@ -160,13 +163,13 @@ def test_prompts_that_are_cut_are_told(
         assert not caplog.records
         # more than CLIP reads, less than T5 does
         model.encode_prompts(["three" + " photo" * 100])
-        told = [f"1 prompts are cut at {reads} tokens"] if reads == 77 else []
-        assert [record.getMessage().partition(",")[0] for record in caplog.records] == told
+        expected = [f"1 prompts are truncated to {reads} tokens"] if reads == 77 else []
+        assert [record.getMessage().partition(",")[0] for record in caplog.records] == expected
         caplog.clear()
         model.encode_prompts(["three" + " photo" * 600, "seven" + " photo" * 600])
     (record,) = caplog.records
-    assert f"2 prompts are cut at {reads} tokens" in record.getMessage()
-    with pytest.raises(ModelError, match=f"the same to the model, which reads {reads} tokens"):
+    assert f"2 prompts are truncated to {reads} tokens" in record.getMessage()
+    with pytest.raises(ModelError, match=f"equal after truncation to {reads} tokens"):
         model.encode_prompts(["photo" + " photo" * 600, "photo" + " photo" * 600 + " three"])
 
 
@@ -187,7 +190,7 @@ def test_class_models_have_labels_and_text_models_none(model: Any, name: str) ->
     assert (model.labels is not None) == (name in CLASSES)
 
 
-# ---- the command -------------------------------------------------------------------------------
+# ---- the command --------------------------------------------------------------------------------
 
 
 def test_evaluation_ends_with_a_row(

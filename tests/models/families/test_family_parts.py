@@ -1,4 +1,4 @@
-"""Parts of a pipeline: refused where they do not fit each other, read as the library reads them."""
+"""Parts of a pipeline: refused if they do not fit each other, used as the library uses them."""
 
 from __future__ import annotations
 
@@ -46,16 +46,26 @@ def narrow_t5() -> Any:
 @pytest.mark.parametrize(
     ("family", "part", "build", "given"),
     [
-        ("sdxl", "text_encoder", lambda: narrow_clip(False), "unet reads width 64, text_encoder "),
-        ("sdxl", "text_encoder_2", lambda: narrow_clip(True), "unet reads width 64, text_encoder "),
-        ("sd3", "text_encoder", lambda: narrow_clip(True), "reads width 64, text_encoder gives 16"),
-        ("sd3", "text_encoder_2", lambda: narrow_clip(True), "text_encoder_2 gives 16"),
-        ("sd3", "text_encoder_3", narrow_t5, "reads width 32, text_encoder_3 gives 16"),
-        ("flux", "text_encoder", lambda: narrow_clip(False), "width 32, text_encoder gives 16"),
-        ("flux", "text_encoder_2", narrow_t5, "reads width 32, text_encoder_2 gives 16"),
-        ("sdxl", "vae", lambda: autoencoder(8), "4 input channels, 4 output channels, 8 latent"),
-        ("sd3", "vae", lambda: autoencoder(4), "16 input channels, 16 output channels, 4 latent"),
-        ("flux", "vae", lambda: autoencoder(8), "4 input channels, 4 output channels, 8 latent"),
+        (
+            "sdxl",
+            "text_encoder",
+            lambda: narrow_clip(False),
+            "unet expects width 64",
+        ),
+        (
+            "sdxl",
+            "text_encoder_2",
+            lambda: narrow_clip(True),
+            "unet expects width 64",
+        ),
+        ("sd3", "text_encoder", lambda: narrow_clip(True), "expects width 64, text_encoder has 16"),
+        ("sd3", "text_encoder_2", lambda: narrow_clip(True), "text_encoder_2 has 16"),
+        ("sd3", "text_encoder_3", narrow_t5, "expects width 32, text_encoder_3 has 16"),
+        ("flux", "text_encoder", lambda: narrow_clip(False), "width 32, text_encoder has 16"),
+        ("flux", "text_encoder_2", narrow_t5, "expects width 32, text_encoder_2 has 16"),
+        ("sdxl", "vae", lambda: autoencoder(8), "4 input, 4 output and 8 latent"),
+        ("sd3", "vae", lambda: autoencoder(4), "16 input, 16 output and 4 latent"),
+        ("flux", "vae", lambda: autoencoder(8), "4 input, 4 output and 8 latent"),
     ],
 )
 def test_part_of_another_width_is_refused(
@@ -77,7 +87,7 @@ def test_pooled_prompt_of_another_width_is_refused(copy: Copy) -> None:
     config = clip_encoder(projected=True).config
     config.projection_dim = 24
     CLIPTextModelWithProjection(config).save_pretrained(folder / "text_encoder_2")
-    with pytest.raises(ModelError, match="the unet reads width 32, text_encoder_2 gives 24"):
+    with pytest.raises(ModelError, match="the unet expects width 32, text_encoder_2 has 24"):
         loading.load(str(folder))
 
 
@@ -89,7 +99,7 @@ def test_pooled_prompt_of_another_width_is_refused(copy: Copy) -> None:
     ],
 )
 @pytest.mark.parametrize("family", ["sdxl", "sd3", "flux"])
-def test_part_left_out_is_refused(copy: Copy, family: str, part: str, message: str) -> None:
+def test_missing_part_is_refused(copy: Copy, family: str, part: str, message: str) -> None:
     path = copy(family) / "model_index.json"
     index = json.loads(path.read_text())
     path.write_text(json.dumps({**index, part: [None, None]}))

@@ -1,4 +1,4 @@
-"""Denoisers of pixels as they are saved and loaded: their classes, channels and variances."""
+"""Pixel U-Nets, saved and loaded: classes, channels and learned variances."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ SMALL = PixelRecipe(image_size=8, widths=(8, 16))
 Built = Callable[..., Path]
 
 
-def woken(unet: UNet2DModel) -> UNet2DModel:
-    """The network with weights that are all there in half precision, and hear its class."""
+def class_dependent(unet: UNet2DModel) -> UNet2DModel:
+    """The network with weights exact in half precision, and clearly dependent on its class."""
     with torch.no_grad():
         for name, parameter in unet.named_parameters():
             if name.startswith("class_embedding"):
@@ -50,7 +50,7 @@ def built(tmp_path: Path) -> Built:
     def build(recipe: PixelRecipe = SMALL, labels: tuple[str, ...] | None = NAMES) -> Path:
         with torch.random.fork_rng():
             torch.manual_seed(0)
-            unet = woken(build_unet(recipe, len(NAMES)))
+            unet = class_dependent(build_unet(recipe, len(NAMES)))
         save(unet, None, recipe, tmp_path / "model")
         if labels is not None:
             card = {"name": "model", "labels": list(labels)}
@@ -72,7 +72,7 @@ def inputs(model: PixelUNetDenoiser, count: int) -> tuple[torch.Tensor, torch.Te
     return x_t, torch.randint(len(model.schedule), (count,), generator=g)
 
 
-# ---- classes -----------------------------------------------------------------------------------
+# ---- classes ------------------------------------------------------------------------------------
 
 
 def test_a_prompt_is_a_class_by_its_number_and_the_empty_one_the_last(built: Built) -> None:
@@ -86,7 +86,7 @@ def test_a_prompt_is_a_class_by_its_number_and_the_empty_one_the_last(built: Bui
     ids = torch.tensor([2, 0, 1, 3])
     theirs = model.pipeline.unet(x_t, index[:1], class_labels=ids).sample
     assert torch.equal(out, theirs)
-    # the network hears which of them it is told
+    # the output depends on the class
     for i in range(4):
         for j in range(i):
             assert (out[i] - out[j]).abs().max() > 1e-3
@@ -101,9 +101,9 @@ def test_classes_are_found_by_the_names_on_the_card(built: Built) -> None:
 
 
 @pytest.mark.parametrize("prompt", ["3", "-1", "two", " "])
-def test_what_is_no_class_is_refused(built: Built, prompt: str) -> None:
+def test_prompts_other_than_class_ids_are_refused(built: Built, prompt: str) -> None:
     # 3 is in the table of embeddings, but is no class
-    with pytest.raises(UsageError, match=r"not a class of the model.*0 to 2"):
+    with pytest.raises(UsageError, match=r"not a class id of the model.*0 to 2"):
         opened(built()).encode_prompts([prompt])
 
 
@@ -114,25 +114,25 @@ def test_without_a_card_that_says_so_no_class_means_none(
     model = opened(built(labels=labels))
     assert model.labels == ("",) * 4
     assert model.encode_prompts(["3"])["class_id"].tolist() == [3]
-    with pytest.raises(UsageError, match="not a class of the model"):
+    with pytest.raises(UsageError, match="not a class id of the model"):
         model.encode_prompts([""])
 
 
-def test_a_model_that_is_told_nothing_has_no_classes(built: Built) -> None:
+def test_an_unconditional_model_has_no_classes(built: Built) -> None:
     model = opened(built(replace(SMALL, conditional=False), labels=()))
     assert model.labels == ()
     x_t, index = inputs(model, 3)
     cond = model.encode_prompts([""]).rows(torch.zeros(3, dtype=torch.long))
     theirs = model.pipeline.unet(x_t, index).sample
     assert torch.equal(model.predict(x_t, index, cond), theirs)
-    with pytest.raises(UsageError, match="it is unconditional"):
+    with pytest.raises(UsageError, match="the model is unconditional"):
         model.encode_prompts(["0"])
 
 
-# ---- channels ----------------------------------------------------------------------------------
+# ---- channels -----------------------------------------------------------------------------------
 
 
-def test_a_model_of_one_channel_sees_the_mean_and_draws_three_alike(built: Built) -> None:
+def test_one_channel_is_the_mean_of_three_and_decodes_to_three_equal_ones(built: Built) -> None:
     model = opened(built())
     assert model.sample_shape == (1, 8, 8)
     assert model.image_size == 8
@@ -140,19 +140,19 @@ def test_a_model_of_one_channel_sees_the_mean_and_draws_three_alike(built: Built
     values = torch.randint(0, 256, (2, 3, 8, 8), generator=g)
     images = values / 127.5 - 1
     x0 = model.encode_images(images)
-    # to the next of the values that a pixel has: the bound of thirds would be another one
+    # rounded to the values of a pixel: the bound is one of discrete values
     expected = (values.sum(dim=1) / 3).round() / 127.5 - 1
     torch.testing.assert_close(x0[:, 0], expected)
-    drawn = model.decode_latents(x0)
-    assert drawn.shape == images.shape
+    decoded = model.decode_latents(x0)
+    assert decoded.shape == images.shape
     for channel in range(3):
-        assert torch.equal(drawn[:, channel], x0[:, 0])
+        assert torch.equal(decoded[:, channel], x0[:, 0])
     # a gray image comes back
     gray = images[:, :1].expand(-1, 3, -1, -1)
     torch.testing.assert_close(model.decode_latents(model.encode_images(gray)), gray)
 
 
-def test_a_model_of_three_channels_sees_and_draws_images_as_they_are(built: Built) -> None:
+def test_three_channels_are_neither_encoded_nor_decoded(built: Built) -> None:
     model = opened(built(replace(SMALL, channels=3)))
     assert model.sample_shape == (3, 8, 8)
     images = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0)) * 2 - 1
@@ -160,7 +160,7 @@ def test_a_model_of_three_channels_sees_and_draws_images_as_they_are(built: Buil
     assert torch.equal(model.decode_latents(images), images)
 
 
-# ---- the folder --------------------------------------------------------------------------------
+# ---- the folder ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("conditional", [True, False])
@@ -176,24 +176,24 @@ def test_plain_diffusers_loads_the_folder_and_finds_the_same_network(
     x_t, index = inputs(model, 5)
     rows = torch.tensor([0, 1, 0, 1, 1])
     cond = model.encode_prompts(["1", ""] if conditional else ["", ""]).rows(rows)
-    told = {"class_labels": torch.tensor([1, 3])[rows]} if conditional else {}
+    condition = {"class_labels": torch.tensor([1, 3])[rows]} if conditional else {}
     with torch.no_grad():
-        out = theirs.unet(x_t, index, **told).sample
+        out = theirs.unet(x_t, index, **condition).sample
     assert torch.equal(model.predict(x_t, index, cond), out[:, :1])
-    # what was built is what was saved: its weights are whole in half precision
+    # the saved weights are those built, which are exact in half precision
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        fresh = woken(build_unet(recipe, len(NAMES)))
+        fresh = class_dependent(build_unet(recipe, len(NAMES)))
     for name, weight in fresh.state_dict().items():
         assert torch.equal(weight, theirs.unet.state_dict()[name])
 
 
-# ---- the learned variance ----------------------------------------------------------------------
+# ---- the learned variance -----------------------------------------------------------------------
 
 LEARNED = replace(SMALL, learned_variance=True)
 
 
-def test_the_mixture_of_a_learned_variance_is_what_diffusers_makes_of_the_output(
+def test_the_learned_variance_is_that_of_diffusers(
     built: Built,
 ) -> None:
     folder = built(LEARNED)
@@ -204,7 +204,7 @@ def test_the_mixture_of_a_learned_variance_is_what_diffusers_makes_of_the_output
     small, large = (reverse_variances(steps, kind) for kind in ("small", "large"))
     cond = model.encode_prompts(["1"])
     x_t, _ = inputs(model, 1)
-    # at the first level both sides put something else for a β̃ of 0, and nothing is drawn there
+    # not the first level: β̃ is 0 there, and no noise is added
     for t in (1, 2, 100, 500, 999):
         index = torch.tensor([t])
         out, mixture = model.predict_both(x_t, index, cond)
@@ -216,7 +216,7 @@ def test_the_mixture_of_a_learned_variance_is_what_diffusers_makes_of_the_output
         ours = learned_variance(mixture, float(small[t]), float(large[t]))
         # the library's β come from float32
         torch.testing.assert_close(ours, theirs.exp(), rtol=2e-3, atol=0)
-        assert mixture.std() > 0.01  # the network did say something
+        assert mixture.std() > 0.01  # the network's variance is not constant
 
 
 def test_a_step_of_diffusers_has_the_learned_mean_and_variance(built: Built) -> None:
@@ -230,52 +230,54 @@ def test_a_step_of_diffusers_has_the_learned_mean_and_variance(built: Built) -> 
     assert mixture is not None
     small, large = (float(reverse_variances(steps, kind)[t]) for kind in ("small", "large"))
     variance = learned_variance(mixture, small, large)
-    guess = model.parameterization.to_x0(
+    estimated_x0 = model.parameterization.to_x0(
         out, x_t, float(model.schedule.alpha[t]), float(model.schedule.sigma[t])
     )
     noise = torch.randn(x_t.shape, generator=torch.Generator().manual_seed(5))
-    ours = steps.rows(t).reverse(guess, x_t, variance, noise)
+    ours = steps.rows(t).reverse(estimated_x0, x_t, variance, noise)
     whole = model.pipeline.unet(x_t, index, class_labels=torch.tensor([1])).sample
     theirs = scheduler.step(whole, t, x_t, generator=torch.Generator().manual_seed(5)).prev_sample
     torch.testing.assert_close(ours.float(), theirs, rtol=1e-4, atol=1e-4)
 
 
-def test_samples_are_drawn_with_the_learned_variance(built: Built) -> None:
+def test_sampling_uses_the_learned_variance(built: Built) -> None:
     model = opened(built(LEARNED))
     cond, empty = model.encode_prompts(["1"]), model.encode_prompts([""])
     x_t, path = torch.randn(1, *model.sample_shape), path_of(model.schedule, 4)
 
-    def drawn(sampler: str) -> torch.Tensor:
-        found = find_sampler(sampler, model)
-        predict = guided(model, cond, empty, 2.0, mixture=found.learned)
-        # an untrained network's images are all black and white: the estimates before that
-        return list(found.solve(model.schedule, predict, x_t, path, lambda _: x_t))[-1]
+    def last_estimate(sampler: str) -> torch.Tensor:
+        solver = find_sampler(sampler, model)
+        predict = guided(model, cond, empty, 2.0, mixture=solver.learned)
+        # an untrained network's samples are clipped: compare the estimates before that
+        return list(solver.solve(model.schedule, predict, x_t, path, lambda _: x_t))[-1]
 
     with torch.inference_mode():
-        learned, small, large = (drawn(f"ddpm{kind}") for kind in ("-learned", "-small", ""))
+        learned, small, large = (
+            last_estimate(f"ddpm{kind}") for kind in ("-learned", "-small", "")
+        )
     assert not torch.allclose(learned, small) and not torch.allclose(learned, large)
     (one,) = sample(model, ["1"], [0], steps=4, scale=2.0, sampler="ddpm-learned", batch_size=3)
     assert one.images.shape == (1, 3, 8, 8)
 
 
-def test_a_model_that_learned_none_is_not_asked_for_it(built: Built) -> None:
+def test_sampling_with_a_learned_variance_needs_one(built: Built) -> None:
     with pytest.raises(UsageError, match="needs a model with a learned variance"):
         next(sample(opened(built()), ["1"], [0], steps=4, scale=1.0, sampler="ddpm-learned"))
 
 
-def test_a_network_of_a_fixed_variance_gives_no_mixture(built: Built) -> None:
+def test_a_model_without_learned_variance_predicts_none(built: Built) -> None:
     model = opened(built())
     x_t, index = inputs(model, 2)
     cond = model.encode_prompts(["0", "1"])
     assert model.predict_both(x_t, index, cond)[1] is None
     assert not model.learns_variance
-    how = Estimator(bound.discretised_decoder(), "learned", levels=2)
+    estimator = Estimator(bound.discretised_decoder(), "learned", levels=2)
     with pytest.raises(UsageError, match="learned no variance"):
-        estimate(model, x_t.clamp(-1, 1), ["a", "b"], cond, how)
+        estimate(model, x_t.clamp(-1, 1), ["a", "b"], cond, estimator)
 
 
-def says(model: PixelUNetDenoiser, second: float) -> None:
-    """Make the second half of the output the same everywhere."""
+def fix_variance(model: PixelUNetDenoiser, second: float) -> None:
+    """Make the second half of the output constant."""
     last: Any = model.pipeline.unet.conv_out
     assert isinstance(last, nn.Conv2d)
     with torch.no_grad():
@@ -285,12 +287,12 @@ def says(model: PixelUNetDenoiser, second: float) -> None:
 
 @pytest.mark.parametrize("conditional", [True, False])
 @pytest.mark.parametrize("second", [-1.0, -0.25, 1.0])
-def test_the_bound_of_a_learned_variance_is_taken_with_it(
+def test_the_bound_is_computed_with_the_learned_variance(
     built: Built, conditional: bool, second: float
 ) -> None:
     recipe = replace(LEARNED, conditional=conditional)
     model = opened(built(recipe, NAMES if conditional else ()))
-    says(model, second)
+    fix_variance(model, second)
     assert model.learns_variance
     x0 = torch.randn(3, *model.sample_shape, generator=torch.Generator().manual_seed(0))
     x0 = (x0.clamp(-1, 1) * 127.5).round() / 127.5
@@ -302,9 +304,9 @@ def test_the_bound_of_a_learned_variance_is_taken_with_it(
 
     small, large = (reverse_variances(chain(model.schedule), kind) for kind in ("small", "large"))
     mixture = (second + 1) / 2
-    told = np.exp(mixture * np.log(large) + (1 - mixture) * np.log(small))
-    np.testing.assert_allclose(bits("learned"), bits(told), rtol=1e-5)
-    # at its ends the mixture is one of the fixed variances
+    variance = np.exp(mixture * np.log(large) + (1 - mixture) * np.log(small))
+    np.testing.assert_allclose(bits("learned"), bits(variance), rtol=1e-5)
+    # at −1 and 1 the mixture is one of the fixed variances
     if second == -1.0:
         np.testing.assert_allclose(bits("learned"), bits("small"), rtol=1e-5)
     if second == 1.0:

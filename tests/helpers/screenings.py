@@ -1,0 +1,97 @@
+"""Screenings without a model, driven by synthetic errors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from hypothesis import settings
+from hypothesis import strategies as st
+
+from diffcls.search.clustering import cluster
+from diffcls.search.gradient import Gradient, GradientScreening
+from diffcls.search.screening import Probe, Screening
+from diffcls.search.tree import Tree, TreeScreening, grow
+from diffcls.support.types import Float64
+
+SEEDS = st.integers(0, 2**32 - 1)
+CLASSES = st.integers(2, 60)
+FEWER = settings(max_examples=60)
+GRADIENTS = st.builds(
+    Gradient,
+    draws=st.integers(1, 12),
+    candidates=st.integers(1, 8),
+    round_draws=st.integers(1, 4),
+    place=st.floats(0, 1),
+    density=st.floats(0.01, 3),
+    shrink=st.floats(0.05, 0.95),
+    width=st.floats(0.01, 5),
+)
+TREES = st.builds(
+    Tree,
+    draws=st.integers(1, 12),
+    candidates=st.integers(1, 8),
+    branches=st.integers(2, 7),
+    level_draws=st.integers(2, 5),
+    beam=st.integers(1, 9),
+)
+
+Results = Callable[[Probe], np.ndarray]
+
+
+def drive(screening: Screening, results: Results) -> list[Probe]:
+    """Run a screening to its end and return its probes; invariants are checked on the way."""
+    probes_so_far: list[Probe] = []
+    before = set(screening.shortlist.tolist())
+    while (probes := screening.request()) is not None:
+        assert probes, "an empty request would never end"
+        assert len(set(probes)) == len(probes), "a probe is requested twice"
+        for probe in probes:
+            assert probe.members == tuple(sorted(set(probe.members)))
+            assert before.issuperset(probe.members), "an eliminated class is probed"
+        screening.receive([results(probe) for probe in probes])
+        probes_so_far += probes
+        alive = screening.shortlist.tolist()
+        assert alive == sorted(set(alive)) and before.issuperset(alive)
+        before = set(alive)
+    assert screening.request() is None  # the end is final
+    return probes_so_far
+
+
+def cost(probes: list[Probe]) -> int:
+    return sum(probe.evaluations for probe in probes)
+
+
+def noisy(truth: Float64, seed: int, spread: float) -> Results:
+    """Errors of all classes for a gradient probe, else that of the group's best class."""
+
+    def results(probe: Probe) -> np.ndarray:
+        rng = np.random.default_rng([seed, probe.draw, *probe.members])
+        if probe.gradient:
+            return (truth + rng.normal(0, spread, len(truth))).astype(np.float32)
+        return np.float32(truth[list(probe.members)].min() + rng.normal(0, spread))  # type: ignore[return-value]
+
+    return results
+
+
+def embeddings(classes: int, seed: int) -> Float64:
+    """(K, 3) points, some of them equal."""
+    rng = np.random.default_rng(seed)
+    points = rng.normal(size=(classes, 3))
+    return points[rng.integers(0, classes, classes)]
+
+
+def distances(classes: int, seed: int = 0) -> Float64:
+    points = embeddings(classes, seed)
+    result: Float64 = np.linalg.norm(points[:, None] - points[None], axis=-1)
+    return result
+
+
+def start(
+    options: Gradient | Tree, classes: int, seed: int = 0
+) -> GradientScreening | TreeScreening:
+    if isinstance(options, Gradient):
+        among, screen = distances(classes, seed), options.screen
+        return GradientScreening(screen, among, cluster(among, screen.points(classes)))
+    screen = options.screen
+    return TreeScreening(screen, classes, grow(distances(classes, seed), screen.branches))
