@@ -26,10 +26,10 @@ class RunSpec:
     the last bits: they are in the run's header.
 
     Args:
-        dataset, data_revision, split, subset: which images; `subset` is ``all`` or names the rule
-            and a hash of the chosen image ids.
+        dataset, data_revision, split, subset: the images; `subset` is ``all``, or the rule of the
+            choice with a hash of the chosen image ids.
         class_names, prompts, class_of: see `diffcls.data.prompts.PromptSet`.
-        model, model_revision: which weights.
+        model, model_revision: the weights.
         method: one of the methods' names.
         search, search_options: the search and all its options, defaults filled in.
         img_size: side of the images, in pixels.

@@ -107,7 +107,7 @@ def test_what_does_not_fit_is_refused(
 def test_class_names_must_fit_the_labels(
     options: dict[str, Any], data: tuple[np.ndarray, np.ndarray]
 ) -> None:
-    with pytest.raises(DataError, match="class names do not fit"):
+    with pytest.raises(DataError, match="class_names do not match"):
         DiffusionClassifier(class_names=["one"], **options).fit(*data)
 
 

@@ -14,7 +14,7 @@ import diffcls
 from diffcls.data.load import load_dataset
 from diffcls.models.denoiser import ModelCard
 from diffcls.models.gaussian import GaussianDenoiser
-from diffcls.support.errors import DataError, UsageError
+from diffcls.support.errors import DataError, ModelError, RecordError, UsageError
 
 LABELS = ["zero", "one", "seven"]
 
@@ -123,16 +123,22 @@ def test_unknown_search_and_option_are_refused_before_a_model_is_opened() -> Non
 
 
 def test_exports_are_these() -> None:
-    assert diffcls.__all__ == [
-        "DiffusionClassifier",
-        "ZeroShotImageClassifier",
-        "__version__",
-        "run_evaluation",
-    ]
+    classes = ["DiffusionClassifier", "ZeroShotImageClassifier"]
+    errors = ["DataError", "DiffclsError", "ModelError", "RecordError", "UsageError"]
+    functions = ["estimate_likelihood", "generate_images", "measure_fidelity", "run_evaluation"]
+    assert diffcls.__all__ == sorted([*classes, *errors, *functions, "__version__"])
     for name in diffcls.__all__:
         assert getattr(diffcls, name) is not None
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         diffcls.nothing  # noqa: B018
+
+
+def test_public_exceptions_are_those_of_the_package() -> None:
+    for error in (UsageError, DataError, ModelError, RecordError):
+        assert getattr(diffcls, error.__name__) is error
+        assert issubclass(error, diffcls.DiffclsError)
+    with pytest.raises(diffcls.UsageError, match="did you mean 'racing'"):
+        diffcls.ZeroShotImageClassifier.from_pretrained(search="racin")
 
 
 def test_draws_lie_as_the_card_says_but_for_the_published_stages() -> None:

@@ -160,7 +160,7 @@ def test_replay_refuses_what_needs_the_network(
         assert replay.main(flags) == 2
         said = capsys.readouterr().err
         assert f"with a screen needs the network, and cannot be replayed: '{name}'" in said
-    with pytest.raises(UsageError, match="asks for errors that were not saved"):
+    with pytest.raises(UsageError, match="requests errors that were not saved"):
         replayed(part, ["exhaustive"])
 
 

@@ -36,7 +36,7 @@ def test_times_are_read(text: str, seconds: float) -> None:
 
 @pytest.mark.parametrize("text", ["", "2", "2 hours", "h", "0m", "-1h", "1m2h", "1.2.3h"])
 def test_what_is_no_time_is_refused(text: str) -> None:
-    with pytest.raises(UsageError, match=r"cannot read --budget.*1h30m"):
+    with pytest.raises(UsageError, match=r"--budget cannot be read.*1h30m"):
         cost.read_time(text)
 
 
@@ -76,7 +76,7 @@ def test_then_it_takes_images(search: str) -> None:
     if search == "paper":
         assert fitted["evaluations_per_image_at_most"] == 2750
     else:
-        assert fitted["evaluations_per_image_at_most"] == cost.LEAST_DRAWS * 10
+        assert fitted["evaluations_per_image_at_most"] == cost.MIN_DRAWS_PER_CLASS * 10
     # a stratified sample, the one that --limit takes
     (limited,) = run_evaluation(dry_run=True, limit=fitted["images"], search=search)
     assert limited["spec"]["subset"] == fitted["spec"]["subset"]
@@ -131,4 +131,4 @@ def test_cost_is_told_before_the_first_evaluation(
     assert "may take" not in err
     monkeypatch.setattr(DiffusionMethod, "seconds_a_batch", lambda self: 3600.0)
     evaluate(tmp_path / "slow", budget=None, draws=4, quiet=False)
-    assert "this may take 8.0 h; --limit, --budget 1h" in capsys.readouterr().err
+    assert "this may take 8.0 h; to shorten it, use --limit, --budget 1h" in capsys.readouterr().err

@@ -275,7 +275,7 @@ def test_header_of_another_version_is_refused_with_what_to_do(tmp_path: Path) ->
 
 def test_folder_that_cannot_be_written_is_bad_usage(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
-    with pytest.raises(UsageError, match="cannot write to the output folder") as caught:
+    with pytest.raises(UsageError, match="--output-dir cannot be written") as caught:
         RecordStore(tmp_path / "file", SPEC)
     assert caught.value.exit_status == 2
     assert (tmp_path / "file").read_text() == "mine"
