@@ -29,7 +29,7 @@ class DiffusionClassifier(ClassifierMixin, BaseEstimator):
             as text.
         template: prompt template, a text with one ``{}``.
         search, draws, confidence: see `diffcls.search`; None: the search's default.
-        seed: keys the noise.
+        seed: seed of the noise.
         calibration_images: number of the images given to ``fit``, evenly spread, on which the
             temperature is fitted; 0: the temperature in the model's card.
         batch_size, device, dtype: see `diffcls.ZeroShotImageClassifier.from_pretrained`.

@@ -40,7 +40,7 @@ class ZeroShotImageClassifier:
         denoiser: the model; see `from_pretrained` for a name or a path.
         search: racing, paper, exhaustive, halving, gradient or tree; propose with `proposer`.
         search_options: options of that search, such as ``draws=50``.
-        seed: keys the noise.
+        seed: seed of the noise.
         batch_size: rows of every forward pass of the model.
 
     Raises:

@@ -54,7 +54,7 @@ class ClassifierOptions:
             ``replay --learn`` wrote.
         allocation: distribution of the draws over time: ``even``, a name, or a file; None: the
             model's own, but even if stages or a weighting are given.
-        seed: keys the noise.
+        seed: seed of the noise.
         dtype, device: precision of the network and the device it runs on.
         batch_size: rows of a forward pass, or "auto".
         noise_path: file with the noise of the first draws.

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from helpers import tiny_families
 from helpers.interrupted_runs import answers, cut_off, lines
+from helpers.refusals import refusal
 
 import diffcls
 from diffcls import evaluate, replay
@@ -46,12 +47,7 @@ def refused(
     def command(*flags: object, model: Path | None = None) -> str:
         out = tmp_path / "out"
         where = ["--model", str(model or tiny_pipeline("v_prediction")), "--output-dir", str(out)]
-        capsys.readouterr()  # output of making the model
-        assert evaluate.main([*where, "--quiet", "--limit", "2", *map(str, flags)]) == 2
-        printed, err = capsys.readouterr()
-        assert printed == "" and err.startswith("diffcls: ") and err.count("\n") == 1
-        assert not out.exists()
-        return err
+        return refusal(evaluate.main, [*where, "--quiet", "--limit", "2", *flags], out, capsys)
 
     return command
 
