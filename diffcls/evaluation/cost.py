@@ -20,7 +20,7 @@ from diffcls.support.errors import RecordError, UsageError
 from diffcls.support.files import locked, write_text
 from diffcls.support.hashing import hash_json
 
-HOUR = 3600.0
+SECONDS_PER_HOUR = 3600.0
 MIN_DRAWS_PER_CLASS = 5
 """Draws per class below which a budget reduces the number of images instead."""
 
@@ -72,7 +72,11 @@ def describe_time(seconds: float) -> str:
     """``45 s``, ``12 min`` or ``3.5 h``."""
     if seconds < 120:
         return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 2 * HOUR else f"{seconds / HOUR:,.1f} h"
+    return (
+        f"{seconds / 60:.0f} min"
+        if seconds < 2 * SECONDS_PER_HOUR
+        else f"{seconds / SECONDS_PER_HOUR:,.1f} h"
+    )
 
 
 def read_time(text: str) -> float:
@@ -86,7 +90,7 @@ def read_time(text: str) -> float:
         values = [float(part or 0) for part in parts.groups()] if parts else [0.0]
     except ValueError:
         values = [0.0]
-    seconds = sum(v * unit for v, unit in zip(values, (HOUR, 60, 1), strict=False))
+    seconds = sum(v * unit for v, unit in zip(values, (SECONDS_PER_HOUR, 60, 1), strict=False))
     if seconds <= 0:
         raise UsageError(
             "--budget cannot be read", given=text, allowed="a time such as 90m, 2h, 1h30m"
@@ -191,7 +195,7 @@ def _fewer_draws(plan: Plan, evaluations: float) -> dict[str, Any]:
 
 def advice(cost: Cost) -> str | None:
     """Advice for a run of more than an hour; None for a shorter one."""
-    if cost.seconds <= HOUR:
+    if cost.seconds <= SECONDS_PER_HOUR:
         return None
     return (
         f"this may take {describe_time(cost.seconds)}; to shorten it, use --limit, --budget 1h or "

@@ -184,7 +184,7 @@ def _search(saved: Saved, name: str, options: Mapping[str, Any]) -> Search:
         given.setdefault("draws", len(saved.indices))
     evaluation = EvaluationOptions(search=name, **given)
     _, search = build_search(evaluation, catalog.find(str(saved.spec["dataset"])))
-    if search.screen is not None:  # its probes lie between the prompts
+    if search.screen is not None:  # its probes need the network
         raise UsageError(
             "a search with a screen needs the network, and cannot be replayed",
             given=name,

@@ -29,7 +29,7 @@ class ErrorArchive:
 
     Each holds ``errors`` (K, N) float32 with NaN where not evaluated, ``timesteps`` (N,),
     ``label`` and ``class_names``. A folder is for one run: its ``run.json`` identifies the run and
-    holds what `diffcls.replay` needs.
+    holds the settings for `diffcls.replay`.
 
     Args:
         folder: the folder of the tables, created if missing.

@@ -1,4 +1,4 @@
-"""Specification of a run: everything that defines its numbers, and its fingerprint."""
+"""Specification of a run: the settings that define its numbers, and its fingerprint."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ADDED_LATER = ("interpolation", "aggregate", "vote", "allocation")
 
 @dataclass(frozen=True)
 class RunSpec:
-    """Everything that defines a run's numbers, and nothing that does not.
+    """The settings that define a run's numbers, and no others.
 
     Device, workers and paths are not part of it; nor are batch shape and threads, which affect only
     the last bits: they are in the run's header.

@@ -14,7 +14,7 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-SECONDS = 3.0
+REQUEST_TIMEOUT_SECONDS = 3.0
 """Time limit of a request to the Hub."""
 
 
@@ -33,7 +33,7 @@ def ask_hub(request: Callable[[], T], refused: Callable[[Exception], Exception |
         return None
     try:
         # resolving the name of the Hub's host has no time limit of its own
-        return within(SECONDS + 0.5, request)
+        return within(REQUEST_TIMEOUT_SECONDS + 0.5, request)
     except Exception as error:  # failures of a network have no common base class
         known = refused(error)
         if known is not None:
