@@ -1,4 +1,8 @@
-"""diffcls turns a trained diffusion model into a zero-shot image classifier, and measures it."""
+"""Zero-shot image classification with trained diffusion models, and its benchmark harness.
+
+The public names are imported on first use. The exceptions are `DiffclsError` and its subclasses
+`UsageError`, `DataError`, `ModelError` and `RecordError`.
+"""
 
 from __future__ import annotations
 
@@ -16,10 +20,20 @@ _EXPORTS = Registry(
         "measure_fidelity": "diffcls.generation.fidelity:measure_fidelity",
         "estimate_likelihood": "diffcls.generation.dataset_likelihood:estimate_likelihood",
         "generate_images": "diffcls.generation.images:generate_images",
+        "DiffclsError": "diffcls.support.errors:DiffclsError",
+        "UsageError": "diffcls.support.errors:UsageError",
+        "DataError": "diffcls.support.errors:DataError",
+        "ModelError": "diffcls.support.errors:ModelError",
+        "RecordError": "diffcls.support.errors:RecordError",
     },
 )
 __all__ = [
+    "DataError",
+    "DiffclsError",
     "DiffusionClassifier",
+    "ModelError",
+    "RecordError",
+    "UsageError",
     "ZeroShotImageClassifier",
     "__version__",
     "estimate_likelihood",

@@ -1,4 +1,4 @@
-"""The console script ``diffcls COMMAND …``, also ``python -m diffcls COMMAND …``."""
+"""Console script ``diffcls COMMAND …``, also ``python -m diffcls COMMAND …``."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ COMMANDS = Registry(
     },
 )
 SUMMARIES = {
-    "evaluate": "measure a classifier on a data set",
+    "evaluate": "evaluate a classifier on a data set",
     "train": "train a small diffusion model, a CLIP, or a classifier of noisy images",
     "generate": "generate images with a diffusion model",
     "likelihood": "estimate the variational bound of images under a diffusion model",
     "fidelity": "measure FID, KID, IS, precision and recall of generated images",
-    "replay": "search saved error tables again, without the network",
+    "replay": "replay saved error tables with other searches, weightings and votes",
 }
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run ``diffcls COMMAND …``, which is ``python -m diffcls.COMMAND …``; returns its status."""
+    """Run ``diffcls COMMAND …``, that is, ``python -m diffcls.COMMAND …``; return the status."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     if not arguments or arguments[0] in ("-h", "--help"):
         lines = [f"  {name:10} {SUMMARIES[name]}" for name in COMMANDS]

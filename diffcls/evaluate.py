@@ -16,7 +16,7 @@ METHODS = "one or more of diffusion (default), clip, sd-features, synthetic, ref
 SEARCHES = "racing (default), paper, exhaustive, halving, tree, gradient or propose"
 
 EPILOG = """examples:
-  python -m diffcls.evaluate                            the digits that come with the package
+  python -m diffcls.evaluate                            the bundled digits
   python -m diffcls.evaluate --limit 100 --search exhaustive --draws 50
   python -m diffcls.evaluate --dataset folder:photos --model path/to/pipeline
   python -m diffcls.evaluate --dataset pets --model sd2-base --search paper
@@ -35,9 +35,9 @@ def parser() -> argparse.ArgumentParser:
     add = p.add_argument_group("data and prompts").add_argument
     add("--dataset", metavar="NAME", help="name, folder:PATH, parquet:PATH or hf:ID (digits)")
     add("--split", help="split of the data set (default: test)")
-    add("--data-root", metavar="DIR", help="where local data lie: the set's folder or its parent")
-    add("--image-column", metavar="C", help="of tables (default: found by its name)")
-    add("--label-column", metavar="C", help="of tables (default: found by its name)")
+    add("--data-root", metavar="DIR", help="folder of local data: the set's own or its parent")
+    add("--image-column", metavar="C", help="image column of tables (default: found by its name)")
+    add("--label-column", metavar="C", help="label column of tables (default: found by its name)")
     add("--limit", type=int, metavar="N", help="a stratified sample of N images")
     add("--subset", metavar="NAME", help="a named subset: N-per-class")
     add("--indices", "--subset-path", metavar="FILE", help="positions in the split, or .npy")
@@ -48,19 +48,28 @@ def parser() -> argparse.ArgumentParser:
     add("--vote", metavar="V", help="aggregation of draws: mean (default), rank or majority")
     add = p.add_argument_group("model, method and search").add_argument
     add("--model", metavar="NAME|PATH|ID", help="a name, pipeline folder, file, or ID[@revision]")
-    add("--clip-model", metavar="NAME", help="of clip and propose: a name, ARCH/TAG or folder")
-    add("--reference", metavar="KIND", help="classifier (default), nearest-mean or chance")
-    add("--guidance", type=float, metavar="W", help="of the method synthetic (default: 2)")
-    add("--images-per-class", type=int, metavar="N", help="of the method synthetic")
-    add("--version", metavar="V", help="of Stable Diffusion, as published: 1-4, 1-5, 2-0, 2-1")
-    add("--model-config", metavar="ID|DIR", help="completes a model that is a single file")
+    add("--clip-model", metavar="NAME", help="CLIP of clip and propose: a name, ARCH/TAG or folder")
+    add(
+        "--reference",
+        metavar="KIND",
+        help="kind of reference: classifier (default), nearest-mean or chance",
+    )
+    add(
+        "--guidance",
+        type=float,
+        metavar="W",
+        help="of synthetic: classifier-free guidance (default: 2)",
+    )
+    add("--images-per-class", type=int, metavar="N", help="of synthetic: generated images")
+    add("--version", metavar="V", help="version of Stable Diffusion, as published: 1-4 … 2-1")
+    add("--model-config", metavar="ID|DIR", help="configuration of a single-file model")
     add("--lora", metavar="FILE[:W]", help="LoRA weights to merge, with their weight (1)")
-    add("--class-ids", metavar="FILE", help="CSV with classidx, classid: of a model without text")
+    add("--class-ids", metavar="FILE", help="CSV: classidx, classid; for class-conditional models")
     add("--check-model", action=argparse.BooleanOptionalAction, help="self-test at load (on)")
     add("--method", nargs="+", metavar="M", help=METHODS)
     add("--search", metavar="S", help=SEARCHES)
     add("--draws", type=int, metavar="N", help="(timestep, noise) draws per class at most")
-    add("--confidence", type=float, metavar="P", help="of racing, between 0 and 1")
+    add("--confidence", type=float, metavar="P", help="of racing: confidence, between 0 and 1")
     add("--max-evaluations", type=int, metavar="N", help="of racing: evaluations per image at most")
     add(
         "--candidates",
@@ -73,11 +82,11 @@ def parser() -> argparse.ArgumentParser:
     add("--to-keep", nargs="+", type=int, metavar="K", help="the same, as published")
     add("--n-trials", type=int, metavar="N", help="of paper: noises per timestep (1)")
     add("--loss", metavar="L", help="l2, l1 or huber (default: l2; paper: as published)")
-    add("--weighting", metavar="W", help="over time: a name or a learned file (uniform)")
+    add("--weighting", metavar="W", help="weighting over time: a name or learned file (uniform)")
     add("--allocation", metavar="A", help="of draws over time: even, a name or a learned file")
     add("--img-size", type=int, metavar="PX", help="side of the images (default: the model's)")
     add("--interpolation", metavar="I", help="bicubic, bilinear or lanczos (default: bicubic)")
-    add("--seed", type=int, metavar="N", help="keys the noise (default: 0)")
+    add("--seed", type=int, metavar="N", help="seed of the noise (default: 0)")
     add("--noise-path", metavar="FILE", help="noise of the first draws, .safetensors or .pt")
     add = p.add_argument_group("execution").add_argument
     add("--device", metavar="D", help="auto, cpu, cuda, cuda:N or mps (default: auto)")
@@ -90,7 +99,7 @@ def parser() -> argparse.ArgumentParser:
     add("--budget", metavar="TIME", help="fit images and draws to a time: 90m, 2h, 1h30m")
     add = p.add_argument_group("output").add_argument
     add("--output-dir", metavar="DIR", help="the one folder written to (default: results)")
-    add("--save-errors", metavar="DIR", help="one .npz with the error table per image")
+    add("--save-errors", metavar="DIR", help="write the error table of each image as one .npz")
     add(
         "--dry-run",
         action="store_true",
@@ -99,7 +108,7 @@ def parser() -> argparse.ArgumentParser:
     add("--json", action="store_true", help="machine output on stdout")
     add("--published", action="store_true", help="print the published figures after the rows")
     add("--quiet", action="store_true", help="no progress")
-    add("--extra", metavar="TEXT", help="as published; a note that changes nothing here")
+    add("--extra", metavar="TEXT", help="as published; a note without effect here")
     add("--load-stats", action="store_true", help="as published; runs always resume here")
     return p
 

@@ -1,4 +1,4 @@
-"""``python -m diffcls.replay``: saved error tables searched again, without the network."""
+"""``python -m diffcls.replay``: replay of saved error tables, without the network."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from typing import Any
 
 from diffcls.cli import command, parser_of
 
-EPILOG = """The tables are those that `python -m diffcls.evaluate --save-errors DIR` leaves; of a
-run with --search exhaustive every other search can be replayed. The first combination is what all
-others are compared with: how many answers agree, and McNemar's exact test.
+EPILOG = """The tables are those that `python -m diffcls.evaluate --save-errors DIR` writes. On the
+tables of --search exhaustive every other search can be replayed. All combinations are compared with
+the first one: the fraction of equal predictions, and the p-value of McNemar's exact test.
 
 examples:
   python -m diffcls.evaluate --search exhaustive --draws 50 --save-errors tables
@@ -28,20 +28,28 @@ def parser() -> argparse.ArgumentParser:
     """The command's flags."""
     p = parser_of(
         "replay",
-        "Search saved error tables again: other searches, weightings and votes.",
+        "Replay saved error tables: other searches, weightings and votes, without the network.",
         EPILOG,
     )
-    p.add_argument("folder", metavar="DIR", help="of error tables")
-    p.add_argument("--search", nargs="+", default=[], metavar="S", help="one or more (as saved)")
+    p.add_argument("folder", metavar="DIR", help="folder of error tables")
+    p.add_argument("--search", nargs="+", default=[], metavar="S", help="searches (as saved)")
     p.add_argument(
-        "--weighting", nargs="+", default=[], metavar="W", help="a name or FILE.json (as saved)"
+        "--weighting",
+        nargs="+",
+        default=[],
+        metavar="W",
+        help="weightings: names or FILE.json (as saved)",
     )
     p.add_argument(
         "--vote", nargs="+", default=[], metavar="V", help="mean, rank, majority (as saved)"
     )
-    p.add_argument("--draws", type=int, metavar="N", help="a class at most (all that were saved)")
-    p.add_argument("--confidence", type=float, metavar="P", help="of racing")
-    p.add_argument("--max-evaluations", type=int, metavar="N", help="of racing")
+    p.add_argument(
+        "--draws", type=int, metavar="N", help="draws per class at most (all that were saved)"
+    )
+    p.add_argument("--confidence", type=float, metavar="P", help="of racing: confidence")
+    p.add_argument(
+        "--max-evaluations", type=int, metavar="N", help="of racing: evaluations per image"
+    )
     p.add_argument("--learn", metavar="FILE", help="learn a weighting from the tables, and stop")
     p.add_argument("--json", action="store_true", help="machine output on stdout")
     return p
@@ -63,13 +71,14 @@ def _main(arguments: list[str]) -> int:
         path = Path(flags.learn)
         if path.exists() or path.suffix != ".json" or not path.parent.is_dir():
             raise UsageError(
-                "the file exists already, is no .json, or its folder is missing",
+                "--learn cannot write this file",
                 given=flags.learn,
+                allowed="a new .json file in an existing folder",
                 todo="choose another",
             )
         learned = replay.learn(flags.folder)
         write_text(path, json.dumps(learned, indent=2) + "\n")
-        print(f"use it on other data: --weighting {path}")
+        print(f"use the weighting on other data with: --weighting {path}")
         return 0
     options = {name: getattr(flags, name) for name in ("draws", "confidence", "max_evaluations")}
     rows = replay.replay(flags.folder, flags.search, flags.weighting, flags.vote, **options)

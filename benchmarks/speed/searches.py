@@ -36,7 +36,7 @@ from benchmarks.speed import answers as speed_answers
 from benchmarks.speed.answers import Answers
 from benchmarks.speed.points import Point
 from benchmarks.speed.report import DEFAULT_DRAWS, write
-from diffcls.evaluation.replay import Setting, answer
+from diffcls.evaluation.replay import Setting, predict
 from diffcls.runs.error_tables import read_saved
 from diffcls.runs.records import Record
 from diffcls.search.racing import in_time
@@ -172,7 +172,7 @@ def measure(one: Measured, output: Path, data_root: str | None) -> Answers:
     saved = read_saved(table_folder(one, output))
     labels = dict(zip(saved.image_ids, saved.labels, strict=True))
     for search, options in _replays(one):
-        replayed = answer(saved, Setting(search, "uniform", "mean"), options)
+        replayed = predict(saved, Setting(search, "uniform", "mean"), options)
         clear = clear_errors(saved.tables, replayed.predicted, options["draws"])
         points.append(
             Point(

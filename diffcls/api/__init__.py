@@ -1,3 +1,3 @@
-"""The classes that people import."""
+"""Public classes: the zero-shot pipeline and the scikit-learn estimator."""
 
 from __future__ import annotations

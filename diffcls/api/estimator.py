@@ -1,4 +1,4 @@
-"""The diffusion classifier as a scikit-learn estimator."""
+"""Estimator of scikit-learn's interface around the diffusion classifier."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from diffcls.support.errors import DataError
 class DiffusionClassifier(ClassifierMixin, BaseEstimator):
     """A zero-shot classifier with scikit-learn's interface.
 
-    ``fit`` trains no weights: it records the classes and, where asked to, fits the temperature of
-    the posterior.
+    ``fit`` trains no weights: it records the classes and, with `calibration_images`, fits the
+    temperature of the posterior (temperature scaling).
 
     Args:
         model: a bundled name, or a diffusers pipeline folder.
-        class_names: (K,) what each class of ``classes_`` is called, in their order; default: the
-            text of the labels themselves.
-        template: text with one ``{}``.
+        class_names: (K,) name of each class of ``classes_``, in their order; default: the labels
+            as text.
+        template: prompt template, a text with one ``{}``.
         search, draws, confidence: see `diffcls.search`; None: the search's default.
-        seed: keys the noise.
-        calibration_images: how many of the images given to ``fit`` the temperature is fitted on,
-            evenly spread; 0: the temperature in the model's card.
+        seed: seed of the noise.
+        calibration_images: number of the images given to ``fit``, evenly spread, on which the
+            temperature is fitted; 0: the temperature in the model's card.
         batch_size, device, dtype: see `diffcls.ZeroShotImageClassifier.from_pretrained`.
 
     Attributes:
@@ -74,7 +74,8 @@ class DiffusionClassifier(ClassifierMixin, BaseEstimator):
             y: (n,) labels.
 
         Raises:
-            ValueError: for labels that do not fit the images or the class names.
+            DataError: for labels that differ in number from the images or the class names. It is a
+                ValueError.
         """
         images, labels = _images(X), _labels(y)
         if len(images) != len(labels):
@@ -83,7 +84,7 @@ class DiffusionClassifier(ClassifierMixin, BaseEstimator):
         names = [str(c) for c in self.classes_] if self.class_names is None else self.class_names
         if len(names) != len(self.classes_):
             raise DataError(
-                "class names do not fit the labels",
+                "class_names do not match the labels",
                 given=list(names),
                 allowed=f"{len(self.classes_)} names, for {list(self.classes_)}",
             )
@@ -115,20 +116,20 @@ class DiffusionClassifier(ClassifierMixin, BaseEstimator):
         return score_matrix(self._classifier.scores(self._method, images))
 
     def decision_function(self, X: Any) -> NDArray[np.float64]:
-        """(n, K) minus the mean error of each class; (n,) second minus first for two classes."""
+        """(n, K) scores, minus the mean errors; for two classes (n,), second minus first."""
         check_is_fitted(self)
         scores = self._scores(_images(X))
         return scores[:, 1] - scores[:, 0] if len(self.classes_) == 2 else scores
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
-        """(n, K) posterior over ``classes_``; rows sum to 1."""
+        """(n, K) posterior probabilities of ``classes_``; rows sum to 1."""
         check_is_fitted(self)
         stored = self._classifier.denoiser.card.temperature
         scale = self._method.likelihood_scale * stored / self.temperature_
         return np.asarray(posterior(self._scores(_images(X)), scale))
 
     def predict(self, X: Any) -> NDArray[Any]:
-        """(n,) the label of least mean error."""
+        """(n,) labels of least mean error."""
         check_is_fitted(self)
         best: NDArray[Any] = self.classes_[self._scores(_images(X)).argmax(axis=1)]
         return best
@@ -158,6 +159,8 @@ def _labels(y: Any) -> NDArray[Any]:
         raise DataError("requires y to be passed, but the target y is None")
     labels = np.asarray(y)
     if labels.ndim != 1:
-        raise DataError("y is not one label an image", given=f"shape {labels.shape}")
+        raise DataError(
+            "y has a wrong shape", given=labels.shape, allowed="(n,), a label per image"
+        )
     check_classification_targets(labels)
     return labels

@@ -1,4 +1,4 @@
-"""The classifier people import: called as transformers' zero-shot image classification pipeline."""
+"""Zero-shot image classifier, called as transformers' pipeline of that name."""
 
 from __future__ import annotations
 
@@ -23,11 +23,14 @@ if TYPE_CHECKING:
     from diffcls.models.denoiser import Denoiser
     from diffcls.scoring.class_scores import ClassScores
 
-Answer = list[dict[str, Any]]
+Prediction = list[dict[str, Any]]
+"""Labels with their probabilities, best first."""
 
 
 class ZeroShotImageClassifier:
-    """Scores images against any labels, with a diffusion model.
+    """A zero-shot image classifier from a diffusion model.
+
+    It scores images against any labels::
 
         classifier = ZeroShotImageClassifier.from_pretrained("digits")
         classifier(image, candidate_labels=["three", "seven"])
@@ -37,8 +40,8 @@ class ZeroShotImageClassifier:
         denoiser: the model; see `from_pretrained` for a name or a path.
         search: racing, paper, exhaustive, halving, gradient or tree; propose with `proposer`.
         search_options: options of that search, such as ``draws=50``.
-        seed: keys the noise.
-        batch_size: rows of every forward of the model.
+        seed: seed of the noise.
+        batch_size: rows of every forward pass of the model.
 
     Raises:
         UsageError: for an unknown search, or an option that it does not have.
@@ -58,7 +61,7 @@ class ZeroShotImageClassifier:
             self.search = SEARCHES.load(search)(**(search_options or {}))
         except TypeError as error:
             raise UsageError(f"the search {search!r} has no such option: {error}") from None
-        # the published stages have draws of their own
+        # the published stages define their own draws
         self.allocation = EVEN if search == "paper" else denoiser.card.allocation
         self._methods: dict[tuple[tuple[str, ...], str], DiffusionMethod] = {}
 
@@ -81,13 +84,13 @@ class ZeroShotImageClassifier:
             device: ``auto`` (default), ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
             dtype: ``float32`` (default on a CPU), ``bfloat16`` (elsewhere) or ``float16``.
             search, seed, batch_size: see the class.
-            img_size: side of the images in pixels, default: what the model was trained on.
+            img_size: side of the images in pixels; default: the model's training size.
             search_options: options of the search, such as ``draws=50``.
 
         Raises:
             UsageError, ModelError: see `diffcls.models.loading.load`.
         """
-        SEARCHES[search]  # refused before anything heavy is loaded
+        SEARCHES[search]  # an unknown name is refused before anything heavy is loaded
         from diffcls.models import devices, loading
 
         if dtype is None or isinstance(dtype, str):
@@ -102,7 +105,7 @@ class ZeroShotImageClassifier:
         images: Any,
         candidate_labels: Sequence[str],
         hypothesis_template: str = "a photo of a {}.",
-    ) -> Answer | list[Answer]:
+    ) -> Prediction | list[Prediction]:
         """The posterior over the labels, best first.
 
         Args:
@@ -123,29 +126,31 @@ class ZeroShotImageClassifier:
         batch = list(images) if many else [images]
         labels = check_labels(candidate_labels)
         method = self._method(labels, hypothesis_template)
-        answers = []
-        for answer in self.scores(method, batch):
-            p = posterior(answer.scores, method.likelihood_scale)
-            answers.append([{"label": labels[k], "score": float(p[k])} for k in answer.ranking])
-        return answers if many else answers[0]
+        predictions = []
+        for result in self.scores(method, batch):
+            p = posterior(result.scores, method.likelihood_scale)
+            predictions.append([{"label": labels[k], "score": float(p[k])} for k in result.ranking])
+        return predictions if many else predictions[0]
 
     def scores(self, method: DiffusionMethod, images: Sequence[Any]) -> list[ClassScores]:
         """The scores of each image, in order.
 
         Raises:
-            DataError: without images, or for one that cannot be scored, saying which.
+            DataError: without images, or for an image that cannot be scored; the message has its
+                index.
         """
         if len(images) == 0:
             raise DataError("no image", given=images, allowed="one or more")
         items = [Item(str(i), 0, partial(load_image, image)) for i, image in enumerate(images)]
-        found = {answer.image_id: answer for answer in method.classify(items)}
-        for i in range(len(images)):
-            if found[str(i)].error is not None:
-                raise DataError(f"image {i} cannot be scored: {found[str(i)].error}")
-        return [found[str(i)] for i in range(len(images))]
+        by_id = {result.image_id: result for result in method.classify(items)}
+        results = [by_id[item.image_id] for item in items]
+        for i, result in enumerate(results):
+            if result.error is not None:
+                raise DataError(f"image {i} cannot be scored: {result.error}")
+        return results
 
     def _method(self, labels: tuple[str, ...], template: str) -> DiffusionMethod:
-        # the prompts of one set of labels are encoded once, as long as no other set is asked for
+        # the prompts of the latest set of labels stay encoded
         key = (labels, template)
         if key not in self._methods:
             self._methods = {key: self.method(self._prompts(labels, template))}
@@ -156,10 +161,10 @@ class ZeroShotImageClassifier:
             return PromptSet.from_templates(labels, [template])
         from diffcls.data.class_ids import class_prompts
 
-        return class_prompts(labels, self.denoiser.labels)  # such a model reads no sentence
+        return class_prompts(labels, self.denoiser.labels)  # a model without a text encoder
 
     def method(self, prompts: PromptSet) -> DiffusionMethod:
-        """The method that scores images against `prompts`."""
+        """The classification method for a set of prompts."""
         from diffcls.classifiers.diffusion import DiffusionMethod
 
         return DiffusionMethod(
@@ -172,6 +177,6 @@ class ZeroShotImageClassifier:
         )
 
 
-def score_matrix(answers: Sequence[ClassScores]) -> np.ndarray:
-    """(n, K) scores of n answers."""
-    return np.stack([answer.scores for answer in answers])
+def score_matrix(results: Sequence[ClassScores]) -> np.ndarray:
+    """(n, K) scores of n results."""
+    return np.stack([result.scores for result in results])

@@ -1,4 +1,4 @@
-"""Options of classifiers: what a method needs to know of a person's request."""
+"""Options of classifiers: the flags that a classification method depends on."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ class ClassifierOptions:
         version: version of Stable Diffusion, as the published script names the model.
         model_config: folder, name or Hub id that completes a single-file model.
         lora: ``FILE`` or ``FILE:WEIGHT``, merged into the model.
-        method: one or more methods, each a row of its own.
+        method: one or more methods; each gives a row.
         search: name of the search; None: racing, or paper if stages are given.
         draws: (timestep, noise) draws per class at most.
         confidence: confidence of racing, in (0, 1).
         max_evaluations: evaluations (class, draw) per image at most, of racing.
-        candidates: classes that the screen of tree, gradient or propose leaves to the race.
+        candidates: size of the shortlist of tree, gradient or propose.
         stages: stages of paper, as texts ``SAMPLES:KEEP``.
         n_samples, to_keep, n_trials: the same in the published script's spelling; `n_trials` noises
             per timestep.
@@ -54,7 +54,7 @@ class ClassifierOptions:
             ``replay --learn`` wrote.
         allocation: distribution of the draws over time: ``even``, a name, or a file; None: the
             model's own, but even if stages or a weighting are given.
-        seed: keys the noise.
+        seed: seed of the noise.
         dtype, device: precision of the network and the device it runs on.
         batch_size: rows of a forward pass, or "auto".
         noise_path: file with the noise of the first draws.

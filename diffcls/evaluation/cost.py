@@ -20,8 +20,8 @@ from diffcls.support.errors import RecordError, UsageError
 from diffcls.support.files import locked, write_text
 from diffcls.support.hashing import hash_json
 
-HOUR = 3600.0
-LEAST_DRAWS = 5
+SECONDS_PER_HOUR = 3600.0
+MIN_DRAWS_PER_CLASS = 5
 """Draws per class below which a budget reduces the number of images instead."""
 
 
@@ -72,7 +72,11 @@ def describe_time(seconds: float) -> str:
     """``45 s``, ``12 min`` or ``3.5 h``."""
     if seconds < 120:
         return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 2 * HOUR else f"{seconds / HOUR:,.1f} h"
+    return (
+        f"{seconds / 60:.0f} min"
+        if seconds < 2 * SECONDS_PER_HOUR
+        else f"{seconds / SECONDS_PER_HOUR:,.1f} h"
+    )
 
 
 def read_time(text: str) -> float:
@@ -86,10 +90,10 @@ def read_time(text: str) -> float:
         values = [float(part or 0) for part in parts.groups()] if parts else [0.0]
     except ValueError:
         values = [0.0]
-    seconds = sum(v * unit for v, unit in zip(values, (HOUR, 60, 1), strict=False))
+    seconds = sum(v * unit for v, unit in zip(values, (SECONDS_PER_HOUR, 60, 1), strict=False))
     if seconds <= 0:
         raise UsageError(
-            "cannot read --budget", given=text, allowed="a time such as 90m, 2h, 1h30m"
+            "--budget cannot be read", given=text, allowed="a time such as 90m, 2h, 1h30m"
         )
     return seconds
 
@@ -97,9 +101,9 @@ def read_time(text: str) -> float:
 def fit(plan: Plan, budget: str) -> Plan:
     """The same evaluation with fewer draws, then fewer images, so that it ends within the budget.
 
-    Draws are reduced first, down to `LEAST_DRAWS` per class; the published stages stay unchanged.
-    The result is stored in the run's folder, so that the same command resumes with the same images
-    and draws.
+    Draws are reduced first, down to `MIN_DRAWS_PER_CLASS`; the published stages stay unchanged. The
+    result is stored in the run's folder, so that the same command resumes with the same images and
+    draws.
 
     Raises:
         UsageError: for a budget that cannot be read, or is too short for one image.
@@ -142,7 +146,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _fit(plan: Plan, seconds: float) -> dict[str, Any]:
-    """Options to change, and how many images fit."""
+    """The options to change, and the number of images that fit."""
     method, most = plan.built.method, plan.built.most_evaluations
     workers = plan.shard[1]
     affordable = int(seconds / method.seconds_per_batch() * method.batch_size) * workers
@@ -164,30 +168,36 @@ def _fit(plan: Plan, seconds: float) -> dict[str, Any]:
 
 
 def _fewer_draws(plan: Plan, evaluations: float) -> dict[str, Any]:
-    """The option of the search that brings an image down to so many evaluations, if it has one."""
-    spec, found = catalog.find(plan.options.dataset), plan.built.search
-    if found == "paper":
+    """The search's option that limits the evaluations per image; empty if it has none."""
+    spec, name = catalog.find(plan.options.dataset), plan.built.search
+    if name == "paper":
         return {}
-    if found == "racing":  # its limit counts rows of the table, of one prompt or more each
+    if name == "racing":  # its limit counts rows of the error table, of one or more prompts each
         rows, prompts = plan.prompts.n_classes, len(plan.built.prompts)
         if plan.options.aggregate == "prompts":
             rows = prompts
-        return {"max_evaluations": max(LEAST_DRAWS * rows, int(evaluations * rows / prompts))}
+        return {
+            "max_evaluations": max(MIN_DRAWS_PER_CLASS * rows, int(evaluations * rows / prompts))
+        }
 
     def too_many(draws: int) -> bool:
         options = dataclasses.replace(plan.options, draws=draws)
         search = build_search(options, spec)[1]
         return most_evaluations(search, plan.built.prompts, options.aggregate) > evaluations
 
-    draws = range(LEAST_DRAWS, int(plan.built.search_options["draws"]) + 1)
-    return {"draws": max(LEAST_DRAWS, draws.start - 1 + bisect.bisect(draws, False, key=too_many))}
+    draws = range(MIN_DRAWS_PER_CLASS, int(plan.built.search_options["draws"]) + 1)
+    return {
+        "draws": max(
+            MIN_DRAWS_PER_CLASS, draws.start - 1 + bisect.bisect(draws, False, key=too_many)
+        )
+    }
 
 
 def advice(cost: Cost) -> str | None:
     """Advice for a run of more than an hour; None for a shorter one."""
-    if cost.seconds <= HOUR:
+    if cost.seconds <= SECONDS_PER_HOUR:
         return None
     return (
-        f"this may take {describe_time(cost.seconds)}; --limit, --budget 1h or --search racing "
-        "make it shorter; it can be interrupted and resumed at any time"
+        f"this may take {describe_time(cost.seconds)}; to shorten it, use --limit, --budget 1h or "
+        "--search racing; it can be interrupted and resumed at any time"
     )

@@ -33,7 +33,7 @@ def finished_row(
 ) -> dict[str, Any] | None:
     """The row of a run whose shard is complete, also put into the leaderboard; else None.
 
-    None as well where only a loaded model can tell which run the options describe.
+    None, too, if the run that the options describe depends on the loaded model.
 
     Raises:
         RecordError: for a leaderboard or records that cannot be read, or without a scored image.
@@ -73,8 +73,8 @@ def _stored_spec(
 ) -> RunSpec | None:
     """The specification of a stored run that the options describe; None if there is none.
 
-    Everything but the image size is known from the description. Where the model's own size was
-    requested, it is that of a stored run of the same model which requested it, too.
+    Everything but the image size is known from the description. If the model's own size was
+    requested, it is that of a stored run of the same model with the same request.
     """
     for path in sorted((Path(options.output_dir) / "runs").glob("*/run.json")):
         try:
@@ -83,7 +83,7 @@ def _stored_spec(
                 continue
             img_size = int(header["spec"]["img_size"])
         except (RecordError, KeyError, TypeError, ValueError):
-            continue  # a run that is resumed reports what is wrong with its own header
+            continue  # resuming that run reports the error in its header
         spec = spec_of(method, options, dataset, subset, description, img_size)
         if spec.as_dict() == header["spec"] and spec.fingerprint == path.parent.name:
             return spec

@@ -64,14 +64,14 @@ def check_names(options: EvaluationOptions) -> None:
     check_weighting(options.weighting)
     if sum(map(bool, (options.prompts, options.template, options.ensemble))) > 1:
         raise UsageError(
-            "prompts given twice", allowed="one of --prompts, --template and --ensemble"
+            "--prompts, --template and --ensemble exclude one another", allowed="one of them"
         )
     if options.ensemble:
         from diffcls.models.clip import ensemble
 
         ensemble(options.ensemble)
     if options.noise_path and not Path(options.noise_path).is_file():
-        raise UsageError("--noise-path not found", given=options.noise_path)
+        raise UsageError("--noise-path not found", options.noise_path, "an existing file")
 
 
 def choose_images(options: EvaluationOptions) -> tuple[Dataset, str]:
@@ -88,16 +88,18 @@ def choose_images(options: EvaluationOptions) -> tuple[Dataset, str]:
 
 def build_prompts(options: EvaluationOptions, dataset: Dataset) -> PromptSet:
     """The candidate classes with the given prompts, else with the data set's own templates."""
-    asked = len(dataset.items[0].candidates)
+    candidates = len(dataset.items[0].candidates)
     if options.prompts:
-        return replace(PromptSet.from_csv(options.prompts, dataset.class_names), asked=asked)
+        return replace(PromptSet.from_csv(options.prompts, dataset.class_names), asked=candidates)
     own = ("{}",) if dataset.sentences else catalog.find(options.dataset).templates
     templates = options.template or own
     if options.ensemble:
         from diffcls.models.clip import ensemble
 
         templates = ensemble(options.ensemble)
-    return PromptSet.from_templates(dataset.class_names, templates, dataset.prompt_names, asked)
+    return PromptSet.from_templates(
+        dataset.class_names, templates, dataset.prompt_names, candidates
+    )
 
 
 def make_plan(
@@ -107,7 +109,7 @@ def make_plan(
     subset: str,
     shard: tuple[int, int],
 ) -> Plan:
-    """Load what the method needs, and resolve the specification."""
+    """Load the method with its model, and resolve the specification."""
     prompts = build_prompts(options, dataset)
     built = METHODS.load(method).build(options, catalog.find(options.dataset), prompts)
     spec = spec_of(method, options, dataset, subset, built, built.img_size)

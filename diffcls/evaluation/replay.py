@@ -1,4 +1,4 @@
-"""Saved error tables searched again, without the network: other searches, weightings and votes."""
+"""Replay of saved error tables, without the network: other searches, weightings and votes."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ from diffcls.support.errors import DataError, UsageError, unknown_name
 
 @dataclass(frozen=True)
 class Setting:
-    """One way to read the tables.
+    """A combination of search, weighting and vote.
 
     Args:
-        search: name; its options are those of the command, else as saved.
-        weighting: over time.
-        vote: over the draws.
+        search: name of the search; its options are those of the command, else as saved.
+        weighting: weighting over time.
+        vote: aggregation of the draws.
     """
 
     search: str
@@ -48,12 +48,12 @@ class Setting:
 
 
 @dataclass(frozen=True)
-class Answers:
-    """What a setting answers on each image, and what it cost.
+class Predictions:
+    """Predictions of a setting, and their cost.
 
     Args:
         predicted: (n,) class indices, in the order of the images.
-        evaluations: (n,).
+        evaluations: (n,) forward passes per image.
     """
 
     predicted: NDArray[np.int64]
@@ -67,14 +67,15 @@ def replay(
     votes: Sequence[str] = (),
     **search_options: Any,
 ) -> list[dict[str, Any]]:
-    """A row for each combination, the first one being what all others are compared with.
+    """A row for each combination; all are compared with the first one.
 
     Args:
-        folder: of error tables.
-        searches: names; none: the one that the tables were made by.
-        weightings: names, or files of learned ones; none: the one of the tables.
-        votes: see `diffcls.search.aggregation`; none: the one of the tables.
-        search_options: ``draws``, ``confidence`` and ``max_evaluations``, where a search has them.
+        folder: folder of error tables.
+        searches: names; none: the search that the tables were made with.
+        weightings: names, or files of learned ones; none: that of the tables.
+        votes: see `diffcls.search.aggregation`; none: that of the tables.
+        search_options: ``draws``, ``confidence`` and ``max_evaluations``, for searches that have
+            them.
 
     Returns:
         Rows with the keys ``search weighting vote n accuracy ci_low ci_high
@@ -102,8 +103,8 @@ def replay(
     first: tuple[NDArray[np.int64], NDArray[np.bool_]] | None = None
     for parts in itertools.product(searches, names, votes):
         setting = Setting(*parts)
-        answers = answer(saved, setting, options)
-        predicted = answers.predicted
+        predictions = predict(saved, setting, options)
+        predicted = predictions.predicted
         right = predicted == np.array(saved.labels)
         if first is None:
             first = predicted, right
@@ -115,7 +116,7 @@ def replay(
                 "accuracy": float(right.mean()),
                 "ci_low": low,
                 "ci_high": high,
-                "evaluations_per_image": float(answers.evaluations.mean()),
+                "evaluations_per_image": float(predictions.evaluations.mean()),
                 "agreement": float((predicted == first[0]).mean()),
                 "p": mcnemar_exact(right, first[1]),
             }
@@ -123,44 +124,48 @@ def replay(
     return rows
 
 
-def answer(saved: Saved, setting: Setting, options: Mapping[str, Any]) -> Answers:
-    """What a setting answers on each image.
+def predict(saved: Saved, setting: Setting, options: Mapping[str, Any]) -> Predictions:
+    """The predictions of a setting.
 
     Args:
         saved: the tables.
-        setting: how they are read.
-        options: of the search, by flag: ``draws``, ``confidence``, ``max_evaluations``.
+        setting: search, weighting and vote.
+        options: options of the search, by flag: ``draws``, ``confidence``, ``max_evaluations``.
 
     Raises:
         UsageError: for a search whose errors were not all saved.
     """
     search = _search(saved, setting.search, options)
     predicted, costs = zip(*_run(saved, setting, search), strict=True)
-    return Answers(np.array(predicted), np.array(costs))
+    return Predictions(np.array(predicted), np.array(costs))
 
 
 def learn(folder: str | Path) -> dict[str, str]:
-    """The weighting that fits a folder's labelled tables best; see
-    `diffcls.diffusion.learned_weighting`.
+    """The weighting that fits a folder's labelled tables best.
+
+    See `diffcls.diffusion.learned_weighting`.
+
+    Raises:
+        DataError: for tables of test images, or of draws that are not spread evenly.
     """
     saved = read_saved(Path(folder))
     split = saved.spec["split"]
     if split == "test":
         raise DataError(
-            "a weighting is not learned on test images",
+            "a weighting cannot be learned on test images",
             given=f"{saved.spec['dataset']}, {split}",
             todo="save the tables of --split validation",
         )
     if saved.spec.get("allocation", EVEN) != EVEN:
         raise DataError(
-            "a weighting is learned on draws that lie evenly in time",
+            "a weighting can only be learned on draws spread evenly over time",
             given=str(saved.spec["allocation"]).partition(":")[0],
             todo="save the tables with --allocation even",
         )
     change = _change(saved, "uniform")
     tables = [table * change for table in saved.tables]
     snr = saved.schedule.snr
-    # a level without any signal, or noise, stands beside the nearest one that has some
+    # a level without any signal, or noise, is placed beside the nearest one that has some
     some = snr[(snr > 0) & np.isfinite(snr)]
     log_snr = np.log(np.clip(snr, some.min(), some.max()))[saved.indices]
     return learn_weighting(tables, saved.labels, log_snr, f"{saved.spec['dataset']}/{split}")
@@ -177,9 +182,9 @@ def _search(saved: Saved, name: str, options: Mapping[str, Any]) -> Search:
     given = {flag: value for flag, value in options.items() if flag in known}
     if "draws" in known:
         given.setdefault("draws", len(saved.indices))
-    wishes = EvaluationOptions(search=name, **given)
-    _, search = build_search(wishes, catalog.find(str(saved.spec["dataset"])))
-    if search.screen is not None:  # its probes lie between the prompts
+    evaluation = EvaluationOptions(search=name, **given)
+    _, search = build_search(evaluation, catalog.find(str(saved.spec["dataset"])))
+    if search.screen is not None:  # its probes need the network
         raise UsageError(
             "a search with a screen needs the network, and cannot be replayed",
             given=name,
@@ -196,7 +201,7 @@ def _search(saved: Saved, name: str, options: Mapping[str, Any]) -> Search:
     plan = allocate(even, str(saved.spec.get("allocation", EVEN)), saved.schedule)
     if len(plan) > len(saved.indices) or (plan != saved.indices[: len(plan)]).any():
         raise UsageError(
-            f"the tables hold other draws than the search {name!r} asks for",
+            f"the tables hold other draws than the search {name!r} requests",
             given=f"{len(plan)} draws",
             allowed=f"the first {len(saved.indices)} or fewer of {saved.spec['search']}",
             todo="save more: --search exhaustive --draws N --save-errors DIR",
@@ -216,12 +221,12 @@ def _check_options(searches: Sequence[str], options: Mapping[str, Any]) -> None:
     for option in options:
         if option not in known:
             raise UsageError(
-                "none of the searches has such an option", given=option, allowed=sorted(known)
+                "option that none of the searches has", given=option, allowed=sorted(known)
             )
 
 
 def _weights(saved: Saved, weighting: str) -> NDArray[np.float64]:
-    """(N,) of the draws."""
+    """(N,) weights of the draws."""
     return loss_weight(weighting, saved.schedule)[saved.indices]
 
 
@@ -235,19 +240,19 @@ def _change(saved: Saved, weighting: str) -> NDArray[np.float64]:
     """(N,) factors that turn the saved errors of each draw into those of a weighting.
 
     Raises:
-        UsageError: where a draw was saved with no weight, so that its errors are lost.
+        UsageError: if a draw was saved with weight 0, so that its errors are lost.
     """
     own = _own_weighting(saved)
     if weighting == own:
         return np.ones(len(saved.indices))
-    kept = _weights(saved, own)
-    if not kept.all():
+    stored = _weights(saved, own)
+    if not stored.all():
         raise UsageError(
-            "some draws were saved with no weight, and cannot be given one now",
+            "some draws were saved with weight 0, so their errors are lost",
             given=own,
             todo="save the tables with --weighting uniform",
         )
-    return _weights(saved, weighting) / kept
+    return _weights(saved, weighting) / stored
 
 
 def _run(saved: Saved, setting: Setting, search: Search) -> Iterator[tuple[int, int]]:
@@ -256,16 +261,16 @@ def _run(saved: Saved, setting: Setting, search: Search) -> Iterator[tuple[int, 
     vote = VOTES[setting.vote]
     draws = len(search.plan(len(saved.schedule)))
     for image_id, table in zip(saved.image_ids, saved.tables, strict=True):
-        whole = (table * change)[:, :draws].astype(np.float32)
-        seen: Table = np.full_like(whole, np.nan)
-        while (wanted := search.ask(vote(seen))) is not None:
-            rows, columns = wanted[:, 0], wanted[:, 1]
-            seen[rows, columns] = whole[rows, columns]
-            if np.isnan(seen[rows, columns]).any():
+        errors = (table * change)[:, :draws].astype(np.float32)
+        evaluated: Table = np.full_like(errors, np.nan)
+        while (request := search.ask(vote(evaluated))) is not None:
+            rows, columns = request[:, 0], request[:, 1]
+            evaluated[rows, columns] = errors[rows, columns]
+            if np.isnan(evaluated[rows, columns]).any():
                 raise UsageError(
-                    f"the search {setting.search!r} asks for errors that were not saved",
+                    f"the search {setting.search!r} requests errors that were not saved",
                     given=image_id,
                     todo="save all of them: --search exhaustive --draws N --save-errors DIR",
                 )
-        ranking = search.rank(vote(seen))
-        yield int(ranking[0]), int(np.isfinite(seen).sum())
+        ranking = search.rank(vote(evaluated))
+        yield int(ranking[0]), int(np.isfinite(evaluated).sum())

@@ -1,4 +1,4 @@
-"""Results of an evaluation: the header of a run, its row, and what is reported beside it."""
+"""Results of an evaluation: the header of a run, its leaderboard row, and warnings."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def put_row(
     header: dict[str, Any],
 ) -> dict[str, Any]:
     """The row of a run, from the records of all its shards, also put into the leaderboard."""
-    made: list[dict[str, Any]] = []
+    stored: list[dict[str, Any]] = []
 
     def rows() -> list[dict[str, Any]]:
         row = summarise(
@@ -55,11 +55,11 @@ def put_row(
             n_asked=len(dataset),
             posterior_scale=header["posterior_scale"],
         )
-        made[:] = [dict(row)]
-        return made
+        stored[:] = [dict(row)]
+        return stored
 
     leaderboard.upsert(Path(options.output_dir) / LEADERBOARD, rows)
-    return made[0]
+    return stored[0]
 
 
 def _metadata(
@@ -71,7 +71,7 @@ def _metadata(
 ) -> dict[str, Any]:
     # provenance is that of the run's first start, not of a later read
     provenance = ("device", "versions", "commit", "command", "date")
-    seen = described.card.has_seen(spec.dataset)
+    trained = described.card.has_seen(spec.dataset)
     return {
         "fingerprint": spec.fingerprint,
         "dataset": spec.dataset,
@@ -82,7 +82,7 @@ def _metadata(
         "revision": spec.model_revision,
         "search": spec.search,
         "setting": described.setting or options.setting(),
-        "supervision": described.supervision or (TRAINED_ON_DATA_SET if seen else "zero-shot"),
+        "supervision": described.supervision or (TRAINED_ON_DATA_SET if trained else "zero-shot"),
         "seed": spec.seed,
         "dtype": spec.dtype,
         **{name: header[name] for name in provenance},
@@ -99,7 +99,7 @@ def warn_of_kept_settings(options: EvaluationOptions, header: dict[str, Any]) ->
     for name, requested in (("batch_size", options.batch_size), ("threads", options.threads)):
         if requested not in (None, "auto") and int(requested) != header[name]:
             flag = f"--{name.replace('_', '-')}"
-            warn(f"{flag} ignored: the run keeps its own, {header[name]}")
+            warn(f"{flag} ignored: the run keeps the {header[name]} of its first start")
 
 
 def check_scored(row: dict[str, Any], shard: tuple[int, int]) -> None:

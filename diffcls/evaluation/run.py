@@ -92,7 +92,7 @@ def run(plan: Plan) -> dict[str, Any]:
     options, built = plan.options, plan.built
     output = Path(options.output_dir)
     if (output / LEADERBOARD).exists():
-        leaderboard.read(output / LEADERBOARD)  # a damaged one is refused now, not after the work
+        leaderboard.read(output / LEADERBOARD)  # refuse a damaged file before the work
     archive = _archive(plan)
     with RecordStore(output, plan.spec, plan.shard) as store:
         header = store.header(header_of(plan))
@@ -106,11 +106,11 @@ def run(plan: Plan) -> dict[str, Any]:
         positions = shard_of(len(plan.dataset), plan.shard)
         items = waiting(plan.dataset, store, positions, archive)
         ids = {plan.dataset.items[i].image_id for i in positions}
-        held = [record for record in store.records() if record.image_id in ids]
+        stored = [record for record in store.records() if record.image_id in ids]
         if items:
             _before(plan, built, len(items))
         title = f"{plan.spec.dataset} {plan.spec.method}"
-        progress = Progress(len(positions), held, options.quiet, title)
+        progress = Progress(len(positions), stored, options.quiet, title)
         try:
             if items:  # a finished run needs no fitted method
                 execute(built.method, items, store, progress, archive)
@@ -122,7 +122,7 @@ def run(plan: Plan) -> dict[str, Any]:
 
 
 def _before(plan: Plan, built: Built, images: int) -> None:
-    """Test the model and report the cost, before hours are spent."""
+    """Test the model and report the cost, before a long run."""
     options, dataset = plan.options, plan.dataset
     if options.check_model:
         step = max(1, len(dataset) // SELF_TEST_IMAGES)
@@ -141,8 +141,7 @@ def _archive(plan: Plan) -> ErrorArchive | None:
         return None
     if not plan.built.search:
         raise UsageError(
-            f"the method {plan.spec.method!r} has no error tables",
-            given="--save-errors",
+            f"--save-errors does not apply: the method {plan.spec.method!r} has no error tables",
             todo="remove --save-errors, or choose --method diffusion",
         )
     run = {

@@ -9,7 +9,7 @@ from typing import Any
 
 from diffcls.models.hub_names import MODELS, HubModel
 from diffcls.support.errors import ModelError
-from diffcls.support.hub import SECONDS, ask_hub, cached_commit, repository_cache
+from diffcls.support.hub import REQUEST_TIMEOUT_SECONDS, ask_hub, cached_commit, repository_cache
 
 REPOSITORY_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
 FILE_PATTERNS = ("*.json", "*.txt", "*.model", "*.safetensors")
@@ -41,7 +41,9 @@ def fetch(model: HubModel, half: bool = False, weights: bool = True) -> tuple[Pa
     from huggingface_hub import HfApi
 
     def request() -> Any:
-        return HfApi().model_info(model.id, revision=model.revision or None, timeout=SECONDS)
+        return HfApi().model_info(
+            model.id, revision=model.revision or None, timeout=REQUEST_TIMEOUT_SECONDS
+        )
 
     info = ask_hub(request, lambda error: _refused(model, error))
     if info is None:

@@ -1,3 +1,3 @@
-"""Reports: result rows as text for people."""
+"""Reports: result rows as readable text."""
 
 from __future__ import annotations

@@ -13,8 +13,9 @@ def format_table(rows: Sequence[Mapping[str, Any]]) -> str:
     """Leaderboard rows as a plain-text table; fractions become percentages with 95 % intervals.
 
     Args:
-        rows: as `leaderboard.summarise`, `published_rows` or `read` return them. The column
-            "model" is omitted where all rows share one model, "source" where all are measured.
+        rows: as `runs.summary.summarise`, `leaderboard.published_rows` or `leaderboard.read` return
+            them. The column "model" is omitted if all rows share one model, "source" if all are
+            measured.
 
     Returns:
         One line per row, without a newline at the end.

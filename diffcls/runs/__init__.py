@@ -1,3 +1,3 @@
-"""What a run leaves on disk: its spec, records, error tables and leaderboard row."""
+"""Files of a run: its specification, records, error tables and leaderboard row."""
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ class ErrorArchive:
 
     Each holds ``errors`` (K, N) float32 with NaN where not evaluated, ``timesteps`` (N,),
     ``label`` and ``class_names``. A folder is for one run: its ``run.json`` identifies the run and
-    holds what `diffcls.replay` needs.
+    holds the settings for `diffcls.replay`.
 
     Args:
         folder: the folder of the tables, created if missing.
@@ -55,18 +55,18 @@ class ErrorArchive:
             with locked(folder / ARCHIVE) as path:
                 if not path.exists():
                     write_text(path, json.dumps(run) + "\n")
-                held = json.loads(path.read_text(encoding="utf-8")).get("fingerprint")
+                stored = json.loads(path.read_text(encoding="utf-8")).get("fingerprint")
         except (OSError, ValueError, AttributeError) as error:
             raise UsageError(
-                f"cannot write error tables ({error})",
+                f"--save-errors folder cannot be written ({error})",
                 given=str(folder),
-                todo="choose another --save-errors folder",
+                todo="choose another folder",
             ) from error
-        if held != run["fingerprint"]:
+        if stored != run["fingerprint"]:
             raise UsageError(
-                f"the folder holds the error tables of another run, {held}",
+                f"--save-errors folder holds the error tables of another run, {stored}",
                 given=str(folder),
-                todo="choose another --save-errors folder",
+                todo="choose another folder",
             )
 
     def path(self, image_id: str) -> Path:
@@ -74,13 +74,13 @@ class ErrorArchive:
         parts = [part for part in image_id.split("/") if part not in ("", ".", "..")]
         return self.folder.joinpath(*parts[:-1], f"{parts[-1]}.npz")
 
-    def __call__(self, answer: ClassScores, item: Item) -> None:
+    def __call__(self, result: ClassScores, item: Item) -> None:
         """Write one table, whole or not at all."""
         names = self.class_names[list(item.candidates)] if item.candidates else self.class_names
-        path, buffer = self.path(answer.image_id), io.BytesIO()
+        path, buffer = self.path(result.image_id), io.BytesIO()
         np.savez_compressed(
             buffer,
-            errors=np.asarray(answer.errors, dtype=np.float32),
+            errors=np.asarray(result.errors, dtype=np.float32),
             timesteps=self.timesteps,
             label=np.int64(item.label),
             class_names=names,
@@ -132,7 +132,7 @@ def read_saved(folder: Path) -> Saved:
         spec = dict(run["spec"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UsageError(
-            f"no folder of error tables ({error})",
+            f"not a folder of error tables ({error})",
             given=str(folder),
             allowed="a folder that `python -m diffcls.evaluate --save-errors DIR` wrote",
         ) from error

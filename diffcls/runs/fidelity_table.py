@@ -18,8 +18,8 @@ COLUMNS = (
     *("guidance", "steps", "training_images", "accuracy"),
 )
 METRICS = ("FID", "IS", "KID", "precision", "recall", "bits_per_dim")
-SAME = tuple(name for name in COLUMNS if name not in ("value", "stderr", "accuracy"))
-"""Columns that identify a measurement; a later row replaces an earlier one of equal cells."""
+KEY_COLUMNS = tuple(name for name in COLUMNS if name not in ("value", "stderr", "accuracy"))
+"""Columns that identify a measurement; a later row replaces an earlier one with equal cells."""
 
 Row = Mapping[str, Any]
 
@@ -28,25 +28,25 @@ def put(path: Path, rows: Sequence[Row]) -> None:
     """Add rows to the table; each replaces an earlier row of the same measurement.
 
     Args:
-        path: of the table, which is created if it is missing.
+        path: the table, created if missing.
         rows: column -> value; missing values and NaN become empty cells.
 
     Raises:
-        RecordError: for a file that is not such a table; it is left unchanged.
+        RecordError: for a file that is not a fidelity table; it is left unchanged.
         UsageError: for a folder that cannot be written.
     """
     with locked(path) as target:
-        held = {_key(row): row for row in read(target)} if target.exists() else {}
+        stored = {_key(row): row for row in read(target)} if target.exists() else {}
         for row in rows:
             cells = {name: _cell(row.get(name)) for name in COLUMNS}
-            before = held.get(_key(cells), cells)
+            before = stored.get(_key(cells), cells)
             # accuracy is measured by another command, and kept
             cells["accuracy"] = cells["accuracy"] or str(before["accuracy"])
-            held[_key(cells)] = cells
+            stored[_key(cells)] = cells
         buffer = io.StringIO()
         writer = csv.DictWriter(buffer, COLUMNS, lineterminator="\n")
         writer.writeheader()
-        writer.writerows(held.values())
+        writer.writerows(stored.values())
         write_text(target, buffer.getvalue())
 
 
@@ -69,7 +69,7 @@ def read(path: Path) -> list[dict[str, str]]:
     """All rows, their cells as text.
 
     Raises:
-        RecordError: for a file that is not such a table.
+        RecordError: for a file that is not a fidelity table.
     """
     try:
         with open(path, encoding="utf-8", newline="") as file:
@@ -89,7 +89,7 @@ def read(path: Path) -> list[dict[str, str]]:
 
 
 def _key(row: Row) -> tuple[str, ...]:
-    return tuple(str(row[name]) for name in SAME)
+    return tuple(str(row[name]) for name in KEY_COLUMNS)
 
 
 def _cell(value: Any) -> str:

@@ -26,7 +26,7 @@ def published_rows() -> list[dict[str, Any]]:
     """The figures published with the method (Li et al. 2023), as rows of the leaderboard.
 
     40 rows of source ``published`` (5 methods on 8 data sets) and 6 of
-    ``published, later version, unconfirmed``. What was not published is None.
+    ``published, later version, unconfirmed``. Unpublished figures are None.
     """
     text = (
         resources.files("diffcls").joinpath("assets", "published.csv").read_text(encoding="utf-8")
@@ -89,7 +89,7 @@ def upsert(path: str | os.PathLike[str], rows: Rows | Callable[[], Rows]) -> Non
         UsageError: for a column that is not in COLUMNS, a row that is not measured or has no
             fingerprint, or a folder that cannot be written.
         RecordError: for a file that `read` refuses, or that cannot be written. It is left
-        unchanged.
+            unchanged.
     """
     # given rows are checked before anything is written
     fresh = {} if callable(rows) else _fresh(rows)
@@ -142,16 +142,16 @@ def _merged(
 ) -> list[dict[str, str]]:
     own: list[dict[str, str]] = []
     published: list[dict[str, str]] = []
-    waiting = dict(fresh)
+    remaining = dict(fresh)
     for row in old:
         key = _key(row)
         if row["source"].startswith("published"):
             published.append(row)
         elif key not in fresh:
             own.append(row)
-        elif key in waiting:  # else: a second copy
-            own.append(waiting.pop(key))
-    return own + list(waiting.values()) + published
+        elif key in remaining:  # else: a second copy
+            own.append(remaining.pop(key))
+    return own + list(remaining.values()) + published
 
 
 def _key(row: Mapping[str, str]) -> tuple[str, ...]:

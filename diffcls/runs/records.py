@@ -115,7 +115,7 @@ class RecordStore:
                 raise _not_writable(root, error) from error
             _drop_incomplete_line(self.path)
             self.done = {record.image_id for record in self.records()}
-            self._held = held.pop_all()  # after an error above, the shard is free again
+            self._held = held.pop_all()  # an error above releases the shard
 
     def __enter__(self) -> RecordStore:
         return self
@@ -147,7 +147,7 @@ class RecordStore:
         return read_header(path)
 
     def append(self, record: Record) -> None:
-        """Write one line at once."""
+        """Append one line and flush it."""
         try:
             self._file.write(record.to_line())
             self._file.flush()
@@ -161,15 +161,18 @@ class RecordStore:
 
     def records(self) -> list[Record]:
         """All records of all shards, one per image, ordered by image id."""
-        found: dict[str, Record] = {}
+        by_image: dict[str, Record] = {}
         for path in sorted(self.folder.glob("records-*.jsonl")):
             for record in read_records(path):
                 if record.fingerprint != self.fingerprint:
                     raise RecordError(
-                        f"{path} holds a record of another run", given=record.fingerprint
+                        f"{path} holds a record of another run",
+                        given=record.fingerprint,
+                        allowed=self.fingerprint,
+                        todo="move that file away, then rerun the same command",
                     )
-                found.setdefault(record.image_id, record)
-        return [found[image_id] for image_id in sorted(found)]
+                by_image.setdefault(record.image_id, record)
+        return [by_image[image_id] for image_id in sorted(by_image)]
 
 
 def read_records(path: Path) -> list[Record]:
@@ -180,7 +183,7 @@ def read_records(path: Path) -> list[Record]:
     """
     lines = path.read_bytes().split(b"\n")
     records: list[Record] = []
-    # what follows the last newline was cut off while it was written
+    # text after the last newline is the start of a line whose writing was interrupted
     for number, line in enumerate(lines[:-1], start=1):
         try:
             records.append(Record.from_line(line.decode("utf-8")))
@@ -216,7 +219,7 @@ def read_header(path: Path) -> dict[str, Any]:
         ) from error
     if missing:
         raise RecordError(
-            f"the run's header lacks {', '.join(missing)}: it is of another version of diffcls",
+            f"the run's header lacks {', '.join(missing)}: another version of diffcls wrote it",
             given=str(path),
             todo="move the run's folder away, then rerun the same command",
         )
@@ -226,7 +229,7 @@ def read_header(path: Path) -> dict[str, Any]:
 
 def _not_writable(root: Path, error: OSError) -> UsageError:
     return UsageError(
-        f"cannot write to the output folder ({error.strerror})",
+        f"--output-dir cannot be written ({error.strerror})",
         given=str(root),
-        todo="choose another --output-dir",
+        todo="choose another folder",
     )

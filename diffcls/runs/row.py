@@ -15,7 +15,7 @@ MEASURED = "measured"
 class Row(TypedDict):
     """One run of one method on one data set; the keys, in this order, are the file's columns.
 
-    Fractions are in [0, 1]; None where a figure is unknown or undefined.
+    Fractions are in [0, 1]; None if a figure is unknown or undefined.
     """
 
     fingerprint: str | None

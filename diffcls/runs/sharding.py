@@ -47,11 +47,13 @@ def shard_from(
             i, n = map(int, shard.split("/"))
         except ValueError:
             raise UsageError(
-                "cannot read --shard", given=shard, allowed="i/n, i from 0, such as 0/4"
+                "--shard cannot be read", given=shard, allowed="i/n, i from 0, such as 0/4"
             ) from None
     elif n_workers is not None or worker_idx is not None:
         if n_workers is None or worker_idx is None:
-            raise UsageError("--n-workers and --worker-idx go together", allowed="both, or neither")
+            raise UsageError(
+                "--n-workers and --worker-idx must be given together", allowed="both, or neither"
+            )
         i, n = worker_idx, n_workers
     else:
         i, n = _from_launcher(environment)

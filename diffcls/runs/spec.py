@@ -1,4 +1,4 @@
-"""Specification of a run: everything that defines its numbers, and its fingerprint."""
+"""Specification of a run: the settings that define its numbers, and its fingerprint."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ ADDED_LATER = ("interpolation", "aggregate", "vote", "allocation")
 
 @dataclass(frozen=True)
 class RunSpec:
-    """Everything that defines a run's numbers, and nothing that does not.
+    """The settings that define a run's numbers, and no others.
 
     Device, workers and paths are not part of it; nor are batch shape and threads, which affect only
     the last bits: they are in the run's header.
 
     Args:
-        dataset, data_revision, split, subset: which images; `subset` is ``all`` or names the rule
-            and a hash of the chosen image ids.
+        dataset, data_revision, split, subset: the images; `subset` is ``all``, or the rule of the
+            choice with a hash of the chosen image ids.
         class_names, prompts, class_of: see `diffcls.data.prompts.PromptSet`.
-        model, model_revision: which weights.
+        model, model_revision: the weights.
         method: one of the methods' names.
         search, search_options: the search and all its options, defaults filled in.
         img_size: side of the images, in pixels.

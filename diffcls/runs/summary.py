@@ -22,7 +22,7 @@ def summarise(
     """The leaderboard row of a run, from its records.
 
     Args:
-        records: at most one an image; mappings or objects with the fields `label`, `ranking` (K,)
+        records: at most one per image; mappings or objects with the fields `label`, `ranking` (K,)
             best first, `scores` (K,) by class index (None for a class never scored),
             `evaluations`, `seconds` and `error` (None unless the image failed).
         metadata: the columns that are not computed from records, `n_classes` among them.
@@ -31,13 +31,12 @@ def summarise(
 
     Returns:
         A row of all columns. Failed images are counted in `n_asked` but not in `n_scored`; every
-        figure
-        is over the scored ones, and None where there are none. `status` is ``complete`` once every
-        image has a record and at least one is scored.
+        figure is over the scored ones, and None if there are none. `status` is ``complete`` once
+        every image has a record and at least one is scored.
 
     Raises:
-        UsageError: for metadata that is no column or is computed here, or without `n_classes`.
-        RecordError: for more records than images asked, or a ranking that does not fit.
+        UsageError: for metadata of an unknown or computed column, or without `n_classes`.
+        RecordError: for more records than images, or a ranking of other classes.
     """
     n_classes = _check_metadata(metadata)
     all_records = list(records)
@@ -65,10 +64,10 @@ _COMPUTED = frozenset((
 
 
 def _check_metadata(metadata: Mapping[str, Any]) -> int:
-    wanted = [name for name in COLUMNS if name not in _COMPUTED]
+    allowed = [name for name in COLUMNS if name not in _COMPUTED]
     for name in metadata:
-        if name not in wanted:
-            raise UsageError("metadata is not for this column", given=name, allowed=wanted)
+        if name not in allowed:
+            raise UsageError("metadata given for an unknown or computed column", name, allowed)
     n_classes = metadata.get("n_classes")
     if not isinstance(n_classes, Integral) or n_classes < 1:
         raise UsageError("n_classes out of range", given=n_classes, allowed="an int, at least 1")

@@ -1,3 +1,3 @@
-"""Foundations that know nothing of images or diffusion: errors, files, hashes, seeds."""
+"""Foundations without images or diffusion: errors, files, hashes, seeds, registries."""
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ def fitted(
 
     Args:
         output_dir: output folder of the run.
-        kind: what is fitted; the first part of the file's name.
+        kind: kind of the fitted arrays; the first part of the file's name.
         defined_by: everything that defines the arrays, in plain JSON types.
         make: computes the arrays.
 
@@ -54,12 +54,12 @@ def fitted(
     return {key: value for key, value in stored.items() if key != "defined_by"}
 
 
-def read_arrays(path: Path, what: str) -> Arrays:
+def read_arrays(path: Path, kind: str) -> Arrays:
     """The named arrays of an ``.npz`` file that the package wrote.
 
     Args:
         path: the file.
-        what: the file's kind, as the error message names it.
+        kind: kind of the file, as the error message calls it.
 
     Raises:
         RecordError: for a file that cannot be read.
@@ -70,7 +70,7 @@ def read_arrays(path: Path, what: str) -> Arrays:
             return {key: stored[key] for key in stored.files}
     except UNREADABLE as error:
         raise RecordError(
-            f"{what} cannot be read ({error})",
+            f"{kind} cannot be read ({error})",
             given=str(path),
             todo="delete the file and rerun the command to regenerate it",
         ) from error

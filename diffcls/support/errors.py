@@ -1,12 +1,12 @@
-"""What can go wrong, and what a person is told about it.
+"""Exceptions of diffcls: their tree, exit statuses and messages.
 
     DiffclsError            exit status 1: failed or partial; the same command resumes it
     ├── UsageError          exit status 2: a flag, name or value not allowed (also a ValueError)
-    ├── DataError           exit status 2: images, labels or prompts missing, or not fitting
-    ├── ModelError          exit status 2: a model that is missing, broken or does not fit
-    └── RecordError         exit status 1: stored results that cannot be trusted or written
+    ├── DataError           exit status 2: missing or inconsistent images, labels or prompts
+    ├── ModelError          exit status 2: a model that is missing, broken or incompatible
+    └── RecordError         exit status 1: stored results that cannot be read or written
 
-Every message has the same four parts: what was wrong, what was given, what is allowed, what to do.
+Every message has the same four parts: what is wrong, what was given, what is allowed, what to do.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from collections.abc import Iterable
 
 
 class DiffclsError(Exception):
-    """Base of all errors that diffcls raises on purpose.
+    """Base of all errors that diffcls raises itself.
 
     Args:
-        what: what was wrong, as the start of a sentence without a full stop.
-        given: the offending value, shown with ``repr``; left out when None.
-        allowed: what would have been accepted: a text, or an iterable of names.
-        todo: what the person can do about it.
+        what: the problem, as the start of a sentence without a full stop.
+        given: the offending value, shown with ``repr``; omitted when None.
+        allowed: the accepted values: a text, or an iterable of names.
+        todo: the remedy, in the imperative.
     """
 
     exit_status = 1
@@ -56,7 +56,7 @@ class DataError(DiffclsError, ValueError):
 
 
 class ModelError(DiffclsError, ValueError):
-    """A model that is missing, incomplete, not finite, or does not fit its input."""
+    """A model that is missing, incomplete, not finite, or incompatible with its input."""
 
     exit_status = 2
 
@@ -68,13 +68,13 @@ class RecordError(DiffclsError):
 def unknown_name(
     kind: str, name: str, names: Iterable[str], shown: Iterable[str] | None = None
 ) -> UsageError:
-    """The error for a `name` not among `names`, with a "did you mean" where one is close.
+    """The error for a `name` not among `names`, with a "did you mean" if one is close.
 
     Args:
-        kind: what it is a name of.
-        name: as given.
-        names: all that are known.
-        shown: what the message lists instead, where these are too many.
+        kind: kind of the named thing, such as "search".
+        name: the unknown name.
+        names: all known names.
+        shown: names that the message lists instead, when there are too many.
     """
     names = list(names)
     close = difflib.get_close_matches(name.lower(), names, n=1, cutoff=0.5)

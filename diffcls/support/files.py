@@ -89,7 +89,7 @@ def _waited_for(lock: BaseFileLock, target: Path) -> BaseFileLock:
 
 
 def write_text(target: Path, text: str) -> None:
-    """Replace a file in one step: afterwards it holds all of `text`, or what it held before.
+    """Replace a file in one step: afterwards it holds all of `text`, or its previous content.
 
     Args:
         target: the file. Its permissions stay.
@@ -102,7 +102,7 @@ def write_text(target: Path, text: str) -> None:
 
 
 def write_bytes(target: Path, data: bytes) -> None:
-    """Replace a file in one step: afterwards it holds all of `data`, or what it held before.
+    """Replace a file in one step: afterwards it holds all of `data`, or its previous content.
 
     Args:
         target: the file, which only one process writes at a time (see `locked`). Its permissions
@@ -113,7 +113,7 @@ def write_bytes(target: Path, data: bytes) -> None:
         UsageError: for a folder or file that cannot be written.
         RecordError: for any other failure, such as a full disk.
     """
-    # one name for all writers, as only one at a time gets here: a killed writer's file is replaced
+    # one name for all writers, who hold the lock: the file of a killed writer is replaced
     temporary = target.with_name(f".{target.name}.tmp")
     try:
         temporary.unlink(missing_ok=True)

@@ -1,6 +1,6 @@
-"""One question to the Hugging Face Hub, with a limit on the wait; and where its cache lies.
+"""Requests to the Hugging Face Hub with a time limit, and the folders of its cache.
 
-The Hub's own libraries ask again and again for half a minute where there is no network.
+Without a network, the Hub's own libraries retry for half a minute.
 """
 
 from __future__ import annotations
@@ -14,67 +14,68 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-SECONDS = 3.0
-"""That the Hub may take to answer."""
+REQUEST_TIMEOUT_SECONDS = 3.0
+"""Time limit of a request to the Hub."""
 
 
-def ask_hub(ask: Callable[[], T], refused: Callable[[Exception], Exception | None]) -> T | None:
-    """The Hub's answer; None where it cannot be reached, or nobody may ask.
+def ask_hub(request: Callable[[], T], refused: Callable[[Exception], Exception | None]) -> T | None:
+    """The Hub's response to a request; None if it is unreachable, or offline mode is set.
 
     Args:
-        ask: the question.
-        refused: what to raise of its errors; None for trouble with the network.
+        request: sends the request.
+        refused: maps an error of the request to the exception to raise; None for a failure of the
+            network.
 
     Raises:
-        Exception: what `refused` returns.
+        Exception: the exception that `refused` returns.
     """
-    if told_to_stay_offline():
+    if is_offline():
         return None
     try:
-        # the name of the Hub's host may take as long to resolve as it likes
-        return within(SECONDS + 0.5, ask)
-    except Exception as error:  # of the network there are more kinds than can be named
+        # resolving the name of the Hub's host has no time limit of its own
+        return within(REQUEST_TIMEOUT_SECONDS + 0.5, request)
+    except Exception as error:  # failures of a network have no common base class
         known = refused(error)
         if known is not None:
             raise known from error
         return None
 
 
-def told_to_stay_offline() -> bool:
-    """Whether the environment says so, in one of the Hub's own variables."""
+def is_offline() -> bool:
+    """Whether one of the Hub's own environment variables sets offline mode."""
     from huggingface_hub.constants import ENV_VARS_TRUE_VALUES, is_offline_mode
 
-    told = os.environ.get("HF_DATASETS_OFFLINE", "").upper() in ENV_VARS_TRUE_VALUES
-    return told or bool(is_offline_mode())
+    datasets_offline = os.environ.get("HF_DATASETS_OFFLINE", "").upper() in ENV_VARS_TRUE_VALUES
+    return datasets_offline or bool(is_offline_mode())
 
 
 def within(seconds: float, call: Callable[[], T]) -> T:
-    """What `call` returns or raises.
+    """The result of `call`, run in a thread with a time limit; its exceptions are raised.
 
     Raises:
-        TimeoutError: where that takes longer; the call is left to itself.
+        TimeoutError: when the call takes longer; its thread is abandoned.
     """
-    answers: queue.SimpleQueue[Callable[[], T]] = queue.SimpleQueue()
+    results: queue.SimpleQueue[Callable[[], T]] = queue.SimpleQueue()
 
     def run() -> None:
         try:
-            answer = call()
+            result = call()
         except Exception as error:
             failure = error
 
-            def give() -> T:
+            def fail() -> T:
                 raise failure
 
-            answers.put(give)
+            results.put(fail)
         else:
-            answers.put(lambda: answer)
+            results.put(lambda: result)
 
     threading.Thread(target=run, daemon=True).start()
     try:
-        give = answers.get(timeout=seconds)
+        outcome = results.get(timeout=seconds)
     except queue.Empty:
-        raise TimeoutError(f"no answer within {seconds} s") from None
-    return give()
+        raise TimeoutError(f"no response within {seconds} s") from None
+    return outcome()
 
 
 def repository_cache(kind: str, repo_id: str) -> Path:
@@ -85,7 +86,7 @@ def repository_cache(kind: str, repo_id: str) -> Path:
 
 
 def cached_commit(folder: Path, revision: str) -> str | None:
-    """The commit that a branch, tag or commit stands for, None where it is not in the cache."""
+    """The commit of a branch, tag or commit; None if it is not in the cache."""
     reference = folder / "refs" / revision
     commit = reference.read_text(encoding="utf-8").strip() if reference.is_file() else revision
     return commit if (folder / "snapshots" / commit).is_dir() else None

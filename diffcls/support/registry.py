@@ -1,4 +1,4 @@
-"""Names that stand for objects, loaded only when they are asked for."""
+"""Registries: names of objects that are imported only when they are loaded."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from diffcls.support.errors import unknown_name
 class Registry(Mapping[str, str]):
     """A read-only table from a name to the place of an object, ``"module:attribute"``.
 
-    Looking a name up costs nothing; `load` imports the module. So every name of a command line
+    Looking a name up imports nothing; `load` imports the module. So every name on a command line
     is checked before anything heavy is imported.
 
     Args:
-        kind: what the names stand for, as said in messages ("search", "method").
+        kind: kind of the named objects, as messages call it ("search", "method").
         places: name to ``"module:attribute"``.
     """
 
@@ -51,15 +51,15 @@ class Registry(Mapping[str, str]):
 
 
 def position(kind: str, name: str, known: Sequence[str]) -> int:
-    """Where a name stands among the known ones, upper and lower case alike.
+    """The index of a name among the known ones, ignoring case.
 
     Args:
-        kind: what the names stand for, as said in messages.
-        name: what was given.
-        known: all of them, in order.
+        kind: kind of the named things, as messages call it.
+        name: the given name.
+        known: all known names, in order.
 
     Raises:
-        UsageError: for a name that is not among them.
+        UsageError: for an unknown name.
     """
     lower = [one.lower() for one in known]
     if name.lower() not in lower:

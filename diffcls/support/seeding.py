@@ -1,7 +1,7 @@
-"""Seeds of random generators, keyed by what they are for.
+"""Seeds of random generators, keyed by their purpose.
 
-Numbers from such a generator depend on its key alone: never on the order in which anything is
-computed, nor on the state of a global generator.
+Numbers from such a generator depend on its key alone: not on the order of computations, nor on the
+state of a global generator.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Array types that many files share."""
+"""Array types shared by many modules."""
 
 from __future__ import annotations
 

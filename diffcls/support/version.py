@@ -1,4 +1,4 @@
-"""The version of diffcls: its one place, read by the build as well."""
+"""Version of diffcls; the build reads it from here, too."""
 
 from __future__ import annotations
 

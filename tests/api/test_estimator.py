@@ -1,4 +1,4 @@
-"""The scikit-learn estimator: its own rules, and scikit-learn's."""
+"""Estimator of scikit-learn's interface: its own rules, and scikit-learn's checks."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_predictions_scores_and_probabilities_agree(
     assert fitted.score(images, labels) == accuracy_score(labels, predicted)
 
 
-def test_temperature_is_fitted_only_where_asked_and_never_changes_the_answer(
+def test_temperature_is_fitted_only_on_request_and_changes_no_prediction(
     options: dict[str, Any], data: tuple[np.ndarray, np.ndarray]
 ) -> None:
     images, labels = data
@@ -88,7 +88,7 @@ def test_two_classes_have_one_score(
 
 
 @pytest.mark.parametrize(
-    ("images", "labels", "said"),
+    ("images", "labels", "message"),
     [
         (np.zeros((4, 9)), [0, 1, 0, 1], "does not hold images"),
         (np.zeros((4, 8, 8)), [0, 1, 0], "differ in number"),
@@ -97,21 +97,21 @@ def test_two_classes_have_one_score(
         (np.zeros((2, 8, 8)), None, "requires y"),
     ],
 )
-def test_what_does_not_fit_is_refused(
-    options: dict[str, Any], images: np.ndarray, labels: list[int] | None, said: str
+def test_unsuitable_images_or_labels_are_refused(
+    options: dict[str, Any], images: np.ndarray, labels: list[int] | None, message: str
 ) -> None:
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(ValueError, match=message):
         DiffusionClassifier(**options).fit(images, labels)
 
 
-def test_class_names_must_fit_the_labels(
+def test_class_names_must_match_the_labels(
     options: dict[str, Any], data: tuple[np.ndarray, np.ndarray]
 ) -> None:
-    with pytest.raises(DataError, match="class names do not fit"):
+    with pytest.raises(DataError, match="class_names do not match"):
         DiffusionClassifier(class_names=["one"], **options).fit(*data)
 
 
-# scikit-learn's checks that feed no table of numbers, which is no image
+# scikit-learn's checks that use no table of numbers, which is not an image
 CHECKS = (
     "check_estimator_cloneable",
     "check_estimator_repr",
@@ -126,13 +126,11 @@ CHECKS = (
 
 
 @pytest.mark.parametrize("name", [name for name in CHECKS if hasattr(estimator_checks, name)])
-def test_scikit_learns_own_checks_hold_as_far_as_images_allow(
-    options: dict[str, Any], name: str
-) -> None:
+def test_scikit_learns_checks_pass(options: dict[str, Any], name: str) -> None:
     getattr(estimator_checks, name)("DiffusionClassifier", DiffusionClassifier(**options))
 
 
-def test_scikit_learn_knows_that_it_takes_images_and_gives_classes() -> None:
+def test_tags_declare_a_classifier_of_images() -> None:
     tags = get_tags(DiffusionClassifier())
     assert tags.estimator_type == "classifier"
     assert tags.input_tags.three_d_array

@@ -1,4 +1,4 @@
-"""The importable classifier: the shape of transformers' pipeline, and the scores behind it."""
+"""Zero-shot classifier: the interface of transformers' pipeline, its scores and errors."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import diffcls
 from diffcls.data.load import load_dataset
 from diffcls.models.denoiser import ModelCard
 from diffcls.models.gaussian import GaussianDenoiser
-from diffcls.support.errors import DataError, UsageError
+from diffcls.support.errors import DataError, ModelError, RecordError, UsageError
 
 LABELS = ["zero", "one", "seven"]
 
@@ -34,15 +34,15 @@ def images() -> list[Image.Image]:
 def test_one_image_gives_one_list_best_first(
     classifier: diffcls.ZeroShotImageClassifier, images: list[Image.Image]
 ) -> None:
-    answer = classifier(images[0], candidate_labels=LABELS)
-    assert [set(entry) for entry in answer] == [{"label", "score"}] * 3
-    assert {entry["label"] for entry in answer} == set(LABELS)
-    p = [entry["score"] for entry in answer]
+    prediction = classifier(images[0], candidate_labels=LABELS)
+    assert [set(entry) for entry in prediction] == [{"label", "score"}] * 3
+    assert {entry["label"] for entry in prediction} == set(LABELS)
+    p = [entry["score"] for entry in prediction]
     assert p == sorted(p, reverse=True)
     assert sum(p) == pytest.approx(1.0, abs=1e-12)
 
 
-def test_a_list_gives_a_list_and_an_image_does_not_depend_on_its_company(
+def test_a_list_gives_a_list_and_results_do_not_depend_on_batch_composition(
     classifier: diffcls.ZeroShotImageClassifier, images: list[Image.Image]
 ) -> None:
     together = classifier(images, candidate_labels=LABELS)
@@ -86,7 +86,7 @@ def test_template_reaches_the_model(
 
 
 @pytest.mark.parametrize(
-    ("labels", "said"),
+    ("labels", "message"),
     [
         ([], "two labels"),
         (["one"], "two labels"),
@@ -94,13 +94,13 @@ def test_template_reaches_the_model(
         ("one", "a list"),
     ],
 )
-def test_labels_that_make_no_classifier_are_refused(
+def test_fewer_than_two_distinct_labels_are_refused(
     classifier: diffcls.ZeroShotImageClassifier,
     images: list[Image.Image],
     labels: list[str],
-    said: str,
+    message: str,
 ) -> None:
-    with pytest.raises(UsageError, match=said):
+    with pytest.raises(UsageError, match=message):
         classifier(images[0], candidate_labels=labels)
 
 
@@ -122,20 +122,26 @@ def test_unknown_search_and_option_are_refused_before_a_model_is_opened() -> Non
         diffcls.ZeroShotImageClassifier.from_pretrained("nowhere", search="racin")
 
 
-def test_exports_are_these() -> None:
-    assert diffcls.__all__ == [
-        "DiffusionClassifier",
-        "ZeroShotImageClassifier",
-        "__version__",
-        "run_evaluation",
-    ]
+def test_public_names_are_complete_and_importable() -> None:
+    classes = ["DiffusionClassifier", "ZeroShotImageClassifier"]
+    errors = ["DataError", "DiffclsError", "ModelError", "RecordError", "UsageError"]
+    functions = ["estimate_likelihood", "generate_images", "measure_fidelity", "run_evaluation"]
+    assert diffcls.__all__ == sorted([*classes, *errors, *functions, "__version__"])
     for name in diffcls.__all__:
         assert getattr(diffcls, name) is not None
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         diffcls.nothing  # noqa: B018
 
 
-def test_draws_lie_as_the_card_says_but_for_the_published_stages() -> None:
+def test_public_exceptions_are_those_of_the_package() -> None:
+    for error in (UsageError, DataError, ModelError, RecordError):
+        assert getattr(diffcls, error.__name__) is error
+        assert issubclass(error, diffcls.DiffclsError)
+    with pytest.raises(diffcls.UsageError, match="did you mean 'racing'"):
+        diffcls.ZeroShotImageClassifier.from_pretrained(search="racin")
+
+
+def test_allocation_is_that_of_the_card_except_for_the_published_stages() -> None:
     card = ModelCard("made", "0", allocation="learned@made:0=1,1=2")
     denoiser = GaussianDenoiser({label: torch.zeros(1, 2, 2) for label in LABELS}, 0.2)
     denoiser.card = card

@@ -1,4 +1,4 @@
-"""``docs/cli.md`` is what the parsers say, and every command line in the documents is valid."""
+"""Command reference: ``docs/cli.md`` is up to date, and all command lines in documents parse."""
 
 from __future__ import annotations
 

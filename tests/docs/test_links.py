@@ -1,4 +1,4 @@
-"""Links and file names in the documents lead somewhere; the README stays one page."""
+"""Links and file names in the documents exist; the README stays one page."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ PATH = re.compile(
 def targets(text: str) -> list[str]:
     """Targets of the Markdown links and images of a page that lead to files of the repository."""
     prose = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
-    found = re.findall(r"\]\(([^)\s]+)\)", prose)
-    found += re.findall(r'(?:src|href|srcset)="([^"]+)"', prose)
-    return [one for one in found if not re.match(r"[a-z]+:", one)]
+    links = re.findall(r"\]\(([^)\s]+)\)", prose)
+    links += re.findall(r'(?:src|href|srcset)="([^"]+)"', prose)
+    return [link for link in links if not re.match(r"[a-z]+:", link)]
 
 
 def anchors(text: str) -> set[str]:

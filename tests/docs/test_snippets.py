@@ -1,4 +1,4 @@
-"""The Python blocks of the documents run as they are pasted, and print what they say.
+"""Python blocks of the documents: they run as pasted, and print the output they promise.
 
 A block after the comment ``<!-- illustration -->`` is not run. Comment lines right below a line
 with ``print`` are its expected output, where … stands for any text.
@@ -19,14 +19,14 @@ BLOCK = re.compile(r"(<!-- illustration[^>]*-->\n)?```python\n(.*?)```", re.DOTA
 
 def blocks() -> list[tuple[str, str]]:
     """Page and line, and source of each block that is to run."""
-    found = []
+    blocks = []
     for path in sorted([ROOT / "README.md", *ROOT.glob("docs/*.md")]):
         text = path.read_text(encoding="utf-8")
         for match in BLOCK.finditer(text):
             line = text.count("\n", 0, match.start(2)) + 1
             if match.group(1) is None:
-                found.append((f"{path.relative_to(ROOT).as_posix()}:{line}", match.group(2)))
-    return found
+                blocks.append((f"{path.relative_to(ROOT).as_posix()}:{line}", match.group(2)))
+    return blocks
 
 
 def expected(source: str) -> str:

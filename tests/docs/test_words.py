@@ -1,4 +1,4 @@
-"""Words: the field's terms are there, and phrases that need a second reading are not.
+"""Words: standard terms are used, and phrases that need a second reading are not.
 
 Each row of `PHRASES` is a regular expression and the words to write in its place. Texts are
 searched with line breaks and comment marks taken out, so that a phrase is found across lines.
@@ -100,8 +100,8 @@ def text_of(path: Path) -> str:
 
 
 def occurrences(phrase: str, text: str) -> list[str]:
-    found = re.finditer(phrase, text, re.IGNORECASE)
-    return [text[max(0, m.start() - 30) : m.end() + 30] for m in found]
+    matches = re.finditer(phrase, text, re.IGNORECASE)
+    return [text[max(0, m.start() - 30) : m.end() + 30] for m in matches]
 
 
 def test_a_phrase_is_found_across_lines_and_in_comments(tmp_path: Path) -> None:
@@ -119,12 +119,12 @@ def test_sources_are_found() -> None:
 
 @pytest.mark.parametrize("phrase", PHRASES)
 def test_phrase_is_written_plainly(phrase: str) -> None:
-    found = [
+    places = [
         f"{path.relative_to(ROOT).as_posix()}: …{place}…"
         for path in sources()
         for place in occurrences(phrase, text_of(path))
     ]
-    assert not found, f"write: {PHRASES[phrase]}\n" + "\n".join(found)
+    assert not places, f"write: {PHRASES[phrase]}\n" + "\n".join(places)
 
 
 @pytest.mark.parametrize("term", TERMS)

@@ -1,4 +1,4 @@
-"""The model that comes with the package is what its card says it is."""
+"""Bundled models: they agree with their cards."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def card() -> dict[str, Any]:
     return loaded
 
 
-def accuracy(tmp_path: Path, **wishes: Any) -> float:
-    row = diffcls.run_evaluation(output_dir=str(tmp_path), quiet=True, **wishes)[0]
+def accuracy(tmp_path: Path, **options: Any) -> float:
+    row = diffcls.run_evaluation(output_dir=str(tmp_path), quiet=True, **options)[0]
     assert row["supervision"] == "model trained on this data set"
     return float(row["accuracy"])
 
@@ -43,10 +43,10 @@ def test_weights_are_small_and_in_half_precision(name: str) -> None:
     parts = {"text_encoder", "unet", "vae"} if name in RECIPES else {"unet"}
     assert {file.parent.name for file in files} == parts
     assert sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) < 16 * MEGABYTE
-    said = json.loads((folder / loading.CARD).read_text(encoding="utf-8"))
+    stored = json.loads((folder / loading.CARD).read_text(encoding="utf-8"))
     dataset = name.partition("-pixels")[0]
-    taught = list(RECIPES[dataset].teaches or [dataset])
-    assert said["name"] == name and said["trained_on"] == taught and said["hours"] > 0
+    trained_on = list(RECIPES[dataset].teaches or [dataset])
+    assert stored["name"] == name and stored["trained_on"] == trained_on and stored["hours"] > 0
     assert "not zero-shot" in (folder / "README.md").read_text(encoding="utf-8")
     from safetensors.torch import load_file
 
@@ -56,7 +56,7 @@ def test_weights_are_small_and_in_half_precision(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", clip.bundled())
-def test_small_clips_are_small_and_taught_what_the_diffusion_models_were(name: str) -> None:
+def test_small_clips_are_small_and_trained_on_the_diffusion_models_data(name: str) -> None:
     from safetensors.torch import load_file
 
     folder, dataset = loading.WEIGHTS / name, name.removeprefix("clip-")
@@ -64,56 +64,56 @@ def test_small_clips_are_small_and_taught_what_the_diffusion_models_were(name: s
     assert size < 16 * MEGABYTE
     tensors = load_file(folder / clip.CHECKPOINT).values()
     assert {t.dtype for t in tensors if t.is_floating_point()} == {torch.float16}
-    said, theirs = (
+    stored, theirs = (
         json.loads((loading.WEIGHTS / of / loading.CARD).read_text(encoding="utf-8"))
         for of in (name, dataset)
     )
-    assert said["trained_on"] == theirs["trained_on"]
-    assert said["data"] == theirs["data"]
-    # the leaderboard shows how much of it each has seen
-    assert said["recipe"]["images"] > 0 and said["hours"] > 0
+    assert stored["trained_on"] == theirs["trained_on"]
+    assert stored["data"] == theirs["data"]
+    # training data of both are comparable by the number of images
+    assert stored["recipe"]["images"] > 0 and stored["hours"] > 0
 
 
-def test_nobody_was_taught_what_is_held_out() -> None:
+def test_no_bundled_model_was_trained_on_the_held_out_set() -> None:
     for path in loading.WEIGHTS.glob(f"*/{loading.CARD}"):
         assert "scenes/held-out" not in json.loads(path.read_text(encoding="utf-8"))["trained_on"]
 
 
 @pytest.mark.parametrize("name", PIXEL_MODELS)
-def test_models_of_pixels_know_their_classes_and_the_classifiers_that_lead_them(name: str) -> None:
-    dataset, _, told = name.partition("-pixels")
+def test_pixel_models_have_class_names_and_a_matching_noisy_classifier(name: str) -> None:
+    dataset, _, kind = name.partition("-pixels")
     model = loading.load(name)
-    if told == "-unconditional":
+    if kind == "-unconditional":
         assert not model.labels
         assert model.card.trained_on == (dataset,)
         assert model.sample_shape == loading.load(f"{dataset}-pixels").sample_shape
         return
     assert model.labels == tuple(load_dataset("digits").class_names) or dataset != "digits"
     assert model.card.trained_on == (dataset,)
-    leader = noisy_classifier.load(f"noisy-{dataset}")
-    assert leader.trained_with == name
-    assert leader.class_names == model.labels
-    assert leader.shape == model.sample_shape
+    guide = noisy_classifier.load(f"noisy-{dataset}")
+    assert guide.trained_with == name
+    assert guide.class_names == model.labels
+    assert guide.shape == model.sample_shape
     size = (loading.WEIGHTS / f"noisy-{dataset}" / noisy_classifier.CHECKPOINT).stat().st_size
     assert size < 16 * MEGABYTE
 
 
 @pytest.mark.parametrize("name", TEXT_MODELS)
-def test_draws_lie_by_default_where_the_card_says(name: str) -> None:
-    said = json.loads((loading.WEIGHTS / name / loading.CARD).read_text(encoding="utf-8"))
-    assert loading.read_card(loading.find(name)).allocation == read_allocation(said["allocation"])
+def test_default_allocation_is_that_of_the_card(name: str) -> None:
+    stored = json.loads((loading.WEIGHTS / name / loading.CARD).read_text(encoding="utf-8"))
+    assert loading.read_card(loading.find(name)).allocation == read_allocation(stored["allocation"])
 
 
-def test_allocation_makes_a_run_of_its_own_and_even_draws_are_those_without_one(
+def test_each_allocation_has_its_own_fingerprint_and_even_adds_nothing_to_it(
     tmp_path: Path,
 ) -> None:
-    def spec(**wishes: Any) -> dict[str, Any]:
+    def spec(**changes: Any) -> dict[str, Any]:
         (row,) = diffcls.run_evaluation(
-            model="digits", limit=2, draws=2, quiet=True, output_dir=str(tmp_path), **wishes
+            model="digits", limit=2, draws=2, quiet=True, output_dir=str(tmp_path), **changes
         )
         header = tmp_path / "runs" / row["fingerprint"] / "run.json"
-        found: dict[str, Any] = json.loads(header.read_text(encoding="utf-8"))
-        return {**found["spec"], "fingerprint": found["fingerprint"]}
+        run: dict[str, Any] = json.loads(header.read_text(encoding="utf-8"))
+        return {**run["spec"], "fingerprint": run["fingerprint"]}
 
     default, even = spec(), spec(allocation=EVEN)
     assert spec(allocation="cifar10") == default  # the model's own
@@ -174,7 +174,7 @@ def test_held_out_images_are_recognised(tmp_path: Path) -> None:
     assert accuracy(tmp_path, limit=100) >= 0.95
 
 
-def test_it_reads_words_and_not_ten_numbers() -> None:
+def test_text_encoder_distinguishes_words() -> None:
     classifier = diffcls.ZeroShotImageClassifier.from_pretrained("digits")
     items = load_dataset("digits", "test").items[:20]
     images = [item.open() for item in items]
@@ -197,7 +197,7 @@ def test_another_template_loses_at_most_two_points(tmp_path: Path, template: str
     assert accuracy(tmp_path, template=(template,)) >= usual - 0.02
 
 
-def test_no_data_set_that_a_model_has_seen_is_called_zero_shot() -> None:
+def test_training_data_sets_of_a_model_are_not_called_zero_shot() -> None:
     seen = ModelCard("m", "1", trained_on=("scenes/attributes", "scenes:*"))
     assert seen.has_seen("scenes:1000") and seen.has_seen("scenes/attributes")
     assert not seen.has_seen("scenes/held-out") and not seen.has_seen("scenes")

@@ -1,4 +1,4 @@
-"""The command ``python -m diffcls.evaluate``: what it writes, prints and returns."""
+"""Command ``python -m diffcls.evaluate``: its files, output and exit status."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def make_images(root: Path, classes: int = 2, each: int = 3) -> Path:
 # ---- a run -------------------------------------------------------------------------------------
 
 
-def test_run_leaves_a_row_and_a_record_an_image(command: Command) -> None:
+def test_run_leaves_a_row_and_a_record_per_image(command: Command) -> None:
     assert command(*SMALL) == 0
     with open(command.out / "leaderboard.csv", encoding="utf-8") as file:
         assert tuple(file.readline().rstrip("\n").split(",")) == COLUMNS
@@ -138,14 +138,14 @@ def test_complete_run_is_not_computed_again(
     before = {p: p.read_bytes() for p in command.out.glob("runs/*/records-*.jsonl")}
     assert command(*SMALL) == 0
     assert {p: p.read_bytes() for p in command.out.glob("runs/*/records-*.jsonl")} == before
-    # who only looks at a run changes nothing in its row: not when, by what and where it was made
+    # reading a finished run keeps its provenance: date, commit and command
     monkeypatch.setattr(results, "clock", lambda: "2000-01-01T00:00:00Z")
     monkeypatch.setattr(results, "commit", lambda: "another")
     assert command(*SMALL, "--batch-size", "8") == 0
     assert command.rows() == [first, second]
 
 
-def test_leaderboard_that_is_not_ours_stops_a_run_before_it_begins(
+def test_foreign_leaderboard_is_refused_before_a_run_starts(
     command: Command, capsys: pytest.CaptureFixture[str]
 ) -> None:
     command.out.mkdir()
@@ -162,7 +162,7 @@ def test_shards_that_end_at_the_same_time_leave_a_complete_row(
     upsert = leaderboard.upsert
 
     def late(*row: Any) -> None:
-        # the other shard ends between this one's look at the records and its row
+        # the other shard ends after this one has read the records, and before it writes its row
         monkeypatch.setattr(leaderboard, "upsert", upsert)
         assert command(*SMALL, "--shard", "1/2") == 0
         assert command.row()["status"] == "complete"
@@ -173,7 +173,7 @@ def test_shards_that_end_at_the_same_time_leave_a_complete_row(
     assert (command.row()["status"], command.row()["n_scored"]) == ("complete", "6")
 
 
-def test_what_is_not_about_numbers_does_not_change_the_fingerprint(command: Command) -> None:
+def test_flags_that_change_no_number_keep_the_fingerprint(command: Command) -> None:
     for flags in (
         ["--threads", "1"],
         ["--batch-size", "8"],
@@ -183,11 +183,11 @@ def test_what_is_not_about_numbers_does_not_change_the_fingerprint(command: Comm
         assert command(*SMALL, *flags) == 0
     assert len(command.rows()) == 1
     header = json.loads((command.run_folder() / "run.json").read_text())
-    assert header["batch_size"] == 64  # of the first run: later ones go on with it
+    assert header["batch_size"] == 64  # of the first start: later ones keep it
 
 
 @pytest.mark.parametrize(
-    ("flags", "asked"),
+    ("flags", "count"),
     [
         (["--limit", "3"], 3),
         (["--subset", "1-per-class"], 10),
@@ -197,13 +197,13 @@ def test_what_is_not_about_numbers_does_not_change_the_fingerprint(command: Comm
     ids=str,
 )
 def test_subsets_are_counted(
-    command: Command, tmp_path: Path, flags: list[str], asked: int
+    command: Command, tmp_path: Path, flags: list[str], count: int
 ) -> None:
     (tmp_path / "two.txt").write_text("7 3")
     flags = [str(tmp_path / "two.txt") if flag == "INDICES" else flag for flag in flags]
     assert command("--draws", "2", "--search", "exhaustive", "--quiet", *flags) == 0
     row = command.row()
-    assert int(row["n_asked"]) == int(row["n_scored"]) == asked == len(command.records())
+    assert int(row["n_asked"]) == int(row["n_scored"]) == count == len(command.records())
     assert float(row["evaluations_per_image"]) == 20
     if "--indices" in flags:
         assert [record.image_id for record in command.records()] == ["test/3", "test/7"]
@@ -257,7 +257,7 @@ def test_error_tables_are_kept(command: Command, tmp_path: Path) -> None:
         assert record.scores[best] == pytest.approx(-np.nanmean(errors[best]), rel=1e-6)
 
 
-def test_error_tables_of_a_run_that_has_records_are_made_up_for(
+def test_error_tables_of_a_finished_run_are_computed_later(
     command: Command, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     flags = ("--limit", "3", "--quiet", "--draws", "6")
@@ -269,14 +269,16 @@ def test_error_tables_of_a_run_that_has_records_are_made_up_for(
     for record in before:
         one, two = (np.load(f / f"{record.image_id}.npz")["errors"] for f in (folder, later))
         assert np.array_equal(one, two, equal_nan=True)
-    # another run's tables never take their place
+    # tables of another run never replace them
     kept = {path: path.read_bytes() for path in folder.rglob("*.npz")}
     assert command(*flags, "--seed", "1", "--save-errors", folder) == 2
     assert "error tables of another run" in capsys.readouterr().err
     assert {path: path.read_bytes() for path in folder.rglob("*.npz")} == kept
 
 
-def test_json_is_for_machines(command: Command, capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_has_the_columns_of_the_leaderboard(
+    command: Command, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert command(*SMALL, "--json") == 0
     (row,) = json.loads(capsys.readouterr().out)
     assert tuple(row) == COLUMNS
@@ -293,7 +295,7 @@ def test_dry_run_writes_nothing(command: Command, capsys: pytest.CaptureFixture[
     assert command.row()["fingerprint"] == plan["fingerprint"]
 
 
-def test_table_is_for_people(command: Command, capsys: pytest.CaptureFixture[str]) -> None:
+def test_output_is_a_table_by_default(command: Command, capsys: pytest.CaptureFixture[str]) -> None:
     where = ["--model", str(command.model), "--output-dir", str(command.out)]
     assert console_script.main(["evaluate", *where, *SMALL]) == 0
     out, err = capsys.readouterr()
@@ -305,20 +307,20 @@ def test_table_is_for_people(command: Command, capsys: pytest.CaptureFixture[str
     assert err.splitlines() == [untrained]
 
 
-def test_python_takes_what_the_command_takes(command: Command) -> None:
-    wishes = {"model": str(command.model), "output_dir": str(command.out), "quiet": True}
-    (row,) = run_evaluation(limit=6, draws=4, method="diffusion", **wishes)
+def test_python_function_takes_the_flags_of_the_command(command: Command) -> None:
+    options = {"model": str(command.model), "output_dir": str(command.out), "quiet": True}
+    (row,) = run_evaluation(limit=6, draws=4, method="diffusion", **options)
     assert command.row()["fingerprint"] == row["fingerprint"]
     assert command(*SMALL) == 0
     assert len(command.rows()) == 1
     with pytest.raises(UsageError, match=r"unexpected keyword argument 'limits'; allowed: .*limit"):
-        run_evaluation(limits=6, **wishes)
+        run_evaluation(limits=6, **options)
 
 
 # ---- a person's own images ---------------------------------------------------------------------
 
 
-def test_corrupt_image_is_counted_and_the_run_is_done(
+def test_run_with_a_corrupt_image_is_complete_and_counts_it(
     command: Command, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     images = make_images(tmp_path / "shapes")
@@ -337,7 +339,7 @@ def test_corrupt_image_is_counted_and_the_run_is_done(
     assert float(row["accuracy"]) == pytest.approx(right, abs=1e-6)
 
 
-def test_run_without_any_image_that_can_be_read_has_failed(
+def test_run_without_any_readable_image_fails(
     command: Command, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     images = make_images(tmp_path / "shapes", each=1)

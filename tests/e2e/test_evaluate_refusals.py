@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers.refusals import refusal
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
@@ -21,25 +22,19 @@ UNET = "unet/diffusion_pytorch_model.safetensors"
 def refused(
     tmp_path: Path, tiny_pipeline: Pipelines, capsys: pytest.CaptureFixture[str]
 ) -> Callable[..., str]:
-    """Run the command with flags it must refuse; its one line on stderr."""
+    """A function that runs the command with refused flags; returns its line on stderr."""
 
     def run(*flags: object, status: int = 2, model: Path | None = None) -> str:
         out = tmp_path / "out"
         fixed = ["--model", str(model or tiny_pipeline("v_prediction")), "--output-dir", str(out)]
         few = [] if {"--limit", "--indices", "--subset"} & set(flags) else ["--limit", "2"]
-        assert evaluate.main([*fixed, "--quiet", *few, *map(str, flags)]) == status
-        printed, err = capsys.readouterr()
-        assert printed == ""
-        assert err.startswith("diffcls: ") and err.count("\n") == 1
-        assert "Traceback" not in err
-        assert not out.exists()
-        return err
+        return refusal(evaluate.main, [*fixed, "--quiet", *few, *flags], out, capsys, status)
 
     return run
 
 
 @pytest.mark.parametrize(
-    ("flags", "said"),
+    ("flags", "parts"),
     [
         ("--dataset digit", "unknown dataset: 'digit'; allowed: digits|did you mean 'digits'?"),
         ("--method difusion", "unknown method: 'difusion'|did you mean 'diffusion'?"),
@@ -59,14 +54,14 @@ def refused(
         ("--lim 5", "--lim"),
     ],
 )
-def test_unknown_name(refused: Callable[..., str], flags: str, said: str) -> None:
+def test_unknown_name_is_refused(refused: Callable[..., str], flags: str, parts: str) -> None:
     message = refused(*flags.split())
-    for part in said.split("|"):
+    for part in parts.split("|"):
         assert part in message
 
 
 @pytest.mark.parametrize(
-    ("flags", "said"),
+    ("flags", "message"),
     [
         ("--draws 0", "draws out of range: 0; allowed: 1 to 100000"),
         ("--draws ten", "--draws: invalid int value: 'ten'"),
@@ -76,8 +71,8 @@ def test_unknown_name(refused: Callable[..., str], flags: str, said: str) -> Non
         ("--confidence nan", "confidence out of range: nan"),
         ("--max-evaluations 0", "budget out of range: 0"),
         ("--shard 3/2", "shard out of range: '3/2'; allowed: i/n with 0 <= i < n"),
-        ("--shard 2", "cannot read shard: '2'; allowed: i/n"),
-        ("--n_workers 2", "--n-workers and --worker-idx go together"),
+        ("--shard 2", "--shard cannot be read: '2'; allowed: i/n"),
+        ("--n_workers 2", "--n-workers and --worker-idx must be given together"),
         ("--n_workers 2 --worker_idx 2", "shard out of range: '2/2'"),
         ("--batch-size 0", "batch size out of range: '0'"),
         ("--batch-size many", "batch size out of range: 'many'"),
@@ -104,34 +99,41 @@ def test_unknown_name(refused: Callable[..., str], flags: str, said: str) -> Non
         ("--device cuda:99", "--device is not available: 'cuda:99'; use --device cpu"),
         ("--template nothing", "exactly one {} for the class name: 'nothing'"),
         ("--prompts no.csv", "--prompts: file not found: 'no.csv'"),
-        ("--prompts a.csv --template {}", "prompts given twice"),
-        ("--noise-path no.pt", "noise file not found: 'no.pt'"),
+        (
+            "--prompts a.csv --template {}",
+            "--prompts, --template and --ensemble exclude one another",
+        ),
+        ("--noise-path no.pt", "--noise-path not found: 'no.pt'"),
         ("--indices no.txt", "--indices: cannot read file"),
         ("--limit 5 --subset 1-per-class", "more than one subset"),
         ("--subset few", "--subset: invalid value: 'few'; allowed: N-per-class"),
     ],
 )
-def test_value_that_is_not_allowed(refused: Callable[..., str], flags: str, said: str) -> None:
-    assert said in refused(*flags.split())
+def test_value_that_is_not_allowed_is_refused(
+    refused: Callable[..., str], flags: str, message: str
+) -> None:
+    assert message in refused(*flags.split())
 
 
-def picture(path: Path) -> None:
+def write_image(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", (8, 8)).save(path)
 
 
-def test_images_that_give_no_choice(refused: Callable[..., str], tmp_path: Path) -> None:
+def test_image_folder_without_two_classes_is_refused(
+    refused: Callable[..., str], tmp_path: Path
+) -> None:
     data = tmp_path / "set"
     assert "image folder not found" in refused("--dataset", f"folder:{data}")
     data.mkdir()
     assert "image folder contains no image" in refused("--dataset", f"folder:{data}")
-    picture(data / "cat" / "1.png")
+    write_image(data / "cat" / "1.png")
     assert "['cat']; allowed: two classes or more" in refused("--dataset", f"folder:{data}")
     assert "unknown dataset: 'folder:'" in refused("--dataset", "folder:")
 
 
 @pytest.mark.parametrize(
-    ("rows", "said"),
+    ("rows", "message"),
     [
         ("prompt,classidx\na 0,0\n", "does not cover the data set's classes"),
         ("text,classidx\na,0\n", "--prompts: file lacks a column: ['text', 'classidx']"),
@@ -142,14 +144,14 @@ def test_images_that_give_no_choice(refused: Callable[..., str], tmp_path: Path)
         ),
     ],
 )
-def test_prompts_that_do_not_fit(
-    refused: Callable[..., str], tmp_path: Path, rows: str, said: str
+def test_prompts_of_other_classes_are_refused(
+    refused: Callable[..., str], tmp_path: Path, rows: str, message: str
 ) -> None:
     (tmp_path / "prompts.csv").write_text(rows)
-    assert said in refused("--prompts", tmp_path / "prompts.csv")
+    assert message in refused("--prompts", tmp_path / "prompts.csv")
 
 
-def test_model_that_is_broken(
+def test_broken_model_is_refused(
     refused: Callable[..., str], tmp_path: Path, tiny_pipeline: Pipelines
 ) -> None:
     def copy(name: str) -> Path:
@@ -159,7 +161,7 @@ def test_model_that_is_broken(
     (lacking / UNET).unlink()
     assert "cannot load part 'unet'" in refused(model=lacking)
 
-    for name, said in (("nan", "part 'unet' are not finite: "), ("less", "1 tensors are missing")):
+    for name, error in (("nan", "part 'unet' are not finite: "), ("less", "1 tensors are missing")):
         broken = copy(name)
         tensors = load_file(broken / UNET)
         if name == "nan":
@@ -168,7 +170,7 @@ def test_model_that_is_broken(
             del tensors["conv_out.bias"]
         save_file(tensors, broken / UNET, metadata={"format": "pt"})
         message = refused(model=broken)
-        assert said in message and "conv_out.bias" in message
+        assert error in message and "conv_out.bias" in message
 
     empty = tmp_path / "empty"
     empty.mkdir()
@@ -176,7 +178,7 @@ def test_model_that_is_broken(
 
 
 @pytest.mark.parametrize("flag", ["--output-dir", "--save-errors"])
-def test_folder_that_cannot_be_written(
+def test_folder_that_cannot_be_written_is_refused(
     flag: str, tmp_path: Path, tiny_pipeline: Pipelines, capsys: pytest.CaptureFixture[str]
 ) -> None:
     mine = tmp_path / "mine"
@@ -191,7 +193,7 @@ def test_folder_that_cannot_be_written(
     assert mine.read_text() == "a file"
 
 
-def test_noise_that_does_not_fit(refused: Callable[..., str], tmp_path: Path) -> None:
+def test_unsuitable_noise_is_refused(refused: Callable[..., str], tmp_path: Path) -> None:
     path = tmp_path / "noise.pt"
     torch.save(torch.zeros(2, 4, 9, 9), path)
     assert "noise does not fit the model: (2, 4, 9, 9)" in refused("--noise-path", path)

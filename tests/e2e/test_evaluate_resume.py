@@ -1,4 +1,4 @@
-"""Runs that are cut off or split: the records are those of one run that nobody disturbed."""
+"""Interrupted and sharded runs: their records equal those of a single undisturbed run."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def row(out: Path, flags: list[str], capsys: pytest.CaptureFixture[str]) -> dict
     """The row of a run that is complete already."""
     capsys.readouterr()
     assert evaluate.main([*flags, "--output-dir", str(out), "--json"]) == 0
-    (found,) = json.loads(capsys.readouterr().out)
-    return {k: v for k, v in found.items() if k not in {"seconds_per_image", "date", "command"}}
+    (row,) = json.loads(capsys.readouterr().out)
+    return {k: v for k, v in row.items() if k not in {"seconds_per_image", "date", "command"}}
 
 
 @pytest.fixture(scope="module")
@@ -36,23 +36,23 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory, flags: list[str]) -> P
     out = tmp_path_factory.mktemp("undisturbed")
     assert evaluate.main([*flags, "--output-dir", str(out)]) == 0
     assert len(answers(out)) == IMAGES
-    # images leave the race at different times, so who is in flight with whom really differs
+    # images leave the race at different times, so the composition of batches differs
     assert len({record.evaluations for record in answers(out).values()}) > 1
     return out
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT], ids=lambda s: s.name)
-def test_cut_off_run_goes_on_to_the_same_records(
+@pytest.mark.parametrize("stop", [signal.SIGKILL, signal.SIGINT], ids=lambda s: s.name)
+def test_interrupted_run_resumes_to_the_same_records(
     tmp_path: Path,
     flags: list[str],
     undisturbed: Path,
-    how: signal.Signals,
+    stop: signal.Signals,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    status, err = cut_off(tmp_path, flags, how)
+    status, err = cut_off(tmp_path, flags, stop)
     early = lines(tmp_path)
-    assert 3 <= len(early) < IMAGES, "the run was not cut off in its middle"
-    if how == signal.SIGINT:
+    assert 3 <= len(early) < IMAGES, "the run was not interrupted in its middle"
+    if stop == signal.SIGINT:
         assert status == 130
         untrained = "diffcls: the model looks untrained: on 4 images its outputs are no better than"
         assert (
@@ -63,12 +63,12 @@ def test_cut_off_run_goes_on_to_the_same_records(
     assert not (tmp_path / "leaderboard.csv").exists()
 
     assert evaluate.main([*flags, "--output-dir", str(tmp_path)]) == 0
-    assert lines(tmp_path)[: len(early)] == early  # what was there is not computed again
+    assert lines(tmp_path)[: len(early)] == early  # stored records are not computed again
     assert answers(tmp_path) == answers(undisturbed)
     assert row(tmp_path, flags, capsys) == row(undisturbed, flags, capsys)
 
 
-def test_shards_give_what_one_run_gives(
+def test_shards_give_the_records_of_a_single_run(
     tmp_path: Path,
     flags: list[str],
     undisturbed: Path,
@@ -93,7 +93,7 @@ def test_shards_give_what_one_run_gives(
 
 
 def begin(out: Path, undisturbed: Path, count: int) -> None:
-    """As a run that was cut off after `count` images leaves its folder."""
+    """Make the folder of a run that was interrupted after `count` images."""
     (whole,) = undisturbed.glob("runs/*/records-0-of-1.jsonl")
     folder = out / "runs" / whole.parent.name
     folder.mkdir(parents=True)
@@ -102,7 +102,7 @@ def begin(out: Path, undisturbed: Path, count: int) -> None:
     shutil.copy(whole.with_name("run.json"), folder)
 
 
-def test_run_begun_in_one_piece_goes_on_in_two(
+def test_run_without_shards_resumes_with_two(
     tmp_path: Path, flags: list[str], undisturbed: Path
 ) -> None:
     begin(tmp_path, undisturbed, 25)
@@ -111,7 +111,7 @@ def test_run_begun_in_one_piece_goes_on_in_two(
     assert answers(tmp_path) == answers(undisturbed)
 
 
-def test_resumed_run_keeps_the_batch_shape_and_threads_it_was_begun_with(
+def test_resumed_run_keeps_its_batch_shape_and_threads(
     tmp_path: Path, flags: list[str], undisturbed: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import torch

@@ -1,4 +1,4 @@
-"""The published script's command lines mean the same here."""
+"""Flags of the published script: they have the same meaning here."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from diffcls.search.exhaustive import Exhaustive
 from diffcls.search.paper import Paper
 from diffcls.support.errors import UsageError
 
-# data set -> classes, samples, kept, loss, evaluations an image, as published
+# data set -> classes, samples, kept, loss, evaluations per image, as published
 TABLE = {
     "food101": (101, (20, 50, 100, 500), (20, 10, 5, 1), "l2", 5_570),
     "cifar10": (10, (50, 500), (5, 1), "l1", 2_750),
@@ -38,8 +38,8 @@ TABLE = {
 
 
 def dry(arguments: list[str]) -> dict[str, Any]:
-    wishes = vars(parser().parse_args([*arguments, "--dry-run", "--limit", "3"]))
-    (row,) = run_evaluation(**wishes)
+    options = vars(parser().parse_args([*arguments, "--dry-run", "--limit", "3"]))
+    (row,) = run_evaluation(**options)
     return row
 
 
@@ -77,17 +77,17 @@ def test_published_command_line_means_the_same(tmp_path: Path) -> None:
         f"--stages 2:3 4:1 --loss l1 --batch-size 8 --prompts {prompts} --indices {indices} "
         "--n-trials 1 --shard 0/1"
     )
-    found = []
+    plans = []
     for line in (
         published,
         published.replace("_", "-").replace(str(tmp_path).replace("_", "-"), str(tmp_path)),
         ours,
     ):
         (row,) = run_evaluation(**vars(parser().parse_args([*line.split(), "--dry-run"])))
-        found.append(row)
-    assert len({row["fingerprint"] for row in found}) == 1
-    assert found[0]["images"] == 3
-    assert found[0]["spec"]["search_options"] == {"samples": [2, 4], "keep": [3, 1], "trials": 1}
+        plans.append(row)
+    assert len({row["fingerprint"] for row in plans}) == 1
+    assert plans[0]["images"] == 3
+    assert plans[0]["spec"]["search_options"] == {"samples": [2, 4], "keep": [3, 1], "trials": 1}
 
 
 @pytest.mark.parametrize(
@@ -103,14 +103,14 @@ def test_version_names_a_model(version: str, model: str) -> None:
     assert model_name(EvaluationOptions(version=version), catalog.find("pets")) == model
 
 
-def test_version_that_is_unknown_or_beside_a_model_is_refused() -> None:
+def test_unknown_version_or_version_with_a_model_is_refused() -> None:
     with pytest.raises(UsageError, match=r"unknown version.*'2-2'; allowed: 1-1"):
         run_evaluation(version="2-2")
     with pytest.raises(UsageError, match="--model and --version exclude each other"):
         run_evaluation(version="2-0", model="digits")
 
 
-def test_trials_are_noises_of_one_timestep() -> None:
+def test_trials_are_several_noises_per_timestep() -> None:
     once, thrice = Paper((2, 4), (2, 1)), Paper((2, 4), (2, 1), trials=3)
     assert thrice.plan(1000).tolist() == np.repeat(once.plan(1000), 3).tolist()
     prompts = PromptSet.from_templates(["a", "b", "c"], ["{}"])
@@ -121,11 +121,11 @@ def test_trials_are_noises_of_one_timestep() -> None:
         run_evaluation(n_trials=2, search="racing")
 
 
-# ---- several prompts a class -------------------------------------------------------------------
+# ---- several prompts per class -----------------------------------------------------------------
 
 
 def of_two_prompts(aggregate: str) -> Any:
-    """Class a has a perfect and a hopeless prompt, class b two fair ones; the image is a's."""
+    """A result: class a has a perfect and a poor prompt, b two fair ones; the image is of a."""
     image = torch.zeros(3, 8, 8)
     means = {"a good": image, "a bad": image + 0.9, "b one": image + 0.3, "b two": image + 0.4}
     method = DiffusionMethod(
@@ -135,11 +135,11 @@ def of_two_prompts(aggregate: str) -> Any:
         aggregate=aggregate,
         keep_errors=True,
     )
-    (answer,) = method.classify([Item("i", 0, lambda: to_image(image.numpy()))])
-    return answer
+    (result,) = method.classify([Item("i", 0, lambda: to_image(image.numpy()))])
+    return result
 
 
-def test_prompts_average_or_race() -> None:
+def test_prompts_are_averaged_or_compete() -> None:
     averaged, raced = of_two_prompts("classes"), of_two_prompts("prompts")
     assert averaged.ranking.tolist() == [1, 0]
     assert raced.ranking.tolist() == [0, 1]
@@ -150,7 +150,7 @@ def test_prompts_average_or_race() -> None:
 
 def test_racing_prompts_are_pruned_one_by_one() -> None:
     prompts = PromptSet(("a", "b"), ("a1", "a2", "a3", "b1"), (0, 0, 0, 1))
-    # two of four prompts go on, whichever class they are of
+    # two of four prompts stay, whatever their class
     assert most_evaluations(Paper((2, 4), (2, 1)), prompts, "prompts") == 4 * 2 + 2 * 2
 
 
@@ -159,10 +159,10 @@ def test_unknown_aggregate_is_refused() -> None:
         run_evaluation(aggregate="prompt")
 
 
-# ---- what later flags do to fingerprints -------------------------------------------------------
+# ---- fingerprints -------------------------------------------------------------------------------
 
 
-def test_later_flags_leave_older_fingerprints_alone() -> None:
+def test_defaults_of_later_flags_keep_older_fingerprints() -> None:
     plain = dry([])
     assert dry(["--interpolation", "bicubic", "--aggregate", "classes"]) == plain | {
         "seconds_at_most": pytest.approx(plain["seconds_at_most"], abs=1e9)
@@ -172,7 +172,7 @@ def test_later_flags_leave_older_fingerprints_alone() -> None:
 
 
 @pytest.mark.parametrize("interpolation", INTERPOLATIONS)
-def test_interpolation_is_torchvisions(interpolation: str) -> None:
+def test_interpolation_equals_torchvisions(interpolation: str) -> None:
     from torchvision.transforms import CenterCrop, Compose, InterpolationMode, Resize
 
     rng = np.random.default_rng(0)

@@ -1,4 +1,4 @@
-"""The searches with a screen: what the commands accept, tell of them, keep and redo."""
+"""Searches with a screen, at the command line: refusals, results, costs, and resuming."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from helpers import tiny_families
 from helpers.interrupted_runs import answers, cut_off, lines
+from helpers.refusals import refusal
 
 import diffcls
 from diffcls import evaluate, replay
@@ -26,8 +27,8 @@ NETWORK = ("gradient", "tree")
 ALL = (*NETWORK, "propose")
 
 
-def run(out: Path, pipelines: Pipelines, **wishes: Any) -> dict[str, Any]:
-    options = {"limit": 12, "draws": 10, "check_model": False, "quiet": True, **wishes}
+def run(out: Path, pipelines: Pipelines, **changes: Any) -> dict[str, Any]:
+    options = {"limit": 12, "draws": 10, "check_model": False, "quiet": True, **changes}
     (row,) = diffcls.run_evaluation(
         model=str(pipelines("v_prediction")), output_dir=str(out), **options
     )
@@ -41,23 +42,18 @@ def run(out: Path, pipelines: Pipelines, **wishes: Any) -> dict[str, Any]:
 def refused(
     tmp_path: Path, tiny_pipeline: Pipelines, capsys: pytest.CaptureFixture[str]
 ) -> Callable[..., str]:
-    """Run the command with flags it must refuse; its one line on stderr."""
+    """A function that runs the command with refused flags; returns its line on stderr."""
 
     def command(*flags: object, model: Path | None = None) -> str:
         out = tmp_path / "out"
         where = ["--model", str(model or tiny_pipeline("v_prediction")), "--output-dir", str(out)]
-        capsys.readouterr()  # of the model's making
-        assert evaluate.main([*where, "--quiet", "--limit", "2", *map(str, flags)]) == 2
-        printed, err = capsys.readouterr()
-        assert printed == "" and err.startswith("diffcls: ") and err.count("\n") == 1
-        assert not out.exists()
-        return err
+        return refusal(evaluate.main, [*where, "--quiet", "--limit", "2", *flags], out, capsys)
 
     return command
 
 
 @pytest.mark.parametrize(
-    ("flags", "said"),
+    ("flags", "message"),
     [
         *(
             (f"--search {name} --candidates 0", "candidates out of range: 0; allowed: 1 or more")
@@ -84,10 +80,10 @@ def refused(
         ("--search gradeint", "did you mean 'gradient'?"),
     ],
 )
-def test_what_a_screen_cannot_do_is_refused(
-    refused: Callable[..., str], flags: str, said: str
+def test_option_that_excludes_a_screen_is_refused(
+    refused: Callable[..., str], flags: str, message: str
 ) -> None:
-    assert said in refused(*flags.split())
+    assert message in refused(*flags.split())
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -97,15 +93,15 @@ def test_a_model_of_class_ids_is_refused(
     model = tiny_families.saved("dit", tmp_path_factory.getbasetemp())
     ids = tmp_path / "ids.csv"
     ids.write_text("classidx,classid\n" + "".join(f"{k},{k}\n" for k in range(10)))
-    said = refused("--search", name, "--class-ids", ids, model=model)
-    assert "a screen needs text prompts, and the model is class-conditional" in said
+    message = refused("--search", name, "--class-ids", ids, model=model)
+    assert "a screen needs text prompts, and the model is class-conditional" in message
 
 
-# ---- what it leaves ----------------------------------------------------------------------------
+# ---- results -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_a_run_leaves_whole_records_and_says_what_it_is(
+def test_a_run_leaves_complete_records_and_a_row(
     tmp_path: Path, tiny_pipeline: Pipelines, name: str
 ) -> None:
     row = run(tmp_path, tiny_pipeline, search=name, candidates=3)
@@ -113,9 +109,9 @@ def test_a_run_leaves_whole_records_and_says_what_it_is(
     assert row["search"] == name and row["setting"] == "draws=10 candidates=3"
     assert (row["supervision"] == "hybrid") == (name == "propose")
     assert row["top5"] is not None and row["ece"] is not None
-    found = answers(tmp_path)
-    assert len(found) == 12
-    for record in found.values():
+    records = answers(tmp_path)
+    assert len(records) == 12
+    for record in records.values():
         assert sorted(record.ranking) == list(range(10))
         scores = np.array(record.scores, dtype=np.float64)  # none is missing
         best = scores[record.ranking[0]]
@@ -158,17 +154,17 @@ def test_replay_refuses_what_needs_the_network(
     capsys.readouterr()
     for flags in ([str(whole), "--search", "racing", name], [str(part)]):
         assert replay.main(flags) == 2
-        said = capsys.readouterr().err
-        assert f"with a screen needs the network, and cannot be replayed: '{name}'" in said
-    with pytest.raises(UsageError, match="asks for errors that were not saved"):
+        message = capsys.readouterr().err
+        assert f"with a screen needs the network, and cannot be replayed: '{name}'" in message
+    with pytest.raises(UsageError, match="requests errors that were not saved"):
         replayed(part, ["exhaustive"])
 
 
-# ---- what it costs -----------------------------------------------------------------------------
+# ---- costs -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("wishes", "most"),
+    ("options", "most"),
     [
         # ⌈0.4·√10⌉ points of three evaluations each, then 3 classes × 10 draws
         ({"search": "gradient", "candidates": 3}, 2 * 3 + 3 * 10),
@@ -178,13 +174,13 @@ def test_replay_refuses_what_needs_the_network(
         ({"search": "tree", "candidates": 3}, (9 + 2 * 3) * 4 + 3 * 10),
     ],
 )
-def test_dry_run_tells_the_most_that_an_image_may_cost(
-    tmp_path: Path, tiny_pipeline: Pipelines, wishes: dict[str, Any], most: int
+def test_dry_run_reports_the_maximum_cost_per_image(
+    tmp_path: Path, tiny_pipeline: Pipelines, options: dict[str, Any], most: int
 ) -> None:
-    row = run(tmp_path, tiny_pipeline, dry_run=True, **wishes)
+    row = run(tmp_path, tiny_pipeline, dry_run=True, **options)
     assert row["evaluations_per_image_at_most"] == most
     assert not list(tmp_path.iterdir())
-    run(tmp_path, tiny_pipeline, **wishes)
+    run(tmp_path, tiny_pipeline, **options)
     assert 0 < max(record.evaluations for record in answers(tmp_path).values()) <= most
 
 
@@ -196,11 +192,11 @@ def test_a_budget_takes_draws_then_images(
 
     monkeypatch.setattr(DiffusionMethod, "seconds_per_batch", lambda self: 0.5)  # of 64 rows
 
-    def dry(**wishes: Any) -> dict[str, Any]:
-        return run(tmp_path, tiny_pipeline, dry_run=True, search=name, draws=None, **wishes)
+    def dry(**changes: Any) -> dict[str, Any]:
+        return run(tmp_path, tiny_pipeline, dry_run=True, search=name, draws=None, **changes)
 
     whole, fitted, few = dry(), dry(budget="12s"), dry(budget="2s")
-    # 12 s are 1,536 evaluations, 128 an image
+    # 12 s are 1,536 evaluations, 128 per image
     assert whole["evaluations_per_image_at_most"] > 128
     assert fitted["images"] == 12
     assert 100 < fitted["evaluations_per_image_at_most"] <= 128
@@ -208,12 +204,12 @@ def test_a_budget_takes_draws_then_images(
     assert few["images"] == 256 // few["evaluations_per_image_at_most"] < 12
 
 
-def test_fingerprint_depends_on_the_clip_model_and_not_on_where_it_lies(
+def test_fingerprint_depends_on_the_clip_model_and_not_on_its_folder(
     tmp_path: Path, tiny_pipeline: Pipelines
 ) -> None:
     def fingerprint(clip_model: Path | str | None) -> str:
-        wishes = {"search": "propose", "clip_model": clip_model and str(clip_model)}
-        return str(run(tmp_path, tiny_pipeline, dry_run=True, **wishes)["fingerprint"])
+        options = {"search": "propose", "clip_model": clip_model and str(clip_model)}
+        return str(run(tmp_path, tiny_pipeline, dry_run=True, **options)["fingerprint"])
 
     bundled = fingerprint(None)
     assert fingerprint("clip-digits") == bundled
@@ -226,10 +222,10 @@ def test_fingerprint_depends_on_the_clip_model_and_not_on_where_it_lies(
     assert fingerprint(elsewhere) != bundled
 
 
-# ---- cut off, and split ------------------------------------------------------------------------
+# ---- interrupted, sharded ----------------------------------------------------------------------
 
 
-def test_a_run_cut_off_or_split_has_the_records_of_a_whole_one(
+def test_an_interrupted_or_sharded_run_has_the_records_of_a_single_one(
     tmp_path: Path, tiny_pipeline: Pipelines
 ) -> None:
     flags = ["--model", str(tiny_pipeline("v_prediction")), "--limit", "40", "--draws", "12"]
@@ -238,7 +234,7 @@ def test_a_run_cut_off_or_split_has_the_records_of_a_whole_one(
     assert evaluate.main([*flags, "--output-dir", str(whole)]) == 0
     expected = answers(whole)
     assert len(expected) == 40 and len({r.evaluations for r in expected.values()}) > 1
-    # the images are few and the race is short: it is killed as soon as there are three records
+    # few images and a short race: the run is killed as soon as there are three records
     cut_off(cut, flags, signal.SIGKILL)
     early = lines(cut)
     assert 3 <= len(early) < 40, "the run was not cut off in its middle"

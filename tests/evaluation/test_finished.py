@@ -1,4 +1,4 @@
-"""Finished runs answer from their records: the same row, without a model and without torch."""
+"""Finished runs: the same row from the records, without a model and without torch."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def options(tiny_pipeline: Pipelines, tmp_path: Path) -> dict[str, Any]:
 
 
 def built(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The methods that are built from now on."""
+    """The names of the methods that are built from now on."""
     names: list[str] = []
     make_plan = running.make_plan
 
@@ -48,7 +48,7 @@ def built(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return names
 
 
-def test_finished_run_answers_without_torch(options: dict[str, Any]) -> None:
+def test_finished_run_is_reported_without_torch(options: dict[str, Any]) -> None:
     rows = diffcls.run_evaluation(**options)
     done = subprocess.run(
         [sys.executable, "-c", CODE, json.dumps(options)],
@@ -132,7 +132,7 @@ def test_precision_on_an_accelerator_is_left_to_torch(monkeypatch: pytest.Monkey
     assert devices.dtype_without_torch("auto", "auto") is None
 
 
-def test_published_rows_are_printed_after_ones_own_and_not_stored(
+def test_published_rows_are_printed_after_measured_ones_and_not_stored(
     options: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
     flags = ["--model", options["model"], "--output-dir", options["output_dir"]]

@@ -1,4 +1,4 @@
-"""Replayed tables give what a run of its own gives, without the network."""
+"""Replay: saved tables give the predictions of a run, without the network."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def run(tiny_pipeline: Pipelines, tmp_path_factory: pytest.TempPathFactory) -> C
     """Runs an evaluation of eight images: (its row, its records by image)."""
     out = tmp_path_factory.mktemp("replay")
 
-    def evaluate(**wishes: Any) -> tuple[dict[str, Any], dict[str, Record]]:
-        options = {"limit": 8, "draws": DRAWS, "check_model": False, "quiet": True, **wishes}
+    def evaluate(**changes: Any) -> tuple[dict[str, Any], dict[str, Record]]:
+        options = {"limit": 8, "draws": DRAWS, "check_model": False, "quiet": True, **changes}
         (row,) = diffcls.run_evaluation(
             model=str(tiny_pipeline("v_prediction")), output_dir=str(out), **options
         )
@@ -61,7 +61,7 @@ def tables(run: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) ->
         ("racing", "uniform", "majority"),
     ],
 )
-def test_replay_is_the_run_itself(
+def test_replay_equals_the_run(
     search: str, weighting: str, vote: str, run: Callable[..., Any], tables: Path
 ) -> None:
     row, records = run(search=search, weighting=weighting, vote=vote)
@@ -70,8 +70,8 @@ def test_replay_is_the_run_itself(
     assert again["accuracy"] == row["accuracy"]
     assert (again["ci_low"], again["ci_high"]) == (row["ci_low"], row["ci_high"])
     saved, setting = read_saved(tables), Setting(search, weighting, vote)
-    found = replaying._run(saved, setting, replaying._search(saved, search, {}))
-    assert dict(zip(saved.image_ids, found, strict=True)) == {
+    results = replaying._run(saved, setting, replaying._search(saved, search, {}))
+    assert dict(zip(saved.image_ids, results, strict=True)) == {
         image_id: (record.ranking[0], record.evaluations) for image_id, record in records.items()
     }
     assert dict(zip(saved.image_ids, saved.labels, strict=True)) == {
@@ -83,8 +83,8 @@ def test_replay_is_the_run_itself(
 def test_tables_of_an_allocation_are_replayed_on_its_draws(
     search: str, run: Callable[..., Any], tables: Path, tmp_path: Path
 ) -> None:
-    asked = {"allocation": "cifar10", "search": "exhaustive"}
-    row, _ = run(**asked, save_errors=str(tmp_path / "t"))
+    options = {"allocation": "cifar10", "search": "exhaustive"}
+    row, _ = run(**options, save_errors=str(tmp_path / "t"))
     saved, even = read_saved(tmp_path / "t"), read_saved(tables)
     assert saved.spec["allocation"].startswith("learned@cifar10/validation:")
     assert (saved.indices != even.indices).any()
@@ -94,10 +94,10 @@ def test_tables_of_an_allocation_are_replayed_on_its_draws(
     row, records = run(allocation="cifar10", search=search)
     (again,) = replayed(tmp_path / "t", [search])
     assert again["evaluations_per_image"] == row["evaluations_per_image"]
-    found = replaying._run(
+    results = replaying._run(
         saved, Setting(search, "uniform", "mean"), replaying._search(saved, search, {})
     )
-    assert dict(zip(saved.image_ids, found, strict=True)) == {
+    assert dict(zip(saved.image_ids, results, strict=True)) == {
         image_id: (record.ranking[0], record.evaluations) for image_id, record in records.items()
     }
     # fewer are the first of them
@@ -110,14 +110,14 @@ def test_tables_of_an_allocation_are_replayed_on_its_draws(
 def test_weighting_is_not_learned_over_and_above_an_allocation(
     run: Callable[..., Any], tmp_path: Path
 ) -> None:
-    wishes = {"split": "validation", "search": "exhaustive", "allocation": "cifar10"}
-    run(**wishes, save_errors=str(tmp_path / "t"))
+    options = {"split": "validation", "search": "exhaustive", "allocation": "cifar10"}
+    run(**options, save_errors=str(tmp_path / "t"))
     with pytest.raises(DataError, match="evenly in time: 'learned@cifar10/validation'"):
         learn(tmp_path / "t")
 
 
 @pytest.mark.parametrize(
-    "wishes",
+    "options",
     [
         {"search": "racing", "confidence": 0.3},
         {"search": "racing", "allocation": "fashion_mnist"},
@@ -129,13 +129,13 @@ def test_weighting_is_not_learned_over_and_above_an_allocation(
     ids=str,
 )
 def test_without_flags_the_tables_are_searched_as_they_were_made(
-    wishes: dict[str, Any], run: Callable[..., Any], tmp_path: Path
+    options: dict[str, Any], run: Callable[..., Any], tmp_path: Path
 ) -> None:
-    row, _ = run(**wishes, save_errors=str(tmp_path / "t"))
+    row, _ = run(**options, save_errors=str(tmp_path / "t"))
     (again,) = replayed(tmp_path / "t")
     assert again["search"] == row["search"]
-    assert again["weighting"] == wishes.get("weighting", "uniform")
-    assert again["vote"] == wishes.get("vote", "mean")
+    assert again["weighting"] == options.get("weighting", "uniform")
+    assert again["vote"] == options.get("vote", "mean")
     assert again["evaluations_per_image"] == row["evaluations_per_image"]
     assert again["accuracy"] == row["accuracy"]
 
@@ -146,14 +146,14 @@ def test_tables_of_ones_own_images_are_replayed(run: Callable[..., Any], tmp_pat
         Image.new("RGB", (40, 32), (255 * k, 40, 128)).save(
             tmp_path / "shapes" / f"class {k}" / "a.b.png"
         )
-    asked = {"dataset": f"folder:{tmp_path / 'shapes'}", "limit": None}
-    row, records = run(**asked, search="exhaustive", save_errors=str(tmp_path / "t"))
+    options = {"dataset": f"folder:{tmp_path / 'shapes'}", "limit": None}
+    row, records = run(**options, search="exhaustive", save_errors=str(tmp_path / "t"))
     again, _ = replayed(tmp_path / "t", ["exhaustive", "racing"])
     assert again["accuracy"] == row["accuracy"]
     assert set(read_saved(tmp_path / "t").image_ids) == set(records)
 
 
-def test_others_are_compared_with_the_first(tables: Path) -> None:
+def test_combinations_are_compared_with_the_first(tables: Path) -> None:
     first, *others = replayed(tables, ["exhaustive", "racing"], ["uniform", "snr"], ["mean"])
     assert (first["agreement"], first["p"]) == (1.0, 1.0)
     assert [(r["search"], r["weighting"]) for r in others] == [
@@ -163,7 +163,7 @@ def test_others_are_compared_with_the_first(tables: Path) -> None:
     ]
 
 
-def test_fewer_draws_are_the_first_ones(run: Callable[..., Any], tables: Path) -> None:
+def test_fewer_draws_are_the_first_of_the_saved_ones(run: Callable[..., Any], tables: Path) -> None:
     row, _ = run(search="exhaustive", draws=3)
     for searches in (["exhaustive"], []):
         (again,) = replayed(tables, searches, draws=3)
@@ -175,14 +175,14 @@ def test_each_search_takes_the_options_that_it_has(run: Callable[..., Any], tabl
     exhaustive, racing = replayed(tables, ["exhaustive", "racing"], confidence=0.3)
     assert exhaustive["evaluations_per_image"] == 10 * DRAWS
     assert racing["evaluations_per_image"] == row["evaluations_per_image"] < 10 * DRAWS
-    with pytest.raises(UsageError, match="none of the searches has such an option: 'confidence'"):
+    with pytest.raises(UsageError, match="option that none of the searches has: 'confidence'"):
         replayed(tables, ["exhaustive", "halving"], confidence=0.3)
 
 
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--search", "paper"], "other draws than the search 'paper' asks for"),
+        (["--search", "paper"], "other draws than the search 'paper' requests"),
         (["--search", "exhaustive", "--draws", "9"], "other draws"),
         (["--search", "racing", "halfing"], "did you mean 'halving'"),
         (["--vote", "best"], "unknown vote"),
@@ -190,16 +190,16 @@ def test_each_search_takes_the_options_that_it_has(run: Callable[..., Any], tabl
         (["--weighting", "none.json"], "cannot read a weighting"),
     ],
 )
-def test_what_cannot_be_replayed_is_refused(
+def test_impossible_replay_is_refused(
     flags: list[str], message: str, tables: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert replay.main([str(tables), *flags]) == 2
     assert message in capsys.readouterr().err
 
 
-def test_errors_that_were_not_saved_are_missed(run: Callable[..., Any], tmp_path: Path) -> None:
+def test_errors_that_were_not_saved_are_reported(run: Callable[..., Any], tmp_path: Path) -> None:
     run(search="halving", save_errors=str(tmp_path / "some"))
-    with pytest.raises(UsageError, match="asks for errors that were not saved"):
+    with pytest.raises(UsageError, match="requests errors that were not saved"):
         replayed(tmp_path / "some", ["exhaustive"])
 
 
@@ -219,7 +219,7 @@ def test_folder_that_holds_no_tables_is_refused(
     if text is not None:
         (tmp_path / "run.json").write_text(text)
     assert replay.main([str(tmp_path)]) == 2
-    assert "no folder of error tables" in capsys.readouterr().err
+    assert "not a folder of error tables" in capsys.readouterr().err
 
 
 def test_prompts_that_raced_are_not_taken_for_classes(
@@ -229,7 +229,7 @@ def test_prompts_that_raced_are_not_taken_for_classes(
     run(aggregate="prompts", template=two, limit=2, draws=2, save_errors=str(tmp_path / "two"))
     with pytest.raises(UsageError, match="the prompts of a class raced"):
         read_saved(tmp_path / "two")
-    # one prompt a class is that class
+    # with one prompt per class, the prompt is the class
     row, _ = run(aggregate="prompts", search="exhaustive", save_errors=str(tmp_path / "one"))
     assert replayed(tmp_path / "one")[0]["accuracy"] == row["accuracy"]
 
@@ -239,15 +239,15 @@ def test_damaged_table_is_named(
 ) -> None:
     run(search="exhaustive", limit=2, draws=2, save_errors=str(tmp_path / "t"))
     path = sorted((tmp_path / "t").rglob("*.npz"))[0]
-    whole = path.read_bytes()
-    path.write_bytes(whole[:40])
+    content = path.read_bytes()
+    path.write_bytes(content[:40])
     assert replay.main([str(tmp_path / "t")]) == 1
     assert str(path) in capsys.readouterr().err
-    path.write_bytes(whole)
-    stranger = path.with_name("mine.npz")
+    path.write_bytes(content)
+    other = path.with_name("mine.npz")
     for arrays in ({"x": np.ones(3)}, {"errors": np.ones((10, 3)), "label": np.int64(0)}):
-        np.savez(stranger, **arrays)
-        with pytest.raises(RecordError, match=r"no error table of this run: .*mine\.npz"):
+        np.savez(other, **arrays)
+        with pytest.raises(RecordError, match=r"not an error table of this run: .*mine\.npz"):
             read_saved(tmp_path / "t")
 
 
@@ -274,11 +274,11 @@ def made_tables(folder: Path, alpha: list[float], weighting: str, split: str) ->
     return folder
 
 
-def test_level_without_signal_has_a_place_among_the_others(tmp_path: Path) -> None:
+def test_weighting_covers_a_level_without_signal(tmp_path: Path) -> None:
     alpha = [*np.linspace(0.99, 0.05, 7), 0.0]  # as a schedule rescaled to end at no signal
     learned = learn(made_tables(tmp_path / "a", alpha, "uniform", "validation"))
     assert all(np.isfinite(float(p)) for k in learned["knots"].split(",") for p in k.split("="))
-    # what was saved with no weight cannot be given one, yet is searched as it was made
+    # errors saved with weight 0 are lost for other weightings, but not for their own
     lost = made_tables(tmp_path / "b", alpha, "snr", "validation")
     assert replayed(lost)[0]["evaluations_per_image"] == 4 * 8
     for refused in (lambda: replayed(lost, [], ["uniform"]), lambda: learn(lost)):
@@ -315,7 +315,7 @@ def test_weighting_is_learned_on_validation_images_and_overwrites_nothing(
     assert {p.name for p in tmp_path.iterdir()} == {"v", "weighting.json"}
 
 
-def test_tables_keep_whose_they_are(tables: Path) -> None:
+def test_tables_keep_the_identity_of_their_run(tables: Path) -> None:
     saved = read_saved(tables)
     assert saved.spec["search"] == "exhaustive" and len(saved.schedule) == 1000
     assert len(saved.tables) == 8 and saved.tables[0].shape == (10, DRAWS)

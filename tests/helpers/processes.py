@@ -1,4 +1,4 @@
-"""Functions that tests run in other processes, which import this file by name."""
+"""Functions that tests run in other processes, which import this file by its name."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from diffcls.support.cache import Arrays, fitted
 
 
 class Maker:
-    """Counts its calls."""
+    """A function that makes arrays and counts its calls."""
 
     def __init__(self, seconds: float = 0.0) -> None:
-        self.asked, self.seconds = 0, seconds
+        self.calls, self.seconds = 0, seconds
 
     def __call__(self) -> Arrays:
-        self.asked += 1
+        self.calls += 1
         time.sleep(self.seconds)
         return {"weights": np.arange(6.0).reshape(2, 3), "name": np.array("mid_block")}
 
 
-def ask_in_a_process(folder: Path) -> bool:
-    """Whether this process computed the arrays."""
+def fit_in_a_process(folder: Path) -> bool:
+    """Whether this process computed the entry."""
     maker = Maker(seconds=0.5)
     fitted(folder, "probe", {}, maker)
-    return maker.asked == 1
+    return maker.calls == 1
 
 
 def measured(fingerprint: str, **cells: Any) -> dict[str, Any]:

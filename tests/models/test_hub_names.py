@@ -24,7 +24,7 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty cache, and a Hub that cannot be reached."""
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
-    monkeypatch.setattr("diffcls.support.hub.told_to_stay_offline", lambda: True)
+    monkeypatch.setattr("diffcls.support.hub.is_offline", lambda: True)
     return tmp_path / "hub"
 
 
@@ -112,7 +112,7 @@ def test_unreachable_hub_is_reported_within_five_seconds(
     def hang(*_: Any, **__: Any) -> None:
         time.sleep(60)
 
-    monkeypatch.setattr("diffcls.support.hub.told_to_stay_offline", lambda: False)
+    monkeypatch.setattr("diffcls.support.hub.is_offline", lambda: False)
     monkeypatch.setattr("huggingface_hub.HfApi.model_info", hang)
     began = time.monotonic()
     with pytest.raises(ModelError, match="cannot be reached"):
@@ -138,7 +138,7 @@ def test_errors_of_the_hub_are_reported(
     def refuse(*_: Any, **__: Any) -> None:
         raise error
 
-    monkeypatch.setattr("diffcls.support.hub.told_to_stay_offline", lambda: False)
+    monkeypatch.setattr("diffcls.support.hub.is_offline", lambda: False)
     monkeypatch.setattr("huggingface_hub.HfApi.model_info", refuse)
     with pytest.raises(ModelError, match=message):
         loading.load("me/mine@v9")

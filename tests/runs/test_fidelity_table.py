@@ -1,4 +1,4 @@
-"""``fidelity.csv``: its columns, what replaces what, and what it never touches."""
+"""Fidelity table ``fidelity.csv``: columns, keys of a measurement, and foreign files."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from diffcls.support.errors import RecordError, UsageError
 
 
 def row(**changes: Any) -> dict[str, Any]:
-    told = {
+    cells = {
         "model": "digits",
         "dataset": "digits",
         "split": "test",
@@ -28,7 +28,7 @@ def row(**changes: Any) -> dict[str, Any]:
         "steps": 25,
         "training_images": 480_000,
     }
-    return {**told, **changes}
+    return {**cells, **changes}
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def table(tmp_path: Path) -> Path:
     return tmp_path / "results" / "fidelity.csv"
 
 
-# ---- what it looks like ------------------------------------------------------------------------
+# ---- columns and cells -------------------------------------------------------------------------
 
 
 def test_columns_are_those_of_the_contract(table: Path) -> None:
@@ -67,24 +67,24 @@ def test_nothing_and_nan_are_empty_cells_and_numbers_have_six_digits(
     table: Path, value: Any, cell: str
 ) -> None:
     put(table, [row(stderr=value)])
-    (found,) = read(table)
-    assert found["stderr"] == cell
+    (only,) = read(table)
+    assert only["stderr"] == cell
 
 
 def test_names_with_commas_and_letters_of_all_kinds_come_back(table: Path) -> None:
     put(table, [row(model='mine, "the second"', dataset="folder:Größe")])
-    (found,) = read(table)
-    assert (found["model"], found["dataset"]) == ('mine, "the second"', "folder:Größe")
+    (only,) = read(table)
+    assert (only["model"], only["dataset"]) == ('mine, "the second"', "folder:Größe")
 
 
-# ---- what is the same measurement --------------------------------------------------------------
+# ---- one row per measurement -------------------------------------------------------------------
 
 
 def test_later_row_takes_the_place_of_the_earlier(table: Path) -> None:
     put(table, [row(), row(metric="KID", value=0.5, stderr=0.1)])
     put(table, [row(value=9.0, stderr=0.25)])
-    found = read(table)
-    assert [(r["metric"], r["value"], r["stderr"]) for r in found] == [
+    rows = read(table)
+    assert [(r["metric"], r["value"], r["stderr"]) for r in rows] == [
         ("FID", "9", "0.25"),
         ("KID", "0.5", "0.1"),
     ]
@@ -111,11 +111,11 @@ def test_another_measurement_is_another_row(table: Path, name: str, value: Any) 
     assert len(read(table)) == 2
 
 
-def test_accuracy_that_is_learned_later_makes_no_second_row(table: Path) -> None:
+def test_accuracy_added_later_makes_no_second_row(table: Path) -> None:
     put(table, [row()])
     put(table, [{**read(table)[0], "accuracy": 0.875}])
-    (found,) = read(table)
-    assert (found["value"], found["accuracy"]) == ("12.5", "0.875")
+    (only,) = read(table)
+    assert (only["value"], only["accuracy"]) == ("12.5", "0.875")
 
 
 def test_rows_that_are_read_and_put_back_change_nothing(table: Path) -> None:
@@ -131,7 +131,7 @@ def test_rows_of_writers_at_the_same_time_are_all_there(table: Path) -> None:
     assert sorted(int(r["steps"]) for r in read(table)) == list(range(40))
 
 
-# ---- what is not ours --------------------------------------------------------------------------
+# ---- foreign files -----------------------------------------------------------------------------
 
 HEADER = ",".join(COLUMNS)
 FOREIGN = {

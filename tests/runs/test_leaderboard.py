@@ -82,12 +82,12 @@ def test_published_figures(
     dataset: str, method: str, model: str, source: str, accuracy: float
 ) -> None:
     about = {"dataset": dataset, "method": method, "model": model, "source": source}
-    found = [
+    figures = [
         row["accuracy"]
         for row in leaderboard.published_rows()
         if all(row[name] == value for name, value in about.items())
     ]
-    assert found == [accuracy]
+    assert figures == [accuracy]
 
 
 def test_published_rows_sum_to_those_of_the_published_table() -> None:
@@ -109,7 +109,7 @@ def test_published_rows_sum_to_those_of_the_published_table() -> None:
         assert 100 * sum(figures) == pytest.approx(expected)
 
 
-def test_published_rows_state_what_they_are() -> None:
+def test_published_rows_state_their_source() -> None:
     classes = dict(zip(DATASETS, (101, 10, 100, 37, 102, 10, 1000, 113), strict=True))
     for row in leaderboard.published_rows():
         assert set(row) == set(leaderboard.COLUMNS)
@@ -199,7 +199,7 @@ def test_records_may_be_objects_and_a_class_never_scored_has_no_share() -> None:
 @pytest.mark.parametrize(
     ("records", "n_scored"), [([record(0, [0, 1])], 1), ([], 0), ([FAILED], 0)]
 )
-def test_a_run_is_partial_until_every_image_is_accounted_for(records: Any, n_scored: int) -> None:
+def test_a_run_is_partial_until_every_image_has_a_record(records: Any, n_scored: int) -> None:
     row = summary.summarise(records, {"n_classes": 2}, n_asked=2, posterior_scale=1.0)
     assert row["status"] == "partial"
     assert row["n_scored"] == n_scored
@@ -235,7 +235,7 @@ def test_more_records_than_images_are_refused() -> None:
 @pytest.mark.parametrize(
     "metadata", [{}, {"n_classes": 0}, {"n_classes": 2, "acuracy": 1}, {"n_classes": 2, "ece": 0}]
 )
-def test_metadata_cannot_replace_what_is_computed(metadata: Any) -> None:
+def test_metadata_cannot_replace_a_computed_column(metadata: Any) -> None:
     with pytest.raises(UsageError):
         summary.summarise([], metadata, n_asked=1, posterior_scale=None)
 
@@ -262,7 +262,7 @@ def test_a_new_file_holds_the_header_and_the_row_alone(tmp_path: Path) -> None:
     assert [row["source"] for row in leaderboard.read(path)] == ["measured"]
 
 
-def test_published_rows_of_an_old_file_are_kept_behind_a_persons_own(tmp_path: Path) -> None:
+def test_published_rows_of_an_old_file_are_kept_after_measured_ones(tmp_path: Path) -> None:
     path = tmp_path / "leaderboard.csv"
     published = old_leaderboard(path)
     leaderboard.upsert(path, [measured("c"), measured("a", accuracy=0.5)])
@@ -357,7 +357,7 @@ def test_rows_that_are_not_measured_are_refused(tmp_path: Path, row: Any) -> Non
 
 
 @pytest.mark.parametrize(
-    ("header", "said"),
+    ("header", "message"),
     [
         (HEADER.replace(",ece", ""), "lacks ece"),
         (HEADER + ",f1", "has 'f1' as well"),
@@ -366,11 +366,11 @@ def test_rows_that_are_not_measured_are_refused(tmp_path: Path, row: Any) -> Non
     ],
 )
 def test_a_file_with_other_columns_is_refused_and_kept(
-    tmp_path: Path, header: str, said: str
+    tmp_path: Path, header: str, message: str
 ) -> None:
     path = tmp_path / "leaderboard.csv"
     path.write_text(header + "\nmine\n", encoding="utf-8")
-    with pytest.raises(RecordError, match=said):
+    with pytest.raises(RecordError, match=message):
         leaderboard.upsert(path, [measured("a")])
     assert path.read_text(encoding="utf-8") == header + "\nmine\n"
 
@@ -452,7 +452,7 @@ def test_a_first_write_that_fails_leaves_no_file(
     assert not files_of(tmp_path)
 
 
-def test_what_a_killed_writer_left_is_cleared_away(tmp_path: Path) -> None:
+def test_temporary_file_of_a_killed_writer_is_removed(tmp_path: Path) -> None:
     path = tmp_path / "leaderboard.csv"
     (tmp_path / ".leaderboard.csv.tmp").write_text("torn", encoding="utf-8")
     leaderboard.upsert(path, [measured("a")])
@@ -522,7 +522,7 @@ def test_table_shows_percentages_with_intervals_in_columns() -> None:
     assert "source" not in lines[0]
 
 
-def test_table_tells_models_and_sources_apart_where_they_differ() -> None:
+def test_table_shows_models_and_sources_if_they_differ() -> None:
     lines = format_table(
         [*leaderboard.published_rows(), measured("a", model="tiny", accuracy=0.5, status="partial")]
     ).splitlines()
@@ -545,7 +545,7 @@ def test_table_is_the_same_from_the_file_as_from_the_run(tmp_path: Path) -> None
     assert format_table(measured_rows(path)) == format_table([row])
 
 
-def test_table_lets_no_name_steer_the_terminal() -> None:
+def test_control_characters_of_names_do_not_reach_the_terminal() -> None:
     text = format_table([measured("a", supervision="\x1b[31mred\r\n")])
     assert "\x1b" not in text
     assert "\r" not in text

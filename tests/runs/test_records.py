@@ -1,4 +1,4 @@
-"""Records: what a run's name depends on, and that what was written is either whole or refused."""
+"""Records: fingerprints, lines with checksums, stores and shards."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def test_a_value_in_another_field_is_another_run(data: st.DataObject, names: lis
     assert first.fingerprint != dataclasses.replace(SPEC, **{names[1]: value}).fingerprint
 
 
-def test_fingerprint_is_about_numbers_and_nothing_else() -> None:
+def test_fingerprint_depends_only_on_settings_that_define_numbers() -> None:
     assert [f.name for f in dataclasses.fields(RunSpec)] == (
         "dataset data_revision split subset class_names prompts class_of model model_revision "
         "method search search_options img_size loss weighting seed dtype noise scoring_version "
@@ -121,7 +121,7 @@ def test_fingerprint_is_the_same_in_every_version() -> None:
     assert SPEC.fingerprint == "d299bbf1be44c553"
 
 
-def test_field_that_came_later_is_told_only_where_it_is_set() -> None:
+def test_later_field_is_in_the_spec_only_if_it_is_set() -> None:
     later = {
         "interpolation": "lanczos",
         "aggregate": "prompts",
@@ -141,7 +141,7 @@ def test_field_that_came_later_is_told_only_where_it_is_set() -> None:
 @given(records)
 def test_line_is_flat_json_of_the_contract_without_nan(one: Record) -> None:
     def refuse(token: str) -> None:
-        raise AssertionError(f"{token} is no JSON")
+        raise AssertionError(f"{token} is not JSON")
 
     line = one.to_line()
     assert line.endswith("\n") and line.count("\n") == 1
@@ -244,14 +244,14 @@ def test_shards_write_side_by_side_and_are_read_together(tmp_path: Path) -> None
         one.append(record("b"))
         two.append(record("a"))
         one.append(record("c"))
-        two.append(record("c", seconds=9.0))  # met twice: counted once
+        two.append(record("c", seconds=9.0))  # stored twice: counted once
         assert [r.image_id for r in one.records()] == ["a", "b", "c"] == sorted(one.done | two.done)
         assert one.records() == two.records()
     assert sorted(p.name for p in one.folder.glob("records-*")) == [
         "records-0-of-2.jsonl",
         "records-1-of-2.jsonl",
     ]
-    with RecordStore(tmp_path, SPEC, (0, 1)) as store:  # another number of shards goes on
+    with RecordStore(tmp_path, SPEC, (0, 1)) as store:  # resumes with another number of shards
         assert store.done == {"a", "b", "c"}
 
 
@@ -266,7 +266,7 @@ def test_first_header_stays(tmp_path: Path) -> None:
             store.header({**HEADER, "posterior_scale": float("nan")})
 
 
-def test_header_of_another_version_is_refused_with_what_to_do(tmp_path: Path) -> None:
+def test_header_of_another_version_is_refused_with_a_remedy(tmp_path: Path) -> None:
     with RecordStore(tmp_path, SPEC) as store:
         without = {name: value for name, value in HEADER.items() if name != "threads"}
         with pytest.raises(RecordError, match=r"lacks threads.*move the run's folder away"):
@@ -275,7 +275,7 @@ def test_header_of_another_version_is_refused_with_what_to_do(tmp_path: Path) ->
 
 def test_folder_that_cannot_be_written_is_bad_usage(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
-    with pytest.raises(UsageError, match="cannot write to the output folder") as caught:
+    with pytest.raises(UsageError, match="--output-dir cannot be written") as caught:
         RecordStore(tmp_path / "file", SPEC)
     assert caught.value.exit_status == 2
     assert (tmp_path / "file").read_text() == "mine"

@@ -1,4 +1,4 @@
-"""What was learned is learned once."""
+"""Cache of fitted arrays: each entry is computed once, and damage is reported."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.processes import Maker, ask_in_a_process
+from helpers.processes import Maker, fit_in_a_process
 
 from diffcls.support.cache import Arrays, fitted
 from diffcls.support.errors import RecordError
@@ -26,25 +26,25 @@ def files(folder: Path) -> list[str]:
 def test_same_definition_is_made_once(tmp_path: Path) -> None:
     maker = Maker()
     first, second = (fitted(tmp_path, "probe", {"seed": 0}, maker) for _ in range(2))
-    assert maker.asked == 1
+    assert maker.calls == 1
     for arrays in (first, second):
         assert set(arrays) == {"weights", "name"} and str(arrays["name"]) == "mid_block"
         assert np.array_equal(arrays["weights"], [[0, 1, 2], [3, 4, 5]])
 
 
-def test_another_definition_is_made_anew(tmp_path: Path) -> None:
+def test_another_definition_is_computed_again(tmp_path: Path) -> None:
     maker = Maker()
     for defined_by in ({"seed": 0}, {"seed": 1}, {"seed": 0, "more": None}):
         fitted(tmp_path, "probe", defined_by, maker)
     fitted(tmp_path, "other", {"seed": 0}, maker)
-    assert maker.asked == 4 == len(files(tmp_path))
+    assert maker.calls == 4 == len(files(tmp_path))
 
 
 def test_order_of_the_definition_does_not_count(tmp_path: Path) -> None:
     maker = Maker()
     fitted(tmp_path, "probe", {"a": 1, "b": 2}, maker)
     fitted(tmp_path, "probe", {"b": 2, "a": 1}, maker)
-    assert maker.asked == 1
+    assert maker.calls == 1
 
 
 def single(_: bytes) -> bytes:
@@ -72,7 +72,7 @@ def directory_flag(offset: int, bit: int) -> Callable[[bytes], bytes]:
         lambda data: data[:60] + bytes(20) + data[80:],
         single,
         directory_flag(8, 1),  # encrypted
-        directory_flag(10, 128),  # a compression that nobody knows
+        directory_flag(10, 128),  # an unknown compression method
     ],
     ids=["empty", "no archive", "cut off", "zeros", "one array", "encrypted", "compression"],
 )
@@ -84,31 +84,31 @@ def test_damaged_file_is_named(tmp_path: Path, damage: Callable[[bytes], bytes])
     maker = Maker()
     with pytest.raises(RecordError, match=path.name):
         fitted(tmp_path, "probe", {"seed": 0}, maker)
-    assert maker.asked == 0 and path.read_bytes() == damaged
+    assert maker.calls == 0 and path.read_bytes() == damaged
 
 
-def test_of_several_threads_that_ask_at_once_one_makes_it(tmp_path: Path) -> None:
-    maker, found = Maker(seconds=0.1), []
+def test_one_of_several_simultaneous_threads_computes_the_entry(tmp_path: Path) -> None:
+    maker, results = Maker(seconds=0.1), []
 
-    def ask() -> None:
-        found.append(fitted(tmp_path, "probe", {}, maker))
+    def fit() -> None:
+        results.append(fitted(tmp_path, "probe", {}, maker))
 
-    threads = [threading.Thread(target=ask) for _ in range(4)]
+    threads = [threading.Thread(target=fit) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert maker.asked == 1 and len(found) == 4
-    assert all(np.array_equal(arrays["weights"], found[0]["weights"]) for arrays in found)
+    assert maker.calls == 1 and len(results) == 4
+    assert all(np.array_equal(arrays["weights"], results[0]["weights"]) for arrays in results)
 
 
-def test_of_several_processes_that_ask_at_once_one_makes_it(tmp_path: Path) -> None:
+def test_one_of_several_simultaneous_processes_computes_the_entry(tmp_path: Path) -> None:
     with multiprocessing.get_context("spawn").Pool(2) as pool:
-        made = pool.map(ask_in_a_process, [tmp_path] * 2, chunksize=1)
+        made = pool.map(fit_in_a_process, [tmp_path] * 2, chunksize=1)
     assert sorted(made) == [False, True]
 
 
-def test_what_fails_leaves_nothing(tmp_path: Path) -> None:
+def test_failed_computation_leaves_no_file(tmp_path: Path) -> None:
     def fail() -> Arrays:
         raise RuntimeError("no")
 
@@ -117,10 +117,10 @@ def test_what_fails_leaves_nothing(tmp_path: Path) -> None:
     assert not files(tmp_path)
     maker = Maker()
     fitted(tmp_path, "probe", {}, maker)
-    assert maker.asked == 1
+    assert maker.calls == 1
 
 
-def test_full_disk_is_told_of_and_leaves_nothing(
+def test_full_disk_is_reported_and_leaves_no_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object) -> None:

@@ -1,4 +1,4 @@
-"""The error tree: what each exception tells a person, and how a process ends after it."""
+"""Exceptions: their tree, messages and exit statuses."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_bad_input_is_a_value_error_and_a_failed_run_is_not() -> None:
     assert {e for e in STATUS if issubclass(e, ValueError)} == {UsageError, DataError, ModelError}
 
 
-def test_message_says_what_given_allowed_and_what_to_do_in_this_order() -> None:
+def test_message_has_problem_given_allowed_and_remedy_in_this_order() -> None:
     error = UsageError(
         "unknown search", given="rasing", allowed=["racing", "paper"], todo="see --help"
     )
@@ -60,9 +60,7 @@ def test_message_says_what_given_allowed_and_what_to_do_in_this_order() -> None:
         ({"todo": "give a folder"}, "no images; give a folder"),
     ],
 )
-def test_message_holds_only_the_parts_that_were_told(
-    parts: dict[str, object], message: str
-) -> None:
+def test_message_has_only_the_given_parts(parts: dict[str, object], message: str) -> None:
     assert str(DataError("no images", **parts)) == message
 
 
@@ -72,7 +70,7 @@ def test_given_value_cannot_break_the_message_into_lines() -> None:
 
 
 @pytest.mark.parametrize("error", STATUS, ids=lambda e: e.__name__)
-def test_error_survives_the_way_from_a_worker_process(error: type[DiffclsError]) -> None:
+def test_error_can_be_sent_from_a_worker_process(error: type[DiffclsError]) -> None:
     sent = error("shard broken", given=3, allowed="0 to 2", todo="run it again")
     received = pickle.loads(pickle.dumps(sent))
     assert type(received) is error
@@ -89,7 +87,7 @@ def test_unknown_name_suggests_the_closest_name(typed: str) -> None:
 
 
 @pytest.mark.parametrize("typed", ["", "zzzz", "0"])
-def test_unknown_name_suggests_nothing_where_nothing_is_close(typed: str) -> None:
+def test_unknown_name_without_a_close_one_has_no_suggestion(typed: str) -> None:
     error = unknown_name("search", typed, ["racing", "paper"])
     assert str(error) == f"unknown search: {typed!r}; allowed: racing, paper"
 

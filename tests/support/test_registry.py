@@ -1,4 +1,4 @@
-"""The registry: names are checked for nothing, and objects are loaded only on request."""
+"""Registries: names are checked without imports, and objects are loaded only on request."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PLACES = {"ordered": "collections:OrderedDict", "fraction": "fractions:Fraction"
 
 @pytest.fixture
 def witness(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """The name of an importable module that nobody has imported yet."""
+    """The name of an importable module that is not imported yet."""
     name = "diffcls_test_witness"
     (tmp_path / f"{name}.py").write_text("VALUE = object()\n", encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path)
@@ -24,7 +24,7 @@ def witness(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     sys.modules.pop(name, None)
 
 
-def test_load_gives_the_very_object() -> None:
+def test_load_returns_the_object_itself() -> None:
     from fractions import Fraction
 
     assert Registry("number", PLACES).load("fraction") is Fraction
@@ -55,7 +55,7 @@ def test_unknown_name_is_a_usage_error_that_names_the_others(ask: object) -> Non
     )
     assert isinstance(caught.value, ValueError)
     assert not isinstance(caught.value, KeyError)
-    # a person is shown one error, not the look-up that failed behind it
+    # the message shows one error, without the failed look-up behind it
     assert caught.value.__suppress_context__
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from diffcls.data.catalog import Repository
 from diffcls.support.errors import DataError
-from diffcls.support.hub import SECONDS, ask_hub, cached_commit, repository_cache
+from diffcls.support.hub import REQUEST_TIMEOUT_SECONDS, ask_hub, cached_commit, repository_cache
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,9 @@ def _request_info(repository: Repository) -> Any | None:
 
     def ask() -> Any:
         revision = _revision(repository)
-        return HfApi().dataset_info(repository.id, revision=revision, timeout=SECONDS)
+        return HfApi().dataset_info(
+            repository.id, revision=revision, timeout=REQUEST_TIMEOUT_SECONDS
+        )
 
     return ask_hub(ask, lambda error: _refused(repository, error))
 

@@ -1,3 +1,3 @@
-"""Executors: where images are scored."""
+"""Executors: loops that score the images of a run."""
 
 from __future__ import annotations

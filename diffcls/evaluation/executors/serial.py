@@ -14,19 +14,19 @@ from diffcls.scoring.class_scores import ClassScores
 class Progress:
     """Progress bar on stderr: running accuracy, images per second, time left."""
 
-    def __init__(self, total: int, held: Sequence[Record], quiet: bool, title: str) -> None:
+    def __init__(self, total: int, stored: Sequence[Record], quiet: bool, title: str) -> None:
         from tqdm import tqdm
 
         self._bar = tqdm(
             total=total,
-            initial=len(held),
+            initial=len(stored),
             desc=title,
             unit="img",
             disable=True if quiet else None,
             dynamic_ncols=True,
         )
         self._right = self._scored = 0
-        for record in held:
+        for record in stored:
             self._count(record)
 
     def add(self, record: Record) -> None:
@@ -57,7 +57,7 @@ def execute(
     Args:
         method: the classifier.
         items: the images, see `waiting`.
-        store: receives the records; the record of an image that it holds already stays.
+        store: receives the records; a record that it holds already stays.
         progress: counts every new record.
         keep: called with each result and its image before the record is written.
 
@@ -71,29 +71,29 @@ def execute(
             in_flight[item.image_id] = item
             yield item
 
-    for answer in method.classify(taken()):
-        item = in_flight.pop(answer.image_id)
-        if keep is not None and answer.error is None:
-            keep(answer, item)
-        if answer.image_id in store.done:  # scored again for its error table
+    for result in method.classify(taken()):
+        item = in_flight.pop(result.image_id)
+        if keep is not None and result.error is None:
+            keep(result, item)
+        if result.image_id in store.done:  # scored again for its error table
             continue
-        record = to_record(answer, item.label, store.fingerprint)
+        record = to_record(result, item.label, store.fingerprint)
         store.append(record)
         if progress is not None:
             progress.add(record)
 
 
-def to_record(answer: ClassScores, label: int, fingerprint: str) -> Record:
+def to_record(result: ClassScores, label: int, fingerprint: str) -> Record:
     """The record of a result."""
     return Record(
         fingerprint=fingerprint,
-        image_id=answer.image_id,
+        image_id=result.image_id,
         label=label,
-        ranking=tuple(int(k) for k in answer.ranking),
-        scores=tuple(float(s) for s in answer.scores),
-        evaluations=answer.evaluations,
-        seconds=round(answer.seconds, 6),
-        error=answer.error,
+        ranking=tuple(int(k) for k in result.ranking),
+        scores=tuple(float(s) for s in result.scores),
+        evaluations=result.evaluations,
+        seconds=round(result.seconds, 6),
+        error=result.error,
     )
 
 

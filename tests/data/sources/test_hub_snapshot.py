@@ -81,8 +81,8 @@ def test_missing_gated_or_invalid_repository_is_an_error_of_one_line(
 def test_cache_is_used_if_the_hub_fails_or_does_not_respond(
     online: Hub, cache: Path, status: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("diffcls.support.hub.SECONDS", 0.2)
-    monkeypatch.setattr(hub_snapshot, "SECONDS", 0.2)
+    monkeypatch.setattr("diffcls.support.hub.REQUEST_TIMEOUT_SECONDS", 0.2)
+    monkeypatch.setattr(hub_snapshot, "REQUEST_TIMEOUT_SECONDS", 0.2)
     online.status = status
     fill(cache, "me/set", {TEST_FILE: parquet([5, 6, 7])})
     assert grays(load_dataset("hf:me/set")) == [5, 6, 7]
