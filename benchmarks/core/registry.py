@@ -124,6 +124,14 @@ ENTRIES = (
         aliases=("kernels",),
     ),
     Entry(
+        "startup",
+        "How soon does a finished run answer, and a new run write its first record?",
+        0.05,
+        "1 CPU core",
+        ("STARTUP.md", "startup.csv"),
+        "benchmarks.speed.startup",
+    ),
+    Entry(
         "class_heads",
         "Does a network with one output head per class pay?",
         0.5,

@@ -18,10 +18,12 @@ from benchmarks.speed import (
     cpu_inference,
     gpu,
     gpu_network,
+    startup,
     throughput,
 )
 from diffcls.metrics.statistics import mcnemar_exact
 from diffcls.search.gradient import Gradient
+from diffcls.support.errors import DiffclsError
 
 REFERENCE = Path(__file__).parents[2] / "results/reference"
 
@@ -132,12 +134,43 @@ def test_peak_is_found_by_the_words_of_the_device_name(device: str, peak: float 
     assert gpu_network.peak_of(device) == peak
 
 
+def test_cpu_time_is_that_of_the_process_and_not_of_waiting() -> None:
+    busy = "import time\nwhile time.process_time() < 0.3: pass"
+    assert 0.3 <= startup.cpu_seconds(["-c", busy]) < 1
+    assert startup.cpu_seconds(["-c", "import time; time.sleep(0.5)"]) < 0.4
+
+
+def test_failing_process_has_no_cpu_time() -> None:
+    with pytest.raises(DiffclsError, match="exit status 3"):
+        startup.cpu_seconds(["-c", "raise SystemExit(3)"])
+
+
+def test_startup_is_compared_with_the_fastest_process_of_the_imports(tmp_path: Path) -> None:
+    seconds = {
+        startup.FINISHED: [0.9, 0.5, 0.6],
+        startup.FIRST_RECORD: [6.0, 5.0, 5.5],
+        startup.IMPORTS: [5.0, 4.5, 4.0],
+    }
+    rows = {row["measure"]: row for row in startup.rows_of(seconds)}
+    assert rows[startup.FINISHED]["cpu_seconds"] == 0.5
+    assert rows[startup.FINISHED]["median_cpu_seconds"] == 0.6
+    assert rows[startup.FIRST_RECORD]["against_imports"] == 1.25
+    assert rows[startup.FIRST_RECORD]["limit"] == pytest.approx(4.8)
+    startup.record_environment(tmp_path, "startup", run="--limit 5")
+    startup.write_page(list(rows.values()), tmp_path)
+    page = (tmp_path / "STARTUP.md").read_text(encoding="utf-8")
+    assert "| finished run | 0.50 (0.60) | 0.12× | 2.00 | yes |" in page
+    assert "| first record | 5.00 (5.50) | 1.25× | 4.80 | no |" in page
+    assert "| imports alone | 4.00 (4.50) | 1.00× | | |" in page
+
+
 @pytest.mark.parametrize(
     ("main", "table", "page"),
     [
         (class_heads.main, "heads.csv", "HEADS.md"),
         (classes.main, "growth.csv", "GROWTH.md"),
         (cpu_inference.main, "kernels.csv", "KERNELS.md"),
+        (startup.main, "startup.csv", "STARTUP.md"),
         (throughput.main, "overhead.csv", "OVERHEAD.md"),
     ],
 )
