@@ -107,12 +107,12 @@ def test_tables_of_an_allocation_are_replayed_on_its_draws(
     )
 
 
-def test_weighting_is_not_learned_over_and_above_an_allocation(
+def test_weighting_is_not_learned_on_allocated_draws(
     run: Callable[..., Any], tmp_path: Path
 ) -> None:
     options = {"split": "validation", "search": "exhaustive", "allocation": "cifar10"}
     run(**options, save_errors=str(tmp_path / "t"))
-    with pytest.raises(DataError, match="evenly in time: 'learned@cifar10/validation'"):
+    with pytest.raises(DataError, match="spread evenly over time: 'learned@cifar10/validation'"):
         learn(tmp_path / "t")
 
 
