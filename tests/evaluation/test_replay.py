@@ -282,7 +282,7 @@ def test_weighting_covers_a_level_without_signal(tmp_path: Path) -> None:
     lost = made_tables(tmp_path / "b", alpha, "snr", "validation")
     assert replayed(lost)[0]["evaluations_per_image"] == 4 * 8
     for refused in (lambda: replayed(lost, [], ["uniform"]), lambda: learn(lost)):
-        with pytest.raises(UsageError, match="saved with no weight"):
+        with pytest.raises(UsageError, match="saved with weight 0"):
             refused()
 
 
@@ -297,7 +297,7 @@ def test_machine_output_is_json(tables: Path, capsys: pytest.CaptureFixture[str]
 def test_weighting_is_learned_on_validation_images_and_overwrites_nothing(
     run: Callable[..., Any], tables: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(DataError, match="not learned on test images"):
+    with pytest.raises(DataError, match="cannot be learned on test images"):
         learn(tables)
     run(split="validation", search="exhaustive", save_errors=str(tmp_path / "v"))
     file = tmp_path / "weighting.json"
