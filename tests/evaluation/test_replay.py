@@ -310,7 +310,7 @@ def test_weighting_is_learned_on_validation_images_and_overwrites_nothing(
     before = file.read_bytes()
     for taken in (file, tmp_path / "none" / "w.json", tmp_path / "w.txt"):
         assert replay.main([str(tmp_path / "v"), "--learn", str(taken)]) == 2
-        assert "exists already" in capsys.readouterr().err
+        assert "--learn cannot write this file" in capsys.readouterr().err
     assert file.read_bytes() == before
     assert {p.name for p in tmp_path.iterdir()} == {"v", "weighting.json"}
 
