@@ -10,8 +10,7 @@ from typing import Any
 from PIL import Image
 
 from diffcls.generation.image_grid import grid, write_animation, write_png
-from diffcls.support.errors import UsageError
-from diffcls.support.files import write_text
+from diffcls.support.files import unwritable_output, write_text
 from diffcls.support.hashing import hash_text
 
 SETTINGS_FILE = "samples.json"
@@ -44,11 +43,7 @@ class Gallery:
             self.created = [folder for folder in folders if not folder.exists()]
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise UsageError(
-                f"--output-dir cannot be written ({error.strerror})",
-                given=str(output),
-                todo="choose another folder",
-            ) from error
+            raise unwritable_output(output, error) from error
 
     def put(self, pixels: Any, trajectory: list[Any]) -> None:
         """Add a batch of images (B, H, W, 3) and, if any, their estimates after each step."""

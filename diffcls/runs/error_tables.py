@@ -18,7 +18,7 @@ from diffcls.scoring.class_scores import ClassScores
 from diffcls.search.error_table import Table
 from diffcls.support.cache import read_arrays
 from diffcls.support.errors import RecordError, UsageError
-from diffcls.support.files import locked, write_bytes, write_text
+from diffcls.support.files import locked, make_folder, write_bytes, write_text
 
 ARCHIVE = "run.json"
 """File in a folder of error tables that identifies their run."""
@@ -85,14 +85,7 @@ class ErrorArchive:
             label=np.int64(item.label),
             class_names=names,
         )
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise RecordError(
-                f"cannot write an error table ({error.strerror})",
-                given=str(path),
-                todo="free some space, then rerun the same command to resume",
-            ) from error
+        make_folder(path.parent)
         write_bytes(path, buffer.getvalue())
 
 

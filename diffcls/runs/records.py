@@ -14,7 +14,7 @@ from typing import IO, Any
 
 from diffcls.runs.spec import RunSpec
 from diffcls.support.errors import RecordError, UsageError
-from diffcls.support.files import locked, try_lock, write_text
+from diffcls.support.files import locked, try_lock, unwritable_output, write_text
 from diffcls.support.hashing import hash_json
 
 HEADER_KEYS = frozenset(
@@ -100,7 +100,7 @@ class RecordStore:
             self.folder.mkdir(parents=True, exist_ok=True)
             lock = try_lock(self.path)
         except OSError as error:
-            raise _not_writable(root, error) from error
+            raise unwritable_output(root, error) from error
         if lock is None:
             raise UsageError(
                 "another process is writing this shard of the run",
@@ -112,7 +112,7 @@ class RecordStore:
             try:
                 self._file: IO[str] = held.enter_context(open(self.path, "a", encoding="utf-8"))
             except OSError as error:
-                raise _not_writable(root, error) from error
+                raise unwritable_output(root, error) from error
             _drop_incomplete_line(self.path)
             self.done = {record.image_id for record in self.records()}
             self._held = held.pop_all()  # an error above releases the shard
@@ -225,11 +225,3 @@ def read_header(path: Path) -> dict[str, Any]:
         )
     header: dict[str, Any] = stored
     return header
-
-
-def _not_writable(root: Path, error: OSError) -> UsageError:
-    return UsageError(
-        f"--output-dir cannot be written ({error.strerror})",
-        given=str(root),
-        todo="choose another folder",
-    )

@@ -133,6 +133,27 @@ def write_bytes(target: Path, data: bytes) -> None:
     _synchronise(target.parent)
 
 
+def make_folder(folder: Path) -> None:
+    """Create a folder with its parents, unless it exists.
+
+    Raises:
+        UsageError, RecordError: see `write_bytes`.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unwritable(folder, error) from error
+
+
+def unwritable_output(folder: Path, error: OSError) -> UsageError:
+    """The error for an output folder that cannot be written."""
+    return UsageError(
+        f"--output-dir cannot be written ({error.strerror})",
+        given=str(folder),
+        todo="choose another folder",
+    )
+
+
 def _synchronise(folder: Path) -> None:
     """Bring a folder's names to disk, on systems where folders can be synchronised."""
     with contextlib.suppress(OSError):

@@ -20,7 +20,7 @@ from diffcls.data.transforms import load_image, to_pixels
 from diffcls.models.loading import CARD
 from diffcls.support.environment import clock, describe_device, versions
 from diffcls.support.errors import UsageError
-from diffcls.support.files import write_text
+from diffcls.support.files import unwritable_output, write_text
 from diffcls.training.distributed import ProcessGroup
 from diffcls.training.loop import Loop, Phase, Report
 from diffcls.training.recipes import RECIPES, Optimisation, read_recipe
@@ -92,11 +92,7 @@ class TrainingRun(ABC):
         try:
             self.work.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise UsageError(
-                f"cannot write to the output folder ({error.strerror})",
-                given=str(self.folder),
-                todo="choose another --output-dir",
-            ) from error
+            raise unwritable_output(self.folder, error) from error
         if self.processes.is_main_process and not path.exists():
             write_text(path, json.dumps(plan, indent=2) + "\n")
         self.processes.wait()

@@ -107,12 +107,12 @@ def test_tables_of_an_allocation_are_replayed_on_its_draws(
     )
 
 
-def test_weighting_is_not_learned_over_and_above_an_allocation(
+def test_weighting_is_not_learned_on_allocated_draws(
     run: Callable[..., Any], tmp_path: Path
 ) -> None:
     options = {"split": "validation", "search": "exhaustive", "allocation": "cifar10"}
     run(**options, save_errors=str(tmp_path / "t"))
-    with pytest.raises(DataError, match="evenly in time: 'learned@cifar10/validation'"):
+    with pytest.raises(DataError, match="spread evenly over time: 'learned@cifar10/validation'"):
         learn(tmp_path / "t")
 
 
@@ -282,7 +282,7 @@ def test_weighting_covers_a_level_without_signal(tmp_path: Path) -> None:
     lost = made_tables(tmp_path / "b", alpha, "snr", "validation")
     assert replayed(lost)[0]["evaluations_per_image"] == 4 * 8
     for refused in (lambda: replayed(lost, [], ["uniform"]), lambda: learn(lost)):
-        with pytest.raises(UsageError, match="saved with no weight"):
+        with pytest.raises(UsageError, match="saved with weight 0"):
             refused()
 
 
@@ -297,7 +297,7 @@ def test_machine_output_is_json(tables: Path, capsys: pytest.CaptureFixture[str]
 def test_weighting_is_learned_on_validation_images_and_overwrites_nothing(
     run: Callable[..., Any], tables: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(DataError, match="not learned on test images"):
+    with pytest.raises(DataError, match="cannot be learned on test images"):
         learn(tables)
     run(split="validation", search="exhaustive", save_errors=str(tmp_path / "v"))
     file = tmp_path / "weighting.json"
@@ -310,7 +310,7 @@ def test_weighting_is_learned_on_validation_images_and_overwrites_nothing(
     before = file.read_bytes()
     for taken in (file, tmp_path / "none" / "w.json", tmp_path / "w.txt"):
         assert replay.main([str(tmp_path / "v"), "--learn", str(taken)]) == 2
-        assert "exists already" in capsys.readouterr().err
+        assert "--learn cannot write this file" in capsys.readouterr().err
     assert file.read_bytes() == before
     assert {p.name for p in tmp_path.iterdir()} == {"v", "weighting.json"}
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from diffcls.support import files
-from diffcls.support.files import locked, try_lock, write_bytes, write_text
+from diffcls.support.errors import UsageError
+from diffcls.support.files import locked, make_folder, try_lock, write_bytes, write_text
 
 HOLDER = """
 import sys
@@ -66,3 +67,12 @@ def test_file_is_replaced_whole(tmp_path: Path) -> None:
     write_bytes(path, b"\r\ntwo")
     assert path.read_bytes() == b"\r\ntwo"
     assert [p.name for p in tmp_path.iterdir()] == ["table.csv"]
+
+
+def test_folder_below_a_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(UsageError, match="cannot be written"):
+        make_folder(tmp_path / "file" / "below")
+    make_folder(tmp_path / "a" / "b")
+    make_folder(tmp_path / "a" / "b")
+    assert (tmp_path / "a" / "b").is_dir()
