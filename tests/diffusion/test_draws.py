@@ -19,7 +19,7 @@ from diffcls.support.seeding import key
 SHAPE = (3, 4, 5)
 STAGES = st.lists(st.integers(1, 200), min_size=1, max_size=5).map(sorted)
 
-# the published table: classes, samples per stage, kept per stage, evaluations an image
+# the published table: classes, samples per stage, kept per stage, evaluations per image
 PUBLISHED = {
     "food101": (101, (20, 50, 100, 500), (20, 10, 5, 1), 5_570),
     "cifar10": (10, (50, 500), (5, 1), 2_750),
