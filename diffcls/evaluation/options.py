@@ -10,7 +10,7 @@ from diffcls.classifiers.options import ClassifierOptions
 from diffcls.diffusion.learned_weighting import read_weighting
 from diffcls.diffusion.parameterization import resolve_weighting
 from diffcls.diffusion.timestep_allocation import read_allocation
-from diffcls.support.errors import UsageError
+from diffcls.support.errors import unknown_name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,13 +58,11 @@ def read_options(arguments: Mapping[str, Any]) -> EvaluationOptions:
     Raises:
         UsageError: for an unknown argument, or a file that cannot be read.
     """
-    try:
-        options = EvaluationOptions(**arguments)
-    except TypeError as error:
-        raise UsageError(
-            str(error).replace("EvaluationOptions.__init__()", "run_evaluation"),
-            allowed=list(EvaluationOptions.__dataclass_fields__),
-        ) from None
+    for name in arguments:
+        if name not in EvaluationOptions.__dataclass_fields__:
+            known = EvaluationOptions.__dataclass_fields__
+            raise unknown_name("argument of run_evaluation", name, known)
+    options = EvaluationOptions(**arguments)
     if options.allocation:
         options = replace(options, allocation=read_allocation(str(options.allocation)))
     if str(options.weighting).endswith(".json"):

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import inspect
 import os
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import Any
 
 from diffcls.classifiers import METHODS
 from diffcls.classifiers.base import Built
@@ -31,32 +29,18 @@ from diffcls.runs.records import RecordStore
 from diffcls.runs.sharding import shard_from, shard_of
 from diffcls.support.environment import denormals_flushed, set_threads, threads
 from diffcls.support.errors import UsageError
-
-P = ParamSpec("P")
-R = TypeVar("R")
+from diffcls.support.signatures import takes
 
 SELF_TEST_IMAGES = 4
 
 
-def _with_arguments_of(options: Callable[P, Any]) -> Callable[[Callable[..., R]], Callable[P, R]]:
-    """Give a function the arguments of `options`, for type checkers, editors and `help`."""
-
-    def decorate(function: Callable[..., R]) -> Callable[P, R]:
-        returned = inspect.signature(function).return_annotation
-        signature = inspect.signature(options).replace(return_annotation=returned)
-        function.__signature__ = signature  # type: ignore[attr-defined]
-        return function
-
-    return decorate
-
-
-@_with_arguments_of(EvaluationOptions)
-def run_evaluation(**options: Any) -> list[dict[str, Any]]:
+@takes(EvaluationOptions, read_options)
+def run_evaluation(options: EvaluationOptions) -> list[dict[str, Any]]:
     """Evaluate one or more methods on a data set and put a row for each into the leaderboard.
 
     Args:
-        options: the fields of `diffcls.evaluation.options.EvaluationOptions`, which are the flags
-            of ``python -m diffcls.evaluate``.
+        options: the fields of `diffcls.evaluation.options.EvaluationOptions`, as keyword
+            arguments; they are the flags of ``python -m diffcls.evaluate``.
 
     Returns:
         One row per method, its keys the leaderboard's columns; with ``published``, the published
@@ -66,23 +50,22 @@ def run_evaluation(**options: Any) -> list[dict[str, Any]]:
     Raises:
         DiffclsError: see `diffcls.support.errors`; the same call resumes an interrupted run.
     """
-    given = read_options(options)
-    check_names(given)
-    shard = shard_from(os.environ, given.shard, given.n_workers, given.worker_idx)
-    dataset, subset = choose_images(given)
+    check_names(options)
+    shard = shard_from(os.environ, options.shard, options.n_workers, options.worker_idx)
+    dataset, subset = choose_images(options)
     rows: list[dict[str, Any]] = []
     with contextlib.ExitStack() as loaded:
-        for name in given.method:
-            row = finished_row(name, given, dataset, subset, shard)
+        for name in options.method:
+            row = finished_row(name, options, dataset, subset, shard)
             if row is None:
                 loaded.enter_context(denormals_flushed())
-                set_threads(given.threads)
-                plan = make_plan(name, given, dataset, subset, shard)
-                if given.budget and plan.built.search:
-                    plan = fit(plan, given.budget)
-                row = estimate(plan) if given.dry_run else run(plan)
+                set_threads(options.threads)
+                plan = make_plan(name, options, dataset, subset, shard)
+                if options.budget and plan.built.search:
+                    plan = fit(plan, options.budget)
+                row = estimate(plan) if options.dry_run else run(plan)
             rows.append(row)
-    return rows + (leaderboard.published_rows() if given.published else [])
+    return rows + (leaderboard.published_rows() if options.published else [])
 
 
 def run(plan: Plan) -> dict[str, Any]:

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from diffcls.generation.options import Interrupted, ModelOptions, check_minimum, takes
+from diffcls.generation.options import Interrupted, ModelOptions, check_minimum
 from diffcls.support.errors import UsageError, unknown_name
+from diffcls.support.signatures import takes
 
 if TYPE_CHECKING:
     from diffcls.data.dataset import Dataset

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from diffcls.generation import samplers
 from diffcls.generation.fidelity_options import METRICS, MIN_IMAGES, FidelityOptions
-from diffcls.generation.options import Interrupted, takes
+from diffcls.generation.options import Interrupted
 from diffcls.support.errors import UsageError
+from diffcls.support.signatures import takes
 
 if TYPE_CHECKING:
     from diffcls.data.dataset import Dataset

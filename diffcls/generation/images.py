@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from diffcls.generation import samplers
 from diffcls.generation.guides import Guide
-from diffcls.generation.options import Interrupted, ModelOptions, check_minimum, takes
+from diffcls.generation.options import Interrupted, ModelOptions, check_minimum
 from diffcls.support.errors import DataError, UsageError
 from diffcls.support.hashing import hash_bytes
+from diffcls.support.signatures import takes
 
 if TYPE_CHECKING:
     from diffcls.generation.classes import Classes

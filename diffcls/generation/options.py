@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import functools
-import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from diffcls.support.errors import UsageError
 
 if TYPE_CHECKING:
     from diffcls.models.denoiser import Denoiser
 
-P = ParamSpec("P")
-Options = TypeVar("Options")
 Result = TypeVar("Result")
 
 
@@ -100,27 +96,3 @@ def check_minimum(options: object, **minimum: int) -> None:
         if value is not None and value < bound:
             flag = f"--{name.replace('_', '-')}"
             raise UsageError(f"{flag} out of range", value, f"{bound} or more")
-
-
-def takes(
-    options: Callable[P, Options],
-) -> Callable[[Callable[[Options], Result]], Callable[P, Result]]:
-    """Decorator: a function of an options object becomes one of that object's keyword arguments.
-
-    Editors and ``help`` show the arguments with their types and defaults.
-
-    Args:
-        options: class of the options.
-    """
-
-    def decorate(function: Callable[[Options], Result]) -> Callable[P, Result]:
-        @functools.wraps(function)
-        def call(*args: P.args, **keywords: P.kwargs) -> Result:
-            return function(options(*args, **keywords))
-
-        shown = inspect.signature(options)
-        returned = inspect.signature(function).return_annotation
-        call.__signature__ = shown.replace(return_annotation=returned)  # type: ignore[attr-defined]
-        return call
-
-    return decorate

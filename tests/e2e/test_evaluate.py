@@ -313,7 +313,7 @@ def test_python_function_takes_the_flags_of_the_command(command: Command) -> Non
     assert command.row()["fingerprint"] == row["fingerprint"]
     assert command(*SMALL) == 0
     assert len(command.rows()) == 1
-    with pytest.raises(UsageError, match=r"unexpected keyword argument 'limits'; allowed: .*limit"):
+    with pytest.raises(UsageError, match=r"unknown argument of run_evaluation: 'limits'.*'limit'"):
         run_evaluation(limits=6, **options)
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from helpers import tiny_families
+from helpers.refusals import refusal
 from torch import Tensor
 
 from diffcls import fidelity
@@ -373,12 +374,7 @@ def refused(
 
     def run(flags: str, model: str = "pixels", status: int = 2) -> str:
         fixed = ["--model", str(models / model), "--output-dir", str(table.parent), "--quiet"]
-        assert fidelity.main([*fixed, *flags.split()]) == status
-        printed, err = capsys.readouterr()
-        assert printed == ""
-        assert err.startswith("diffcls: ") and err.count("\n") == 1
-        assert "Traceback" not in err
-        return err
+        return refusal(fidelity.main, [*fixed, *flags.split()], table, capsys, status)
 
     return run
 

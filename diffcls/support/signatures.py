@@ -1,0 +1,39 @@
+"""Signatures of library functions whose arguments are the fields of an options class."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, ParamSpec, TypeVar
+
+P = ParamSpec("P")
+Options = TypeVar("Options")
+Result = TypeVar("Result")
+
+
+def takes(
+    options: Callable[P, Options], read: Callable[[Mapping[str, Any]], Options] | None = None
+) -> Callable[[Callable[[Options], Result]], Callable[P, Result]]:
+    """Decorator: a function of an options object becomes one of that object's keyword arguments.
+
+    Editors and ``help`` show the arguments with their types and defaults.
+
+    Args:
+        options: class of the options.
+        read: makes the options of the keyword arguments instead, to normalise and check them.
+    """
+
+    def decorate(function: Callable[[Options], Result]) -> Callable[P, Result]:
+        @functools.wraps(function)
+        def call(*args: P.args, **keywords: P.kwargs) -> Result:
+            if args:
+                raise TypeError(f"{function.__name__} takes keyword arguments only")
+            return function(read(keywords) if read else options(*args, **keywords))
+
+        shown = inspect.signature(options)
+        returned = inspect.signature(function).return_annotation
+        call.__signature__ = shown.replace(return_annotation=returned)  # type: ignore[attr-defined]
+        return call
+
+    return decorate
