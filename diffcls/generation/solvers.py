@@ -9,7 +9,7 @@ Langevin dynamics, where it also derives the step size from the whole batch.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -160,26 +160,32 @@ def dpm_solver(
     The scheduler receives x0 and the levels of the path: σ/α, or σ for a flow. Where the last
     level holds no signal, σ/α is limited to `MAX_SIGMA`, as diffusers does.
     """
-    import torch
-    from diffusers import DPMSolverMultistepScheduler
-
     flow = is_flow(schedule)
     alpha, sigma = schedule.alpha[path], schedule.sigma[path]
     levels = sigma if flow else sigma / np.maximum(alpha, sigma / MAX_SIGMA)
-    scheduler = DPMSolverMultistepScheduler(
-        num_train_timesteps=len(path),
-        prediction_type="sample",
-        use_flow_sigmas=flow,
-        timestep_spacing="trailing",
-    )
-    scheduler.set_timesteps(len(path))
-    # set_timesteps derives levels from a beta schedule, or its own grid of a flow
-    scheduler.sigmas = torch.tensor([*levels.tolist(), 0.0])
-    scheduler.set_begin_index(0)
+    scheduler = multistep_scheduler(levels.tolist(), flow)
     for t, timestep in zip(path, scheduler.timesteps, strict=True):
         x0 = predict(x, int(t)).x0
         yield x0
         x = scheduler.step(x0, timestep, x).prev_sample
+
+
+def multistep_scheduler(levels: Sequence[float], flow: bool) -> Any:
+    """The multistep solver of diffusers on given levels: σ/α falling, or σ of a flow."""
+    import torch
+    from diffusers import DPMSolverMultistepScheduler
+
+    scheduler = DPMSolverMultistepScheduler(
+        num_train_timesteps=len(levels),
+        prediction_type="sample",
+        use_flow_sigmas=flow,
+        timestep_spacing="trailing",
+    )
+    scheduler.set_timesteps(len(levels))
+    # set_timesteps derives levels from a beta schedule, or its own grid of a flow
+    scheduler.sigmas = torch.tensor([*levels, 0.0])
+    scheduler.set_begin_index(0)
+    return scheduler
 
 
 def from_diffusers(name: str, exploding: bool = False, **config: Any) -> Solve:

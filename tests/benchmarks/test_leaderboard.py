@@ -10,8 +10,7 @@ from benchmarks.accuracy.leaderboard import LEADERBOARD
 from benchmarks.accuracy.leaderboard_report import write
 from benchmarks.core.benchmark import Run
 from diffcls.evaluate import parser
-from diffcls.evaluation.options import EvaluationOptions
-from diffcls.evaluation.plan import read_options
+from diffcls.evaluation.options import EvaluationOptions, read_options
 from diffcls.runs.records import Record
 from diffcls.runs.summary import summarise
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
 
 import diffcls
 from diffcls.classifiers import synthetic
@@ -19,8 +19,10 @@ from diffcls.data import catalog
 from diffcls.data.prompts import PromptSet
 from diffcls.diffusion.schedule import NoiseSchedule
 from diffcls.evaluation.options import EvaluationOptions
+from diffcls.generation import solvers
 from diffcls.generation.guidance import guided
 from diffcls.generation.sample import sample
+from diffcls.generation.solvers import multistep_scheduler
 from diffcls.models.gaussian import GaussianDenoiser
 from diffcls.support.errors import UsageError
 from diffcls.training import recipes, supervised
@@ -78,7 +80,7 @@ def test_images_are_generated_once_and_weights_trained_once(
     kept = sorted(path.name.partition("-")[0] for path in (tmp_path / "fits").glob("*.npz"))
     assert kept == ["drawn", "synthetic"]
     with monkeypatch.context() as patch:
-        patch.setattr(synthetic, "draw", None)
+        patch.setattr(synthetic, "generate", None)
         patch.setattr(synthetic, "_learn", None)
         (more,) = diffcls.run_evaluation(limit=20, **wishes)
     assert more["n_scored"] == 20
@@ -165,7 +167,12 @@ def test_schedule_of_zero_terminal_snr_is_sampled(scale: float) -> None:
 
 
 @pytest.mark.parametrize("scale", [1.0, 2.0])
-def test_sampling_stays_on_the_models_device(scale: float) -> None:
+def test_sampling_stays_on_the_models_device(scale: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    def real_scheduler(levels: Sequence[float], flow: bool) -> Any:
+        with unset_fake_temporarily():  # diffusers makes the scheduler's constants with numpy
+            return multistep_scheduler(levels, flow)
+
+    monkeypatch.setattr(solvers, "multistep_scheduler", real_scheduler)
     # fake tensors follow torch's rules for operations across devices
     with FakeTensorMode(allow_non_fake_inputs=True):
         means = {name: torch.zeros(3, 4, 4) for name in ("", "a", "b")}
@@ -181,7 +188,7 @@ def test_numbers_out_of_range_are_refused() -> None:
     for wishes, message in (
         ({"guidance": -1.0}, "guidance out of range"),
         ({"images_per_class": 3}, "--images-per-class out of range"),
-        ({"dataset": "scenes/pairs", "model": "digits"}, "no classes to generate"),
+        ({"dataset": "scenes/pairs", "model": "digits"}, "needs classes that all images share"),
     ):
         with pytest.raises(UsageError, match=message):
             diffcls.run_evaluation(method="synthetic", **wishes)

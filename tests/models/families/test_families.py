@@ -139,7 +139,7 @@ def test_unconditional_model_classifies_nothing(tmp_path: Path) -> None:
     model = loading.load(str(tmp_path / "ddpm"))
     assert model.labels == ()
     cond = model.encode_prompts([""])
-    with pytest.raises(UsageError, match="it is unconditional"):
+    with pytest.raises(UsageError, match="the model is unconditional"):
         model.encode_prompts(["0"])
     x_t = torch.randn(1, *model.sample_shape)
     theirs = model.pipeline.unet(x_t, torch.tensor([500])).sample
