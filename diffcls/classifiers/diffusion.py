@@ -53,7 +53,7 @@ class DiffusionMethod:
         encode_batch: rows of every forward pass of the image encoder.
         noise_path: see `diffcls.diffusion.draws.DrawPlan`.
         keep_errors: return each image's error table with its scores.
-        interpolation: of the resize, see `diffcls.data.transforms.to_pixels`.
+        interpolation: method of resizing, see `diffcls.data.transforms.to_pixels`.
         aggregate: ``classes``: the errors of a class's prompts are averaged, and classes compete;
             ``prompts``: prompts compete, as in the published script, and a class has the score of
             its best prompt.

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 MAX_TRAINING_IMAGES = 100_000
-"""A stratified sample is taken of larger sets."""
+"""Larger sets are reduced to a stratified sample of this size."""
 
 
 def check(options: ClassifierOptions, spec: DatasetSpec) -> None:
@@ -39,10 +39,10 @@ def check(options: ClassifierOptions, spec: DatasetSpec) -> None:
 
 
 def load(options: ClassifierOptions, split: str, class_names: tuple[str, ...]) -> Dataset:
-    """The images of a split, which must have the given classes.
+    """The images of a split and their labels, at most `MAX_TRAINING_IMAGES` of them.
 
     Raises:
-        DataError: if its classes differ.
+        DataError: if the classes of the split are not `class_names`.
     """
     dataset = load_dataset(
         options.dataset,

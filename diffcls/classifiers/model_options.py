@@ -37,7 +37,7 @@ METHODS_WITHOUT_DENOISER = frozenset({"clip", "reference"})
 
 
 def model_name(options: ClassifierOptions, spec: DatasetSpec) -> str:
-    """The diffusion model given, else the data set's default.
+    """Name of the diffusion model: the value of ``--model``, else the data set's default.
 
     Raises:
         UsageError: if there is neither.
@@ -86,11 +86,11 @@ def load_denoiser(options: ClassifierOptions, spec: DatasetSpec) -> tuple[Denois
 
 
 def diffusion(options: ClassifierOptions, spec: DatasetSpec, prompts: PromptSet) -> Built:
-    """The diffusion classifier that `options` describe.
+    """Load the diffusion classifier that `options` define.
 
     Args:
-        options: of the evaluation.
-        spec: of the data set, for its defaults.
+        options: options of the evaluation.
+        spec: catalog entry of the data set, for its defaults.
         prompts: candidate classes.
 
     Raises:

@@ -33,7 +33,7 @@ Fit = tuple[BatchMethod, dict[str, object]]
 
 
 def kind_of(options: ClassifierOptions) -> str:
-    """Name of the reference in effect; default: the classifier."""
+    """Name of the requested reference baseline, see `KINDS`; ``classifier`` by default."""
     model_is_reference = tuple(options.method) == ("reference",)
     return options.reference or (options.model if model_is_reference else None) or "classifier"
 
@@ -48,7 +48,7 @@ def check(options: ClassifierOptions, spec: DatasetSpec) -> None:
 
 
 def build(options: ClassifierOptions, spec: DatasetSpec, prompts: PromptSet) -> Built:
-    """A reference, fitted or read from the cache.
+    """A reference baseline, fitted or read from the cache.
 
     Raises:
         DataError: see `diffcls.classifiers.labelled_data.load`.

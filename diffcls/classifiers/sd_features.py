@@ -46,12 +46,12 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class FeatureLocation:
-    """Block, timestep and pooling of the features.
+    """Where in the network the features of the linear probe are read: block, timestep, pooling.
 
     Args:
-        block: name of the block.
-        index: index into the schedule.
-        grid: parts per side in the pooling.
+        block: name of the block of the network.
+        index: index of the timestep in the noise schedule.
+        grid: cells per side of the grid that features are averaged over.
     """
 
     block: str

@@ -94,7 +94,10 @@ def _stages(
 
 
 def build_loss(options: ClassifierOptions, spec: DatasetSpec) -> str:
-    """The loss given; else the published loss with the published stages, else l2."""
+    """Name of the loss: the value of ``--loss`` if given.
+
+    Otherwise the loss of the published command for the published stages, and l2 for all others.
+    """
     if options.loss:
         return options.loss
     given = options.stages or options.n_samples
@@ -102,7 +105,10 @@ def build_loss(options: ClassifierOptions, spec: DatasetSpec) -> str:
 
 
 def build_allocation(options: ClassifierOptions, card: ModelCard) -> str:
-    """The allocation given; else even for published stages or a weighting, else the model's.
+    """Name of the timestep allocation: the value of ``--allocation`` if given.
+
+    Otherwise even for the published stages or a weighting, and that of the model's card for all
+    others.
 
     Raises:
         UsageError: for the published stages with an allocation other than even.
@@ -125,14 +131,14 @@ def check_allocation(options: ClassifierOptions) -> None:
 
 
 def clip_revision(name: str) -> str:
-    """The revision of a CLIP model's weights, without opening them."""
+    """The revision of a CLIP model's weights, which are not loaded."""
     from diffcls.models import clip
 
     return clip.find_card(name).revision
 
 
 def most_evaluations(search: Search, prompts: PromptSet, aggregate: str = "classes") -> int:
-    """Maximum evaluations per image, counting prompts: the cost of the search on equal errors."""
+    """Maximum evaluations per image, with those of a screen; reached if all errors are equal."""
     import numpy as np
 
     # with equal errors a search keeps the first classes: put those of most prompts first

@@ -12,7 +12,7 @@ from diffcls.support.errors import DiffclsError, UsageError
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse with underscores and hyphens in flags being the same, and errors as exceptions."""
+    """Argument parser: flags accept underscores for hyphens, errors are raised as exceptions."""
 
     def parse_args(  # type: ignore[override]
         self, args: Sequence[str], namespace: argparse.Namespace | None = None
@@ -26,7 +26,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def parser_of(name: str, description: str, epilog: str, **more: Any) -> Parser:
-    """A parser of the command `name`, without flags; `more` as of argparse."""
+    """A parser of the command `name`, without flags; `more` is passed on to argparse."""
     return Parser(
         prog=f"diffcls {name}",
         description=description,
@@ -47,11 +47,11 @@ def _hyphens(argument: str) -> str:
 def command(
     body: Callable[[list[str]], int], argv: Sequence[str] | None, resumes: bool = True
 ) -> int:
-    """Run a command, see `guarded`.
+    """Run a command with its arguments; errors are handled by `guarded`.
 
     Args:
         body: arguments -> exit status.
-        argv: the arguments; None: those of the process.
+        argv: arguments of the command; None: those of the process.
         resumes: whether the same command resumes an interrupted run.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)

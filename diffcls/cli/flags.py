@@ -17,10 +17,10 @@ Add = Callable[..., Any]
 
 
 def add_source(add: Add, model: str) -> None:
-    """``--model --dataset --data-root``.
+    """Add ``--model --dataset --data-root``.
 
     Args:
-        add: of the group.
+        add: `add_argument` of the group.
         model: the default model, which is bundled.
     """
     add("--model", metavar="NAME|PATH|ID", help=f"diffusion model ({model})")
@@ -29,10 +29,10 @@ def add_source(add: Add, model: str) -> None:
 
 
 def add_sampling(add: Add, sampler: str) -> None:
-    """``--sampler --steps``.
+    """Add ``--sampler --steps``.
 
     Args:
-        add: of the group.
+        add: `add_argument` of the group.
         sampler: the default sampler.
     """
     text = f"sampler, see generate --list-samplers ({sampler})"
@@ -41,22 +41,22 @@ def add_sampling(add: Add, sampler: str) -> None:
 
 
 def add_seed(add: Add, of: str = "all noise") -> None:
-    """``--seed``.
+    """Add ``--seed``.
 
     Args:
-        add: of the group.
-        of: random choices that the seed decides.
+        add: `add_argument` of the group.
+        of: the random choices that the seed determines.
     """
     add("--seed", type=int, metavar="N", help=f"seed of {of} (0)")
 
 
 def add_machine(add: Add, batch_size: int | str, unit: str = "rows per forward pass") -> None:
-    """``--device --batch-size --threads``.
+    """Add ``--device --batch-size --threads``.
 
     Args:
-        add: of the group.
+        add: `add_argument` of the group.
         batch_size: the default batch size, or where it comes from.
-        unit: of the batch size.
+        unit: what the batch size counts.
     """
     add("--device", metavar="D", help="auto, cpu, cuda, cuda:N or mps (auto)")
     add("--batch-size", type=int, metavar="N", help=f"{unit} ({batch_size})")
@@ -64,7 +64,7 @@ def add_machine(add: Add, batch_size: int | str, unit: str = "rows per forward p
 
 
 def add_output(p: Parser, folder: str, description: str) -> Add:
-    """The group of ``--output-dir --json --quiet``.
+    """Add the group of ``--output-dir --json --quiet``.
 
     Args:
         p: parser of the command.
@@ -82,12 +82,12 @@ def add_output(p: Parser, folder: str, description: str) -> Add:
 
 
 def add_alias(add: Add, old: str, dest: str, **options: Any) -> None:
-    """A former spelling of a flag: accepted, but not shown in the help.
+    """Add a former spelling of a flag: accepted, but not shown in the help.
 
     Args:
-        add: of the group.
+        add: `add_argument` of the group.
         old: the former flag.
-        dest: attribute of the present flag.
+        dest: attribute of the current flag.
         options: further options of `add_argument`.
     """
     add(old, dest=dest, help=argparse.SUPPRESS, default=argparse.SUPPRESS, **options)
@@ -97,8 +97,8 @@ def keywords(flags: argparse.Namespace, options: type[DataclassInstance]) -> dic
     """The flags that were given and are fields of an options class, as keyword arguments.
 
     Args:
-        flags: of a parser with ``argument_default=argparse.SUPPRESS``, so that flags that were not
-            given keep the defaults of the class.
+        flags: result of a parser with ``argument_default=argparse.SUPPRESS``, so that flags that
+            were not given keep the defaults of the class.
         options: a dataclass whose fields have the names of the flags.
     """
     names = {field.name for field in dataclasses.fields(options)}

@@ -16,7 +16,7 @@ class Stages:
     Args:
         samples: draws per class after each stage.
         keep: classes kept after each stage.
-        loss: of the published command.
+        loss: name of the loss of the published command.
 
     Source: Li et al. 2023, the commands published with the paper.
     """
@@ -36,7 +36,7 @@ class Repository:
         splits: our name of a split -> the repository's, where they differ.
         image, label: names of the columns.
         gated: whether access requires a login and accepted terms.
-        names: file of the repository with one class name per line, for a label column without.
+        names: file of the repository with one class name per line, if the label column has none.
     """
 
     id: str

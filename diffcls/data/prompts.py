@@ -27,8 +27,8 @@ class PromptSet:
         class_names: (K,) names, K >= 2; built-in data sets may repeat a name (ImageNet does).
         prompts: (P,) texts, none empty.
         class_of: (P,) class index of each prompt; every class has at least one.
-        asked: number of candidates per image, for images with candidates of their own; 0 if every
-            image is classified among all classes.
+        asked: number of candidate classes per image, for data sets whose images each have their
+            own candidates; 0 if every image is classified among all classes.
 
     Raises:
         UsageError: if lengths differ, a class has no prompt, or there is only one class.

@@ -141,11 +141,11 @@ def caption(
     The wording depends only on (seed, item).
 
     Args:
-        dataset: name of the data set, which selects the grammar; without a grammar of its own, the
-            class name is put into the common templates.
+        dataset: name of the data set, which selects the caption grammar; a data set without its own
+            grammar uses general templates, filled with the class name.
         label: class index.
         seed, item: seed of the training, and index of the image.
-        name: class name; read by the grammar of scenes, and for data sets without a grammar.
+        name: class name; used for scenes and for data sets without their own grammar.
         sentence: whether the class name is itself a caption, returned unchanged.
     """
     if sentence:

@@ -63,7 +63,7 @@ def step_term(step: Step, x0: Tensor, x_t: Tensor, x0_estimate: Tensor, variance
         step: B steps from t to s, one per image, see `Step.tensors`; s above the clean image.
         x0, x_t: (B, ...) the clean image, and the noisy image at t.
         x0_estimate: (B, ...) the network's estimate of x0 from x_t.
-        variance: of p(x_s | x_t), broadcast against x0.
+        variance: variance of p(x_s | x_t), broadcast against x0.
     """
     kl = gaussian_kl(
         step.posterior_mean(x0, x_t),
@@ -182,7 +182,7 @@ def stratified(levels: int, count: int, rng: np.random.Generator) -> tuple[Int64
 
 
 def check_finite(nats: Float64, image_ids: list[str]) -> None:
-    """Raises RecordError if the bound of any image is not finite."""
+    """Raise RecordError if the bound of any image is not finite."""
     bad = [name for name, value in zip(image_ids, nats, strict=True) if not np.isfinite(value)]
     if bad:
         raise RecordError(

@@ -154,7 +154,7 @@ def stored_weighting(weighting: str) -> str:
 
 
 def check_weighting(weighting: str) -> None:
-    """Raises UsageError for a weighting that is neither built in nor learned."""
+    """Raise UsageError for a weighting that is neither built in nor learned."""
     weighting = OLD_NAMES.get(weighting, weighting)
     if weighting.startswith(LEARNED):
         _learned_knots(weighting)

@@ -124,7 +124,16 @@ def spec_of(
     described: Built | Description,
     img_size: int,
 ) -> RunSpec:
-    """The specification of a run of a method, loaded or only described."""
+    """The specification of a run.
+
+    Args:
+        method: name of the method.
+        options: options of the evaluation.
+        dataset: the images to score.
+        subset: name of the chosen subset of the split.
+        described: the loaded method, or its description, made without loading a model.
+        img_size: side of the images in pixels.
+    """
     return RunSpec(
         dataset=dataset.name,
         data_revision=dataset.revision,

@@ -216,7 +216,7 @@ def _options_of(name: str) -> set[str]:
 
 
 def _check_options(searches: Sequence[str], options: Mapping[str, Any]) -> None:
-    """Raises UsageError for an option that none of the searches has."""
+    """Raise UsageError for an option that none of the searches has."""
     known = set().union(*map(_options_of, searches))
     for option in options:
         if option not in known:

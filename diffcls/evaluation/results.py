@@ -103,7 +103,7 @@ def warn_of_kept_settings(options: EvaluationOptions, header: dict[str, Any]) ->
 
 
 def check_scored(row: dict[str, Any], shard: tuple[int, int]) -> None:
-    """Raises RecordError for a run in a single shard without any scored image."""
+    """Raise RecordError for a run in a single shard without any scored image."""
     if row["n_scored"] == 0 and shard[1] == 1:
         raise RecordError("no image could be scored", todo="see the errors in the records")
 

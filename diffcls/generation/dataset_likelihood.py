@@ -24,15 +24,15 @@ CONDITIONS = ("none", "class")
 
 @dataclass(frozen=True, kw_only=True)
 class LikelihoodOptions(ModelOptions):
-    """Options of `estimate_likelihood`, beside those of `ModelOptions`.
+    """Options of `estimate_likelihood`, in addition to those of `ModelOptions`.
 
     Args:
-        split: of the data set.
+        split: split of the data set.
         limit: number of images, a stratified sample.
         condition: ``none``: the empty prompt; ``class``: the prompt of each image's class.
-        variance: of the reverse step: ``small``, ``large`` or ``learned``; None: learned if the
-            model learned it, or else large.
-        levels: timesteps evaluated per image; more lower the standard error.
+        variance: variance of the reverse step: ``small``, ``large`` or ``learned``; None: learned
+            if the network predicts it, else large.
+        levels: timesteps evaluated per image; a larger number lowers the standard error.
 
     Raises:
         UsageError: for a name or number that is not allowed.
@@ -69,7 +69,7 @@ class LikelihoodResult:
         steps: the sum of L_{t−1}.
         decoder: L_0.
         l_simple: mean squared error of the noise (Ho et al. 2020, eq. 14).
-        variance: of the reverse step.
+        variance: variance of the reverse step.
         levels: timesteps per image.
         condition: see `LikelihoodOptions`.
         is_latent: whether the model is one of latents.

@@ -40,12 +40,12 @@ class FidelityResult:
     Args:
         model: name of the model and its unusual settings, or ``folder:NAME``.
         dataset: name of the data set, or ``folder:NAME``.
-        split: of the data set; empty for a folder.
+        split: split of the data set; empty for a folder.
         extractor: feature extractor with the width of its features; values of different
             extractors cannot be compared.
         n, n_real: number of generated and of real images.
         metrics: one per metric, in the order of `METRICS`.
-        guidance, steps: of the sampler; None for a folder.
+        guidance, steps: options of the sampler; None for a folder.
         training_images: that the model has seen, if known.
         status: ``complete``, or ``partial`` after an interruption.
     """

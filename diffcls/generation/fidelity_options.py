@@ -19,12 +19,12 @@ MIN_IMAGES = 10
 
 @dataclass(frozen=True, kw_only=True)
 class FidelityOptions(ModelOptions):
-    """Options of `measure_fidelity`, beside those of `ModelOptions`.
+    """Options of `measure_fidelity`, in addition to those of `ModelOptions`.
 
     Args:
         real: folder of real images; None: those of a split of `dataset`.
         generated: folder of generated images; None: `model` generates them.
-        split: of the data set.
+        split: split of the data set.
         count: number of real and of generated images, 10 or more; the maximum of a folder.
             None: all of a folder; of a split, at most `max_default_count`; from a model, as many
             as there are real ones.
@@ -33,7 +33,7 @@ class FidelityOptions(ModelOptions):
             weights are installed, or else the CLIP of the data set.
         guidance: weights of classifier-free guidance, each measured on its own.
         sampler: a name in `diffcls.generation.samplers.SAMPLERS`.
-        steps: of the sampler.
+        steps: number of sampling steps.
         cache_dir: folder for features of real images; None: they are not stored.
 
     Raises:

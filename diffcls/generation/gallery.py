@@ -25,7 +25,7 @@ class Gallery:
         output: parent of the folder.
         settings: everything that decides the images, in plain JSON types; its hash is part of the
             folder's name.
-        labels: of each requested image.
+        labels: label of each requested image.
 
     Raises:
         UsageError: for an output folder that cannot be written.

@@ -73,7 +73,7 @@ def gradient_guided(
         predict: the estimates without guidance.
         log_probability: log p(c | x_t), which guidance increases.
         weight: w; 1 samples from p(x)·p(c | x), a larger one from a sharpened distribution.
-        schedule: of the model.
+        schedule: noise schedule of the model.
     """
 
     def predict_guided(x_t: Tensor, index: int) -> Estimates:
@@ -112,7 +112,9 @@ def of_classifier(classify: Callable[[Tensor, Tensor], Tensor], classes: Tensor)
 
 
 def of_estimate(predict: Predict, score: Callable[[Tensor], Tensor]) -> LogProbability:
-    """A score of clean images, applied to the estimate of x0; its gradient passes the network.
+    """A score of clean images, applied to the estimate of x0.
+
+    Its gradient is computed by backpropagation through the network.
 
     Args:
         predict: the estimates.
@@ -155,8 +157,8 @@ def of_denoiser(
         cond: (K, ...) conditioning of the classes' prompts.
         classes: (B,) target classes.
         levels: (N,) schedule indices of the draws.
-        noises: (N, C, h, w) of the draws.
-        temperature: of the posterior, from the model's card.
+        noises: (N, C, h, w) noise of the draws.
+        temperature: temperature of the posterior, from the model's card.
     """
     count = cond.count
     row, schedule = denoiser.parameterization, denoiser.schedule

@@ -33,13 +33,13 @@ DRAWS_PER_GRADIENT = 4
 
 @dataclass(frozen=True)
 class Guide:
-    """Guidance by the gradient of a classifier, beside the prompt's own.
+    """Guidance by the gradient of a classifier, in addition to classifier-free guidance.
 
     Args:
         kind: one of `GUIDES`: classifier guidance (Dhariwal and Nichol 2021), CLIP guidance
             (Nichol et al. 2022), or guidance by the sampled model's diffusion classifier.
-        weight: of the gradient, 0 or more.
-        model: name or folder of the classifier or CLIP; None: that of the data set.
+        weight: weight of the gradient, 0 or more.
+        model: name or folder of the classifier or CLIP; None: the data set's own.
 
     Raises:
         UsageError: for an unknown kind, a weight out of range, or a model that is not used.
@@ -67,7 +67,7 @@ def build_guidance(
     Args:
         guide: see `Guide`.
         denoiser: the sampled model.
-        classes: of its data set.
+        classes: classes of the model's data set.
         labels: (N,) class index of each image.
         texts: (N,) sentence of each image, for CLIP.
 

@@ -108,8 +108,8 @@ def of_split(
         options: see `FidelityOptions`.
         data: the split.
         extractor: the feature extractor.
-        size: side in pixels that images are resized to, that of the generated ones; None: each at
-            its own size.
+        size: side in pixels that images are resized to, usually that of the generated images;
+            None: no resizing.
     """
     import torch
 

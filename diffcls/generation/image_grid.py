@@ -66,9 +66,9 @@ def write_animation(path: Path, frames: Sequence[Image.Image], seconds: float = 
     """Write frames as a GIF that loops and holds its last frame for a second.
 
     Args:
-        path: of the file.
-        frames: of one size.
-        seconds: duration of all frames but the last.
+        path: path of the file.
+        frames: images of one size.
+        seconds: total duration of all frames but the last.
     """
     each = max(20, round(1000 * seconds / len(frames)))
     buffer = io.BytesIO()

@@ -27,21 +27,21 @@ DEFAULT_GUIDANCE = 2.0
 
 @dataclass(frozen=True, kw_only=True)
 class GenerationOptions(ModelOptions):
-    """Options of `generate_images`, beside those of `ModelOptions`.
+    """Options of `generate_images`, in addition to those of `ModelOptions`.
 
     Args:
         prompts: sentences, for a model that reads texts.
         classes: names of classes of the data set; without these and `prompts`, its first ten.
-        count: images per prompt or class; with `interpolate`, images in all.
+        count: number of images per prompt or class; with `interpolate`, their total number.
         interpolate: two image files to interpolate between.
         guidance: weight of classifier-free guidance, 0 or more; 0 ignores the prompt, 1 is no
             guidance. None: 2, or 0 with a guide.
         guide: further guidance, one of `diffcls.generation.guides.GUIDES`.
         guide_weight: weight of the guide's gradient.
-        guide_model: name or folder of the guide; None: that of the data set.
+        guide_model: name or folder of the guide's classifier or CLIP; None: the data set's own.
         sampler: a name in `diffcls.generation.samplers.SAMPLERS`.
-        steps: of the sampler.
-        trajectory: whether to write the estimates after each step, too.
+        steps: number of sampling steps.
+        trajectory: whether to write the estimates of x0 after each step, too.
         dtype: ``float32``, ``bfloat16``, ``float16``, or ``auto``: that of the device.
         output_dir: parent of the folder that is written.
 

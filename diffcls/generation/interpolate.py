@@ -30,7 +30,7 @@ def interpolate(
         denoiser: the model.
         pixels: two images (3, H, W) in [−1, 1].
         count: images to return, both ends included; 2 or more.
-        steps: of the path in either direction; 2 or more.
+        steps: number of steps of the path in either direction, 2 or more.
 
     Returns:
         (count, 3, H, W) in [−1, 1], on the CPU.
@@ -58,10 +58,10 @@ def follow(schedule: NoiseSchedule, predict: Predict, x: Tensor, path: NDArray[n
         x_s = α_s·x0(x_t) + σ_s·ε(x_t)
 
     Args:
-        schedule: of the model.
+        schedule: noise schedule of the model.
         predict: see `diffcls.generation.solvers.Predict`.
         x: (B, C, h, w) at the first level of the path.
-        path: schedule indices; rising ones lead from an image to its noise (DDIM inversion).
+        path: schedule indices; in increasing order, from an image to its noise (DDIM inversion).
 
     Returns:
         x at the last level of the path.

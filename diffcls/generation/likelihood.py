@@ -27,11 +27,11 @@ class Estimator:
 
     Args:
         decoder: see `diffcls.diffusion.bound`.
-        variance: of the reverse step: "small", "large", "learned" (by the network), or a number
-            for each step, (T,).
+        variance: variance of the reverse step: "small", "large", "learned" (by the network), or
+            an array (T,) with a number for each step.
         levels: timesteps per image, one sampled from each of as many parts of the chain.
         clip: whether estimates of x0 are clipped to [−1, 1], the range of pixels.
-        seed: of timesteps and noise, together with the image's id.
+        seed: seed of timesteps and noise, together with the image's id.
         batch_size: rows of every forward pass.
 
     Raises:

@@ -39,7 +39,7 @@ class ModelOptions:
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
         batch_size: rows per forward pass.
         threads: CPU threads; None: torch's choice.
-        seed: of all noise.
+        seed: seed of all noise.
         quiet: whether to hide the progress bar.
 
     Raises:
@@ -63,7 +63,7 @@ class ModelOptions:
         """The model on its device, with the requested number of CPU threads.
 
         Args:
-            dtype: of its weights; ``auto``: that of the device.
+            dtype: data type of the weights; ``auto``: the default of the device.
 
         Raises:
             UsageError, ModelError: for a model, device or precision that is not available.
@@ -90,7 +90,7 @@ class ModelOptions:
 
 
 def check_minimum(options: object, **minimum: int) -> None:
-    """Raises UsageError for the first option below its minimum; None passes."""
+    """Raise UsageError for the first option below its minimum; None passes."""
     for name, bound in minimum.items():
         value = getattr(options, name)
         if value is not None and value < bound:

@@ -58,9 +58,9 @@ def sample(
         denoiser: the model.
         prompts: (N,) texts.
         numbers: (N,) number of each image; with the seed it keys the image's noise.
-        seed: of all images.
+        seed: seed of all images.
         scale: weight of classifier-free guidance.
-        steps: of the sampler; guidance doubles the forward passes.
+        steps: number of sampling steps; guidance doubles the forward passes.
         batch_size: images per batch; the last batch is padded to it.
         sampler: a name in `diffcls.generation.samplers.SAMPLERS`.
         guidance: further guidance, see `diffcls.generation.guides.build_guidance`.
@@ -146,10 +146,10 @@ def noise_of(
     """(B, C, h, w) noise of images, on the denoiser's device.
 
     Args:
-        denoiser: gives the shape.
-        seed: of all images.
+        denoiser: the model, which determines the shape.
+        seed: seed of all images.
         numbers: (B,) number of each image.
-        step: of a sampler that adds noise; None: the noise that sampling starts from.
+        step: number of the step at which a sampler adds noise; None for the initial noise.
     """
     parts = () if step is None else (step,)
     noises = [

@@ -25,14 +25,14 @@ DEFAULT = "dpm++"
 
 @dataclass(frozen=True)
 class Sampler:
-    """A solver and the models that it fits.
+    """A solver, and the kind of model that it can sample from.
 
     Args:
-        solve: see `diffcls.generation.solvers.Solve`; the levels of its path fall.
+        solve: the solver, see `diffcls.generation.solvers.Solve`; noise decreases along its path.
         description: method and source.
-        forwards: steps -> forward passes of the network, without guidance.
+        forwards: number of steps -> number of forward passes of the network, without guidance.
         flow: True for rectified flows, False for variance-preserving schedules, None for both.
-        learned: whether it needs a network that learned the variance of the reverse step.
+        learned: whether it needs a network that predicts the variance of the reverse step.
     """
 
     solve: Solve
@@ -75,18 +75,18 @@ SAMPLERS: dict[str, Sampler] = {
 
 
 def check_name(name: str) -> None:
-    """Raises UsageError for a sampler that is not in `SAMPLERS`."""
+    """Raise UsageError for a sampler that is not in `SAMPLERS`."""
     if name not in SAMPLERS:
         raise unknown_name("sampler", name, SAMPLERS)
 
 
 def find(name: str, schedule: NoiseSchedule, learned: bool = False) -> Sampler:
-    """The sampler of a name.
+    """Find a sampler by its name.
 
     Args:
-        name: in `SAMPLERS`.
-        schedule: of the model.
-        learned: whether the model learned the variance of the reverse step.
+        name: a key of `SAMPLERS`.
+        schedule: noise schedule of the model.
+        learned: whether the network predicts the variance of the reverse step.
 
     Raises:
         UsageError: for an unknown name, or a sampler that does not fit such a model.

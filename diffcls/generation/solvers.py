@@ -57,16 +57,16 @@ Solve = Callable[[NoiseSchedule, Predict, "Tensor", NDArray[np.int64], Draw], It
 
 
 def ancestral(variance: str | NDArray[np.float64]) -> Solve:
-    """Ancestral sampling of DDPM (Ho et al. 2020, algorithm 2) along any path.
+    """Ancestral sampling of DDPM (Ho et al. 2020, algorithm 2) along any path of levels.
 
         x_s = E[x_s | x_t, x0] + √variance·z
 
     Args:
-        variance: of the reverse step: "small" or "large" (see
+        variance: variance of the reverse step: "small" or "large" (see
             `diffcls.diffusion.process.reverse_variances`) or "learned" (see
             `diffcls.diffusion.process.learned_variance`); with these, the last step returns the
-            estimate of x0 without noise. Or an array (n,) for n steps, the first being the step to
-            the clean image, which then receives noise like the others.
+            estimate of x0 without noise. Or an array (n,) of variances for n steps, that of the
+            step to the clean image first; this step then adds noise like the others.
     """
 
     def solve(

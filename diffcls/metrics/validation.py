@@ -57,7 +57,7 @@ def _check_shape(name: str, array: NDArray[Any], ndim: int | None) -> None:
 
 
 def same_length(name: str, a: NDArray[Any], other: str, b: NDArray[Any]) -> None:
-    """Raises UsageError for two arrays of different length."""
+    """Raise UsageError for two arrays of different length."""
     if len(a) != len(b):
         raise UsageError(
             f"{name} and {other} differ in length",
@@ -67,7 +67,7 @@ def same_length(name: str, a: NDArray[Any], other: str, b: NDArray[Any]) -> None
 
 
 def check_below(labels: Int64, n_classes: int) -> None:
-    """Raises UsageError for a label that is not below `n_classes`."""
+    """Raise UsageError for a label that is not below `n_classes`."""
     if labels.max() >= n_classes:
         raise UsageError(
             "label out of range", given=int(labels.max()), allowed=f"0 to {n_classes - 1}"

@@ -16,7 +16,7 @@ class Autoencoder:
         device: device of the network.
 
     Attributes:
-        channels: of the latents.
+        channels: number of channels of the latents.
         factor: pixels per side of a latent value.
     """
 

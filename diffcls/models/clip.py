@@ -71,7 +71,7 @@ class ClipModel:
         card: name and revision.
         device: device of the weights.
         image_size: side of the input images in pixels.
-        dtype: of the input images; None: float32. Some weights stay in float32 in any case.
+        dtype: data type of the input images; None: float32. Some weights always stay in float32.
     """
 
     model: Any

@@ -36,7 +36,7 @@ def open_pipeline(folder: Path, index: Mapping[str, Any], dtype: torch.dtype) ->
     Args:
         folder: as ``save_pretrained`` writes it.
         index: content of its ``model_index.json``.
-        dtype: of all parts but the autoencoder, which stays in float32.
+        dtype: data type of all parts but the autoencoder, which stays in float32.
 
     Raises:
         ModelError: for a part that is missing, incomplete or not finite, for parts that require

@@ -54,7 +54,7 @@ class Conditioning(Mapping[str, "torch.Tensor"]):
 
 @dataclass(frozen=True)
 class ModelCard:
-    """Facts about a model that are stored beside its weights.
+    """Facts about a model that are stored together with its weights.
 
     Args:
         name: the model's name on the leaderboard.
@@ -90,8 +90,8 @@ class Denoiser(Protocol):
         sample_shape: (C, h, w) of x0: (4, 64, 64) for Stable Diffusion 2-base.
         image_size: side of the images in pixels.
         device, dtype: device and precision of the network.
-        labels: of a class-conditional model, its class names by id, empty if it has no classes;
-            None for a text-conditional model. The prompts of a class-conditional model are class
+        labels: class names by id, for a class-conditional model; empty if it has no classes; None
+            for a text-conditional model. The prompts of a class-conditional model are class
             ids in decimal digits; the empty prompt stands for no class.
         autoencoder: maps between images and latents; None for a model of pixels and for an
             analytic model. Use `encode_images` and `decode_latents`, which every model has.

@@ -29,11 +29,11 @@ class Extractor:
     """A network that extracts features of images.
 
     Args:
-        name: with the width of its features, as in results.
-        revision: of its weights.
+        name: name of the network and width of its features, as written to results.
+        revision: version of the weights.
         width: d, the number of features.
         forward: images (B, 3, H, W) in [−1, 1] -> features (B, d) and logits (B, K).
-        square: whether images must be square; of any side.
+        square: whether images must be square. Their side may have any length.
     """
 
     name: str
@@ -99,7 +99,7 @@ def default(clip: str | None) -> str:
     """The published Inception if its weights are installed, or else a CLIP.
 
     Args:
-        clip: that of the data set; None without a data set.
+        clip: name of the CLIP of the data set; None without a data set.
 
     Raises:
         UsageError: without either.

@@ -27,7 +27,7 @@ class GaussianDenoiser:
         scale: s, the standard deviation of x0 about its mean, 0 or more.
         schedule: default: the scaled-linear schedule of 1000 steps.
         prediction_type: the native output of `predict`.
-        device, dtype: of the outputs.
+        device, dtype: device and data type of the outputs.
     """
 
     labels: tuple[str, ...] | None = None

@@ -65,12 +65,12 @@ def fetch(model: HubModel, half: bool = False, weights: bool = True) -> tuple[Pa
 
 
 def required_files(files: list[str], parts: dict[str, Any], half: bool) -> list[str]:
-    """Files of the parts in a pipeline's index, each weight in one precision, without pickles.
+    """Paths of the files that a pipeline needs: each weight in one precision, and no pickles.
 
     Args:
         files: paths of all files of the repository.
-        parts: content of ``model_index.json``.
-        half: prefer ``*.fp16.safetensors``.
+        parts: content of ``model_index.json``, the list of the components of the pipeline.
+        half: whether to prefer ``*.fp16.safetensors``.
     """
     folders = {name for name, place in parts.items() if isinstance(place, list) and place[0]}
     of_parts = [

@@ -134,7 +134,7 @@ CLASS_ID_FAMILIES = ("DiTPipeline", "DDPMPipeline", "DDIMPipeline")
 
 
 def card_of_text_model(name: str, lora: str | None = None) -> ModelCard | None:
-    """The card of a pipeline that reads texts, its weights not loaded; None for other models.
+    """The card of a text-conditional pipeline, without loading its weights; None for other models.
 
     Raises:
         UsageError, ModelError: see `find`.

@@ -33,7 +33,7 @@ def parse(text: str) -> tuple[Path, float]:
 
 
 def revision_of(text: str) -> str:
-    """What a LoRA adds to the revision of a model that it is merged into; `text` as in `parse`."""
+    """A LoRA's part of the revision of the model that it is merged into; `text` as in `parse`."""
     path, scale = parse(text)
     return f"lora {hash_file(path, 8)} x {scale:g}"
 
@@ -42,8 +42,8 @@ def merge(pipeline: Any, text: str) -> str:
     """Merge a LoRA into the pipeline's weights; returns its part of the model's revision.
 
     Args:
-        pipeline: changed in place: W ← W + weight · (alpha/rank) · B·A.
-        text: see `parse`.
+        pipeline: diffusers pipeline, changed in place: W ← W + weight · (alpha/rank) · B·A.
+        text: ``FILE`` or ``FILE:WEIGHT``, see `parse`.
 
     Raises:
         ModelError: if peft is not installed, the family does not support LoRA, or no weight of the

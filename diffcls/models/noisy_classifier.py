@@ -45,9 +45,9 @@ class Loaded:
     """A loaded classifier of noisy images.
 
     Args:
-        name: of the classifier.
+        name: name of the classifier.
         model: the network.
-        class_names: (K,) of its classes.
+        class_names: (K,) names of its classes.
         trained_with: the diffusion model on whose noise levels it was trained.
         shape: (C, h, w) of its input images.
     """
@@ -59,10 +59,10 @@ class Loaded:
     shape: tuple[int, int, int]
 
     def logits_for(self, denoiser: Denoiser) -> Any:
-        """(x_t, index) -> logits, at the denoiser's own levels.
+        """The classifier on a denoiser's noise schedule: (x_t, schedule index) -> (B, K) logits.
 
         Raises:
-            ModelError: for a denoiser of other images.
+            ModelError: for a denoiser whose images or latents have another shape.
         """
         if tuple(denoiser.sample_shape) != self.shape:
             raise ModelError(
@@ -127,7 +127,7 @@ def load(name: str) -> Loaded:
 
 
 def save(model: NoisyClassifier, folder: Path) -> None:
-    """Write the weights in half precision."""
+    """Write the weights to `folder`, in half precision."""
     from safetensors.torch import save_file
 
     folder.mkdir(parents=True, exist_ok=True)

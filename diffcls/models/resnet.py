@@ -1,7 +1,7 @@
 """Small residual classifier, for the supervised baselines.
 
 A pre-activation residual network (He et al. 2016b) with group normalisation (Wu and He 2018), so
-that its average over training needs no statistics of its own.
+that averaged weights need no recomputed normalisation statistics.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ WIDTHS = (32, 64, 128)
 
 
 class Block(nn.Module):
-    """x + conv(relu(norm(conv(relu(norm(x)))))), of half the size if `stride` is 2."""
+    """Residual block: x + conv(relu(norm(conv(relu(norm(x)))))); `stride` 2 halves the side."""
 
     def __init__(self, reads: int, writes: int, stride: int) -> None:
         super().__init__()
@@ -33,12 +33,12 @@ class Block(nn.Module):
 
 
 class SmallResNet(nn.Module):
-    """(B, 3, 32, 32) images in [−1, 1] -> (B, K) logits.
+    """Residual network: (B, 3, 32, 32) images in [−1, 1] -> (B, K) logits.
 
     Args:
-        classes: K.
+        classes: K, the number of classes.
         widths: channels at 16, 8 and 4 pixels; two blocks each.
-        channels: of the images, 3 unless said.
+        channels: number of channels of the images.
     """
 
     def __init__(self, classes: int, widths: tuple[int, ...] = WIDTHS, channels: int = 3) -> None:

@@ -9,8 +9,8 @@ def scheduler_of(**config: Any) -> Any:
     """Scheduler with the model's training settings, for sampling with diffusers' pipelines.
 
     Args:
-        config: of a ``DDPMScheduler``; of a flow, whose levels are its own, only
-            ``num_train_timesteps`` is taken.
+        config: settings of a ``DDPMScheduler``. A rectified flow has fixed levels, so that only
+            ``num_train_timesteps`` is used.
     """
     from diffusers import DDPMScheduler, DPMSolverMultistepScheduler
 

@@ -74,7 +74,7 @@ def open_file(path: Path, folder: Path, kind: Any, dtype: Any) -> Any:
         folder: folder of the pipeline that completes it; of its weights only those are read that
             the file lacks.
         kind: class of the pipeline.
-        dtype: of all parts but the autoencoder, which is in float32.
+        dtype: data type of all parts but the autoencoder, which is in float32.
 
     Raises:
         ModelError: if file and folder do not fit each other.

@@ -31,7 +31,7 @@ class TinyConfig:
         vae_channels: width of the autoencoder at its three resolutions; the factor is 4.
         unet_channels: width of the U-Net at its two resolutions.
         unet_layers: residual blocks a resolution.
-        text_width, text_layers: of the text encoder.
+        text_width, text_layers: width and number of layers of the text encoder.
         max_tokens: length that prompts are padded to, start and end tokens included.
         vocabulary: size of the tokenizer's vocabulary at most, 512 byte symbols included.
         prediction_type: "epsilon", "v_prediction" or "sample".

@@ -25,8 +25,8 @@ class Launched:
 
     Args:
         batch: the requests.
-        results: (M, ...) on the device, perhaps not computed yet.
-        started: time of the launch, in seconds.
+        results: (M, ...) one result per request, on the device, perhaps not computed yet.
+        started: time of the launch in seconds, as of `time.perf_counter`.
     """
 
     batch: Batch

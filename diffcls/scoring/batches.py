@@ -35,7 +35,7 @@ class ProbeRequest(NamedTuple):
 
 
 class Batch(Protocol):
-    """Requests that run together."""
+    """Requests that are processed together in one pass of the network."""
 
     def __len__(self) -> int:
         """Number of requests."""

@@ -13,7 +13,7 @@ class ClassScores:
     """Scores and ranking of one image.
 
     Args:
-        image_id: of the image.
+        image_id: id of the image.
         scores: (K,) by class index, higher is better; empty if the image failed. For an image with
             candidates of its own, K is their number and all indices refer to them.
         ranking: (K,) class indices, best first; empty if the image failed.

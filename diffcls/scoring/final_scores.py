@@ -47,10 +47,10 @@ def with_screened_out(
     """(K,) scores and ranking of all classes, from those of the shortlist.
 
     Args:
-        screening: of the image, finished.
-        row_scores, ranking: (S,) of the classes that raced.
+        screening: the finished screening of the image.
+        row_scores, ranking: (S,) scores and ranking of the shortlist.
         in_errors: whether scores are errors: then a class that was screened out keeps its deficit
-            to the leader from the screening; otherwise it is placed behind all that raced.
+            to the leader from the screening; otherwise it is placed behind the whole shortlist.
     """
     shortlist = screening.shortlist
     best = int(ranking[0])

@@ -57,11 +57,11 @@ class ImageState:
     """State of one image; `diffcls.scoring.next_requests` derives its next requests from it.
 
     Args:
-        image_id, candidates: of the image.
+        image_id, candidates: id and candidate classes of the image.
         x0: (C, h, w) pixels or latent.
-        shape: of its table, (P, N), or (P + 1, N) with the empty prompt in the last row.
+        shape: shape of its error table: (P, N), or (P + 1, N) if the last row is the empty prompt.
         task: settings of the run.
-        screening: of a search with a screen, the screening of this image.
+        screening: the screening of this image, if the search has a screen.
         seconds: its share of the time so far.
         evaluations: its cost so far.
         error: description of a failure, or None.

@@ -137,7 +137,7 @@ class GradientScreening:
     Args:
         screen: the options.
         distances: (K, K) between the classes' embeddings.
-        groups: of all classes, whose means are the points of the first round.
+        groups: groups of all classes; their means are the points of the first round.
     """
 
     def __init__(self, screen: GradientScreen, distances: Float64, groups: Groups) -> None:

@@ -1,4 +1,4 @@
-"""Proposed candidates: a shortlist by zero-shot CLIP, then a race of the diffusion model among it.
+"""Proposed candidates: zero-shot CLIP makes a shortlist, and racing decides among its classes.
 
 Two models contribute to the result, so its rows are marked ``hybrid``.
 """
@@ -28,7 +28,7 @@ class Propose(ScreenedSearch):
 
     Args:
         proposer: name of the CLIP model, see `diffcls.models.clip.load`.
-        revision: of its weights; part of the run's fingerprint.
+        revision: version of the CLIP weights; part of the run's fingerprint.
     """
 
     candidates: int = 5

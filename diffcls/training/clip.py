@@ -173,16 +173,16 @@ def clip_phase(
     recipe: ClipRecipe,
     seed: int,
 ) -> Phase:
-    """Image and text encoder on open_clip's contrastive loss.
+    """Training phase of a CLIP: both encoders are trained on open_clip's contrastive loss.
 
     Args:
-        model: open_clip's.
-        tokenizer: of its texts.
+        model: open_clip model.
+        tokenizer: tokenizer of the text encoder.
         images: (N, 3, H, W) in [−1, 1].
-        captions: (image index, draw) -> caption.
+        captions: (image index, number of the caption) -> caption.
         augmentation: applied to every image each time it is seen.
-        recipe: images seen, batch, learning rate.
-        seed: of every random choice.
+        recipe: number of images seen, batch size, learning rate.
+        seed: seed of all random choices.
     """
     from open_clip.loss import ClipLoss
 

@@ -29,7 +29,7 @@ def vae_phase(vae: Any, images: Tensor, recipe: Recipe, seed: int) -> Phase:
         vae: diffusers' ``AutoencoderKL``.
         images: (N, 3, H, W) in [−1, 1].
         recipe: see `Recipe`; w is its `kl_weight`, per latent dimension.
-        seed: of every random choice.
+        seed: seed of all random choices.
     """
 
     def loss(step: int) -> Tensor:
@@ -73,9 +73,9 @@ def denoiser_phase(
     Args:
         pipeline: its U-Net, text encoder, tokenizer and scheduler are used.
         latents: (copies, N, C, h, w), scaled to unit variance.
-        captions: (image index, draw) -> caption.
+        captions: (image index, number of the caption) -> caption.
         recipe: see `Recipe`.
-        seed: of every random choice.
+        seed: seed of all random choices.
     """
     scheduler = dict(pipeline.scheduler.config)
     schedule = NoiseSchedule.from_diffusers(scheduler)

@@ -34,7 +34,7 @@ WEIGHTS: Mapping[str, Weight] = {
 
 
 def check_weighting(name: str) -> None:
-    """Raises UsageError for an unknown weighting of the loss."""
+    """Raise UsageError for an unknown weighting of the loss."""
     if name not in WEIGHTS:
         raise unknown_name("weighting of the loss", name, WEIGHTS)
 

@@ -11,7 +11,7 @@ def text_to_image_readme(card: dict[str, Any]) -> str:
     """README of a small latent text-to-image model."""
     recipe, data, name = card["recipe"], card["data"], card["name"]
     seen = ", ".join(card["trained_on"])
-    # the first cards have no command, but what it would say
+    # the oldest cards do not contain the command, but its arguments
     plain = f"python -m diffcls.train --dataset {name} --seed {card['seed']}"
     command = card.get("command", plain)
     measured = f"{CURVE_IMAGES} validation images, at most {CURVE_DRAWS} draws"
@@ -137,7 +137,7 @@ def curve_table(curve: list[dict[str, float]], measured: str) -> str:
 
     Args:
         curve: points of one phase, see `diffcls.training.run.read_curve`.
-        measured: images that the accuracy was measured on.
+        measured: words for the column's heading: the images or levels of the accuracy.
     """
     columns = {
         "images": ("images seen", "{:,.0f}"),

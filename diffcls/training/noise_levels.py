@@ -25,10 +25,10 @@ class LevelBatch:
     """Noise levels of a batch.
 
     Args:
-        alpha, sigma: (B,) gains of signal and noise.
+        alpha, sigma: (B,) factors of signal and noise.
         timestep: (B,) time input of the network.
         index: (B,) index of each level in its schedule; None for continuous levels.
-        slope: (B,) dλ/du of a learned schedule, with its graph; else None.
+        slope: (B,) dλ/du of a learned schedule, with its autograd graph; else None.
     """
 
     alpha: Tensor
@@ -108,7 +108,10 @@ def schedule_loss(slope: Tensor, error: Tensor) -> Tensor:
 
 
 def between(schedule: NoiseSchedule) -> LogSnr:
-    """λ of a variance-preserving schedule, interpolated linearly between its levels."""
+    """λ, the log-SNR of a variance-preserving schedule, as a function of time u in [0, 1].
+
+    It is interpolated linearly between the levels of the schedule.
+    """
     time = (np.arange(len(schedule)) + 1) / len(schedule)
     value = np.log(schedule.snr)
 

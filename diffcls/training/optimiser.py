@@ -40,8 +40,8 @@ def learning_rate(step: int, steps: int, optimisation: Optimisation) -> float:
     """Learning rate of a step: linear warm-up, then constant or half a cosine down to zero.
 
     Args:
-        step: from 0.
-        steps: of the whole phase.
+        step: index of the step, from 0.
+        steps: number of steps of the whole phase.
         optimisation: peak, warm-up and decay.
     """
     peak, warm = optimisation.learning_rate, max(1, round(optimisation.warmup * steps))

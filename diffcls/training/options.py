@@ -31,7 +31,7 @@ class TrainingOptions:
         model: kind of model, a key of `KINDS`.
         data_root: folder of local data.
         output_dir: parent of the model's folder.
-        seed: of the initial weights and every random choice.
+        seed: seed of the initial weights and of all random choices.
         images: training images seen, over all phases.
         batch_size: images per batch.
         learning_rate: peak learning rate.

@@ -44,7 +44,7 @@ OBJECTIVES = ("epsilon", "v_prediction", "sample", "flow_prediction")
 
 
 def check(recipe: PixelRecipe) -> None:
-    """Raises UsageError for unknown choices, or choices that exclude each other."""
+    """Raise UsageError for unknown choices, or choices that exclude each other."""
     for kind, name, known in (
         ("noise schedule", recipe.noise_schedule, SCHEDULES),
         ("objective", recipe.prediction_type, OBJECTIVES),
@@ -134,7 +134,7 @@ def load_initial_weights(module: nn.Module, weights: Mapping[str, Tensor]) -> No
 
 
 def check_initial_model(denoiser: Denoiser, recipe: PixelRecipe) -> None:
-    """Raises UsageError unless a model can be fine-tuned with the recipe."""
+    """Raise UsageError unless a model can be fine-tuned with the recipe."""
     shape = (recipe.channels, recipe.image_size, recipe.image_size)
     if tuple(denoiser.sample_shape) != shape:
         raise UsageError(
@@ -201,9 +201,9 @@ def pixels_phase(
         unet: see `build_unet`.
         learned: see `learned_schedule`.
         images: (N, C, H, W) in [−1, 1].
-        labels: (N,).
+        labels: (N,) class indices.
         recipe: see `PixelRecipe`.
-        seed: of every random choice.
+        seed: seed of all random choices.
     """
     check(recipe)
     row, levels, batch = row_of(recipe), levels_of(recipe, learned), recipe.batch
@@ -251,15 +251,17 @@ def noisy_phase(
     recipe: NoisyRecipe,
     seed: int,
 ) -> Phase:
-    """Cross-entropy of a classifier at every noise level (Dhariwal & Nichol 2021, section 4).
+    """Training phase of a classifier: cross-entropy at every noise level.
+
+    Source: Dhariwal & Nichol 2021, section 4.
 
     Args:
-        classifier: untrained.
-        schedule: of the diffusion model to guide.
+        classifier: the untrained classifier.
+        schedule: noise schedule of the diffusion model to guide.
         images: (N, C, H, W) in [−1, 1].
-        labels: (N,).
+        labels: (N,) class indices.
         recipe: see `NoisyRecipe`.
-        seed: of every random choice.
+        seed: seed of all random choices.
     """
     levels, batch = discrete(schedule), recipe.batch
 

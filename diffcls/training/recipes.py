@@ -15,14 +15,14 @@ from diffcls.models.small_stable_diffusion import TinyConfig
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Ranges of random changes that keep the class, each symmetric around "no change".
+    """Data augmentation: ranges of random, class-preserving changes, each symmetric around none.
 
     Args:
         degrees: rotation, in degrees.
         scale: relative change of size; 0.1 means 0.9 to 1.1.
         shear: relative horizontal shear.
-        shift: translation, relative to the side.
-        warp: smooth distortion, standard deviation relative to the side.
+        shift: translation, relative to the side of the image.
+        warp: standard deviation of a smooth distortion, relative to the side of the image.
         contrast: relative change of the signal above its darkest value.
         flip: whether to mirror left and right with probability ½.
     """

@@ -37,7 +37,7 @@ class TrainingRun(ABC):
     Args:
         dataset: name of the data set; its training split is used, with labels as captions.
         recipe: everything that decides the weights but the seed.
-        seed: of the initial weights and of every random choice.
+        seed: seed of the initial weights and of all random choices.
         folder: the model's folder; checkpoints and curves lie in ``FOLDER/training``.
         data_root: folder of local data.
         quiet: no progress bar.
@@ -134,7 +134,7 @@ class TrainingRun(ABC):
         """Card and revision of the model that is fine-tuned."""
 
     def _captions(self, train: Dataset, labels: Sequence[int]) -> Callable[[int, int], str]:
-        """(image index, draw) -> a caption of that image; other draws give other wordings."""
+        """(image index, number of the caption) -> a caption, worded differently for each number."""
 
         def words(index: int, draw: int) -> str:
             label = labels[index]

@@ -70,7 +70,7 @@ def train_classifier(
         classes: K.
         recipe: see `Supervised`.
         augmentation: applied to every training image each time it is seen.
-        seed: of the initial weights and the batches.
+        seed: seed of the initial weights and the batches.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(key("classifier", seed))

@@ -34,8 +34,8 @@ _BatchOf = Callable[[Path], Batch]
 def load(query: Query) -> Dataset | None:
     """The split ``test`` (10,000 images) or ``train`` (50,000), in the order of the batches.
 
-    The folder is ``cifar-10-batches-py`` or ``cifar-10-batches-bin``, below the root or the root
-    itself.
+    The batches are in ``cifar-10-batches-py`` or ``cifar-10-batches-bin``, which is a folder of the
+    data root or the data root itself.
 
     Raises:
         DataError: if a file is missing, truncated, or contains anything but images and labels.
