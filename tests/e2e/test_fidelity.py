@@ -374,7 +374,7 @@ def refused(
 
     def run(flags: str, model: str = "pixels", status: int = 2) -> str:
         fixed = ["--model", str(models / model), "--output-dir", str(table.parent), "--quiet"]
-        return refusal(fidelity.main, [*fixed, *flags.split()], table, capsys, status)
+        return refusal(fidelity.main, [*fixed, *flags.split()], None, capsys, status)
 
     return run
 

@@ -343,7 +343,7 @@ def refused(
     def run(flags: str, model: str = "pixels", status: int = 2) -> str:
         name = str(models / model) if (models / model).is_dir() else model
         fixed = ["--model", name, "--output-dir", str(table.parent), "--quiet"]
-        return refusal(likelihood.main, [*fixed, *flags.split()], table, capsys, status)
+        return refusal(likelihood.main, [*fixed, *flags.split()], None, capsys, status)
 
     return run
 

@@ -53,9 +53,19 @@ def cut_off(out: Path, flags: list[str], signal_sent: signal.Signals) -> tuple[i
 
     It ends itself, so that the number of records does not depend on timing.
     """
+    # -P: the diffcls of this process, not the one of the current folder
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run(
-        [sys.executable, "-c", CUT_OFF, str(int(signal_sent)), *flags, "--output-dir", str(out)],
+        [
+            sys.executable,
+            "-P",
+            "-c",
+            CUT_OFF,
+            str(int(signal_sent)),
+            *flags,
+            "--output-dir",
+            str(out),
+        ],
         env=environment,
         stderr=subprocess.PIPE,
         text=True,
