@@ -504,9 +504,9 @@ def refused(tmp_path: Path, models: Path, capsys: Capture) -> Callable[..., str]
 def test_bad_usage_is_named_and_nothing_is_written(
     refused: Callable[..., str], flags: str, message: str
 ) -> None:
-    message = refused(flags)
+    error = refused(flags)
     for part in message.split("|"):
-        assert part in message
+        assert part in error
 
 
 @pytest.mark.parametrize(
@@ -531,9 +531,9 @@ def test_bad_usage_is_named_and_nothing_is_written(
 def test_options_that_do_not_fit_the_model_are_refused(
     refused: Callable[..., str], model: str, flags: str, message: str
 ) -> None:
-    message = refused(flags, model)
+    error = refused(flags, model)
     for part in message.split("|"):
-        assert part in message
+        assert part in error
 
 
 def test_interpolation_of_unfit_images_is_refused(

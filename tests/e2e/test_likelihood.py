@@ -376,9 +376,9 @@ def refused(
 def test_bad_usage_is_named_and_nothing_is_written(
     refused: Callable[..., str], table: Path, flags: str, message: str
 ) -> None:
-    message = refused(flags)
+    error = refused(flags)
     for part in message.split("|"):
-        assert part in message
+        assert part in error
     assert not table.parent.exists()
 
 
