@@ -52,6 +52,7 @@ def parser() -> argparse.ArgumentParser:
     add_machine(add, "recipe", "images per batch")
     add = add_output(p, "models", "parent of the model's folder")
     add("--report-to", metavar="R", help="none or tensorboard (none)")
+    add("--points", type=int, metavar="N", help="points of the curve (8)")
     return p
 
 
@@ -68,6 +69,9 @@ def _add_model(add: Add) -> None:
 
 def _add_recipe(add: Add) -> None:
     switch = argparse.BooleanOptionalAction
+    add(
+        "--recipe", metavar="NAME", help="recipe of the data set, such as long, for a GPU (its own)"
+    )
     images = "training images seen, autoencoder included (recipe)"
     add("--images", type=int, metavar="N", help=images)
     add("--learning-rate", type=float, metavar="R", help="peak learning rate (recipe)")

@@ -14,7 +14,7 @@ from pathlib import Path
 from diffcls.cli import Parser, command
 from diffcls.diffusion.timestep_allocation import EVEN, FOLDER
 from diffcls.evaluation.replay import learn
-from diffcls.training.recipes import RECIPES
+from diffcls.training.recipe_table import RECIPES
 
 IMAGES, DRAWS = 400, 50
 TABLES = "results/reference/tables"

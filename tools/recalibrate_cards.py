@@ -32,7 +32,7 @@ def _main(arguments: list[str]) -> int:
     from diffcls.support.files import write_text
     from diffcls.training.latent_diffusion import calibrate
     from diffcls.training.model_card import text_to_image_readme
-    from diffcls.training.recipes import RECIPES
+    from diffcls.training.recipe_table import RECIPES
 
     set_threads(flags.threads)
     for name in flags.models or [name for name in bundled() if name in RECIPES]:

@@ -62,7 +62,7 @@ def train(dataset: str, denoiser: Any, flags: Any, folder: Path) -> MultiHead:
     from diffcls.support.seeding import key
     from diffcls.training.latent_losses import make_latents
     from diffcls.training.loop import Loop, Phase
-    from diffcls.training.recipes import RECIPES
+    from diffcls.training.recipe_table import RECIPES
     from diffcls.training.run import tensor_of
 
     recipe, vae = RECIPES[dataset], denoiser.pipeline.vae

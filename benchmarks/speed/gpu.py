@@ -47,8 +47,12 @@ def _main(arguments: list[str]) -> int:
             given=flags.device,
             allowed="--device cpu --tiny",
         )
-    rows = measure(flags.device, flags.batches, flags.seconds, flags.tiny)
-    write(rows, Path(flags.output_dir))
+    output, rows = Path(flags.output_dir), []
+    for row in measure(flags.device, flags.batches, flags.seconds, flags.tiny):
+        rows.append(row)
+        path = write(rows, output)  # after each row: compilation may outlast a lent device
+        print({name: value for name, value in row.items() if value is not None}, flush=True)
+    print(path)
     return 0
 
 
@@ -57,7 +61,7 @@ main = entry_point(_main)
 
 def measure(
     device: str, batches: Sequence[int], seconds: float, tiny: bool = False
-) -> list[dict[str, Any]]:
+) -> Iterator[dict[str, Any]]:
     """One row per optimisation, each measured on top of those kept before it; then batch sizes.
 
     Args:
@@ -74,7 +78,6 @@ def measure(
     name = describe_device(device)
     peak = peak_of(name)
     unet = network(tiny).to(device).eval().requires_grad_(False)
-    rows: list[dict[str, Any]] = []
     first, best = batches[0], 0.0
     flops = Bench(unet, first).flops() / first
     best_network: Any = unet
@@ -90,10 +93,10 @@ def measure(
             exact = out if exact is None else exact
             measured = rate(bench, batch, seconds, torch.device(device))
         except (RuntimeError, ImportError) as error:
-            rows.append({"device": name, "measure": f"{label}: {str(error).splitlines()[0]}"})
+            yield {"device": name, "measure": f"{label}: {str(error).splitlines()[0]}"}
             continue
         difference = float((out - exact).abs().max())
-        rows.append(_row(name, label, batch, measured, flops, peak, difference))
+        yield _row(name, label, batch, measured, flops, peak, difference)
         if measured > best or label == "baseline":
             best, best_network = measured, changed
             plain = plain if label.startswith("compiled") else changed
@@ -104,10 +107,9 @@ def measure(
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
-            rows.append({"device": name, "measure": "out of memory", "batch": batch})
+            yield {"device": name, "measure": "out of memory", "batch": batch}
             break
-        rows.append({**_row(name, "all kept, larger batch", batch, measured, flops, peak), **used})
-    return rows
+        yield {**_row(name, "all kept, larger batch", batch, measured, flops, peak), **used}
 
 
 def _row(
@@ -189,10 +191,9 @@ OPTIMISATIONS: dict[str, Callable[[Any], Any]] = {
 }
 
 
-def write(rows: list[dict[str, Any]], output: Path) -> None:
-    """Write and print the table, which is named after the device."""
+def write(rows: list[dict[str, Any]], output: Path) -> Path:
+    """Write the table, which is named after the device; returns its path."""
     name = re.sub(r"\W+", "-", str(rows[0]["device"])).strip("-").lower()
     path = output / f"gpu-{name}.csv"
     write_rows(path, rows, COLUMNS, SIX_DIGITS)
-    print(path.read_text(encoding="utf-8"))
-    print(path)
+    return path

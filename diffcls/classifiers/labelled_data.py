@@ -14,7 +14,8 @@ from diffcls.data.load import load_dataset
 from diffcls.data.subsets import choose
 from diffcls.data.transforms import load_image, to_pixels
 from diffcls.support.errors import DataError, UsageError
-from diffcls.training.recipes import RECIPES, Augmentation, Recipe
+from diffcls.training.recipe_table import RECIPES
+from diffcls.training.recipes import Augmentation, Recipe
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from transformers import CLIPTokenizer
 
 BOS, EOS = "<|startoftext|>", "<|endoftext|>"
+UNMASKED_ATTENTION = "eager"
+"""Attention of transformers that follows `is_causal`; its fused one masks in any case."""
 
 
 @dataclass(frozen=True)
@@ -29,9 +31,11 @@ class TinyConfig:
         image_size: side of the images, in pixels.
         latent_channels: C of the latents (C, image_size/4, image_size/4).
         vae_channels: width of the autoencoder at its three resolutions; the factor is 4.
-        unet_channels: width of the U-Net at its two resolutions.
+        unet_channels: width of the U-Net at its resolutions, each half the previous one; all but
+            the first have cross-attention.
         unet_layers: residual blocks a resolution.
         text_width, text_layers: width and number of layers of the text encoder.
+        text_causal: whether a token sees only earlier ones, as in CLIP, or the whole prompt.
         max_tokens: length that prompts are padded to, start and end tokens included.
         vocabulary: size of the tokenizer's vocabulary at most, 512 byte symbols included.
         prediction_type: "epsilon", "v_prediction" or "sample".
@@ -40,10 +44,11 @@ class TinyConfig:
     image_size: int = 32
     latent_channels: int = 4
     vae_channels: tuple[int, int, int] = (16, 32, 32)
-    unet_channels: tuple[int, int] = (48, 96)
+    unet_channels: tuple[int, ...] = (48, 96)
     unet_layers: int = 1
     text_width: int = 96
     text_layers: int = 2
+    text_causal: bool = True
     max_tokens: int = 24
     vocabulary: int = 900
     prediction_type: str = "v_prediction"
@@ -126,13 +131,14 @@ def _vae(config: TinyConfig) -> Any:
 def _unet(config: TinyConfig) -> Any:
     from diffusers import UNet2DConditionModel
 
+    deeper = len(config.unet_channels) - 1
     return UNet2DConditionModel(
         sample_size=config.image_size // 4,
         in_channels=config.latent_channels,
         out_channels=config.latent_channels,
         block_out_channels=config.unet_channels,
-        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
-        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        down_block_types=("DownBlock2D", *["CrossAttnDownBlock2D"] * deeper),
+        up_block_types=(*["CrossAttnUpBlock2D"] * deeper, "UpBlock2D"),
         cross_attention_dim=config.text_width,
         norm_num_groups=8,
         attention_head_dim=16,
@@ -143,7 +149,7 @@ def _unet(config: TinyConfig) -> Any:
 def _text_encoder(config: TinyConfig, tokenizer: CLIPTokenizer) -> Any:
     from transformers import CLIPTextConfig, CLIPTextModel
 
-    return CLIPTextModel(
+    encoder = CLIPTextModel(
         CLIPTextConfig(
             vocab_size=len(tokenizer),
             hidden_size=config.text_width,
@@ -157,6 +163,10 @@ def _text_encoder(config: TinyConfig, tokenizer: CLIPTokenizer) -> Any:
             pad_token_id=tokenizer.pad_token_id,
         )
     )
+    if not config.text_causal:
+        encoder.config.is_causal = False
+        encoder.set_attn_implementation(UNMASKED_ATTENTION)
+    return encoder
 
 
 def save_half(pipeline: StableDiffusionPipeline, folder: Path) -> None:
@@ -185,4 +195,6 @@ def save_half(pipeline: StableDiffusionPipeline, folder: Path) -> None:
     text_config = json.loads(path.read_text(encoding="utf-8"))
     text_config.pop("torch_dtype", None)
     text_config["dtype"] = "float32"
+    if not text_config.get("is_causal", True):  # transformers does not store its attention
+        text_config["attn_implementation"] = UNMASKED_ATTENTION
     path.write_text(json.dumps(text_config, indent=2, sort_keys=True) + "\n", encoding="utf-8")

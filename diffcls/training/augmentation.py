@@ -16,7 +16,9 @@ def augment(images: Tensor, ranges: Augmentation, rng: torch.Generator) -> Tenso
     grid = _affine_grid(images, ranges, rng)
     if ranges.warp:
         # a coarse random field, smoothed by interpolation: (B, 2, 4, 4) -> (B, H, W, 2)
-        field = torch.randn(len(images), 2, 4, 4, generator=rng) * 2 * ranges.warp
+        field = (
+            torch.randn(len(images), 2, 4, 4, generator=rng, device=rng.device) * 2 * ranges.warp
+        )
         field = F.interpolate(field, images.shape[2:], mode="bicubic", align_corners=True)
         grid = grid + field.permute(0, 2, 3, 1)
     out = F.grid_sample(images, grid, mode="bicubic", padding_mode="border", align_corners=False)
@@ -33,7 +35,7 @@ def _affine_grid(images: Tensor, ranges: Augmentation, rng: torch.Generator) -> 
     size = 1 + _uniform((count,), rng) * ranges.scale
     shear = _uniform((count,), rng) * ranges.shear
     shift = _uniform((count, 2), rng) * 2 * ranges.shift  # a side is 2 long in grid coordinates
-    flipped = torch.rand(count, generator=rng) < (0.5 if ranges.flip else 0.0)
+    flipped = torch.rand(count, generator=rng, device=rng.device) < (0.5 if ranges.flip else 0.0)
     mirror = torch.where(flipped, -1.0, 1.0)
     cos, sin = torch.cos(angle) / size, torch.sin(angle) / size
     rows = torch.stack([mirror * cos, shear * cos - sin, shift[:, 0]], 1)
@@ -42,7 +44,7 @@ def _affine_grid(images: Tensor, ranges: Augmentation, rng: torch.Generator) -> 
 
 
 def _uniform(shape: tuple[int, ...], rng: torch.Generator) -> Tensor:
-    return torch.rand(shape, generator=rng) * 2 - 1
+    return torch.rand(shape, generator=rng, device=rng.device) * 2 - 1
 
 
 def mirrored(images: Tensor, flip: bool, rng: torch.Generator) -> Tensor:

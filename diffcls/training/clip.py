@@ -6,7 +6,7 @@ It is the baseline of the small diffusion models, on the same images, captions a
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
@@ -25,11 +25,13 @@ from diffcls.models.loading import CARD
 from diffcls.models.small_stable_diffusion import TinyConfig, build_tokenizer
 from diffcls.support.seeding import key
 from diffcls.training.augmentation import augment
+from diffcls.training.caption_batches import CaptionBatch, tokenize
 from diffcls.training.distributed import device_of
-from diffcls.training.latent_losses import tokenize
 from diffcls.training.loop import Phase, generator
+from diffcls.training.mixed_precision import compiled, mixed_precision
 from diffcls.training.model_card import clip_readme
-from diffcls.training.recipes import ANY_RECIPE, RECIPES, Augmentation, ClipRecipe, Recipe
+from diffcls.training.recipe_table import ANY_RECIPE, RECIPES
+from diffcls.training.recipes import Augmentation, ClipRecipe, Recipe
 from diffcls.training.run import VOCABULARY_CAPTIONS, TrainingRun, tensor_of
 
 STATISTICS_BATCHES = 12
@@ -68,21 +70,25 @@ class ClipTraining(TrainingRun):
             model = build(model_config(self.recipe, len(tokenizer)))
         config = model_config(self.recipe, len(tokenizer))
         augmentation = self._diffusion_recipe.augmentation
-        phase = clip_phase(model, tokenizer, images, words, augmentation, self.recipe, self.seed)
+        images, captions = (
+            images.to(self._data_device),
+            self._caption_batches(tokenizer, words, labels),
+        )
+        phase = clip_phase(model, images, captions, augmentation, self.recipe, self.seed)
         loop = self._loop(phase)
 
         def batches() -> Iterator[Tensor]:
             for step in range(STATISTICS_BATCHES):
                 rng = generator("settle", self.seed, step)
                 rows = torch.randint(len(images), (self.recipe.batch,), generator=rng)
-                yield augment(images[rows], augmentation, rng)
+                yield augment(images[rows.to(images.device)].cpu(), augmentation, rng)
 
         def measure(step: int) -> dict[str, float]:
             with recomputed_statistics(model.visual, batches()):
                 accuracy = self._accuracy(self._in_training(model, tokenizer))
             return {"images": step * self.recipe.batch, "validation_accuracy": accuracy}
 
-        loop.run(measure)
+        loop.run(measure, self.points)
         if not self.processes.is_main_process:
             return {}
         with recomputed_statistics(model.visual, batches()):
@@ -166,9 +172,8 @@ def build(config: dict[str, Any]) -> Any:
 
 def clip_phase(
     model: Any,
-    tokenizer: Any,
     images: Tensor,
-    captions: Callable[[int, int], str],
+    captions: CaptionBatch,
     augmentation: Augmentation,
     recipe: ClipRecipe,
     seed: int,
@@ -177,33 +182,34 @@ def clip_phase(
 
     Args:
         model: open_clip model.
-        tokenizer: tokenizer of the text encoder.
-        images: (N, 3, H, W) in [−1, 1].
-        captions: (image index, number of the caption) -> caption.
+        images: (N, 3, H, W) in [−1, 1]; random numbers are drawn on their device.
+        captions: token ids of a batch.
         augmentation: applied to every image each time it is seen.
         recipe: number of images seen, batch size, learning rate.
         seed: seed of all random choices.
     """
     from open_clip.loss import ClipLoss
 
-    contrast, batch = ClipLoss(), recipe.batch
+    contrast, batch, here = ClipLoss(), recipe.batch, images.device
+    encode_image, encode_text = (
+        compiled(f, recipe) for f in (model.encode_image, model.encode_text)
+    )
 
     def loss(step: int) -> Tensor:
-        rng = generator("clip", seed, step)
-        rows = torch.randint(len(images), (batch,), generator=rng)
+        rng = generator("clip", seed, step, device=here)
+        rows = torch.randint(len(images), (batch,), generator=rng, device=here)
         # channels last: convolutions are a fifth to a quarter faster on a CPU
         pixels = augment(images[rows], augmentation, rng).contiguous(
             memory_format=torch.channels_last
         )
         device = device_of(model)
-        ids = tokenize(tokenizer, [captions(int(i), step * batch + j) for j, i in enumerate(rows)])
+        ids = captions(rows, None, step * batch, rng)
         # as open_clip: the inverse temperature is at most 100
         scale = model.logit_scale.clamp(max=float(torch.tensor(100.0).log())).exp()
-        value: Tensor = contrast(
-            model.encode_image(pixels.to(device), normalize=True),
-            model.encode_text(ids.to(device), normalize=True),
-            scale,
-        )
+        with mixed_precision(device, recipe):
+            image_states = encode_image(pixels.to(device), normalize=True)
+            text_states = encode_text(ids.to(device), normalize=True)
+        value: Tensor = contrast(image_states.float(), text_states.float(), scale)
         return value
 
     return Phase("clip", {"clip": model}, loss, recipe)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from diffcls.support.registry import Registry
-from diffcls.training import recipes
+from diffcls.training import recipe_table
 
 
 @dataclass(frozen=True)
@@ -30,17 +30,17 @@ class ModelKind:
 
 
 KINDS: Mapping[str, ModelKind] = {
-    "diffusion": ModelKind(recipes.RECIPES, "ANY_RECIPE", ("train", "validation"), "{}"),
+    "diffusion": ModelKind(recipe_table.RECIPES, "ANY_RECIPE", ("train", "validation"), "{}"),
     "clip": ModelKind(
-        recipes.CLIP_RECIPES,
+        recipe_table.CLIP_RECIPES,
         "ANY_CLIP_RECIPE",
         ("train", "validation"),
         "clip-{}",
         "diffcls.models.clip",
     ),
-    "pixels": ModelKind(recipes.PIXEL_RECIPES, "ANY_PIXEL_RECIPE", ("train",), "{}-pixels"),
+    "pixels": ModelKind(recipe_table.PIXEL_RECIPES, "ANY_PIXEL_RECIPE", ("train",), "{}-pixels"),
     "classifier": ModelKind(
-        recipes.NOISY_RECIPES,
+        recipe_table.NOISY_RECIPES,
         "ANY_NOISY_RECIPE",
         ("train", "validation"),
         "noisy-{}",

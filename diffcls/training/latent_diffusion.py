@@ -22,7 +22,12 @@ from diffcls.models.quiet import quiet
 from diffcls.models.small_stable_diffusion import build_pipeline, save_half
 from diffcls.support.errors import UsageError
 from diffcls.support.seeding import key
-from diffcls.training.latent_losses import denoiser_phase, make_latents, vae_phase
+from diffcls.training.latent_losses import (
+    denoiser_phase,
+    image_weights,
+    make_latents,
+    vae_phase,
+)
 from diffcls.training.loop import generator
 from diffcls.training.model_card import text_to_image_readme
 from diffcls.training.recipes import Optimisation, Recipe
@@ -59,6 +64,7 @@ class LatentTraining(TrainingRun):
     def run(self) -> dict[str, Any]:
         train = load_dataset(self.dataset, "train", self.data_root)
         images, labels = tensor_of(train, self.recipe.config.image_size)
+        device = self._data_device
 
         words = self._captions(train, labels)
         torch.manual_seed(key("weights", self.seed))
@@ -67,15 +73,17 @@ class LatentTraining(TrainingRun):
         else:
             vocabulary = [words(i % len(labels), -1 - i) for i in range(VOCABULARY_CAPTIONS)]
             pipeline = build_pipeline(self.recipe.config, vocabulary)
-            vae_loop = self._loop(vae_phase(pipeline.vae, images, self.recipe, self.seed))
+            vae_loop = self._loop(vae_phase(pipeline.vae, images, self.recipe, self.seed, device))
             vae_loop.run()
             seconds = vae_loop.seconds
-        latents = make_latents(pipeline.vae, images, self.recipe, self.seed)
+        latents = make_latents(pipeline.vae, images, self.recipe, self.seed, device)
         scale = float(pipeline.vae.config.scaling_factor) if self.init else 1 / float(latents.std())
         pipeline.vae.register_to_config(scaling_factor=scale)
-        phase = denoiser_phase(pipeline, latents * scale, words, self.recipe, self.seed)
+        captions = self._caption_batches(pipeline.tokenizer, words, labels)
+        weights = image_weights([train.class_names[i] for i in labels], self.recipe.emphasis)
+        phase = denoiser_phase(pipeline, latents * scale, captions, self.recipe, self.seed, weights)
         loop = self._loop(phase)
-        loop.run(lambda step: self._measure(pipeline, step * self.recipe.batch))
+        loop.run(lambda step: self._measure(pipeline, step * self.recipe.batch), self.points)
         if not self.processes.is_main_process:
             return {}
         save_half(pipeline, self.folder)
@@ -111,12 +119,12 @@ class LatentTraining(TrainingRun):
         parts = {name: copy.deepcopy(part) for name, part in pipeline.components.items()}
         copied = type(pipeline)(**parts, requires_safety_checker=False)
         card = ModelCard("in training", "", allocation=read_allocation(self.recipe.allocation))
-        denoiser = StableDiffusionDenoiser(copied, card)
+        denoiser = StableDiffusionDenoiser(copied, card, self.processes.device)
         accuracy = self._validators.curve(denoiser, "validation").accuracy
         return {"images": images_seen, "validation_accuracy": accuracy}
 
     def _finish(self, train: Any, hours: float) -> dict[str, Any]:
-        denoiser = load(str(self.folder))
+        denoiser = load(str(self.folder), self.processes.device, torch.float32)
         facts = {
             "trained_on": self.trained_on(train),
             "measured_on": catalog.find(self.benchmark).name,

@@ -28,13 +28,15 @@ from diffcls.training.recipes import Optimisation
 
 Report = Callable[[int, Mapping[str, float]], None]
 """(step, values by name): receives the loss and the points of the curve."""
+READ_EVERY = 20
+"""Steps between readings of the loss on an accelerator, which waits for it."""
 Measure = Callable[[int], dict[str, float]]
 """Batches seen -> values by name of a point of the curve."""
 
 
-def generator(*parts: object) -> torch.Generator:
-    """A CPU generator that depends on `parts` alone."""
-    return torch.Generator("cpu").manual_seed(key(*parts))
+def generator(*parts: object, device: torch.device | str = "cpu") -> torch.Generator:
+    """A generator that depends on `parts` alone; each kind of device has numbers of its own."""
+    return torch.Generator(device).manual_seed(key(*parts))
 
 
 @dataclass(frozen=True)
@@ -114,6 +116,7 @@ class Loop:
             lr=phase.optimisation.learning_rate,
             betas=phase.optimisation.betas,
             weight_decay=phase.optimisation.weight_decay,
+            fused=torch.device(self.processes.device).type == "cuda",
         )
         self.step, self.seconds = 0, 0.0
         self.best_step, self.best_value = 0, -math.inf
@@ -150,7 +153,7 @@ class Loop:
         stop = self.early_stopping
         every = stop.eval_every if stop else -(-self.steps // points)
         self.model.train()
-        saved, smooth = time.monotonic(), float("nan")
+        saved, smooth, average = time.monotonic(), float("nan"), None
         with (
             tqdm(
                 total=self.steps,
@@ -162,48 +165,57 @@ class Loop:
             interrupt_requested(self.processes) as interrupted,
         ):
             while not self.finished:
+                started = time.monotonic()
                 loss = self._one_step()
-                smooth = loss if math.isnan(smooth) else 0.99 * smooth + 0.01 * loss
-                bar.update()
-                if self.step % 20 == 0:
+                average = loss if average is None else average.lerp(loss, 0.01)
+                at_point = self.step % every == 0 or self.step == self.steps
+                if at_point or self.step % READ_EVERY == 0:
+                    smooth = self._finite(average)
                     bar.set_postfix(loss=f"{smooth:.4f}")
+                self.seconds += time.monotonic() - started
+                bar.update()
                 if self.step % 100 == 0:
                     rate = learning_rate(self.step, self.steps, self.phase.optimisation)
                     self.report(self.step, {"loss": smooth, "learning_rate": rate})
-                if self.step % every == 0 or self.step == self.steps:
+                if at_point:
                     if self.processes.is_main_process:
                         self._add_point(smooth, measure)
                     self.processes.wait()
                 if time.monotonic() - saved > self.checkpoint_seconds or self.finished:
-                    self._save()
+                    self._save(average)
                     saved = time.monotonic()
                 elif interrupted():
-                    self._save()
+                    self._save(average)
                     raise KeyboardInterrupt
         self.ema.swap()
         if self._best:
             self.model.load_state_dict(self._best)
         self.model.eval().to("cpu")
 
-    def _one_step(self) -> float:
-        started = time.monotonic()
+    def _one_step(self) -> Tensor:
+        """Train one step; returns its loss, () in double precision."""
         optimisation = self.phase.optimisation
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.step, self.steps, optimisation)
         self.optimizer.zero_grad(set_to_none=True)
         first = self.step * self.batches_per_step + self.processes.rank * self.accumulate
-        value = sum(self._backward(first + i) for i in range(self.accumulate))
+        parts = [self._backward(first + i) for i in range(self.accumulate)]
         self.processes.average_gradients(self.model.parameters())
         nn.utils.clip_grad_norm_(self.model.parameters(), optimisation.gradient_clip)
         self.optimizer.step()
         self.step += 1
         self.ema.update(self.step)
-        self.seconds += time.monotonic() - started
-        return value
+        return torch.stack(parts).sum()
 
-    def _backward(self, batch: int) -> float:
+    def _backward(self, batch: int) -> Tensor:
         """Accumulate the gradients of one batch; returns its share of the step's loss."""
         loss = self.phase.loss(batch) / self.accumulate
+        if loss.device.type == "cpu":  # elsewhere reading it would wait for the device
+            self._finite(loss)
+        loss.backward()
+        return loss.detach().double()
+
+    def _finite(self, loss: Tensor) -> float:
         value = float(loss.detach())
         if not math.isfinite(value):
             raise RecordError(
@@ -212,7 +224,6 @@ class Loop:
                 allowed="a finite number",
                 todo="train with a lower --learning-rate in another --output-dir",
             )
-        loss.backward()
         return value
 
     def _add_point(self, loss: float, measure: Measure | None) -> None:
@@ -241,7 +252,8 @@ class Loop:
         else:
             self.evals_without_improvement += 1
 
-    def _save(self) -> None:
+    def _save(self, loss: Tensor) -> None:
+        self._finite(loss)
         if self.path is None or not self.processes.is_main_process:
             return
         state: dict[str, Any] = {

@@ -41,27 +41,39 @@ class LevelBatch:
 class Levels(Protocol):
     """Sampler of the noise levels of a training batch."""
 
-    def __call__(self, batch: int, rng: torch.Generator) -> LevelBatch:
-        """`batch` levels, one from each of `batch` equal parts of time."""
+    def __call__(self, batch: int, rng: torch.Generator, lateness: float = 1.0) -> LevelBatch:
+        """`batch` levels, one from each of `batch` equally probable parts of time."""
 
 
-def times(batch: int, rng: torch.Generator) -> Tensor:
-    """Stratified times: (B,) in [0, 1), one in each of B equal parts.
+def times(batch: int, rng: torch.Generator, lateness: float = 1.0) -> Tensor:
+    """Stratified times: (B,) in [0, 1), one in each of B equally probable parts.
 
     The loss varies less than with independent times (Kingma et al. 2021, appendix I.1).
+
+    Args:
+        batch: B.
+        rng: generator; the times lie on its device.
+        lateness: κ of the density κ·t^(κ−1) of a time t; 1: uniform.
     """
-    return (torch.arange(batch) + torch.rand(batch, generator=rng)) / batch
+    uniform = torch.rand(batch, generator=rng, device=rng.device)
+    even = (torch.arange(batch, device=rng.device) + uniform) / batch
+    return even if lateness == 1 else even ** (1 / lateness)
 
 
-def discrete(schedule: NoiseSchedule) -> Levels:
-    """The T levels of a schedule, equally often (Ho et al. 2020, algorithm 1)."""
+def discrete(schedule: NoiseSchedule, device: torch.device | str = "cpu") -> Levels:
+    """The T levels of a schedule, equally often (Ho et al. 2020, algorithm 1).
+
+    Args:
+        schedule: the levels.
+        device: that of the generators.
+    """
     alpha, sigma, timesteps = (
-        torch.tensor(v, dtype=torch.float32)
+        torch.tensor(v, dtype=torch.float32, device=device)
         for v in (schedule.alpha, schedule.sigma, schedule.timesteps)
     )
 
-    def draw(batch: int, rng: torch.Generator) -> LevelBatch:
-        index = (times(batch, rng) * len(schedule)).long().clamp(max=len(schedule) - 1)
+    def draw(batch: int, rng: torch.Generator, lateness: float = 1.0) -> LevelBatch:
+        index = (times(batch, rng, lateness) * len(schedule)).long().clamp(max=len(schedule) - 1)
         return LevelBatch(alpha[index], sigma[index], timesteps[index], index)
 
     return draw
@@ -76,8 +88,8 @@ def continuous(log_snr: LogSnr, length: int) -> Levels:
             time·T − 1, which at the levels of that schedule is their index.
     """
 
-    def draw(batch: int, rng: torch.Generator) -> LevelBatch:
-        u, slope = times(batch, rng), None
+    def draw(batch: int, rng: torch.Generator, lateness: float = 1.0) -> LevelBatch:
+        u, slope = times(batch, rng, lateness), None
         if isinstance(log_snr, nn.Module):
             # a copy, so that the denoiser's time input takes no gradient
             time = u.to(next(log_snr.parameters()).device, copy=True).requires_grad_()

@@ -55,7 +55,7 @@ class NoisyTraining(TrainingRun):
             mean = sum(accuracy) / len(accuracy)
             return {"images": step * self.recipe.batch, "validation_accuracy": mean}
 
-        loop.run(measure)
+        loop.run(measure, self.points)
         if not self.processes.is_main_process:
             return {}
         noisy_classifier.save(model, self.folder)

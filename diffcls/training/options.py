@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from diffcls.data import catalog
 from diffcls.support.errors import UsageError, unknown_name
-from diffcls.training import recipes
+from diffcls.training import recipe_table
 from diffcls.training.kinds import KINDS, TRAININGS
 from diffcls.training.recipes import Optimisation, Recipe
 
@@ -32,6 +32,7 @@ class TrainingOptions:
         data_root: folder of local data.
         output_dir: parent of the model's folder.
         seed: seed of the initial weights and of all random choices.
+        recipe: name of the recipe among those of the data set, such as "long"; "": its own.
         images: training images seen, over all phases.
         batch_size: images per batch.
         learning_rate: peak learning rate.
@@ -43,6 +44,7 @@ class TrainingOptions:
         accumulate: gradient accumulation: batches per process and step.
         device: None or ``auto``: an accelerator if there is one.
         report_to: "none" or "tensorboard".
+        points: number of points of the curve.
         threads: CPU threads; None: torch's choice.
         init: name or folder of a trained model to fine-tune.
         json, quiet: output of the command.
@@ -53,6 +55,7 @@ class TrainingOptions:
     data_root: str | None = None
     output_dir: str = "models"
     seed: int = 0
+    recipe: str = ""
     images: int | None = None
     batch_size: int | None = None
     learning_rate: float | None = None
@@ -66,6 +69,7 @@ class TrainingOptions:
     accumulate: int = 1
     device: str | None = None
     report_to: str = "none"
+    points: int = 8
     threads: int | None = None
     init: str | None = None
     json: bool = False
@@ -86,7 +90,7 @@ class TrainingOptions:
         return shlex.join(words)
 
 
-LOCAL = ("data_root", "output_dir", "device", "report_to", "threads", "json", "quiet")
+LOCAL = ("data_root", "output_dir", "device", "report_to", "threads", "json", "quiet", "points")
 """Options that change at most the last bits of the weights."""
 
 OBJECTIVES = {
@@ -122,12 +126,12 @@ def resolve(options: TrainingOptions) -> tuple[TrainingOptions, Optimisation]:
     if options.model not in KINDS:
         raise unknown_name("kind of model to train", options.model, KINDS)
     options = dataclasses.replace(options, dataset=full_name(options.dataset, options.model))
-    recipe = apply_options(recipe_of(options.model, options.dataset), options)
+    recipe = apply_options(recipe_of(options.model, options.dataset, options.recipe), options)
     if options.report_to not in TRACKERS:
         raise unknown_name("tracker", options.report_to, TRACKERS)
     if options.init:
         importlib.import_module(KINDS[options.model].checks_init).check_name(options.init)
-    for name in ("images", "batch_size", "threads", "learning_rate", "accumulate"):
+    for name in ("images", "batch_size", "threads", "learning_rate", "accumulate", "points"):
         value = getattr(options, name)
         if value is not None and not value > 0:
             raise UsageError(f"--{name.replace('_', '-')} out of range", value, "above 0")
@@ -181,6 +185,7 @@ def open_training(
         report_to=options.report_to,
         accumulate=options.accumulate,
         processes=processes,
+        points=options.points,
         validators=validators and validators(measured_on, options.data_root, options.seed),
         command=options.command(),
     )
@@ -225,10 +230,23 @@ def short_name(dataset: str) -> str:
     return dataset.rstrip("/").rpartition("/")[2].rpartition(":")[2].partition("@")[0]
 
 
-def recipe_of(kind: str, dataset: str) -> Optimisation:
-    """Recipe of a data set, or the fallback of its kind of model."""
-    fallback = getattr(recipes, KINDS[kind].fallback)
-    recipe: Optimisation = KINDS[kind].recipes.get(dataset, fallback)
+def recipe_of(kind: str, dataset: str, name: str = "") -> Optimisation:
+    """Recipe of a data set, or the fallback of its kind of model.
+
+    Args:
+        kind: kind of model, a key of `KINDS`.
+        dataset: full name of the data set.
+        name: the recipe's name behind the data set's, such as "long"; "": the data set's own.
+
+    Raises:
+        UsageError: for a name that the data set has no recipe of.
+    """
+    table = KINDS[kind].recipes
+    if name and f"{dataset}-{name}" not in table:
+        known = [row.removeprefix(f"{dataset}-") for row in table if row.startswith(f"{dataset}-")]
+        raise unknown_name(f"recipe of {dataset}", name, known)
+    fallback = getattr(recipe_table, KINDS[kind].fallback)
+    recipe: Optimisation = table.get(f"{dataset}-{name}" if name else dataset, fallback)
     return recipe
 
 

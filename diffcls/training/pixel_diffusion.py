@@ -69,7 +69,7 @@ class PixelTraining(TrainingRun):
             self._snapshot(unet, learned, loop, train, seen)
             return {"images": seen}
 
-        loop.run(measure)
+        loop.run(measure, self.points)
         if not self.processes.is_main_process:
             return {}
         save(unet, learned, self.recipe, self.folder)

@@ -1,6 +1,7 @@
-"""Training recipes: everything that decides a model's weights but the seed, one row per data set.
+"""Training recipes: everything that decides a model's weights but the seed.
 
-Every recipe has the fields of `Optimisation`. A changed row trains another model.
+Every recipe has the fields of `Optimisation`. Their values are rows of
+`diffcls.training.recipe_table`.
 """
 
 from __future__ import annotations
@@ -52,6 +53,10 @@ class Optimisation:
         betas: AdamW's decay rates of the gradient's first and second moment.
         weight_decay: AdamW's decoupled weight decay.
         gradient_clip: maximum norm of the gradient.
+        precision: "float32", or "bfloat16" for automatic mixed precision.
+        on_device: whether data and random numbers are held and drawn on the device that trains,
+            so that it never waits for the CPU; another kind of device draws other numbers.
+        compiled: whether torch compiles the networks.
     """
 
     images: int = 1_000_000
@@ -63,6 +68,9 @@ class Optimisation:
     betas: tuple[float, float] = (0.9, 0.99)
     weight_decay: float = 0.01
     gradient_clip: float = 1.0
+    precision: str = "float32"
+    on_device: bool = False
+    compiled: bool = False
 
     @property
     def batches(self) -> int:
@@ -75,18 +83,27 @@ class Recipe(Optimisation):
     """Recipe of a small latent text-to-image model: an autoencoder, then a denoiser.
 
     The fields of `Optimisation` are those of the denoiser, a U-Net with its text encoder; the
-    autoencoder shares all of them but the three that begin with ``vae_``.
+    autoencoder shares all of them but those that begin with ``vae_``.
 
     Args:
         config: shape of the model.
         augmentation: applied to each copy of each training image.
         copies: augmented copies of each image that latents are made of, the first unchanged.
         vae_images: training images seen by the autoencoder.
+        vae_batch: images per batch of the autoencoder; 0: `batch`.
         vae_learning_rate: peak learning rate of the autoencoder.
         vae_ema: decay of the moving average of the autoencoder's weights.
         kl_weight: weight of the KL divergence per latent dimension in the autoencoder's loss.
         prompt_dropout: share of captions, 0 to 1, replaced by the empty one, for classifier-free
             guidance (Ho & Salimans 2022).
+        caption_pool: number of captions of each class that are drawn from; 0: each image seen has
+            a new one.
+        emphasis: weight of the images whose class name contains a word, relative to 1 of the
+            others; the largest weight counts.
+        lateness: κ ≥ 1 at the start of the denoiser's training, whose times t in 0 to 1 have the
+            density κ·t^(κ−1). κ − 1 falls with the square of the share of training that is left;
+            1: all times equally often. Composition is decided at high noise, so it is learned
+            first.
         loss_weighting: weighting of the loss over time, see `diffcls.training.losses.WEIGHTS`.
         allocation: default timestep allocation of the model, see
             `diffcls.diffusion.timestep_allocation`; learned on a data set other than its own.
@@ -100,10 +117,14 @@ class Recipe(Optimisation):
     augmentation: Augmentation = field(default_factory=Augmentation)
     copies: int = 1
     vae_images: int = 200_000
+    vae_batch: int = 0
     vae_learning_rate: float = 2e-3
     vae_ema: float = 0.995
     kl_weight: float = 1e-3
     prompt_dropout: float = 0.1
+    caption_pool: int = 0
+    emphasis: Mapping[str, float] = field(default_factory=dict)
+    lateness: float = 1.0
     loss_weighting: str = "native"
     allocation: str = "cifar10"
     teaches: tuple[str, ...] = ()
@@ -115,6 +136,7 @@ class Recipe(Optimisation):
         shared = {f.name: getattr(self, f.name) for f in dataclasses.fields(Optimisation)}
         own = {
             "images": self.vae_images,
+            "batch": self.vae_batch or self.batch,
             "learning_rate": self.vae_learning_rate,
             "ema": self.vae_ema,
         }
@@ -133,6 +155,7 @@ class ClipRecipe(Optimisation):
         embed_dim: D of the joint embedding space.
         text_width, text_layers, max_tokens, vocabulary: see
             `diffcls.models.small_stable_diffusion.TinyConfig`.
+        caption_pool: see `Recipe`.
     """
 
     warmup: float = 0.05
@@ -145,6 +168,7 @@ class ClipRecipe(Optimisation):
     text_layers: int = 2
     max_tokens: int = 24
     vocabulary: int = 900
+    caption_pool: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -225,70 +249,3 @@ def read_recipe(kind: type[R], stored: Mapping[str, Any]) -> R:
 
 def _tuple(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
-
-
-RECIPES: Mapping[str, Recipe] = {
-    "digits": Recipe(
-        augmentation=Augmentation(
-            degrees=10, scale=0.1, shear=0.1, shift=0.06, warp=0.02, contrast=0.15
-        ),
-        copies=40,
-        vae_images=60_000,
-        images=480_000,
-    ),
-    "fashion_mnist": Recipe(
-        config=TinyConfig(latent_channels=8),
-        augmentation=Augmentation(scale=0.05, shift=0.04, flip=True),
-        copies=4,
-        vae_images=80_000,
-        images=640_000,
-    ),
-    "cifar10": Recipe(
-        allocation="fashion_mnist",
-        config=TinyConfig(latent_channels=8),
-        augmentation=Augmentation(scale=0.05, shift=0.06, flip=True),
-        copies=4,
-        vae_images=80_000,
-        images=900_000,
-    ),
-    "scenes": Recipe(
-        config=TinyConfig(latent_channels=8),
-        vae_images=100_000,
-        images=800_000,
-        # never the held-out combinations
-        teaches=(
-            "scenes/attributes",
-            "scenes/relations",
-            "scenes/counting",
-            "scenes/pairs",
-            "scenes:*",
-        ),
-        measured_on="scenes/attributes",
-    ),
-}
-
-# at least as many images as the diffusion model of the same data set has seen
-CLIP_RECIPES: Mapping[str, ClipRecipe] = {
-    "digits": ClipRecipe(image_size=32, images=480_000),
-    "fashion_mnist": ClipRecipe(image_size=32, images=640_000),
-    "cifar10": ClipRecipe(image_size=48, images=900_000),
-    "scenes": ClipRecipe(image_size=48, images=800_000),
-}
-
-PIXEL_RECIPES: Mapping[str, PixelRecipe] = {
-    "digits": PixelRecipe(image_size=8, widths=(32, 64), flip=False, images=400_000),
-    "fashion_mnist": PixelRecipe(),
-    "cifar10": PixelRecipe(image_size=32, channels=3, widths=(48, 96, 96)),
-}
-
-NOISY_RECIPES: Mapping[str, NoisyRecipe] = {
-    "digits": NoisyRecipe(model="digits-pixels", widths=(32, 64), flip=False, images=200_000),
-    "fashion_mnist": NoisyRecipe(model="fashion_mnist-pixels"),
-    "cifar10": NoisyRecipe(model="cifar10-pixels"),
-}
-
-# recipes of user data and of every data set without a row
-ANY_RECIPE = Recipe(config=TinyConfig(latent_channels=8))
-ANY_CLIP_RECIPE = ClipRecipe()
-ANY_PIXEL_RECIPE = PixelRecipe(image_size=32, channels=3, widths=(48, 96, 96))
-ANY_NOISY_RECIPE = NoisyRecipe(model="", flip=False)

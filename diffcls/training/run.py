@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -21,9 +21,16 @@ from diffcls.models.loading import CARD
 from diffcls.support.environment import clock, describe_device, versions
 from diffcls.support.errors import UsageError
 from diffcls.support.files import unwritable_output, write_text
+from diffcls.training.caption_batches import (
+    Caption,
+    CaptionBatch,
+    new_captions,
+    pooled_captions,
+)
 from diffcls.training.distributed import ProcessGroup
 from diffcls.training.loop import Loop, Phase, Report
-from diffcls.training.recipes import RECIPES, Optimisation, read_recipe
+from diffcls.training.recipe_table import RECIPES
+from diffcls.training.recipes import Optimisation, read_recipe
 from diffcls.training.validation import Validators
 
 VOCABULARY_CAPTIONS = 20_000
@@ -45,6 +52,7 @@ class TrainingRun(ABC):
         report_to: "tensorboard" writes curves to ``FOLDER/training/tensorboard`` as well.
         accumulate: gradient accumulation: batches per process and step.
         processes: data-parallel processes.
+        points: number of points of the curve.
         validators: validation callbacks, for kinds of models that are validated as classifiers.
         command: the command line, for the card and the README.
 
@@ -65,6 +73,7 @@ class TrainingRun(ABC):
     report_to: str = "none"
     accumulate: int = 1
     processes: ProcessGroup = field(default_factory=ProcessGroup)
+    points: int = 8
     validators: Validators | None = None
     command: str = "python -m diffcls.train"
 
@@ -133,8 +142,8 @@ class TrainingRun(ABC):
     def _open_card(self) -> tuple[Mapping[str, Any], str]:
         """Card and revision of the model that is fine-tuned."""
 
-    def _captions(self, train: Dataset, labels: Sequence[int]) -> Callable[[int, int], str]:
-        """(image index, number of the caption) -> a caption, worded differently for each number."""
+    def _captions(self, train: Dataset, labels: Sequence[int]) -> Caption:
+        """Writer of captions, worded differently for each number."""
 
         def words(index: int, draw: int) -> str:
             label = labels[index]
@@ -142,6 +151,17 @@ class TrainingRun(ABC):
             return caption(self.dataset, label, self.seed, draw, name, train.sentences)
 
         return words
+
+    @property
+    def _data_device(self) -> str:
+        """Place of the data and of the random numbers."""
+        return self.processes.device if self.recipe.on_device else "cpu"
+
+    def _caption_batches(self, tokenizer: Any, words: Caption, labels: list[int]) -> CaptionBatch:
+        size: int = getattr(self.recipe, "caption_pool", 0)
+        if not size:
+            return new_captions(tokenizer, words)
+        return pooled_captions(tokenizer, words, labels, size, self._data_device)
 
     def _loop(self, phase: Phase) -> Loop:
         report: Report | None = None

@@ -25,7 +25,7 @@ from diffcls.generation.sample import sample
 from diffcls.generation.solvers import multistep_scheduler
 from diffcls.models.gaussian import GaussianDenoiser
 from diffcls.support.errors import UsageError
-from diffcls.training import recipes, supervised
+from diffcls.training import recipe_table, supervised
 from diffcls.training.recipes import Augmentation, Recipe
 from diffcls.training.supervised import Supervised, TrainedClassifier
 
@@ -66,7 +66,7 @@ def test_default_is_a_thousand_images_per_class_and_fewer_for_many_classes() -> 
 def test_images_are_generated_once_and_weights_trained_once(
     tiny_pipeline: Pipelines, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(recipes.RECIPES, "digits", Recipe(images=1))  # type: ignore[misc]
+    monkeypatch.setitem(recipe_table.RECIPES, "digits", Recipe(images=1))  # type: ignore[misc]
     monkeypatch.setattr(synthetic, "STEPS", 1)
     wishes = {
         "method": "synthetic",

@@ -22,7 +22,7 @@ from diffcls.evaluation.options import EvaluationOptions, read_options
 from diffcls.evaluation.plan import check_names
 from diffcls.models.denoiser import ModelCard
 from diffcls.support.errors import UsageError
-from diffcls.training.recipes import RECIPES
+from diffcls.training.recipe_table import RECIPES
 
 pytestmark = pytest.mark.filterwarnings("error")
 

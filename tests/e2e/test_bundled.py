@@ -14,7 +14,7 @@ from diffcls.data.load import load_dataset
 from diffcls.diffusion.timestep_allocation import EVEN, read_allocation
 from diffcls.models import clip, loading, noisy_classifier
 from diffcls.models.denoiser import ModelCard
-from diffcls.training.recipes import RECIPES
+from diffcls.training.recipe_table import RECIPES
 
 FOLDER = loading.WEIGHTS / "digits"
 MEGABYTE = 2**20

@@ -19,7 +19,7 @@ from diffcls.models.denoiser import ModelCard
 from diffcls.models.small_stable_diffusion import TinyConfig
 from diffcls.search.exhaustive import Exhaustive
 from diffcls.support.errors import UsageError
-from diffcls.training import kinds, latent_diffusion, options, recipes
+from diffcls.training import kinds, latent_diffusion, options, recipe_table
 from diffcls.training.loop import Loop
 from diffcls.training.recipes import Recipe
 
@@ -36,7 +36,7 @@ SMALL = Recipe(
 
 @pytest.fixture(autouse=True)
 def _of_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(recipes.RECIPES, "digits", SMALL)  # type: ignore[misc]
+    monkeypatch.setitem(recipe_table.RECIPES, "digits", SMALL)  # type: ignore[misc]
     monkeypatch.setattr(latent_diffusion, "VOCABULARY_CAPTIONS", 300)
     # an untrained model keeps every race open to its end
     monkeypatch.setattr(validation, "Racing", lambda *_: Exhaustive(draws=1))
@@ -219,7 +219,7 @@ def test_every_data_set_with_a_training_split_can_be_learned(kind: str) -> None:
                 options.full_name(name, kind)
     assert len(recipe_kinds) == 1
     # its own recipe where it has one, the common one elsewhere
-    own, other = kinds.KINDS[kind].recipes, getattr(recipes, kinds.KINDS[kind].fallback)
+    own, other = kinds.KINDS[kind].recipes, getattr(recipe_table, kinds.KINDS[kind].fallback)
     assert options.recipe_of(kind, "digits") is own["digits"]
     assert options.recipe_of(kind, "flowers102") is other
 

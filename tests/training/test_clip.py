@@ -13,7 +13,7 @@ from helpers.small_clip import SMALL
 from diffcls import train
 from diffcls.models import clip
 from diffcls.training import clip as clip_trainer
-from diffcls.training import recipes
+from diffcls.training import recipe_table
 from diffcls.training import run as training_run
 
 
@@ -38,7 +38,7 @@ def test_statistics_are_those_of_the_weights_for_a_while() -> None:
 def test_train_command_makes_a_clip_that_open_clip_loads(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setitem(recipes.CLIP_RECIPES, "digits", SMALL)  # type: ignore[misc]
+    monkeypatch.setitem(recipe_table.CLIP_RECIPES, "digits", SMALL)  # type: ignore[misc]
     monkeypatch.setattr(clip_trainer, "VOCABULARY_CAPTIONS", 300)
     monkeypatch.setattr(clip_trainer, "STATISTICS_BATCHES", 2)
     monkeypatch.setattr(training_run.Loop.run, "__defaults__", (None, 1))

@@ -79,7 +79,7 @@ def test_between_levels_the_levels_themselves_are_the_schedules(
 ) -> None:
     schedule = build(100)
     ends = (torch.arange(100) + 1) / 100
-    monkeypatch.setattr(noise_levels, "times", lambda batch, rng: ends)
+    monkeypatch.setattr(noise_levels, "times", lambda batch, rng, lateness: ends)
     drawn = continuous(between(schedule), 100)(100, rng())
     np.testing.assert_allclose(drawn.alpha.numpy(), schedule.alpha, rtol=1e-5)
     np.testing.assert_allclose(drawn.sigma.numpy(), schedule.sigma, rtol=1e-5)

@@ -20,7 +20,7 @@ from diffcls.models.gaussian import GaussianDenoiser
 from diffcls.models.noisy_classifier import CHECKPOINT, NoisyClassifier
 from diffcls.support.errors import ModelError
 from diffcls.training import noisy_classifier as noisy_trainer
-from diffcls.training import pixel_diffusion, pixel_losses, recipes
+from diffcls.training import pixel_diffusion, pixel_losses, recipe_table
 from diffcls.training.loop import Loop
 from diffcls.training.pixel_losses import build_unet
 from diffcls.training.recipes import NoisyRecipe, PixelRecipe
@@ -34,7 +34,7 @@ NAMES = tuple("0123456789")
 
 @pytest.fixture(autouse=True)
 def _of_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(recipes.NOISY_RECIPES, "digits", NOISY)  # type: ignore[misc]
+    monkeypatch.setitem(recipe_table.NOISY_RECIPES, "digits", NOISY)  # type: ignore[misc]
 
 
 def run(folder: Path, *flags: str) -> int:
@@ -212,7 +212,7 @@ def test_a_classifier_of_another_shape_cannot_be_fine_tuned(
 ) -> None:
     saved_classifier(tmp_path / "noisy")
     wider = replace(NOISY, widths=(8, 8))
-    monkeypatch.setitem(recipes.NOISY_RECIPES, "digits", wider)  # type: ignore[misc]
+    monkeypatch.setitem(recipe_table.NOISY_RECIPES, "digits", wider)  # type: ignore[misc]
     assert run(tmp_path, "--lead", str(model), "--init", str(tmp_path / "noisy")) == 2
     message = capsys.readouterr().err
     assert message.count("\n") == 1

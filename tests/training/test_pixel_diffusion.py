@@ -20,7 +20,7 @@ from diffcls.diffusion.process import is_flow
 from diffcls.diffusion.schedule import NoiseSchedule
 from diffcls.models import loading
 from diffcls.models.families.pixel_unet import PixelUNetDenoiser
-from diffcls.training import pixel_diffusion, pixel_losses, recipes
+from diffcls.training import pixel_diffusion, pixel_losses, recipe_table
 from diffcls.training.loop import Loop, Phase
 from diffcls.training.noise_levels import to_schedule
 from diffcls.training.optimiser import learning_rate
@@ -35,7 +35,7 @@ NAMES = tuple("0123456789")
 
 @pytest.fixture(autouse=True)
 def _of_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(recipes.PIXEL_RECIPES, "digits", SMALL)  # type: ignore[misc]
+    monkeypatch.setitem(recipe_table.PIXEL_RECIPES, "digits", SMALL)  # type: ignore[misc]
 
 
 def run(folder: Path, *flags: str, kind: str = "pixels") -> int:
@@ -73,7 +73,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Class-conditional pixel-space model with fixed variance, trained once by the command."""
     base = tmp_path_factory.mktemp("trained")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(recipes.PIXEL_RECIPES, "digits", SMALL)  # type: ignore[misc]
+        patch.setitem(recipe_table.PIXEL_RECIPES, "digits", SMALL)  # type: ignore[misc]
         assert run(base) == 0
     return base / "digits-pixels"
 

@@ -15,11 +15,8 @@ from diffcls.train import cost_line
 from diffcls.training.kinds import KINDS
 from diffcls.training.options import TrainingOptions, apply_options, open_training, resolve
 from diffcls.training.pixel_diffusion import PixelTraining
+from diffcls.training.recipe_table import CLIP_RECIPES, NOISY_RECIPES, PIXEL_RECIPES, RECIPES
 from diffcls.training.recipes import (
-    CLIP_RECIPES,
-    NOISY_RECIPES,
-    PIXEL_RECIPES,
-    RECIPES,
     ClipRecipe,
     NoisyRecipe,
     Optimisation,
