@@ -222,3 +222,12 @@ def test_schedule_loss_has_no_gradient_by_the_error() -> None:
     value.backward()
     assert e.grad is None
     torch.testing.assert_close(slope.grad, torch.tensor([-0.25, -3.0]))
+
+
+@pytest.mark.parametrize("lateness", [1.0, 2.0, 5.0])
+def test_times_have_the_density_of_their_lateness(lateness: float) -> None:
+    drawn = times(1000, rng(), lateness).double()
+    # E[t^m] of the density κ·t^(κ − 1) is κ/(κ + m)
+    for power in (1, 2, 3):
+        expected = lateness / (lateness + power)
+        assert float((drawn**power).mean()) == pytest.approx(expected, abs=1e-3)

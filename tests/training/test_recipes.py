@@ -11,7 +11,7 @@ import pytest
 
 from diffcls.models import loading
 from diffcls.support.errors import UsageError
-from diffcls.train import cost_line
+from diffcls.train import cost_line, parser
 from diffcls.training.kinds import KINDS
 from diffcls.training.options import TrainingOptions, apply_options, open_training, resolve
 from diffcls.training.pixel_diffusion import PixelTraining
@@ -70,7 +70,27 @@ def test_the_recipe_of_a_bundled_card_can_be_read(card: Path) -> None:
     stored: dict[str, Any] = json.loads(card.read_text(encoding="utf-8"))["recipe"]
     recipe = read_recipe(kind_of(card.parent.name), stored)
     written = json.loads(json.dumps(dataclasses.asdict(recipe)))
+    config = stored.pop("config", {})
+    assert config.items() <= written.get("config", {}).items()
     assert stored.items() <= written.items()  # what it does not name has its default
+
+
+@pytest.mark.parametrize("card", sorted(loading.WEIGHTS.glob(f"*/{loading.CARD}")), ids=str)
+def test_the_command_of_a_bundled_card_has_its_recipe(card: Path) -> None:
+    stored = json.loads(card.read_text(encoding="utf-8"))
+    if "--recipe" not in stored.get("command", ""):
+        pytest.skip("trained by an earlier recipe of its data set")
+    given = parser().parse_args(stored["command"].split()[3:])
+    _, recipe = resolve(TrainingOptions(**vars(given)))
+    assert recipe == read_recipe(kind_of(card.parent.name), stored["recipe"])
+
+
+def test_a_recipe_that_a_data_set_does_not_have_is_refused() -> None:
+    with pytest.raises(UsageError, match="unknown recipe of digits") as refused:
+        resolve(TrainingOptions(recipe="longest"))
+    assert "'longest'" in str(refused.value)
+    with pytest.raises(UsageError, match="did you mean 'long'"):
+        resolve(TrainingOptions(dataset="cifar10", recipe="lomg"))
 
 
 def test_a_training_that_0_1_began_can_be_resumed(tmp_path: Path) -> None:
