@@ -174,6 +174,14 @@ ENTRIES = (
         aliases=("generative",),
     ),
     Entry(
+        "scaling",
+        "How do accuracy, likelihood and FID scale with parameters and training images?",
+        0.3,
+        "1 CPU core",
+        ("SCALING.md", "scaling.csv", "scaling.png"),
+        "benchmarks.generation.scaling",
+    ),
+    Entry(
         "overview",
         "Figure: the method and its results, for the README",
         0.01,

@@ -13,8 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,13 +28,12 @@ from benchmarks.core.flags import (
     parser,
     selected,
 )
-from benchmarks.core.processes import output_of
 from benchmarks.generation import guided
 from benchmarks.generation.fidelity_report import write
+from benchmarks.generation.runs import Run, cached, identity, run_command
 from diffcls.data import catalog
 from diffcls.runs import fidelity_table
 from diffcls.support.errors import UsageError
-from diffcls.support.files import write_text
 from diffcls.support.hashing import content_hash
 
 GUIDANCE = (1.0, 1.5, 2.0, 3.0, 5.0)
@@ -92,7 +90,7 @@ def _measure(benchmarks: Sequence[Measured], flags: argparse.Namespace) -> list[
             _snapshots(Path(flags.models) / one.pixels)
     runs = [run for one in benchmarks for run in _runs(one, flags)]
     with ThreadPoolExecutor(flags.jobs) as pool:
-        results = list(pool.map(lambda run: _run(run, flags), runs))
+        results = list(pool.map(lambda run: run_command(run, flags), runs))
     table = Path(flags.output_dir) / "fidelity.csv"
     _put(table, runs, results)
     _put_accuracy(table, _accuracies(runs, results))
@@ -104,21 +102,6 @@ def _trained(name: str, models: Path) -> str:
     from diffcls.models.loading import CARD
 
     return str(models / name) if (models / name / CARD).is_file() else name
-
-
-@dataclass(frozen=True)
-class Run:
-    """One run of a command.
-
-    Args:
-        command: name of the command.
-        model: name or folder of the model.
-        arguments: its arguments, without those shared by all runs.
-    """
-
-    command: str
-    model: str
-    arguments: tuple[str, ...]
 
 
 def _runs(one: Measured, flags: argparse.Namespace) -> list[Run]:
@@ -169,22 +152,6 @@ def _snapshots(folder: Path) -> list[str]:
     return [path for i in doublings for path in parts[i]]
 
 
-def _run(run: Run, flags: argparse.Namespace) -> Any:
-    """The JSON output of a run, which is made in a process of one thread."""
-    output = Path(flags.output_dir)
-    # rows of snapshots do not belong to the leaderboard
-    folder = output / "tables" if run.command == "evaluate" else output
-    command = ["-m", f"diffcls.{run.command}", "--model", run.model]
-    root = ["--data-root", flags.data_root] if flags.data_root else []
-    shared = [*root, "--output-dir", str(folder), "--threads", "1", "--json"]
-    return _cached(
-        output,
-        content_hash(run.command, _identity(run.model), *run.arguments),
-        f"{run.command} {run.model}",
-        lambda: output_of([*command, *run.arguments, *shared]),
-    )
-
-
 def _guided(one: Measured, flags: argparse.Namespace) -> Any:
     names = (str(one.unconditional), f"noisy-{one.dataset}")
     model, classifier = (_trained(name, Path(flags.models)) for name in names)
@@ -194,31 +161,12 @@ def _guided(one: Measured, flags: argparse.Namespace) -> Any:
         rows = guided.measure(one.dataset, model, classifier, flags.data_root, flags.jobs)
         return json.dumps(rows, allow_nan=False)
 
-    return _cached(
+    return cached(
         Path(flags.output_dir),
-        content_hash("led", one.dataset, _identity(model), _identity(classifier), settings),
+        content_hash("led", one.dataset, identity(model), identity(classifier), settings),
         f"guiding {model} by {classifier}",
         measure,
     )
-
-
-def _cached(output: Path, key: str, title: str, make: Callable[[], str]) -> Any:
-    """The stored JSON of a key, which is made if it is missing."""
-    path = output / "tables" / "generative" / f"{key}.json"
-    if not path.exists():
-        print(f"started: {title}", file=sys.stderr)
-        text = make()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_text(path, text)
-    return json.loads(path.read_text(encoding="utf-8"))
-
-
-def _identity(model: str) -> str:
-    """The card of an own training, so that another training is measured again; else the name."""
-    from diffcls.models.loading import CARD
-
-    card = Path(model) / CARD
-    return card.read_text(encoding="utf-8") if card.is_file() else model
 
 
 def _put(path: Path, runs: Sequence[Run], results: Sequence[Any]) -> None:

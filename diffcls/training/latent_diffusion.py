@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -11,6 +12,7 @@ import numpy as np
 import torch
 
 from diffcls.data import catalog
+from diffcls.data.dataset import Dataset
 from diffcls.data.load import load_dataset
 from diffcls.diffusion.timestep_allocation import read_allocation
 from diffcls.metrics.calibration import fit_temperature
@@ -21,6 +23,7 @@ from diffcls.models.loading import CARD, find, load, read_card
 from diffcls.models.quiet import quiet
 from diffcls.models.small_stable_diffusion import build_pipeline, save_half
 from diffcls.support.errors import UsageError
+from diffcls.support.files import write_text
 from diffcls.support.seeding import key
 from diffcls.training.latent_losses import (
     denoiser_phase,
@@ -31,7 +34,7 @@ from diffcls.training.latent_losses import (
 from diffcls.training.loop import generator
 from diffcls.training.model_card import text_to_image_readme
 from diffcls.training.recipes import Optimisation, Recipe
-from diffcls.training.run import VOCABULARY_CAPTIONS, TrainingRun, tensor_of
+from diffcls.training.run import SNAPSHOTS, VOCABULARY_CAPTIONS, TrainingRun, tensor_of
 from diffcls.training.validation import Validate, Validators
 
 if TYPE_CHECKING:
@@ -83,7 +86,7 @@ class LatentTraining(TrainingRun):
         weights = image_weights([train.class_names[i] for i in labels], self.recipe.emphasis)
         phase = denoiser_phase(pipeline, latents * scale, captions, self.recipe, self.seed, weights)
         loop = self._loop(phase)
-        loop.run(lambda step: self._measure(pipeline, step * self.recipe.batch), self.points)
+        loop.run(lambda step: self._measure(pipeline, step * self.recipe.batch, train), self.points)
         if not self.processes.is_main_process:
             return {}
         save_half(pipeline, self.folder)
@@ -112,8 +115,21 @@ class LatentTraining(TrainingRun):
             )
         return pipeline
 
-    def _measure(self, pipeline: StableDiffusionPipeline, images_seen: int) -> dict[str, float]:
-        """Validation accuracy, for a point of the curve."""
+    def _measure(
+        self, pipeline: StableDiffusionPipeline, images_seen: int, train: Dataset
+    ) -> dict[str, float]:
+        """Validation accuracy, for a point of the curve; the model so far becomes a snapshot."""
+        snapshot = self.work / SNAPSHOTS / f"{images_seen:08d}"
+        save_half(pipeline, snapshot)
+        facts = {
+            "name": f"{self.folder.name}@{images_seen:,}",
+            **self._facts(train),
+            "allocation": self.recipe.allocation,
+            "images": images_seen,
+            "seed": self.seed,
+            "recipe": dataclasses.asdict(self.recipe) | {"images": images_seen},
+        }
+        write_text(snapshot / CARD, json.dumps(facts, indent=2) + "\n")
         # a copy: the denoiser changes the memory format of the weights, and training must not
         # depend on when it was validated
         parts = {name: copy.deepcopy(part) for name, part in pipeline.components.items()}
@@ -123,11 +139,16 @@ class LatentTraining(TrainingRun):
         accuracy = self._validators.curve(denoiser, "validation").accuracy
         return {"images": images_seen, "validation_accuracy": accuracy}
 
-    def _finish(self, train: Any, hours: float) -> dict[str, Any]:
-        denoiser = load(str(self.folder), self.processes.device, torch.float32)
-        facts = {
+    def _facts(self, train: Dataset) -> dict[str, Any]:
+        return {
             "trained_on": self.trained_on(train),
             "measured_on": catalog.find(self.benchmark).name,
+        }
+
+    def _finish(self, train: Dataset, hours: float) -> dict[str, Any]:
+        denoiser = load(str(self.folder), self.processes.device, torch.float32)
+        facts = {
+            **self._facts(train),
             **calibrate(denoiser, self.recipe, self._validators.finished),
         }
         return self._write_card(facts, train, hours, "denoiser")

@@ -32,9 +32,7 @@ from diffcls.training.pixel_losses import (
     scheduler_config,
 )
 from diffcls.training.recipes import PixelRecipe
-from diffcls.training.run import TrainingRun, tensor_of
-
-SNAPSHOTS = "snapshots"
+from diffcls.training.run import SNAPSHOTS, TrainingRun, tensor_of
 
 
 class PixelTraining(TrainingRun):

@@ -6,6 +6,7 @@ A row named ``NAME-long`` is for a GPU: a model of data set NAME that sees many 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from diffcls.models.small_stable_diffusion import TinyConfig
@@ -82,6 +83,21 @@ RECIPES: Mapping[str, Recipe] = {
         augmentation=Augmentation(scale=0.05, shift=0.04, flip=True),
         copies=12,
         images=2_582_528,
+        caption_pool=2000,
+    ),
+    # two smaller U-Nets, for the scaling curve
+    "fashion_mnist-long-small": Recipe(
+        **LONG_DIFFUSION | {"config": replace(LONG_CONFIG, unet_channels=(24, 48))},
+        augmentation=Augmentation(scale=0.05, shift=0.04, flip=True),
+        copies=12,
+        images=1_840_128,
+        caption_pool=2000,
+    ),
+    "fashion_mnist-long-middle": Recipe(
+        **LONG_DIFFUSION | {"config": replace(LONG_CONFIG, unet_channels=(40, 80))},
+        augmentation=Augmentation(scale=0.05, shift=0.04, flip=True),
+        copies=12,
+        images=2_065_408,
         caption_pool=2000,
     ),
     # fine-tunes the model of fashion_mnist-long on a CPU, most at noise that tells classes apart

@@ -33,6 +33,8 @@ from diffcls.training.recipe_table import RECIPES
 from diffcls.training.recipes import Optimisation, read_recipe
 from diffcls.training.validation import Validators
 
+SNAPSHOTS = "snapshots"
+"""Folder in that of the training: the model at each point of the curve."""
 VOCABULARY_CAPTIONS = 20_000
 """Number of captions that a tokenizer is trained on."""
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from benchmarks.generation import fidelity, fidelity_report
+from benchmarks.generation.runs import Run, run_command
 from diffcls.runs import fidelity_table
 
 REFERENCE = Path(__file__).parents[2] / "results/reference"
@@ -77,7 +78,7 @@ def test_a_finished_run_is_not_repeated(monkeypatch: pytest.MonkeyPatch, tmp_pat
         made.append(arguments)
         return '[{"model": "digits", "dataset": "digits", "accuracy": 0.5}]'
 
-    monkeypatch.setattr(fidelity, "output_of", output_of)
+    monkeypatch.setattr("benchmarks.generation.runs.output_of", output_of)
     flags = SimpleNamespace(output_dir=str(tmp_path), data_root="there")
     runs = fidelity._runs(fidelity.BENCHMARKS[0], flags)
     assert {(run.command, run.model) for run in runs} == {
@@ -86,7 +87,7 @@ def test_a_finished_run_is_not_repeated(monkeypatch: pytest.MonkeyPatch, tmp_pat
         for model in ("digits", "digits-pixels")
     }
     for _ in range(2):
-        results = [fidelity._run(run, flags) for run in runs]
+        results = [run_command(run, flags) for run in runs]
     assert len(made) == len(runs) == len(results)
     assert all("--data-root" in arguments for arguments in made)
     of_fidelity = [r for r in runs if r.model == "digits" and r.command != "likelihood"]
@@ -95,7 +96,7 @@ def test_a_finished_run_is_not_repeated(monkeypatch: pytest.MonkeyPatch, tmp_pat
 
 
 def test_cached_results_are_put_into_the_table_of_any_output_folder(tmp_path: Path) -> None:
-    runs = [fidelity.Run(name, "m", ()) for name in ("fidelity", "likelihood", "evaluate")]
+    runs = [Run(name, "m", ()) for name in ("fidelity", "likelihood", "evaluate")]
     results = [
         [row("FID", 1.5, guidance=2.0), row("KID", 0.25, guidance=2.0, stderr=0.125)],
         row("bits_per_dim", 4.25, stderr=0.5, terms={"L_T": 0.0}),
