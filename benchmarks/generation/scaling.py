@@ -117,7 +117,7 @@ def size_of(folder: Path) -> dict[str, float]:
     x_t, index = torch.zeros(1, *denoiser.sample_shape), torch.tensor([500])
     with FlopCounterMode(display=False) as counter, torch.inference_mode():
         denoiser.predict(x_t, index, text)
-    network: Any = denoiser.network  # type: ignore[attr-defined]
+    network: Any = denoiser.network
     count = sum(parameter.numel() for parameter in network.parameters())
     return {"parameters": count, "mflop": counter.get_total_flops() / 1e6}
 

@@ -37,6 +37,13 @@ LONG_DIFFUSION: Mapping[str, Any] = {
     "vae_batch": 512,
     "ema": 0.9995,
 }
+FASHION_LONG = Recipe(
+    **LONG_DIFFUSION,
+    augmentation=Augmentation(scale=0.05, shift=0.04, flip=True),
+    copies=12,
+    images=2_582_528,
+    caption_pool=2000,
+)
 SCENE_TASKS = (
     "scenes/attributes",
     "scenes/relations",
@@ -78,27 +85,13 @@ RECIPES: Mapping[str, Recipe] = {
         teaches=SCENE_TASKS,  # never the held-out combinations
         measured_on="scenes/attributes",
     ),
-    "fashion_mnist-long": Recipe(
-        **LONG_DIFFUSION,
-        augmentation=Augmentation(scale=0.05, shift=0.04, flip=True),
-        copies=12,
-        images=2_582_528,
-        caption_pool=2000,
-    ),
+    "fashion_mnist-long": FASHION_LONG,
     # two smaller U-Nets, for the scaling curve
-    "fashion_mnist-long-small": Recipe(
-        **LONG_DIFFUSION | {"config": replace(LONG_CONFIG, unet_channels=(24, 48))},
-        augmentation=Augmentation(scale=0.05, shift=0.04, flip=True),
-        copies=12,
-        images=1_840_128,
-        caption_pool=2000,
+    "fashion_mnist-long-small": replace(
+        FASHION_LONG, config=replace(LONG_CONFIG, unet_channels=(24, 48)), images=1_840_128
     ),
-    "fashion_mnist-long-middle": Recipe(
-        **LONG_DIFFUSION | {"config": replace(LONG_CONFIG, unet_channels=(40, 80))},
-        augmentation=Augmentation(scale=0.05, shift=0.04, flip=True),
-        copies=12,
-        images=2_065_408,
-        caption_pool=2000,
+    "fashion_mnist-long-middle": replace(
+        FASHION_LONG, config=replace(LONG_CONFIG, unet_channels=(40, 80)), images=2_065_408
     ),
     # fine-tunes the model of fashion_mnist-long on a CPU, most at noise that tells classes apart
     "fashion_mnist-tuned": Recipe(

@@ -78,6 +78,10 @@ class Optimisation:
         return max(1, self.images // self.batch)
 
 
+EXECUTION = {"precision": "float32", "on_device": False, "compiled": False}
+"""Fields of `Optimisation` that say how networks are executed, with their defaults."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Recipe(Optimisation):
     """Recipe of a small latent text-to-image model: an autoencoder, then a denoiser.

@@ -14,7 +14,7 @@ from diffcls.models.resnet import SmallResNet, predict
 from diffcls.support.seeding import key
 from diffcls.training.augmentation import augment
 from diffcls.training.loop import EarlyStopping, Loop, Phase, generator
-from diffcls.training.recipes import Augmentation, Optimisation
+from diffcls.training.recipes import EXECUTION, Augmentation, Optimisation
 
 TRAINING_VERSION = 2
 """Part of a fitted classifier's key; it rises when the same settings give other weights."""
@@ -104,8 +104,12 @@ def restore(weights: dict[str, NDArray[np.float32]], classes: int) -> SmallResNe
 
 def describe(recipe: Supervised, augmentation: Augmentation) -> dict[str, object]:
     """Everything of the training that decides its result, in plain JSON types."""
+    fields = asdict(recipe)
+    for name, default in EXECUTION.items():
+        if fields[name] == default:  # as in fingerprints of versions without the field
+            del fields[name]
     return {
         "training_version": TRAINING_VERSION,
-        "recipe": {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(recipe).items()},
+        "recipe": {k: list(v) if isinstance(v, tuple) else v for k, v in fields.items()},
         "augmentation": asdict(augmentation),
     }

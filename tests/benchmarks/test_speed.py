@@ -105,7 +105,7 @@ def test_accelerator_benchmark_also_runs_on_a_cpu() -> None:
     try:
         for name in [name for name in gpu.OPTIMISATIONS if name.startswith("compiled")]:
             del gpu.OPTIMISATIONS[name]  # half a minute each
-        rows = gpu.measure("cpu", (2, 4), seconds=0.01, tiny=True)
+        rows = list(gpu.measure("cpu", (2, 4), seconds=0.01, tiny=True))
     finally:
         gpu.OPTIMISATIONS.update(optimisations)
     measures = [row["measure"] for row in rows]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -49,7 +50,7 @@ def run(folder: Path, *flags: str) -> int:
 def weights(folder: Path) -> dict[str, torch.Tensor]:
     from safetensors.torch import load_file
 
-    files = sorted(folder.rglob("*.safetensors"))
+    files = [f for f in sorted(folder.rglob("*.safetensors")) if "training" not in f.parts]
     return {f"{f.parent.name}.{k}": v for f in files for k, v in load_file(f).items()}
 
 
@@ -79,7 +80,7 @@ def test_a_training_killed_twice_ends_at_the_same_weights(
     steps = 0
     one_step = Loop._one_step
 
-    def interrupted(loop: Loop) -> float:
+    def interrupted(loop: Loop) -> torch.Tensor:
         nonlocal steps
         steps += 1
         if steps in (3, 8):  # once in each phase
@@ -139,7 +140,7 @@ def test_stopped_training_loses_no_step(tmp_path: Path, monkeypatch: pytest.Monk
     steps: list[int] = []
     one_step = Loop._one_step
 
-    def step(loop: Loop) -> float:
+    def step(loop: Loop) -> torch.Tensor:
         if len(steps) == 2:
             os.kill(os.getpid(), signal.SIGINT)  # in the middle of the third one
         steps.append(loop.step)
@@ -154,10 +155,52 @@ def test_stopped_training_loses_no_step(tmp_path: Path, monkeypatch: pytest.Monk
     assert steps[:5] == [0, 1, 2, 3, 0]  # none twice: four of the autoencoder, then the denoiser
 
 
+def test_each_point_of_the_curve_leaves_a_snapshot_that_can_be_loaded(tmp_path: Path) -> None:
+    assert run(tmp_path, "--points", "2") == 0
+    folder = tmp_path / "digits"
+    half, whole = sorted((folder / "training" / "snapshots").iterdir())
+    assert (half.name, whole.name) == ("00000128", "00000256")
+    last, first = weights(folder), weights_of_snapshot(half)
+    # both points have averaged weights, and the last ones are the model's
+    assert weights_of_snapshot(whole).keys() == last.keys() == first.keys()
+    assert all(torch.equal(weights_of_snapshot(whole)[name], last[name]) for name in last)
+    assert any(not torch.equal(first[name], last[name]) for name in last)
+    card = loading.load(str(half)).card
+    assert card.name == "digits@128" and card.trained_on == ("digits",)
+
+
+def weights_of_snapshot(folder: Path) -> dict[str, torch.Tensor]:
+    from safetensors.torch import load_file
+
+    files = sorted(folder.rglob("*.safetensors"))
+    return {f"{f.parent.name}.{k}": v for f in files for k, v in load_file(f).items()}
+
+
+def test_data_on_the_device_and_captions_of_a_pool_resume_to_the_same_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    long = replace(SMALL, on_device=True, caption_pool=3, lateness=5.0, vae_batch=16)
+    monkeypatch.setitem(recipe_table.RECIPES, "digits-long", long)  # type: ignore[misc]
+    assert run(tmp_path / "whole", "--recipe", "long") == 0
+    one_step, steps = Loop._one_step, 0
+
+    def interrupted(loop: Loop) -> torch.Tensor:
+        nonlocal steps
+        steps += 1
+        if steps == 12:  # in the denoiser's phase, after eight steps of the autoencoder
+            os.kill(os.getpid(), signal.SIGINT)
+        return one_step(loop)
+
+    monkeypatch.setattr(Loop, "_one_step", interrupted)
+    assert [run(tmp_path / "cut", "--recipe", "long") for _ in range(2)] == [130, 0]
+    whole, cut = weights(tmp_path / "whole"), weights(tmp_path / "cut")
+    assert all(torch.equal(whole[name], cut[name]) for name in whole)
+
+
 def test_a_training_does_not_resume_with_another_recipe(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def stopped(loop: Loop) -> float:
+    def stopped(loop: Loop) -> torch.Tensor:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(Loop, "_one_step", stopped)
