@@ -174,6 +174,14 @@ ENTRIES = (
         aliases=("generative",),
     ),
     Entry(
+        "autoencoder",
+        "How much of an image is lost before the denoiser sees it?",
+        0.05,
+        "1 CPU core",
+        ("AUTOENCODER.md", "autoencoder.csv"),
+        "benchmarks.generation.autoencoder",
+    ),
+    Entry(
         "scaling",
         "How do accuracy, likelihood and FID scale with parameters and training images?",
         0.3,
