@@ -121,10 +121,10 @@ def _page(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     yield from ("# Autoencoder: what is lost before the denoiser sees an image", "")
     yield (
         "Written by `python -m benchmarks.run autoencoder` from `autoencoder.csv`. Validation "
-        "images are encoded and decoded, and a CLIP, trained on the originals of the same data set, "
-        "classifies them before and after. MSE is that of pixels in −1 to 1. The denoiser sees what "
-        "is left in the latents. A lower accuracy on decoded images shows that details are lost by "
-        "which classes differ; it is no bound, as the CLIP is not trained on decoded images."
+        "images are encoded and decoded, and a CLIP, trained on the originals of the data set, "
+        "classifies them before and after. MSE is that of pixels in −1 to 1. The denoiser sees "
+        "what is left in the latents. A lower accuracy on decoded images shows that details are "
+        "lost by which classes differ; it is no bound, as the CLIP has not seen decoded images."
     )
     yield from (
         "",
