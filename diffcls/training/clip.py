@@ -70,10 +70,8 @@ class ClipTraining(TrainingRun):
             model = build(model_config(self.recipe, len(tokenizer)))
         config = model_config(self.recipe, len(tokenizer))
         augmentation = self._diffusion_recipe.augmentation
-        images, captions = (
-            images.to(self._data_device),
-            self._caption_batches(tokenizer, words, labels),
-        )
+        images = images.to(self._data_device)
+        captions = self._caption_batches(tokenizer, words, labels)
         phase = clip_phase(model, images, captions, augmentation, self.recipe, self.seed)
         loop = self._loop(phase)
 

@@ -244,6 +244,10 @@ def recipe_of(kind: str, dataset: str, name: str = "") -> Optimisation:
     table = KINDS[kind].recipes
     if name and f"{dataset}-{name}" not in table:
         known = [row.removeprefix(f"{dataset}-") for row in table if row.startswith(f"{dataset}-")]
+        if not known:
+            raise UsageError(
+                f"--model {kind} has one recipe of {dataset}", given=name, todo="omit --recipe"
+            )
         raise unknown_name(f"recipe of {dataset}", name, known)
     fallback = getattr(recipe_table, KINDS[kind].fallback)
     recipe: Optimisation = table.get(f"{dataset}-{name}" if name else dataset, fallback)
