@@ -13,7 +13,7 @@ from diffcls.classifiers import validation
 from diffcls.evaluation.run import run_evaluation
 from diffcls.models.small_stable_diffusion import TinyConfig
 from diffcls.search.exhaustive import Exhaustive
-from diffcls.training import latent_diffusion, recipes
+from diffcls.training import latent_diffusion, recipe_table
 from diffcls.training.recipes import Recipe
 
 
@@ -24,7 +24,7 @@ def test_model_trained_on_captioned_images_classifies_among_ten_sentences(
         vae_channels=(8, 8, 8), unet_channels=(8, 16), text_width=16, text_layers=1, vocabulary=560
     )
     recipe = Recipe(config=small, vae_images=64, images=64, batch=32)
-    monkeypatch.setattr(recipes, "ANY_RECIPE", recipe)
+    monkeypatch.setattr(recipe_table, "ANY_RECIPE", recipe)
     monkeypatch.setattr(latent_diffusion, "VOCABULARY_CAPTIONS", 50)
     monkeypatch.setattr(validation, "Racing", lambda *_: Exhaustive(draws=1))
     folder = captions(tmp_path / "captioned")
