@@ -1,8 +1,9 @@
 """Timestep allocations learned on validation images: ``python -m tools.learn_allocations``.
 
-Writes diffcls/assets/allocations/NAME.json for each data set that provides some model's allocation,
-which is never the model's own (`diffcls.training.recipes.Recipe.allocation`). An allocation is
-learned from error tables on even draws.
+Writes diffcls/assets/allocations/NAME.json for each recipe NAME whose bundled model provides some
+model's allocation; a model's allocation is never learned on its own data set
+(`diffcls.training.recipes.Recipe.allocation`). Allocations of recipes whose models are no longer
+bundled stay as they are. An allocation is learned from error tables on even draws.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from diffcls.cli import Parser, command
 from diffcls.diffusion.timestep_allocation import EVEN, FOLDER
 from diffcls.evaluation.replay import learn
 from diffcls.training.recipe_table import RECIPES
+from tools.bundled_recipes import row_of
 
 IMAGES, DRAWS = 400, 50
 TABLES = "results/reference/tables"
@@ -22,7 +24,7 @@ TABLES = "results/reference/tables"
 
 def file_for(dataset: str) -> str:
     """Path of the allocation of a data set's model, learned on another data set."""
-    return str(FOLDER / f"{RECIPES[dataset.partition('/')[0]].allocation}.json")
+    return str(FOLDER / f"{RECIPES[row_of(dataset.partition('/')[0])].allocation}.json")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -44,7 +46,11 @@ def _main(arguments: list[str]) -> int:
 
     from diffcls.evaluation.run import run_evaluation
 
-    for dataset in sorted({recipe.allocation for recipe in RECIPES.values()}):
+    for name in sorted({recipe.allocation for recipe in RECIPES.values()}):
+        dataset = name.partition("-")[0]
+        if name != row_of(dataset):
+            print(f"{name}: kept; the bundled {dataset} is by the recipe {row_of(dataset)}")
+            continue
         tables = Path(flags.output_dir) / f"{dataset}-validation-{IMAGES}-{DRAWS}"
         run_evaluation(
             dataset=dataset,
@@ -59,7 +65,7 @@ def _main(arguments: list[str]) -> int:
             threads=flags.threads,
             command="python -m tools.learn_allocations",
         )
-        path = FOLDER / f"{dataset}.json"
+        path = FOLDER / f"{name}.json"
         path.write_text(json.dumps(learn(tables), indent=2) + "\n", encoding="utf-8")
         print(path)
     return 0

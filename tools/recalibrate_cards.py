@@ -33,14 +33,17 @@ def _main(arguments: list[str]) -> int:
     from diffcls.training.latent_diffusion import calibrate
     from diffcls.training.model_card import text_to_image_readme
     from diffcls.training.recipe_table import RECIPES
+    from tools.bundled_recipes import row_of
 
     set_threads(flags.threads)
     for name in flags.models or [name for name in bundled() if name in RECIPES]:
         folder = WEIGHTS / name
-        benchmark = RECIPES[name].measured_on or name
+        recipe = RECIPES[row_of(name)]
+        benchmark = recipe.measured_on or name
         validate = validators(benchmark, flags.data_root).finished
-        measured = calibrate(load(name), RECIPES[name], validate)
+        measured = calibrate(load(name), recipe, validate)
         card = {"measured_on": benchmark, **read_json(folder / CARD), **measured}
+        card["recipe"] = {**card["recipe"], "allocation": recipe.allocation}
         readme = text_to_image_readme(card)
         write_text(folder / CARD, json.dumps(card, indent=2, allow_nan=False) + "\n")
         write_text(folder / "README.md", readme)

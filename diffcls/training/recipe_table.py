@@ -39,6 +39,7 @@ LONG_DIFFUSION: Mapping[str, Any] = {
 }
 FASHION_LONG = Recipe(
     **LONG_DIFFUSION,
+    allocation="cifar10-long",
     augmentation=Augmentation(scale=0.05, shift=0.04, flip=True),
     copies=12,
     images=2_582_528,
@@ -92,16 +93,6 @@ RECIPES: Mapping[str, Recipe] = {
     ),
     "fashion_mnist-long-middle": replace(
         FASHION_LONG, config=replace(LONG_CONFIG, unet_channels=(40, 80)), images=2_065_408
-    ),
-    # fine-tunes the model of fashion_mnist-long on a CPU, most at noise that tells classes apart
-    "fashion_mnist-tuned": Recipe(
-        config=LONG_CONFIG,
-        augmentation=Augmentation(scale=0.05, shift=0.04, flip=True),
-        copies=2,
-        images=420_000,
-        batch=64,
-        learning_rate=4e-4,
-        lateness=3.0,
     ),
     "cifar10-long": Recipe(
         **LONG_DIFFUSION,

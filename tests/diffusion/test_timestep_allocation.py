@@ -23,6 +23,7 @@ from diffcls.evaluation.plan import check_names
 from diffcls.models.denoiser import ModelCard
 from diffcls.support.errors import UsageError
 from diffcls.training.recipe_table import RECIPES
+from tools.bundled_recipes import row_of
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -164,10 +165,11 @@ def test_name_file_and_text_are_the_same_allocation(name: str, tmp_path: Path) -
     allocation = read_allocation(name)
     mine = tmp_path / "mine.json"
     mine.write_bytes((FOLDER / f"{name}.json").read_bytes())
-    assert allocation.startswith(f"learned@{name}/validation:")
+    learned_on = f"learned@{name.partition('-')[0]}/validation"
+    assert allocation.startswith(f"{learned_on}:")
     assert read_allocation(str(mine)) == read_allocation(allocation) == allocation
     assert read_options({"allocation": name}).allocation == allocation
-    assert f"allocation=learned@{name}/validation" in read_options({"allocation": name}).setting()
+    assert f"allocation={learned_on}" in read_options({"allocation": name}).setting()
 
 
 @pytest.mark.parametrize(
@@ -194,7 +196,8 @@ def test_file_is_what_learning_on_validation_images_and_even_draws_writes(name: 
     stored = json.loads(text)
     assert text == json.dumps(stored, indent=2) + "\n"
     assert list(stored) == ["learned_on", "knots"]
-    assert stored["learned_on"] == f"{name}/validation"
+    dataset = name.partition("-")[0]  # a recipe's name begins with that of its data set
+    assert stored["learned_on"] == f"{dataset}/validation"
     pairs = [knot.split("=") for knot in stored["knots"].split(",")]
     assert all(f"{float(part):.4g}" == part for pair in pairs for part in pair)
     place, height = np.array(pairs, dtype=np.float64).T
@@ -202,7 +205,7 @@ def test_file_is_what_learning_on_validation_images_and_even_draws_writes(name: 
     # the knots are quantiles of the levels that were drawn: of these models, on so many even draws
     from tools.learn_allocations import DRAWS
 
-    config = json.loads((WEIGHTS / name / "scheduler/scheduler_config.json").read_text())
+    config = json.loads((WEIGHTS / dataset / "scheduler/scheduler_config.json").read_text())
     s = NoiseSchedule.from_diffusers(config)
     drawn = np.log(s.snr)[nested_order(len(s), DRAWS)]
     expected = np.quantile(drawn, np.linspace(0, 1, KNOTS))
@@ -263,7 +266,8 @@ def test_nothing_is_asked_for_by_default() -> None:
 @pytest.mark.parametrize("name", sorted(CARDS))
 def test_bundled_model_draws_where_another_data_set_says(name: str) -> None:
     card = CARDS[name]
-    assert card["allocation"] == RECIPES[name].allocation
+    recipe = RECIPES[row_of(name)]
+    assert card["allocation"] == recipe.allocation == card["recipe"].get("allocation", "cifar10")
     assert card["allocation"] in LEARNED
     learned_on = read_allocation(card["allocation"]).removeprefix("learned@").partition(":")[0]
     dataset, split = learned_on.split("/")
