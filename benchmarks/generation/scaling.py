@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.core.flags import add_data_root, add_jobs, add_report_only, entry_point, parser
-from benchmarks.core.tables import read_rows, write_rows
+from benchmarks.core.tables import SIX_DIGITS, read_rows, write_rows
 from benchmarks.generation.runs import Run, run_command
 from benchmarks.generation.scaling_report import write
 from diffcls.data import catalog
@@ -59,7 +59,7 @@ def _main(arguments: list[str]) -> int:
         folders = [path for model in flags.models for path in snapshots(Path(model))]
         with ThreadPoolExecutor(flags.jobs) as pool:
             rows = list(pool.map(lambda folder: measure(folder, flags), folders))
-        write_rows(output / "scaling.csv", rows, COLUMNS, ".6g")
+        write_rows(output / "scaling.csv", rows, COLUMNS, SIX_DIGITS)
     write(read_rows(output / "scaling.csv"), output)
     return 0
 
@@ -78,24 +78,23 @@ def snapshots(folder: Path) -> list[Path]:
 
 def measure(folder: Path, flags: argparse.Namespace) -> dict[str, Any]:
     """One row of scaling.csv."""
-    extractor = catalog.find(DATASET).clip
-    on = ("--dataset", DATASET)
-    evaluated = run_command(Run("evaluate", str(folder), (*on, "--limit", str(CLASSIFIED))), flags)[
-        0
-    ]
-    bound = run_command(Run("likelihood", str(folder), ("--limit", str(LIKELIHOOD_IMAGES))), flags)
-    bound = bound[0] if isinstance(bound, list) else bound
-    arguments = ("--guidance", "1", "--metrics", "FID", "--count", str(COUNT))
-    (fid,) = run_command(
-        Run("fidelity", str(folder), (*arguments, "--extractor", extractor)), flags
-    )
+
+    def run(command: str, *arguments: str) -> Any:
+        return run_command(Run(command, str(folder), arguments), flags)
+
+    (evaluated,) = run("evaluate", "--dataset", DATASET, "--limit", str(CLASSIFIED))
+    bound = run("likelihood", "--limit", str(LIKELIHOOD_IMAGES))
+    plain = ("--guidance", "1", "--metrics", "FID", "--count", str(COUNT))
+    (fid,) = run("fidelity", *plain, "--extractor", catalog.find(DATASET).clip)
     recipe = _card(folder)["recipe"]
     return {
         "model": evaluated["model"],
         "unet_channels": " ".join(map(str, recipe["config"]["unet_channels"])),
         **size_of(folder),
         "training_images": recipe["images"],
-        **{name: evaluated[name] for name in COLUMNS if name in ("accuracy", "ci_low", "ci_high")},
+        "accuracy": evaluated["accuracy"],
+        "ci_low": evaluated["ci_low"],
+        "ci_high": evaluated["ci_high"],
         "n": evaluated["n_scored"],
         "evaluations_per_image": evaluated["evaluations_per_image"],
         "bits_per_dim": bound["value"],

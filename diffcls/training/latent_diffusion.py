@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -23,7 +22,6 @@ from diffcls.models.loading import CARD, find, load, read_card
 from diffcls.models.quiet import quiet
 from diffcls.models.small_stable_diffusion import build_pipeline, save_half
 from diffcls.support.errors import UsageError
-from diffcls.support.files import write_text
 from diffcls.support.seeding import key
 from diffcls.training.latent_losses import (
     denoiser_phase,
@@ -121,15 +119,8 @@ class LatentTraining(TrainingRun):
         """Validation accuracy, for a point of the curve; the model so far becomes a snapshot."""
         snapshot = self.work / SNAPSHOTS / f"{images_seen:08d}"
         save_half(pipeline, snapshot)
-        facts = {
-            "name": f"{self.folder.name}@{images_seen:,}",
-            **self._facts(train),
-            "allocation": self.recipe.allocation,
-            "images": images_seen,
-            "seed": self.seed,
-            "recipe": dataclasses.asdict(self.recipe) | {"images": images_seen},
-        }
-        write_text(snapshot / CARD, json.dumps(facts, indent=2) + "\n")
+        facts = {**self._facts(train), "allocation": self.recipe.allocation}
+        self._write_snapshot_card(snapshot, images_seen, facts)
         # a copy: the denoiser changes the memory format of the weights, and training must not
         # depend on when it was validated
         parts = {name: copy.deepcopy(part) for name, part in pipeline.components.items()}

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
@@ -17,7 +15,6 @@ from diffcls.models.components import read_json
 from diffcls.models.loading import CARD, find, load, read_card
 from diffcls.models.quiet import quiet
 from diffcls.models.schedulers import scheduler_of
-from diffcls.support.files import write_text
 from diffcls.support.seeding import key
 from diffcls.training.loop import Loop
 from diffcls.training.model_card import pixel_readme
@@ -90,17 +87,8 @@ class PixelTraining(TrainingRun):
             folder = self.work / SNAPSHOTS / f"{seen:08d}-{kind}"
             save(unet, learned, self.recipe, folder)
             note = "" if kind == "averaged" else " not averaged"
-            card = {
-                "name": f"{self.folder.name}@{seen:,}{note}",
-                **self._facts(train),
-                **({"continued_from": self._before()} if self.init else {}),
-                "images": seen,
-                "weights": kind,
-                "seed": self.seed,
-                "hours": round(loop.seconds / 3600, 3),
-                "recipe": dataclasses.asdict(self.recipe) | {"images": seen},
-            }
-            write_text(folder / CARD, json.dumps(card, indent=2) + "\n")
+            facts = self._facts(train) | {"weights": kind, "hours": round(loop.seconds / 3600, 3)}
+            self._write_snapshot_card(folder, seen, facts, note)
             if kind == "last":
                 loop.ema.swap()
 

@@ -178,6 +178,20 @@ class TrainingRun(ABC):
             accumulate=self.accumulate,
         )
 
+    def _write_snapshot_card(
+        self, folder: Path, images: int, facts: Mapping[str, Any], note: str = ""
+    ) -> None:
+        """Write the card of a snapshot, with its number of images in place of the recipe's."""
+        card = {
+            "name": f"{self.folder.name}@{images:,}{note}",
+            **facts,
+            **({"continued_from": self._before()} if self.init else {}),
+            "images": images,
+            "seed": self.seed,
+            "recipe": dataclasses.asdict(self.recipe) | {"images": images},
+        }
+        write_text(folder / CARD, json.dumps(card, indent=2) + "\n")
+
     def _write_card(
         self, facts: dict[str, Any], data: Dataset, hours: float, curve: str
     ) -> dict[str, Any]:

@@ -48,10 +48,12 @@ def run(folder: Path, *flags: str) -> int:
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
+    """All tensors of a model, without those of its snapshots; or of a snapshot."""
     from safetensors.torch import load_file
 
-    files = [f for f in sorted(folder.rglob("*.safetensors")) if "training" not in f.parts]
-    return {f"{f.parent.name}.{k}": v for f in files for k, v in load_file(f).items()}
+    files = sorted(folder.rglob("*.safetensors"))
+    own = [f for f in files if "training" not in f.relative_to(folder).parts]
+    return {f"{f.parent.name}.{k}": v for f in own for k, v in load_file(f).items()}
 
 
 def test_flags_without_values_keep_the_defaults_of_the_options() -> None:
@@ -160,20 +162,13 @@ def test_each_point_of_the_curve_leaves_a_snapshot_that_can_be_loaded(tmp_path: 
     folder = tmp_path / "digits"
     half, whole = sorted((folder / "training" / "snapshots").iterdir())
     assert (half.name, whole.name) == ("00000128", "00000256")
-    last, first = weights(folder), weights_of_snapshot(half)
+    model, last, first = weights(folder), weights(whole), weights(half)
     # both points have averaged weights, and the last ones are the model's
-    assert weights_of_snapshot(whole).keys() == last.keys() == first.keys()
-    assert all(torch.equal(weights_of_snapshot(whole)[name], last[name]) for name in last)
-    assert any(not torch.equal(first[name], last[name]) for name in last)
+    assert last.keys() == model.keys() == first.keys()
+    assert all(torch.equal(last[name], model[name]) for name in model)
+    assert any(not torch.equal(first[name], model[name]) for name in model)
     card = loading.load(str(half)).card
     assert card.name == "digits@128" and card.trained_on == ("digits",)
-
-
-def weights_of_snapshot(folder: Path) -> dict[str, torch.Tensor]:
-    from safetensors.torch import load_file
-
-    files = sorted(folder.rglob("*.safetensors"))
-    return {f"{f.parent.name}.{k}": v for f in files for k, v in load_file(f).items()}
 
 
 def test_data_on_the_device_and_captions_of_a_pool_resume_to_the_same_weights(
