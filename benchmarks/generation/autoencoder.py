@@ -104,10 +104,9 @@ def answers(judge: ClipModel, data: Any, images: Tensor) -> Any:
     import torch
     import torch.nn.functional as F
 
-    from diffcls.data.prompts import PromptSet
+    from diffcls.data.prompts import benchmark_prompts
 
-    templates = ("{}",) if data.sentences else catalog.find(data.name).templates
-    prompts = PromptSet.from_templates(data.class_names, templates, data.prompt_names)
+    prompts = benchmark_prompts(data.name, data)
     classes = judge.classifier(prompts.prompts, prompts.class_of)
     side = judge.image_size
     if images.shape[-1] != side:

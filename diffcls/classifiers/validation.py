@@ -8,9 +8,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from diffcls.classifiers.diffusion import DiffusionMethod
-from diffcls.data import catalog
 from diffcls.data.load import load_dataset
-from diffcls.data.prompts import PromptSet
+from diffcls.data.prompts import benchmark_prompts
 from diffcls.data.subsets import choose
 from diffcls.metrics.classification import top_k_accuracy
 from diffcls.models.denoiser import Denoiser
@@ -50,11 +49,7 @@ class ZeroShotValidator:
         data, _ = choose(
             load_dataset(self.benchmark, split, self.data_root), self.limits.get(split)
         )
-        templates = ("{}",) if data.sentences else catalog.find(self.benchmark).templates
-        candidates = len(data.items[0].candidates)
-        prompts = PromptSet.from_templates(
-            data.class_names, templates, data.prompt_names, candidates
-        )
+        prompts = benchmark_prompts(self.benchmark, data, len(data.items[0].candidates))
         classifier = DiffusionMethod(
             denoiser, prompts, self.search, seed=self.seed, allocation=denoiser.card.allocation
         )

@@ -9,11 +9,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from diffcls.data import catalog
 from diffcls.support.errors import DataError, UsageError
+
+if TYPE_CHECKING:
+    from diffcls.data.dataset import Dataset
 
 AGGREGATES = ("classes", "prompts")
 """Treatment of several prompts per class: average their errors, or let each prompt compete."""
@@ -229,3 +234,15 @@ def shorten(values: Sequence[object], limit: int = 12) -> str:
     """The first values of a list as text, with the number of all of them if some are left out."""
     shown = ", ".join(map(str, values[:limit]))
     return shown + (f", … ({len(values)} in all)" if len(values) > limit else "")
+
+
+def benchmark_prompts(benchmark: str, data: Dataset, candidates: int = 0) -> PromptSet:
+    """Prompts of a data set from the templates of a benchmark; captions are prompts as they are.
+
+    Args:
+        benchmark: name of the benchmark.
+        data: its classes.
+        candidates: number of candidates per image; 0: all classes.
+    """
+    templates = ("{}",) if data.sentences else catalog.find(benchmark).templates
+    return PromptSet.from_templates(data.class_names, templates, data.prompt_names, candidates)

@@ -14,9 +14,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from diffcls.data import catalog
 from diffcls.data.load import load_dataset
-from diffcls.data.prompts import PromptSet
+from diffcls.data.prompts import benchmark_prompts
 from diffcls.metrics.classification import top_k_accuracy
 from diffcls.models import clip
 from diffcls.models.components import read_json
@@ -117,8 +116,7 @@ class ClipTraining(TrainingRun):
     def _accuracy(self, model: clip.ClipModel, split: str = "validation") -> float:
         """Zero-shot accuracy on all images of a split of the benchmark, with its own prompts."""
         data = load_dataset(self.benchmark, split, self.data_root)
-        templates = ("{}",) if data.sentences else catalog.find(self.benchmark).templates
-        prompts = PromptSet.from_templates(data.class_names, templates, data.prompt_names)
+        prompts = benchmark_prompts(self.benchmark, data)
         classifier = model.classifier(prompts.prompts, prompts.class_of)
         images, _ = tensor_of(data, self.recipe.image_size)
         labels = [item.class_index for item in data.items]
