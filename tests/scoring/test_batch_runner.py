@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from helpers.log_messages import own_messages
 from PIL import Image
 
 from diffcls.classifiers.diffusion import DiffusionMethod
@@ -80,7 +81,7 @@ def test_out_of_memory_halves_the_batch_and_loses_nothing(
         result = {a.image_id: a for a in small.classify(items(13))}
     whole = {a.image_id: a for a in method(GaussianDenoiser, search, 4).classify(items(13))}
     assert small.batch_size == 4
-    assert [r.getMessage()[-2:] for r in caplog.records] == ["16", " 8", " 4"]
+    assert [message[-2:] for message in own_messages(caplog)] == ["16", " 8", " 4"]
     assert result.keys() == whole.keys() and len(result) == 13
     for image_id, answer in result.items():
         assert np.array_equal(answer.scores, whole[image_id].scores)

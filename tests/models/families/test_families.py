@@ -26,6 +26,7 @@ from helpers.library_pipelines import (
     pipe,
     prompts_of,
 )
+from helpers.log_messages import own_messages
 from helpers.tiny_families import (
     CLASSES,
     TEXT,
@@ -160,15 +161,15 @@ def test_truncated_prompts_raise_a_warning(
     model, reads = loaded(folders(family)), TOKENS[family]
     with caplog.at_level(logging.WARNING, logger="diffcls"):
         model.encode_prompts(["three", "seven"])
-        assert not caplog.records
+        assert not own_messages(caplog)
         # more than CLIP reads, less than T5 does
         model.encode_prompts(["three" + " photo" * 100])
         expected = [f"1 prompts are truncated to {reads} tokens"] if reads == 77 else []
-        assert [record.getMessage().partition(",")[0] for record in caplog.records] == expected
+        assert [message.partition(",")[0] for message in own_messages(caplog)] == expected
         caplog.clear()
         model.encode_prompts(["three" + " photo" * 600, "seven" + " photo" * 600])
-    (record,) = caplog.records
-    assert f"2 prompts are truncated to {reads} tokens" in record.getMessage()
+    (message,) = own_messages(caplog)
+    assert f"2 prompts are truncated to {reads} tokens" in message
     with pytest.raises(ModelError, match=f"equal after truncation to {reads} tokens"):
         model.encode_prompts(["photo" + " photo" * 600, "photo" + " photo" * 600 + " three"])
 
