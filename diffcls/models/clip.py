@@ -8,15 +8,16 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diffcls.models.components import check_finite, read_json
 from diffcls.models.denoiser import ModelCard
-from diffcls.models.loading import CARD, HASHED, WEIGHTS
+from diffcls.models.loading import CARD, WEIGHTS
+from diffcls.models.revision import files_below, revision_of
 from diffcls.support.errors import ModelError, UsageError, unknown_name
-from diffcls.support.hashing import hash_file, hash_files
+from diffcls.support.hashing import hash_file
 from diffcls.support.hub import ask_hub, cached_commit, repository_cache
 
 if TYPE_CHECKING:
@@ -236,12 +237,13 @@ def folder_of(name: str) -> Path | None:
 def read_card(folder: Path) -> ModelCard:
     """The card in a folder; the revision is a hash of weights, configs and tokenizer."""
     stored = read_json(folder / CARD) if (folder / CARD).is_file() else {}
-    files = [path for path in folder.iterdir() if path.suffix in HASHED and path.name != CARD]
-    return ModelCard(
+    card = ModelCard(
         name=str(stored.get("name") or folder.resolve().name),
-        revision=hash_files(files, folder),
+        revision="",
         trained_on=tuple(stored.get("trained_on", ())),
     )
+    files = [path for path in files_below(folder) if path.name != CARD]
+    return replace(card, revision=revision_of(files, folder, card))
 
 
 def _revision(architecture: str, tag: str) -> str:

@@ -12,9 +12,11 @@ from diffcls.models import hub, single_file
 from diffcls.models.components import check_finite, open_pipeline, read_json
 from diffcls.models.denoiser import Denoiser, ModelCard
 from diffcls.models.hub_names import MODELS
-from diffcls.models.lora import merge, revision_of
+from diffcls.models.lora import merge
+from diffcls.models.lora import revision_of as lora_revision
+from diffcls.models.revision import files_below, revision_of
 from diffcls.support.errors import ModelError, UsageError, unknown_name
-from diffcls.support.hashing import hash_file, hash_files
+from diffcls.support.hashing import hash_file
 from diffcls.support.registry import Registry
 
 if TYPE_CHECKING:
@@ -24,8 +26,6 @@ if TYPE_CHECKING:
 
 WEIGHTS = Path(__file__).parents[1] / "assets" / "weights"
 CARD = "diffcls.json"
-HASHED = (".json", ".safetensors", ".txt")
-"""Suffixes of the files that a model's revision is the hash of."""
 
 # pipeline class in a folder's model_index.json -> adapter
 FAMILIES = Registry(
@@ -113,20 +113,23 @@ def find(name: str, half: bool = False, weights: bool = True) -> ModelFiles:
 
 
 def read_card(files: ModelFiles) -> ModelCard:
-    """The card of a model; its revision is the Hub's commit, or a hash of weights and configs."""
+    """The card of a model; its revision is the Hub's commit, or see `diffcls.models.revision`."""
     folder = files.path
     if folder.is_file():
         return ModelCard(name=files.name or folder.stem, revision=hash_file(folder))
     path = folder / CARD
     stored: Mapping[str, Any] = read_json(path) if path.is_file() else {}
-    return ModelCard(
+    card = ModelCard(
         name=files.name or stored.get("name") or folder.resolve().name,
-        revision=files.commit or _revision(folder),
+        revision=files.commit or "",
         temperature=float(stored.get("temperature", 1.0)),
         allocation=read_allocation(str(stored.get("allocation", EVEN))),
         trained_on=tuple(stored.get("trained_on", ())),
         labels=tuple(stored.get("labels", ())),
     )
+    if files.commit:
+        return card
+    return replace(card, revision=revision_of(_files_of(folder), folder, card))
 
 
 CLASS_ID_FAMILIES = ("DiTPipeline", "DDPMPipeline", "DDIMPipeline")
@@ -147,7 +150,7 @@ def card_of_text_model(name: str, lora: str | None = None) -> ModelCard | None:
         return None
     card = read_card(place)
     return (
-        card if lora is None else replace(card, revision=f"{card.revision} + {revision_of(lora)}")
+        card if lora is None else replace(card, revision=f"{card.revision} + {lora_revision(lora)}")
     )
 
 
@@ -163,12 +166,11 @@ def images_seen(name: str) -> int | None:
     return None if images is None else int(images) + int(earlier)
 
 
-def _revision(folder: Path) -> str:
-    """Hash of all loaded files: the index, and the weights and configs of its parts."""
+def _files_of(folder: Path) -> list[Path]:
+    """All files that a pipeline is loaded from: the index, and those of its parts."""
     index = read_json(folder / "model_index.json")
     parts = [folder / name for name, entry in index.items() if isinstance(entry, list) and entry[0]]
-    files = [path for part in parts for path in part.rglob("*") if path.suffix in HASHED]
-    return hash_files([folder / "model_index.json", *files], folder)
+    return [folder / "model_index.json", *(path for part in parts for path in files_below(part))]
 
 
 def load(

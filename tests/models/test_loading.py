@@ -56,11 +56,25 @@ def test_revision_depends_on_the_content_alone(tmp_path: Path, tiny_pipeline: Pi
     assert cards[0].revision == cards[1].revision
     assert [card.name for card in cards] == [one.name, "by another name"]
     (two / ".DS_Store").write_bytes(b"what a desktop leaves")
-    (two / "diffcls.json").write_text('{"name": "mine", "temperature": 2.5, "trained_on": ["a"]}')
-    card = card_of(two)  # the card is not part of the content
+    (two / "unet/._config.json").write_bytes(b"what a desktop leaves")
+    (two / "unet/diffusion_pytorch_model.bin").write_bytes(b"weights that are never opened")
+    (two / "diffcls.json").write_text('{"name": "mine", "trained_on": ["a"]}')
+    card = card_of(two)  # name and training data are not part of the content
     assert card.revision == cards[0].revision
-    assert (card.name, card.temperature, card.trained_on) == ("mine", 2.5, ("a",))
+    assert (card.name, card.trained_on) == ("mine", ("a",))
     assert loading.load(str(two)).card == card
+
+
+def test_what_decides_numbers_is_part_of_the_revision(folder: Path) -> None:
+    revisions = [card_of(folder).revision]
+    for card in ('{"temperature": 2.5}', '{"temperature": 2.6}', '{"labels": ["a", "b"]}'):
+        (folder / "diffcls.json").write_text(card)
+        revisions.append(card_of(folder).revision)
+    (folder / "diffcls.json").write_text('{"temperature": 1.0}')
+    assert card_of(folder).revision == revisions[0]
+    (folder / "tokenizer/spiece.model").write_bytes(b"pieces of words")
+    revisions.append(card_of(folder).revision)
+    assert len(set(revisions)) == 5
 
 
 @pytest.mark.parametrize("weights", WEIGHTS)
