@@ -3,7 +3,8 @@
 Measures fidelity, likelihood and accuracy of the small models over guidance and over training, and
 classifier guidance of an unconditional model. Writes ``fidelity.csv``, ``guided.csv``,
 ``FIDELITY.md`` and ``fidelity.png``. The models over training are the snapshots left by
-``python -m diffcls.train --dataset fashion_mnist --model pixels``. The noisy classifier (``--model
+``python -m diffcls.train --dataset fashion_mnist --model pixels``; without them, the rows over
+training stay as last measured. The noisy classifier (``--model
 classifier``) and the unconditional model (``--model pixels --no-conditional``) are bundled; own
 trainings in ``--models`` take precedence. Finished runs are kept in ``tables/generative`` and
 reused; ``--only`` leaves the rows of other data sets as they are.
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -33,7 +35,6 @@ from benchmarks.generation.fidelity_report import write
 from benchmarks.generation.runs import Run, cached, identity, run_command
 from diffcls.data import catalog
 from diffcls.runs import fidelity_table
-from diffcls.support.errors import UsageError
 from diffcls.support.hashing import content_hash
 
 GUIDANCE = (1.0, 1.5, 2.0, 3.0, 5.0)
@@ -85,9 +86,6 @@ main = entry_point(_main)
 
 def _measure(benchmarks: Sequence[Measured], flags: argparse.Namespace) -> list[dict[str, Any]]:
     """Update fidelity.csv; returns the rows of guided.csv."""
-    for one in benchmarks:
-        if one.pixels is not None:  # a missing training is an error before anything is measured
-            _snapshots(Path(flags.models) / one.pixels)
     runs = [run for one in benchmarks for run in _runs(one, flags)]
     with ThreadPoolExecutor(flags.jobs) as pool:
         results = list(pool.map(lambda run: run_command(run, flags), runs))
@@ -118,8 +116,16 @@ def _runs(one: Measured, flags: argparse.Namespace) -> list[Run]:
         runs.append(Run("evaluate", model, ("--dataset", one.dataset, "--limit", "500")))
     if one.pixels is None:
         return runs
-    folders = _snapshots(Path(flags.models) / one.pixels)
     final = str(Path(flags.models) / one.pixels)
+    folders = _snapshots(Path(final))
+    if not folders:
+        print(
+            f"no snapshots of a training in {final}: the rows over training stay as last measured; "
+            "to measure them, first run python -m diffcls.train --model pixels "
+            f"--dataset {one.dataset} --output-dir {flags.models}",
+            file=sys.stderr,
+        )
+        return runs
     runs.append(Run("fidelity", final, (*guidance, "--count", str(OVER_TRAINING["count"]))))
     for model in [*folders, final]:
         count = ("--count", str(OVER_TRAINING["count"]), *guidance[-2:])
@@ -132,21 +138,12 @@ def _runs(one: Measured, flags: argparse.Namespace) -> list[Run]:
 
 
 def _snapshots(folder: Path) -> list[str]:
-    """Snapshots of a training, averaged and not, after 1, 2, 4, ... parts of it.
+    """Snapshots of a training, averaged and not, after 1, 2, 4, ... parts of it; [] if none."""
+    from diffcls.training.run import SNAPSHOTS
 
-    Raises:
-        UsageError: if there are none.
-    """
     of_part: dict[str, list[str]] = {}
-    for path in sorted((folder / "training" / "snapshots").glob("*")):
+    for path in sorted((folder / "training" / SNAPSHOTS).glob("*")):
         of_part.setdefault(path.name.split("-")[0], []).append(str(path))
-    if not of_part:
-        raise UsageError(
-            "--models has no training with snapshots",
-            given=str(folder),
-            todo="train the model: "
-            f"python -m diffcls.train --model pixels --output-dir {folder.parent}",
-        )
     parts = list(of_part.values())
     doublings = [2**i - 1 for i in range(len(parts).bit_length())]
     return [path for i in doublings for path in parts[i]]

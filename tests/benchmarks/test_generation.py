@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -63,11 +64,21 @@ def test_page_shows_each_figure_in_its_row_and_column(tmp_path: Path) -> None:
     assert (tmp_path / "FIDELITY.md").read_text(encoding="utf-8") == page
 
 
-def test_a_training_without_snapshots_is_an_error(capsys: pytest.CaptureFixture[str],
-                                                         tmp_path: Path) -> None:  # fmt: skip
-    status = fidelity.main(["--only", "fashion_mnist", "--models", str(tmp_path)])
-    assert status == 2
-    assert "no training with snapshots" in capsys.readouterr().err
+def test_without_snapshots_the_rows_over_training_are_left_out_with_a_warning(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    flags = argparse.Namespace(models=str(tmp_path))
+    (one,) = (one for one in fidelity.BENCHMARKS if one.pixels)
+    runs = fidelity._runs(one, flags)
+    assert {run.model for run in runs} == {"fashion_mnist"}
+    message = capsys.readouterr().err
+    assert "the rows over training stay as last measured" in message
+    assert f"--output-dir {tmp_path}" in message
+    (tmp_path / str(one.pixels) / "training" / "snapshots" / "00000100").mkdir(parents=True)
+    more = fidelity._runs(one, flags)
+    assert more[: len(runs)] == runs
+    assert {Path(run.model).name for run in more[len(runs) :]} == {one.pixels, "00000100"}
+    assert not capsys.readouterr().err
     assert fidelity.main(["--only", "imagenet"]) == 2
 
 
