@@ -90,7 +90,9 @@ def build_prompts(options: EvaluationOptions, dataset: Dataset) -> PromptSet:
     """The candidate classes with the given prompts, else with the data set's own templates."""
     candidates = len(dataset.items[0].candidates)
     if options.prompts:
-        return replace(PromptSet.from_csv(options.prompts, dataset.class_names), asked=candidates)
+        synonyms = catalog.find(options.dataset).synonyms
+        given = PromptSet.from_csv(options.prompts, dataset.class_names, synonyms)
+        return replace(given, asked=candidates)
     own = ("{}",) if dataset.sentences else catalog.find(options.dataset).templates
     templates = options.template or own
     if options.ensemble:
