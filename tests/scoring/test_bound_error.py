@@ -69,36 +69,26 @@ def model_of(name: str, base: Path) -> Any:
 
 
 @pytest.mark.parametrize("name", ["dit", "pixart", "adm"])
-@torch.inference_mode()
 def test_bound_equals_guided_diffusions(
     name: str, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     model = model_of(name, tmp_path_factory.getbasetemp())
-    scheduler = model.pipeline.scheduler
-    betas = scheduler.betas.double().numpy()
-    plan = DrawPlan(INDICES, seed=3)
+    betas = model.pipeline.scheduler.betas.double().numpy()
     prompts = ["three", "a photo of zero"] if model.labels is None else ["3", "0"]
-    cond = model.encode_prompts(prompts)
+    cond, plan = model.encode_prompts(prompts), DrawPlan(INDICES, seed=3)
     x0 = torch.randn(2, *model.sample_shape, generator=torch.Generator().manual_seed(0))
-    scorers = {
-        loss: Scorer(model, cond, plan, Scoring(loss), batch_size=8)
-        for loss in ("l2", "vlb", "l2+vlb")
-    }
+    losses = ("l2", "vlb", "l2+vlb")
+    scorers = {loss: Scorer(model, cond, plan, Scoring(loss), batch_size=8) for loss in losses}
+    alpha, sigma = model.schedule.alpha, model.schedule.sigma
     for image in range(2):
         for prompt in range(2):
-            rows, draws = torch.full((8,), prompt), list(range(8))
-            ours = {
-                k: s.errors(x0[image].expand(8, -1, -1, -1), rows, draws).tolist()
-                for k, s in scorers.items()
-            }
+            rows, repeated = torch.full((8,), prompt), x0[image].expand(8, -1, -1, -1)
+            ours = {k: s.errors(repeated, rows, range(8)).tolist() for k, s in scorers.items()}
             for j, t in enumerate(INDICES.tolist()):
-                noise = scorers["vlb"].noise[j]
-                x_t = (
-                    float(model.schedule.alpha[t]) * x0[image]
-                    + float(model.schedule.sigma[t]) * noise
-                )
-                index, row = torch.tensor([t]), cond.rows(torch.tensor([prompt]))
-                out = model._forward(x_t[None], model._timesteps[index], row)[0]
+                noise, row = scorers["vlb"].noise[j], cond.rows(torch.tensor([prompt]))
+                x_t = float(alpha[t]) * x0[image] + float(sigma[t]) * noise
+                with torch.no_grad():
+                    out = model._forward(x_t[None], model._timesteps[[t]], row)[0]
                 mse, bits = guided_diffusion_errors(betas, x0[image], noise, out, t)
                 assert ours["l2"][j] == pytest.approx(mse, rel=1e-4)
                 assert ours["vlb"][j] == pytest.approx(bits, rel=1e-3, abs=1e-6)
