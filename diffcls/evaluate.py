@@ -81,11 +81,19 @@ def parser() -> argparse.ArgumentParser:
     add("--n-samples", nargs="+", type=int, metavar="N", help="the same, as published")
     add("--to-keep", nargs="+", type=int, metavar="K", help="the same, as published")
     add("--n-trials", type=int, metavar="N", help="of paper: noises per timestep (1)")
-    add("--loss", metavar="L", help="l2, l1 or huber (default: l2; paper: as published)")
+    add(
+        "--loss",
+        metavar="L",
+        help="l2, l1, huber, vlb or l2+vlb (default: l2; paper: as published)",
+    )
     add("--weighting", metavar="W", help="weighting over time: a name or learned file (uniform)")
     add("--allocation", metavar="A", help="of draws over time: even, a name or a learned file")
     add("--img-size", type=int, metavar="PX", help="side of the images (default: the model's)")
-    add("--interpolation", metavar="I", help="bicubic, bilinear or lanczos (default: bicubic)")
+    add(
+        "--interpolation",
+        metavar="I",
+        help="bicubic, bilinear, lanczos or adm (default: the model's)",
+    )
     add("--seed", type=int, metavar="N", help="seed of the noise (default: 0)")
     add("--noise-path", metavar="FILE", help="noise of the first draws, .safetensors or .pt")
     add = p.add_argument_group("execution").add_argument

@@ -88,6 +88,14 @@ ENTRIES = (
     ),
     *map(_published, published.SETTINGS),
     Entry(
+        "published_script",
+        "Do prompts, pixels and errors equal those of a checkout of the published repository?",
+        0.02,
+        "1 CPU core",
+        (),
+        "benchmarks.accuracy.published_script",
+    ),
+    Entry(
         "searches",
         "How do accuracy and evaluations trade off, for every search and setting?",
         2,

@@ -65,6 +65,7 @@ class Built:
         timesteps: (N,) timestep input of the network at each draw; empty for other methods.
         allocation: distribution of its draws over timesteps, see
             `diffcls.diffusion.timestep_allocation`.
+        interpolation: the model's resizing of images, in effect unless another one is given.
         draws: for a method with a search: ``indices`` (N,) of its draws into the schedule, and the
             schedule's ``alpha`` and ``sigma`` (T,).
         noise: hash of the noise file, or empty.
@@ -87,6 +88,7 @@ class Built:
     supervision: str | None = None
     setting: str | None = None
     allocation: str = "even"
+    interpolation: str = "bicubic"
     draws: Mapping[str, NDArray[Any]] = field(default_factory=dict)
 
 
@@ -108,6 +110,7 @@ class Description:
     supervision: str | None = None
     setting: str | None = None
     allocation: str = "even"
+    interpolation: str = "bicubic"
 
 
 @dataclass(frozen=True)

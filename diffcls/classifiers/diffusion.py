@@ -47,13 +47,14 @@ class DiffusionMethod:
         denoiser: the model.
         prompts: candidate classes.
         search: allocation of (class, draw) evaluations.
-        scoring: loss and weighting.
+        scoring: loss and weighting, see `diffcls.scoring.scorer.Scoring`.
         seed: seed of the noise.
         batch_size: rows of every forward pass of the denoiser.
         encode_batch: rows of every forward pass of the image encoder.
         noise_path: see `diffcls.diffusion.draws.DrawPlan`.
         keep_errors: return each image's error table with its scores.
-        interpolation: method of resizing, see `diffcls.data.transforms.to_pixels`.
+        interpolation: resizing of images, see `diffcls.data.transforms.to_pixels`; None: the
+            model's own.
         aggregate: ``classes``: the errors of a class's prompts are averaged, and classes compete;
             ``prompts``: prompts compete, as in the published script, and a class has the score of
             its best prompt.
@@ -76,7 +77,7 @@ class DiffusionMethod:
         encode_batch: int = 16,
         noise_path: str | None = None,
         keep_errors: bool = False,
-        interpolation: str = "bicubic",
+        interpolation: str | None = None,
         aggregate: str = "classes",
         vote: str = "mean",
         allocation: str = EVEN,
@@ -106,7 +107,7 @@ class DiffusionMethod:
         texts = [*prompts.prompts, *([""] if prompts.asked else [])]
         cond = denoiser.encode_prompts(texts)
         self.scorer = Scorer(denoiser, cond, self.plan, scoring, batch_size)
-        self.interpolation = interpolation
+        self.interpolation = interpolation or denoiser.interpolation
         prompts_race = aggregate == "prompts" and len(prompts) > prompts.n_classes
         self._first_row = [prompts.rows_of(k)[0] for k in range(prompts.n_classes)]
         # scores are means over dimensions: the posterior needs sums, and temperature scaling

@@ -144,6 +144,7 @@ def diffusion(options: ClassifierOptions, spec: DatasetSpec, prompts: PromptSet)
         timesteps=denoiser.schedule.timesteps[method.plan.indices],
         noise=_file_hash(options.noise_path),
         allocation=allocation,
+        interpolation=denoiser.interpolation,
         draws={
             "indices": method.plan.indices,
             "alpha": denoiser.schedule.alpha,

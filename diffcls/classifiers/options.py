@@ -48,8 +48,9 @@ class ClassifierOptions:
             ``prompts``: prompts race and the best one's class wins, as in the published script.
         vote: aggregation of the draws: ``mean``, ``rank`` or ``majority``.
         img_size: side of the images, in pixels.
-        interpolation: interpolation of the resize: bicubic, bilinear or lanczos.
-        loss: l1, l2 or huber.
+        interpolation: resizing of images: bicubic, bilinear, lanczos or adm; None: the model's
+            own, adm for DiT and bicubic for all others.
+        loss: l1, l2 or huber; vlb or l2+vlb for a model with a learned variance.
         weighting: weighting of the ε-error over timesteps: a name, or a file that
             ``replay --learn`` wrote.
         allocation: distribution of the draws over time: ``even``, a name, or a file; None: the
@@ -92,7 +93,7 @@ class ClassifierOptions:
     aggregate: str = "classes"
     vote: str = "mean"
     img_size: int | None = None
-    interpolation: str = "bicubic"
+    interpolation: str | None = None
     loss: str | None = None
     weighting: str = "uniform"
     allocation: str | None = None

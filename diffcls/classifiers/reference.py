@@ -142,7 +142,7 @@ def _chance(options: ClassifierOptions, spec: DatasetSpec, prompts: PromptSet) -
 
 def _method(options: ClassifierOptions, prepare: Callable[[], Score]) -> BatchMethod:
     def read(item: Item) -> Pixels:
-        return to_pixels(load_image(item.open()), SIDE, options.interpolation)
+        return to_pixels(load_image(item.open()), SIDE, options.interpolation or "bicubic")
 
     # squared distances and random numbers are not log-likelihoods
     return BatchMethod(read, prepare, None, batch_size=model_options.batch_size(options.batch_size))

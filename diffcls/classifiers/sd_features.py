@@ -90,7 +90,9 @@ def build(options: ClassifierOptions, spec: DatasetSpec, prompts: PromptSet) -> 
     }
 
     def read(item: Item) -> Pixels:
-        return to_pixels(load_image(item.open()), denoiser.image_size, options.interpolation)
+        return to_pixels(
+            load_image(item.open()), denoiser.image_size, options.interpolation or "bicubic"
+        )
 
     def prepare() -> Score:
         fit = fitted(

@@ -198,7 +198,7 @@ def classifier_method(
     prefix = "weights."
 
     def read(item: Item) -> Pixels:
-        return to_pixels(load_image(item.open()), side, options.interpolation)
+        return to_pixels(load_image(item.open()), side, options.interpolation or "bicubic")
 
     def prepare() -> Score:
         stored = fit().items()

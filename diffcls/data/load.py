@@ -59,6 +59,7 @@ def _load(query: catalog.Query) -> Dataset:
         dataset = _call(spec.source, query)
     elif query.root is None:
         dataset = _call("diffcls.data.sources.hub:load", query)
+        _check_classes(dataset, spec)
     else:
         dataset = _local(query)
     if dataset is None:
@@ -68,7 +69,32 @@ def _load(query: catalog.Query) -> Dataset:
             allowed="the original or torchvision's layout, parquet files, or one folder per class "
             f"(in {query.split}/), in that folder or one below it",
         )
-    return dataset
+    return _published_names(dataset, spec)
+
+
+def _published_names(dataset: Dataset, spec: catalog.DatasetSpec) -> Dataset:
+    """The data set with the published spelling of its class names, whichever copy was read."""
+    if not spec.synonyms:
+        return dataset
+    class_names, prompt_names = (
+        tuple(spec.synonyms.get(name, name) for name in names)
+        for names in (dataset.class_names, dataset.prompt_names)
+    )
+    return replace(dataset, class_names=class_names, prompt_names=prompt_names)
+
+
+def _check_classes(dataset: Dataset | None, spec: catalog.DatasetSpec) -> None:
+    """Raise DataError if a copy on the Hub has another number of classes than the data set."""
+    if dataset is None or spec.hub is None or not spec.hub_classes:
+        return
+    count = len(dataset.class_names)
+    if count != spec.hub_classes:
+        raise DataError(
+            f"the copy on the Hub does not have the classes of {spec.name}",
+            given=f"{count} classes in {spec.hub.id}",
+            allowed=f"{spec.hub_classes} classes",
+            todo="give the original copy with --data-root",
+        )
 
 
 def _local(query: catalog.Query) -> Dataset | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -106,12 +106,22 @@ class PromptSet:
         )
 
     @classmethod
-    def from_csv(cls, path: str | Path, class_names: Sequence[str]) -> PromptSet:
+    def from_csv(
+        cls,
+        path: str | Path,
+        class_names: Sequence[str],
+        synonyms: Mapping[str, str] | None = None,
+    ) -> PromptSet:
         """Prompts from a CSV with columns ``prompt``, ``classidx`` and, optional, ``classname``.
 
         Rows are joined to the data set by ``classidx``. A ``classname`` that differs from the data
         set's (ignoring case, ``_``, ``-`` and ``/``) is an error, so that a different class order
         is noticed.
+
+        Args:
+            path: the file.
+            class_names: (K,) names of the data set.
+            synonyms: other spellings of class names -> the data set's.
 
         Raises:
             DataError: for a file that is missing, lacks a column, or does not match the classes.
@@ -142,7 +152,7 @@ class PromptSet:
                 given=str(path),
                 allowed="class indices 0, 1, …",
             ) from None
-        _check_join(rows, class_of, class_names)
+        _check_join(rows, class_of, class_names, synonyms or {})
         return cls(tuple(class_names), tuple(row["prompt"] for row in rows), class_of)
 
     def __len__(self) -> int:
@@ -209,8 +219,12 @@ def normalise(name: str) -> str:
 
 
 def _check_join(
-    rows: Sequence[dict[str, str]], class_of: Sequence[int], class_names: Sequence[str]
+    rows: Sequence[dict[str, str]],
+    class_of: Sequence[int],
+    class_names: Sequence[str],
+    synonyms: Mapping[str, str],
 ) -> None:
+    known_as = {normalise(other): normalise(name) for other, name in synonyms.items()}
     expected, given = set(range(len(class_names))), set(class_of)
     if expected != given:
         raise DataError(
@@ -220,7 +234,8 @@ def _check_join(
         )
     for row, k in zip(rows, class_of, strict=True):
         name = row.get("classname")
-        if name and normalise(name) != normalise(class_names[k]):
+        given_name = normalise(name or "")
+        if name and known_as.get(given_name, given_name) != normalise(class_names[k]):
             file_names = [r.get("classname", "") for r in rows]
             raise DataError(
                 f"--prompts: classname of classidx {k} differs from the data set's",

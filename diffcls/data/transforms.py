@@ -120,18 +120,23 @@ def _to_uint8(array: Any) -> NDArray[np.uint8]:
 
 
 INTERPOLATIONS = ("bicubic", "bilinear", "lanczos")
+ADM = "adm"
+"""Resizing of ADM (Dhariwal and Nichol 2021), with which DiT was trained: see `to_pixels`."""
+RESIZINGS = (*INTERPOLATIONS, ADM)
 
 
 def to_pixels(image: Image.Image, size: int, interpolation: str = "bicubic") -> NDArray[np.float32]:
     """Resize of the shorter side, centre crop, and scaling to [−1, 1].
 
     This is the transform of the published script, bit for bit: sizes are rounded as in
-    torchvision's ``Resize`` and ``CenterCrop``.
+    torchvision's ``Resize`` and ``CenterCrop``. With ``adm`` it is that of the published script for
+    DiT: both sides are halved by averages of 2×2 pixels while the shorter side is at least twice
+    `size`, the rest is bicubic, and the centre crop is rounded towards the upper left.
 
     Args:
         image: RGB image.
         size: side of the square result in pixels, at least 1.
-        interpolation: one of `INTERPOLATIONS`.
+        interpolation: one of `RESIZINGS`.
 
     Returns:
         (3, size, size) float32 in [−1, 1].
@@ -144,10 +149,16 @@ def to_pixels(image: Image.Image, size: int, interpolation: str = "bicubic") -> 
 
     if size < 1:
         raise UsageError("image size out of range", given=size, allowed="at least 1 pixel")
-    if interpolation not in INTERPOLATIONS:
-        raise unknown_name("interpolation", interpolation, INTERPOLATIONS)
+    if interpolation not in RESIZINGS:
+        raise unknown_name("interpolation", interpolation, RESIZINGS)
+    adm = interpolation == ADM
+    if adm:
+        image = _halved(image, size)
     width, height = image.size
-    if width <= height:
+    if adm:
+        scale = size / min(width, height)
+        resized = (round(width * scale), round(height * scale))
+    elif width <= height:
         resized = (size, int(size * height / width))
     else:
         resized = (int(size * width / height), size)
@@ -158,12 +169,22 @@ def to_pixels(image: Image.Image, size: int, interpolation: str = "bicubic") -> 
             allowed=f"at most {MAX_PIXELS:,} pixels after resizing",
         )
     if image.size != resized:
-        image = image.resize(resized, Image.Resampling[interpolation.upper()])
-    left = round((resized[0] - size) / 2.0)
-    top = round((resized[1] - size) / 2.0)
+        kind = "bicubic" if adm else interpolation
+        image = image.resize(resized, Image.Resampling[kind.upper()])
+    left, top = (side // 2 if adm else round(side / 2.0) for side in (n - size for n in resized))
     image = image.crop((left, top, left + size, top + size))
     pixels = np.asarray(image, dtype=np.float32)  # (size, size, 3)
     return np.ascontiguousarray(pixels.transpose(2, 0, 1)) / np.float32(127.5) - np.float32(1.0)
+
+
+def _halved(image: Image.Image, size: int) -> Image.Image:
+    """The image, its sides halved while the shorter one is at least twice `size`."""
+    from PIL import Image
+
+    while min(image.size) >= 2 * size:
+        width, height = image.size
+        image = image.resize((width // 2, height // 2), Image.Resampling.BOX)
+    return image
 
 
 def to_image(pixels: Any) -> Image.Image:

@@ -44,6 +44,25 @@ def gaussian_kl(mean: Tensor, variance: Tensor, mean_p: Tensor, variance_p: Tens
     return 0.5 * (ratio - 1 - torch.log(ratio) + (mean - mean_p) ** 2 / variance_p)
 
 
+def learned_step_kl(gap: Tensor, mixture: Tensor, small: Tensor, large: Tensor) -> Tensor:
+    """KL(q(x_s | x_t, x0) ‖ p(x_s | x_t)) of a learned variance, per dimension, in nats.
+
+    With log σ_p² = v·log β_t + (1 − v)·log β̃_t (Nichol and Dhariwal 2021, eq. 15) and the variance
+    β̃_t of the posterior, `gaussian_kl` is, for r = v·log(β_t/β̃_t),
+
+        KL = ½·(e^{−r} − 1 + r + gap²·e^{−r}/β̃_t)
+
+    Args:
+        gap: (B, ...) difference of the two means.
+        mixture: (B, ...) v, the network's second output, scaled to [0, 1].
+        small, large: β̃_t and β_t, above 0, broadcast against the images.
+    """
+    import torch
+
+    r = mixture * torch.log(large / small)
+    return 0.5 * (torch.expm1(-r) + r + gap**2 * torch.exp(-r) / small)
+
+
 def prior_term(x0: Tensor, alpha: float, sigma: float) -> Tensor:
     """(B,) prior term L_T of x0 (B, ...), for a chain that ends at x_T = alpha·x0 + sigma·ε."""
     import torch

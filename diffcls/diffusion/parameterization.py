@@ -110,6 +110,21 @@ def parameterization_of(config: Mapping[str, Any], class_name: str = "") -> Para
 
 # loss of a residual -> name of its function in torch.nn.functional; huber as published, with δ = 1
 LOSSES: Mapping[str, str] = {"l2": "mse_loss", "l1": "l1_loss", "huber": "huber_loss"}
+BOUND_LOSSES: Mapping[str, bool] = {"vlb": False, "l2+vlb": True}
+"""Losses with a learned variance's term of the variational bound, as in the published script for
+DiT -> whether the mean squared ε-error is added to it; see
+`diffcls.diffusion.bound.learned_step_kl`."""
+
+
+def check_loss(loss: str, weighting: str) -> None:
+    """Raise UsageError for a weighting of a loss that has the bound's own weights."""
+    if loss in BOUND_LOSSES and weighting != "uniform":
+        raise UsageError(
+            f"--weighting cannot be combined with --loss {loss}",
+            given=weighting,
+            allowed="uniform: the terms of the bound have weights of their own",
+            todo="remove --weighting, or choose --loss l2, l1 or huber",
+        )
 
 
 def _vlb(s: NoiseSchedule) -> NDArray[np.float64]:

@@ -41,8 +41,8 @@ class Plan:
 
 def check_names(options: EvaluationOptions) -> None:
     """Refuse unknown names and impossible values before anything heavy is loaded."""
-    from diffcls.data.transforms import INTERPOLATIONS
-    from diffcls.diffusion.parameterization import LOSSES, check_weighting
+    from diffcls.data.transforms import RESIZINGS
+    from diffcls.diffusion.parameterization import BOUND_LOSSES, LOSSES, check_loss, check_weighting
     from diffcls.models.devices import check_dtype
     from diffcls.search.aggregation import VOTES
 
@@ -52,16 +52,17 @@ def check_names(options: EvaluationOptions) -> None:
     for name in options.method:
         METHODS.load(name).check(options, spec)
     for kind, given, allowed in (
-        ("loss", options.loss, LOSSES),
+        ("loss", options.loss, (*LOSSES, *BOUND_LOSSES)),
         ("aggregate", options.aggregate, AGGREGATES),
         ("vote", options.vote, VOTES),
-        ("interpolation", options.interpolation, INTERPOLATIONS),
+        ("interpolation", options.interpolation, RESIZINGS),
     ):
         if given is not None and given not in allowed:
             raise unknown_name(kind, given, allowed)
     check_dtype(options.dtype)
     check_threads(options.threads)
     check_weighting(options.weighting)
+    check_loss(options.loss or "", options.weighting)
     if sum(map(bool, (options.prompts, options.template, options.ensemble))) > 1:
         raise UsageError(
             "--prompts, --template and --ensemble exclude one another", allowed="one of them"
@@ -90,7 +91,9 @@ def build_prompts(options: EvaluationOptions, dataset: Dataset) -> PromptSet:
     """The candidate classes with the given prompts, else with the data set's own templates."""
     candidates = len(dataset.items[0].candidates)
     if options.prompts:
-        return replace(PromptSet.from_csv(options.prompts, dataset.class_names), asked=candidates)
+        synonyms = catalog.find(options.dataset).synonyms
+        given = PromptSet.from_csv(options.prompts, dataset.class_names, synonyms)
+        return replace(given, asked=candidates)
     own = ("{}",) if dataset.sentences else catalog.find(options.dataset).templates
     templates = options.template or own
     if options.ensemble:
@@ -153,7 +156,7 @@ def spec_of(
         seed=options.seed,
         dtype=described.dtype,
         noise=described.noise,
-        interpolation=options.interpolation,
+        interpolation=options.interpolation or described.interpolation,
         aggregate=options.aggregate,
         vote=options.vote,
         allocation=described.allocation,

@@ -17,6 +17,7 @@ from diffcls.data import catalog
 from diffcls.diffusion.learned_weighting import learn_weighting, read_weighting
 from diffcls.diffusion.parameterization import (
     OLD_NAMES,
+    check_loss,
     check_weighting,
     loss_weight,
     resolve_weighting,
@@ -96,6 +97,7 @@ def replay(
             raise unknown_name("vote", vote, VOTES)
     for weighting in names:
         check_weighting(weighting)
+        check_loss(str(saved.spec.get("loss", "l2")), weighting)
     searches = searches or [str(saved.spec["search"])]
     options = {k: v for k, v in search_options.items() if v is not None}
     _check_options(searches, options)
@@ -162,6 +164,7 @@ def learn(folder: str | Path) -> dict[str, str]:
             given=str(saved.spec["allocation"]).partition(":")[0],
             todo="save the tables with --allocation even",
         )
+    check_loss(str(saved.spec.get("loss", "l2")), "a learned one")
     change = _change(saved, "uniform")
     tables = [table * change for table in saved.tables]
     snr = saved.schedule.snr

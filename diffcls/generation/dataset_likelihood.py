@@ -207,7 +207,8 @@ def _terms(
         try:
             for start in range(0, len(data.items), IMAGES_PER_CHUNK):
                 items = data.items[start : start + IMAGES_PER_CHUNK]
-                pixels = [to_pixels(load_image(i.open()), denoiser.image_size) for i in items]
+                size, resizing = denoiser.image_size, denoiser.interpolation
+                pixels = [to_pixels(load_image(i.open()), size, resizing) for i in items]
                 x0 = denoiser.encode_images(torch.from_numpy(np.stack(pixels)))
                 part = prompts if len(prompts) == 1 else prompts[start : start + IMAGES_PER_CHUNK]
                 cond = denoiser.encode_prompts(part)

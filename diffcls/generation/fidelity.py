@@ -155,7 +155,8 @@ def _of_model(options: FidelityOptions, denoiser: Denoiser) -> Iterator[Fidelity
         data = load_dataset(dataset, options.split, options.root)
     classes = classes_of(denoiser, dataset, options.root, data)
     extractor = _extractor(options, classes.texts, dataset, str(denoiser.device))
-    real, name, split = _real(options, data, extractor, denoiser.image_size)
+    resizing = denoiser.interpolation
+    real, name, split = _real(options, data, extractor, denoiser.image_size, resizing)
     count = len(real["features"])
     shared = FidelityResult(
         _model_name(options, denoiser),
@@ -184,7 +185,11 @@ def _of_model(options: FidelityOptions, denoiser: Denoiser) -> Iterator[Fidelity
 
 
 def _real(
-    options: FidelityOptions, data: Dataset | None, extractor: Extractor, size: int | None
+    options: FidelityOptions,
+    data: Dataset | None,
+    extractor: Extractor,
+    size: int | None,
+    resizing: str = "bicubic",
 ) -> tuple[Arrays, str, str]:
     """Features of the real images, the name of where they come from, and the split."""
     from diffcls.generation.image_features import of_folder, of_split, paths_in
@@ -196,7 +201,7 @@ def _real(
         return features, f"folder:{Path(options.real).resolve().name}", ""
     assert data is not None
     _check_count(len(data.items), "real")
-    return of_split(options, data, extractor, size), data.name, options.split
+    return of_split(options, data, extractor, size, resizing), data.name, options.split
 
 
 def _check_count(count: int, kind: str) -> None:

@@ -100,7 +100,11 @@ def _own_size(image: Image.Image, square: bool) -> NDArray[np.float32]:
 
 
 def of_split(
-    options: FidelityOptions, data: Dataset, extractor: Extractor, size: int | None
+    options: FidelityOptions,
+    data: Dataset,
+    extractor: Extractor,
+    size: int | None,
+    resizing: str = "bicubic",
 ) -> Arrays:
     """``features`` and ``labels`` of real images of a split, cached under a hash of their origin.
 
@@ -110,6 +114,7 @@ def of_split(
         extractor: the feature extractor.
         size: side in pixels that images are resized to, usually that of the generated images;
             None: no resizing.
+        resizing: see `diffcls.data.transforms.to_pixels`.
     """
     import torch
 
@@ -121,7 +126,7 @@ def of_split(
             pixels = [_own_size(load_image(item.open()), extractor.square) for item in chosen.items]
             parts = [extractor.extract(torch.from_numpy(p[None]), 1)[0] for p in pixels]
             return {"features": np.concatenate(parts), "labels": labels}
-        pixels = [to_pixels(load_image(item.open()), size) for item in chosen.items]
+        pixels = [to_pixels(load_image(item.open()), size, resizing) for item in chosen.items]
         features, _ = extractor.extract(torch.from_numpy(np.stack(pixels)), options.batch_size)
         return {"features": features, "labels": labels}
 
@@ -137,6 +142,8 @@ def of_split(
         "extractor": extractor.name,
         "weights": extractor.revision,
     }
+    if resizing != "bicubic":  # added later: older fits keep their hash
+        defined_by["resizing"] = resizing
     return fitted(options.cache_dir, "real", defined_by, compute)
 
 

@@ -273,8 +273,8 @@ def _interpolated(options: GenerationOptions, denoiser: Denoiser) -> GenerationR
     from diffcls.generation.interpolate import interpolate
     from diffcls.generation.sample import Batch
 
-    paths = options.interpolate or ()
-    pixels = [to_pixels(load_image(path), denoiser.image_size) for path in paths]
+    size, resizing = denoiser.image_size, denoiser.interpolation
+    pixels = [to_pixels(load_image(path), size, resizing) for path in options.interpolate or ()]
     images = interpolate(denoiser, pixels, options.count, options.steps)
     settings = {
         **_model_settings(denoiser),

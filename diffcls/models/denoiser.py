@@ -89,6 +89,8 @@ class Denoiser(Protocol):
         parameterization: the network's native output in terms of x0 and noise.
         sample_shape: (C, h, w) of x0: (4, 64, 64) for Stable Diffusion 2-base.
         image_size: side of the images in pixels.
+        interpolation: resizing of images as in the model's training, one of
+            `diffcls.data.transforms.RESIZINGS`.
         device, dtype: device and precision of the network.
         labels: class names by id, for a class-conditional model; empty if it has no classes; None
             for a text-conditional model. The prompts of a class-conditional model are class
@@ -104,6 +106,7 @@ class Denoiser(Protocol):
     parameterization: Parameterization
     sample_shape: tuple[int, int, int]
     image_size: int
+    interpolation: str
     device: torch.device
     dtype: torch.dtype
     labels: tuple[str, ...] | None

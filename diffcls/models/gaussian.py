@@ -33,6 +33,7 @@ class GaussianDenoiser:
     labels: tuple[str, ...] | None = None
     autoencoder: Autoencoder | None = None
     network: nn.Module | None = None
+    interpolation = "bicubic"
     is_latent = False
     learns_variance = False
 

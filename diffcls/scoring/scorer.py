@@ -11,8 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from diffcls.diffusion.draws import DrawPlan
-from diffcls.diffusion.parameterization import LOSSES, loss_weight
+from diffcls.diffusion.parameterization import BOUND_LOSSES, LOSSES, check_loss, loss_weight
 from diffcls.models.denoiser import Conditioning, Denoiser
+from diffcls.scoring.bound_error import BoundError
 from diffcls.scoring.noise_bank import NoiseBank
 from diffcls.support.errors import UsageError, unknown_name
 
@@ -25,21 +26,27 @@ class Scoring:
     """Definition of an error.
 
     Args:
-        loss: "l2", "l1" or "huber", of the ε-residual, averaged over C·h·w.
-        weighting: per-timestep factor of any loss, see
-            `diffcls.diffusion.parameterization.loss_weight`.
+        loss: "l2", "l1" or "huber", of the ε-residual, averaged over C·h·w; "vlb", the term of the
+            variational bound at the draw's timestep in bits per dimension, for a model with a
+            learned variance; or "l2+vlb", their sum.
+        weighting: per-timestep factor of a loss of the residual, see
+            `diffcls.diffusion.parameterization.loss_weight`; the bound has weights of its own.
+
+    Raises:
+        UsageError: for an unknown loss, or a weighting of the bound.
     """
 
     loss: str = "l2"
     weighting: str = "uniform"
 
     def __post_init__(self) -> None:
-        if self.loss not in LOSSES:
-            raise unknown_name("loss", self.loss, LOSSES)
+        if self.loss not in LOSSES and self.loss not in BOUND_LOSSES:
+            raise unknown_name("loss", self.loss, (*LOSSES, *BOUND_LOSSES))
+        check_loss(self.loss, self.weighting)
 
 
 class Scorer:
-    """Measures errors ``w(t) · mean(loss(ε̂ − ε))`` of (image, prompt, draw) triples.
+    """Measures errors ``w(t) · mean(loss(ε̂ − ε))`` of (image, prompt, draw) triples, or the bound.
 
     Every forward pass has the same shape, padded if fewer requests are left, so a triple's error is
     independent of batch composition to the bit (on a CPU, at one batch size and number of threads).
@@ -52,7 +59,8 @@ class Scorer:
         batch_size: B, rows of every forward pass.
 
     Raises:
-        UsageError: for draws outside the schedule, or a batch size below 1.
+        UsageError: for draws outside the schedule, a batch size below 1, or a loss of the bound for
+            a model without a learned variance.
     """
 
     def __init__(
@@ -72,7 +80,9 @@ class Scorer:
         self.scoring = scoring or Scoring()
         self.batch_size = batch_size
         self.noise = NoiseBank(plan, denoiser.sample_shape, denoiser.device)
-        self._elementwise = getattr(F, LOSSES[self.scoring.loss])
+        loss = self.scoring.loss
+        self._elementwise = getattr(F, LOSSES.get(loss, LOSSES["l2"]))
+        self._bound = BoundError(denoiser, plan.indices, loss) if loss in BOUND_LOSSES else None
         self._constants(plan)
 
     def _constants(self, plan: DrawPlan) -> None:
@@ -185,7 +195,11 @@ class Scorer:
         alpha, sigma, a, b, to_noise = gains
         # x_t = α·x0 + σ·ε, in float32 whatever the network's dtype
         x_t = alpha * x0 + sigma * noise
-        out = self.denoiser.predict(x_t.to(self.denoiser.dtype), self._index[columns], cond)
+        index = self._index[columns]
+        if self._bound is not None:
+            target = a * x0 + b * noise
+            return self._bound.measure(x_t, index, cond, columns, target, to_noise)
+        out = self.denoiser.predict(x_t.to(self.denoiser.dtype), index, cond)
         # ε − ε̂ = (α/det)·(target − out), target = a·x0 + b·ε
         target = to_noise * (a * x0 + b * noise)
         loss = self._elementwise(to_noise * out.float(), target, reduction="none")

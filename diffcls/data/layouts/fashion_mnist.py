@@ -1,31 +1,14 @@
 """Fashion-MNIST in its original layout: idx files, plain or gzipped.
 
-Xiao, Rasul and Vollgraf 2017 (arXiv:1708.07747). The idx format is that of MNIST: two zero bytes,
-the type (8: unsigned bytes), the number of dimensions, each dimension as a big-endian uint32, the
-values.
+Xiao, Rasul and Vollgraf 2017 (arXiv:1708.07747).
 """
 
 from __future__ import annotations
 
-import gzip
-import zlib
-from functools import partial
-from math import prod
-from pathlib import Path
-
-import numpy as np
-from numpy.typing import NDArray
-
 from diffcls.data.catalog import Query
-from diffcls.data.dataset import Dataset, Item
-from diffcls.data.layouts.files import find_folder, torchvision_classes, unreadable_file
-from diffcls.data.transforms import load_image
-from diffcls.support.errors import DataError
-from diffcls.support.hashing import content_hash
-
-SPLIT_PREFIXES = {"test": "t10k", "train": "train"}
-IMAGES_FILE, LABELS_FILE = "images-idx3-ubyte", "labels-idx1-ubyte"
-FILE_SUFFIXES = ("", ".gz")
+from diffcls.data.dataset import Dataset
+from diffcls.data.layouts import idx
+from diffcls.data.layouts.files import torchvision_classes
 
 
 def load(query: Query) -> Dataset | None:
@@ -35,36 +18,9 @@ def load(query: Query) -> Dataset | None:
     itself. The files contain no class names; these are torchvision's.
 
     Raises:
-        DataError: if a file is missing or malformed, or torchvision is not installed.
+        DataError: see `diffcls.data.layouts.idx.load`; or if torchvision is not installed.
     """
-    names = [
-        f"{prefix}-{kind}{suffix}"
-        for prefix in SPLIT_PREFIXES.values()
-        for kind in (IMAGES_FILE, LABELS_FILE)
-        for suffix in FILE_SUFFIXES
-    ]
-    folder = find_folder(query, ("FashionMNIST/raw", "raw"), names)
-    if folder is None:
-        return None
-    prefix = SPLIT_PREFIXES[query.split]
-    images = read_idx(folder / f"{prefix}-{IMAGES_FILE}", (28, 28))
-    labels = read_idx(folder / f"{prefix}-{LABELS_FILE}", ())
-    if len(images) != len(labels):
-        raise DataError(
-            "images and labels differ in number",
-            given=(len(images), len(labels)),
-            todo=f"download the files in {folder} again",
-        )
-    return Dataset(
-        name=query.spec.name,
-        split=query.split,
-        class_names=class_names(),
-        items=tuple(
-            Item(f"{query.split}/{i}", int(label), partial(load_image, image))
-            for i, (image, label) in enumerate(zip(images, labels, strict=True))
-        ),
-        revision=content_hash(images.tobytes(), labels.tobytes()),
-    )
+    return idx.load(query, ("FashionMNIST/raw", "raw"), class_names, balanced=True)
 
 
 def class_names() -> tuple[str, ...]:
@@ -74,39 +30,3 @@ def class_names() -> tuple[str, ...]:
         DataError: if torchvision is not installed.
     """
     return tuple(torchvision_classes("FashionMNIST", "Fashion-MNIST"))
-
-
-def read_idx(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8]:
-    """Content of an idx file of unsigned bytes, or of its gzipped copy.
-
-    Args:
-        path: path without ``.gz``; the gzipped copy is read if this file does not exist.
-        shape: shape of one entry.
-
-    Returns:
-        (N, *shape) uint8.
-
-    Raises:
-        DataError: if it is missing, of another type or shape, too short or too long.
-    """
-    gzipped = not path.is_file()
-    if gzipped:
-        path = path.with_name(path.name + ".gz")
-    n_dims = 1 + len(shape)
-    try:
-        with gzip.open(path) if gzipped else open(path, "rb") as file:
-            magic = file.read(4)
-            dims = np.frombuffer(file.read(4 * n_dims), ">u4").tolist()
-            valid = magic == bytes((0, 0, 8, n_dims)) and tuple(dims[1:]) == shape and dims[0] > 0
-            # one byte more than expected, to notice a file that is too long
-            data = file.read(prod(dims) + 1) if valid else b""
-    except (OSError, EOFError, ValueError, MemoryError, OverflowError, zlib.error) as error:
-        raise unreadable_file(path, error) from error
-    if not valid or len(data) != prod(dims):
-        raise DataError(
-            "file is not a complete idx file of the expected type and shape",
-            given=f"{path}, magic {magic.hex()}, dimensions {dims}",
-            allowed=f"unsigned bytes of shape {('N', *shape)}".replace("'", ""),
-            todo="download the file again",
-        )
-    return np.frombuffer(data, np.uint8).reshape(dims)

@@ -41,6 +41,8 @@ class PipelineDenoiser(ABC):
     """Timestep input of a flow model's network, divided by sigma."""
     may_learn_variance: ClassVar[bool] = False
     """Whether the second half of the output may be a learned variance."""
+    interpolation: str = "bicubic"
+    """Resizing of images, see `diffcls.data.transforms.to_pixels`."""
     labels: tuple[str, ...] | None = None
 
     def __init__(

@@ -8,14 +8,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from diffcls.data.transforms import ADM
 from diffcls.models.denoiser import Conditioning
 from diffcls.models.families.base import PipelineDenoiser
 
 
 class DiTDenoiser(PipelineDenoiser):
-    """DiT (Peebles and Xie 2023), class-conditional, with a learned variance."""
+    """DiT (Peebles and Xie 2023), class-conditional, with a learned variance.
+
+    Images are resized and cropped as in its training, whose code took it from ADM.
+    """
 
     may_learn_variance = True
+    interpolation = ADM
 
     def __init__(self, pipeline: Any, *args: Any, **kwargs: Any) -> None:
         super().__init__(pipeline, *args, **kwargs)

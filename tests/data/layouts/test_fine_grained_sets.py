@@ -18,6 +18,8 @@ from diffcls.data import catalog
 from diffcls.data.dataset import Dataset
 from diffcls.data.load import load_dataset
 from diffcls.data.prompts import PromptSet
+from diffcls.evaluation.options import EvaluationOptions
+from diffcls.evaluation.plan import build_prompts
 from diffcls.support.errors import DataError
 
 
@@ -122,10 +124,13 @@ def test_images_and_classes_equal_torchvisions(
     (WRITERS[name](tmp_path) / "cat_to_name.json").unlink(missing_ok=True)
     reference = torchvision_reader(name, tmp_path, monkeypatch)
     dataset = load_dataset(name, "test", tmp_path)
-    assert list(dataset.class_names) == list(reference.classes)
+    # three flowers have the names of the published prompts
+    synonyms = catalog.find(name).synonyms
+    assert list(dataset.class_names) == [synonyms.get(c, c) for c in reference.classes]
     labels = [int(label) for label in reference._labels]
     files = [Path(path).name for path in reference._image_files]
-    assert {(f, reference.classes[k]) for f, k in zip(files, labels, strict=True)} == named(dataset)
+    expected = {(f, dataset.class_names[k]) for f, k in zip(files, labels, strict=True)}
+    assert expected == named(dataset)
     assert len(dataset) == len(files)
 
 
@@ -187,6 +192,51 @@ def test_class_names_of_flowers_are_read_from_a_file_if_there_is_one(tmp_path: P
     flowers102(tmp_path)
     dataset = load_dataset("flowers102", "test", tmp_path)
     assert dataset.class_names == tuple(f"flower {i}" for i in range(1, 103))
+
+
+OTHER_SPELLINGS = {15: "globe-flower", 59: "pink-yellow dahlia?", 92: "ball moss"}
+PUBLISHED = {15: "globe flower", 59: "pink and yellow dahlia", 92: "air plant"}
+
+
+def flowers_with(root: Path, names: dict[int, str]) -> Dataset:
+    home = flowers102(root)
+    named = {str(k + 1): names.get(k, f"flower {k}") for k in range(102)}
+    write_lines(home / "cat_to_name.json", json.dumps(named))
+    return load_dataset("flowers102", "test", root)
+
+
+@pytest.mark.parametrize(
+    "spellings",
+    [OTHER_SPELLINGS, OTHER_SPELLINGS | {59: "pink-yellow dahlia"}, PUBLISHED],
+)
+def test_three_flowers_have_the_published_names_whatever_the_copys_spelling(
+    spellings: dict[int, str], tmp_path: Path
+) -> None:
+    dataset = flowers_with(tmp_path, spellings)
+    assert {k: dataset.class_names[k] for k in PUBLISHED} == PUBLISHED
+    assert dataset.class_names[14] == "flower 14"
+
+
+@pytest.mark.parametrize("spellings", [OTHER_SPELLINGS, PUBLISHED])
+def test_prompts_in_either_spelling_are_joined_and_another_order_is_refused(
+    spellings: dict[int, str], tmp_path: Path
+) -> None:
+    flowers_with(tmp_path, {})
+    options = EvaluationOptions(
+        dataset="flowers", data_root=str(tmp_path), prompts=str(tmp_path / "p.csv")
+    )
+    names = {k: spellings.get(k, f"flower {k}") for k in range(102)}
+    dataset = flowers_with(tmp_path / "named", spellings)
+    rows = [f"the {name},{name},{k}" for k, name in names.items()]
+    write_lines(tmp_path / "p.csv", "prompt,classname,classidx", *rows)
+    prompts = build_prompts(options, dataset)
+    assert prompts.prompts[92] == f"the {spellings[92]}"
+    assert prompts.class_names[92] == "air plant"
+    swapped = names | {15: names[92], 92: names[15]}
+    rows = [f"the {name},{name},{k}" for k, name in swapped.items()]
+    write_lines(tmp_path / "p.csv", "prompt,classname,classidx", *rows)
+    with pytest.raises(DataError, match="classname of classidx 15 differs from the data set's"):
+        build_prompts(options, dataset)
 
 
 def test_class_names_of_flowers_require_a_file_or_torchvision(
