@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from diffcls.data.path_names import with_prefix
 from diffcls.support.errors import unknown_name
 
 
@@ -64,6 +65,7 @@ class DatasetSpec:
         validation: number of images held out of ``train`` as ``validation``, for sets without such
             a split; at most a fifth of a partial copy.
         clip: default model of ``--method clip``.
+        own: whether it is a person's own data, of which nothing is known in advance.
     """
 
     name: str
@@ -76,6 +78,7 @@ class DatasetSpec:
     splits: tuple[str, ...] = ("test", "validation", "train")
     validation: int = 0
     clip: str = "RN50/openai"
+    own: bool = False
 
 
 @dataclass(frozen=True)
@@ -236,6 +239,7 @@ class Prefix:
         argument: placeholder of the argument in messages.
         source: ``"module:function"`` that loads the set.
         model, clip, template: defaults, as in `DatasetSpec`.
+        own: see `DatasetSpec`.
     """
 
     argument: str
@@ -243,6 +247,7 @@ class Prefix:
     model: str = ""
     clip: str = "RN50/openai"
     template: str = "a photo of a {}."
+    own: bool = True
 
 
 # the user's own data, and scenes of any number of classes
@@ -256,6 +261,7 @@ PREFIXES: Mapping[str, Prefix] = {
         "scenes",
         "clip-scenes",
         "a picture of {}.",
+        own=False,
     ),
 }
 
@@ -277,11 +283,12 @@ def find(name: str) -> DatasetSpec:
             source=row.source,
             hub=_repository(argument) if prefix == "hf" else None,
             splits=(),
+            own=row.own,
         )
     name = ALIASES.get(name, name)
     if name not in SPECS:
         prefixed = (f"{prefix}:{row.argument}" for prefix, row in PREFIXES.items())
-        raise unknown_name("dataset", name, [*SPECS, *prefixed])
+        raise unknown_name("dataset", name, [*SPECS, *prefixed], meant=with_prefix(name))
     return SPECS[name]
 
 
