@@ -33,8 +33,8 @@ def load_image(source: Any) -> Image.Image:
     - all else is refused: negative values, larger ones, fractions above 1, and NaN.
 
     Args:
-        source: a PIL image; a path, with ``~`` expanded in a text; bytes of an encoded image; or an
-            array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4).
+        source: a PIL image; a path; bytes of an encoded image; or an array (H, W), (H, W, 1),
+            (H, W, 3) or (H, W, 4).
 
     Raises:
         DataError: if it cannot be read as an image, or has more than 50 million pixels.
@@ -43,10 +43,8 @@ def load_image(source: Any) -> Image.Image:
 
     if isinstance(source, Image.Image):
         return _to_rgb(source, f"PIL image in mode {source.mode}")
-    if isinstance(source, str):
-        return _decode(Path(expand(source)), source)
-    if isinstance(source, Path):
-        return _decode(source, str(source))
+    if isinstance(source, str | Path):
+        return _decode(Path(expand(source)), str(source))
     if isinstance(source, bytes | bytearray):
         return _decode(io.BytesIO(source), f"{len(source)} bytes")
     return _to_rgb(Image.fromarray(_to_uint8(source)), "array")
@@ -79,7 +77,7 @@ def _to_rgb(image: Image.Image, shown: str) -> Image.Image:
         image.load()  # PIL decodes lazily: a truncated file raises here
         if image.mode in ("I", "F") or image.mode.startswith("I;16"):
             # PIL's own conversion would clip at 255
-            image = Image.fromarray(_scale(np.asarray(image), shown))
+            image = Image.fromarray(_scale(np.asarray(image), f", {shown}"))
         elif image.mode == "P" and "transparency" in image.info:
             image = image.convert("RGBA")  # avoids a warning of the direct conversion to RGB
         return image if image.mode == "RGB" else image.convert("RGB")
@@ -111,10 +109,10 @@ def _to_uint8(array: Any) -> NDArray[np.uint8]:
         )
     if pixels.ndim == 3 and pixels.shape[2] == 1:
         pixels = pixels[:, :, 0]  # (H, W, 1) -> (H, W)
-    return _scale(pixels, "array")
+    return _scale(pixels)
 
 
-def _scale(pixels: NDArray[Any], shown: str) -> NDArray[np.uint8]:
+def _scale(pixels: NDArray[Any], shown: str = "") -> NDArray[np.uint8]:
     """Bytes of integers or floats, by the rule of `load_image`; the shape stays."""
     low, high = float(pixels.min()), float(pixels.max())
     scale = _white(pixels, high) if low >= 0.0 else None  # None, too, for NaN
@@ -122,7 +120,7 @@ def _scale(pixels: NDArray[Any], shown: str) -> NDArray[np.uint8]:
         whole = "0 to 255, or to 65535 as 16 bit"
         raise DataError(
             "pixel values out of range",
-            given=f"{low:g} to {high:g} as {pixels.dtype}, {shown}",
+            given=f"{low:g} to {high:g} as {pixels.dtype}{shown}",
             allowed=f"0 to 1; whole numbers {whole}" if pixels.dtype.kind == "f" else whole,
         )
     return np.rint(pixels * (255.0 / scale)).astype(np.uint8)

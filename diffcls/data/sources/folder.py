@@ -184,7 +184,8 @@ def dataset_of_files(
 
 
 def _opener(path: Path) -> Callable[[], Image.Image]:
-    return lambda: load_image(path)
+    place = path.absolute()  # so that a folder with the name "~" is not expanded
+    return lambda: load_image(place)
 
 
 def _signature(path: Path, base: Path) -> tuple[str, bytes]:
