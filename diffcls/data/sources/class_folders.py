@@ -31,19 +31,19 @@ def class_folders(base: Path, passed_over: Counter[str]) -> dict[Path, list[Path
         DataError: if two class folders are one, or if the folders are not classes: if they contain
             the same folders, as those of splits do.
     """
-    files, found = contents(base, passed_over)
+    files, folders = contents(base, passed_over)
     for path in files:
         passed_over[OUTSIDE if is_image_file(path) else kind_of(path)] += 1
-    named = {path.name: path for path in found}
-    folders = [named[name] for name in sort_names(named)]
+    folders.sort()
     _check_distinct(folders)
-    images = {folder: images_below(folder, passed_over, folders) for folder in folders}
-    empty = [folder for folder in folders if not images[folder]]
+    images = {folder.name: images_below(folder, passed_over, folders) for folder in folders}
+    empty = [folder for folder in folders if not images[folder.name]]
     for folder in empty[:MAX_NAMED_FOLDERS]:
         passed_over[WITHOUT_IMAGES.format(decode_name(folder.name))] += 1
     if len(empty) > MAX_NAMED_FOLDERS:
         passed_over[FURTHER_WITHOUT_IMAGES] += len(empty) - MAX_NAMED_FOLDERS
-    classes = {folder: paths for folder, paths in images.items() if paths}
+    names = sort_names(name for name, paths in images.items() if paths)
+    classes = {base / name: images[name] for name in names}
     _check_not_splits(base, classes)
     return classes
 

@@ -49,6 +49,8 @@ def test_whole_numbers_are_classes_in_the_order_of_their_values(tmp_path: Path) 
     data = load_dataset(name)
     assert list(data.class_names) == numbers
     assert [data.class_names[item.label] for item in data.items] == numbers
+    (tmp_path / "annotations").mkdir()  # no class, so of no effect on the order
+    assert list(load_dataset(name).class_names) == numbers
     tree(tmp_path, ["a/1.png"])
     assert list(load_dataset(name).class_names) == sorted([*numbers, "a"])
 
