@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from diffcls.support.errors import UsageError
 from diffcls.support.paths import expand
 
 OPTIONS = {
@@ -94,3 +95,21 @@ def test_folder_with_the_name_of_a_tilde_is_read(
     monkeypatch.setenv("HOME", str(tmp_path / "elsewhere"))
     data = load_dataset("folder:./~")
     assert [item.open().size for item in data.items] == [(2, 2)] * 2
+
+
+@pytest.mark.parametrize("command", ["fidelity", "likelihood"])
+def test_output_folder_of_a_command_is_expanded(
+    command: str, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("torch", reason="the commands need it")
+    from diffcls.runs import fidelity_table
+
+    checked: list[Path] = []
+
+    def check(table: Path) -> None:
+        checked.append(table)
+        raise UsageError("stop here")
+
+    monkeypatch.setattr(fidelity_table, "check", check)
+    assert importlib.import_module(f"diffcls.{command}").main(["--output-dir=~/res"]) == 2
+    assert checked == [home / "res" / "fidelity.csv"]

@@ -29,16 +29,23 @@ junk = st.sampled_from([".git", "__MACOSX", ".ipynb_checkpoints", "annotations",
 folder = st.one_of(classes, classes, splits, junk)
 suffix = st.sampled_from([*sorted(PICTURES), ".txt", ".xml", ".csv", ""])
 file = st.builds("{}{}".format, st.sampled_from(["1", "2", "._3", "photo"]), suffix)
-# path -> whether the content is an image
-trees = st.dictionaries(
-    st.builds(
-        lambda folders, name: "/".join([*folders, name]),
-        st.lists(folder, max_size=3),
-        file,
-    ),
-    st.booleans(),
-    max_size=10,
+paths = st.builds(
+    lambda folders, name: "/".join([*folders, name]), st.lists(folder, max_size=3), file
 )
+
+
+@st.composite
+def trees(draw: st.DrawFn) -> dict[str, bool]:
+    """Path -> whether its content is an image: classes, in splits or not, and random files."""
+    tops = draw(st.one_of(st.just([""]), st.lists(splits, min_size=1, max_size=3, unique=True)))
+    names = draw(st.lists(classes, min_size=1, max_size=3, unique=True))
+    inner = draw(st.sampled_from(["", "", "images/", "more/.cache/", "test/"]))
+    chosen = {
+        f"{top}/{name}/{inner}{draw(file)}".lstrip("/"): True for top in tops for name in names
+    }
+    return chosen | draw(st.dictionaries(paths, st.booleans(), max_size=6))
+
+
 asked = st.sampled_from(["test", "test", "validation", "train", "val", "dev", "eval", "other"])
 
 
@@ -110,7 +117,7 @@ def check_accepted(data: Dataset, tree: dict[str, bool], whole: bool) -> None:
         assert not any(one == other and len(one) > 1 for other in held[:k])
 
 
-@examples(tree=trees, split=asked)
+@examples(tree=trees(), split=asked)
 def test_random_folder_is_read_as_a_list_of_its_paths_or_refused(
     tmp_path: Path, tree: dict[str, bool], split: str
 ) -> None:
