@@ -24,6 +24,7 @@ from diffcls.generation.fidelity import FidelityResult, measurements
 from diffcls.generation.fidelity_options import METRICS, FidelityOptions
 from diffcls.generation.options import Interrupted
 from diffcls.generation.samplers import DEFAULT
+from diffcls.support.paths import expand
 
 logger = logging.getLogger("diffcls.fidelity")  # also when this file is the program
 
@@ -85,7 +86,7 @@ def _main(arguments: list[str]) -> int:
     options = FidelityOptions(**keywords(flags, FidelityOptions))
     if options.extractor is not None:
         feature_extractors.check_name(options.extractor)
-    table = Path(flags.output_dir) / "fidelity.csv"
+    table = expand(Path(flags.output_dir)) / "fidelity.csv"
     fidelity_table.check(table)
     results: list[FidelityResult] = []
     status = 0

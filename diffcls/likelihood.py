@@ -23,6 +23,7 @@ from diffcls.generation.dataset_likelihood import (
     estimate_likelihood,
 )
 from diffcls.generation.options import Interrupted
+from diffcls.support.paths import expand
 
 EPILOG = """For a model of pixels, the bound is on -log p of images of whole numbers from 0 to 255,
 in bits per dimension. For a model of latents, it is on a density of latents, which depends on their
@@ -70,7 +71,7 @@ def _main(arguments: list[str]) -> int:
     from diffcls.runs import fidelity_table
 
     flags = parser().parse_args(arguments)
-    table = Path(flags.output_dir) / "fidelity.csv"
+    table = expand(Path(flags.output_dir)) / "fidelity.csv"
     fidelity_table.check(table)
     try:
         result = estimate_likelihood(**keywords(flags, LikelihoodOptions))

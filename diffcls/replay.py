@@ -66,9 +66,10 @@ def _main(arguments: list[str]) -> int:
     from diffcls.evaluation import replay
     from diffcls.support.errors import UsageError
     from diffcls.support.files import write_text
+    from diffcls.support.paths import expand
 
     if flags.learn:
-        path = Path(flags.learn)
+        path = expand(Path(flags.learn))
         if path.exists() or path.suffix != ".json" or not path.parent.is_dir():
             raise UsageError(
                 "--learn cannot write this file",

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from diffcls.support.paths import UserPath, expand_fields
+
 SEQUENCES = ("method", "template", "stages", "n_samples", "to_keep")
 """Options of several values; a single text counts as a sequence of one."""
 
@@ -63,19 +65,19 @@ class ClassifierOptions:
         output_dir: the only folder that is written to.
     """
 
-    dataset: str = "digits"
+    dataset: UserPath = "digits"
     split: str = "test"
-    data_root: str | None = None
+    data_root: UserPath | None = None
     image_column: str | None = None
     label_column: str | None = None
-    model: str | None = None
-    clip_model: str | None = None
+    model: UserPath | None = None
+    clip_model: UserPath | None = None
     reference: str | None = None
     guidance: float | None = None
     images_per_class: int | None = None
     version: str | None = None
-    model_config: str | None = None
-    lora: str | None = None
+    model_config: UserPath | None = None
+    lora: UserPath | None = None
     method: Sequence[str] = ("diffusion",)
     search: str | None = None
     draws: int | None = None
@@ -86,26 +88,27 @@ class ClassifierOptions:
     n_samples: Sequence[int] | None = None
     to_keep: Sequence[int] | None = None
     n_trials: int | None = None
-    prompts: str | None = None
+    prompts: UserPath | None = None
     template: Sequence[str] | None = None
     ensemble: str | None = None
-    class_ids: str | None = None
+    class_ids: UserPath | None = None
     aggregate: str = "classes"
     vote: str = "mean"
     img_size: int | None = None
     interpolation: str | None = None
     loss: str | None = None
-    weighting: str = "uniform"
-    allocation: str | None = None
+    weighting: UserPath = "uniform"
+    allocation: UserPath | None = None
     seed: int = 0
     dtype: str = "auto"
     device: str = "auto"
     batch_size: int | str | None = None
-    noise_path: str | None = None
-    save_errors: str | None = None
-    output_dir: str = "results"
+    noise_path: UserPath | None = None
+    save_errors: UserPath | None = None
+    output_dir: UserPath = "results"
 
     def __post_init__(self) -> None:
+        expand_fields(self)
         for name in SEQUENCES:
             value = getattr(self, name)
             if value is not None:

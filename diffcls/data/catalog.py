@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from diffcls.data.path_names import with_prefix
 from diffcls.data.specs import ALIASES, SPECS, DatasetSpec, Repository, Stages
 from diffcls.support.errors import unknown_name
 
@@ -48,6 +49,7 @@ class Prefix:
         argument: placeholder of the argument in messages.
         source: ``"module:function"`` that loads the set.
         model, clip, template: defaults, as in `DatasetSpec`.
+        own: see `DatasetSpec`.
     """
 
     argument: str
@@ -55,6 +57,7 @@ class Prefix:
     model: str = ""
     clip: str = "RN50/openai"
     template: str = "a photo of a {}."
+    own: bool = True
 
 
 # the user's own data, and scenes of any number of classes
@@ -68,6 +71,7 @@ PREFIXES: Mapping[str, Prefix] = {
         "scenes",
         "clip-scenes",
         "a picture of {}.",
+        own=False,
     ),
 }
 
@@ -89,11 +93,12 @@ def find(name: str) -> DatasetSpec:
             source=row.source,
             hub=_repository(argument) if prefix == "hf" else None,
             splits=(),
+            own=row.own,
         )
     name = ALIASES.get(name, name)
     if name not in SPECS:
         prefixed = (f"{prefix}:{row.argument}" for prefix, row in PREFIXES.items())
-        raise unknown_name("dataset", name, [*SPECS, *prefixed])
+        raise unknown_name("dataset", name, [*SPECS, *prefixed], meant=with_prefix(name))
     return SPECS[name]
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from diffcls.support.errors import DataError
@@ -46,6 +46,7 @@ class Dataset:
         revision: version of the data: a commit, or a hash of the content.
         prompt_names: (K,) names for prompt templates, if they differ from the class names.
         sentences: whether the class names are whole sentences, used as prompts without a template.
+        passed_over: kind -> count of files and folders beside the images that were not read.
 
     Raises:
         DataError: for no images, fewer than two classes, a label outside [0, K), candidates that
@@ -60,6 +61,7 @@ class Dataset:
     revision: str
     prompt_names: tuple[str, ...] = ()
     sentences: bool = False
+    passed_over: Mapping[str, int] = field(default_factory=dict, compare=False)
 
     def __post_init__(self) -> None:
         if not self.items:

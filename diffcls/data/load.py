@@ -8,9 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from diffcls.data import catalog
+from diffcls.data.class_names import check_own_names, words_of
 from diffcls.data.dataset import Dataset
 from diffcls.data.subsets import hold_out
 from diffcls.support.errors import DataError, UsageError
+from diffcls.support.paths import expand
 
 # readers of a local folder that does not have the set's original layout
 LOCAL_READERS = ("diffcls.data.sources.parquet:find", "diffcls.data.sources.folder:find")
@@ -43,14 +45,28 @@ def load_dataset(
     if not SPLIT_NAME.fullmatch(split):  # it becomes part of a path
         raise UsageError("--split: invalid name", given=split, allowed="letters, digits, . - _")
     argument = name.partition(":")[2] if not spec.splits else ""
-    folder = Path(argument) if argument else (Path(root) if root else None)
+    given = argument or root
+    folder = Path(expand(given)) if given else None
     held_out = bool(spec.validation) and split in ("train", "validation")
     query = catalog.Query(spec, "train" if held_out else split, folder, image_column, label_column)
     dataset = _load(query)
     if held_out:
         rest, part = hold_out(dataset, min(spec.validation, len(dataset) // 5))
         dataset = replace(rest if split == "train" else part, split=split)
-    return dataset
+    return _own(dataset) if spec.own else dataset
+
+
+def _own(dataset: Dataset) -> Dataset:
+    """A person's own data, with class names in words for the prompts.
+
+    Raises:
+        UsageError: for class names that differ in nothing that a prompt shows.
+    """
+    if dataset.sentences:
+        return dataset
+    words = tuple(map(words_of, dataset.class_names))
+    check_own_names(words, of="class names")
+    return dataset if words == dataset.class_names else replace(dataset, prompt_names=words)
 
 
 def _load(query: catalog.Query) -> Dataset:

@@ -61,6 +61,7 @@ class DatasetSpec:
         validation: number of images held out of ``train`` as ``validation``, for sets without such
             a split; at most a fifth of a partial copy.
         clip: default model of ``--method clip``.
+        own: whether it is a person's own data, of which nothing is known in advance.
         synonyms: other spelling of a class name, as in other copies -> the published prompts' one.
         hub_classes: number of classes that the repository's copy must have; 0: any.
     """
@@ -75,6 +76,7 @@ class DatasetSpec:
     splits: tuple[str, ...] = ("test", "validation", "train")
     validation: int = 0
     clip: str = "RN50/openai"
+    own: bool = False
     synonyms: Mapping[str, str] = field(default_factory=dict)
     hub_classes: int = 0
 

@@ -9,23 +9,32 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from diffcls.data.image_formats import formats
 from diffcls.support.errors import DataError, UsageError, unknown_name
+from diffcls.support.paths import expand
 
 if TYPE_CHECKING:
     from PIL import Image
 
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 MAX_PIXELS = 50_000_000
+MAX_8_BIT, MAX_16_BIT = 255, 65535
+MIN_MAXIMUM_OF_WHOLE_FLOATS = 32
+"""Floats above 1 with a smaller maximum have no usual scale: scikit-learn's digits end at 16."""
 
 
 def load_image(source: Any) -> Image.Image:
     """RGB image from a PIL image, a path, encoded bytes, or an array.
 
-    EXIF orientation is not applied, as in the published protocol. Transparency is dropped.
+    EXIF orientation is not applied, as in the published protocol. Transparency is dropped. Pixels
+    of arrays, and of gray images in PIL's modes I, I;16 and F, are scaled by one rule:
+
+    - integers up to 255 are 8-bit values, integers up to 65535 are 16-bit values;
+    - floats up to 1 are intensities; whole floats whose maximum is 32 or more count as integers;
+    - all else is refused: negative values, larger ones, fractions above 1, and NaN.
 
     Args:
         source: a PIL image; a path; bytes of an encoded image; or an array (H, W), (H, W, 1),
-            (H, W, 3) or (H, W, 4) of integers in [0, 255] or floats in [0, 1].
+            (H, W, 3) or (H, W, 4).
 
     Raises:
         DataError: if it cannot be read as an image, or has more than 50 million pixels.
@@ -35,7 +44,7 @@ def load_image(source: Any) -> Image.Image:
     if isinstance(source, Image.Image):
         return _to_rgb(source, f"PIL image in mode {source.mode}")
     if isinstance(source, str | Path):
-        return _decode(Path(source), str(source))
+        return _decode(Path(expand(source)), str(source))
     if isinstance(source, bytes | bytearray):
         return _decode(io.BytesIO(source), f"{len(source)} bytes")
     return _to_rgb(Image.fromarray(_to_uint8(source)), "array")
@@ -45,7 +54,7 @@ def _decode(file: Any, shown: str) -> Image.Image:
     from PIL import Image
 
     try:
-        with Image.open(file, formats=FORMATS) as image:
+        with Image.open(file, formats=formats()) as image:
             return _to_rgb(image, shown)
     except DataError:
         raise
@@ -66,10 +75,9 @@ def _to_rgb(image: Image.Image, shown: str) -> Image.Image:
         )
     try:
         image.load()  # PIL decodes lazily: a truncated file raises here
-        if image.mode == "I" or image.mode.startswith("I;16"):
-            image = _scale_16_bit(image)
-        elif image.mode == "F":
-            image = Image.fromarray(_to_uint8(np.asarray(image)))
+        if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+            # PIL's own conversion would clip at 255
+            image = Image.fromarray(_scale(np.asarray(image), f", {shown}"))
         elif image.mode == "P" and "transparency" in image.info:
             image = image.convert("RGBA")  # avoids a warning of the direct conversion to RGB
         return image if image.mode == "RGB" else image.convert("RGB")
@@ -79,20 +87,13 @@ def _to_rgb(image: Image.Image, shown: str) -> Image.Image:
         raise _unreadable(shown, error) from error
 
 
-def _scale_16_bit(image: Image.Image) -> Image.Image:
-    from PIL import Image as PILImage
-
-    # gray in [0, 65535], which PIL's own conversion would clip at 255
-    wide = np.asarray(image).astype(np.float64) / 257.0
-    return PILImage.fromarray(np.clip(np.rint(wide), 0, 255).astype(np.uint8))
-
-
 def _unreadable(shown: str, error: Exception) -> DataError:
     message = f"cannot read image ({type(error).__name__}: {error})"
-    return DataError(message, given=shown, allowed=FORMATS)
+    return DataError(message, given=shown, allowed=formats())
 
 
 def _to_uint8(array: Any) -> NDArray[np.uint8]:
+    """(H, W), (H, W, 3) or (H, W, 4) bytes of an array of pixels."""
     try:
         pixels = np.asarray(array)
     except (TypeError, ValueError) as error:  # such as a ragged list, or a tensor on an accelerator
@@ -106,17 +107,33 @@ def _to_uint8(array: Any) -> NDArray[np.uint8]:
             given=f"shape {pixels.shape}, dtype {pixels.dtype}",
             allowed="(H, W), (H, W, 1), (H, W, 3) or (H, W, 4), integers in 0–255 or floats in 0–1",
         )
-    low, high = float(pixels.min()), float(pixels.max())
-    limit = 1.0 if pixels.dtype.kind == "f" else 255.0
-    if not (low >= 0.0 and high <= limit):  # also false for NaN
-        raise DataError(
-            "pixel values out of range",
-            given=f"{low:g} to {high:g} as {pixels.dtype}",
-            allowed=f"0 to {limit:g}",
-        )
     if pixels.ndim == 3 and pixels.shape[2] == 1:
         pixels = pixels[:, :, 0]  # (H, W, 1) -> (H, W)
-    return np.rint(pixels * (255.0 / limit)).astype(np.uint8)
+    return _scale(pixels)
+
+
+def _scale(pixels: NDArray[Any], shown: str = "") -> NDArray[np.uint8]:
+    """Bytes of integers or floats, by the rule of `load_image`; the shape stays."""
+    low, high = float(pixels.min()), float(pixels.max())
+    scale = _white(pixels, high) if low >= 0.0 else None  # None, too, for NaN
+    if scale is None:
+        whole = "0 to 255, or to 65535 as 16 bit"
+        raise DataError(
+            "pixel values out of range",
+            given=f"{low:g} to {high:g} as {pixels.dtype}{shown}",
+            allowed=f"0 to 1; whole numbers {whole}" if pixels.dtype.kind == "f" else whole,
+        )
+    return np.rint(pixels * (255.0 / scale)).astype(np.uint8)
+
+
+def _white(pixels: NDArray[Any], high: float) -> float | None:
+    """The value of white, for non-negative pixels with the maximum `high`; None if unknown."""
+    if pixels.dtype.kind == "f":
+        if high <= 1.0:
+            return 1.0
+        if high < MIN_MAXIMUM_OF_WHOLE_FLOATS or (pixels != np.rint(pixels)).any():
+            return None
+    return next((float(white) for white in (MAX_8_BIT, MAX_16_BIT) if high <= white), None)
 
 
 INTERPOLATIONS = ("bicubic", "bilinear", "lanczos")

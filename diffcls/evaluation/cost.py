@@ -65,6 +65,9 @@ def estimate(plan: Plan) -> dict[str, Any]:
         "evaluations_per_image_at_most": cost.evaluations,
         "seconds_at_most": round(cost.seconds, 1),
         "device": describe_device(plan.built.device),
+        "classes": list(plan.dataset.class_names),
+        "prompts": list(plan.built.prompts.prompts),
+        "passed_over": dict(plan.dataset.passed_over),
     }
 
 

@@ -11,6 +11,7 @@ from diffcls.diffusion.learned_weighting import read_weighting
 from diffcls.diffusion.parameterization import resolve_weighting
 from diffcls.diffusion.timestep_allocation import read_allocation
 from diffcls.support.errors import unknown_name
+from diffcls.support.paths import UserPath
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +38,7 @@ class EvaluationOptions(ClassifierOptions):
     check_model: bool = True
     limit: int | None = None
     subset: str | None = None
-    indices: str | None = None
+    indices: UserPath | None = None
     threads: int | None = None
     shard: str | None = None
     n_workers: int | None = None

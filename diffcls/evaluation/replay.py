@@ -31,6 +31,7 @@ from diffcls.search.aggregation import VOTES
 from diffcls.search.base import Search
 from diffcls.search.error_table import Table
 from diffcls.support.errors import DataError, UsageError, unknown_name
+from diffcls.support.paths import expand
 
 
 @dataclass(frozen=True)
@@ -86,9 +87,10 @@ def replay(
         UsageError: for an unknown name, an option that none of the searches has, or a search whose
             errors were not all saved.
     """
-    saved = read_saved(Path(folder))
+    saved = read_saved(expand(Path(folder)))
     names = [
-        read_weighting(w) if str(w).endswith(".json") else resolve_weighting(w) for w in weightings
+        read_weighting(expand(w)) if str(w).endswith(".json") else resolve_weighting(w)
+        for w in weightings
     ]
     names = names or [_own_weighting(saved)]
     votes = votes or [str(saved.spec.get("vote", "mean"))]
@@ -150,7 +152,7 @@ def learn(folder: str | Path) -> dict[str, str]:
     Raises:
         DataError: for tables of test images, or of draws that are not spread evenly.
     """
-    saved = read_saved(Path(folder))
+    saved = read_saved(expand(Path(folder)))
     split = saved.spec["split"]
     if split == "test":
         raise DataError(

@@ -14,6 +14,7 @@ from diffcls.data import catalog
 from diffcls.evaluation.cost import advice, estimate, fit, measure
 from diffcls.evaluation.finished import finished_row
 from diffcls.evaluation.options import EvaluationOptions, read_options
+from diffcls.evaluation.own_data import Preamble
 from diffcls.evaluation.plan import Plan, check_names, choose_images, make_plan
 from diffcls.evaluation.results import (
     LEADERBOARD,
@@ -54,6 +55,7 @@ def run_evaluation(options: EvaluationOptions) -> list[dict[str, Any]]:
     shard = shard_from(os.environ, options.shard, options.n_workers, options.worker_idx)
     dataset, subset = choose_images(options)
     rows: list[dict[str, Any]] = []
+    preamble = Preamble()
     with contextlib.ExitStack() as loaded:
         for name in options.method:
             row = finished_row(name, options, dataset, subset, shard)
@@ -63,13 +65,18 @@ def run_evaluation(options: EvaluationOptions) -> list[dict[str, Any]]:
                 plan = make_plan(name, options, dataset, subset, shard)
                 if options.budget and plan.built.search:
                     plan = fit(plan, options.budget)
-                row = estimate(plan) if options.dry_run else run(plan)
+                row = estimate(plan) if options.dry_run else run(plan, preamble)
             rows.append(row)
     return rows + (leaderboard.published_rows() if options.published else [])
 
 
-def run(plan: Plan) -> dict[str, Any]:
-    """Score the images that have no record yet, then put the run's row into the leaderboard."""
+def run(plan: Plan, preamble: Preamble | None = None) -> dict[str, Any]:
+    """Score the images that have no record yet, then put the run's row into the leaderboard.
+
+    Args:
+        plan: the evaluation.
+        preamble: prints how a person's own data were understood, if there is an image to score.
+    """
     from diffcls.evaluation.executors.serial import Progress, execute, waiting
 
     options, built = plan.options, plan.built
@@ -91,6 +98,7 @@ def run(plan: Plan) -> dict[str, Any]:
         ids = {plan.dataset.items[i].image_id for i in positions}
         stored = [record for record in store.records() if record.image_id in ids]
         if items:
+            (preamble or Preamble()).print(options.dataset, plan.dataset, built.prompts)
             _before(plan, built, len(items))
         title = f"{plan.spec.dataset} {plan.spec.method}"
         progress = Progress(len(positions), stored, options.quiet, title)

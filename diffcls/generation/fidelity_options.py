@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 from diffcls.generation import samplers
 from diffcls.generation.options import ModelOptions, check_minimum
 from diffcls.support.errors import UsageError, unknown_name
+from diffcls.support.paths import UserPath
 
 METRICS = ("FID", "IS", "KID", "precision", "recall")
 MIN_IMAGES = 10
@@ -42,16 +43,16 @@ class FidelityOptions(ModelOptions):
 
     max_default_count: ClassVar[int] = 2000
 
-    real: str | Path | None = None
-    generated: str | Path | None = None
+    real: UserPath | Path | None = None
+    generated: UserPath | Path | None = None
     split: str = "test"
     count: int | None = None
     metrics: Sequence[str] | None = None
-    extractor: str | None = None
+    extractor: UserPath | None = None
     guidance: Sequence[float] = (2.0,)
     sampler: str = samplers.DEFAULT
     steps: int = 25
-    cache_dir: str | Path | None = None
+    cache_dir: UserPath | Path | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from diffcls.data.sources.folder import IMAGE_SUFFIXES
+from diffcls.data.image_formats import suffixes
+from diffcls.data.image_tree import images_below
 from diffcls.data.subsets import choose
 from diffcls.data.transforms import load_image, to_pixels
 from diffcls.generation.gallery import SETTINGS_FILE, image_files
@@ -45,13 +46,12 @@ def paths_in(folder: str | Path, flag: str, count: int | None = None) -> list[Pa
     if (root / SETTINGS_FILE).is_file():
         paths = image_files(root)
     else:
-        files = (path for path in root.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
-        paths = sorted(path for path in files if path.is_file())
+        paths = images_below(root, Counter())
     if not paths:
         raise DataError(
             f"{flag} contains no image",
             given=str(folder),
-            allowed=f"files ending in {' '.join(sorted(IMAGE_SUFFIXES))}, also in subfolders",
+            allowed=f"files ending in {' '.join(suffixes())}, also in subfolders",
         )
     if count is None or count >= len(paths):
         return paths

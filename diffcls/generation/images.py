@@ -13,6 +13,7 @@ from diffcls.generation.guides import Guide
 from diffcls.generation.options import Interrupted, ModelOptions, check_minimum
 from diffcls.support.errors import DataError, UsageError
 from diffcls.support.hashing import hash_bytes
+from diffcls.support.paths import UserPath
 from diffcls.support.signatures import takes
 
 if TYPE_CHECKING:
@@ -39,8 +40,7 @@ class GenerationOptions(ModelOptions):
         guide: further guidance, one of `diffcls.generation.guides.GUIDES`.
         guide_weight: weight of the guide's gradient.
         guide_model: name or folder of the guide's classifier or CLIP; None: the data set's own.
-        sampler: a name in `diffcls.generation.samplers.SAMPLERS`.
-        steps: number of sampling steps.
+        sampler, steps: a name in `diffcls.generation.samplers.SAMPLERS`; number of its steps.
         trajectory: whether to write the estimates of x0 after each step, too.
         dtype: ``float32``, ``bfloat16``, ``float16``, or ``auto``: that of the device.
         output_dir: parent of the folder that is written.
@@ -52,17 +52,17 @@ class GenerationOptions(ModelOptions):
     prompts: Sequence[str] = ()
     classes: Sequence[str] = ()
     count: int = 4
-    interpolate: Sequence[str | Path] | None = None
+    interpolate: Sequence[UserPath | Path] | None = None
     guidance: float | None = None
     guide: str | None = None
     guide_weight: float = 1.0
-    guide_model: str | None = None
+    guide_model: UserPath | None = None
     sampler: str = samplers.DEFAULT
     steps: int = 25
     trajectory: bool = False
     dtype: str = "auto"
     batch_size: int = 32
-    output_dir: str | Path = "samples"
+    output_dir: UserPath | Path = "samples"
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from diffcls.support.errors import UsageError
+from diffcls.support.paths import UserPath, expand_fields
 
 if TYPE_CHECKING:
     from diffcls.models.denoiser import Denoiser
@@ -46,9 +47,9 @@ class ModelOptions:
         UsageError: for a number out of range.
     """
 
-    model: str = "digits"
-    dataset: str | None = None
-    data_root: str | Path | None = None
+    model: UserPath = "digits"
+    dataset: UserPath | None = None
+    data_root: UserPath | Path | None = None
     device: str = "auto"
     batch_size: int = 64
     threads: int | None = None
@@ -56,6 +57,7 @@ class ModelOptions:
     quiet: bool = False
 
     def __post_init__(self) -> None:
+        expand_fields(self)
         check_minimum(self, batch_size=1, threads=1)
 
     @contextmanager

@@ -17,6 +17,7 @@ from diffcls.models.lora import revision_of as lora_revision
 from diffcls.models.revision import files_below, revision_of
 from diffcls.support.errors import ModelError, UsageError, unknown_name
 from diffcls.support.hashing import hash_file
+from diffcls.support.paths import expand
 from diffcls.support.registry import Registry
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ def check_name(name: str) -> None:
             is not a safetensors file.
         ModelError: for a folder without a pipeline.
     """
-    path = Path(name)
+    path = Path(expand(name))
     if name in bundled():
         return
     if path.is_file():
@@ -102,7 +103,7 @@ def find(name: str, half: bool = False, weights: bool = True) -> ModelFiles:
     check_name(name)
     if name in bundled():
         return ModelFiles(WEIGHTS / name)
-    path = Path(name)
+    path = Path(expand(name))
     if path.exists():
         return ModelFiles(path, path.stem if path.is_file() else None)
     model = hub.named(name)

@@ -66,7 +66,11 @@ class RecordError(DiffclsError):
 
 
 def unknown_name(
-    kind: str, name: str, names: Iterable[str], shown: Iterable[str] | None = None
+    kind: str,
+    name: str,
+    names: Iterable[str],
+    shown: Iterable[str] | None = None,
+    meant: str | None = None,
 ) -> UsageError:
     """The error for a `name` not among `names`, with a "did you mean" if one is close.
 
@@ -75,9 +79,11 @@ def unknown_name(
         name: the unknown name.
         names: all known names.
         shown: names that the message lists instead, when there are too many.
+        meant: the value that was most likely meant; None: the known name that is closest.
     """
     names = list(names)
     close = difflib.get_close_matches(name.lower(), names, n=1, cutoff=0.5)
-    todo = f"did you mean {close[0]!r}?" if close else None
+    meant = meant or (close[0] if close else None)
+    todo = f"did you mean {meant!r}?" if meant else None
     allowed = names if shown is None else list(shown)
     return UsageError(f"unknown {kind}", given=name, allowed=allowed, todo=todo)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from diffcls.data import catalog
 from diffcls.support.errors import UsageError, unknown_name
+from diffcls.support.paths import UserPath, expand_fields
 from diffcls.training import recipe_table
 from diffcls.training.kinds import KINDS, TRAININGS
 from diffcls.training.recipes import Optimisation, Recipe
@@ -50,10 +51,10 @@ class TrainingOptions:
         json, quiet: output of the command.
     """
 
-    dataset: str = "digits"
+    dataset: UserPath = "digits"
     model: str = "diffusion"
-    data_root: str | None = None
-    output_dir: str = "models"
+    data_root: UserPath | None = None
+    output_dir: UserPath = "models"
     seed: int = 0
     recipe: str = ""
     images: int | None = None
@@ -65,15 +66,18 @@ class TrainingOptions:
     levels: str | None = None
     learned_variance: bool | None = None
     conditional: bool | None = None
-    lead: str | None = None
+    lead: UserPath | None = None
     accumulate: int = 1
     device: str | None = None
     report_to: str = "none"
     points: int = 8
     threads: int | None = None
-    init: str | None = None
+    init: UserPath | None = None
     json: bool = False
     quiet: bool = False
+
+    def __post_init__(self) -> None:
+        expand_fields(self)
 
     def command(self) -> str:
         """The command that trains the same model elsewhere; options without effect are omitted."""
@@ -288,13 +292,7 @@ def apply_options(recipe: Optimisation, options: TrainingOptions) -> Optimisatio
                 todo=f"remove --{option.replace('_', '-')}",
             )
     if "images" in changes and isinstance(recipe, Recipe) and not options.init:
-        changes |= _share(changes["images"], recipe)
+        changes |= recipe.divided(changes["images"])
     if config is not None and config_changes:
         changes["config"] = dataclasses.replace(config, **config_changes)
     return dataclasses.replace(recipe, **changes)
-
-
-def _share(images: int, recipe: Recipe) -> dict[str, int]:
-    """`images` divided between autoencoder and denoiser, in the recipe's proportion."""
-    vae_images = round(images * recipe.vae_images / (recipe.vae_images + recipe.images))
-    return {"vae_images": vae_images, "images": images - vae_images}

@@ -146,6 +146,11 @@ class Recipe(Optimisation):
         }
         return Optimisation(**{**shared, **own})
 
+    def divided(self, images: int) -> dict[str, int]:
+        """`images` divided between autoencoder and denoiser, in the recipe's proportion."""
+        vae_images = round(images * self.vae_images / (self.vae_images + self.images))
+        return {"vae_images": vae_images, "images": images - vae_images}
+
 
 @dataclass(frozen=True, kw_only=True)
 class ClipRecipe(Optimisation):

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from diffcls.data import catalog
+from diffcls.support.errors import UsageError
 
 
 @pytest.mark.parametrize("spec", catalog.SPECS.values(), ids=lambda spec: spec.name)
@@ -48,3 +51,43 @@ def test_repository_name_may_contain_a_revision(name: str, revision: str) -> Non
     spec = catalog.find(name)
     assert spec.hub == catalog.Repository("me/set", revision)
     assert spec.name == name
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("own/photos", "folder:own/photos"),
+        ("tables", "parquet:tables"),
+        ("nested", "parquet:nested"),
+        ("tables/test.parquet", "parquet:tables/test.parquet"),
+        ("./gone", "folder:./gone"),
+        ("~/gone.parquet", "parquet:~/gone.parquet"),
+        ("digit", "digits"),
+        ("scenes/atributes", "scenes/attributes"),
+    ],
+)
+def test_path_without_a_prefix_is_recognised(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, meant: str
+) -> None:
+    (tmp_path / "own" / "photos").mkdir(parents=True)
+    (tmp_path / "nested" / "data").mkdir(parents=True)
+    (tmp_path / "tables").mkdir()
+    for path in ("tables/test.parquet", "nested/data/train.parquet"):
+        (tmp_path / path).touch()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match=rf"unknown dataset.*did you mean '{meant}'\?"):
+        catalog.find(name)
+
+
+@pytest.mark.parametrize("name", ["x\0y", "x" * 5000, "photo.png"])
+def test_name_that_is_no_path_of_data_has_no_suggestion_of_one(name: str) -> None:
+    with pytest.raises(UsageError, match="unknown dataset") as refused:
+        catalog.find(name)
+    assert "did you mean 'folder:" not in str(refused.value)
+
+
+def test_own_data_are_those_with_a_prefix_for_them() -> None:
+    own = ("folder:x", "parquet:x", "hf:x/y")
+    assert all(catalog.find(name).own for name in own)
+    assert not any(spec.own for spec in catalog.SPECS.values())
+    assert not catalog.find("scenes:10").own

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, features
 
 from diffcls.data.transforms import MAX_PIXELS, load_image, to_image, to_pixels
 from diffcls.support.errors import DataError, UsageError
@@ -257,7 +257,7 @@ def test_empty_or_too_large_image_is_an_error(make: Callable[[], Any]) -> None:
         (np.full((2, 2), np.inf), "out of range"),
         (np.full((2, 2), 1.5), "out of range: '1.5 to 1.5"),
         (np.full((2, 2), -1), "out of range: '-1 to -1 as int64'; allowed: 0 to 255"),
-        (np.full((2, 2), 256), "out of range"),
+        (np.full((2, 2), 65536), "out of range: '65536 to 65536 as int64'"),
         (np.zeros((3, 4, 5)), r"not an image: 'shape \(3, 4, 5\)"),
         (np.zeros((1, 4, 4, 3)), "not an image"),
         (np.zeros((0, 4, 3)), "not an image"),
@@ -270,3 +270,80 @@ def test_empty_or_too_large_image_is_an_error(make: Callable[[], Any]) -> None:
 def test_array_that_is_not_an_image_is_an_error(array: Any, message: str) -> None:
     with pytest.raises(DataError, match=message):
         load_image(array)
+
+
+# ---- the scale of gray images and arrays ---------------------------------------------------------
+
+DIGIT = np.arange(256).reshape(16, 16)
+EXPECTED = np.repeat(DIGIT[..., None], 3, axis=2).tolist()
+
+
+def forms_of(pixels: Any) -> dict[str, Any]:
+    """The same pixels as an array, in PIL's modes, and as a file where a format has the mode."""
+    forms: dict[str, Any] = {str(pixels.dtype): pixels, "nested list": pixels.tolist()}
+    if pixels.dtype.kind == "f":
+        forms["F"] = Image.fromarray(pixels.astype(np.float32))
+    else:
+        forms["I"] = Image.fromarray(pixels.astype(np.int32))
+        if pixels.min() >= 0 and pixels.max() <= 65535:
+            forms["I;16"] = Image.fromarray(pixels.astype(np.uint16))
+            forms["PNG"] = encoded(forms["I;16"], "PNG")
+    mode = "F" if "F" in forms else "I"
+    assert forms[mode].mode == mode
+    return {**forms, "TIFF": encoded(forms[mode], "TIFF")}
+
+
+@pytest.mark.parametrize(
+    ("pixels", "expected"),
+    [
+        (DIGIT, EXPECTED),
+        (DIGIT * 257, EXPECTED),
+        (DIGIT.astype(np.float64), EXPECTED),
+        (DIGIT * 257.0, EXPECTED),
+        (DIGIT / 255.0, EXPECTED),
+        (DIGIT // 16, (np.array(EXPECTED) // 16).tolist()),  # dark, but whole numbers
+        (DIGIT % 2 * 1.0, (np.array(EXPECTED) % 2 * 255).tolist()),  # a mask of floats
+    ],
+    ids=["8 bit", "16 bit", "8 bit floats", "16 bit floats", "0 to 1", "dark", "mask"],
+)
+def test_arrays_and_images_of_the_same_pixels_are_the_same_image(
+    pixels: Any, expected: Any
+) -> None:
+    for name, source in forms_of(pixels).items():
+        assert pixels_of(load_image(source)) == expected, name
+
+
+@pytest.mark.parametrize(
+    "pixels",
+    [
+        pytest.param(DIGIT - 1, id="negative"),
+        pytest.param(DIGIT * 258, id="above 16 bit"),
+        pytest.param(DIGIT - 1.0, id="negative floats"),
+        pytest.param(DIGIT * 258.0, id="floats above 16 bit"),
+        pytest.param(DIGIT * 0.5, id="fractions"),
+        pytest.param(DIGIT // 16 * 1.0, id="0 to 15, as scikit-learn's digits"),
+        pytest.param(DIGIT / 254.0, id="above 1"),
+        pytest.param(np.full((2, 2), np.nan), id="NaN"),
+        pytest.param(np.full((2, 2), np.inf), id="infinite"),
+    ],
+)
+def test_pixels_without_a_usual_scale_are_refused_in_arrays_and_images_alike(pixels: Any) -> None:
+    for source in forms_of(pixels).values():
+        with pytest.raises(DataError, match="pixel values out of range"):
+            load_image(source)
+
+
+def test_16_bit_image_differs_from_the_8_bit_one_only_by_its_scale() -> None:
+    rng = np.random.default_rng(0)
+    wide = rng.integers(0, 65536, (50, 50), dtype=np.uint16)
+    wide[0, 0] = 65535
+    expected = np.rint(wide / 257.0).astype(int)  # 65535 = 257·255
+    assert (np.asarray(load_image(wide))[..., 0] == expected).all()
+
+
+@pytest.mark.parametrize(("feature", "kind"), [("avif", "AVIF"), ("jpg_2000", "JPEG2000")])
+def test_formats_that_pillow_was_built_with_are_read(feature: str, kind: str) -> None:
+    if not features.check(feature):
+        pytest.skip(f"Pillow without {kind}")
+    loaded = np.asarray(load_image(encoded(Image.new("RGB", (16, 16), (200, 100, 50)), kind)))
+    assert np.abs(loaded.astype(int) - (200, 100, 50)).max() <= 3

@@ -57,6 +57,9 @@ def folders(tmp_path: Path) -> tuple[Path, Path]:
     write(tmp_path / "real", 30, 1)
     write(tmp_path / "generated", 24, 2)
     (tmp_path / "real" / "notes.txt").write_text("not an image")
+    for hidden in ("__MACOSX/._000.png", "more/.ipynb_checkpoints/001.png", "._000.png"):
+        (tmp_path / "real" / hidden).parent.mkdir(exist_ok=True)
+        (tmp_path / "real" / hidden).write_bytes(b"no image")
     return tmp_path / "real", tmp_path / "generated"
 
 
@@ -73,7 +76,7 @@ def measure(tmp_path: Path, capsys: Capture) -> Callable[..., Any]:
 
 
 def features_of(folder: Path) -> Tensor:
-    paths = sorted(folder.rglob("*.png"))
+    paths = sorted(p for p in folder.rglob("[0-9]*.png") if ".ipynb_checkpoints" not in p.parts)
     pixels = (torch.from_numpy(np.array(Image.open(p))).permute(2, 0, 1)[None] for p in paths)
     return torch.cat([forward(one / 127.5 - 1)[0] for one in pixels])
 

@@ -5,12 +5,15 @@ Fei-Fei, Fergus and Perona 2004, "Learning Generative Visual Models from Few Tra
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 from diffcls.data.catalog import Query
 from diffcls.data.dataset import Dataset
+from diffcls.data.image_tree import images_below
 from diffcls.data.layouts.files import find_folder
-from diffcls.data.sources.folder import IMAGE_SUFFIXES, dataset_of_files
+from diffcls.data.sources.folder import dataset_of_files
 from diffcls.support.errors import DataError
 
 FOLDER = "101_ObjectCategories"
@@ -36,9 +39,10 @@ def load(query: Query) -> Dataset | None:
         for path in base.iterdir()
         if path.is_dir() and path.name != BACKGROUND and not path.name.startswith(".")
     )
-    files = []
+    files: list[tuple[Path, int]] = []
+    passed_over: Counter[str] = Counter()
     for label, folder in enumerate(folders):
-        paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
+        paths = images_below(folder, passed_over)
         if not paths:
             raise DataError(
                 "category without images",
@@ -49,7 +53,8 @@ def load(query: Query) -> Dataset | None:
         files += [(path, label) for path in paths]
     names = [folder.name for folder in folders]
     prompts = [name.replace("_", " ") for name in names]
-    return dataset_of_files(files, base, query.spec.name, query.split, names, prompts)
+    dataset = dataset_of_files(files, base, query.spec.name, query.split, names, prompts)
+    return replace(dataset, passed_over=dict(passed_over))
 
 
 def _base(query: Query) -> Path | None:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import re
+from collections import Counter
+from dataclasses import replace
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import ModuleType
@@ -16,8 +18,9 @@ from typing import Any
 
 from diffcls.data.catalog import Query
 from diffcls.data.dataset import Dataset
+from diffcls.data.image_tree import images_below
 from diffcls.data.layouts.files import read_json_object, read_lines
-from diffcls.data.sources.folder import IMAGE_SUFFIXES, dataset_of_files
+from diffcls.data.sources.folder import dataset_of_files
 from diffcls.support.errors import DataError
 
 SPLIT_FOLDERS = {"test": ("val", "validation", "test", ""), "train": ("train", "")}
@@ -45,14 +48,15 @@ def load(query: Query) -> Dataset | None:
     folders = _class_folders(base)
     order = _order(base, query.root, [folder.name for folder in folders])
     names = class_names()
+    passed_over = Counter[str]()
     files = [
         (path, label)
         for label, folder in enumerate(folders)
-        for path in sorted(folder.rglob("*"))
-        if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()
+        for path in images_below(folder, passed_over)
     ]
     present = [names[order[folder.name]] for folder in folders]
-    return dataset_of_files(files, base, query.spec.name, query.split, present)
+    dataset = dataset_of_files(files, base, query.spec.name, query.split, present)
+    return replace(dataset, passed_over=dict(passed_over))
 
 
 def class_names() -> tuple[str, ...]:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Sequence
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from diffcls.data.catalog import Query
 from diffcls.data.dataset import Dataset, Item
+from diffcls.data.image_formats import suffixes
+from diffcls.data.image_tree import decode_name, images_below, kind_of
 from diffcls.data.sources import captions_table
+from diffcls.data.sources.class_folders import class_folders
+from diffcls.data.sources.split_folders import SplitFolder, find_split
 from diffcls.data.subsets import hold_out
 from diffcls.data.transforms import load_image
 from diffcls.support.errors import DataError
@@ -19,23 +24,18 @@ from diffcls.support.hashing import content_hash, file_digest
 if TYPE_CHECKING:
     from PIL import Image
 
-IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm"}
 TRAINING_SPLITS = ("train", "validation")
-SPLIT_FOLDERS = {
-    "test": ("test", "val", "validation"),
-    "validation": ("validation", "val"),
-    "train": ("train",),
-}
+BESIDE_SPLITS = "folders beside the split folders"
 
 
 def load(query: Query) -> Dataset:
     """A split of ``folder:PATH``, see `read`.
 
-    Without a folder of the split, the whole folder is the test split, and a fixed, stratified tenth
+    Without a folder of any split, the whole folder is the test split, and a fixed, stratified tenth
     of it is held out of ``train`` as ``validation``.
 
     Raises:
-        DataError: if the folder is missing, or contains no image.
+        DataError: if the folder is missing, contains no image, or fewer than two classes.
     """
     root = query.root
     if root is None or not root.is_dir():
@@ -45,21 +45,23 @@ def load(query: Query) -> Dataset:
             allowed="a folder with one folder per class",
             todo="check the path",
         )
-    dataset = read(root, query.split, f"folder:{decode_name(root.resolve().name)}")
+    place = find_split(root, query.split)
+    dataset = _read(place, f"folder:{decode_name(root.resolve().name)}")
     if dataset is None:
         raise DataError(
             "--dataset folder:PATH: image folder contains no image",
-            given=str(_split_folder(root, query.split)),
-            allowed=f"CLASS/*, files ending in {' '.join(sorted(IMAGE_SUFFIXES))}; "
+            given=decode_name(str(place.folder)),
+            allowed=f"CLASS/*, files ending in {' '.join(suffixes())}; "
             f"or {captions_table.TABLE_NAMES[0]} with file_name and text",
         )
-    if query.split in TRAINING_SPLITS and _split_folder(root, query.split) == root:
+    if place.whole and place.split in TRAINING_SPLITS:
         # the sample depends on the split's name, so both splits are cut from "train"
         whole = replace(dataset, split="train")
         rest, part = hold_out(whole, max(1, len(whole) // 10))
-        dataset = replace(rest if query.split == "train" else part, split=query.split)
-    if dataset.sentences and query.split != "train":
-        dataset = captions_table.with_candidates(dataset)
+        dataset = replace(rest if place.split == "train" else part, split=place.split)
+    if dataset.sentences and place.split != "train":
+        passed_over = dataset.passed_over
+        dataset = replace(captions_table.with_candidates(dataset), passed_over=passed_over)
     return dataset
 
 
@@ -76,43 +78,84 @@ def find(query: Query) -> Dataset | None:
 
 
 def read(root: Path, split: str, name: str) -> Dataset | None:
-    """Images in ``ROOT/SPLIT/CLASS/*``, or in ``ROOT/CLASS/*`` if there is no folder of the split.
+    """Images in ``ROOT/SPLIT/CLASS/*``, or in ``ROOT/CLASS/*`` if there is no folder of a split.
 
-    Classes are the folders in the order of their names, which are kept with their underscores.
-    Files without an image suffix are ignored. A table of captions in place of the classes is read
-    by `diffcls.data.sources.captions_table`.
+    Split folders are found by `diffcls.data.sources.split_folders`, classes by
+    `diffcls.data.sources.class_folders`. Class names are those of the folders; they are sorted as
+    numbers if all are whole numbers, else as text. A table of captions in place of the classes is
+    read by `diffcls.data.sources.captions_table`; a table without sentences is passed over if there
+    are class folders.
 
     Returns:
         The data set; None if there is no image.
 
     Raises:
-        DataError: if the root contains only folders of other splits.
+        DataError: if the root contains only folders of other splits, or folders that are not
+            classes.
     """
-    base = _split_folder(root, split)
-    table = captions_table.find_table(base)
+    return _read(find_split(root, split), name)
+
+
+def _read(place: SplitFolder, name: str) -> Dataset | None:
+    passed_over = Counter({BESIDE_SPLITS: place.beside})
+    table = captions_table.find_table(place.folder)
+    if table is not None and _has_sentences(table):
+        return _captioned(table, place, name, passed_over)
+    classes = class_folders(place.folder, passed_over)
     if table is not None:
-        rows = captions_table.read_table(table)
-        sentences = sorted({sentence for _, sentence in rows})
-        label_of = {sentence: k for k, sentence in enumerate(sentences)}
-        files = [(path, label_of[sentence]) for path, sentence in rows]
-        return replace(dataset_of_files(files, base, name, split, sentences), sentences=True)
-    folders = sorted(p for p in base.iterdir() if p.is_dir() and not p.name.startswith("."))
-    splits = {name for names in SPLIT_FOLDERS.values() for name in names}
-    if base == root and folders and {folder.name for folder in folders} <= splits:
-        raise DataError(
-            f"--split: {root} has no folder of this split",
-            given=split,
-            allowed=[folder.name for folder in folders],
-            todo="choose one of these splits",
-        )
-    files = [
-        (path, label)
-        for label, folder in enumerate(folders)
-        for path in sorted(folder.rglob("*"))
-        if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()
-    ]
-    class_names = [decode_name(folder.name) for folder in folders]
-    return dataset_of_files(files, base, name, split, class_names) if files else None
+        if not classes:
+            captions_table.read_table(table)  # its error says which column is missing
+        passed_over[kind_of(table)] -= 1
+        passed_over[f"{table.name} without a column {captions_table.TEXT_COLUMN}"] += 1
+    files = [(path, label) for label, paths in enumerate(classes.values()) for path in paths]
+    if not files:
+        return None
+    if len(classes) == 1:
+        raise _single_class(place.folder, *classes.items())
+    class_names = [decode_name(folder.name) for folder in classes]
+    dataset = dataset_of_files(files, place.folder, name, place.split, class_names)
+    return replace(dataset, passed_over=dict(+passed_over))
+
+
+def _captioned(table: Path, place: SplitFolder, name: str, passed_over: Counter[str]) -> Dataset:
+    rows = captions_table.read_table(table)
+    sentences = sorted({sentence for _, sentence in rows})
+    label_of = {sentence: k for k, sentence in enumerate(sentences)}
+    files = [(path, label_of[sentence]) for path, sentence in rows]
+    dataset = dataset_of_files(files, place.folder, name, place.split, sentences)
+    listed = {path.resolve() for path, _ in rows}
+    images = images_below(place.folder, passed_over)
+    passed_over[kind_of(table)] -= 1
+    passed_over[f"images without a row in {table.name}"] = sum(
+        path.resolve() not in listed for path in images
+    )
+    return replace(dataset, sentences=True, passed_over=dict(+passed_over))
+
+
+def _has_sentences(table: Path) -> bool:
+    """Whether the first row of a table has the column of sentences."""
+    try:
+        with open(table, encoding="utf-8-sig", errors="replace") as file:
+            first = next((line for line in file if line.strip()), "")
+    except OSError:
+        return True  # reading the table reports the error
+    if table.suffix == ".csv":
+        names: Iterable[str] = re.split(r"[,;\t|]", first)
+    else:
+        names = re.findall(r'"([^"]*)"\s*:', first)
+    return captions_table.TEXT_COLUMN in (name.strip(" \"'\r\n").lower() for name in names)
+
+
+def _single_class(base: Path, only: tuple[Path, Sequence[Path]]) -> DataError:
+    """The error for one class, with the folder that may be meant instead."""
+    folder, files = only
+    inner = {path.relative_to(folder).parts[0] for path in files if path.parent != folder}
+    return DataError(
+        f"too few classes with images in {decode_name(str(base))}",
+        given=[decode_name(folder.name)],
+        allowed="two classes or more, one folder per class",
+        todo=f"did you mean folder:{decode_name(str(folder))}?" if len(inner) > 1 else None,
+    )
 
 
 def dataset_of_files(
@@ -140,13 +183,9 @@ def dataset_of_files(
     )
 
 
-def _split_folder(root: Path, split: str) -> Path:
-    names = SPLIT_FOLDERS.get(split, (split,))
-    return next((root / name for name in names if (root / name).is_dir()), root)
-
-
 def _opener(path: Path) -> Callable[[], Image.Image]:
-    return lambda: load_image(path)
+    place = path.absolute()  # so that a folder with the name "~" is not expanded
+    return lambda: load_image(place)
 
 
 def _signature(path: Path, base: Path) -> tuple[str, bytes]:
@@ -158,9 +197,7 @@ def _signature(path: Path, base: Path) -> tuple[str, bytes]:
 
 
 def _id(path: Path, base: Path) -> str:
-    return decode_name(path.relative_to(base).as_posix())
-
-
-def decode_name(name: str) -> str:
-    """The name of a file as valid text; bytes that are not UTF-8 become escape sequences."""
-    return os.fsencode(name).decode("utf-8", "backslashreplace")
+    try:
+        return decode_name(path.relative_to(base).as_posix())
+    except ValueError:  # a table may name images elsewhere
+        return decode_name(path.as_posix())

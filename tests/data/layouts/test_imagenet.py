@@ -217,3 +217,12 @@ def test_class_names_require_open_clip(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "open_clip", None)
     with pytest.raises(DataError, match=r'require open_clip.*pip install "diffcls\[clip\]"'):
         imagenet.class_names()
+
+
+@pytest.mark.usefixtures("named")
+def test_hidden_files_beside_the_images_are_left_out(tmp_path: Path) -> None:
+    touch(*(tmp_path / "val" / name / f"{name}_1.JPEG" for name in IDS))
+    touch(tmp_path / "val" / IDS[0] / "._1.JPEG", tmp_path / "val" / IDS[1] / "__MACOSX" / "2.JPEG")
+    dataset = read_imagenet(tmp_path)
+    assert len(dataset) == 1000
+    assert dataset.passed_over == {"hidden or system files and folders": 2}
