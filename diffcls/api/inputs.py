@@ -10,14 +10,23 @@ import os
 from collections.abc import Iterable, Mapping, Set
 from typing import Any
 
-from diffcls.api.image_openers import ALLOWED, holds_objects, is_array, is_pil, library, shown
+from diffcls.api.image_openers import (
+    ALLOWED,
+    CHANNELS,
+    holds_objects,
+    is_array,
+    is_pil,
+    library,
+    shown,
+)
 from diffcls.support.errors import DataError
 
 
 def as_batch(images: Any) -> tuple[list[Any], bool]:
     """The images of a call as a list, and whether they were several.
 
-    An array or tensor of four dimensions is several images, one of two or three a single one.
+    An array or tensor of four dimensions is several images, one of two or three a single one. An
+    array (C, H, W) is refused here, as it may be C gray images; within a list it is one image.
 
     Raises:
         DataError: for no image, or a collection whose order or column is not defined.
@@ -30,6 +39,7 @@ def as_batch(images: Any) -> tuple[list[Any], bool]:
             raise _refused(images, f"array of objects of shape {images.shape}, not (n,)")
         return _some(column.tolist(), images), True
     if is_array(images):
+        _check_axes(images)
         return (_some(_rows(images), images), True) if len(images.shape) == 4 else ([images], False)
     return _some(_listed(images), images), True
 
@@ -65,6 +75,19 @@ def _is_one(value: Any) -> bool:
             raise DataError("several data sets", given=list(value)[:8], todo=todo)
         return True
     return isinstance(value, kinds) or callable(getattr(value, "read", None)) or is_pil(value)
+
+
+def _check_axes(array: Any) -> None:
+    """Refuse (C, H, W), unless it is a tensor, whose first axis counts channels by convention."""
+    shape = tuple(array.shape)
+    if library(array) == "torch" or len(shape) != 3 or shape[0] not in CHANNELS:
+        return
+    if shape[2] not in CHANNELS:
+        raise DataError(
+            "an array may be one image with its channels first, or several gray images",
+            given=f"shape {shape}",
+            todo="give array.transpose(1, 2, 0), or list(array)",
+        )
 
 
 def _listed(images: Any) -> list[Any]:

@@ -155,9 +155,9 @@ class ZeroShotImageClassifier:
         Args:
             images: a PIL image, a path, an ``http(s)://`` address, base64 text or a data URI, bytes
                 or a binary file, ``{"bytes": …, "path": …}``, a row of a data set with a column
-                ``image``, or an array or tensor (H, W), (H, W, C) or (C, H, W) of integers in 0–255
-                or floats in 0–1. Or several: a list or generator, an array of four dimensions, a
-                pandas series, a column or data set of `datasets`, a torch data set.
+                ``image``, or an array (H, W) or (H, W, C), or tensor (C, H, W), of integers in
+                0–255 or floats in 0–1. Or several: a list or generator, an array of four
+                dimensions, a pandas series, a column or data set of `datasets`, a torch data set.
             candidate_labels: two or more different texts.
             hypothesis_template: text with one ``{}``; of several, the errors are averaged.
             timeout: time to fetch one image from the web, in seconds.

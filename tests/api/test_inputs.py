@@ -130,6 +130,7 @@ MANY: dict[str, Callable[[Path], Any]] = {
     "column of objects": lambda p: np.array([[str(p)]] * 3, dtype=object),
     "batch of arrays": lambda p: np.stack([PIXELS] * 3),
     "batch, channels first": lambda p: np.stack([PIXELS.transpose(2, 0, 1)] * 3),
+    "arrays, channels first": lambda p: [PIXELS.transpose(2, 0, 1)] * 3,
     "batch of tensors": lambda p: torch.stack([CHW] * 3),
     "indexed": lambda p: Indexed(IMAGE),
     "torch data set": lambda p: Indexed((CHW, 5)),
@@ -161,7 +162,7 @@ def test_each_form_of_several_images_is_a_list_in_its_order(form: str, path: Pat
 
 def test_one_image_is_no_list(path: Path) -> None:
     for form in SINGLE:
-        if form != "nested lists":
+        if form not in ("nested lists", "array, channels first"):
             batch, several = as_batch(SINGLE[form](path))
             assert not several and len(batch) == 1
     with pytest.raises(DataError, match="single image"):
@@ -178,6 +179,8 @@ def test_one_image_is_no_list(path: Path) -> None:
         (np.zeros((0, 4, 4, 3)), "no image"),
         (iter(()), "no image"),
         (np.array([["a", "b"]], dtype=object), "array of objects"),
+        (PIXELS.transpose(2, 0, 1), "or several gray images"),
+        (np.zeros((1, 8, 8)), "or several gray images"),
         (pandas.DataFrame({"a": ["x"], "b": ["y"]}), "several columns"),
         (
             datasets.DatasetDict({"test": datasets.Dataset.from_dict({"a": [1]})}),
