@@ -6,6 +6,7 @@ import io
 import json
 import os
 import pickle
+import shutil
 import subprocess
 import sys
 import threading
@@ -98,6 +99,7 @@ def test_joblib_and_scikit_learns_pipeline(
     assert (joblib.load(file).predict(data[0]) == pipeline.predict(data[0])).all()
 
 
+@pytest.mark.slow
 def test_another_process_in_another_folder_predicts_the_same(
     model: str, data: tuple[np.ndarray, np.ndarray], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -118,8 +120,6 @@ def test_another_process_in_another_folder_predicts_the_same(
 
 
 def test_a_model_that_changed_since_is_refused(model: str, tmp_path: Path) -> None:
-    import shutil
-
     own = tmp_path / "own"
     shutil.copytree(model, own)
     content = pickle.dumps(ZeroShotImageClassifier.from_pretrained(str(own)))
