@@ -11,8 +11,9 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
 
+from diffcls.api.inputs import as_list
 from diffcls.api.zero_shot import ZeroShotImageClassifier, score_matrix
-from diffcls.data.prompts import PromptSet, check_labels
+from diffcls.data.prompts import check_labels
 from diffcls.metrics.calibration import fit_temperature, posterior
 from diffcls.support.errors import DataError
 
@@ -21,7 +22,8 @@ class DiffusionClassifier(ClassifierMixin, BaseEstimator):
     """A zero-shot classifier with scikit-learn's interface.
 
     ``fit`` trains no weights: it records the classes and, with `calibration_images`, fits the
-    temperature of the posterior (temperature scaling).
+    temperature of the posterior (temperature scaling). A fitted estimator is pickled without the
+    model's weights, and loads them again.
 
     Args:
         model: a bundled name, or a diffusers pipeline folder.
@@ -70,14 +72,15 @@ class DiffusionClassifier(ClassifierMixin, BaseEstimator):
         """Record the classes of `y` and the temperature.
 
         Args:
-            X: n images; a list of PIL images, paths or arrays, or an array (n, H, W[, 3]).
+            X: n images: a list, series or column of what `diffcls.ZeroShotImageClassifier` takes,
+                or an array (n, H, W), (n, H, W, 3) or (n, 3, H, W).
             y: (n,) labels.
 
         Raises:
             DataError: for labels that differ in number from the images or the class names. It is a
                 ValueError.
         """
-        images, labels = _images(X), _labels(y)
+        images, labels = as_list(X), _labels(y)
         if len(images) != len(labels):
             raise DataError("images and labels differ in number", given=(len(images), len(labels)))
         self.classes_, codes = np.unique(labels, return_inverse=True)
@@ -98,10 +101,19 @@ class DiffusionClassifier(ClassifierMixin, BaseEstimator):
             batch_size=self.batch_size,
             **{name: value for name, value in options.items() if value is not None},
         )
-        prompts = PromptSet.from_templates(check_labels(names), [self.template])
-        self._method = self._classifier.method(prompts)
+        self._prompts = self._classifier.prompts(check_labels(names), [self.template])
+        self._method = self._classifier.method(self._prompts)
         self.temperature_ = self._fit_temperature(images, codes)
         return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        # encoded prompts are made again from the texts
+        return {k: v for k, v in super().__getstate__().items() if k != "_method"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        if "_prompts" in state:
+            self._method = self._classifier.method(self._prompts)
 
     def _fit_temperature(self, images: Sequence[Any], codes: NDArray[np.int64]) -> float:
         stored: float = self._classifier.denoiser.card.temperature
@@ -118,7 +130,7 @@ class DiffusionClassifier(ClassifierMixin, BaseEstimator):
     def decision_function(self, X: Any) -> NDArray[np.float64]:
         """(n, K) scores, minus the mean errors; for two classes (n,), second minus first."""
         check_is_fitted(self)
-        scores = self._scores(_images(X))
+        scores = self._scores(as_list(X))
         return scores[:, 1] - scores[:, 0] if len(self.classes_) == 2 else scores
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
@@ -126,12 +138,12 @@ class DiffusionClassifier(ClassifierMixin, BaseEstimator):
         check_is_fitted(self)
         stored = self._classifier.denoiser.card.temperature
         scale = self._method.likelihood_scale * stored / self.temperature_
-        return np.asarray(posterior(self._scores(_images(X)), scale))
+        return np.asarray(posterior(self._scores(as_list(X)), scale))
 
     def predict(self, X: Any) -> NDArray[Any]:
         """(n,) labels of least mean error."""
         check_is_fitted(self)
-        best: NDArray[Any] = self.classes_[self._scores(_images(X)).argmax(axis=1)]
+        best: NDArray[Any] = self.classes_[self._scores(as_list(X)).argmax(axis=1)]
         return best
 
     def __sklearn_tags__(self) -> Any:
@@ -139,19 +151,6 @@ class DiffusionClassifier(ClassifierMixin, BaseEstimator):
         tags.input_tags.two_d_array = False
         tags.input_tags.three_d_array = True
         return tags
-
-
-def _images(X: Any) -> list[Any]:
-    if isinstance(X, np.ndarray) and X.ndim < 3 and X.dtype != object:
-        raise DataError(
-            "X does not hold images",
-            given=f"array of shape {X.shape}",
-            allowed="a list of images, or an array (n, H, W) or (n, H, W, 3)",
-        )
-    images = list(X)
-    if not images:
-        raise DataError("no image", given=X, allowed="one or more")
-    return images
 
 
 def _labels(y: Any) -> NDArray[Any]:

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import partial
+import pickle
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from diffcls.api.image_openers import opener
+from diffcls.api.inputs import as_batch
+from diffcls.api.remote_images import TIMEOUT_SECONDS
 from diffcls.data.dataset import Item
 from diffcls.data.prompts import PromptSet, check_labels
-from diffcls.data.transforms import load_image
 from diffcls.diffusion.timestep_allocation import EVEN
 from diffcls.metrics.calibration import posterior
 from diffcls.search import SEARCHES
-from diffcls.support.errors import DataError, UsageError
+from diffcls.support.errors import DataError, ModelError, UsageError
 
 if TYPE_CHECKING:
     import torch
@@ -25,6 +29,7 @@ if TYPE_CHECKING:
 
 Prediction = list[dict[str, Any]]
 """Labels with their probabilities, best first."""
+TEMPLATE = "a photo of a {}."
 
 
 class ZeroShotImageClassifier:
@@ -35,6 +40,9 @@ class ZeroShotImageClassifier:
         classifier = ZeroShotImageClassifier.from_pretrained("digits")
         classifier(image, candidate_labels=["three", "seven"])
         # [{"label": "seven", "score": 0.98}, {"label": "three", "score": 0.02}]
+
+    It may be used by several threads, one at a time scores. A classifier `from_pretrained` is
+    pickled as the arguments of that call, and loads its model again; others with all their weights.
 
     Args:
         denoiser: the model; see `from_pretrained` for a name or a path.
@@ -63,7 +71,13 @@ class ZeroShotImageClassifier:
             raise UsageError(f"the search {search!r} has no such option: {error}") from None
         # the published stages define their own draws
         self.allocation = EVEN if search == "paper" else denoiser.card.allocation
-        self._methods: dict[tuple[tuple[str, ...], str], DiffusionMethod] = {}
+        self._start()
+
+    def _start(self, source: dict[str, Any] | None = None) -> None:
+        """Set what a pickle does not hold."""
+        self._source = source
+        self._methods: dict[tuple[tuple[str, ...], tuple[str, ...]], DiffusionMethod] = {}
+        self._lock = threading.RLock()
 
     @classmethod
     def from_pretrained(
@@ -96,43 +110,78 @@ class ZeroShotImageClassifier:
         if dtype is None or isinstance(dtype, str):
             dtype = devices.resolve_dtype(dtype)
         denoiser = loading.load(name_or_path, devices.resolve_device(device), dtype, img_size)
-        return cls(
+        made = cls(
             denoiser, search=search, search_options=search_options, seed=seed, batch_size=batch_size
         )
+        local = name_or_path not in loading.bundled() and Path(name_or_path).exists()
+        name = str(Path(name_or_path).absolute()) if local else name_or_path
+        source = {"name_or_path": name, "device": device, "dtype": dtype, "img_size": img_size}
+        source |= {"search": search, "seed": seed, "batch_size": batch_size, **search_options}
+        made._start(source)
+        return made
+
+    def __getstate__(self) -> dict[str, Any]:
+        if self._source is not None:
+            return {"source": self._source, "revision": self.denoiser.card.revision}
+        state = {k: v for k, v in vars(self).items() if k not in ("_lock", "_methods", "_source")}
+        # as bytes: tokenizers have no pickle of the oldest protocols
+        return {**state, "denoiser": pickle.dumps(self.denoiser)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        if "source" not in state:
+            vars(self).update(state, denoiser=pickle.loads(state["denoiser"]))
+            self._start()
+            return
+        loaded = type(self).from_pretrained(**state["source"])
+        card = loaded.denoiser.card
+        if card.revision != state["revision"]:
+            raise ModelError(
+                "the model of a pickled classifier has changed",
+                given=f"{card.name}, revision {card.revision}",
+                allowed=f"revision {state['revision']}",
+                todo="restore that model, or make the classifier again",
+            )
+        vars(self).update(vars(loaded))
 
     def __call__(
         self,
         images: Any,
         candidate_labels: Sequence[str],
-        hypothesis_template: str = "a photo of a {}.",
+        hypothesis_template: str | Sequence[str] = TEMPLATE,
+        timeout: float = TIMEOUT_SECONDS,
     ) -> Prediction | list[Prediction]:
         """The posterior over the labels, best first.
 
         Args:
-            images: a PIL image, a path, or an array (H, W) or (H, W, 3); or a list of these, or an
-                array (B, H, W, 3).
+            images: a PIL image, a path, an ``http(s)://`` address, base64 text or a data URI, bytes
+                or a binary file, ``{"bytes": …, "path": …}``, a row of a data set with a column
+                ``image``, or an array (H, W) or (H, W, C), or tensor (C, H, W), of integers in
+                0–255 or floats in 0–1. Or several: a list or generator, an array of four
+                dimensions, a pandas series, a column or data set of `datasets`, a torch data set.
             candidate_labels: two or more different texts.
-            hypothesis_template: text with one ``{}``.
+            hypothesis_template: text with one ``{}``; of several, the errors are averaged.
+            timeout: time to fetch one image from the web, in seconds.
 
         Returns:
-            ``[{"label": text, "score": p}, …]`` with the p summing to 1; for a list of images, a
-            list of those, in its order.
+            ``[{"label": text, "score": p}, …]`` with the p summing to 1; for several images, a list
+            of those, in their order.
 
         Raises:
             UsageError: for fewer than two labels, a label twice, or a template without ``{}``.
-            DataError: for an empty list, or an image that cannot be read.
+            DataError: without images, or for an image that cannot be found or read.
         """
-        many = isinstance(images, list | tuple) or getattr(images, "ndim", 0) == 4
-        batch = list(images) if many else [images]
-        labels = check_labels(candidate_labels)
-        method = self._method(labels, hypothesis_template)
+        labels = check_labels(_as_texts(candidate_labels))
+        batch, several = as_batch(images)
+        method = self._method(labels, _templates(hypothesis_template))
         predictions = []
-        for result in self.scores(method, batch):
+        for result in self.scores(method, batch, timeout):
             p = posterior(result.scores, method.likelihood_scale)
             predictions.append([{"label": labels[k], "score": float(p[k])} for k in result.ranking])
-        return predictions if many else predictions[0]
+        return predictions if several else predictions[0]
 
-    def scores(self, method: DiffusionMethod, images: Sequence[Any]) -> list[ClassScores]:
+    def scores(
+        self, method: DiffusionMethod, images: Sequence[Any], timeout: float = TIMEOUT_SECONDS
+    ) -> list[ClassScores]:
         """The scores of each image, in order.
 
         Raises:
@@ -141,27 +190,43 @@ class ZeroShotImageClassifier:
         """
         if len(images) == 0:
             raise DataError("no image", given=images, allowed="one or more")
-        items = [Item(str(i), 0, partial(load_image, image)) for i, image in enumerate(images)]
-        by_id = {result.image_id: result for result in method.classify(items)}
+        items = [
+            Item(str(i), 0, opener(image, f"image {i}", timeout)) for i, image in enumerate(images)
+        ]
+        with self._lock:  # the method's caches serve one stream of images at a time
+            by_id = {result.image_id: result for result in method.classify(items)}
         results = [by_id[item.image_id] for item in items]
         for i, result in enumerate(results):
             if result.error is not None:
                 raise DataError(f"image {i} cannot be scored: {result.error}")
         return results
 
-    def _method(self, labels: tuple[str, ...], template: str) -> DiffusionMethod:
+    def _method(self, labels: tuple[str, ...], templates: tuple[str, ...]) -> DiffusionMethod:
         # the prompts of the latest set of labels stay encoded
-        key = (labels, template)
-        if key not in self._methods:
-            self._methods = {key: self.method(self._prompts(labels, template))}
-        return self._methods[key]
+        key = (labels, templates)
+        with self._lock:
+            if key not in self._methods:
+                self._methods = {key: self.method(self.prompts(labels, templates))}
+            return self._methods[key]
 
-    def _prompts(self, labels: tuple[str, ...], template: str) -> PromptSet:
+    def prompts(self, labels: Sequence[str], templates: Sequence[str] = (TEMPLATE,)) -> PromptSet:
+        """The prompts of a set of labels, or the class ids of a model without a text encoder.
+
+        Raises:
+            UsageError: for a template without exactly one ``{}``, templates that the model cannot
+                read, or labels that are not among its classes.
+        """
         if self.denoiser.labels is None:
-            return PromptSet.from_templates(labels, [template])
+            return PromptSet.from_templates(labels, templates)
         from diffcls.data.class_ids import class_prompts
 
-        return class_prompts(labels, self.denoiser.labels)  # a model without a text encoder
+        if tuple(templates) != (TEMPLATE,):
+            raise UsageError(
+                "a template needs a text-conditional model",
+                given=list(templates),
+                todo="leave it out: the labels are names of the model's classes",
+            )
+        return class_prompts(labels, self.denoiser.labels)
 
     def method(self, prompts: PromptSet) -> DiffusionMethod:
         """The classification method for a set of prompts."""
@@ -180,3 +245,34 @@ class ZeroShotImageClassifier:
 def score_matrix(results: Sequence[ClassScores]) -> np.ndarray:
     """(n, K) scores of n results."""
     return np.stack([result.scores for result in results])
+
+
+def _as_texts(labels: Any) -> Sequence[str]:
+    """Candidate labels as a sequence.
+
+    Raises:
+        UsageError: for a single text, and for anything but a collection.
+    """
+    if isinstance(labels, str):
+        parts = [part.strip() for part in labels.split(",")]
+        raise UsageError(
+            "candidate labels are a single text",
+            given=labels,
+            allowed="a list of texts",
+            todo=f"give {parts!r}" if len(parts) > 1 else "give two labels or more",
+        )
+    if isinstance(labels, Mapping) or not isinstance(labels, Iterable):
+        raise UsageError("candidate labels cannot be read", given=labels, allowed="a list of texts")
+    return list(labels)
+
+
+def _templates(templates: Any) -> tuple[str, ...]:
+    if isinstance(templates, str):
+        return (templates,)
+    if not isinstance(templates, list | tuple) or not all(isinstance(t, str) for t in templates):
+        raise UsageError(
+            "hypothesis_template cannot be read",
+            given=templates,
+            allowed='a text with one {}, such as "a photo of a {}.", or a list of these',
+        )
+    return tuple(templates)

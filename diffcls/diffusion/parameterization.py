@@ -70,13 +70,30 @@ class Parameterization:
         return abs((noise_only + rest * alpha) / (noise_only * b + rest * det))
 
 
+# functions with names, so that a model in memory can be pickled
+def _of_noise(alpha: Any, sigma: Any) -> tuple[Any, Any]:
+    return 0.0 * alpha, 0.0 * alpha + 1.0
+
+
+def _of_sample(alpha: Any, sigma: Any) -> tuple[Any, Any]:
+    return 0.0 * alpha + 1.0, 0.0 * alpha
+
+
+def _of_v(alpha: Any, sigma: Any) -> tuple[Any, Any]:
+    return -sigma, alpha
+
+
+def _of_flow(alpha: Any, sigma: Any) -> tuple[Any, Any]:
+    return 0.0 * alpha - 1.0, 0.0 * alpha + 1.0
+
+
 PARAMETERIZATIONS: Mapping[str, Parameterization] = {
     row.name: row
     for row in (
-        Parameterization("epsilon", lambda alpha, sigma: (0.0 * alpha, 0.0 * alpha + 1.0)),
-        Parameterization("sample", lambda alpha, sigma: (0.0 * alpha + 1.0, 0.0 * alpha)),
-        Parameterization("v_prediction", lambda alpha, sigma: (-sigma, alpha)),
-        Parameterization("flow", lambda alpha, sigma: (0.0 * alpha - 1.0, 0.0 * alpha + 1.0)),
+        Parameterization("epsilon", _of_noise),
+        Parameterization("sample", _of_sample),
+        Parameterization("v_prediction", _of_v),
+        Parameterization("flow", _of_flow),
     )
 }
 

@@ -10,6 +10,7 @@ from diffcls.classifiers.base import Built, Description
 from diffcls.data.dataset import Dataset
 from diffcls.evaluation.options import EvaluationOptions
 from diffcls.evaluation.plan import Plan
+from diffcls.evaluation.supervision import supervision_of
 from diffcls.runs import leaderboard
 from diffcls.runs.records import RecordStore
 from diffcls.runs.sharding import shard_of
@@ -19,7 +20,6 @@ from diffcls.support.environment import clock, commit, describe_device, threads,
 from diffcls.support.errors import RecordError
 
 LEADERBOARD = "leaderboard.csv"
-TRAINED_ON_DATA_SET = "model trained on this data set"
 
 
 def header_of(plan: Plan) -> dict[str, Any]:
@@ -47,11 +47,12 @@ def put_row(
 ) -> dict[str, Any]:
     """The row of a run, from the records of all its shards, also put into the leaderboard."""
     stored: list[dict[str, Any]] = []
+    metadata = _metadata(options, dataset, spec, described, header)
 
     def rows() -> list[dict[str, Any]]:
         row = summarise(
             store.records(),
-            _metadata(options, dataset, spec, described, header),
+            metadata,
             n_asked=len(dataset),
             posterior_scale=header["posterior_scale"],
         )
@@ -71,7 +72,6 @@ def _metadata(
 ) -> dict[str, Any]:
     # provenance is that of the run's first start, not of a later read
     provenance = ("device", "versions", "commit", "command", "date")
-    trained = described.card.has_seen(spec.dataset)
     return {
         "fingerprint": spec.fingerprint,
         "dataset": spec.dataset,
@@ -82,7 +82,7 @@ def _metadata(
         "revision": spec.model_revision,
         "search": spec.search,
         "setting": described.setting or options.setting(),
-        "supervision": described.supervision or (TRAINED_ON_DATA_SET if trained else "zero-shot"),
+        "supervision": supervision_of(options, dataset, described),
         "seed": spec.seed,
         "dtype": spec.dtype,
         **{name: header[name] for name in provenance},

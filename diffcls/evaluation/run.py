@@ -24,6 +24,7 @@ from diffcls.evaluation.results import (
     warn,
     warn_of_kept_settings,
 )
+from diffcls.evaluation.supervision import supervision_of
 from diffcls.runs import leaderboard
 from diffcls.runs.error_tables import ErrorArchive
 from diffcls.runs.records import RecordStore
@@ -84,6 +85,7 @@ def run(plan: Plan, preamble: Preamble | None = None) -> dict[str, Any]:
     if (output / LEADERBOARD).exists():
         leaderboard.read(output / LEADERBOARD)  # refuse a damaged file before the work
     archive = _archive(plan)
+    supervision_of(options, plan.dataset, built)  # refuse damaged hashes before the work
     with RecordStore(output, plan.spec, plan.shard) as store:
         header = store.header(header_of(plan))
         warn_of_kept_settings(options, header)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from diffcls.data.seen_images import SEEN_FILE, file_in
 from diffcls.models.components import check_finite, read_json
 from diffcls.models.denoiser import ModelCard
 from diffcls.models.loading import CARD, WEIGHTS
@@ -241,8 +242,9 @@ def read_card(folder: Path) -> ModelCard:
         name=str(stored.get("name") or folder.resolve().name),
         revision="",
         trained_on=tuple(stored.get("trained_on", ())),
+        seen_images=file_in(folder),
     )
-    files = [path for path in files_below(folder) if path.name != CARD]
+    files = [path for path in files_below(folder) if path.name not in (CARD, SEEN_FILE)]
     return replace(card, revision=revision_of(files, folder, card))
 
 

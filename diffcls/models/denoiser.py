@@ -6,7 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
+
+from diffcls.data.hub_ids import benchmark_of, is_personal
 
 if TYPE_CHECKING:
     import torch
@@ -66,6 +69,7 @@ class ModelCard:
         trained_on: names of the data sets on whose training split, with its class names, the model
             was trained, or patterns such as ``scenes:*``; on these it is not zero-shot.
         labels: class names of a class-conditional model, if its card lists them.
+        seen_images: file with the hashes of its training data, see `diffcls.data.seen_images`.
     """
 
     name: str
@@ -74,10 +78,19 @@ class ModelCard:
     allocation: str = "even"
     trained_on: tuple[str, ...] = field(default=())
     labels: tuple[str, ...] = field(default=())
+    seen_images: Path | None = field(default=None, compare=False)
 
     def has_seen(self, dataset: str) -> bool:
-        """Whether the model was trained on the data set with its class names."""
-        return any(fnmatchcase(dataset, pattern) for pattern in self.trained_on)
+        """Whether the model was trained on the data set with its class names, judged by its name.
+
+        A repository of the Hub that holds a data set of the catalog counts as that data set.
+        """
+        name = benchmark_of(dataset)
+        seen = [benchmark_of(entry) for entry in self.trained_on]
+        # the name of a person's folder may contain brackets or stars: it is no pattern
+        return name in seen or any(
+            fnmatchcase(name, pattern) for pattern in seen if not is_personal(pattern)
+        )
 
 
 class Denoiser(Protocol):

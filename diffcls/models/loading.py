@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from diffcls.data.seen_images import file_in
 from diffcls.diffusion.timestep_allocation import EVEN, read_allocation
 from diffcls.models import hub, single_file
 from diffcls.models.components import check_finite, open_pipeline, read_json
@@ -127,6 +128,7 @@ def read_card(files: ModelFiles) -> ModelCard:
         allocation=read_allocation(str(stored.get("allocation", EVEN))),
         trained_on=tuple(stored.get("trained_on", ())),
         labels=tuple(stored.get("labels", ())),
+        seen_images=file_in(folder),
     )
     if files.commit:
         return card

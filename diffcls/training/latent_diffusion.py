@@ -120,7 +120,7 @@ class LatentTraining(TrainingRun):
         snapshot = self.work / SNAPSHOTS / f"{images_seen:08d}"
         save_half(pipeline, snapshot)
         facts = {**self._facts(train), "allocation": self.recipe.allocation}
-        self._write_snapshot_card(snapshot, images_seen, facts)
+        self._write_snapshot_card(snapshot, images_seen, facts, train)
         # a copy: the denoiser changes the memory format of the weights, and training must not
         # depend on when it was validated
         parts = {name: copy.deepcopy(part) for name, part in pipeline.components.items()}

@@ -88,7 +88,7 @@ class PixelTraining(TrainingRun):
             save(unet, learned, self.recipe, folder)
             note = "" if kind == "averaged" else " not averaged"
             facts = self._facts(train) | {"weights": kind, "hours": round(loop.seconds / 3600, 3)}
-            self._write_snapshot_card(folder, seen, facts, note)
+            self._write_snapshot_card(folder, seen, facts, train, note)
             if kind == "last":
                 loop.ema.swap()
 

@@ -14,13 +14,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from diffcls.data import seen_images
 from diffcls.data.dataset import Dataset
 from diffcls.data.training_captions import caption
 from diffcls.data.transforms import load_image, to_pixels
 from diffcls.models.loading import CARD
 from diffcls.support.environment import clock, describe_device, versions
 from diffcls.support.errors import UsageError
-from diffcls.support.files import unwritable_output, write_text
+from diffcls.support.files import unwritable_output, write_bytes, write_text
 from diffcls.training.caption_batches import (
     Caption,
     CaptionBatch,
@@ -81,6 +82,7 @@ class TrainingRun(ABC):
 
     def __post_init__(self) -> None:
         self.work = self.folder / "training"
+        self._hashes: bytes | None = None
         # the card is written last: without it a training of ours is unfinished
         unfinished = (self.work / "recipe.json").exists() and not (self.folder / CARD).exists()
         if (self.folder / self.index).exists() and not unfinished:
@@ -136,9 +138,11 @@ class TrainingRun(ABC):
         }
 
     def trained_on(self, train: Dataset) -> list[str]:
-        """Names of the data sets on which the model is not zero-shot."""
+        """Names of the data sets on which the model is not zero-shot; of its own ones first."""
         own = RECIPES.get(self.dataset)
-        return list(own.teaches if own and own.teaches else (train.name,))
+        names = own.teaches if own and own.teaches else (train.name,)
+        earlier = self._open_card()[0].get("trained_on", ()) if self.init else ()
+        return list(dict.fromkeys([*names, *earlier]))
 
     @abstractmethod
     def _open_card(self) -> tuple[Mapping[str, Any], str]:
@@ -178,8 +182,16 @@ class TrainingRun(ABC):
             accumulate=self.accumulate,
         )
 
+    def _write_hashes(self, folder: Path, train: Dataset) -> None:
+        """Write the hashes of the training data, those of the fine-tuned model included."""
+        if self._hashes is None:
+            seen = seen_images.hashes_of(train)
+            earlier = seen_images.file_in(Path(self.init)) if self.init else None
+            self._hashes = (seen.union(seen_images.read(earlier)) if earlier else seen).to_bytes()
+        write_bytes(folder / seen_images.SEEN_FILE, self._hashes)
+
     def _write_snapshot_card(
-        self, folder: Path, images: int, facts: Mapping[str, Any], note: str = ""
+        self, folder: Path, images: int, facts: Mapping[str, Any], train: Dataset, note: str = ""
     ) -> None:
         """Write the card of a snapshot, with its number of images in place of the recipe's."""
         card = {
@@ -190,12 +202,13 @@ class TrainingRun(ABC):
             "seed": self.seed,
             "recipe": dataclasses.asdict(self.recipe) | {"images": images},
         }
+        self._write_hashes(folder, train)
         write_text(folder / CARD, json.dumps(card, indent=2) + "\n")
 
     def _write_card(
         self, facts: dict[str, Any], data: Dataset, hours: float, curve: str
     ) -> dict[str, Any]:
-        """Write README and card; the card, written last, marks the training as finished."""
+        """Write README, hashes and card; the card, written last, marks the training as finished."""
         card = {
             "name": self.folder.name,
             **facts,
@@ -213,6 +226,7 @@ class TrainingRun(ABC):
         }
         text = json.dumps(card, indent=2, allow_nan=False) + "\n"
         write_text(self.folder / "README.md", self.readme(card))
+        self._write_hashes(self.folder, data)
         write_text(self.folder / CARD, text)
         return card
 

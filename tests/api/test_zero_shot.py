@@ -149,3 +149,90 @@ def test_allocation_is_that_of_the_card_except_for_the_published_stages() -> Non
     paper = {"samples": (2, 4), "keep": (2, 1)}
     published = diffcls.ZeroShotImageClassifier(denoiser, search="paper", search_options=paper)
     assert published.allocation == "even"
+
+
+def test_a_data_set_without_an_end_is_read_to_its_length(
+    classifier: diffcls.ZeroShotImageClassifier, images: list[Image.Image]
+) -> None:
+    class Endless:
+        def __len__(self) -> int:
+            return 2
+
+        def __getitem__(self, index: int) -> Image.Image:
+            assert index < 2, "read beyond its length"
+            return images[index]
+
+    wanted = classifier(images[:2], candidate_labels=LABELS)
+    assert classifier(Endless(), candidate_labels=LABELS) == wanted
+    assert classifier(iter(images[:2]), candidate_labels=LABELS) == wanted
+
+
+def test_missing_and_unsuitable_images_are_refused_before_any_is_scored(
+    classifier: diffcls.ZeroShotImageClassifier,
+    images: list[Image.Image],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delattr("diffcls.classifiers.diffusion.DiffusionMethod.classify")
+    with pytest.raises(DataError, match=r"image 1: file not found: 'nowhere\.png'"):
+        classifier([images[0], "nowhere.png"], candidate_labels=LABELS)
+    with pytest.raises(DataError, match="image 0 cannot be read as an image: 'object'"):
+        classifier([object()], candidate_labels=LABELS)
+
+
+def test_several_templates_average_their_errors(
+    classifier: diffcls.ZeroShotImageClassifier, images: list[Image.Image]
+) -> None:
+    templates = ["a photo of a {}.", "the {}!"]
+
+    def scores(used: list[str]) -> np.ndarray:
+        method = classifier.method(classifier.prompts(LABELS, used))
+        return classifier.scores(method, images[:1])[0].scores
+
+    alone = [scores([template]) for template in templates]
+    np.testing.assert_allclose(scores(templates), np.mean(alone, axis=0), rtol=1e-5)
+    both = classifier(images[0], candidate_labels=LABELS, hypothesis_template=templates)
+    assert sum(entry["score"] for entry in both) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("template", [None, 3, {"{}"}, ["{}", 3], {"{}": 1}])
+def test_templates_of_another_kind_are_refused(
+    classifier: diffcls.ZeroShotImageClassifier, images: list[Image.Image], template: object
+) -> None:
+    with pytest.raises(UsageError, match="hypothesis_template cannot be read"):
+        classifier(images[0], candidate_labels=LABELS, hypothesis_template=template)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ("cat, dog", r"give \['cat', 'dog'\]"),
+        (None, "cannot be read"),
+        (3, "cannot be read"),
+        ({"cat": 1, "dog": 2}, "cannot be read"),
+    ],
+)
+def test_labels_that_are_no_list_are_refused_with_the_way_to_give_them(
+    classifier: diffcls.ZeroShotImageClassifier,
+    images: list[Image.Image],
+    labels: object,
+    message: str,
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        classifier(images[0], candidate_labels=labels)  # type: ignore[arg-type]
+
+
+def test_labels_of_any_collection_are_the_same(
+    classifier: diffcls.ZeroShotImageClassifier, images: list[Image.Image]
+) -> None:
+    wanted = classifier(images[0], candidate_labels=LABELS)
+    for labels in (tuple(LABELS), np.array(LABELS), (label for label in LABELS)):
+        assert classifier(images[0], candidate_labels=labels) == wanted  # type: ignore[arg-type]
+
+
+def test_a_model_of_class_ids_refuses_a_template(images: list[Image.Image]) -> None:
+    classifier = diffcls.ZeroShotImageClassifier.from_pretrained(
+        "digits-pixels", search="exhaustive", draws=1
+    )
+    assert len(classifier(images[0], candidate_labels=["1", "7"])) == 2
+    with pytest.raises(UsageError, match="needs a text-conditional model"):
+        classifier(images[0], candidate_labels=["1", "7"], hypothesis_template="a {}")

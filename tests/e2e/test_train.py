@@ -268,7 +268,7 @@ def test_what_holds_combinations_out_is_learned_without_them() -> None:
         with pytest.raises(UsageError, match="allowed: scenes"):
             options.full_name(name, "pixels")
     run = latent_diffusion.LatentTraining.trained_on
-    learned = SimpleNamespace(dataset="scenes")
+    learned = SimpleNamespace(dataset="scenes", init=None)
     scenes = run(learned, SimpleNamespace(name="scenes"))  # type: ignore[arg-type]
     card = ModelCard("scenes", "", trained_on=tuple(scenes))
     seen = {name for name in catalog.SPECS if name.startswith("scenes/") and card.has_seen(name)}

@@ -1,4 +1,8 @@
-"""Run folders of version 0.1: they are resumed under their fingerprint, with their records."""
+"""Run folders of version 0.1, where the revision of a model was the hash of its files alone.
+
+Their format is still read: with that revision a run is resumed under its fingerprint, with its
+records. With today's revision it is scored again beside them.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +18,9 @@ import pytest
 import diffcls
 from diffcls.classifiers.diffusion import DiffusionMethod
 from diffcls.data.dataset import Item
+from diffcls.models.denoiser import ModelCard
 from diffcls.scoring.class_scores import ClassScores
+from diffcls.support.hashing import hash_files
 
 FOLDER = Path(__file__).parents[1] / "reference" / "run_of_0_1"
 FINGERPRINT = "3be83fc7d3c4f6aa"
@@ -26,6 +32,16 @@ OPTIONS: dict[str, Any] = {"limit": 3, "draws": 4, "threads": 1, "device": "cpu"
 def folder(tmp_path: Path) -> Path:
     """A copy of the output folder of ``--limit 3 --draws 4 --threads 1``."""
     return Path(shutil.copytree(FOLDER, tmp_path / "out"))
+
+
+@pytest.fixture
+def revision_of_0_1(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Revisions without the temperature and the class names."""
+
+    def of_files(files: Iterable[Path], folder: Path, card: ModelCard) -> str:
+        return hash_files(files, folder)
+
+    monkeypatch.setattr("diffcls.models.loading.revision_of", of_files)
 
 
 @pytest.fixture
@@ -43,6 +59,7 @@ def scored(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return ids
 
 
+@pytest.mark.usefixtures("revision_of_0_1")
 def test_complete_run_is_not_scored_again(folder: Path, scored: list[str]) -> None:
     before = (folder / RECORDS).read_bytes()
     (row,) = diffcls.run_evaluation(**OPTIONS, output_dir=str(folder))
@@ -60,6 +77,7 @@ def test_complete_run_is_not_scored_again(folder: Path, scored: list[str]) -> No
     assert rows[0]["date"] == stored["date"]
 
 
+@pytest.mark.usefixtures("revision_of_0_1")
 def test_interrupted_run_is_resumed_with_the_missing_image_alone(
     folder: Path, scored: list[str]
 ) -> None:
@@ -75,3 +93,16 @@ def test_interrupted_run_is_resumed_with_the_missing_image_alone(
     assert again["ranking"] == missing["ranking"]
     assert again["evaluations"] == missing["evaluations"]
     assert again["scores"] == pytest.approx(missing["scores"], rel=1e-4)
+
+
+def test_with_todays_revision_it_is_scored_again_beside_the_old_records(
+    folder: Path, scored: list[str]
+) -> None:
+    before = (folder / RECORDS).read_bytes()
+    (row,) = diffcls.run_evaluation(**OPTIONS, output_dir=str(folder))
+    assert row["fingerprint"] != FINGERPRINT and row["accuracy"] == 1.0
+    assert len(scored) == 3
+    assert (folder / RECORDS).read_bytes() == before
+    with open(folder / "leaderboard.csv", encoding="utf-8") as file:
+        sources = [row["source"] for row in csv.DictReader(file)]
+    assert sources == ["measured", "measured", "published"]

@@ -1,0 +1,193 @@
+"""Images of the web: bounds, redirects and private networks, without a network."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+
+from diffcls.api import remote_images
+from diffcls.api.image_openers import opener
+from diffcls.api.remote_images import fetch, is_public
+from diffcls.support.errors import DataError
+
+PUBLIC = "93.184.216.34"
+
+
+class Handler(BaseHTTPRequestHandler):
+    """A server of few answers, one per path."""
+
+    def do_GET(self) -> None:
+        path, _, argument = self.path.partition("?")
+        if path == "/image":
+            self.answer(200, b"content " + argument.encode())
+        elif path == "/redirect":
+            self.answer(302, b"", Location=argument)
+        elif path == "/short":
+            self.answer(200, b"half", length=10)
+        elif path == "/claims":
+            self.answer(200, b"", length=10**12)
+        elif path == "/endless":
+            self.send_response(200)
+            self.end_headers()
+            for _ in range(40):
+                self.wfile.write(bytes(50_000))
+        elif path == "/slow":
+            self.send_response(200)
+            self.end_headers()
+            for _ in range(100):
+                self.wfile.write(b".")
+                self.wfile.flush()
+                if stop.wait(0.02):
+                    return
+        else:
+            self.answer(404, b"")
+
+    def answer(self, status: int, body: bytes, length: int | None = None, **headers: str) -> None:
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(body) if length is None else length))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+stop = threading.Event()
+HOSTS = {
+    "images.example": [PUBLIC],
+    "inside.example": ["10.0.0.7"],
+    "both.example": [PUBLIC, "127.0.0.1"],
+    "mapped.example": ["::ffff:169.254.169.254"],
+}
+
+
+@pytest.fixture(autouse=True)
+def _web(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A web in which each public address is the server above."""
+    stop.clear()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
+    thread.start()
+    system = socket.getaddrinfo
+
+    def look_up(host: str, port: int, *rest: Any, **options: Any) -> list[Any]:
+        if port == server.server_port:  # the connection to the server itself
+            return system(host, port, *rest, **options)
+        if host not in HOSTS:
+            try:
+                ipaddress.ip_address(host)
+            except ValueError:
+                raise socket.gaierror(-2, "Name or service not known") from None
+        return [(2, 1, 6, "", (text, port)) for text in HOSTS.get(host, [host])]
+
+    def connect(address: Any, port: int, timeout: float) -> socket.socket:
+        assert str(address) == PUBLIC, "only checked addresses are connected to"
+        return socket.create_connection(("127.0.0.1", server.server_port), timeout)
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    monkeypatch.setattr(remote_images, "connect", connect)
+    yield
+    stop.set()
+    server.shutdown()
+    server.server_close()
+
+
+def test_content_of_an_address_is_fetched_through_redirects() -> None:
+    assert fetch("http://images.example/image?a=b") == b"content a=b"
+    assert fetch("http://images.example/redirect?/image?x") == b"content x"
+    there = "http://images.example:81/image?y"
+    assert fetch(f"http://images.example/redirect?{there}") == b"content y"
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "http://127.0.0.1/image",
+        "http://127.1/image",
+        "http://[::1]/image",
+        "http://169.254.169.254/latest/meta-data",
+        "http://0.0.0.0/",
+        "http://inside.example/image",
+        "http://both.example/image",
+        "http://mapped.example/image",
+        "http://[::ffff:10.0.0.1]/",
+        "http://user@10.1.2.3/",
+        "https://192.168.0.1/",
+    ],
+)
+@pytest.mark.parametrize("redirected", [False, True])
+def test_private_networks_are_never_connected_to(address: str, redirected: bool) -> None:
+    url = f"http://images.example/redirect?{address}" if redirected else address
+    with pytest.raises(DataError, match=r"private network|cannot be fetched") as raised:
+        fetch(url)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("nothing", "HTTP 404"),
+        ("short", "cannot be fetched"),
+        ("claims", "at most 50 MB"),
+        (
+            "redirect?/redirect?/redirect?/redirect?/redirect?/redirect?/image",
+            "more than 5 redirects",
+        ),
+        ("redirect?ftp://images.example/image", "another scheme"),
+        ("redirect?file:///etc/passwd", "another scheme"),
+    ],
+)
+def test_failures_are_one_line_with_the_address(path: str, message: str) -> None:
+    with pytest.raises(DataError, match=message) as raised:
+        fetch(f"http://images.example/{path}")
+    assert "\n" not in str(raised.value)
+
+
+def test_size_and_time_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote_images, "MAX_BYTES", 1_000_000)
+    with pytest.raises(DataError, match="at most 1 MB"):
+        fetch("http://images.example/endless")
+    with pytest.raises(DataError, match=r"within 0\.2 s"):
+        fetch("http://images.example/slow", timeout=0.2)
+
+
+@pytest.mark.parametrize("url", ["http://no.example/a", "http://images.example:x/", "http://[a"])
+def test_addresses_that_name_no_host_are_refused(url: str) -> None:
+    with pytest.raises(DataError, match="cannot be fetched"):
+        fetch(url)
+
+
+def test_an_address_is_an_image_of_the_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    open_image = opener("HTTP://images.example/image", "image 0")
+    with pytest.raises(DataError, match="cannot read image"):
+        open_image()
+
+
+@pytest.mark.parametrize(
+    ("address", "public"),
+    [
+        (PUBLIC, True),
+        ("2606:2800:220:1:248:1893:25c8:1946", True),
+        ("::ffff:93.184.216.34", True),
+        ("127.0.0.1", False),
+        ("100.64.0.1", False),
+        ("224.0.0.1", False),
+        ("fe80::1", False),
+        ("fd00::1", False),
+        ("::ffff:127.0.0.1", False),
+        ("64:ff9b::a00:1", False),
+        ("64:ff9b::5db8:d822", True),
+        ("2002:a00:1::", False),
+    ],
+)
+def test_public_addresses_are_those_reachable_from_everywhere(address: str, public: bool) -> None:
+    assert is_public(ipaddress.ip_address(address)) is public
