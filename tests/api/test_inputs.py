@@ -235,7 +235,7 @@ def test_what_is_no_image_is_refused_in_one_line_with_its_index(given: Any, mess
     ("given", "message"),
     [
         (torch.randn(3, 8, 8), "out of range"),  # normalised by another model's transform
-        (np.full((8, 8, 3), 200.0), "out of range"),
+        (np.full((8, 8, 3), 200.5), "out of range"),
         (np.zeros((5, 8, 9)), "not an image"),
         (b"GIF89a nonsense", "cannot read image"),
         (b"", "cannot read image"),
