@@ -76,9 +76,10 @@ def run(plan: Plan) -> dict[str, Any]:
     output = Path(options.output_dir)
     if (output / LEADERBOARD).exists():
         leaderboard.read(output / LEADERBOARD)  # refuse a damaged file before the work
+    proposed = header_of(plan)  # refuses an impossible batch size before anything is written
     archive = _archive(plan)
-    with RecordStore(output, plan.spec, plan.shard) as store:
-        header = store.header(header_of(plan))
+    with RecordStore(output, plan.spec, plan.shard, plan.dataset) as store:
+        header = store.header(proposed)
         warn_of_kept_settings(options, header)
         if header["threads"] != threads():
             set_threads(header["threads"])
