@@ -138,4 +138,5 @@ def _archive(plan: Plan) -> ErrorArchive | None:
         run,
         plan.built.timesteps,
         plan.built.prompts.class_names,
+        (item.image_id for item in plan.dataset.items),
     )
