@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from diffcls.support.errors import RecordError, UsageError
+from diffcls.support.hashing import hash_text
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock
@@ -159,6 +160,39 @@ def make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise _unwritable(folder, error) from error
+
+
+def safe_name(text: str, max_bytes: int = 200) -> str:
+    """A file's or folder's name that stands for a text: the text itself wherever it can be one.
+
+    A text that would lead to another folder (``..``, slashes), that is empty, too long or has
+    characters that are none of a file name is cleaned, and told apart by a hash at the end.
+
+    Args:
+        text: any text.
+        max_bytes: largest length of the name in UTF-8.
+    """
+    clean = "".join(c if c.isprintable() and c not in "/\\:" else "_" for c in text)
+    if clean == text and text.strip(". ") and len(text.encode("utf-8")) <= max_bytes:
+        return text
+    suffix = f"-{hash_text(text, 8)}"
+    start = clean.strip(". ").encode("utf-8")[: max_bytes - len(suffix)].decode("utf-8", "ignore")
+    return f"{start or 'unnamed'}{suffix}"
+
+
+def check_output(folder: Path) -> None:
+    """Check that an output folder can be made and written; nothing is created.
+
+    Raises:
+        UsageError: for a folder that cannot be written.
+    """
+    existing = next(
+        (f for f in (folder, *folder.absolute().parents) if f.exists() or f.is_symlink()), folder
+    )
+    if not existing.is_dir():
+        raise unwritable_output(folder, NotADirectoryError(errno.ENOTDIR, "not a folder"))
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise unwritable_output(folder, PermissionError(errno.EACCES, "permission denied"))
 
 
 def unwritable_output(folder: Path, error: OSError) -> UsageError:
