@@ -18,8 +18,8 @@ from diffcls.support.stored_json import (
     parse_json,
 )
 
-MAX_BATCH_SIZE = 1_000_000
-MAX_THREADS = 4096
+MAX_BATCH_SIZE = 65_536
+MAX_THREADS = 1024
 MAX_IMAGE_SIZE = 100_000
 
 REQUIRED = {
