@@ -91,7 +91,7 @@ class ErrorArchive:
         """Write one table, whole or not at all."""
         names = self.class_names[list(item.candidates)] if item.candidates else self.class_names
         path, buffer = self.path(result.image_id), io.BytesIO()
-        arrays = {
+        arrays: dict[str, Any] = {
             "errors": np.asarray(result.errors, dtype=np.float32),
             "timesteps": self.timesteps,
             "label": np.int64(item.label),

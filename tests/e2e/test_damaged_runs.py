@@ -1,4 +1,4 @@
-"""Damaged files of a run, told of by the command: one line, and no file is changed."""
+"""Damaged files of a run: the command names them in one line, and changes no file."""
 
 from __future__ import annotations
 
