@@ -22,8 +22,8 @@ EPILOG = """examples:
   python -m diffcls.evaluate --dataset pets --model sd2-base --search paper
   python -m diffcls.evaluate --dataset pets --data-root data --limit 100 --budget 2h
 
-exit status: 0 done, 1 failed or partial, 2 bad usage or input, 130 interrupted; after 1 and 130
-rerun the same command to resume."""
+exit status: 0 done, also a shard that finished its part; 1 failed or partial, 2 bad usage or input,
+130 interrupted; after 1 and 130 rerun the same command to resume."""
 
 
 def parser() -> argparse.ArgumentParser:

@@ -7,7 +7,6 @@ The device, the library versions and the settings of a benchmark are kept beside
 from __future__ import annotations
 
 import csv
-import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 
 from diffcls.support.errors import UsageError
 from diffcls.support.files import locked, write_text
+from diffcls.support.tables import write_csv
 
 ENVIRONMENTS = "environments.json"
 SIX_DIGITS = ".6g"
@@ -31,12 +31,9 @@ def write_rows(
         columns: the header.
         format: format specification of floats; empty: all their digits.
     """
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(columns)
-    table.writerows([_cell(row.get(name), format) for name in columns] for row in rows)
+    lines = [[_cell(row.get(name), format) for name in columns] for row in rows]
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, text.getvalue())
+    write_csv(path, [columns, *lines])
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:

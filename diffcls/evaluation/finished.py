@@ -19,7 +19,8 @@ from diffcls.evaluation.results import (
     warn_of_kept_settings,
 )
 from diffcls.runs import leaderboard
-from diffcls.runs.records import RecordStore, read_header
+from diffcls.runs.header import read_header
+from diffcls.runs.records import RecordStore
 from diffcls.runs.spec import RunSpec
 from diffcls.support.errors import RecordError
 
@@ -54,7 +55,7 @@ def finished_row(
         return None
     if (output / LEADERBOARD).exists():
         leaderboard.read(output / LEADERBOARD)
-    with RecordStore(output, spec, shard) as store:
+    with RecordStore(output, spec, shard, dataset) as store:
         if not is_complete(dataset, store, shard):
             return None
         header = read_header(store.folder / "run.json")

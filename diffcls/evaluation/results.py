@@ -12,19 +12,25 @@ from diffcls.evaluation.options import EvaluationOptions
 from diffcls.evaluation.plan import Plan
 from diffcls.evaluation.supervision import supervision_of
 from diffcls.runs import leaderboard
+from diffcls.runs.header import check_proposed
 from diffcls.runs.records import RecordStore
 from diffcls.runs.sharding import shard_of
 from diffcls.runs.spec import RunSpec
 from diffcls.runs.summary import summarise
 from diffcls.support.environment import clock, commit, describe_device, threads, versions
 from diffcls.support.errors import RecordError
+from diffcls.support.text import valid_text
 
 LEADERBOARD = "leaderboard.csv"
 
 
 def header_of(plan: Plan) -> dict[str, Any]:
-    """The header that a run gets at its first start."""
-    return {
+    """The header that a run gets at its first start.
+
+    Raises:
+        UsageError: for a batch size or number of threads that is not allowed.
+    """
+    header = {
         "batch_size": plan.built.method.batch_size,
         "threads": threads(),
         "posterior_scale": plan.built.method.posterior_scale,
@@ -32,9 +38,11 @@ def header_of(plan: Plan) -> dict[str, Any]:
         "device": describe_device(plan.built.device),
         "versions": versions(),
         "commit": commit(),
-        "command": plan.options.command,
+        "command": valid_text(plan.options.command),
         "date": clock(),
     }
+    check_proposed(header)
+    return header
 
 
 def put_row(
@@ -72,7 +80,7 @@ def _metadata(
 ) -> dict[str, Any]:
     # provenance is that of the run's first start, not of a later read
     provenance = ("device", "versions", "commit", "command", "date")
-    return {
+    row = {
         "fingerprint": spec.fingerprint,
         "dataset": spec.dataset,
         "split": spec.split,
@@ -87,6 +95,7 @@ def _metadata(
         "dtype": spec.dtype,
         **{name: header[name] for name in provenance},
     }
+    return {name: valid_text(cell) if isinstance(cell, str) else cell for name, cell in row.items()}
 
 
 def is_complete(dataset: Dataset, store: RecordStore, shard: tuple[int, int]) -> bool:

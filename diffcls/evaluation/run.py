@@ -84,10 +84,11 @@ def run(plan: Plan, preamble: Preamble | None = None) -> dict[str, Any]:
     output = Path(options.output_dir)
     if (output / LEADERBOARD).exists():
         leaderboard.read(output / LEADERBOARD)  # refuse a damaged file before the work
+    proposed = header_of(plan)  # refuses an impossible batch size before anything is written
     archive = _archive(plan)
     supervision_of(options, plan.dataset, built)  # refuse damaged hashes before the work
-    with RecordStore(output, plan.spec, plan.shard) as store:
-        header = store.header(header_of(plan))
+    with RecordStore(output, plan.spec, plan.shard, plan.dataset) as store:
+        header = store.header(proposed)
         warn_of_kept_settings(options, header)
         if header["threads"] != threads():
             set_threads(header["threads"])
@@ -147,4 +148,5 @@ def _archive(plan: Plan) -> ErrorArchive | None:
         run,
         plan.built.timesteps,
         plan.built.prompts.class_names,
+        (item.image_id for item in plan.dataset.items),
     )

@@ -10,7 +10,7 @@ from typing import Any
 from PIL import Image
 
 from diffcls.generation.image_grid import grid, write_animation, write_png
-from diffcls.support.files import unwritable_output, write_text
+from diffcls.support.files import safe_name, unwritable_output, write_text
 from diffcls.support.hashing import hash_text
 
 SETTINGS_FILE = "samples.json"
@@ -33,7 +33,7 @@ class Gallery:
 
     def __init__(self, output: Path, settings: dict[str, Any], labels: list[str]) -> None:
         text = json.dumps(settings, sort_keys=True)
-        short = str(settings["model"]).replace("/", "-")
+        short = safe_name(str(settings["model"]).replace("/", "-"))
         self.folder = output / f"{short}-{hash_text(text, 8)}"
         self.settings, self.labels = settings, labels
         self.images: list[Any] = []

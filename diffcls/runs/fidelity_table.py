@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -11,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from diffcls.support.errors import RecordError, UsageError
-from diffcls.support.files import locked, write_text
+from diffcls.support.files import locked
+from diffcls.support.tables import read_csv, text_cell, write_csv
 
 COLUMNS = (
     *("model", "dataset", "split", "metric", "extractor", "n", "value", "stderr"),
@@ -43,11 +43,7 @@ def put(path: Path, rows: Sequence[Row]) -> None:
             # accuracy is measured by another command, and kept
             cells["accuracy"] = cells["accuracy"] or str(before["accuracy"])
             stored[_key(cells)] = cells
-        buffer = io.StringIO()
-        writer = csv.DictWriter(buffer, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(stored.values())
-        write_text(target, buffer.getvalue())
+        write_csv(target, [COLUMNS, *([row[name] for name in COLUMNS] for row in stored.values())])
 
 
 def check(path: Path) -> None:
@@ -72,20 +68,17 @@ def read(path: Path) -> list[dict[str, str]]:
         RecordError: for a file that is not a fidelity table.
     """
     try:
-        with open(path, encoding="utf-8", newline="") as file:
-            table = csv.DictReader(file)
-            rows, names = list(table), tuple(table.fieldnames or ())
-    except (UnicodeDecodeError, csv.Error):
-        rows, names = [], ()
-    # csv puts surplus cells under the key None, and None into missing cells
-    if names != COLUMNS or any(None in row or None in row.values() for row in rows):
+        lines = read_csv(path)
+    except (OSError, UnicodeError, csv.Error):
+        lines = []
+    if not lines or tuple(lines[0]) != COLUMNS or {len(line) for line in lines} != {len(COLUMNS)}:
         raise RecordError(
             "not a fidelity table",
             given=str(path),
             allowed=",".join(COLUMNS),
             todo="move that file, or choose another --output-dir",
         )
-    return rows
+    return [dict(zip(COLUMNS, line, strict=True)) for line in lines[1:]]
 
 
 def _key(row: Row) -> tuple[str, ...]:
@@ -95,4 +88,4 @@ def _key(row: Row) -> tuple[str, ...]:
 def _cell(value: Any) -> str:
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
+    return f"{value:.6g}" if isinstance(value, float) else text_cell(value)

@@ -11,11 +11,13 @@ import io
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
 from diffcls.runs.row import COLUMNS, INTEGER_COLUMNS, MEASURED, cells_of
 from diffcls.support.errors import RecordError, UsageError
-from diffcls.support.files import locked, write_text
+from diffcls.support.files import locked
+from diffcls.support.tables import read_csv, write_csv
 
 __all__ = ["COLUMNS", "published_rows", "read", "upsert"]
 
@@ -50,8 +52,7 @@ def read(path: str | os.PathLike[str]) -> list[dict[str, str]]:
             row of another number of cells. The file is left unchanged.
     """
     try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            lines = [cells for cells in csv.reader(file, strict=True) if cells]
+        lines = read_csv(Path(path))
     except (OSError, UnicodeError, csv.Error) as error:
         raise RecordError(
             f"leaderboard cannot be read ({error})",
@@ -98,11 +99,8 @@ def upsert(path: str | os.PathLike[str], rows: Rows | Callable[[], Rows]) -> Non
             # under the lock: of two shards that end together, the later one reads all records
             fresh = _fresh(rows())
         old = read(target) if target.exists() else []
-        text = io.StringIO()
-        table = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-        table.writeheader()
-        table.writerows(_merged(old, fresh))
-        write_text(target, text.getvalue())
+        merged = _merged(old, fresh)
+        write_csv(target, [COLUMNS, *([row[name] for name in COLUMNS] for row in merged)])
 
 
 def _check_header(path: str | os.PathLike[str], header: Sequence[str]) -> None:

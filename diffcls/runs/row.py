@@ -8,6 +8,7 @@ from numbers import Integral, Real
 from typing import Any, TypedDict
 
 from diffcls.support.errors import UsageError
+from diffcls.support.tables import text_cell
 
 MEASURED = "measured"
 
@@ -68,14 +69,4 @@ def _cell(value: Any) -> str:
         if math.isinf(number):
             raise UsageError("figure is infinite", given=number, allowed="finite numbers, or None")
         return "" if math.isnan(number) else repr(round(number, 6))
-    text = "" if value is None else str(value)
-    # a spreadsheet would evaluate such a text as a formula
-    return "'" + text if text.lstrip()[:1] in tuple("=+-@") and not _is_number(text) else text
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
+    return "" if value is None else text_cell(value)

@@ -22,7 +22,7 @@ from diffcls.support.hashing import canonical_json, hash_text
 Arrays = dict[str, NDArray[Any]]
 # RuntimeError: zipfile on flags set by a flipped bit; TypeError: a single array, not an archive
 UNREADABLE = (
-    *(OSError, ValueError, KeyError, EOFError, RuntimeError, TypeError),
+    *(OSError, ValueError, KeyError, EOFError, RuntimeError, TypeError, MemoryError, SyntaxError),
     *(zipfile.BadZipFile, zlib.error),
 )
 
@@ -41,7 +41,7 @@ def fitted(
         make: computes the arrays.
 
     Raises:
-        RecordError: for a file that cannot be read back.
+        RecordError: for a file that cannot be read back, or of another definition.
     """
     text = canonical_json(defined_by)
     name = f"{kind}-{hash_text(text)}.npz"
@@ -51,6 +51,12 @@ def fitted(
             np.savez_compressed(buffer, **{"defined_by": np.array(text), **make()})  # type: ignore[arg-type]
             write_bytes(path, buffer.getvalue())
         stored = read_arrays(path, "cached fit")
+    if str(stored.get("defined_by")) != text:
+        raise RecordError(
+            "cached fit is that of another definition",
+            given=str(path),
+            todo="delete the file and rerun the command to regenerate it",
+        )
     return {key: value for key, value in stored.items() if key != "defined_by"}
 
 

@@ -17,12 +17,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from diffcls.support.errors import RecordError, UsageError
+from diffcls.support.hashing import hash_text
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock
 
-SECONDS_BEFORE_NOTICE = 3.0
-"""Wait for a lock after which stderr names the file that is waited for."""
+SECONDS_BEFORE_NOTICE = 2.0
+"""Wait for a lock after which stderr names the file that is waited for, and who holds it."""
 
 
 @contextlib.contextmanager
@@ -77,15 +78,31 @@ def try_lock(target: Path) -> BaseFileLock | None:
 
 
 def _waited_for(lock: BaseFileLock, target: Path) -> BaseFileLock:
-    """The lock, taken; stderr names the file when the wait is long."""
+    """The lock, taken; stderr names the file and the holder when the wait is long."""
     from filelock import Timeout
 
     try:
         lock.acquire(timeout=SECONDS_BEFORE_NOTICE)
     except Timeout:
-        print(f"diffcls: waiting for another process to finish with {target}", file=sys.stderr)
+        holder = _holder(Path(lock.lock_file))
+        print(f"diffcls: waiting for {target}, held by another {holder}", file=sys.stderr)
         lock.acquire()
     return lock
+
+
+def _holder(lock_file: Path) -> str:
+    """``process (pid 123)``, or ``process`` where the system does not tell which one it is."""
+    process = "process"
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        inode = lock_file.stat().st_ino
+        for line in Path("/proc/locks").read_text(encoding="utf-8").splitlines():
+            # such as "1: FLOCK ADVISORY WRITE 123 fe:00:2556893 0 EOF"; "->" marks those that wait
+            fields = line.split()
+            if fields[1] == "FLOCK" and fields[5].rpartition(":")[2] == str(inode):
+                pid = int(fields[4])
+                state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+                return f"process (pid {pid}{', stopped' if state in 'Tt' else ''})"
+    return process
 
 
 def write_text(target: Path, text: str) -> None:
@@ -93,12 +110,12 @@ def write_text(target: Path, text: str) -> None:
 
     Args:
         target: the file. Its permissions stay.
-        text: written in UTF-8, line ends unchanged.
+        text: written in UTF-8, line ends unchanged; lone surrogates become escape sequences.
 
     Raises:
         UsageError, RecordError: see `write_bytes`.
     """
-    write_bytes(target, text.encode("utf-8"))
+    write_bytes(target, text.encode("utf-8", "backslashreplace"))
 
 
 def write_bytes(target: Path, data: bytes) -> None:
@@ -143,6 +160,39 @@ def make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise _unwritable(folder, error) from error
+
+
+def safe_name(text: str, max_bytes: int = 200) -> str:
+    """A file's or folder's name that stands for a text: the text itself wherever it can be one.
+
+    A text that would lead to another folder (``..``, slashes), that is empty, too long or has
+    characters that are none of a file name is cleaned, and told apart by a hash at the end.
+
+    Args:
+        text: any text.
+        max_bytes: largest length of the name in UTF-8.
+    """
+    clean = "".join(c if c.isprintable() and c not in "/\\:" else "_" for c in text)
+    if clean == text and text.strip(". ") and len(text.encode("utf-8")) <= max_bytes:
+        return text
+    suffix = f"-{hash_text(text, 8)}"
+    start = clean.strip(". ").encode("utf-8")[: max_bytes - len(suffix)].decode("utf-8", "ignore")
+    return f"{start or 'unnamed'}{suffix}"
+
+
+def check_output(folder: Path) -> None:
+    """Check that an output folder can be made and written; nothing is created.
+
+    Raises:
+        UsageError: for a folder that cannot be written.
+    """
+    existing = next(
+        (f for f in (folder, *folder.absolute().parents) if f.exists() or f.is_symlink()), folder
+    )
+    if not existing.is_dir():
+        raise unwritable_output(folder, NotADirectoryError(errno.ENOTDIR, "not a folder"))
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise unwritable_output(folder, PermissionError(errno.EACCES, "permission denied"))
 
 
 def unwritable_output(folder: Path, error: OSError) -> UsageError:

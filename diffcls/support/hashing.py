@@ -32,7 +32,7 @@ def hash_json(value: Any, length: int = DIGEST_LENGTH) -> str:
 
 def hash_text(text: str, length: int = DIGEST_LENGTH) -> str:
     """The first `length` hexadecimal digits of the SHA-256 of a text in UTF-8."""
-    return hash_bytes(text.encode(), length)
+    return hash_bytes(text.encode("utf-8", "surrogatepass"), length)
 
 
 def hash_bytes(data: bytes, length: int = DIGEST_LENGTH) -> str:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from diffcls.models.devices import resolve_device
+from diffcls.support.launchers import integer_variable
 
 if TYPE_CHECKING:
     import torch
@@ -62,9 +63,11 @@ def join(device: str | None = None) -> ProcessGroup:
         device: device to train on; None or ``auto``: this process's accelerator if there is one.
 
     Raises:
-        UsageError: for an unknown or missing device.
+        UsageError: for an unknown or missing device, or a variable that is no whole number.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) < 2:
+    for name in ("RANK", "LOCAL_RANK"):
+        integer_variable(os.environ, name)
+    if (integer_variable(os.environ, "WORLD_SIZE") or 1) < 2:
         return ProcessGroup(device=resolve_device(device))
     from accelerate import PartialState
 

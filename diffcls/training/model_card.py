@@ -136,7 +136,7 @@ def curve_table(curve: list[dict[str, float]], measured: str) -> str:
     """Training curve as a Markdown table.
 
     Args:
-        curve: points of one phase, see `diffcls.training.run.read_curve`.
+        curve: points of one phase, see `diffcls.training.run_files.read_curve`.
         measured: words for the column's heading: the images or levels of the accuracy.
     """
     columns = {

@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Any
 from diffcls.data import catalog
 from diffcls.support.errors import UsageError, unknown_name
 from diffcls.support.paths import UserPath, expand_fields
+from diffcls.support.text import valid_text
 from diffcls.training import recipe_table
 from diffcls.training.kinds import KINDS, TRAININGS
 from diffcls.training.recipes import Optimisation, Recipe
+from diffcls.training.run_files import short_name
 
 if TYPE_CHECKING:
     from diffcls.training.distributed import ProcessGroup
@@ -91,7 +93,7 @@ class TrainingOptions:
                 words.append(f"--{flag}" if value else f"--no-{flag}")
             else:
                 words += [f"--{flag}", str(value)]
-        return shlex.join(words)
+        return valid_text(shlex.join(words))
 
 
 LOCAL = ("data_root", "output_dir", "device", "report_to", "threads", "json", "quiet", "points")
@@ -227,11 +229,6 @@ def full_name(dataset: str, kind: str) -> str:
             todo="provide them as folders: --dataset folder:PATH",
         )
     return spec.name if spec.name in catalog.SPECS else dataset
-
-
-def short_name(dataset: str) -> str:
-    """Name of a data set in the name of a folder."""
-    return dataset.rstrip("/").rpartition("/")[2].rpartition(":")[2].partition("@")[0]
 
 
 def recipe_of(kind: str, dataset: str, name: str = "") -> Optimisation:

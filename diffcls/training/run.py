@@ -21,7 +21,7 @@ from diffcls.data.transforms import load_image, to_pixels
 from diffcls.models.loading import CARD
 from diffcls.support.environment import clock, describe_device, versions
 from diffcls.support.errors import UsageError
-from diffcls.support.files import unwritable_output, write_bytes, write_text
+from diffcls.support.files import check_output, locked, write_bytes, write_text
 from diffcls.training.caption_batches import (
     Caption,
     CaptionBatch,
@@ -31,7 +31,8 @@ from diffcls.training.caption_batches import (
 from diffcls.training.distributed import ProcessGroup
 from diffcls.training.loop import Loop, Phase, Report
 from diffcls.training.recipe_table import RECIPES
-from diffcls.training.recipes import Optimisation, read_recipe
+from diffcls.training.recipes import Optimisation
+from diffcls.training.run_files import RECIPE, read_begun, read_curve
 from diffcls.training.validation import Validators
 
 SNAPSHOTS = "snapshots"
@@ -61,6 +62,7 @@ class TrainingRun(ABC):
 
     Raises:
         UsageError: for a folder with a trained model, or a training with another recipe.
+        RecordError: for a stored recipe that cannot be read.
     """
 
     index: ClassVar[str]
@@ -84,35 +86,32 @@ class TrainingRun(ABC):
         self.work = self.folder / "training"
         self._hashes: bytes | None = None
         # the card is written last: without it a training of ours is unfinished
-        unfinished = (self.work / "recipe.json").exists() and not (self.folder / CARD).exists()
+        unfinished = (self.work / RECIPE).exists() and not (self.folder / CARD).exists()
         if (self.folder / self.index).exists() and not unfinished:
             raise UsageError(
                 "the output folder already contains a trained model",
                 given=str(self.folder),
                 todo="choose another --output-dir, or move the folder away",
             )
-        self._fix_recipe()
+        self._recipe_text = json.dumps(self._plan(), indent=2) + "\n"
+        self._check_recipe()
+        check_output(self.folder)
 
-    def _fix_recipe(self) -> None:
-        """Store what decides the weights, or compare it with what a begun training stored."""
+    def _plan(self) -> dict[str, Any]:
+        """What decides the weights, in plain JSON types."""
         plan = {"dataset": self.dataset, "seed": self.seed, **dataclasses.asdict(self.recipe)}
         if self.init:
             plan["init"] = self._open_card()[1]
         if self.processes.size * self.accumulate > 1:
             plan["batches_a_step"] = self.processes.size * self.accumulate
-        plan = json.loads(json.dumps(plan))
-        path = self.work / "recipe.json"
-        try:
-            self.work.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise unwritable_output(self.folder, error) from error
-        if self.processes.is_main_process and not path.exists():
-            write_text(path, json.dumps(plan, indent=2) + "\n")
-        self.processes.wait()
-        begun = json.loads(path.read_text(encoding="utf-8"))
-        # fields that a training of an older version does not name had their defaults
-        known = dataclasses.asdict(read_recipe(type(self.recipe), begun))
-        begun |= json.loads(json.dumps(known))
+        return plan
+
+    def _check_recipe(self) -> None:
+        """Compare what decides the weights with what a begun training stored, if there is one."""
+        path = self.work / RECIPE
+        if not path.exists():
+            return
+        begun, plan = read_begun(path, type(self.recipe)), json.loads(self._recipe_text)
         if begun != plan:
             changed = sorted(k for k in {*begun, *plan} if begun.get(k) != plan.get(k))
             raise UsageError(
@@ -121,6 +120,18 @@ class TrainingRun(ABC):
                 allowed=f"{ {k: begun.get(k) for k in changed} }",
                 todo="resume with that recipe, or choose another --output-dir",
             )
+
+    def begin(self) -> None:
+        """Store what decides the weights, once data and models are known to be in order.
+
+        A training that is refused before leaves nothing behind.
+        """
+        if self.processes.is_main_process:
+            with locked(self.work / RECIPE) as path:
+                if not path.exists():
+                    write_text(path, self._recipe_text)
+        self.processes.wait()
+        self._check_recipe()  # of two that begin at once, one is the first
 
     def cost(self) -> dict[str, Optimisation]:
         """Lengths of the phases to train, by name."""
@@ -170,6 +181,7 @@ class TrainingRun(ABC):
         return pooled_captions(tokenizer, words, labels, size, self._data_device)
 
     def _loop(self, phase: Phase) -> Loop:
+        self.begin()
         report: Report | None = None
         if self.report_to == "tensorboard" and self.processes.is_main_process:
             report = tensorboard(self.work / "tensorboard", phase.name)
@@ -275,12 +287,3 @@ def tensor_of(data: Dataset, size: int) -> tuple[Tensor, list[int]]:
     """All images of a data set, (N, 3, size, size) in [−1, 1], and their N labels."""
     pixels = [to_pixels(load_image(item.open()), size) for item in data.items]
     return torch.from_numpy(np.stack(pixels)), [item.label for item in data.items]
-
-
-def read_curve(path: Path) -> list[dict[str, float]]:
-    """Points of a curve; a resumed training may have written a step twice, the last one counts."""
-    points: dict[float, dict[str, float]] = {}
-    for line in path.read_text(encoding="utf-8").splitlines():
-        point = json.loads(line)
-        points[point["step"]] = point
-    return [points[step] for step in sorted(points)]

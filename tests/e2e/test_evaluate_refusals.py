@@ -70,7 +70,7 @@ def test_unknown_name_is_refused(refused: Callable[..., str], flags: str, parts:
         ("--confidence 2", "confidence out of range: 2.0; allowed: (0, 1)"),
         ("--confidence nan", "confidence out of range: nan"),
         ("--max-evaluations 0", "budget out of range: 0"),
-        ("--shard 3/2", "shard out of range: '3/2'; allowed: i/n with 0 <= i < n"),
+        ("--shard 3/2", "shard out of range: '3/2'; allowed: i/n with 0 <= i < n <= 1,000,000"),
         ("--shard 2", "--shard cannot be read: '2'; allowed: i/n"),
         ("--n_workers 2", "--n-workers and --worker-idx must be given together"),
         ("--n_workers 2 --worker_idx 2", "shard out of range: '2/2'"),

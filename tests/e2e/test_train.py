@@ -213,7 +213,7 @@ def test_only_a_model_with_its_card_is_finished_and_a_foreign_one_is_left_alone(
     def begin(name: str) -> latent_diffusion.LatentTraining:
         return latent_diffusion.LatentTraining("digits", SMALL, 0, tmp_path / name)
 
-    begin("ours")
+    begin("ours").begin()
     (tmp_path / "ours" / "model_index.json").write_text("{}")  # killed before the card was there
     begin("ours")
     (tmp_path / "ours" / loading.CARD).write_text("{}")

@@ -20,6 +20,7 @@ from diffcls.evaluation.replay import replay as replayed
 from diffcls.runs.error_tables import read_saved
 from diffcls.runs.records import Record, read_records
 from diffcls.support.errors import DataError, RecordError, UsageError
+from diffcls.support.hashing import hash_json
 
 Pipelines = Callable[[str], Path]
 DRAWS = 8
@@ -265,7 +266,9 @@ def made_tables(folder: Path, alpha: list[float], weighting: str, split: str) ->
     a = np.array(alpha)
     run = {"indices": [4, 2, 6, 1, 5, 3, 7, 0], "alpha": alpha, "sigma": np.sqrt(1 - a**2).tolist()}
     folder.mkdir()
-    (folder / "run.json").write_text(json.dumps({"fingerprint": "0", "spec": spec, **run}))
+    (folder / "run.json").write_text(
+        json.dumps({"fingerprint": hash_json(spec), "spec": spec, **run})
+    )
     rng = np.random.default_rng(0)
     for i in range(10):
         errors = rng.normal(5, 1, (4, 8)).astype(np.float32)

@@ -10,9 +10,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from helpers.properties import examples
+from hypothesis import strategies as st
 
 from diffcls.runs.fidelity_table import COLUMNS, check, put, read
 from diffcls.support.errors import RecordError, UsageError
+from diffcls.support.text import valid_text
 
 
 def row(**changes: Any) -> dict[str, Any]:
@@ -75,6 +78,16 @@ def test_names_with_commas_and_letters_of_all_kinds_come_back(table: Path) -> No
     put(table, [row(model='mine, "the second"', dataset="folder:Größe")])
     (only,) = read(table)
     assert (only["model"], only["dataset"]) == ('mine, "the second"', "folder:Größe")
+
+
+@examples(cell=st.text(st.characters() | st.sampled_from("\r\n\"',\0\u2028\udcff=+-@")))
+def test_no_cell_ruins_the_file(table: Path, cell: str) -> None:
+    table.unlink(missing_ok=True)
+    put(table, [row(model=cell)])
+    put(table, [row(model=cell), row()])
+    (first, *rest) = read(table)
+    assert first["model"].removeprefix("'") == valid_text(cell).removeprefix("'")
+    assert len(rest) == (cell != "digits")
 
 
 # ---- one row per measurement -------------------------------------------------------------------

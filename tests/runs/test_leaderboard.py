@@ -17,11 +17,14 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers.processes import measured, write_rows
+from helpers.properties import examples
+from hypothesis import strategies as st
 
 from diffcls.reports.terminal import format_table
 from diffcls.runs import leaderboard, summary
 from diffcls.runs.row import cells_of
 from diffcls.support.errors import RecordError, UsageError
+from diffcls.support.text import valid_text
 
 DATASETS = [
     *("food101", "cifar10", "fgvc_aircraft", "pets"),
@@ -402,6 +405,58 @@ def test_an_empty_file_holds_nothing_that_could_be_lost(tmp_path: Path) -> None:
     path.touch()
     leaderboard.upsert(path, [measured("a")])
     assert len(measured_rows(path)) == 1
+
+
+@examples(
+    cell=st.text(st.characters() | st.sampled_from("\r\n\"',\0\u2028\udcff=+-@")),
+    foreign=st.text(st.characters(codec="utf-8") | st.sampled_from("\r\n\"',\0=")),
+)
+def test_no_cell_ruins_the_file(tmp_path: Path, cell: str, foreign: str) -> None:
+    path = tmp_path / "leaderboard.csv"
+    path.unlink(missing_ok=True)
+    leaderboard.upsert(path, [measured("a", command=cell, model=cell)])
+    leaderboard.upsert(path, [measured("b", command=foreign)])
+    rows = leaderboard.read(path)
+    assert [row["fingerprint"] for row in rows] == ["a", "b"]
+    for row, text in zip(rows, (cell, foreign), strict=True):
+        assert row["command"].removeprefix("'") == valid_text(text).removeprefix("'")
+    leaderboard.upsert(path, [measured("b", command=foreign)])
+    assert leaderboard.read(path) == rows
+
+
+@examples(
+    content=st.binary()
+    | st.text().map(lambda text: text.encode("utf-8", "surrogatepass"))
+    | st.text().map(lambda text: f"{HEADER}\n{text}".encode("utf-8", "surrogatepass"))
+    | st.lists(
+        st.text(st.sampled_from('a",\r\n')), min_size=len(HEADER.split(",")), max_size=30
+    ).map(lambda cells: f"{HEADER}\n{','.join(cells)}\n".encode())
+)
+def test_any_content_is_a_whole_table_or_refused(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "leaderboard.csv"
+    path.write_bytes(content)
+    try:
+        rows = leaderboard.read(path)
+    except RecordError as refused:
+        assert str(path) in str(refused)
+        with pytest.raises(RecordError):
+            leaderboard.upsert(path, [measured("a")])
+        assert path.read_bytes() == content
+        return
+    assert all(tuple(row) == leaderboard.COLUMNS for row in rows)
+    leaderboard.upsert(path, [measured("new")])
+    kept = leaderboard.read(path)
+    assert [row for row in kept if row["fingerprint"] != "new"] == [
+        *(row for row in rows if not row["source"].startswith("published")),
+        *(row for row in rows if row["source"].startswith("published")),
+    ]
+
+
+def test_a_very_long_command_is_cut_in_the_table(tmp_path: Path) -> None:
+    path = tmp_path / "leaderboard.csv"
+    leaderboard.upsert(path, [measured("a", command="x" * 200_000)])
+    leaderboard.upsert(path, [measured("b")])
+    assert len(leaderboard.read(path)[0]["command"]) == 32_767
 
 
 # ---- accidents ---------------------------------------------------------------------------------

@@ -52,7 +52,7 @@ HEADER: dict[str, Any] = {
 }
 KEYS = "fingerprint image_id label ranking scores evaluations seconds error checksum".split()
 
-texts = st.text(max_size=12)
+texts = st.text(st.characters(), max_size=12)  # lone surrogates included
 OTHER_VALUES: dict[str, st.SearchStrategy[Any]] = {
     **dict.fromkeys((f.name for f in dataclasses.fields(RunSpec)), texts),
     "class_names": st.lists(texts, max_size=3).map(tuple),
@@ -64,17 +64,28 @@ OTHER_VALUES: dict[str, st.SearchStrategy[Any]] = {
     "scoring_version": st.integers(0, 99),
 }
 fields = st.sampled_from(sorted(OTHER_VALUES))
-records = st.builds(
+scored = st.builds(
     Record,
     fingerprint=st.just(SPEC.fingerprint),
     image_id=texts,
-    label=st.integers(0, 9),
+    label=st.integers(0, 1),
     ranking=st.permutations([0, 1]).map(tuple),
     scores=st.tuples(st.floats(), st.floats()),
     evaluations=st.integers(0, 10**6),
     seconds=st.floats(0, 1e6),
-    error=st.none() | texts,
 )
+failed = st.builds(
+    Record,
+    fingerprint=st.just(SPEC.fingerprint),
+    image_id=texts,
+    label=st.integers(0, 9),
+    ranking=st.just(()),
+    scores=st.just(()),
+    evaluations=st.just(0),
+    seconds=st.floats(0, 1e6),
+    error=texts,
+)
+records = scored | failed
 
 
 def record(name: str, **changes: Any) -> Record:

@@ -11,6 +11,7 @@ import torch
 from helpers.line_fit import line, trained
 from torch import Tensor, nn
 
+from diffcls.support.errors import UsageError
 from diffcls.training.distributed import ProcessGroup, device_of, join
 from diffcls.training.loop import Loop, Phase
 from diffcls.training.recipes import Optimisation
@@ -118,3 +119,10 @@ def test_default_device_is_an_accelerator_if_there_is_one(
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     expected = "cuda" if accelerator else "cpu"
     assert [join(device).device for device in (None, "auto")] == [expected] * 2
+
+
+@pytest.mark.parametrize("name", ["RANK", "WORLD_SIZE", "LOCAL_RANK"])
+def test_training_names_a_malformed_variable(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(name, "")
+    with pytest.raises(UsageError, match=f"{name} cannot be read"):
+        join("cpu")

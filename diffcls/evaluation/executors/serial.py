@@ -9,6 +9,7 @@ from diffcls.data.dataset import Dataset, Item
 from diffcls.runs.error_tables import ErrorArchive
 from diffcls.runs.records import Record, RecordStore
 from diffcls.scoring.class_scores import ClassScores
+from diffcls.support.text import valid_text
 
 
 class Progress:
@@ -93,7 +94,7 @@ def to_record(result: ClassScores, label: int, fingerprint: str) -> Record:
         scores=tuple(float(s) for s in result.scores),
         evaluations=result.evaluations,
         seconds=round(result.seconds, 6),
-        error=result.error,
+        error=None if result.error is None else valid_text(result.error),
     )
 
 

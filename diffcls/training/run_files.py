@@ -1,0 +1,70 @@
+"""Files of a training: the name of its folder, its stored recipe, and its curve."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from diffcls.support.errors import RecordError
+from diffcls.support.files import safe_name
+from diffcls.support.stored_json import parse_json
+from diffcls.training.recipes import Optimisation, read_recipe
+
+RECIPE = "recipe.json"
+"""File in the folder of the training that says what decides the weights."""
+
+
+def short_name(dataset: str) -> str:
+    """Name of a data set in the name of a folder: never one that leads elsewhere."""
+    kind, _, place = dataset.partition(":")
+    if kind == "folder":  # of X/.. the name is that of the folder it stands for
+        dataset = os.path.abspath(os.path.expanduser(place or "."))
+    return safe_name(dataset.rstrip("/").rpartition("/")[2].rpartition(":")[2].partition("@")[0])
+
+
+def read_begun(path: Path, kind: type[Optimisation]) -> dict[str, Any]:
+    """What decides the weights of a begun training, from its ``recipe.json``.
+
+    Args:
+        path: the file.
+        kind: class of the recipe; fields that an older version does not name had their defaults.
+
+    Raises:
+        RecordError: for a file that cannot be read, or is no recipe.
+    """
+    try:
+        begun = parse_json(path.read_bytes())
+        if type(begun) is not dict:
+            raise ValueError("not an object")
+        known = dataclasses.asdict(read_recipe(kind, begun))
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise RecordError(
+            f"the recipe of the begun training cannot be read ({error})",
+            given=str(path),
+            todo="move the model's folder away, then rerun the same command",
+        ) from error
+    whole: dict[str, Any] = begun | json.loads(json.dumps(known))
+    return whole
+
+
+def read_curve(path: Path) -> list[dict[str, float]]:
+    """Points of a curve; a resumed training may have written a step twice, the last one counts.
+
+    Raises:
+        RecordError: for a file that cannot be read, or a line that is no point.
+    """
+    points: dict[float, dict[str, float]] = {}
+    try:
+        for line in path.read_bytes().splitlines():
+            point = parse_json(line)
+            points[point["step"]] = point
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise RecordError(
+            f"a point of the curve cannot be read ({error})",
+            given=str(path),
+            todo="delete its line, then rerun the same command",
+        ) from error
+    return [points[step] for step in sorted(points)]
