@@ -15,13 +15,17 @@ from typing import Any
 from diffcls.models.json_files import read_json, wrong_value
 from diffcls.support.errors import ModelError
 
-MAX_LAYERS = 1024
-"""Of layers in a block, and of blocks in a network: the largest supported network has 57."""
-MAX_SIDE = 4096
-"""Of a side of images, latents or tables of positions."""
+BOUNDS = {
+    "layers": 1024,
+    "padding": 64,
+    "kernel": 64,
+    "sample_size": 4096,
+    "image_size": 4096,
+    "pos_embed_max_size": 4096,
+}
+"""Greatest whole number of an entry, by a part of its name; published networks have 57 layers."""
 MAX_NUMBER = 2**21
 """Of any other whole number in a network's config; vocabularies have up to 256,000 tokens."""
-SIDES = ("sample_size", "image_size", "pos_embed_max_size")
 ATTENTIONS = ("eager", "sdpa")
 """Attention implementations that are part of the libraries; others are downloaded or compiled."""
 OWN_CODE = ("auto_map", "custom_pipelines")
@@ -103,7 +107,7 @@ def _check_bounds(path: Path, key: str, value: object) -> None:
         raise wrong_value(path, key, value, "a number")
     if not isinstance(value, int):
         return
-    most = MAX_LAYERS if "layers" in key else MAX_SIDE if key in SIDES else MAX_NUMBER
+    most = next((bound for name, bound in BOUNDS.items() if name in key), MAX_NUMBER)
     if abs(value) > most:
         raise wrong_value(path, key, value, f"at most {most:,}")
 
@@ -122,7 +126,7 @@ def _mismatch(value: object, default: object) -> str | None:
         kinds = [_mismatch(one, default[0]) for one in value if default]
         return next((f"a list, each {kind}" for kind in kinds if kind), None)
     if isinstance(value, list):
-        kinds = [_mismatch(one, default) for one in value]
+        kinds = [_mismatch(one, default) for one in value] or ["one value, or one a block"]
         return next((kind for kind in kinds if kind), None)
     if isinstance(default, bool):
         return None if isinstance(value, bool) else "true or false"

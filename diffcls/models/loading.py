@@ -206,6 +206,8 @@ def load(
     if completion is not None:  # tokenizer, schedule and whatever the file lacks
         both = [card.revision, read_card(completion).revision]
         card = replace(card, revision=hash_json(both))
+    from diffcls.models.families.checks import run_once
+
     adapter: type[PipelineDenoiser] = FAMILIES.load(index.family)
     with loading():
         if completion is None:
@@ -215,16 +217,17 @@ def load(
         if lora is not None:
             card = replace(card, revision=f"{card.revision} + {merge(pipeline, lora)}")
         try:
-            return adapter(pipeline, card, device, dtype, img_size)
-        except DiffclsError:
+            denoiser = adapter(pipeline, card, device, dtype, img_size)
+            run_once(denoiser)
+        except (DiffclsError, MemoryError, torch.OutOfMemoryError):
             raise
-        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
-            # entries of configs that no class checks, and that the adapter reads
+        except Exception as error:  # values of configs that no class checks
             raise ModelError(
                 f"the parts of the model do not work together ({first_line(error)})",
                 given=str(index.path.parent),
                 todo="check the configs of the model's parts",
             ) from error
+    return denoiser
 
 
 def _open_file(path: Path, index: ModelIndex, dtype: torch.dtype) -> Any:

@@ -104,10 +104,7 @@ def _outputs(denoiser: Denoiser, images: Tensor, prompts: Sequence[str]) -> tupl
     parts = []
     for j, level in enumerate(levels.tolist()):
         eps = torch.stack(
-            [
-                noise(key("check"), i * count + j, latents.shape[1:])
-                for i in range(len(latents))
-            ]
+            [noise(key("check"), i * count + j, latents.shape[1:]) for i in range(len(latents))]
         ).to(latents)
         alpha, sigma = float(gains.alpha[level]), float(gains.sigma[level])
         x_t = (alpha * latents + sigma * eps).to(denoiser.dtype)

@@ -10,10 +10,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from diffcls.diffusion.parameterization import Parameterization, parameterization_of
-from diffcls.diffusion.schedule import NoiseSchedule
 from diffcls.models.autoencoder import Autoencoder
 from diffcls.models.denoiser import Conditioning, ModelCard
+from diffcls.models.families.checks import check_tokenizer, square_side, training_noise
 from diffcls.models.quiet import quiet
 from diffcls.support.errors import ModelError, UsageError
 
@@ -57,7 +56,7 @@ class PipelineDenoiser(ABC):
         self.network.requires_grad_(False)  # only prompts and images are differentiated
         vae = getattr(pipeline, "vae", None)
         self.autoencoder = None if vae is None else Autoencoder(vae, self.device)
-        self.schedule, self.parameterization = _training_noise(pipeline.scheduler, self.time_scale)
+        self.schedule, self.parameterization = training_noise(pipeline.scheduler, self.time_scale)
         self._timesteps = torch.tensor(
             self.schedule.timesteps, dtype=torch.float32, device=self.device
         )
@@ -140,13 +139,13 @@ class PipelineDenoiser(ABC):
             limit = getattr(encoder.config, "max_position_embeddings", None)
             if limit is not None:  # a tokenizer saved without a limit has 1e30
                 tokenizer.model_max_length = min(tokenizer.model_max_length, limit)
-            _check_tokenizer(name, tokenizer, encoder)
+            check_tokenizer(name, tokenizer, encoder)
         if hasattr(self.pipeline, "tokenizer_max_length"):  # some pipelines keep a copy
             self.pipeline.tokenizer_max_length = self.pipeline.tokenizer.model_max_length
 
     def _shape(self, img_size: int | None) -> tuple[tuple[int, int, int], int]:
         factor = 1 if self.autoencoder is None else self.autoencoder.factor
-        size = _side(self._native_size(), factor) if img_size is None else img_size
+        size = square_side(self._native_size(), factor) if img_size is None else img_size
         step = factor * self._patch()
         if size < step or size % step:
             raise UsageError(
@@ -242,76 +241,6 @@ class PipelineDenoiser(ABC):
 
     def _weights(self) -> list[Tensor]:
         return [*self.network.parameters(), *self.network.buffers()]
-
-
-def _training_noise(scheduler: Any, time_scale: float) -> tuple[NoiseSchedule, Parameterization]:
-    """The noise schedule and the parameterization of a model's training.
-
-    Raises:
-        ModelError: for a scheduler whose config has values that no training can have.
-    """
-    config, class_name = dict(scheduler.config), type(scheduler).__name__
-    try:
-        schedule = NoiseSchedule.from_diffusers(config, class_name, time_scale)
-        return schedule, parameterization_of(config, class_name)
-    except ModelError:
-        raise
-    except (ArithmeticError, TypeError, ValueError) as error:
-        raise ModelError(
-            f"the config of the model's scheduler cannot be used ({error})",
-            given=class_name,
-            todo="check scheduler/scheduler_config.json",
-        ) from error
-
-
-def _side(size: object, factor: int) -> int:
-    """Side of square images in pixels, for the `sample_size` of a network's config.
-
-    Args:
-        size: one side of the latents, or a pair (h, w).
-        factor: pixels per side of a latent value.
-
-    Raises:
-        UsageError: if the config names no size, or one that is not square: only square images are
-            classified.
-    """
-    if isinstance(size, list | tuple) and len(size) == 2 and size[0] == size[1]:
-        size = size[0]
-    if isinstance(size, int) and not isinstance(size, bool) and size > 0:
-        return size * factor
-    if size is None:
-        raise UsageError(
-            "--img-size is required: the model's config names no size",
-            todo=f"add --img-size N, a multiple of {factor}",
-        )
-    pair = isinstance(size, list | tuple) and len(size) == 2
-    if pair and all(isinstance(side, int) and side > 0 for side in size):  # type: ignore[attr-defined]
-        height, width = (side * factor for side in size)  # type: ignore[attr-defined]
-        raise UsageError(
-            "the model was trained on images that are not square",
-            given=f"{height} x {width}",
-            allowed="square images",
-            todo=f"choose their side with --img-size, for instance --img-size {min(height, width)}",
-        )
-    raise ModelError("sample_size in the config of the network is wrong", given=size)
-
-
-def _check_tokenizer(name: str, tokenizer: Any, encoder: Any) -> None:
-    """Raise ModelError for a tokenizer of another text encoder, or one without a vocabulary."""
-    rows, tokens = int(encoder.config.vocab_size), len(tokenizer)
-    if tokens > rows:
-        raise ModelError(
-            "tokenizer and text encoder do not fit each other",
-            given=f"{tokens} tokens, and {rows} rows in the table of {name}",
-        )
-    # without its files, transformers makes a tokenizer that reads every word as unknown
-    one, other = (tokenizer(text).input_ids for text in ("cat", "dog"))
-    if one == other:
-        raise ModelError(
-            "the tokenizer of the model does not tell texts apart",
-            given=name.replace("text_encoder", "tokenizer"),
-            todo="check that the files of its vocabulary are complete",
-        )
 
 
 def _first_not_finite(cond: Conditioning) -> int | None:
