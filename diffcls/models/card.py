@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from diffcls.diffusion.parameterization import LEARNED
+from diffcls.diffusion.parameterization import LEARNED, learned_weight
+from diffcls.diffusion.schedule import NoiseSchedule
 from diffcls.diffusion.timestep_allocation import EVEN, names, read_allocation
 from diffcls.models.denoiser import ModelCard
 from diffcls.models.json_files import is_count, is_number, is_text, read_json, wrong_value
@@ -105,6 +107,9 @@ def _check_allocation(path: Path, allocation: object) -> None:
     ):
         raise wrong_value(path, "allocation", allocation, ", ".join(names()))
     try:
-        read_allocation(allocation)
+        text = read_allocation(allocation)
+        density = None if text == EVEN else learned_weight(text, NoiseSchedule.scaled_linear())
+        if density is not None and not 0 < density.sum() < math.inf:
+            raise ValueError("no density")
     except (UsageError, ValueError) as error:
         raise ModelError(f"'allocation' in {path} is wrong ({error})") from error
