@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
@@ -11,9 +11,6 @@ from diffcls.diffusion.parameterization import Parameterization, parameterizatio
 from diffcls.diffusion.schedule import NoiseSchedule
 from diffcls.support.errors import ModelError, UsageError
 from diffcls.support.seeding import key
-
-if TYPE_CHECKING:
-    from diffcls.models.families.base import PipelineDenoiser
 
 
 def training_noise(scheduler: Any, time_scale: float) -> tuple[NoiseSchedule, Parameterization]:
@@ -87,11 +84,11 @@ def check_tokenizer(name: str, tokenizer: Any, encoder: Any) -> None:
 
 
 @torch.inference_mode()
-def run_once(denoiser: PipelineDenoiser) -> None:
+def run_once(denoiser: Any) -> None:
     """Run each part once on a small input: some values of a config fail only there.
 
     Args:
-        denoiser: a model whose parts are loaded.
+        denoiser: a `diffcls.models.families.base.PipelineDenoiser`.
 
     Raises:
         ModelError: for outputs of another shape than the latents', or that are not finite in single
