@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from diffcls.models.components import read_json
+from diffcls.models.json_files import read_json
 from diffcls.models.loading import CARD, WEIGHTS
 
 

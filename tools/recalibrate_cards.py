@@ -26,7 +26,7 @@ def _main(arguments: list[str]) -> int:
     flags = p.parse_args(arguments)
 
     from diffcls.classifiers.validation import validators
-    from diffcls.models.components import read_json
+    from diffcls.models.json_files import read_json
     from diffcls.models.loading import CARD, WEIGHTS, bundled, load
     from diffcls.support.environment import set_threads
     from diffcls.support.files import write_text

@@ -122,7 +122,7 @@ def size_of(folder: Path) -> dict[str, float]:
 
 
 def _card(folder: Path) -> Any:
-    from diffcls.models.components import read_json
+    from diffcls.models.json_files import read_json
     from diffcls.models.loading import CARD
 
     return read_json(folder / CARD)

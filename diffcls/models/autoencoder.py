@@ -7,6 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from diffcls.models.json_files import is_number
+from diffcls.support.errors import ModelError
+
 
 class Autoencoder:
     """Encoder and decoder of scaled latents, always in float32: some overflow in half precision.
@@ -26,12 +29,20 @@ class Autoencoder:
         config = vae.config
         self.channels = int(config.latent_channels)
         self.factor = 2 ** (len(config.block_out_channels) - 1)
-        self._scale: float | Tensor = float(config.get("scaling_factor", None) or 1.0)
-        self._shift: float | Tensor = float(config.get("shift_factor", None) or 0.0)
+        scale, shift = config.get("scaling_factor", None), config.get("shift_factor", None)
+        self._scale: float | Tensor = _constant("scaling_factor", 1.0 if scale is None else scale)
+        self._shift: float | Tensor = _constant("shift_factor", 0.0 if shift is None else shift)
         mean, std = config.get("latents_mean", None), config.get("latents_std", None)
         if mean is not None and std is not None:  # constants per channel instead: (C, 1, 1)
-            self._shift = torch.tensor(mean, device=device).reshape(-1, 1, 1)
-            self._scale = self._scale / torch.tensor(std, device=device).reshape(-1, 1, 1)
+            self._shift = self._per_channel("latents_mean", mean)
+            self._scale = self._scale / self._per_channel("latents_std", std)
+
+    def _per_channel(self, name: str, values: Any) -> Tensor:
+        """(C, 1, 1) constants of the channels."""
+        if not isinstance(values, list | tuple) or len(values) != self.channels:
+            raise _wrong(name, values, f"{self.channels} numbers, one a channel")
+        constants = [_constant(name, value) for value in values]
+        return torch.tensor(constants, device=self.device).reshape(-1, 1, 1)
 
     @torch.inference_mode()
     def encode(self, images: Tensor) -> Tensor:
@@ -44,3 +55,19 @@ class Autoencoder:
         z = x0.to(self.device, torch.float32) / self._scale + self._shift
         images: Tensor = self.vae.decode(z).sample
         return images
+
+
+def _constant(name: str, value: Any) -> float:
+    """A constant of the config as a float.
+
+    Raises:
+        ModelError: unless it is finite, and greater than 0 if latents are scaled by it.
+    """
+    positive = name in ("scaling_factor", "latents_std")
+    if not is_number(value) or (positive and not value > 0):
+        raise _wrong(name, value, "a number greater than 0" if positive else "a number")
+    return float(value)
+
+
+def _wrong(name: str, value: object, allowed: str) -> ModelError:
+    return ModelError(f"{name} in the autoencoder's config is wrong", given=value, allowed=allowed)

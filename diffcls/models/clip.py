@@ -12,12 +12,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from diffcls.data.seen_images import SEEN_FILE, file_in
-from diffcls.models.components import check_finite, read_json
+from diffcls.data.seen_images import SEEN_FILE
+from diffcls.models.card import CARD, card_of, read_stored
+from diffcls.models.clip_files import CHECKPOINT as CHECKPOINT
+from diffcls.models.clip_files import CONFIG as CONFIG
+from diffcls.models.clip_files import check_folder, create, download, tokenizer_of
+from diffcls.models.components import check_finite, first_line
 from diffcls.models.denoiser import ModelCard
-from diffcls.models.loading import CARD, WEIGHTS
+from diffcls.models.loading import WEIGHTS
+from diffcls.models.quiet import alone
 from diffcls.models.revision import files_below, revision_of
-from diffcls.support.errors import ModelError, UsageError, unknown_name
+from diffcls.support.errors import DiffclsError, ModelError, UsageError, unknown_name
 from diffcls.support.hashing import hash_file
 from diffcls.support.hub import ask_hub, cached_commit, repository_cache
 
@@ -26,7 +31,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _NULL_HANDLER = logging.NullHandler()
-CONFIG, CHECKPOINT = "open_clip_config.json", "open_clip_model.safetensors"
 INSTALL = 'pip install "diffcls[clip]"'
 
 
@@ -154,28 +158,25 @@ def load(
 
     open_clip = _open_clip()
     dtype = dtype or torch.float32
-    precision = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}[str(dtype)[6:]]
     card, folder = find_card(name), folder_of(name)
-    if folder is not None:
-        source, tag = f"local-dir:{folder}", None
-    else:
-        source, _, tag = name.partition("/")
-    config = open_clip.get_pretrained_cfg(source, tag) if tag else {}
     try:
-        with warnings.catch_warnings():
+        with alone(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # raised by the library's own calls
-            model, _, preprocess = open_clip.create_model_and_transforms(
-                source,
-                pretrained=tag,
-                precision=precision,
-                device=device,
-                # these weights need an activation other than the architecture's default
-                force_quick_gelu=bool(config.get("quick_gelu")),
-            )
-        tokenize = open_clip.get_tokenizer(source)
-    except (OSError, RuntimeError, ValueError, KeyError) as error:
+            if folder is not None:
+                checkpoint = check_folder(folder)
+                source, tag = f"local-dir:{folder}", None
+            else:
+                source, _, tag = name.partition("/")
+            model, preprocess = create(source, tag, dtype, device)
+            if folder is None:
+                checkpoint = download(source, str(tag))
+            open_clip.load_checkpoint(model, str(checkpoint))
+            tokenize = tokenizer_of(source)
+    except DiffclsError:
+        raise
+    except Exception as error:  # open_clip raises whatever a config of another type leads to
         raise ModelError(
-            f"cannot open the CLIP model ({str(error).splitlines()[0]})",
+            f"cannot open the CLIP model ({first_line(error)})",
             given=name,
             todo="check the folder, or the network and the cache",
         ) from error
@@ -237,13 +238,8 @@ def folder_of(name: str) -> Path | None:
 
 def read_card(folder: Path) -> ModelCard:
     """The card in a folder; the revision is a hash of weights, configs and tokenizer."""
-    stored = read_json(folder / CARD) if (folder / CARD).is_file() else {}
-    card = ModelCard(
-        name=str(stored.get("name") or folder.resolve().name),
-        revision="",
-        trained_on=tuple(stored.get("trained_on", ())),
-        seen_images=file_in(folder),
-    )
+    card = card_of(read_stored(folder), folder)
+    card = ModelCard(card.name, "", trained_on=card.trained_on, seen_images=card.seen_images)
     files = [path for path in files_below(folder) if path.name not in (CARD, SEEN_FILE)]
     return replace(card, revision=revision_of(files, folder, card))
 

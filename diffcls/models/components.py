@@ -3,106 +3,112 @@
 from __future__ import annotations
 
 import inspect
-import json
-from collections.abc import Mapping
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from diffcls.models.quiet import quiet
-from diffcls.support.errors import ModelError
+from diffcls.models.configs import check_files, check_values
+from diffcls.models.json_files import read_json
+from diffcls.models.model_index import ModelIndex
+from diffcls.models.quiet import loading
+from diffcls.models.weight_files import (
+    CONVERT,
+    HALVES,
+    PICKLES,
+    check_shards,
+    choose_variant,
+    variants_of,
+)
+from diffcls.support.errors import DiffclsError, ModelError
 
 if TYPE_CHECKING:
     import torch
 
-
-def read_json(path: Path) -> Mapping[str, Any]:
-    """Read a JSON file that contains one object.
-
-    Raises:
-        ModelError: if it is missing, or contains anything else.
-    """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelError(f"cannot read a file of the model ({error})", given=str(path)) from error
-    if not isinstance(content, dict):
-        raise ModelError("a file of the model is not a JSON object", given=str(path))
-    return content
+CONFIGS = ("config.json", "scheduler_config.json")
+logger = logging.getLogger(__name__)
 
 
-def open_pipeline(folder: Path, index: Mapping[str, Any], dtype: torch.dtype) -> Any:
+def open_pipeline(index: ModelIndex, dtype: torch.dtype) -> Any:
     """Open a pipeline; each part is loaded on its own so that missing tensors are detected.
 
     Args:
-        folder: as ``save_pretrained`` writes it.
-        index: content of its ``model_index.json``.
+        index: index of the pipeline's folder, as ``save_pretrained`` writes it.
         dtype: data type of all parts but the autoencoder, which stays in float32.
 
     Raises:
-        ModelError: for a part that is missing, incomplete or not finite, for parts that require
-            custom code, and for parts that do not form a pipeline.
+        ModelError: for a part that is missing, incomplete or not finite, for a config with values
+            that the part cannot have, and for parts that do not form a pipeline.
     """
-    import diffusers
     import torch
-    import transformers
 
-    libraries = {"diffusers": diffusers, "transformers": transformers}
+    folder = index.path.parent
     parts: dict[str, Any] = {}
-    with quiet():
-        for part, entry in index.items():
-            if part.startswith("_") or not isinstance(entry, list) or len(entry) != 2:
-                continue
-            library, class_name = entry
-            if library is None or part in ("safety_checker", "feature_extractor"):
-                parts[part] = None
-                continue
-            kind = getattr(libraries.get(library), str(class_name), None)
-            if not isinstance(kind, type):
-                raise ModelError(
-                    f"part {part!r} of the model requires custom code",
-                    given=entry,
-                    allowed=[f"classes of {name}" for name in libraries],
-                )
+    variants: dict[str, str] = {}
+    with loading():
+        for part, place in index.parts.items():
             # an autoencoder may overflow in half precision, and is cheap beside the denoiser
             part_dtype = torch.float32 if part == "vae" else dtype
-            parts[part] = _open_part(kind, folder / part, part_dtype)
-        pipeline_class = getattr(diffusers, str(index["_class_name"]))
-        accepted = inspect.signature(pipeline_class).parameters
-        # settings beside the parts, such as DiT's class names
-        extra = {k: v for k, v in index.items() if k in accepted and k not in parts}
-        if "safety_checker" in parts:
-            extra["requires_safety_checker"] = False
-        try:
-            return pipeline_class(**parts, **extra)
-        except (TypeError, ValueError) as error:
-            raise ModelError(
-                f"the parts do not form a {index['_class_name']} ({_first_line(error)})",
-                given=str(folder / "model_index.json"),
-                allowed="the parts that save_pretrained writes",
-            ) from error
+            parts[part] = None
+            if place is not None:
+                parts[part] = _open_part(*place, folder / part, part_dtype, variants)
+        _report_variants(variants, dtype != torch.float32)
+        return _pipeline_of(index, parts)
 
 
-def _open_part(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
+def _pipeline_of(index: ModelIndex, parts: dict[str, Any]) -> Any:
+    import diffusers
+
+    pipeline_class = getattr(diffusers, index.family)
+    accepted = inspect.signature(pipeline_class).parameters
+    parts = {name: part for name, part in parts.items() if part is not None or name in accepted}
+    # settings beside the parts, such as DiT's class names
+    extra = {k: v for k, v in index.settings.items() if k in accepted and k not in parts}
+    check_values(index.path, extra, pipeline_class)
+    if "safety_checker" in parts:
+        extra["requires_safety_checker"] = False
+    try:
+        return pipeline_class(**parts, **extra)
+    except Exception as error:  # whatever a constructor raises on values of another type
+        raise ModelError(
+            f"the parts do not form a {index.family} ({first_line(error)})",
+            given=str(index.path),
+            allowed="the parts that save_pretrained writes",
+        ) from error
+
+
+def _open_part(
+    library: str, class_name: str, folder: Path, dtype: torch.dtype, variants: dict[str, str]
+) -> Any:
+    """A part of a pipeline; the variant of its weights is added to `variants`."""
     import torch
 
+    kind = _class_of(library, class_name, folder.name)
     if not folder.is_dir():
         raise ModelError("a part of the model is missing", given=str(folder))
-    if "Tokenizer" in kind.__name__:
-        _check_tokenizer(folder)
-    weights = issubclass(kind, torch.nn.Module)
+    _check_part(kind, folder)
     try:
-        if not weights:
-            return kind.from_pretrained(folder)
+        if not issubclass(kind, torch.nn.Module):
+            code = {"trust_remote_code": False} if "Tokenizer" in class_name else {}
+            return kind.from_pretrained(folder, local_files_only=True, **code)
+        names = [path.name for path in folder.iterdir()]
+        variant = choose_variant(str(folder), names, half=dtype != torch.float32)
+        variants[folder.name] = variant
         module, info = kind.from_pretrained(
             folder,
             dtype=dtype,
             use_safetensors=True,
             output_loading_info=True,
-            variant=_variant(folder, dtype),
+            variant=variant or None,
+            local_files_only=True,
+            **({"trust_remote_code": False} if library == "transformers" else {}),
         )
-    except Exception as error:  # each library and file format has its own exceptions
+    except DiffclsError:
+        raise
+    except BaseException as error:  # each library and file format has its own exceptions
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise  # Ctrl-C; a panic is how the tokenizers' Rust code fails
         raise ModelError(
-            f"cannot load part {folder.name!r} of the model ({_first_line(error)})",
+            f"cannot load part {folder.name!r} of the model ({first_line(error)})",
             given=str(folder),
             todo="check that all files of the model are complete, and weights are safetensors",
         ) from error
@@ -117,13 +123,68 @@ def _open_part(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
     return module
 
 
-def _variant(folder: Path, dtype: torch.dtype) -> str | None:
-    """``fp16`` if the folder has such files and they suffice or are the only ones."""
-    import torch
+def _class_of(library: str, class_name: str, part: str) -> Any:
+    """A class that `diffcls.models.model_index` accepts."""
+    import diffusers
+    import transformers
 
-    files = [path.name for path in folder.glob("*.safetensors")]
-    halves = [name for name in files if ".fp16" in name]
-    return "fp16" if halves and (dtype != torch.float32 or len(halves) == len(files)) else None
+    kind = getattr(
+        {"diffusers": diffusers, "transformers": transformers}[library], class_name, None
+    )
+    base = diffusers.SchedulerMixin if part == "scheduler" else object
+    if not isinstance(kind, type) or not issubclass(kind, base):
+        raise ModelError(
+            f"part {part!r} of the model is of a class that {library} does not have",
+            given=class_name,
+            todo=f"check {part} in model_index.json, or install a newer {library}",
+        )
+    return kind
+
+
+def check_parts(index: ModelIndex) -> None:
+    """Check the parts of a folder that completes a single file, and that diffusers opens.
+
+    Raises:
+        ModelError: as `open_pipeline`; and for pickles that diffusers would open in the absence of
+            safetensors.
+    """
+    for part, place in index.parts.items():
+        folder = index.path.parent / part
+        if place is None or not folder.is_dir():
+            continue
+        _check_part(_class_of(*place, part), folder)
+        names = [path.name for path in folder.iterdir()]
+        if any(name.endswith(PICKLES) for name in names) and "" not in variants_of(names):
+            raise ModelError(
+                f"part {part!r} has pickles and no plain safetensors; pickles are never opened",
+                given=str(folder),
+                todo=CONVERT,
+            )
+
+
+def _check_part(kind: Any, folder: Path) -> None:
+    """Check the files of a part before a library reads them."""
+    check_files(folder)
+    if "Tokenizer" in kind.__name__:
+        _check_tokenizer(folder)
+        return
+    check_shards(folder)
+    for name in CONFIGS:
+        path = folder / name
+        if path.is_file():
+            own = kind if kind.__module__.startswith("diffusers.") else None
+            check_values(path, read_json(path), own)
+
+
+def _report_variants(variants: dict[str, str], half: bool) -> None:
+    """Name the variant of the weights, unless the files have none or one for the precision."""
+    usual = ("", *HALVES) if half else ("",)
+    named = {part: variant for part, variant in variants.items() if variant not in usual}
+    if named:
+        logger.warning(
+            "weights are read from another variant than the plain files: %s",
+            ", ".join(f"{variant} of {part}" for part, variant in named.items()),
+        )
 
 
 def check_finite(part: str, module: Any) -> None:
@@ -147,5 +208,6 @@ def _check_tokenizer(folder: Path) -> None:
         )
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
+    """The first line of a library's error message, or the name of its class."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

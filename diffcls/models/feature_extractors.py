@@ -17,7 +17,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from diffcls.models import clip
+from diffcls.models.quiet import LOADING
 from diffcls.support.errors import ModelError, UsageError
+from diffcls.support.hashing import hash_file
 
 INCEPTION = "inception"
 WEIGHTS_OF_INCEPTION = "weights-inception-2015-12-05-6726825d.pth"
@@ -140,9 +142,19 @@ def _inception(device: str) -> Extractor:
     from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
     path = _inception_weights()
-    network = FeatureExtractorInceptionV3(
-        "inception-v3-compat", ["2048", "logits_unbiased"], feature_extractor_weights_path=str(path)
-    ).to(device)
+    # torch-fidelity opens it as a pickle, which may run code: only the published file is opened
+    if not hash_file(path).startswith(path.stem.rpartition("-")[2]):
+        raise ModelError(
+            "weights of --extractor inception are not the published file",
+            given=str(path),
+            todo="delete it, and download it from torch-fidelity's releases again",
+        )
+    with LOADING:
+        network = FeatureExtractorInceptionV3(
+            "inception-v3-compat",
+            ["2048", "logits_unbiased"],
+            feature_extractor_weights_path=str(path),
+        ).to(device)
 
     def forward(images: Tensor) -> tuple[Tensor, Tensor]:
         # uint8, as torch-fidelity gives them; the network resizes them itself

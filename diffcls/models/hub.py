@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from diffcls.models.hub_names import MODELS, HubModel
+from diffcls.models.model_index import INDEX, read_index
+from diffcls.models.weight_files import choose_variant, variants_of
 from diffcls.support.errors import ModelError
 from diffcls.support.hub import REQUEST_TIMEOUT_SECONDS, ask_hub, cached_commit, repository_cache
 
@@ -54,58 +56,46 @@ def fetch(model: HubModel, half: bool = False, weights: bool = True) -> tuple[Pa
         return folder / "snapshots" / commit, commit
     files = [str(file.rfilename) for file in info.siblings or ()]
     commit = str(info.sha)
-    if "model_index.json" not in files:
+    if INDEX not in files:
         raise ModelError("not a diffusers pipeline on the Hub", given=str(model))
-    index = _get(model, commit, ["model_index.json"]) / "model_index.json"
-    parts = json.loads(index.read_text(encoding="utf-8"))
-    needed = required_files(files, parts, half)
-    if not weights:
-        needed = [path for path in needed if ".safetensors" not in path]
+    # a family or part that is not supported is refused before its weights are downloaded
+    parts = read_index(_get(model, commit, [INDEX])).parts
+    needed = required_files(files, parts, half, weights)
     return _get(model, commit, needed), commit
 
 
-def required_files(files: list[str], parts: dict[str, Any], half: bool) -> list[str]:
-    """Paths of the files that a pipeline needs: each weight in one precision, and no pickles.
+def required_files(
+    files: list[str], parts: Mapping[str, Any], half: bool, weights: bool = True
+) -> list[str]:
+    """Paths of the files that a pipeline needs: each part's weights in one variant, no pickles.
 
     Args:
         files: paths of all files of the repository.
-        parts: content of ``model_index.json``, the list of the components of the pipeline.
-        half: whether to prefer ``*.fp16.safetensors``.
+        parts: the parts of the pipeline that are used, by name; None for others.
+        half: whether to prefer variants in half precision.
+        weights: whether weights are needed, and not only configs and tokenizers.
+
+    Raises:
+        ModelError: for a part whose weights are not stored as safetensors.
     """
-    folders = {name for name, place in parts.items() if isinstance(place, list) and place[0]}
-    of_parts = [
-        path
-        for path in files
-        if path == "model_index.json"
-        or (path.partition("/")[0] in folders and Path(path).match("*/*"))
-    ]
-    readable = [
-        path for path in of_parts if any(Path(path).match(pattern) for pattern in FILE_PATTERNS)
-    ]
-    chosen = []
-    for path in readable:
-        folder, name = path.rpartition("/")[::2]
-        is_half = ".fp16" in name
-        siblings = [other for other in readable if other.rpartition("/")[0] == folder]
-        weights = [other for other in siblings if ".safetensors" in other]
-        halves = [other for other in weights if ".fp16" in other]
-        wholes = [other for other in weights if other not in halves and not _foreign(other)]
-        if ".safetensors" in name and (
-            _foreign(path) or is_half != _use_half(half, halves, wholes)
-        ):
-            continue
-        chosen.append(path)
-    return chosen
+    chosen = [INDEX]
+    for part in (name for name, place in parts.items() if place and place[0]):
+        folder = [p.rpartition("/")[2] for p in files if p.rpartition("/")[0] == part]
+        readable = [n for n in folder if any(Path(n).match(pattern) for pattern in FILE_PATTERNS)]
+        needed = [n for n in readable if ".safetensors" not in n]
+        if weights and "config.json" in folder:  # the part is a network
+            variant = choose_variant(part, folder, half)
+            indexes = [n for n in readable if n.endswith(".json") and n not in needed]
+            needed += variants_of(folder)[variant]
+            needed += [n for n in indexes if _index_variant(n) == variant]
+        chosen += [f"{part}/{name}" for name in needed]
+    return [path for path in files if path in chosen]
 
 
-def _foreign(path: str) -> bool:
-    """Whether a file holds weights for other libraries, or weights without moving average."""
-    name = path.rpartition("/")[2]
-    return "non_ema" in name or "openvino" in name or name.startswith("flax")
-
-
-def _use_half(half: bool, halves: list[str], wholes: list[str]) -> bool:
-    return bool(halves) and (half or not wholes)
+def _index_variant(name: str) -> str:
+    """The variant in the name of an index of sharded weights; empty for none."""
+    words = name.removesuffix(".json").replace(".safetensors", "").split(".")
+    return ".".join(word for word in words[1:] if word != "index")
 
 
 def _get(model: HubModel, commit: str, files: list[str]) -> Path:

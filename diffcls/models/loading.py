@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from diffcls.data.seen_images import file_in
-from diffcls.diffusion.timestep_allocation import EVEN, read_allocation
+from diffcls.models import card as cards
 from diffcls.models import hub, single_file
-from diffcls.models.components import check_finite, open_pipeline, read_json
+from diffcls.models.components import check_finite, first_line, open_pipeline
 from diffcls.models.denoiser import Denoiser, ModelCard
 from diffcls.models.hub_names import MODELS
 from diffcls.models.lora import merge
 from diffcls.models.lora import revision_of as lora_revision
+from diffcls.models.model_index import INDEX, ModelIndex, read_index
+from diffcls.models.quiet import loading
 from diffcls.models.revision import files_below, revision_of
-from diffcls.support.errors import ModelError, UsageError, unknown_name
-from diffcls.support.hashing import hash_file
+from diffcls.support.errors import DiffclsError, ModelError, UsageError, unknown_name
+from diffcls.support.hashing import hash_file, hash_json
 from diffcls.support.paths import expand
 from diffcls.support.registry import Registry
 
@@ -27,9 +28,10 @@ if TYPE_CHECKING:
     from diffcls.models.families.base import PipelineDenoiser
 
 WEIGHTS = Path(__file__).parents[1] / "assets" / "weights"
-CARD = "diffcls.json"
+CARD = cards.CARD
 
-# pipeline class in a folder's model_index.json -> adapter
+# pipeline class in a folder's model_index.json -> adapter; the classes of a family's parts are in
+# `diffcls.models.model_index`
 FAMILIES = Registry(
     "model family",
     {
@@ -48,7 +50,7 @@ FAMILIES = Registry(
 
 def bundled() -> list[str]:
     """Names of the bundled models."""
-    return sorted(p.parent.name for p in WEIGHTS.glob("*/model_index.json"))
+    return sorted(p.parent.name for p in WEIGHTS.glob(f"*/{INDEX}"))
 
 
 @dataclass(frozen=True)
@@ -77,10 +79,11 @@ def check_name(name: str) -> None:
     path = Path(expand(name))
     if name in bundled():
         return
-    if path.is_file():
+    # not Path's own tests, which fail on a name that is too long
+    if os.path.isfile(path):
         single_file.check(path)
-    elif path.is_dir():
-        if not (path / "model_index.json").is_file():
+    elif os.path.isdir(path):
+        if not (path / INDEX).is_file():
             raise ModelError(
                 "not a diffusers pipeline folder",
                 given=name,
@@ -105,7 +108,7 @@ def find(name: str, half: bool = False, weights: bool = True) -> ModelFiles:
     if name in bundled():
         return ModelFiles(WEIGHTS / name)
     path = Path(expand(name))
-    if path.exists():
+    if os.path.exists(path):
         return ModelFiles(path, path.stem if path.is_file() else None)
     model = hub.named(name)
     if model is None:
@@ -119,20 +122,10 @@ def read_card(files: ModelFiles) -> ModelCard:
     folder = files.path
     if folder.is_file():
         return ModelCard(name=files.name or folder.stem, revision=hash_file(folder))
-    path = folder / CARD
-    stored: Mapping[str, Any] = read_json(path) if path.is_file() else {}
-    card = ModelCard(
-        name=files.name or stored.get("name") or folder.resolve().name,
-        revision=files.commit or "",
-        temperature=float(stored.get("temperature", 1.0)),
-        allocation=read_allocation(str(stored.get("allocation", EVEN))),
-        trained_on=tuple(stored.get("trained_on", ())),
-        labels=tuple(stored.get("labels", ())),
-        seen_images=file_in(folder),
-    )
+    card = cards.card_of(cards.read_stored(folder), folder, files.name)
     if files.commit:
-        return card
-    return replace(card, revision=revision_of(_files_of(folder), folder, card))
+        return replace(card, revision=files.commit)
+    return replace(card, revision=revision_of(_files_of(read_index(folder)), folder, card))
 
 
 CLASS_ID_FAMILIES = ("DiTPipeline", "DDPMPipeline", "DDIMPipeline")
@@ -148,8 +141,7 @@ def card_of_text_model(name: str, lora: str | None = None) -> ModelCard | None:
     place = find(name, weights=False)
     if place.path.is_file():
         return None
-    family = str(read_json(place.path / "model_index.json").get("_class_name"))
-    if family not in FAMILIES or family in CLASS_ID_FAMILIES:
+    if read_index(place.path).family in CLASS_ID_FAMILIES:
         return None
     card = read_card(place)
     return (
@@ -160,20 +152,17 @@ def card_of_text_model(name: str, lora: str | None = None) -> ModelCard | None:
 def images_seen(name: str) -> int | None:
     """Training images of a model trained with this package; None for others."""
     folder = find(name).path
-    path = folder / CARD
-    if not path.is_file():
-        return None
-    stored = read_json(path)
+    stored = cards.read_stored(folder) if folder.is_dir() else {}
     images = stored.get("images") or stored.get("recipe", {}).get("images")
     earlier = stored.get("continued_from", {}).get("images", 0)
     return None if images is None else int(images) + int(earlier)
 
 
-def _files_of(folder: Path) -> list[Path]:
+def _files_of(index: ModelIndex) -> list[Path]:
     """All files that a pipeline is loaded from: the index, and those of its parts."""
-    index = read_json(folder / "model_index.json")
-    parts = [folder / name for name, entry in index.items() if isinstance(entry, list) and entry[0]]
-    return [folder / "model_index.json", *(path for part in parts for path in files_below(part))]
+    folder = index.path.parent
+    parts = [folder / name for name in index.named]
+    return [index.path, *(path for part in parts for path in files_below(part))]
 
 
 def load(
@@ -203,37 +192,51 @@ def load(
     if dtype is None:
         dtype = torch.float32 if torch.device(device).type == "cpu" else torch.bfloat16
     files = find(name, half=dtype != torch.float32)
+    completion = None
     if files.path.is_file():
         config = model_config or single_file.completed_by(files.path)
-        folder = find(config, weights=False).path
+        completion = find(config, weights=False)
     elif model_config is not None:
         raise UsageError(
             "--model-config completes a single file, and --model is a pipeline",
             given=model_config,
             todo="remove --model-config",
         )
-    else:
-        folder = files.path
-    index = read_json(folder / "model_index.json")
-    family = str(index.get("_class_name"))
-    if family not in FAMILIES:
-        raise ModelError("model family not supported", given=family, allowed=FAMILIES)
-    adapter: type[PipelineDenoiser] = FAMILIES.load(family)
-    if files.path.is_file():
-        pipeline = _open_file(files.path, folder, family, dtype)
-    else:
-        pipeline = open_pipeline(folder, index, dtype)
+    index = read_index((completion or files).path)
     card = read_card(files)
-    if lora is not None:
-        card = replace(card, revision=f"{card.revision} + {merge(pipeline, lora)}")
-    return adapter(pipeline, card, device, dtype, img_size)
+    if completion is not None:  # tokenizer, schedule and whatever the file lacks
+        both = [card.revision, read_card(completion).revision]
+        card = replace(card, revision=hash_json(both))
+    from diffcls.models.families.checks import run_once
+
+    adapter: type[PipelineDenoiser] = FAMILIES.load(index.family)
+    with loading():
+        if completion is None:
+            pipeline = open_pipeline(index, dtype)
+        else:
+            pipeline = _open_file(files.path, index, dtype)
+        if lora is not None:
+            card = replace(card, revision=f"{card.revision} + {merge(pipeline, lora)}")
+        try:
+            denoiser = adapter(pipeline, card, device, dtype, img_size)
+            run_once(denoiser)
+        except (DiffclsError, MemoryError, torch.OutOfMemoryError):
+            raise
+        except Exception as error:  # values of configs that no class checks
+            raise ModelError(
+                f"the parts of the model do not work together ({first_line(error)})",
+                given=str(index.path.parent),
+                todo="check the configs of the model's parts",
+            ) from error
+    return denoiser
 
 
-def _open_file(path: Path, folder: Path, family: str, dtype: torch.dtype) -> Any:
+def _open_file(path: Path, index: ModelIndex, dtype: torch.dtype) -> Any:
     import diffusers
     import torch
 
-    pipeline = single_file.open_file(path, folder, getattr(diffusers, family), dtype)
+    kind = getattr(diffusers, index.family)
+    pipeline = single_file.open_file(path, index, kind, dtype)
     for name, part in pipeline.components.items():
         if isinstance(part, torch.nn.Module):
             check_finite(name, part)

@@ -9,14 +9,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from diffcls.models.components import check_finite, read_json
+from diffcls.models.card import CARD, read_stored
+from diffcls.models.components import check_finite, first_line
 from diffcls.models.denoiser import Denoiser
-from diffcls.models.loading import CARD, WEIGHTS
+from diffcls.models.loading import WEIGHTS
+from diffcls.models.quiet import LOADING
 from diffcls.models.resnet import SmallResNet
 from diffcls.support.errors import ModelError, unknown_name
-from diffcls.support.hashing import hash_file
+from diffcls.support.hashing import hash_file, hash_json
 
 CHECKPOINT = "noisy_classifier.safetensors"
+REQUIRED = ("name", "shape", "labels", "trained_with", "recipe")
+"""Entries that the card of a classifier must have."""
 
 
 class NoisyClassifier(nn.Module):
@@ -95,8 +99,14 @@ def folder_of(name: str) -> Path:
 
 
 def revision(folder: Path) -> str:
-    """A hash of the weights."""
-    return hash_file(folder / CHECKPOINT)
+    """A hash of the weights, and of the order of the classes that a person's own card names.
+
+    The cards of the bundled classifiers are part of the package's version.
+    """
+    of_weights = hash_file(folder / CHECKPOINT)
+    if folder.parent == WEIGHTS:
+        return of_weights
+    return hash_json([of_weights, list(read_stored(folder).get("labels", ()))])
 
 
 def load(name: str) -> Loaded:
@@ -111,19 +121,27 @@ def load(name: str) -> Loaded:
 
     check_name(name)
     folder = folder_of(name)
-    card = read_json(folder / CARD)
-    try:
-        shape = tuple(int(v) for v in card["shape"])
-        names, widths = tuple(card["labels"]), tuple(card["recipe"]["widths"])
-        model = NoisyClassifier(len(names), shape[0], widths)
-        model.load_state_dict({k: v.float() for k, v in load_file(folder / CHECKPOINT).items()})
-    except (KeyError, TypeError, ValueError, RuntimeError, OSError, SafetensorError) as error:
+    card = read_stored(folder)
+    missing = [
+        key for key in ("name", "shape", "labels", "trained_with", "recipe") if key not in card
+    ]
+    if missing or "widths" not in card["recipe"]:
         raise ModelError(
-            f"cannot open the classifier ({str(error).splitlines()[0]})", given=str(folder)
+            f"cannot open the classifier: its card lacks {(missing or ['recipe.widths'])[0]!r}",
+            given=str(folder / CARD),
+        )
+    names, widths = tuple(card["labels"]), tuple(card["recipe"]["widths"])
+    try:
+        with LOADING:
+            model = NoisyClassifier(len(names), card["shape"][0], widths)
+        model.load_state_dict({k: v.float() for k, v in load_file(folder / CHECKPOINT).items()})
+    except (TypeError, ValueError, RuntimeError, OSError, SafetensorError) as error:
+        raise ModelError(
+            f"cannot open the classifier ({first_line(error)})", given=str(folder)
         ) from error
     check_finite("classifier", model)
     model.eval().requires_grad_(False)
-    return Loaded(str(card["name"]), model, names, str(card["trained_with"]), shape)  # type: ignore[arg-type]
+    return Loaded(card["name"], model, names, card["trained_with"], tuple(card["shape"]))
 
 
 def save(model: NoisyClassifier, folder: Path) -> None:

@@ -7,6 +7,7 @@ reveal it: the noise that they imply under each parameterization is compared wit
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -21,9 +22,13 @@ from diffcls.support.errors import ModelError
 from diffcls.support.seeding import key
 
 NOISE_LEVELS = 4
-"""Noise levels per image."""
+"""Least noise levels per image."""
+MIN_DRAWS = 16
+"""Least (image, noise level) pairs: with few images, each has more levels."""
 MIN_STANDARD_ERRORS = 3.0
 """Least mean difference that counts as clear, in standard errors."""
+CHANCE = 0.05
+"""Greatest probability that a model whose output is no better than zero raises no warning."""
 logger = logging.getLogger(__name__)
 
 
@@ -35,6 +40,13 @@ def check_model(denoiser: Denoiser, images: Tensor, prompts: Sequence[str]) -> N
     interpreted as ε, x0, v and flow, and the noise that follows is compared with the noise that was
     added. A model is rejected only if another interpretation is clearly better, image by image, and
     also better than an output of zero.
+
+    A model looks untrained if a one-sided sign test does not reject that its output is no better
+    than zero, under any of the four parameterizations: of 16 draws, 13 or more must be better,
+    which chance gives with probability 0.011 each, 0.043 in all. The test counts draws, because
+    the errors at different levels differ by a factor of 50, so that the standard error of their
+    mean is as large as the mean. A trained model is better in 0.95 of the draws or more, at which a
+    false alarm has probability 0.007. (Draws of one image count as independent: their noise is.)
 
     Args:
         denoiser: the model.
@@ -51,15 +63,16 @@ def check_model(denoiser: Denoiser, images: Tensor, prompts: Sequence[str]) -> N
             given=str(denoiser.dtype).removeprefix("torch."),
             todo="try --dtype float32 (or bfloat16 on an accelerator)",
         )
-    errors, beats_zero = {}, {}
+    errors, of_zero = {}, {}
     for name, row in PARAMETERIZATIONS.items():
-        errors[name], of_zero = _noise_errors(row, out, x0, eps, alpha, sigma)
-        beats_zero[name] = _clearly_less(errors[name], of_zero)
+        errors[name], of_zero[name] = _noise_errors(row, out, x0, eps, alpha, sigma)
     own = denoiser.parameterization.name
     better = [
         name
         for name in PARAMETERIZATIONS
-        if name != own and beats_zero[name] and _clearly_less(errors[name], errors[own])
+        if name != own
+        and _clearly_less(errors[name], of_zero[name])
+        and _clearly_less(errors[name], errors[own])
     ]
     if better:
         best = min(better, key=lambda name: float(errors[name].mean()))
@@ -70,7 +83,7 @@ def check_model(denoiser: Denoiser, images: Tensor, prompts: Sequence[str]) -> N
             todo="correct prediction_type in scheduler/scheduler_config.json, or skip the test "
             "with --no-check-model",
         )
-    if not any(beats_zero.values()):
+    if not any(_often_less(errors[name], of_zero[name]) for name in PARAMETERIZATIONS):
         logger.warning(
             "the model looks untrained: on %d images its outputs are no better than zero",
             len(images),
@@ -85,15 +98,13 @@ def _outputs(denoiser: Denoiser, images: Tensor, prompts: Sequence[str]) -> tupl
     noisy = np.flatnonzero((gains.sigma >= gains.alpha) & (gains.alpha > 0.05))
     if not len(noisy):
         noisy = np.arange(len(gains))
+    count = max(NOISE_LEVELS, -(-MIN_DRAWS // len(latents)))
     # midpoints of equal parts
-    levels = noisy[(2 * np.arange(NOISE_LEVELS) + 1) * len(noisy) // (2 * NOISE_LEVELS)]
+    levels = noisy[(2 * np.arange(count) + 1) * len(noisy) // (2 * count)]
     parts = []
     for j, level in enumerate(levels.tolist()):
         eps = torch.stack(
-            [
-                noise(key("check"), i * NOISE_LEVELS + j, latents.shape[1:])
-                for i in range(len(latents))
-            ]
+            [noise(key("check"), i * count + j, latents.shape[1:]) for i in range(len(latents))]
         ).to(latents)
         alpha, sigma = float(gains.alpha[level]), float(gains.sigma[level])
         x_t = (alpha * latents + sigma * eps).to(denoiser.dtype)
@@ -113,6 +124,18 @@ def _noise_errors(
     both = (row.to_noise(o, x_t, alpha, sigma) - eps for o in (out, torch.zeros_like(out)))
     of_output, of_zero = ((d**2).mean(dim=(1, 2, 3)).numpy() for d in both)
     return of_output, of_zero
+
+
+def _often_less(one: NDArray[np.float64], other: NDArray[np.float64]) -> bool:
+    """One-sided sign test: whether `one` is less in more draws than chance explains.
+
+        P(K >= k) = Σ_{i >= k} C(n, i)/2ⁿ <= CHANCE/4,    k draws of n less
+
+    The level is divided among the four parameterizations (Bonferroni).
+    """
+    n, k = len(one), int((one < other).sum())
+    chance = sum(math.comb(n, i) for i in range(k, n + 1)) / 2**n
+    return chance <= CHANCE / len(PARAMETERIZATIONS)
 
 
 def _clearly_less(one: NDArray[np.float64], other: NDArray[np.float64]) -> bool:

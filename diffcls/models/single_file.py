@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from diffcls.models.quiet import quiet
+from diffcls.models.components import check_parts, first_line
+from diffcls.models.model_index import ModelIndex
 from diffcls.support.errors import ModelError, UsageError
 
 # kind of checkpoint, as diffusers detects it -> model that supplies configs and tokenizers
@@ -66,12 +67,12 @@ class _Shape:
         self.ndim = len(shape)
 
 
-def open_file(path: Path, folder: Path, kind: Any, dtype: Any) -> Any:
+def open_file(path: Path, index: ModelIndex, kind: Any, dtype: Any) -> Any:
     """Open the pipeline of a checkpoint.
 
     Args:
         path: ``.safetensors``, in the layout of the original code.
-        folder: folder of the pipeline that completes it; of its weights only those are read that
+        index: index of the pipeline that completes it; of its weights only those are read that
             the file lacks.
         kind: class of the pipeline.
         dtype: data type of all parts but the autoencoder, which is in float32.
@@ -81,14 +82,15 @@ def open_file(path: Path, folder: Path, kind: Any, dtype: Any) -> Any:
     """
     import torch
 
+    folder = index.path.parent
+    check_parts(index)
     try:
-        with quiet():
-            pipeline = kind.from_single_file(
-                str(path), config=str(folder), torch_dtype=dtype, local_files_only=True
-            )
+        pipeline = kind.from_single_file(
+            str(path), config=str(folder), torch_dtype=dtype, local_files_only=True
+        )
     except Exception as error:  # file formats raise different exceptions
         raise ModelError(
-            f"cannot load model file ({type(error).__name__}: {str(error).partition(chr(10))[0]})",
+            f"cannot load model file ({type(error).__name__}: {first_line(error)})",
             given=str(path),
             todo=f"check that it is complete, and of the same architecture as {folder}",
         ) from error

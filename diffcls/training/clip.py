@@ -18,8 +18,8 @@ from diffcls.data.load import load_dataset
 from diffcls.data.prompts import benchmark_prompts
 from diffcls.metrics.classification import top_k_accuracy
 from diffcls.models import clip
-from diffcls.models.components import read_json
 from diffcls.models.denoiser import ModelCard
+from diffcls.models.json_files import read_json
 from diffcls.models.loading import CARD
 from diffcls.models.small_stable_diffusion import TinyConfig, build_tokenizer
 from diffcls.support.seeding import key

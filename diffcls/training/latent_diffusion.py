@@ -15,9 +15,9 @@ from diffcls.data.dataset import Dataset
 from diffcls.data.load import load_dataset
 from diffcls.diffusion.timestep_allocation import read_allocation
 from diffcls.metrics.calibration import fit_temperature
-from diffcls.models.components import read_json
 from diffcls.models.denoiser import ModelCard
 from diffcls.models.families.stable_diffusion import StableDiffusionDenoiser
+from diffcls.models.json_files import read_json
 from diffcls.models.loading import CARD, find, load, read_card
 from diffcls.models.quiet import quiet
 from diffcls.models.small_stable_diffusion import build_pipeline, save_half

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from diffcls.data.load import load_dataset
 from diffcls.models import noisy_classifier
-from diffcls.models.components import read_json
 from diffcls.models.denoiser import Denoiser
+from diffcls.models.json_files import read_json
 from diffcls.models.loading import CARD, load
 from diffcls.models.noisy_classifier import CHECKPOINT, NoisyClassifier
 from diffcls.support.errors import ModelError

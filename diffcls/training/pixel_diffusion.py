@@ -11,7 +11,7 @@ from torch import Tensor
 
 from diffcls.data.dataset import Dataset
 from diffcls.data.load import load_dataset
-from diffcls.models.components import read_json
+from diffcls.models.json_files import read_json
 from diffcls.models.loading import CARD, find, load, read_card
 from diffcls.models.quiet import quiet
 from diffcls.models.schedulers import scheduler_of

@@ -119,8 +119,11 @@ def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "checkpoints" / WEIGHTS_OF_INCEPTION
 
 
-def test_inception_has_the_published_weights_and_receives_bytes(weights: Path) -> None:
+def test_inception_has_the_published_weights_and_receives_bytes(
+    weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     weights.write_bytes(b"")
+    monkeypatch.setattr(feature_extractors, "hash_file", lambda _: "6726825d0af5f729")
     feature_extractors.check_name("inception")
     extractor = feature_extractors.load("inception", TEXTS, range(10), "cpu")
     assert Bytes.made == ("inception-v3-compat", ["2048", "logits_unbiased"], str(weights))
@@ -130,6 +133,16 @@ def test_inception_has_the_published_weights_and_receives_bytes(weights: Path) -
     grays = torch.tensor([-2.0, -1.0, 1 / 255, 1.0, 2.0]).reshape(1, 1, 1, 5).expand(1, 3, 1, 5)
     features, logits = extractor.extract(grays)
     assert features[0, :5].tolist() == [0, 0, 128, 255, 255] and logits.shape == (1, 2)
+
+
+def test_weights_of_inception_are_opened_only_if_they_are_the_published_file(
+    weights: Path,
+) -> None:
+    weights.write_bytes(b"a pickle, which torch-fidelity would run")
+    Bytes.made = ()
+    with pytest.raises(ModelError, match="not the published file"):
+        feature_extractors.load("inception", TEXTS, range(10), "cpu")
+    assert Bytes.made == ()
 
 
 def test_inception_is_the_default_if_its_weights_are_present(weights: Path) -> None:

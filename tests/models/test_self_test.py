@@ -7,6 +7,7 @@ import logging
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from math import comb
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from diffcls.evaluation.run import run_evaluation
 from diffcls.models import loading
 from diffcls.models.denoiser import Conditioning
 from diffcls.models.gaussian import GaussianDenoiser
-from diffcls.models.self_test import check_model
+from diffcls.models.self_test import CHANCE, _often_less, check_model
 from diffcls.search.exhaustive import Exhaustive
 from diffcls.support.errors import DataError, ModelError
 
@@ -102,6 +103,38 @@ def test_untrained_model_raises_a_warning(
     with caplog.at_level(logging.WARNING, logger="diffcls"):
         check_model(loading.load(str(tiny_pipeline(prediction_type))), *digits())
     assert "looks untrained: on 4 images" in caplog.text
+
+
+@pytest.mark.parametrize("first", range(0, 10, 2))
+def test_two_images_are_enough_to_tell_that_a_model_is_trained(
+    first: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    images, prompts = digits(12)
+    with caplog.at_level(logging.WARNING, logger="diffcls"):
+        check_model(loading.load("digits"), images[first : first + 2], prompts[first : first + 2])
+    assert not own_messages(caplog)
+
+
+def test_two_images_are_enough_to_tell_that_a_model_is_untrained(
+    tiny_pipeline: Pipelines, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING, logger="diffcls"):
+        check_model(loading.load(str(tiny_pipeline("epsilon"))), *digits(2))
+    assert "looks untrained: on 2 images" in caplog.text
+
+
+def test_rates_of_the_sign_test_are_those_that_its_description_names() -> None:
+    def at_least(k: int, p: float) -> float:
+        """P(K >= k) for K of 16 draws, each better with probability p."""
+        return sum(comb(16, i) * p**i * (1 - p) ** (16 - i) for i in range(k, 17))
+
+    one, zero = np.ones(16), np.zeros(16)
+    for better in range(17):
+        errors = np.where(np.arange(16) < better, zero, 2 * one)
+        assert _often_less(errors, one) == (better >= 13)
+    assert at_least(13, 0.5) == pytest.approx(0.011, abs=5e-4)
+    assert 4 * at_least(13, 0.5) < CHANCE
+    assert 1 - at_least(13, 0.95) == pytest.approx(0.007, abs=5e-4)
 
 
 def test_outputs_that_are_not_finite_are_refused() -> None:

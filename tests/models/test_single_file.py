@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -143,6 +145,11 @@ def test_checkpoint_has_the_weights_and_predictions_of_its_folder(
     # another memory layout may change the order of sums
     torch.testing.assert_close(*outs, rtol=1e-5, atol=1e-5)
     assert single.card.name == "mine" and len(single.card.revision) == 16
+    # schedule and tokenizer are those of the folder, and so part of the revision
+    config = Path(shutil.copytree(folder, tmp_path / "other")) / "scheduler/scheduler_config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "beta_end": 0.02}))
+    other = loading.load(str(path), model_config=str(tmp_path / "other"))
+    assert other.card.revision != single.card.revision
 
 
 @pytest.mark.parametrize("gone", ["middle_block.1.proj_in.weight", "decoder.conv_out.weight"])

@@ -10,10 +10,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from diffcls.diffusion.parameterization import parameterization_of
-from diffcls.diffusion.schedule import NoiseSchedule
 from diffcls.models.autoencoder import Autoencoder
 from diffcls.models.denoiser import Conditioning, ModelCard
+from diffcls.models.families.checks import check_tokenizer, square_side, training_noise
 from diffcls.models.quiet import quiet
 from diffcls.support.errors import ModelError, UsageError
 
@@ -59,10 +58,7 @@ class PipelineDenoiser(ABC):
         self.network.requires_grad_(False)  # only prompts and images are differentiated
         vae = getattr(pipeline, "vae", None)
         self.autoencoder = None if vae is None else Autoencoder(vae, self.device)
-        scheduler = dict(pipeline.scheduler.config)
-        class_name = type(pipeline.scheduler).__name__
-        self.schedule = NoiseSchedule.from_diffusers(scheduler, class_name, self.time_scale)
-        self.parameterization = parameterization_of(scheduler, class_name)
+        self.schedule, self.parameterization = training_noise(pipeline.scheduler, self.time_scale)
         self._timesteps = torch.tensor(
             self.schedule.timesteps, dtype=torch.float32, device=self.device
         )
@@ -90,9 +86,12 @@ class PipelineDenoiser(ABC):
         """Patch size: sides of latents must be a multiple of it."""
         return int(self.network.config.get("patch_size", None) or 1)
 
-    def _native_size(self) -> int:
-        """Side of the latents that the network was trained on."""
-        return int(self.network.config.sample_size)
+    def _native_size(self) -> object:
+        """Side of the latents that the network was trained on, as the config has it.
+
+        It may be a pair (h, w), or None.
+        """
+        return self.network.config.get("sample_size", None)
 
     def _check_parts(self) -> None:
         """Raise ModelError if network and autoencoder do not fit each other."""
@@ -142,12 +141,13 @@ class PipelineDenoiser(ABC):
             limit = getattr(encoder.config, "max_position_embeddings", None)
             if limit is not None:  # a tokenizer saved without a limit has 1e30
                 tokenizer.model_max_length = min(tokenizer.model_max_length, limit)
+            check_tokenizer(name, tokenizer, encoder)
         if hasattr(self.pipeline, "tokenizer_max_length"):  # some pipelines keep a copy
             self.pipeline.tokenizer_max_length = self.pipeline.tokenizer.model_max_length
 
     def _shape(self, img_size: int | None) -> tuple[tuple[int, int, int], int]:
         factor = 1 if self.autoencoder is None else self.autoencoder.factor
-        size = self._native_size() * factor if img_size is None else img_size
+        size = square_side(self._native_size(), factor) if img_size is None else img_size
         step = factor * self._patch()
         if size < step or size % step:
             raise UsageError(

@@ -31,8 +31,8 @@ class FluxDenoiser(PipelineDenoiser):
     def _patch(self) -> int:
         return 2
 
-    def _native_size(self) -> int:
-        return int(self.pipeline.default_sample_size)
+    def _native_size(self) -> object:
+        return self.pipeline.default_sample_size  # the network's config has none
 
     def _check_parts(self) -> None:
         super()._check_parts()

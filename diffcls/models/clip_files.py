@@ -1,0 +1,198 @@
+"""Files of a CLIP folder: checked before open_clip reads them, so that no code of a model runs.
+
+A config of open_clip may name other models: a text encoder or tokenizer of transformers, or an
+image encoder of timm, each on the Hub or in a folder with code of its own. Folders that do are
+refused. open_clip's own choice among several files of weights includes pickles, so the file is
+chosen here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from diffcls.models.configs import check_files, check_values
+from diffcls.models.json_files import is_count, is_number, read_json, wrong_value
+from diffcls.models.weight_files import PICKLES
+from diffcls.support.errors import ModelError
+
+if TYPE_CHECKING:
+    import torch
+
+CONFIG, CHECKPOINT = "open_clip_config.json", "open_clip_model.safetensors"
+CHECKPOINTS = (CHECKPOINT, "open_clip_pytorch_model.safetensors", "model.safetensors")
+"""Names of the file of weights, from the first choice to the last, as in open_clip."""
+TOKENIZERS = (
+    *("CLIPTokenizer", "T5Tokenizer", "BertTokenizer", "GemmaTokenizer", "RobertaTokenizer"),
+    *("XLMRobertaTokenizer", "PreTrainedTokenizer", "TokenizersBackend"),
+)
+"""Tokenizers of transformers that published CLIPs use; the suffix ``Fast`` is the same."""
+TOKENIZER_OPTIONS = ("clean", "strip_sep_token")
+"""Options of open_clip's own wrapper of a tokenizer; others are given to transformers."""
+INTERPOLATIONS, RESIZE_MODES = ("bicubic", "bilinear", "random"), ("shortest", "longest", "squash")
+
+
+def check_folder(folder: Path) -> Path:
+    """Check the configs of a CLIP folder, and choose the file of its weights.
+
+    Raises:
+        ModelError: for a config with wrong types, one that names a model of another place, or a
+            folder without safetensors.
+    """
+    check_files(folder)
+    path = folder / CONFIG
+    config = read_json(path)
+    model = _object(path, config, "model_cfg")
+    for key, value in _entries(config):
+        _check_names(path, key, value)
+    _check_model(path, model)
+    _check_preprocessing(path, _object(path, config, "preprocess_cfg", default={}))
+    if model["text_cfg"].get("hf_tokenizer_name"):
+        _check_tokenizer(folder)
+    return _weights(folder)
+
+
+def _object(
+    path: Path, config: Mapping[str, Any], key: str, default: Mapping[str, Any] | None = None
+) -> Mapping[str, Any]:
+    value = config.get(key, default)
+    if not isinstance(value, dict):
+        raise wrong_value(path, key, value, "an object, as open_clip writes it")
+    return value
+
+
+def _entries(config: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """All keys and values, at any depth."""
+    for key, value in config.items():
+        yield key, value
+        if isinstance(value, dict):
+            yield from _entries(value)
+
+
+def _check_names(path: Path, key: str, value: object) -> None:
+    """Raise for a value that makes open_clip load from another place than the folder."""
+    if value is None or value == "":
+        return
+    if key.startswith("hf_") and key != "hf_tokenizer_name":
+        raise wrong_value(path, key, value, "no text encoder of another model")
+    if key == "hf_tokenizer_name" and not isinstance(value, str):
+        raise wrong_value(path, key, value, "a text")
+    own = isinstance(value, str) and re.fullmatch(r"[\w.]+", value, re.ASCII)
+    if key == "timm_model_name" and not own:
+        raise wrong_value(path, key, value, "an architecture of timm, and no place of weights")
+    options = value if isinstance(value, dict) else {"": value}
+    if key == "tokenizer_kwargs" and not set(options) <= set(TOKENIZER_OPTIONS):
+        raise wrong_value(path, key, ", ".join(options), ", ".join(TOKENIZER_OPTIONS))
+
+
+def _check_model(path: Path, model: Mapping[str, Any]) -> None:
+    from open_clip import CLIP, CLIPTextCfg, CLIPVisionCfg
+
+    if not is_count(model.get("embed_dim"), 2**16) or not model["embed_dim"]:
+        raise wrong_value(path, "embed_dim", model.get("embed_dim"), "a whole number")
+    check_values(path, model, CLIP)
+    check_values(path, _object(path, model, "vision_cfg"), CLIPVisionCfg)
+    check_values(path, _object(path, model, "text_cfg"), CLIPTextCfg)
+
+
+def _check_preprocessing(path: Path, config: Mapping[str, Any]) -> None:
+    for key, least in (("mean", -1e3), ("std", 1e-6)):
+        values = config.get(key, [0.5] * 3)
+        good = isinstance(values, list) and len(values) == 3
+        if not good or not all(is_number(v) and least <= v <= 1e3 for v in values):
+            raise wrong_value(path, key, values, "three numbers, one a channel")
+    for key, known in (("interpolation", INTERPOLATIONS), ("resize_mode", RESIZE_MODES)):
+        if key in config and config[key] not in known:
+            raise wrong_value(path, key, config[key], ", ".join(known))
+
+
+def _check_tokenizer(folder: Path) -> None:
+    path = folder / "tokenizer_config.json"
+    if not path.is_file() or not any(
+        (folder / f).is_file() for f in ("tokenizer.json", "spiece.model")
+    ):
+        raise ModelError(
+            "a file of the tokenizer is missing",
+            given=str(folder),
+            allowed="tokenizer_config.json and tokenizer.json",
+        )
+    name = read_json(path).get("tokenizer_class")
+    if not isinstance(name, str) or name.removesuffix("Fast") not in TOKENIZERS:
+        raise wrong_value(path, "tokenizer_class", name, ", ".join(TOKENIZERS))
+
+
+def _weights(folder: Path) -> Path:
+    """The file of weights: by one of its usual names, or the only safetensors file."""
+    found = {p.name: p for p in folder.glob("*.safetensors") if not p.name.startswith(".")}
+    for name in CHECKPOINTS:
+        if name in found:
+            return found[name]
+    if len(found) == 1:
+        return next(iter(found.values()))
+    pickles = sorted(p.name for p in folder.iterdir() if p.suffix in PICKLES)
+    raise ModelError(
+        "the CLIP folder has no file of weights, or several",
+        given=", ".join([*sorted(found), *pickles]) or str(folder),
+        allowed=f"one of {', '.join(CHECKPOINTS)}; pickles are never opened",
+        todo="convert a pickle that you trust with safetensors.torch.save_file"
+        if pickles
+        else None,
+    )
+
+
+def create(source: str, tag: str | None, dtype: torch.dtype, device: Any) -> tuple[Any, Any]:
+    """The network without its weights, and the preprocessing of its images.
+
+    Args:
+        source: architecture, or ``local-dir:`` and a folder that `check_folder` accepts.
+        tag: name or file of the weights of an architecture.
+        dtype, device: precision and device of the network.
+    """
+    import open_clip
+
+    config = open_clip.get_pretrained_cfg(source, tag) if tag else {}
+    model, _, preprocess = open_clip.create_model_and_transforms(
+        source,
+        pretrained=tag,
+        precision={"float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}[str(dtype)[6:]],
+        device=device,
+        load_weights=False,  # open_clip's own choice of the file includes pickles
+        pretrained_text=False,
+        # these weights need an activation other than the architecture's default
+        force_quick_gelu=bool(config.get("quick_gelu")),
+    )
+    return model, preprocess
+
+
+def download(architecture: str, tag: str) -> Path:
+    """The weights of a tag, downloaded unless cached, or the given file.
+
+    Raises:
+        ModelError: for weights that are a pickle.
+    """
+    path = Path(tag)
+    if not path.is_file():
+        import open_clip
+        from open_clip.pretrained import download_pretrained
+
+        path = Path(download_pretrained(open_clip.get_pretrained_cfg(architecture, tag)))
+    if path.suffix != ".safetensors":
+        raise ModelError(
+            "weights of the CLIP model are a pickle, which is never opened: it may run code",
+            given=str(path),
+            allowed="safetensors",
+        )
+    return path
+
+
+def tokenizer_of(source: str) -> Any:
+    """The tokenizer of a source, see `create`: texts -> token ids."""
+    import open_clip
+
+    of_transformers = open_clip.get_model_config(source)["text_cfg"].get("hf_tokenizer_name")
+    options: dict[str, bool] = {"trust_remote_code": False} if of_transformers else {}
+    if of_transformers and source.startswith("local-dir:"):
+        options["local_files_only"] = True
+    return open_clip.get_tokenizer(source, **options)

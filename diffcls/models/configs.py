@@ -1,0 +1,138 @@
+"""Configs of a model's parts: checked before the libraries read them.
+
+The libraries take whatever a config holds: a text is as good as true, a wrong type shows in the
+middle of a run, and a network of 10⁹ layers is built until memory ends. So the types are compared
+with the defaults of the part's own class, and numbers with bounds that no published model reaches.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from diffcls.models.json_files import read_json, wrong_value
+from diffcls.support.errors import ModelError
+
+BOUNDS = {
+    "layers": 1024,
+    "padding": 64,
+    "kernel": 64,
+    "sample_size": 4096,
+    "image_size": 4096,
+    "pos_embed_max_size": 4096,
+}
+"""Greatest whole number of an entry, by a part of its name; published networks have 57 layers."""
+MAX_NUMBER = 2**21
+"""Of any other whole number in a network's config; vocabularies have up to 256,000 tokens."""
+ATTENTIONS = ("eager", "sdpa")
+"""Attention implementations that are part of the libraries; others are downloaded or compiled."""
+OWN_CODE = ("auto_map", "custom_pipelines")
+"""Entries by which a model asks for code of its own."""
+ELSEWHERE = ("transformers_weights", "adapter_config.json")
+"""An entry, and a file, that make transformers read the weights of another place."""
+
+
+def check_files(folder: Path) -> None:
+    """Check the JSON files of a part before a library reads them.
+
+    Raises:
+        ModelError: for a file that is no JSON object, or that asks for code of its own, for weights
+            of another place, or for an attention that is not part of the library.
+    """
+    for path in sorted(folder.glob("*.json")):
+        if path.name.startswith("."):
+            continue
+        if path.name in ELSEWHERE:
+            raise ModelError(
+                "weights of a part would be read from another place",
+                given=str(path),
+                todo="merge the adapter into the model, or choose it with --lora",
+            )
+        content = read_json(path)
+        check_entries(path, content)
+
+
+def check_entries(path: Path, config: Mapping[str, Any]) -> None:
+    """Raise ModelError for a config that asks for code, or for files of another place."""
+    for key, value in config.items():
+        if key in OWN_CODE and value:
+            raise ModelError(
+                f"a config of the model asks for code of its own ({key})",
+                given=str(path),
+                allowed="parts of diffusers and transformers; code of a model is never run",
+            )
+        if key in ELSEWHERE and value is not None:
+            raise wrong_value(path, key, value, "no such entry: weights are in the part's folder")
+        implementation = value is not None and "attn_implementation" in key
+        if implementation and value not in ATTENTIONS:
+            raise wrong_value(path, key, value, " or ".join(ATTENTIONS))
+
+
+def check_values(path: Path, config: Mapping[str, Any], kind: Any = None) -> None:
+    """Check the types and bounds of a config's values.
+
+    Args:
+        path: the config, for messages.
+        config: its content.
+        kind: class of diffusers whose constructor takes the values; None: bounds only.
+
+    Raises:
+        ModelError: for a value of another type than the default of its parameter, a number that is
+            not finite, or one that no published model reaches.
+    """
+    parameters: Mapping[str, inspect.Parameter] = {}
+    if kind is not None:
+        parameters = inspect.signature(kind.__init__).parameters
+    for key, value in config.items():
+        if key.startswith("_"):
+            continue
+        _check_bounds(path, key, value)
+        if key in parameters:
+            allowed = _mismatch(value, parameters[key].default)
+            if allowed is not None:
+                raise wrong_value(path, key, value, allowed)
+
+
+def _check_bounds(path: Path, key: str, value: object) -> None:
+    """Raise ModelError for a number that no model needs, in lists and objects too."""
+    if isinstance(value, dict):
+        for inner, one in value.items():
+            _check_bounds(path, inner, one)
+    if isinstance(value, list):
+        for one in value:
+            _check_bounds(path, key, one)
+    if isinstance(value, float) and value != value:
+        raise wrong_value(path, key, value, "a number")
+    if not isinstance(value, int):
+        return
+    most = next((bound for name, bound in BOUNDS.items() if name in key), MAX_NUMBER)
+    if abs(value) > most:
+        raise wrong_value(path, key, value, f"at most {most:,}")
+
+
+def _mismatch(value: object, default: object) -> str | None:
+    """What a value should be, if it is of another JSON type than the default; else None.
+
+    Null and lists (one value per block) are left to the library, whose constructor refuses them
+    where they do not belong.
+    """
+    if value is None or default is None or default is inspect.Parameter.empty:
+        return None
+    if isinstance(default, tuple | list):
+        if not isinstance(value, list):
+            return "a list"
+        kinds = [_mismatch(one, default[0]) for one in value if default]
+        return next((f"a list, each {kind}" for kind in kinds if kind), None)
+    if isinstance(value, list):
+        kinds = [_mismatch(one, default) for one in value] or ["one value, or one a block"]
+        return next((kind for kind in kinds if kind), None)
+    if isinstance(default, bool):
+        return None if isinstance(value, bool) else "true or false"
+    if isinstance(default, int | float):
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        return None if number else "a number"
+    if isinstance(default, str):
+        return None if isinstance(value, str) else "a text"
+    return None
