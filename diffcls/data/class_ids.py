@@ -8,7 +8,8 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
-from diffcls.data.prompts import PromptSet, normalise, shorten
+from diffcls.data.class_names import normalise, shorten
+from diffcls.data.prompts import PromptSet
 from diffcls.support.errors import DataError, UsageError
 
 logger = logging.getLogger(__name__)

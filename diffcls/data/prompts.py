@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import csv
-import re
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffcls.data import catalog
+from diffcls.data.class_names import check_own_names, normalise, shorten
 from diffcls.support.errors import DataError, UsageError
 
 if TYPE_CHECKING:
@@ -180,7 +179,7 @@ def check_labels(labels: Sequence[str]) -> tuple[str, ...]:
     """The user's candidate labels: at least two, all different.
 
     Raises:
-        UsageError: for fewer than two labels, a duplicate, or anything but texts.
+        UsageError: for fewer than two labels, anything but texts, or as in `check_own_names`.
     """
     if isinstance(labels, str):
         raise UsageError(
@@ -196,16 +195,8 @@ def check_labels(labels: Sequence[str]) -> tuple[str, ...]:
         raise UsageError(
             "too few candidate labels", given=list(labels), allowed="two labels or more"
         )
-    names = Counter(" ".join(label.split()) for label in labels)
-    duplicates = [name for name, count in names.items() if count > 1]
-    if duplicates:
-        raise UsageError("duplicate labels", given=duplicates, todo="give each label once")
+    check_own_names(labels, "labels")
     return labels
-
-
-def normalise(name: str) -> str:
-    """The name without case, spaces, ``_``, ``-`` and ``/``, for comparison only."""
-    return re.sub(r"[\s_/-]+", "", name).lower()
 
 
 def _check_join(
@@ -228,12 +219,6 @@ def _check_join(
                 allowed=f"{class_names[k]!r} in {shorten(class_names)}",
                 todo="give the prompts in the data set's order of classes",
             )
-
-
-def shorten(values: Sequence[object], limit: int = 12) -> str:
-    """The first values of a list as text, with the number of all of them if some are left out."""
-    shown = ", ".join(map(str, values[:limit]))
-    return shown + (f", … ({len(values)} in all)" if len(values) > limit else "")
 
 
 def benchmark_prompts(benchmark: str, data: Dataset, candidates: int = 0) -> PromptSet:

@@ -10,6 +10,7 @@ import random
 from collections.abc import Callable, Mapping
 from functools import partial
 
+from diffcls.data.class_names import words_of
 from diffcls.data.scenes.paraphrases import paraphrase
 from diffcls.support.seeding import key
 
@@ -121,7 +122,7 @@ def _from_scene(_: int, name: str, rng: random.Random) -> str:
 
 
 def _from_class_name(_: int, name: str, rng: random.Random) -> str:
-    return compose_caption((name.replace("_", " "),), rng)
+    return compose_caption((words_of(name),), rng)
 
 
 GRAMMARS: Mapping[str, Callable[[int, str, random.Random], str]] = {

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from diffcls.data.prompts import PromptSet, check_labels, normalise
+from diffcls.data.class_names import normalise
+from diffcls.data.prompts import PromptSet, check_labels
 from diffcls.support.errors import DataError, UsageError
 
 NAMES = ("F/A-18", "Boeing 737-200", "american_pit bull")
