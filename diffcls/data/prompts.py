@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,8 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffcls.data import catalog
-from diffcls.data.class_names import check_own_names, normalise, shorten
-from diffcls.support.errors import DataError, UsageError
+from diffcls.data.class_names import check_own_names
+from diffcls.data.class_tables import class_indices
+from diffcls.data.csv_tables import read_csv
+from diffcls.support.errors import UsageError
 
 if TYPE_CHECKING:
     from diffcls.data.dataset import Dataset
@@ -105,44 +106,22 @@ class PromptSet:
         )
 
     @classmethod
-    def from_csv(cls, path: str | Path, class_names: Sequence[str]) -> PromptSet:
+    def from_csv(
+        cls, path: str | Path, class_names: Sequence[str], announce: bool = False
+    ) -> PromptSet:
         """Prompts from a CSV with columns ``prompt``, ``classidx`` and, optional, ``classname``.
 
         Rows are joined to the data set by ``classidx``. A ``classname`` that differs from the data
         set's (ignoring case, ``_``, ``-`` and ``/``) is an error, so that a different class order
-        is noticed.
+        is noticed; a table without it is announced on request, see `class_indices`.
 
         Raises:
-            DataError: for a file that is missing, lacks a column, or does not match the classes.
+            DataError: for a file that is missing, malformed, or does not match the classes.
         """
-        path = Path(path)
-        if not path.is_file():
-            raise DataError("--prompts: file not found", given=str(path), todo="check the path")
-        try:
-            with open(path, newline="", encoding="utf-8-sig") as file:
-                reader = csv.DictReader(file)
-                rows = list(reader)
-                columns = reader.fieldnames or []
-        except (UnicodeDecodeError, csv.Error) as error:
-            raise DataError(
-                f"--prompts: cannot read file ({error})", given=str(path), allowed="a CSV in UTF-8"
-            ) from None
-        if "prompt" not in columns or "classidx" not in columns:
-            raise DataError(
-                "--prompts: file lacks a column",
-                given=list(columns),
-                allowed="prompt, classidx and, optional, classname",
-            )
-        try:
-            class_of = tuple(int(row["classidx"]) for row in rows)
-        except (TypeError, ValueError):
-            raise DataError(
-                "--prompts: classidx is not a whole number",
-                given=str(path),
-                allowed="class indices 0, 1, …",
-            ) from None
-        _check_join(rows, class_of, class_names)
-        return cls(tuple(class_names), tuple(row["prompt"] for row in rows), class_of)
+        table = read_csv(Path(path), "--prompts", ("prompt", "classidx"), ("classname",))
+        class_of = class_indices(table, class_names, "--prompts", announce)
+        prompts = tuple(row.text("prompt") for row in table.rows)
+        return cls(tuple(class_names), prompts, class_of)
 
     def __len__(self) -> int:
         return len(self.prompts)
@@ -197,28 +176,6 @@ def check_labels(labels: Sequence[str]) -> tuple[str, ...]:
         )
     check_own_names(labels, "labels")
     return labels
-
-
-def _check_join(
-    rows: Sequence[dict[str, str]], class_of: Sequence[int], class_names: Sequence[str]
-) -> None:
-    expected, given = set(range(len(class_names))), set(class_of)
-    if expected != given:
-        raise DataError(
-            "--prompts: file does not cover the data set's classes",
-            given=f"classidx {shorten(sorted(given))}",
-            allowed=f"0 to {len(class_names) - 1}: {shorten(class_names)}",
-        )
-    for row, k in zip(rows, class_of, strict=True):
-        name = row.get("classname")
-        if name and normalise(name) != normalise(class_names[k]):
-            file_names = [r.get("classname", "") for r in rows]
-            raise DataError(
-                f"--prompts: classname of classidx {k} differs from the data set's",
-                given=f"{name!r} in {shorten(file_names)}",
-                allowed=f"{class_names[k]!r} in {shorten(class_names)}",
-                todo="give the prompts in the data set's order of classes",
-            )
 
 
 def benchmark_prompts(benchmark: str, data: Dataset, candidates: int = 0) -> PromptSet:

@@ -60,12 +60,12 @@ def test_file_takes_precedence_over_names(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("classidx,id\n0,1\n1,2\n", "cannot read class ids"),
-        ("classidx,classid\n0,one\n1,2\n", "cannot read class ids"),
-        ("classidx,classid\n0,1\n", "every candidate exactly once"),
-        ("classidx,classid\n0,1\n0,2\n", "every candidate exactly once"),
-        ("classidx,classid\n0,1\n1,6\n", "out of range.*classid 6.*below 6"),
-        ("classidx,classid\n0,1\n2,1\n", "out of range.*classidx 2.*below 2"),
+        ("classidx,id\n0,1\n1,2\n", "lacks the column classid"),
+        ("classidx,classid\n0,one\n1,2\n", "line 2: classid is not a whole number: 'one'"),
+        ("classidx,classid\n0,1\n", "does not cover .*'classidx 0'"),
+        ("classidx,classid\n0,1\n1,2\n0,2\n", "line 4: classidx occurs twice: 0"),
+        ("classidx,classid\n0,1\n1,6\n", "line 3: classid out of range: 6; allowed: below 6"),
+        ("classidx,classid\n0,1\n2,1\n", "does not cover .*'classidx 0, 2'; allowed: 0 to 1"),
         ("classidx,classid,classname\n0,1,crane\n1,2,tench\n", "classname of classidx 0 differs"),
     ],
 )
@@ -75,5 +75,5 @@ def test_inconsistent_file_is_an_error(tmp_path: Path, text: str, message: str) 
 
 
 def test_missing_file_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="cannot read class ids"):
+    with pytest.raises(DataError, match="--class-ids: file not found"):
         ids(["tench", "crane"], path=tmp_path / "none.csv")

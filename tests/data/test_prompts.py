@@ -127,19 +127,19 @@ def test_error_shortens_long_lists_of_classes(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "lacks a column"),
-        ("prompt,class\na,0\n", r"lacks a column: \['prompt', 'class'\]"),
-        ("classidx\n0\n", "lacks a column"),
+        ("", "--prompts: file is empty"),
+        ("prompt,class\na,0\n", r"lacks the column classidx: \['prompt', 'class'\]"),
+        ("classidx\n0\n", "lacks the column prompt"),
         ("prompt,classidx\na,0\n", "does not cover the data set's classes: 'classidx 0'"),
         (
             "prompt,classidx\na,0\nb,1\nc,2\n",
             "not cover .*'classidx 0, 1, 2'; allowed: 0 to 1",
         ),
-        ("prompt,classidx\na,1\nb,2\n", "does not cover"),
-        ("prompt,classidx\n", "does not cover"),
-        ("prompt,classidx\na,zero\nb,1\n", "classidx is not a whole number"),
-        ("prompt,classidx\na,0\nb\n", "classidx is not a whole number"),
-        ("prompt,classidx\na,0\n,1\n", "empty label or prompt"),
+        ("prompt,classidx\na,1\nb,2\n", "does not cover .*count classidx from 0"),
+        ("prompt,classidx\n", "a header but no rows"),
+        ("prompt,classidx\na,zero\nb,1\n", "line 2: classidx is not a whole number: 'zero'"),
+        ("prompt,classidx\na,0\nb\n", "line 3 has 1 fields, the header has 2: 'b'"),
+        ("prompt,classidx\na,0\n,1\n", "line 3: empty prompt"),
     ],
 )
 def test_malformed_csv_is_an_error(tmp_path: Path, text: str, message: str) -> None:
