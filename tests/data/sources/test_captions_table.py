@@ -110,7 +110,7 @@ def test_sentence_with_an_unquoted_comma_is_refused_with_its_line(tmp_path: Path
     images(tmp_path, 2)
     path = tmp_path / "metadata.csv"
     path.write_text('file_name,text\n00.png,"a digit, one"\n01.png,a digit, two\n')
-    with pytest.raises(DataError, match="metadata.csv: line 3 has 3 fields, the header has 2"):
+    with pytest.raises(DataError, match=r"metadata\.csv: line 3 has 3 fields, the header has 2"):
         load_dataset(f"folder:{tmp_path}")
 
 
