@@ -64,6 +64,7 @@ class DatasetSpec:
         validation: number of images held out of ``train`` as ``validation``, for sets without such
             a split; at most a fifth of a partial copy.
         clip: default model of ``--method clip``.
+        own: whether it is a person's own data, rather than a built-in data set.
     """
 
     name: str
@@ -76,6 +77,7 @@ class DatasetSpec:
     splits: tuple[str, ...] = ("test", "validation", "train")
     validation: int = 0
     clip: str = "RN50/openai"
+    own: bool = False
 
 
 @dataclass(frozen=True)
@@ -236,6 +238,7 @@ class Prefix:
         argument: placeholder of the argument in messages.
         source: ``"module:function"`` that loads the set.
         model, clip, template: defaults, as in `DatasetSpec`.
+        own: whether it is a person's own data.
     """
 
     argument: str
@@ -243,6 +246,7 @@ class Prefix:
     model: str = ""
     clip: str = "RN50/openai"
     template: str = "a photo of a {}."
+    own: bool = True
 
 
 # the user's own data, and scenes of any number of classes
@@ -256,6 +260,7 @@ PREFIXES: Mapping[str, Prefix] = {
         "scenes",
         "clip-scenes",
         "a picture of {}.",
+        own=False,
     ),
 }
 
@@ -277,6 +282,7 @@ def find(name: str) -> DatasetSpec:
             source=row.source,
             hub=_repository(argument) if prefix == "hf" else None,
             splits=(),
+            own=row.own,
         )
     name = ALIASES.get(name, name)
     if name not in SPECS:

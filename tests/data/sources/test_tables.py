@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from helpers.parquet_files import NAMES, labels, table, write
 
 from diffcls.data.load import load_dataset
-from diffcls.support.errors import DataError
+from diffcls.support.errors import DataError, UsageError
 
 
 def test_class_names_of_text_labels_are_sorted(tmp_path: Path) -> None:
@@ -22,6 +23,57 @@ def test_class_names_of_text_labels_are_sorted(tmp_path: Path) -> None:
     dataset = load_dataset(f"parquet:{tmp_path}")
     assert dataset.class_names == ("ant", "cat", "pug")
     assert labels(dataset) == [2, 1, 0, 2]
+
+
+def test_class_names_that_are_all_numbers_are_sorted_as_numbers(tmp_path: Path) -> None:
+    rows = table([1, 2, 3], labels=["10", "9", "1"], names=None)
+    dataset = load_dataset(f"parquet:{write(tmp_path / 'x.parquet', rows)}")
+    assert dataset.class_names == ("1", "9", "10")
+    assert labels(dataset) == [2, 1, 0]
+
+
+def test_prompts_have_words_in_place_of_underscores(tmp_path: Path) -> None:
+    rows = table([1, 2], labels=["american_bulldog", "pug"], names=None)
+    dataset = load_dataset(f"parquet:{write(tmp_path / 'x.parquet', rows)}")
+    assert dataset.class_names == ("american_bulldog", "pug")
+    assert dataset.prompt_names == ("american bulldog", "pug")
+
+
+@pytest.mark.parametrize(
+    "names",
+    [["cat", "cat ", "dog"], ["cat", "Cat", "dog"], ["caf\u00e9", "cafe\u0301", "dog"]],
+    ids=ascii,
+)
+def test_labels_that_differ_only_in_case_spaces_or_unicode_form_are_an_error(
+    tmp_path: Path, names: list[str]
+) -> None:
+    for rows in (table([0, 1, 2], labels=names, names=None), table([0, 1, 2], names=names)):
+        with pytest.raises(UsageError, match="duplicate labels in column 'label'") as caught:
+            load_dataset(f"parquet:{write(tmp_path / 'x.parquet', rows)}")
+        assert repr(names[0]) in str(caught.value) and repr(names[1]) in str(caught.value)
+
+
+def test_names_of_classes_that_are_no_list_are_ignored(tmp_path: Path) -> None:
+    rows = table([1, 2])
+    stored = json.loads(rows.schema.metadata[b"huggingface"])
+    stored["info"]["features"]["label"]["names"] = "cat"
+    rows = rows.replace_schema_metadata({b"huggingface": json.dumps(stored).encode()})
+    with pytest.raises(DataError, match="label column without class names"):
+        load_dataset(f"parquet:{write(tmp_path / 'x.parquet', rows)}")
+
+
+def test_column_that_occurs_twice_is_an_error(tmp_path: Path) -> None:
+    rows = table([1, 2]).append_column("label", pa.array([1, 0]))
+    with pytest.raises(DataError, match="--label-column: column occurs twice in the table"):
+        load_dataset(f"parquet:{write(tmp_path / 'x.parquet', rows)}")
+
+
+def test_label_that_is_no_text_in_utf_8_is_an_error(tmp_path: Path) -> None:
+    offsets, content = pa.py_buffer(np.array([0, 2, 3], np.int32)), pa.py_buffer(b"\xff\xfea")
+    broken = pa.StringArray.from_buffers(2, offsets, content)
+    rows = table([1, 2]).select(["image"]).append_column("label", broken)
+    with pytest.raises(DataError, match="cannot read parquet file"):
+        load_dataset(f"parquet:{write(tmp_path / 'x.parquet', rows)}")
 
 
 @pytest.mark.parametrize(
