@@ -43,6 +43,8 @@ class ClassifierOptions:
         prompts: CSV file with prompts.
         template: one or more templates with ``{}``.
         ensemble: templates that open_clip ships: ``imagenet80`` or ``imagenet7``.
+        classnames: file with the names of the classes of a person's own data: one per line, or a
+            CSV ``classidx, classname`` or ``folder, classname``.
         class_ids: CSV file with the class ids of a class-conditional model.
         aggregate: ``classes``: a class's prompts are averaged before classes are compared;
             ``prompts``: prompts race and the best one's class wins, as in the published script.
@@ -88,6 +90,7 @@ class ClassifierOptions:
     prompts: str | None = None
     template: Sequence[str] | None = None
     ensemble: str | None = None
+    classnames: str | None = None
     class_ids: str | None = None
     aggregate: str = "classes"
     vote: str = "mean"

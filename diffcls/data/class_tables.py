@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from pathlib import Path
 
-from diffcls.data.class_names import normalise, shorten
-from diffcls.data.csv_tables import CsvTable
+from diffcls.data.class_names import normalise, shorten, show_order
+from diffcls.data.csv_tables import CsvTable, has_columns
 from diffcls.support.errors import DataError
 
 logger = logging.getLogger(__name__)
 
-MAX_CLASSES_SHOWN = 10
 
-
-def class_indices(
-    table: CsvTable, class_names: Sequence[str], subject: str, announce: bool = False
-) -> tuple[int, ...]:
+def class_indices(table: CsvTable, class_names: Sequence[str], subject: str) -> tuple[int, ...]:
     """The class index of each row of a table that covers all classes.
 
     Args:
@@ -24,8 +21,6 @@ def class_indices(
             those of the data set, ignoring case, ``_``, ``-`` and ``/``.
         class_names: (K,) names of the data set.
         subject: flag that messages begin with.
-        announce: warn which class each index means if the table has no ``classname``, for classes
-            whose order their owner may not know.
 
     Raises:
         DataError: for a class index that is no whole number, a class without a row or a row
@@ -43,16 +38,26 @@ def class_indices(
         )
     if "classname" in table.columns:
         _check_class_names(table, indices, class_names, subject)
-    elif announce:
-        first = enumerate(class_names[:MAX_CLASSES_SHOWN])
-        pairs = ", ".join(f"{k} = {name!r}" for k, name in first)
-        logger.warning(
-            "%s: the table has no column classname; its classidx is read as %s%s",
-            subject,
-            pairs,
-            f", … ({len(class_names)} in all)" if len(class_names) > MAX_CLASSES_SHOWN else "",
-        )
     return indices
+
+
+def announce_order(path: Path, class_names: Sequence[str], subject: str) -> None:
+    """Warn which class each ``classidx`` means, if a table for a person's own data has no names.
+
+    Args:
+        path: the table.
+        class_names: (K,) names of the data set, whose order their owner may not know.
+        subject: flag that messages begin with.
+
+    Raises:
+        DataError: for a file that is no text, see `diffcls.data.csv_tables.read_text`.
+    """
+    if not has_columns(path, subject, ("classidx", "classname")):
+        logger.warning(
+            "%s: the table has no column classname; its classidx is read as %s",
+            subject,
+            show_order(class_names),
+        )
 
 
 def _check_class_names(

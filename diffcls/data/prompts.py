@@ -34,6 +34,8 @@ class PromptSet:
         class_of: (P,) class index of each prompt; every class has at least one.
         asked: number of candidate classes per image, for data sets whose images each have their
             own candidates; 0 if every image is classified among all classes.
+        own: whether a person wrote the names or prompts, rather than a built-in data set; see
+            `diffcls.data.distinct_prompts`.
 
     Raises:
         UsageError: if lengths differ, a class has no prompt, or there is only one class.
@@ -43,6 +45,7 @@ class PromptSet:
     prompts: tuple[str, ...]
     class_of: tuple[int, ...]
     asked: int = 0
+    own: bool = True
 
     def __post_init__(self) -> None:
         if len(self.class_names) < 2:
@@ -77,6 +80,7 @@ class PromptSet:
         templates: Sequence[str],
         fillings: Sequence[str] = (),
         asked: int = 0,
+        own: bool = True,
     ) -> PromptSet:
         """Prompts from every template filled with every class name.
 
@@ -84,7 +88,7 @@ class PromptSet:
             class_names: (K,) names; those of a user must be unique (see `check_labels`).
             templates: one or more texts with one ``{}``.
             fillings: (K,) texts that replace ``{}``; empty for the class names.
-            asked: as in `PromptSet`.
+            asked, own: as in `PromptSet`.
 
         Raises:
             UsageError: for a template without exactly one ``{}``.
@@ -103,23 +107,22 @@ class PromptSet:
             tuple(t.replace("{}", name) for name in fillings or class_names for t in templates),
             tuple(i for i in range(len(class_names)) for _ in templates),
             asked,
+            own,
         )
 
     @classmethod
-    def from_csv(
-        cls, path: str | Path, class_names: Sequence[str], announce: bool = False
-    ) -> PromptSet:
+    def from_csv(cls, path: str | Path, class_names: Sequence[str]) -> PromptSet:
         """Prompts from a CSV with columns ``prompt``, ``classidx`` and, optional, ``classname``.
 
         Rows are joined to the data set by ``classidx``. A ``classname`` that differs from the data
         set's (ignoring case, ``_``, ``-`` and ``/``) is an error, so that a different class order
-        is noticed; a table without it is announced on request, see `class_indices`.
+        is noticed.
 
         Raises:
             DataError: for a file that is missing, malformed, or does not match the classes.
         """
         table = read_csv(Path(path), "--prompts", ("prompt", "classidx"), ("classname",))
-        class_of = class_indices(table, class_names, "--prompts", announce)
+        class_of = class_indices(table, class_names, "--prompts")
         prompts = tuple(row.text("prompt") for row in table.rows)
         return cls(tuple(class_names), prompts, class_of)
 
@@ -187,4 +190,6 @@ def benchmark_prompts(benchmark: str, data: Dataset, candidates: int = 0) -> Pro
         candidates: number of candidates per image; 0: all classes.
     """
     templates = ("{}",) if data.sentences else catalog.find(benchmark).templates
-    return PromptSet.from_templates(data.class_names, templates, data.prompt_names, candidates)
+    return PromptSet.from_templates(
+        data.class_names, templates, data.prompt_names, candidates, own=False
+    )
