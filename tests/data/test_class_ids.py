@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import csv
 import logging
 from pathlib import Path
 
 import pytest
+from helpers.properties import examples
+from hypothesis import strategies as st
 
 from diffcls.data.class_ids import class_prompts
-from diffcls.support.errors import DataError, UsageError
+from diffcls.support.errors import DataError, DiffclsError, UsageError
 
 LABELS = ("tench, Tinca tinca", "gold_fish, Carassius auratus", "crane", "crane", "F/A-18", "")
 
@@ -77,3 +80,31 @@ def test_inconsistent_file_is_an_error(tmp_path: Path, text: str, message: str) 
 def test_missing_file_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="--class-ids: file not found"):
         ids(["tench", "crane"], path=tmp_path / "none.csv")
+
+
+NUMBERS = st.integers(-1, 6).map(str) | st.sampled_from(
+    ["0_1", "1.0", " 1", "٣", "", "one", "9" * 40]
+)
+
+
+@examples(
+    rows=st.lists(st.tuples(NUMBERS, NUMBERS), max_size=4),
+    whole=st.permutations(range(6)),
+    valid=st.booleans(),
+)
+def test_ids_of_a_file_are_those_of_its_rows_or_refused(
+    tmp_path: Path, rows: list[tuple[str, str]], whole: list[int], valid: bool
+) -> None:
+    if valid:
+        rows = [("1", str(whole[0])), ("0", str(whole[1]))]
+    path = tmp_path / "ids.csv"
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([("classidx", "classid"), *rows])
+    try:
+        given = ids(["tench", "crane"], path=path)
+    except DiffclsError as error:
+        assert not valid and "\n" not in str(error)
+        return
+    kept = {index.strip(): class_id.strip() for index, class_id in rows if index or class_id}
+    assert given == [kept["0"], kept["1"]] and len(kept) == 2
+    assert all(0 <= int(class_id) < len(LABELS) for class_id in given)

@@ -112,7 +112,9 @@ class ParquetTable:
         self.path = path
         self._external: dict[str, list[Path]] = {}
         with _reading(path):
-            self._file = pyarrow.parquet.ParquetFile(path, memory_map=True)
+            self._file = pyarrow.parquet.ParquetFile(
+                path, memory_map=True, page_checksum_verification=True
+            )
 
     @property
     def count(self) -> int:
@@ -120,7 +122,8 @@ class ParquetTable:
 
     @cached_property
     def columns(self) -> list[str]:
-        return list(self._file.schema_arrow.names)
+        with _reading(self.path):
+            return list(self._file.schema_arrow.names)
 
     @cached_property
     def features(self) -> Mapping[str, Any]:
@@ -182,10 +185,9 @@ class ParquetTable:
         kind = self._kind(column)
         in_struct = _has_field(kind, "bytes")
         leaf = f"{column}.bytes" if in_struct else column
-        if _is_binary(kind.field("bytes").type if in_struct else kind):
-            groups = range(self._file.metadata.num_row_groups)
-            if not all(self._all_null(column, leaf, group) for group in groups):
-                return True
+        binary = _is_binary(kind.field("bytes").type if in_struct else kind)
+        if binary and self._any_bytes(leaf, in_struct):
+            return True
         if any(self.paths(column)):
             return False
         raise DataError(
@@ -195,15 +197,17 @@ class ParquetTable:
             todo="select another column with --image-column",
         )
 
-    def _all_null(self, column: str, leaf: str, group: int) -> bool:
-        """Whether no row of a row group has bytes; the statistics of most files tell."""
-        row_group = self._file.metadata.row_group(group)
-        for chunk in map(row_group.column, range(row_group.num_columns)):
-            statistics = chunk.statistics if chunk.path_in_schema == leaf else None
-            if statistics and statistics.has_null_count:
-                return bool(statistics.null_count == chunk.num_values)
-        values = self.read_group(column, group).to_pylist()
-        return not any(value["bytes"] if isinstance(value, dict) else value for value in values)
+    def _any_bytes(self, leaf: str, in_struct: bool) -> bool:
+        """Whether a row of a column has bytes; in a column of images the first batch tells."""
+        try:
+            with _reading(self.path):
+                for batch in self._file.iter_batches(batch_size=16, columns=[leaf]):
+                    values = batch.column(0).field("bytes") if in_struct else batch.column(0)
+                    if values.null_count < len(values):
+                        return True
+        except DataError:
+            return True  # raised again for each image that cannot be read
+        return False
 
     def _kind(self, column: str) -> Any:
         """Arrow's type of a column."""

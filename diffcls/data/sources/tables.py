@@ -131,7 +131,9 @@ def read_labels(
 def _names(table: Table, column: str) -> list[str]:
     feature = table.features.get(column)
     names = feature.get("names") if isinstance(feature, dict) else None
-    return list(map(str, names)) if isinstance(names, list) else []
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        return []
+    return names
 
 
 def _column(table: Table, name: str | None, usual: Sequence[str], role: str, kind: str) -> str:
