@@ -36,7 +36,7 @@ def check_distinct(prompts: PromptSet, keys: Sequence[Hashable], warn: bool = Tr
     refused = [pair for pair in shared if prompts.own and not _same_names(prompts, pair)]
     if refused:
         raise UsageError(
-            f"{_count(refused)} share a prompt and cannot be told apart",
+            f"{_count(refused)} share a prompt and cannot be distinguished",
             given=[_describe(prompts, pair, shared[pair]) for pair in refused[:MAX_PAIRS_SHOWN]],
             allowed="for every class a prompt that differs from the others in more than what the "
             "model's tokenizer ignores, such as case and spaces",
@@ -44,7 +44,7 @@ def check_distinct(prompts: PromptSet, keys: Sequence[Hashable], warn: bool = Tr
         )
     if shared and warn:
         logger.warning(
-            "%s of the data set share a prompt and cannot be told apart: %s%s",
+            "%s of the data set share a prompt and cannot be distinguished: %s%s",
             _count(list(shared)),
             "; ".join(
                 _describe(prompts, pair, shared[pair]) for pair in [*shared][:MAX_PAIRS_SHOWN]

@@ -19,7 +19,7 @@ def prompts(*texts: str, own: bool = True, names: tuple[str, ...] = ()) -> Promp
 
 def test_shared_prompt_of_a_persons_own_classes_is_refused_by_name() -> None:
     given = prompts("a digit", "a three", "a digit")
-    with pytest.raises(UsageError, match="2 classes share a prompt and cannot be told") as caught:
+    with pytest.raises(UsageError, match="2 classes share a prompt and cannot be") as caught:
         check_distinct(given, given.prompts)
     assert "name 0 (class 0) and name 2 (class 2): a digit" in str(caught.value)
 

@@ -239,6 +239,9 @@ def test_valid_labels_are_returned_unchanged() -> None:
         ("cat, dog", "single text"),
         (["cat", "dog", "cat"], r"duplicate labels: \['cat'\]"),
         (["pit bull", "dog", " pit  bull"], "duplicate labels"),
+        (["Three", "seven", "three"], r"duplicate labels: \['Three', 'three'\]"),
+        (["caf\u00e9", "dog", "cafe\u0301"], "duplicate labels"),
+        (["cat", " "], "empty name among the labels"),
         (["cat", 3], "is not a text: 3"),
         (["cat", None], "is not a text"),
     ],
@@ -257,7 +260,8 @@ def test_duplicate_single_or_non_text_labels_are_an_error(labels: Any, message: 
         (" cat ", "Cat", True),
         ("Boeing 737-200", "Boeing 737-300", False),
         ("DC-3", "DC-30", False),
-        ("café", "cafe", False),
+        ("caf\u00e9", "cafe", False),
+        ("caf\u00e9", "Cafe\u0301", True),
     ],
 )
 def test_names_are_compared_without_case_space_underscore_hyphen_and_slash(
