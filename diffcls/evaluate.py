@@ -42,6 +42,7 @@ def parser() -> argparse.ArgumentParser:
     add("--subset", metavar="NAME", help="a named subset: N-per-class")
     add("--indices", "--subset-path", metavar="FILE", help="positions in the split, or .npy")
     add("--prompts", "--prompt-path", metavar="FILE", help="CSV: prompt, classidx[, classname]")
+    add("--classnames", metavar="FILE", help="names of the classes of own data: lines or a CSV")
     add("--template", nargs="+", metavar="T", help="prompt templates with {}")
     add("--ensemble", metavar="E", help="templates of open_clip: imagenet80 or imagenet7")
     add("--aggregate", metavar="A", help="prompts of a class: classes (mean) or prompts (best)")

@@ -13,6 +13,7 @@ from diffcls.classifiers.one_pass import BatchMethod, Pixels
 from diffcls.classifiers.options import ClassifierOptions
 from diffcls.data.catalog import DatasetSpec
 from diffcls.data.dataset import Item
+from diffcls.data.distinct_prompts import check_distinct
 from diffcls.data.prompts import PromptSet
 from diffcls.data.transforms import load_image
 from diffcls.support.errors import UsageError
@@ -56,6 +57,7 @@ def build(options: ClassifierOptions, spec: DatasetSpec, prompts: PromptSet) -> 
     device = devices.resolve_device(options.device)
     dtype = devices.resolve_dtype(options.dtype)
     model = clip.load(name_of(options, spec), device, dtype)
+    check_distinct(prompts, model.prompt_keys(prompts.prompts))
     classifier = model.classifier(prompts.prompts, prompts.class_of)
     scale = model.logit_scale
 

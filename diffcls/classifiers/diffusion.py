@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from diffcls.data.dataset import Item
+from diffcls.data.distinct_prompts import check_distinct
 from diffcls.data.prompts import AGGREGATES, PromptSet
 from diffcls.data.transforms import load_image, to_pixels
 from diffcls.diffusion.draws import DrawPlan
@@ -103,6 +104,7 @@ class DiffusionMethod:
         schedule = denoiser.schedule
         indices = allocate(search.plan(len(schedule)), allocation, schedule)
         self.plan = DrawPlan(indices, seed, noise_path)
+        check_distinct(prompts, denoiser.prompt_keys(prompts.prompts))
         # the empty prompt, if there is one, comes last
         texts = [*prompts.prompts, *([""] if prompts.asked else [])]
         cond = denoiser.encode_prompts(texts)

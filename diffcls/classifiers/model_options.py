@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from diffcls.classifiers.base import Built, Description, MethodKind
 from diffcls.classifiers.options import ClassifierOptions
@@ -193,7 +194,8 @@ def _prompts_by_id(
             f"{'--prompts' if options.prompts else '--template'} needs a text-conditional model",
             todo="remove it; --class-ids FILE maps candidates to the model's classes",
         )
-    return class_prompts(prompts.class_names, labels, options.class_ids)
+    by_id = class_prompts(prompts.class_names, labels, options.class_ids)
+    return replace(by_id, own=prompts.own or bool(options.class_ids))
 
 
 def batch_size(given: int | str | None) -> int:

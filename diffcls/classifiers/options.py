@@ -45,6 +45,8 @@ class ClassifierOptions:
         prompts: CSV file with prompts.
         template: one or more templates with ``{}``.
         ensemble: templates that open_clip ships: ``imagenet80`` or ``imagenet7``.
+        classnames: file with the names of the classes of a person's own data: one per line, or a
+            CSV ``classidx, classname`` or ``folder, classname``.
         class_ids: CSV file with the class ids of a class-conditional model.
         aggregate: ``classes``: a class's prompts are averaged before classes are compared;
             ``prompts``: prompts race and the best one's class wins, as in the published script.
@@ -91,6 +93,7 @@ class ClassifierOptions:
     prompts: UserPath | None = None
     template: Sequence[str] | None = None
     ensemble: str | None = None
+    classnames: UserPath | None = None
     class_ids: UserPath | None = None
     aggregate: str = "classes"
     vote: str = "mean"

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import csv
 import logging
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
 from diffcls.data.class_names import normalise, shorten
+from diffcls.data.class_tables import class_indices
+from diffcls.data.csv_tables import read_csv
 from diffcls.data.prompts import PromptSet
 from diffcls.support.errors import DataError, UsageError
 
@@ -83,35 +84,20 @@ def _by_index(class_names: Sequence[str], count: int) -> list[int]:
 
 
 def _from_file(path: Path, class_names: Sequence[str], count: int) -> list[int]:
-    try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file, strict=True))
-        pairs = [(int(row["classidx"]), int(row["classid"])) for row in rows]
-    except (OSError, ValueError, TypeError, KeyError, csv.Error) as error:
-        raise DataError(
-            f"--class-ids: cannot read class ids ({type(error).__name__}: {error})",
-            given=str(path),
-            allowed="a CSV in UTF-8 with classidx, classid and, optional, classname",
-        ) from None
-    for row, (index, class_id) in zip(rows, pairs, strict=True):
-        name = row.get("classname")
-        if not 0 <= index < len(class_names) or not 0 <= class_id < count:
+    table = read_csv(path, "--class-ids", ("classidx", "classid"), ("classname",))
+    indices = class_indices(table, class_names, "--class-ids")
+    ids: dict[int, int] = {}
+    for row, index in zip(table.rows, indices, strict=True):
+        class_id = row.whole_number("classid")
+        if class_id >= count:
             raise DataError(
-                "--class-ids: class ids out of range",
-                given=f"classidx {index}, classid {class_id}",
-                allowed=f"classidx below {len(class_names)}, classid below {count}",
+                f"{row.where}: classid out of range", given=class_id, allowed=f"below {count}"
             )
-        if name and normalise(name) != normalise(class_names[index]):
+        if index in ids:
             raise DataError(
-                f"--class-ids: classname of classidx {index} differs from the data set's",
-                given=f"{name!r} in {shorten([r.get('classname') for r in rows])}",
-                allowed=f"{class_names[index]!r} in {shorten(class_names)}",
+                f"{row.where}: classidx occurs twice",
+                given=index,
+                allowed="one class id for every candidate",
             )
-    ids = dict(pairs)
-    if len(pairs) != len(class_names) or len(ids) != len(class_names):
-        raise DataError(
-            "--class-ids: file does not contain every candidate exactly once",
-            given=f"classidx {shorten(sorted(index for index, _ in pairs))}",
-            allowed=f"0 to {len(class_names) - 1}: {shorten(class_names)}",
-        )
+        ids[index] = class_id
     return [ids[index] for index in range(len(class_names))]

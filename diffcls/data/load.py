@@ -64,7 +64,7 @@ def _own(dataset: Dataset) -> Dataset:
     """
     if dataset.sentences:
         return dataset
-    words = tuple(map(words_of, dataset.class_names))
+    words = tuple(map(words_of, dataset.prompt_names or dataset.class_names))
     check_own_names(words, of="class names")
     return dataset if words == dataset.class_names else replace(dataset, prompt_names=words)
 

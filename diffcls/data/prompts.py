@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,8 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffcls.data import catalog
-from diffcls.data.class_names import check_own_names, normalise, shorten
-from diffcls.support.errors import DataError, UsageError
+from diffcls.data.class_names import check_own_names
+from diffcls.data.class_tables import class_indices
+from diffcls.data.csv_tables import read_csv
+from diffcls.support.errors import UsageError
 
 if TYPE_CHECKING:
     from diffcls.data.dataset import Dataset
@@ -33,6 +34,8 @@ class PromptSet:
         class_of: (P,) class index of each prompt; every class has at least one.
         asked: number of candidate classes per image, for data sets whose images each have their
             own candidates; 0 if every image is classified among all classes.
+        own: whether a person wrote the names or prompts, rather than a built-in data set; see
+            `diffcls.data.distinct_prompts`.
 
     Raises:
         UsageError: if lengths differ, a class has no prompt, or there is only one class.
@@ -42,6 +45,7 @@ class PromptSet:
     prompts: tuple[str, ...]
     class_of: tuple[int, ...]
     asked: int = 0
+    own: bool = True
 
     def __post_init__(self) -> None:
         if len(self.class_names) < 2:
@@ -76,6 +80,7 @@ class PromptSet:
         templates: Sequence[str],
         fillings: Sequence[str] = (),
         asked: int = 0,
+        own: bool = True,
     ) -> PromptSet:
         """Prompts from every template filled with every class name.
 
@@ -83,7 +88,7 @@ class PromptSet:
             class_names: (K,) names; those of a user must be unique (see `check_labels`).
             templates: one or more texts with one ``{}``.
             fillings: (K,) texts that replace ``{}``; empty for the class names.
-            asked: as in `PromptSet`.
+            asked, own: as in `PromptSet`.
 
         Raises:
             UsageError: for a template without exactly one ``{}``.
@@ -102,6 +107,7 @@ class PromptSet:
             tuple(t.replace("{}", name) for name in fillings or class_names for t in templates),
             tuple(i for i in range(len(class_names)) for _ in templates),
             asked,
+            own,
         )
 
     @classmethod
@@ -123,36 +129,12 @@ class PromptSet:
             synonyms: other spellings of class names -> the data set's.
 
         Raises:
-            DataError: for a file that is missing, lacks a column, or does not match the classes.
+            DataError: for a file that is missing, malformed, or does not match the classes.
         """
-        path = Path(path)
-        if not path.is_file():
-            raise DataError("--prompts: file not found", given=str(path), todo="check the path")
-        try:
-            with open(path, newline="", encoding="utf-8-sig") as file:
-                reader = csv.DictReader(file)
-                rows = list(reader)
-                columns = reader.fieldnames or []
-        except (UnicodeDecodeError, csv.Error) as error:
-            raise DataError(
-                f"--prompts: cannot read file ({error})", given=str(path), allowed="a CSV in UTF-8"
-            ) from None
-        if "prompt" not in columns or "classidx" not in columns:
-            raise DataError(
-                "--prompts: file lacks a column",
-                given=list(columns),
-                allowed="prompt, classidx and, optional, classname",
-            )
-        try:
-            class_of = tuple(int(row["classidx"]) for row in rows)
-        except (TypeError, ValueError):
-            raise DataError(
-                "--prompts: classidx is not a whole number",
-                given=str(path),
-                allowed="class indices 0, 1, …",
-            ) from None
-        _check_join(rows, class_of, class_names, synonyms or {})
-        return cls(tuple(class_names), tuple(row["prompt"] for row in rows), class_of)
+        table = read_csv(Path(path), "--prompts", ("prompt", "classidx"), ("classname",))
+        class_of = class_indices(table, class_names, "--prompts", synonyms)
+        prompts = tuple(row.text("prompt") for row in table.rows)
+        return cls(tuple(class_names), prompts, class_of)
 
     def __len__(self) -> int:
         return len(self.prompts)
@@ -209,33 +191,6 @@ def check_labels(labels: Sequence[str]) -> tuple[str, ...]:
     return labels
 
 
-def _check_join(
-    rows: Sequence[dict[str, str]],
-    class_of: Sequence[int],
-    class_names: Sequence[str],
-    synonyms: Mapping[str, str],
-) -> None:
-    known_as = {normalise(other): normalise(name) for other, name in synonyms.items()}
-    expected, given = set(range(len(class_names))), set(class_of)
-    if expected != given:
-        raise DataError(
-            "--prompts: file does not cover the data set's classes",
-            given=f"classidx {shorten(sorted(given))}",
-            allowed=f"0 to {len(class_names) - 1}: {shorten(class_names)}",
-        )
-    for row, k in zip(rows, class_of, strict=True):
-        name = row.get("classname")
-        given_name = normalise(name or "")
-        if name and known_as.get(given_name, given_name) != normalise(class_names[k]):
-            file_names = [r.get("classname", "") for r in rows]
-            raise DataError(
-                f"--prompts: classname of classidx {k} differs from the data set's",
-                given=f"{name!r} in {shorten(file_names)}",
-                allowed=f"{class_names[k]!r} in {shorten(class_names)}",
-                todo="give the prompts in the data set's order of classes",
-            )
-
-
 def benchmark_prompts(benchmark: str, data: Dataset, candidates: int = 0) -> PromptSet:
     """Prompts of a data set from the templates of a benchmark; captions are prompts as they are.
 
@@ -245,4 +200,6 @@ def benchmark_prompts(benchmark: str, data: Dataset, candidates: int = 0) -> Pro
         candidates: number of candidates per image; 0: all classes.
     """
     templates = ("{}",) if data.sentences else catalog.find(benchmark).templates
-    return PromptSet.from_templates(data.class_names, templates, data.prompt_names, candidates)
+    return PromptSet.from_templates(
+        data.class_names, templates, data.prompt_names, candidates, own=False
+    )

@@ -8,7 +8,11 @@ from pathlib import Path
 from diffcls.classifiers import METHODS
 from diffcls.classifiers.base import Built, Description
 from diffcls.data import catalog
+from diffcls.data.class_names import read_class_names
+from diffcls.data.class_tables import announce_order
+from diffcls.data.csv_tables import read_text
 from diffcls.data.dataset import Dataset
+from diffcls.data.distinct_prompts import check_distinct
 from diffcls.data.load import load_dataset
 from diffcls.data.prompts import AGGREGATES, PromptSet
 from diffcls.data.subsets import choose
@@ -71,6 +75,14 @@ def check_names(options: EvaluationOptions) -> None:
         from diffcls.models.clip import ensemble
 
         ensemble(options.ensemble)
+    if options.classnames is not None:
+        if not spec.own:
+            raise UsageError(
+                f"--classnames: {spec.name} has class names of its own",
+                allowed="a data set of your own: folder:PATH, parquet:PATH, hf:ID",
+                todo="remove it",
+            )
+        read_text(Path(options.classnames), "--classnames")
     if options.noise_path and not Path(options.noise_path).is_file():
         raise UsageError("--noise-path not found", options.noise_path, "an existing file")
 
@@ -84,25 +96,53 @@ def choose_images(options: EvaluationOptions) -> tuple[Dataset, str]:
         options.image_column,
         options.label_column,
     )
+    if options.classnames is not None:
+        whole = _rename_classes(whole, Path(options.classnames))
+    if catalog.find(options.dataset).own:
+        for flag, path in (("--prompts", options.prompts), ("--class-ids", options.class_ids)):
+            if path is not None:
+                announce_order(Path(path), whole.class_names, flag)
     return choose(whole, options.limit, options.subset, options.indices)
 
 
-def build_prompts(options: EvaluationOptions, dataset: Dataset) -> PromptSet:
-    """The candidate classes with the given prompts, else with the data set's own templates."""
-    candidates = len(dataset.items[0].candidates)
-    if options.prompts:
-        synonyms = catalog.find(options.dataset).synonyms
-        given = PromptSet.from_csv(options.prompts, dataset.class_names, synonyms)
-        return replace(given, asked=candidates)
-    own = ("{}",) if dataset.sentences else catalog.find(options.dataset).templates
-    templates = options.template or own
-    if options.ensemble:
-        from diffcls.models.clip import ensemble
+def _rename_classes(dataset: Dataset, path: Path) -> Dataset:
+    if dataset.sentences:
+        raise UsageError(
+            "--classnames: the images have sentences, not classes",
+            given=dataset.name,
+            todo="remove it",
+        )
+    names = read_class_names(path, dataset.class_names)
+    return replace(dataset, class_names=names, prompt_names=())
 
-        templates = ensemble(options.ensemble)
-    return PromptSet.from_templates(
-        dataset.class_names, templates, dataset.prompt_names, candidates
-    )
+
+def build_prompts(options: EvaluationOptions, dataset: Dataset) -> PromptSet:
+    """The candidate classes with the given prompts, else with the data set's own templates.
+
+    Raises:
+        UsageError, DataError: for prompts that do not fit the classes, or that classes share.
+    """
+    candidates = len(dataset.items[0].candidates)
+    spec = catalog.find(options.dataset)
+    if options.prompts:
+        of_file = PromptSet.from_csv(options.prompts, dataset.class_names, spec.synonyms)
+        prompts = replace(of_file, asked=candidates)
+    else:
+        templates = options.template or (("{}",) if dataset.sentences else spec.templates)
+        if options.ensemble:
+            from diffcls.models.clip import ensemble
+
+            templates = ensemble(options.ensemble)
+        prompts = PromptSet.from_templates(
+            dataset.class_names,
+            templates,
+            dataset.prompt_names,
+            candidates,
+            # captions of two images that differ only in case are no error of their owner
+            own=spec.own and not dataset.sentences,
+        )
+    check_distinct(prompts, prompts.prompts, warn=False)  # before a model is loaded
+    return prompts
 
 
 def make_plan(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -109,6 +109,15 @@ class ClipModel:
             total = torch.zeros(max(class_of) + 1, parts[0].shape[1], device=self.device)
             total.index_add_(0, torch.tensor(class_of, device=self.device), torch.cat(parts))
             return F.normalize(total, dim=1)
+
+    def prompt_keys(self, texts: Sequence[str]) -> list[Hashable]:
+        """(P,) the token ids of each text; equal for texts that the model cannot tell apart."""
+        keys: list[Hashable] = []
+        for start in range(0, len(texts), 256):
+            keys += (
+                ids.numpy().tobytes() for ids in self.tokenize(list(texts[start : start + 256]))
+            )
+        return keys
 
     def embed(self, pixels: Tensor) -> Tensor:
         """(B, 3, H, W) preprocessed images -> (B, D) unit vectors, float32."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -146,6 +146,12 @@ class Denoiser(Protocol):
 
     def encode_prompts(self, prompts: Sequence[str]) -> Conditioning:
         """P prompts -> their conditioning, padded as in the model's training."""
+
+    def prompt_keys(self, prompts: Sequence[str]) -> Sequence[Hashable]:
+        """(P,) what the network receives of each prompt: its token ids, or its class id.
+
+        Equal for prompts with the same conditioning, and only for these.
+        """
 
     def predict(self, x_t: torch.Tensor, index: torch.Tensor, cond: Conditioning) -> torch.Tensor:
         """The native output, without guidance; differentiable in the tensors of `cond`.

@@ -6,7 +6,7 @@ expectation itself, and its class posterior and errors have closed forms.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
@@ -74,6 +74,10 @@ class GaussianDenoiser:
         if unknown:
             raise ModelError("prompt without a mean", given=unknown, allowed=self.means)
         return Conditioning({"mean": torch.stack([self.means[prompt] for prompt in prompts])})
+
+    def prompt_keys(self, prompts: Sequence[str]) -> Sequence[Hashable]:
+        """The prompts themselves: each has its own mean."""
+        return list(prompts)
 
     def predict(self, x_t: Tensor, index: Tensor, cond: Conditioning) -> Tensor:
         """The exact conditional expectation of the native output, given x_t and the class."""

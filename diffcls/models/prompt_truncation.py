@@ -1,9 +1,10 @@
-"""Prompt truncation: warns about prompts longer than a model's context."""
+"""Prompts as token ids: truncation to a model's context, and prompts with the same tokens."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from array import array
+from collections.abc import Hashable, Iterator, Sequence
 from typing import Any
 
 from diffcls.support.errors import ModelError
@@ -42,6 +43,17 @@ def report_truncation(tokenizer: Any, prompts: Sequence[str], limit: int | None 
     logger.warning(
         "%d prompts are truncated to %d tokens, the first is %r", len(long), limit, long[0]
     )
+
+
+def token_keys(tokenizers: Sequence[Any], prompts: Sequence[str]) -> list[Hashable]:
+    """(P,) the token ids of each prompt by all tokenizers; equal for prompts that a model with
+    these tokenizers cannot tell apart, such as texts that differ only in case.
+    """
+    by_tokenizer = [
+        [array("q", ids).tobytes() for _, ids in _tokens(tokenizer, prompts)]
+        for tokenizer in tokenizers
+    ]
+    return list(zip(*by_tokenizer, strict=True))
 
 
 def _tokens(tokenizer: Any, prompts: Sequence[str]) -> Iterator[tuple[str, list[int]]]:

@@ -91,6 +91,8 @@ def test_template_reaches_the_model(
         ([], "two labels"),
         (["one"], "two labels"),
         (["one", " one"], "duplicate labels"),
+        (["Three", "three"], "duplicate labels"),
+        (["three!", "three !"], "share a prompt and cannot be distinguished"),
         ("one", "a list"),
     ],
 )

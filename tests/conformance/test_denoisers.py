@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -131,6 +132,25 @@ def test_a_learned_variance_is_known_from_the_config(
     name: str, learned: bool, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     assert loaded(saved(name, tmp_path_factory.getbasetemp())).learns_variance == learned
+
+
+def test_prompts_have_equal_keys_if_and_only_if_their_conditioning_is_equal(
+    model: Denoiser,
+) -> None:
+    if model.labels is not None:
+        texts = [*IDS, "7"]
+    elif isinstance(model, GaussianDenoiser):
+        texts = [*PROMPTS, PROMPTS[1]]
+    else:
+        texts = [*PROMPTS, "Zero", " zero ", "a photo of a  3.", "A Photo of a 3."]
+    keys = list(model.prompt_keys(texts))
+    cond = model.encode_prompts(texts)
+    equal = 0
+    for i, j in itertools.combinations(range(len(texts)), 2):
+        same = all(torch.allclose(tensor[i], tensor[j], atol=1e-6) for tensor in cond.values())
+        assert (keys[i] == keys[j]) == same, (texts[i], texts[j])
+        equal += same
+    assert equal  # one pair at least
 
 
 def test_single_precision_lasts_as_long_as_its_context(model: Denoiser) -> None:

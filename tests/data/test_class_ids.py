@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import csv
 import logging
 from pathlib import Path
 
 import pytest
+from helpers.properties import examples
+from hypothesis import strategies as st
 
 from diffcls.data.class_ids import class_prompts
-from diffcls.support.errors import DataError, UsageError
+from diffcls.support.errors import DataError, DiffclsError, UsageError
 
 LABELS = ("tench, Tinca tinca", "gold_fish, Carassius auratus", "crane", "crane", "F/A-18", "")
 
@@ -60,12 +63,12 @@ def test_file_takes_precedence_over_names(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("classidx,id\n0,1\n1,2\n", "cannot read class ids"),
-        ("classidx,classid\n0,one\n1,2\n", "cannot read class ids"),
-        ("classidx,classid\n0,1\n", "every candidate exactly once"),
-        ("classidx,classid\n0,1\n0,2\n", "every candidate exactly once"),
-        ("classidx,classid\n0,1\n1,6\n", "out of range.*classid 6.*below 6"),
-        ("classidx,classid\n0,1\n2,1\n", "out of range.*classidx 2.*below 2"),
+        ("classidx,id\n0,1\n1,2\n", "lacks the column classid"),
+        ("classidx,classid\n0,one\n1,2\n", "line 2: classid is not a whole number: 'one'"),
+        ("classidx,classid\n0,1\n", "does not cover .*'classidx 0'"),
+        ("classidx,classid\n0,1\n1,2\n0,2\n", "line 4: classidx occurs twice: 0"),
+        ("classidx,classid\n0,1\n1,6\n", "line 3: classid out of range: 6; allowed: below 6"),
+        ("classidx,classid\n0,1\n2,1\n", "does not cover .*'classidx 0, 2'; allowed: 0 to 1"),
         ("classidx,classid,classname\n0,1,crane\n1,2,tench\n", "classname of classidx 0 differs"),
     ],
 )
@@ -75,5 +78,33 @@ def test_inconsistent_file_is_an_error(tmp_path: Path, text: str, message: str) 
 
 
 def test_missing_file_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="cannot read class ids"):
+    with pytest.raises(DataError, match="--class-ids: file not found"):
         ids(["tench", "crane"], path=tmp_path / "none.csv")
+
+
+NUMBERS = st.integers(-1, 6).map(str) | st.sampled_from(
+    ["0_1", "1.0", " 1", "٣", "", "one", "9" * 40]
+)
+
+
+@examples(
+    rows=st.lists(st.tuples(NUMBERS, NUMBERS), max_size=4),
+    whole=st.permutations(range(6)),
+    valid=st.booleans(),
+)
+def test_ids_of_a_file_are_those_of_its_rows_or_refused(
+    tmp_path: Path, rows: list[tuple[str, str]], whole: list[int], valid: bool
+) -> None:
+    if valid:
+        rows = [("1", str(whole[0])), ("0", str(whole[1]))]
+    path = tmp_path / "ids.csv"
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([("classidx", "classid"), *rows])
+    try:
+        given = ids(["tench", "crane"], path=path)
+    except DiffclsError as error:
+        assert not valid and "\n" not in str(error)
+        return
+    kept = {index.strip(): class_id.strip() for index, class_id in rows if index or class_id}
+    assert given == [kept["0"], kept["1"]] and len(kept) == 2
+    assert all(0 <= int(class_id) < len(LABELS) for class_id in given)

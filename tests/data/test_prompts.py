@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from helpers.properties import examples
 from hypothesis import given
 from hypothesis import strategies as st
 
 from diffcls.data.class_names import normalise
 from diffcls.data.prompts import PromptSet, check_labels
-from diffcls.support.errors import DataError, UsageError
+from diffcls.support.errors import DataError, DiffclsError, UsageError
 
 NAMES = ("F/A-18", "Boeing 737-200", "american_pit bull")
 
@@ -127,19 +128,19 @@ def test_error_shortens_long_lists_of_classes(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "lacks a column"),
-        ("prompt,class\na,0\n", r"lacks a column: \['prompt', 'class'\]"),
-        ("classidx\n0\n", "lacks a column"),
+        ("", "--prompts: file is empty"),
+        ("prompt,class\na,0\n", r"lacks the column classidx: \['prompt', 'class'\]"),
+        ("classidx\n0\n", "lacks the column prompt"),
         ("prompt,classidx\na,0\n", "does not cover the data set's classes: 'classidx 0'"),
         (
             "prompt,classidx\na,0\nb,1\nc,2\n",
             "not cover .*'classidx 0, 1, 2'; allowed: 0 to 1",
         ),
-        ("prompt,classidx\na,1\nb,2\n", "does not cover"),
-        ("prompt,classidx\n", "does not cover"),
-        ("prompt,classidx\na,zero\nb,1\n", "classidx is not a whole number"),
-        ("prompt,classidx\na,0\nb\n", "classidx is not a whole number"),
-        ("prompt,classidx\na,0\n,1\n", "empty label or prompt"),
+        ("prompt,classidx\na,1\nb,2\n", "does not cover .*count classidx from 0"),
+        ("prompt,classidx\n", "a header but no rows"),
+        ("prompt,classidx\na,zero\nb,1\n", "line 2: classidx is not a whole number: 'zero'"),
+        ("prompt,classidx\na,0\nb\n", "line 3 has 1 fields, the header has 2: 'b'"),
+        ("prompt,classidx\na,0\n,1\n", "line 3: empty prompt"),
     ],
 )
 def test_malformed_csv_is_an_error(tmp_path: Path, text: str, message: str) -> None:
@@ -155,6 +156,42 @@ def test_missing_or_non_utf8_csv_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "latin.csv").write_bytes("prompt,classidx\ncafé,0\n".encode("latin-1"))
     with pytest.raises(DataError, match="--prompts: cannot read file"):
         PromptSet.from_csv(tmp_path / "latin.csv", NAMES)
+
+
+# ---- properties ----------------------------------------------------------------------------------
+
+
+CELLS = st.text(st.sampled_from([*'ab01 ,;"_-é\t\n']) | st.characters(codec="utf-8"), max_size=6)
+NUMBERS = st.integers(-1, 4).map(str) | st.sampled_from(["0_1", "1.0", " 1", "٣", "", "one"])
+
+
+@examples(
+    rows=st.lists(st.tuples(CELLS, CELLS | st.sampled_from(NAMES), NUMBERS), max_size=5),
+    columns=st.permutations(["prompt", "classname", "classidx"]).flatmap(
+        lambda names: st.integers(2, 3).map(lambda count: names[:count])
+    ),
+    extra=st.lists(CELLS, max_size=2),
+)
+def test_prompts_of_a_file_are_those_of_its_rows_or_refused(
+    tmp_path: Path, rows: list[tuple[str, str, str]], columns: list[str], extra: list[str]
+) -> None:
+    path = tmp_path / "p.csv"
+    keyed = [dict(zip(("prompt", "classname", "classidx"), row, strict=True)) for row in rows]
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerows([columns, *([row[name] for name in columns] for row in keyed), extra])
+    whole = {"prompt", "classidx"} <= set(columns) and not any(map(str.strip, extra))
+    try:
+        prompts = PromptSet.from_csv(path, NAMES)
+    except DiffclsError as error:
+        assert "\n" not in str(error)
+        return
+    used = [row for row in keyed if any(row[name].strip() for name in columns)]
+    assert whole and prompts.prompts == tuple(row["prompt"] for row in used)
+    assert [str(k) for k in prompts.class_of] == [row["classidx"].strip() for row in used]
+    if "classname" in columns:
+        pairs = zip(prompts.class_of, used, strict=True)
+        assert all(normalise(NAMES[k]) == normalise(row["classname"]) for k, row in pairs)
 
 
 # ---- averaging -----------------------------------------------------------------------------------
@@ -202,6 +239,9 @@ def test_valid_labels_are_returned_unchanged() -> None:
         ("cat, dog", "single text"),
         (["cat", "dog", "cat"], r"duplicate labels: \['cat'\]"),
         (["pit bull", "dog", " pit  bull"], "duplicate labels"),
+        (["Three", "seven", "three"], r"duplicate labels: \['Three', 'three'\]"),
+        (["caf\u00e9", "dog", "cafe\u0301"], "duplicate labels"),
+        (["cat", " "], "empty name among the labels"),
         (["cat", 3], "is not a text: 3"),
         (["cat", None], "is not a text"),
     ],
@@ -220,7 +260,8 @@ def test_duplicate_single_or_non_text_labels_are_an_error(labels: Any, message: 
         (" cat ", "Cat", True),
         ("Boeing 737-200", "Boeing 737-300", False),
         ("DC-3", "DC-30", False),
-        ("café", "cafe", False),
+        ("caf\u00e9", "cafe", False),
+        ("caf\u00e9", "Cafe\u0301", True),
     ],
 )
 def test_names_are_compared_without_case_space_underscore_hyphen_and_slash(

@@ -6,15 +6,19 @@ Each distinct sentence is a class; an image is classified among its own sentence
 
 from __future__ import annotations
 
-import csv
-import io
 import json
+import logging
 import random
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+from diffcls.data.csv_tables import MAX_CHARACTERS_SHOWN, has_columns, read_csv, read_text
 from diffcls.data.dataset import Dataset, Item
 from diffcls.support.errors import DataError
 from diffcls.support.seeding import key
+
+logger = logging.getLogger(__name__)
 
 TABLE_NAMES = ("metadata.csv", "metadata.jsonl")
 FILE_COLUMN, TEXT_COLUMN = "file_name", "text"
@@ -22,48 +26,92 @@ CANDIDATES_PER_IMAGE = 10
 
 
 def find_table(folder: Path) -> Path | None:
-    """The table of a folder; None if there is none."""
-    return next((folder / name for name in TABLE_NAMES if (folder / name).is_file()), None)
+    """The table of captions of a folder; None if there is none.
+
+    A table without sentences beside folders is no table of captions: the folders are the classes.
+
+    Raises:
+        DataError: for a table that is no text in UTF-8.
+    """
+    path = next((folder / name for name in TABLE_NAMES if (folder / name).is_file()), None)
+    if path is None or _has_sentences(path):
+        return path
+    folders = [p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")]
+    if not folders:
+        return path
+    logger.warning(
+        "%s has no column %s: it is not read, and the folders beside it are the classes",
+        path,
+        TEXT_COLUMN,
+    )
+    return None
+
+
+def _has_sentences(path: Path) -> bool:
+    if path.suffix == ".csv":
+        return has_columns(path, path.name, (FILE_COLUMN, TEXT_COLUMN))
+    first = next((row for _, row in _rows(path)), {})
+    return TEXT_COLUMN in first
 
 
 def read_table(path: Path) -> list[tuple[Path, str]]:
     """(image file, sentence) of each row, in order.
 
     Raises:
-        DataError: if the table cannot be read, a row lacks one of the columns, or an image file is
-            missing.
+        DataError: if the table cannot be read (see `diffcls.data.csv_tables.read_csv`), a row lacks
+            one of the columns, or an image file is missing.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-        if path.suffix == ".csv":
-            rows = list(csv.DictReader(io.StringIO(text, newline="")))
-        else:  # not str.splitlines, which also splits at characters that a sentence may contain
-            rows = [json.loads(line) for line in text.split("\n") if line.strip()]
-    except (OSError, ValueError, csv.Error) as error:
-        raise DataError(
-            f"cannot read the captions table ({error})",
-            given=str(path),
-            allowed="a CSV or JSON Lines file in UTF-8",
-        ) from error
     pairs = []
-    for number, row in enumerate(rows, start=1):
-        cells = row if isinstance(row, dict) else {}
+    for where, cells in _rows(path):
         name, sentence = cells.get(FILE_COLUMN), cells.get(TEXT_COLUMN)
-        if not name or not isinstance(sentence, str) or not sentence.strip():
-            raise DataError(
-                f"row {number} of {path.name} lacks an image or a sentence",
-                given=row,
-                allowed=f"non-empty columns {FILE_COLUMN} and {TEXT_COLUMN}",
-            )
+        for column, value in ((FILE_COLUMN, name), (TEXT_COLUMN, sentence)):
+            if not isinstance(value, str) or not value.strip():
+                raise DataError(
+                    f"{where} lacks an image or a sentence",
+                    given=value,
+                    allowed=f"non-empty texts {FILE_COLUMN} and {TEXT_COLUMN}",
+                    todo=f"complete {column}, or remove the row",
+                )
         image = path.parent / str(name)
-        if not image.is_file():
+        if not _is_file(image):
             raise DataError(
-                f"image in row {number} of {path.name} not found",
+                f"{where}: image not found",
                 given=str(image),
                 todo=f"correct {FILE_COLUMN}, or remove the row",
             )
-        pairs.append((image, sentence.strip()))
+        pairs.append((image, str(sentence).strip()))
     return pairs
+
+
+def _rows(path: Path) -> list[tuple[str, Mapping[str, Any]]]:
+    """(place for messages, cells) of each row."""
+    if path.suffix == ".csv":
+        table = read_csv(path, path.name, (FILE_COLUMN, TEXT_COLUMN), line_breaks=True)
+        return [(row.where, row.cells) for row in table.rows]
+    rows: list[tuple[str, Mapping[str, Any]]] = []
+    # not str.splitlines, which also splits at characters that a sentence may contain
+    for number, line in enumerate(read_text(path, path.name).split("\n"), start=1):
+        if not line.strip():
+            continue
+        where = f"{path.name}: line {number}"
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            reason = str(error) or "too deeply nested"
+            raise DataError(
+                f"{where} cannot be read ({reason})",
+                given=line[:MAX_CHARACTERS_SHOWN],
+                allowed="JSON Lines",
+            ) from None
+        rows.append((where, row if isinstance(row, dict) else {}))
+    return rows
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a name that no file can have
+        return False
 
 
 def with_candidates(dataset: Dataset) -> Dataset:

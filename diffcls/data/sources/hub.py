@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -16,10 +15,10 @@ from typing import Any
 
 from diffcls.data.catalog import Query
 from diffcls.data.dataset import Dataset
-from diffcls.data.layouts.pets import with_species
 from diffcls.data.sources.hub_snapshot import Snapshot, fetch, find_snapshot
 from diffcls.data.sources.parquet import SHARD, ParquetTable, check_shards
-from diffcls.data.sources.tables import Table, dataset_of_tables, read_labels
+from diffcls.data.sources.prompt_names import with_prompt_names
+from diffcls.data.sources.tables import Table, dataset_of_tables
 from diffcls.support.errors import DataError
 
 SPLITS = {name: name for name in ("train", "validation", "test")}
@@ -53,7 +52,7 @@ def load(query: Query) -> Dataset:
             label_column=query.label_column or repository.label,
         )
     dataset = dataset_of_tables(query, tables, snapshot.commit, _class_names(snapshot))
-    return _with_prompt_names(dataset, tables)
+    return with_prompt_names(dataset, tables)
 
 
 # ---- files of a split ----------------------------------------------------------------------------
@@ -203,6 +202,9 @@ class _LibraryTable:
     def paths(self, column: str) -> list[str | None]:
         return [None] * self.count
 
+    def files_beside(self, column: str) -> list[Path]:
+        return []  # the library finds the files itself
+
     def image(self, column: str, row: int) -> bytes:
         value = self._rows[row][column]
         encoded = value.get("bytes") if isinstance(value, dict) else value
@@ -218,50 +220,3 @@ def _read_file(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise DataError(f"cannot read image ({error})", given=str(path)) from error
-
-
-# ---- class names in prompts ----------------------------------------------------------------------
-
-
-def _with_prompt_names(dataset: Dataset, tables: Sequence[Table]) -> Dataset:
-    """The data set with the class names of the published prompts."""
-    if dataset.name == "imagenet":
-        from diffcls.data.layouts.imagenet import class_names
-
-        if len(dataset.class_names) != len(class_names()):
-            raise DataError(
-                "the classes are not those of ImageNet",
-                given=f"{len(dataset.class_names)} classes",
-                allowed=f"{len(class_names())} classes",
-            )
-        return replace(dataset, class_names=class_names())
-    spaced = tuple(name.replace("_", " ") for name in dataset.class_names)
-    if dataset.name == "pets":
-        names = tuple(name.title() for name in spaced)
-        prompts = map(with_species, names, _species(dataset, tables))
-        return replace(dataset, class_names=names, prompt_names=tuple(prompts))
-    return dataset if spaced == dataset.class_names else replace(dataset, prompt_names=spaced)
-
-
-def _species(dataset: Dataset, tables: Sequence[Table]) -> list[str]:
-    """Species of each class: ``cat``, ``dog``, or empty if unknown."""
-    words = _species_of_rows(tables) or [""] * len(dataset)
-    of_class = {item.label: word for item, word in zip(dataset.items, words, strict=True)}
-    species = [of_class.get(label, "") for label in range(len(dataset.class_names))]
-    return [word if word in ("cat", "dog") else "" for word in species]
-
-
-def _species_of_rows(tables: Sequence[Table]) -> list[str]:
-    """Species of each row, from the column of species or the file name; empty without either.
-
-    File names of cats start with a capital letter, those of dogs do not.
-    """
-    columns = set(tables[0].columns)
-    if "label_cat_dog" in columns:
-        with suppress(DataError):  # numbers without class names
-            numbers, names = read_labels(tables, "label_cat_dog")
-            return [names[number].lower() for number in numbers]
-    if "image_id" in columns:
-        files = [str(value) for table in tables for value in table.values("image_id")]
-        return ["cat" if file[:1].isupper() else "dog" for file in files]
-    return []

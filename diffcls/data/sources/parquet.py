@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from typing import Any
 
 from diffcls.data.catalog import Query
 from diffcls.data.dataset import Dataset
+from diffcls.data.sources.prompt_names import with_prompt_names
 from diffcls.data.sources.tables import dataset_of_tables
 from diffcls.support.errors import DataError
 from diffcls.support.hashing import content_hash, file_digest
@@ -47,9 +49,9 @@ def find(query: Query) -> Dataset | None:
     if not files:
         return None
     check_shards([path.name for path in files])
-    return dataset_of_tables(
-        query, [ParquetTable(path) for path in files], content_hash(*map(_digest, files))
-    )
+    tables = [ParquetTable(path) for path in files]
+    dataset = dataset_of_tables(query, tables, content_hash(*map(_digest, files)))
+    return with_prompt_names(dataset, tables)
 
 
 def _files(query: Query) -> list[Path]:
@@ -108,8 +110,11 @@ class ParquetTable:
         import pyarrow.parquet
 
         self.path = path
+        self._external: dict[str, list[Path]] = {}
         with _reading(path):
-            self._file = pyarrow.parquet.ParquetFile(path, memory_map=True)
+            self._file = pyarrow.parquet.ParquetFile(
+                path, memory_map=True, page_checksum_verification=True
+            )
 
     @property
     def count(self) -> int:
@@ -117,7 +122,8 @@ class ParquetTable:
 
     @cached_property
     def columns(self) -> list[str]:
-        return list(self._file.schema_arrow.names)
+        with _reading(self.path):
+            return list(self._file.schema_arrow.names)
 
     @cached_property
     def features(self) -> Mapping[str, Any]:
@@ -134,16 +140,82 @@ class ParquetTable:
         return values
 
     def paths(self, column: str) -> list[str | None]:
-        import pyarrow
-
-        kind = self._file.schema_arrow.field(column).type
-        if not pyarrow.types.is_struct(kind) or kind.get_field_index("path") < 0:
+        kind = self._kind(column)
+        if _is_text(kind):
+            return self.values(column)
+        if not _has_field(kind, "path"):
             return [None] * self.count
         with _reading(self.path):
             rows = self._file.read([f"{column}.path"]).column(column).to_pylist()
         return [row and row["path"] for row in rows]
 
+    def files_beside(self, column: str) -> list[Path]:
+        if not self.count or self._holds_images(column):
+            return []
+        files = []
+        for row, path in enumerate(self.paths(column)):
+            file = self._beside(path)
+            if file is None:
+                raise DataError(
+                    "--image-column: the column holds paths, not images",
+                    given=f"{path!r} in row {row} of {self.path}, column {column}",
+                    allowed="encoded images, or relative paths of files beside the parquet file",
+                    todo="embed the images (datasets.table.embed_table_storage), or read the files "
+                    "with --dataset folder:PATH",
+                )
+            files.append(file)
+        self._external[column] = files
+        return files
+
+    def _beside(self, path: object) -> Path | None:
+        """The existing file that a path names, if it lies in the folder of the table or below."""
+        folder = self.path.resolve().parent
+        try:
+            file = Path(os.path.normpath(folder / str(path)))
+            return file if path and file.is_relative_to(folder) and file.is_file() else None
+        except (OSError, ValueError):  # a name that no file can have
+            return None
+
+    def _holds_images(self, column: str) -> bool:
+        """Whether the column has encoded images; False if it has paths alone.
+
+        Raises:
+            DataError: if it has neither.
+        """
+        kind = self._kind(column)
+        in_struct = _has_field(kind, "bytes")
+        leaf = f"{column}.bytes" if in_struct else column
+        binary = _is_binary(kind.field("bytes").type if in_struct else kind)
+        if binary and self._any_bytes(leaf, in_struct):
+            return True
+        if any(self.paths(column)):
+            return False
+        raise DataError(
+            "--image-column: the column holds no images",
+            given=f"{column} of type {kind} in {self.path}",
+            allowed="encoded images (PNG, JPEG, …)",
+            todo="select another column with --image-column",
+        )
+
+    def _any_bytes(self, leaf: str, in_struct: bool) -> bool:
+        """Whether a row of a column has bytes; in a column of images the first batch tells."""
+        try:
+            with _reading(self.path):
+                for batch in self._file.iter_batches(batch_size=16, columns=[leaf]):
+                    values = batch.column(0).field("bytes") if in_struct else batch.column(0)
+                    if values.null_count < len(values):
+                        return True
+        except DataError:
+            return True  # raised again for each image that cannot be read
+        return False
+
+    def _kind(self, column: str) -> Any:
+        """Arrow's type of a column."""
+        return self._file.schema_arrow.field(column).type
+
     def image(self, column: str, row: int) -> bytes:
+        if column in self._external:
+            return _read_file(self._external[column][row])
         offset, group = row, 0
         while offset >= (size := self._file.metadata.row_group(group).num_rows):
             offset -= size
@@ -165,12 +237,40 @@ def _read_group(table: ParquetTable, column: str, group: int) -> Any:
     return table.read_group(column, group)
 
 
+def _is_text(kind: Any) -> bool:
+    return str(_without_dictionary(kind)) in ("string", "large_string", "string_view")
+
+
+def _is_binary(kind: Any) -> bool:
+    return str(_without_dictionary(kind)) in ("binary", "large_binary", "binary_view")
+
+
+def _without_dictionary(kind: Any) -> Any:
+    """Type of the values of a column, whether or not it is encoded by a dictionary."""
+    import pyarrow
+
+    return kind.value_type if pyarrow.types.is_dictionary(kind) else kind
+
+
+def _has_field(kind: Any, name: str) -> bool:
+    import pyarrow
+
+    return bool(pyarrow.types.is_struct(kind)) and kind.get_field_index(name) >= 0
+
+
+def _read_file(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError(f"cannot read image ({error})", given=str(path)) from error
+
+
 @contextmanager
 def _reading(path: Path) -> Iterator[None]:
     import pyarrow
 
     try:
         yield
-    except (OSError, pyarrow.ArrowException) as error:
+    except (OSError, pyarrow.ArrowException, ValueError, OverflowError) as error:
         reason = str(error).partition("\n")[0]
         raise DataError(f"cannot read parquet file ({reason})", given=str(path)) from error

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from diffcls.data.catalog import Query
+from diffcls.data.class_names import check_own_names, sort_names
 from diffcls.data.dataset import Dataset, Item
 from diffcls.data.transforms import load_image
 from diffcls.support.errors import DataError
+from diffcls.support.hashing import content_hash, file_digest
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -38,6 +41,13 @@ class Table(Protocol):
     def paths(self, column: str) -> list[str | None]:
         """File name of each image; None for an image without a name."""
 
+    def files_beside(self, column: str) -> list[Path]:
+        """Image files that the column names in place of images; empty for encoded images.
+
+        Raises:
+            DataError: if the column holds neither images nor relative paths of existing files.
+        """
+
     def image(self, column: str, row: int) -> bytes:
         """Encoded image of a row; raises DataError if the row has none."""
 
@@ -54,7 +64,8 @@ def dataset_of_tables(
         names: (K,) class names by label, for integer labels without class names.
 
     Raises:
-        DataError: if a table lacks a column, labels or class names.
+        DataError: if a table lacks a column, images, labels or class names.
+        UsageError: for duplicate class names of a person's own data.
     """
     first = tables[0]
     image = _column(first, query.image_column, IMAGE_COLUMNS, "image", "Image")
@@ -67,6 +78,11 @@ def dataset_of_tables(
                 todo="download the files again",
             )
     labels, class_names = read_labels(tables, label, names)
+    if query.spec.own:
+        check_own_names(class_names, f"labels in column {label!r}")
+    files = [path for table in tables for path in table.files_beside(image)]
+    if files:  # the tables' own revision does not depend on them
+        revision = content_hash(revision, *map(file_digest, files))
     paths = [path for table in tables for path in table.paths(image)]
     if not all(paths) or len(set(paths)) != len(paths):
         paths = [f"{query.split}/{i}" for i in range(len(labels))]
@@ -85,8 +101,8 @@ def read_labels(
 ) -> tuple[list[int], tuple[str, ...]]:
     """(n,) class index of each row, and (K,) class names.
 
-    Labels that are texts are the class names, in alphabetical order. The class names of integer
-    labels are read from the schema, or else from `names`.
+    Labels that are texts are the class names, in the order of `sort_names`. The class names of
+    integer labels are read from the schema, or else from `names`.
 
     Raises:
         DataError: for rows without a label, labels of another type, or integers without class
@@ -96,7 +112,7 @@ def read_labels(
     if None in values:
         raise DataError("rows without a label", given=values.count(None), todo="remove these rows")
     if values and all(isinstance(value, str) for value in values):
-        index = {name: i for i, name in enumerate(sorted(set(values)))}
+        index = {name: i for i, name in enumerate(sort_names(set(values)))}
         return [index[value] for value in values], tuple(index)
     known = _names(tables[0], column) or names
     whole = all(isinstance(value, int) and not isinstance(value, bool) for value in values)
@@ -114,7 +130,10 @@ def read_labels(
 
 def _names(table: Table, column: str) -> list[str]:
     feature = table.features.get(column)
-    return list(map(str, feature.get("names") or ())) if isinstance(feature, dict) else []
+    names = feature.get("names") if isinstance(feature, dict) else None
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        return []
+    return names
 
 
 def _column(table: Table, name: str | None, usual: Sequence[str], role: str, kind: str) -> str:
@@ -131,6 +150,8 @@ def _column(table: Table, name: str | None, usual: Sequence[str], role: str, kin
             allowed=table.columns,
             todo=None if name else f"select a column with --{role}-column",
         )
+    if list(table.columns).count(matches[0]) > 1:
+        raise DataError(f"--{role}-column: column occurs twice in the table", given=matches[0])
     return matches[0]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar
 
@@ -13,6 +13,7 @@ from torch import Tensor
 from diffcls.models.autoencoder import Autoencoder
 from diffcls.models.denoiser import Conditioning, ModelCard
 from diffcls.models.families.checks import check_tokenizer, square_side, training_noise
+from diffcls.models.prompt_truncation import token_keys
 from diffcls.models.quiet import quiet
 from diffcls.support.errors import ModelError, UsageError
 
@@ -181,6 +182,16 @@ class PipelineDenoiser(ABC):
         if bad is not None:
             raise ModelError("the encoding of a prompt is not finite", given=prompts[bad])
         return cond
+
+    def prompt_keys(self, prompts: Sequence[str]) -> Sequence[Hashable]:
+        """The token ids of all text encoders; the class ids of a class-conditional model."""
+        parts: dict[str, Any] = self.pipeline.components
+        tokenizers = [
+            parts[name.replace("text_encoder", "tokenizer")]
+            for name, encoder in parts.items()
+            if name.startswith("text_encoder") and encoder is not None
+        ]
+        return token_keys(tokenizers, prompts) if tokenizers else list(prompts)
 
     def _encode_all(self, prompts: Sequence[str]) -> Conditioning:
         encoded: dict[str, Tensor] = {}

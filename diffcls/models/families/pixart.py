@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 import torch
@@ -28,6 +28,10 @@ class PixArtDenoiser(PipelineDenoiser):
         """Encode prompts; warns about prompts that will be truncated."""
         report_truncation(self.pipeline.tokenizer, prompts, self._tokens)
         return super().encode_prompts(prompts)
+
+    def prompt_keys(self, prompts: Sequence[str]) -> Sequence[Hashable]:
+        """The token ids of the prompts in lower case, as the pipeline reads them."""
+        return super().prompt_keys(self.pipeline._text_preprocessing(list(prompts)))
 
     def _encode(self, prompts: Sequence[str]) -> dict[str, Tensor]:
         """``text`` (P, L, D) and ``mask`` (P, L), 1 where there is a token."""

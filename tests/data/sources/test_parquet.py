@@ -184,3 +184,84 @@ def test_revision_depends_on_the_content_and_a_replaced_file_is_read_again(tmp_p
     second = load_dataset(f"parquet:{write(path, table([3, 4]))}")
     assert second.revision != first.revision
     assert (grays(second), grays(first)) == ([3, 4], [1, 2])
+
+
+# ---- columns of paths ----------------------------------------------------------------------------
+
+
+def with_paths(folder: Path, paths: list[str | None], kind: str = "struct") -> Path:
+    """A table of class labels whose image column has paths and no bytes."""
+    images: list[Any] = paths if kind == "text" else [{"bytes": None, "path": p} for p in paths]
+    rows = pa.table({"image": images, "label": [f"class {i % 2}" for i in range(len(paths))]})
+    if kind == "struct":
+        field = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+        rows = rows.set_column(0, "image", pa.array(images, field))
+    return write(folder / "x.parquet", rows)
+
+
+@pytest.mark.parametrize("kind", ["struct", "untyped struct", "text"])
+@pytest.mark.parametrize(
+    "path", ["gone.png", "/gone.png", "https://example.org/a.png", "../a.png", "a\0.png", "f"]
+)
+def test_column_of_paths_that_do_not_exist_is_refused_before_the_run(
+    tmp_path: Path, kind: str, path: str
+) -> None:
+    (tmp_path / "x" / "f").mkdir(parents=True)
+    (tmp_path / "a.png").write_bytes(png(1))
+    (tmp_path / "x" / "ok.png").write_bytes(png(1))
+    file = with_paths(tmp_path / "x", ["ok.png", path], kind)
+    with pytest.raises(DataError, match=r"the column holds paths, not images: .* in row 1 of"):
+        load_dataset(f"parquet:{file}")
+
+
+@pytest.mark.parametrize("kind", ["struct", "untyped struct", "text"])
+def test_relative_paths_of_files_beside_the_table_are_read(tmp_path: Path, kind: str) -> None:
+    (tmp_path / "images").mkdir()
+    for name, value in (("a", 5), ("b", 6)):
+        (tmp_path / "images" / f"{name}.png").write_bytes(png(value))
+    file = with_paths(tmp_path, ["images/b.png", "images/a.png"], kind)
+    dataset = load_dataset(f"parquet:{file}")
+    assert grays(dataset) == [6, 5]
+    assert ids(dataset) == ["images/b.png", "images/a.png"]
+    (tmp_path / "images" / "a.png").write_bytes(png(7))
+    assert load_dataset(f"parquet:{file}").revision != dataset.revision
+
+
+def test_images_of_a_folder_written_by_the_library_datasets_are_no_failed_run(
+    tmp_path: Path,
+) -> None:
+    datasets = pytest.importorskip("datasets", reason="the reference writer")
+    for name, value in (("cat", 5), ("dog", 6)):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        (tmp_path / "photos" / name / "a.png").write_bytes(png(value))
+    files = sorted((tmp_path / "photos").rglob("*.png"))
+    rows = {"image": [{"bytes": None, "path": str(f)} for f in files], "label": [0, 1]}
+    kinds = datasets.Features(
+        image=datasets.Image(decode=False), label=datasets.ClassLabel(names=["cat", "dog"])
+    )
+    made = datasets.Dataset.from_dict(rows, features=kinds)
+    path = write(tmp_path / "tables" / "x.parquet", made.data.table)
+    with pytest.raises(DataError, match="the column holds paths, not images"):
+        load_dataset(f"parquet:{path}")
+    beside = write(tmp_path / "x.parquet", made.data.table)
+    assert grays(load_dataset(f"parquet:{beside}")) == [5, 6]
+
+
+@pytest.mark.parametrize("statistics", [True, False])
+def test_one_row_with_bytes_makes_a_column_of_images(tmp_path: Path, statistics: bool) -> None:
+    rows = table([1, 2, 3]).to_pylist()
+    for row in rows[:2]:
+        row["image"]["bytes"] = None
+    made = pa.Table.from_pylist(rows, schema=table([1]).schema)
+    path = write(tmp_path / "x.parquet", made, row_group_size=1, write_statistics=statistics)
+    dataset = load_dataset(f"parquet:{path}")
+    assert gray(dataset.items[2]) == 3
+    with pytest.raises(DataError, match="row without an image"):
+        dataset.items[0].open()
+
+
+@pytest.mark.parametrize("values", [[1, 2], [None, None], [[0, 1], [2, 3]], [0.5, 1.5]], ids=str)
+def test_column_without_images_is_refused_before_the_run(tmp_path: Path, values: list[Any]) -> None:
+    path = write(tmp_path / "x.parquet", pa.table({"image": values, "label": ["a", "b"]}))
+    with pytest.raises(DataError, match="--image-column: the column holds no images"):
+        load_dataset(f"parquet:{path}")
