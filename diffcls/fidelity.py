@@ -24,6 +24,7 @@ from diffcls.generation.fidelity import FidelityResult, measurements
 from diffcls.generation.fidelity_options import METRICS, FidelityOptions
 from diffcls.generation.options import Interrupted
 from diffcls.generation.samplers import DEFAULT
+from diffcls.support.options import check_text, read
 
 logger = logging.getLogger("diffcls.fidelity")  # also when this file is the program
 
@@ -78,13 +79,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _main(arguments: list[str]) -> int:
     flags = parser().parse_args(arguments)
     flags.cache_dir = flags.output_dir
+    check_text("--output-dir", flags.output_dir)
+    options = read(FidelityOptions, keywords(flags, FidelityOptions))
+    if options.extractor is not None:
+        from diffcls.models import feature_extractors
 
-    from diffcls.models import feature_extractors
+        feature_extractors.check_name(options.extractor)
+
     from diffcls.runs import fidelity_table
 
-    options = FidelityOptions(**keywords(flags, FidelityOptions))
-    if options.extractor is not None:
-        feature_extractors.check_name(options.extractor)
     table = Path(flags.output_dir) / "fidelity.csv"
     fidelity_table.check(table)
     results: list[FidelityResult] = []

@@ -92,9 +92,10 @@ class PromptSet:
         if not templates:
             raise UsageError("no template", allowed='one or more texts such as "a photo of a {}."')
         for template in templates:
-            if template.count("{}") != 1:
+            if template.count("{}") != 1 or {"{", "}"} & set(template.replace("{}", "")):
                 raise UsageError(
-                    "template does not contain exactly one {} for the class name",
+                    "template does not contain exactly one {} for the class name, and no other "
+                    "brace",
                     given=template,
                     allowed='a text with one {}, such as "a photo of a {}."',
                 )
