@@ -11,8 +11,11 @@ from collections.abc import Sequence
 from diffcls.cli import command, parser_of
 from diffcls.cli.flags import rows
 from diffcls.evaluation.options import EvaluationOptions
+from diffcls.support.options import flag_of
 
 DEFAULTS = EvaluationOptions()
+PUBLISHED_WITHOUT_EFFECT = ("extra", "load_stats")
+"""Flags of the published script: a run is known by its fingerprint, and always resumes."""
 METHODS = "one or more of diffusion (default), clip, sd-features, synthetic, reference"
 SEARCHES = "racing (default), paper, exhaustive, halving, tree, gradient or propose"
 
@@ -126,6 +129,9 @@ def _main(arguments: list[str]) -> int:
     from diffcls.evaluation.results import failed_images, warn
     from diffcls.evaluation.run import run_evaluation
 
+    without_effect = [flag_of(name) for name in PUBLISHED_WITHOUT_EFFECT if name in options]
+    if without_effect:
+        warn(f"{' '.join(without_effect)}: accepted as published, without effect here")
     table = run_evaluation(**options, command=command)
     if options.get("json") or options.get("dry_run"):
         print(json.dumps(table, indent=2, allow_nan=False))
