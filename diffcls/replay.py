@@ -57,9 +57,12 @@ def _main(arguments: list[str]) -> int:
     options = read(ReplayOptions, vars(parser().parse_args(arguments)))
 
     from diffcls.evaluation import replay
+    from diffcls.runs.error_tables import read_saved
 
     if options.learn is not None:
         return _learn(options.folder, Path(options.learn))
+    read_saved(Path(options.folder))  # damaged tables are named first
+    options.check_changes()
     rows = replay.replay(
         options.folder,
         options.search or (),

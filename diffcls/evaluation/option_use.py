@@ -7,17 +7,14 @@ source of data in `diffcls.data.option_use.READS`. Everything else is read by ev
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from diffcls.classifiers import METHODS
 from diffcls.classifiers.base import MethodKind
 from diffcls.classifiers.model_options import METHODS_WITHOUT_DENOISER
+from diffcls.classifiers.options import ClassifierOptions
 from diffcls.classifiers.search_options import search_name
 from diffcls.data import catalog
 from diffcls.data.option_use import LOCAL_OPTIONS, unused_by
-
-if TYPE_CHECKING:
-    from diffcls.evaluation.options import EvaluationOptions
 
 RUN_OPTIONS = frozenset(
     {"dataset", "split", "limit", "subset", "indices", "classnames", "method", "seed"}
@@ -41,7 +38,7 @@ def readers() -> dict[str, tuple[str, ...]]:
     return table
 
 
-def unused(options: EvaluationOptions) -> dict[str, str]:
+def unused(options: ClassifierOptions) -> dict[str, str]:
     """Each option that has no effect on an evaluation -> why.
 
     Raises:
@@ -59,7 +56,7 @@ def unused(options: EvaluationOptions) -> dict[str, str]:
     return {**reasons, **_second_model(options), **unused_by(spec)}
 
 
-def _second_model(options: EvaluationOptions) -> dict[str, str]:
+def _second_model(options: ClassifierOptions) -> dict[str, str]:
     """``model`` where it would name the model of a method that has one from another flag."""
     methods: Sequence[str] = options.method
     if options.model is None or not METHODS_WITHOUT_DENOISER.issuperset(methods):

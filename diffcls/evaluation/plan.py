@@ -64,7 +64,7 @@ def check_names(options: EvaluationOptions) -> None:
     check_dtype(options.dtype)
     check_weighting(options.weighting)
     if options.template:
-        PromptSet.from_templates(["class"], options.template)
+        PromptSet.from_templates(["first", "second"], options.template)
     if options.budget is not None:
         read_time(options.budget)
     _check_shards(options)

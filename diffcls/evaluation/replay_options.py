@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from diffcls.classifiers.options import MAX_DRAWS
 from diffcls.support.errors import UsageError
-from diffcls.support.options import MAX_COUNT, check_values, free_text, within
+from diffcls.support.options import MAX_COUNT, check_values, flag_of, free_text, within
 
 SETTINGS = ("search", "weighting", "vote", "draws", "confidence", "max_evaluations")
 """Options that a replay changes; without any it would repeat the run that saved the tables."""
@@ -26,7 +26,7 @@ class ReplayOptions:
         json: machine output.
 
     Raises:
-        UsageError: for a value that is not allowed, or nothing to replay.
+        UsageError: for a value that is not allowed.
     """
 
     folder: str
@@ -45,11 +45,13 @@ class ReplayOptions:
             twice = [name for i, name in enumerate(names or ()) if name in (names or ())[:i]]
             if twice:
                 raise UsageError(f"{flag} names one twice", given=twice[0], todo="remove one")
+
+    def check_changes(self) -> None:
+        """Raise UsageError where nothing is to be replayed otherwise than it was saved."""
         if self.learn is None and all(getattr(self, name) is None for name in SETTINGS):
             raise UsageError(
                 "nothing to replay: everything is as saved",
-                allowed="--search, --weighting, --vote, --draws, --confidence, --max-evaluations, "
-                "or --learn FILE",
+                allowed=f"{', '.join(map(flag_of, SETTINGS))}, or --learn FILE",
                 todo="name what to compare, such as --search exhaustive racing",
             )
 

@@ -21,7 +21,7 @@ def read_time(text: str) -> float:
     Raises:
         UsageError: for anything else, no time at all, or more than a year.
     """
-    parts = _TIME.fullmatch(text.lower())
+    parts = _TIME.fullmatch(text.strip().lower())
     values = [float(part or 0) for part in parts.groups()] if parts else [0.0]
     seconds = sum(v * unit for v, unit in zip(values, (SECONDS_PER_HOUR, 60, 1), strict=False))
     if not 0 < seconds <= MAX_HOURS * SECONDS_PER_HOUR:
