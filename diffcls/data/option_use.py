@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from diffcls.data import catalog
 from diffcls.data.catalog import DatasetSpec
 
 LOCAL_OPTIONS = frozenset({"data_root", "image_column", "label_column"})
@@ -26,6 +27,17 @@ def options_read(spec: DatasetSpec) -> frozenset[str]:
     A set without a source of its own is read from local files in any layout, or from the Hub.
     """
     return LOCAL_OPTIONS if spec.source is None else READS.get(spec.source, LOCAL_OPTIONS)
+
+
+def root_for(dataset: str, data_root: str | None) -> str | None:
+    """The folder of local data, where a data set reads one; else None.
+
+    It serves programs that share one ``--data-root`` among several data sets.
+
+    Raises:
+        UsageError: for an unknown data set.
+    """
+    return data_root if "data_root" in options_read(catalog.find(dataset)) else None
 
 
 def unused_by(spec: DatasetSpec) -> dict[str, str]:

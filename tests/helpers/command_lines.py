@@ -1,17 +1,23 @@
-"""Command lines run in forks of this process, so that each costs milliseconds, not an import."""
+"""Command lines that must be refused, run in forks of one process that has imported everything.
+
+A fork costs milliseconds, an import seconds. `run_lines` starts that process: one without other
+threads, which a fork would lose.
+"""
 
 from __future__ import annotations
 
 import importlib
 import io
+import json
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from diffcls.__main__ import COMMANDS
@@ -44,7 +50,7 @@ class Ended:
 
     def faults(self) -> list[str]:
         """What is wrong with it as a refusal; nothing for a right one."""
-        lines = self.err.splitlines()
+        lines = self.err.split("\n")[:-1]
         checks = {
             f"exit status {self.status}": self.status not in (1, REFUSED),
             "failed without a message": not self.err.strip(),
@@ -55,6 +61,48 @@ class Ended:
             f"{self.seconds:.1f} s": self.seconds > SECONDS_ALLOWED,
         }
         return [fault for fault, is_found in checks.items() if is_found]
+
+
+@dataclass(frozen=True)
+class Line:
+    """A command and its arguments, with ``{IN}`` and ``{OUT}`` for folders."""
+
+    command: str
+    arguments: tuple[str, ...]
+
+
+def run_lines(lines: Iterable[Line], folder: Path, inputs: Path) -> list[tuple[Line, Ended]]:
+    """Run command lines one after another in forks of a fresh process.
+
+    Args:
+        lines: the lines.
+        folder: an empty folder for outputs.
+        inputs: folder that ``{IN}`` stands for.
+    """
+    lines = list(lines)
+    text = json.dumps([asdict(line) for line in lines])
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
+    done = subprocess.run(
+        [sys.executable, "-m", "helpers.command_lines", str(folder), str(inputs)],
+        input=text,
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    ended = [Ended(**one) for one in json.loads(done.stdout)]
+    return list(zip(lines, ended, strict=True))
+
+
+def faults_of(results: Iterable[tuple[Line, Ended]]) -> list[str]:
+    """One text for each line that was not refused as it should be."""
+    return [
+        f"{line.command} {' '.join(line.arguments)[-160:]!r}: {ended.faults()} {ended.err[-200:]!r}"
+        for line, ended in results
+        if ended.faults()
+    ]
 
 
 def import_commands() -> None:
@@ -169,3 +217,16 @@ def _listing(folder: Path) -> Iterator[tuple[str, int, int]]:
     for path in sorted(folder.rglob("*")):
         status = path.lstat()
         yield str(path), status.st_size, status.st_mtime_ns
+
+
+def main() -> None:
+    """Read lines as JSON from standard input, run them, and print how they ended."""
+    lines = json.load(sys.stdin)
+    printed, sys.stdout = sys.stdout, sys.stderr
+    runner = Runner(Path(sys.argv[1]), Path(sys.argv[2]))
+    ended = [runner.run(line["command"], line["arguments"]) for line in lines]
+    json.dump([asdict(one) for one in ended], printed)
+
+
+if __name__ == "__main__":
+    main()
