@@ -81,7 +81,11 @@ def _main(arguments: list[str]) -> int:
     flags.cache_dir = flags.output_dir
     check_text("--output-dir", flags.output_dir)
     options = read(FidelityOptions, keywords(flags, FidelityOptions))
-    if options.extractor is not None:
+    if options.extractor not in (None, "inception"):
+        from diffcls.models import clip
+
+        clip.check_name(str(options.extractor))
+    elif options.extractor is not None:
         from diffcls.models import feature_extractors
 
         feature_extractors.check_name(options.extractor)

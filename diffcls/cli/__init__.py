@@ -103,7 +103,8 @@ def _check_texts(arguments: Sequence[str]) -> None:
     for argument in arguments:
         if argument.startswith("--") and "=" in argument:
             flag, _, value = argument.partition("=")
-            check_text(flag, value, free=True)
+            # argparse drops it, and goes on without a value
+            check_text(flag, "" if value == "--" else value, free=True)
         else:
             check_text(flag, argument, free=True)
         if argument.startswith("-"):

@@ -16,7 +16,7 @@ from diffcls.evaluation.options import EvaluationOptions
 from diffcls.evaluation.time_budget import read_time
 from diffcls.runs.sharding import shard_from
 from diffcls.runs.spec import RunSpec
-from diffcls.support.errors import UsageError, unknown_name
+from diffcls.support.errors import DataError, UsageError, unknown_name
 
 
 @dataclass(frozen=True)
@@ -78,6 +78,13 @@ def check_names(options: EvaluationOptions) -> None:
         ensemble(options.ensemble)
     if options.noise_path is not None and not Path(options.noise_path).is_file():
         raise UsageError("--noise-path not found", options.noise_path, "an existing file")
+    if options.lora is not None:
+        from diffcls.models.lora import parse
+
+        parse(options.lora)
+    for flag, path in (("--prompts", options.prompts), ("--class-ids", options.class_ids)):
+        if path is not None and not Path(path).is_file():
+            raise DataError(f"{flag}: file not found", given=str(path), todo="check the path")
 
 
 def _check_shards(options: EvaluationOptions) -> None:

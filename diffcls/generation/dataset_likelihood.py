@@ -136,6 +136,7 @@ def estimate_likelihood(options: LikelihoodOptions) -> LikelihoodResult:
     from diffcls.diffusion.process import is_flow
     from diffcls.generation.classes import dataset_of
 
+    data = options.data(options.split)
     # single precision: half precision would lose terms of a tenth of a bit
     with options.opened("float32") as denoiser:
         if is_flow(denoiser.schedule):
@@ -145,7 +146,9 @@ def estimate_likelihood(options: LikelihoodOptions) -> LikelihoodResult:
                 allowed="models with a variance-preserving schedule",
             )
         dataset = dataset_of(denoiser, options.dataset)
-        data, _ = choose(load_dataset(dataset, options.split, options.root), options.limit)
+        if data is None:
+            data = load_dataset(dataset, options.split, options.root)
+        data, _ = choose(data, options.limit)
         estimator = _estimator(options, denoiser)
         prompts = _prompts(options, denoiser, dataset, data)
         terms = _terms(options, denoiser, data, prompts, estimator)

@@ -15,6 +15,7 @@ from diffcls.support.errors import UsageError
 from diffcls.support.options import MAX_ROWS, MAX_SEED, check_values, within
 
 if TYPE_CHECKING:
+    from diffcls.data.dataset import Dataset
     from diffcls.models.denoiser import Denoiser
 
 Result = TypeVar("Result")
@@ -89,6 +90,24 @@ class ModelOptions:
             denoiser = loading.load(self.model, device, devices.resolve_dtype(dtype))
             self._check_root(denoiser.card.trained_on)
             yield denoiser
+
+    def data(self, split: str) -> Dataset | None:
+        """A split of the given data set, or the model's own, read before a model is loaded.
+
+        None where only the loaded model knows its data set.
+
+        Raises:
+            UsageError, DataError: see `diffcls.data.load.load_dataset`.
+            UsageError, ModelError: for an unknown model.
+        """
+        from diffcls.data.load import load_dataset
+        from diffcls.models import loading
+
+        loading.check_name(self.model)
+        trained_on = loading.trained_on(self.model)
+        self._check_root(trained_on)
+        name = self.dataset or next(iter(trained_on), None)
+        return None if name is None else load_dataset(name, split, self.root)
 
     def _check_root(self, trained_on: Sequence[str]) -> None:
         """Refuse ``data_root`` for the model's own data set, where that reads none."""

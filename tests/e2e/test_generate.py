@@ -544,9 +544,7 @@ def test_interpolation_of_unfit_images_is_refused(
     assert "--count out of range: 1; allowed: 2 or more" in refused(f"{way} --count 1")
     assert "--guide cannot be combined with --interpolate: 'clip'" in refused(f"{way} --guide clip")
     for flag in ("--guidance 2", "--sampler ddim", "--seed 1", "--trajectory"):
-        assert f"no effect with --interpolate; remove {flag.split()[0]}" in refused(
-            f"{way} {flag}"
-        )
+        assert f"no effect with --interpolate; remove {flag.split()[0]}" in refused(f"{way} {flag}")
 
 
 def test_unwritable_folder_is_refused(tmp_path: Path, models: Path, capsys: Capture) -> None:

@@ -21,6 +21,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from diffcls.__main__ import COMMANDS
+from diffcls.classifiers import METHODS
 from diffcls.training.kinds import TRAININGS
 
 SECONDS_ALLOWED = 10.0
@@ -38,6 +39,7 @@ class Ended:
         out, err: its output.
         left: paths below its output folder and its working folder.
         changed: whether its inputs were changed.
+        is_early: whether no model library was imported.
         seconds: its time.
     """
 
@@ -46,6 +48,7 @@ class Ended:
     err: str
     left: tuple[str, ...]
     changed: bool
+    is_early: bool
     seconds: float
 
     def faults(self) -> list[str]:
@@ -71,20 +74,24 @@ class Line:
     arguments: tuple[str, ...]
 
 
-def run_lines(lines: Iterable[Line], folder: Path, inputs: Path) -> list[tuple[Line, Ended]]:
+def run_lines(
+    lines: Iterable[Line], folder: Path, inputs: Path, early: bool = False
+) -> list[tuple[Line, Ended]]:
     """Run command lines one after another in forks of a fresh process.
 
     Args:
         lines: the lines.
         folder: an empty folder for outputs.
         inputs: folder that ``{IN}`` stands for.
+        early: whether all should be refused before model libraries are imported, so that the fresh
+            process does not import them either.
     """
     lines = list(lines)
     text = json.dumps([asdict(line) for line in lines])
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
     done = subprocess.run(
-        [sys.executable, "-m", "helpers.command_lines", str(folder), str(inputs)],
+        [sys.executable, "-m", "helpers.command_lines", str(folder), str(inputs), str(early)],
         input=text,
         capture_output=True,
         text=True,
@@ -106,7 +113,14 @@ def faults_of(results: Iterable[tuple[Line, Ended]]) -> list[str]:
 
 
 def import_commands() -> None:
-    """Import all commands and what they import later, so that forks need not.
+    """Import all commands, and what they import before they refuse anything."""
+    later = ("diffcls.evaluation.run", "diffcls.evaluation.replay", "diffcls.training.options")
+    for place in (*COMMANDS.values(), *METHODS.values(), *later):
+        importlib.import_module(place.partition(":")[0])
+
+
+def import_models() -> None:
+    """Import the model libraries, too, so that forks need not.
 
     One model of each kind is loaded, on one thread: a fork has no other threads, and would wait
     for those of a pool for ever.
@@ -116,14 +130,7 @@ def import_commands() -> None:
     from diffcls.models import clip, feature_extractors, loading
 
     torch.set_num_threads(1)
-    for place in COMMANDS.values():
-        importlib.import_module(place.partition(":")[0])
-    for name in (
-        "evaluation.run",
-        "generation.sample",
-        "training.options",
-        "classifiers.diffusion",
-    ):
+    for name in ("generation.sample", "classifiers.diffusion"):
         importlib.import_module(f"diffcls.{name}")
     for kind in TRAININGS.values():
         importlib.import_module(kind.partition(":")[0])
@@ -139,12 +146,15 @@ class Runner:
     Args:
         folder: an empty folder for them.
         inputs: folder that ``{IN}`` stands for; ``{OUT}`` stands for the output folder.
+        early: see `run_lines`.
     """
 
-    def __init__(self, folder: Path, inputs: Path) -> None:
+    def __init__(self, folder: Path, inputs: Path, early: bool) -> None:
         self.folder, self.inputs = folder, inputs
         self.known = tuple(_listing(inputs))
         import_commands()
+        if not early:
+            import_models()
 
     def run(self, command: str, arguments: Sequence[str]) -> Ended:
         """Run ``diffcls COMMAND …`` in a fork, standard input closed."""
@@ -166,7 +176,8 @@ class Runner:
             (self.folder / name).read_text(encoding="utf-8", errors="replace")
             for name in ("stdout", "stderr")
         )
-        return Ended(status, out, err, left, changed, seconds)
+        is_early = not (self.folder / "imported").exists()
+        return Ended(status, out, err, left, changed, is_early, seconds)
 
 
 def _child(command: str, words: Sequence[str], work: Path, folder: Path) -> None:
@@ -194,6 +205,8 @@ def _child(command: str, words: Sequence[str], work: Path, folder: Path) -> None
         traceback.print_exc()
         status = 71
     finally:
+        if "torch" in sys.modules:
+            (folder / "imported").touch()
         os._exit(status)
 
 
@@ -223,7 +236,7 @@ def main() -> None:
     """Read lines as JSON from standard input, run them, and print how they ended."""
     lines = json.load(sys.stdin)
     printed, sys.stdout = sys.stdout, sys.stderr
-    runner = Runner(Path(sys.argv[1]), Path(sys.argv[2]))
+    runner = Runner(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3] == "True")
     ended = [runner.run(line["command"], line["arguments"]) for line in lines]
     json.dump([asdict(one) for one in ended], printed)
 

@@ -44,7 +44,7 @@ def _lines(command: str) -> Iterator[Line]:
         if not flags or action.dest == "help":
             continue
         fixed = _without(FIXED[command].split(), {*action.option_strings, *_rivals(action)})
-        for value in _values(command, action):
+        for value in _values(action):
             yield Line(command, (*fixed, f"{flags[0]}={value}"))
         if action.nargs == "+":
             yield Line(command, (*fixed, flags[0]))
@@ -69,7 +69,7 @@ def _without(words: list[str], flags: set[str]) -> list[str]:
     return kept
 
 
-def _values(command: str, action: argparse.Action) -> Iterator[str]:
+def _values(action: argparse.Action) -> Iterator[str]:
     if action.nargs == 0:
         yield from ("", "1", "yes", "nosuch")
         return
@@ -81,4 +81,5 @@ def _values(command: str, action: argparse.Action) -> Iterator[str]:
         if action.dest not in FROM_ZERO:
             yield "0"
     elif action.dest not in FREE:
-        yield from WRONG_NAMES
+        # "{}" is a sound template
+        yield from (name for name in WRONG_NAMES if (action.dest, name) != ("template", "{}"))
