@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 
+from diffcls.cli import command
 from diffcls.support.errors import unknown_name
 from diffcls.support.registry import Registry
 from diffcls.support.version import __version__
@@ -32,7 +33,10 @@ SUMMARIES = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``diffcls COMMAND …``, that is, ``python -m diffcls.COMMAND …``; return the status."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
+    return command(_main, argv)
+
+
+def _main(arguments: list[str]) -> int:
     if not arguments or arguments[0] in ("-h", "--help"):
         lines = [f"  {name:10} {SUMMARIES[name]}" for name in COMMANDS]
         lines = ["usage: diffcls COMMAND …", "", "commands:", *lines, ""]
@@ -43,10 +47,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"diffcls {__version__}")
         return 0
     if arguments[0] not in COMMANDS:
-        print(f"diffcls: {unknown_name('command', arguments[0], COMMANDS)}", file=sys.stderr)
-        return 2
-    command: Callable[[Sequence[str]], int] = COMMANDS.load(arguments[0])
-    return command(arguments[1:])
+        raise unknown_name("command", arguments[0], COMMANDS)
+    run: Callable[[Sequence[str]], int] = COMMANDS.load(arguments[0])
+    return run(arguments[1:])
 
 
 if __name__ == "__main__":

@@ -9,9 +9,13 @@ import sys
 from collections.abc import Sequence
 
 from diffcls.cli import command, parser_of
+from diffcls.cli.flags import rows
 from diffcls.evaluation.options import EvaluationOptions
+from diffcls.support.options import flag_of
 
 DEFAULTS = EvaluationOptions()
+PUBLISHED_WITHOUT_EFFECT = ("extra", "load_stats")
+"""Flags of the published script: a run is known by its fingerprint, and always resumes."""
 METHODS = "one or more of diffusion (default), clip, sd-features, synthetic, reference"
 SEARCHES = "racing (default), paper, exhaustive, halving, tree, gradient or propose"
 
@@ -100,7 +104,7 @@ def parser() -> argparse.ArgumentParser:
     add = p.add_argument_group("execution").add_argument
     add("--device", metavar="D", help="auto, cpu, cuda, cuda:N or mps (default: auto)")
     add("--dtype", metavar="T", help="float32, bfloat16 or float16 (default: float32 on a CPU)")
-    add("--batch-size", "-b", metavar="N", help="rows of a forward pass, or auto")
+    add("--batch-size", "-b", type=rows, metavar="N", help="rows of a forward pass, or auto")
     add("--threads", type=int, metavar="N", help="CPU threads (default: torch's choice)")
     add("--shard", metavar="i/n", help="only every n-th image from the i-th, i from 0")
     add("--n-workers", type=int, metavar="n", help="the same, as published")
@@ -134,12 +138,15 @@ def _main(arguments: list[str]) -> int:
     from diffcls.evaluation.results import failed_images, warn
     from diffcls.evaluation.run import run_evaluation
 
-    rows = run_evaluation(**options, command=command)
+    without_effect = [flag_of(name) for name in PUBLISHED_WITHOUT_EFFECT if name in options]
+    if without_effect:
+        warn(f"{' '.join(without_effect)}: accepted as published, without effect here")
+    table = run_evaluation(**options, command=command)
     if options.get("json") or options.get("dry_run"):
-        print(json.dumps(rows, indent=2, allow_nan=False))
+        print(json.dumps(table, indent=2, allow_nan=False))
     else:
-        _report(rows, options.get("output_dir", DEFAULTS.output_dir))
-    for row in rows:
+        _report(table, options.get("output_dir", DEFAULTS.output_dir))
+    for row in table:
         if row.get("source") == "measured" and failed_images(row):
             warn(f"{failed_images(row)} images could not be scored; their records say why")
     return 0

@@ -24,6 +24,7 @@ from diffcls.generation.fidelity import FidelityResult, measurements
 from diffcls.generation.fidelity_options import METRICS, FidelityOptions
 from diffcls.generation.options import Interrupted
 from diffcls.generation.samplers import DEFAULT
+from diffcls.support.options import check_text, read
 from diffcls.support.paths import expand
 
 logger = logging.getLogger("diffcls.fidelity")  # also when this file is the program
@@ -79,13 +80,19 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _main(arguments: list[str]) -> int:
     flags = parser().parse_args(arguments)
     flags.cache_dir = flags.output_dir
+    check_text("--output-dir", flags.output_dir)
+    options = read(FidelityOptions, keywords(flags, FidelityOptions))
+    if options.extractor not in (None, "inception"):
+        from diffcls.models import clip
 
-    from diffcls.models import feature_extractors
+        clip.check_name(str(options.extractor))
+    elif options.extractor is not None:
+        from diffcls.models import feature_extractors
+
+        feature_extractors.check_name(options.extractor)
+
     from diffcls.runs import fidelity_table
 
-    options = FidelityOptions(**keywords(flags, FidelityOptions))
-    if options.extractor is not None:
-        feature_extractors.check_name(options.extractor)
     table = expand(Path(flags.output_dir)) / "fidelity.csv"
     fidelity_table.check(table)
     results: list[FidelityResult] = []

@@ -23,6 +23,7 @@ from diffcls.generation.dataset_likelihood import (
     estimate_likelihood,
 )
 from diffcls.generation.options import Interrupted
+from diffcls.support.options import check_text, read
 from diffcls.support.paths import expand
 
 EPILOG = """For a model of pixels, the bound is on -log p of images of whole numbers from 0 to 255,
@@ -68,9 +69,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _main(arguments: list[str]) -> int:
+    flags = parser().parse_args(arguments)
+    check_text("--output-dir", flags.output_dir)
+    read(LikelihoodOptions, keywords(flags, LikelihoodOptions))
+
     from diffcls.runs import fidelity_table
 
-    flags = parser().parse_args(arguments)
     table = expand(Path(flags.output_dir)) / "fidelity.csv"
     fidelity_table.check(table)
     try:

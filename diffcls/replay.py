@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from diffcls.cli import command, parser_of
+from diffcls.evaluation.replay_options import ReplayOptions
+from diffcls.support.options import read
 
 EPILOG = """The tables are those that `python -m diffcls.evaluate --save-errors DIR` writes. On the
 tables of --search exhaustive every other search can be replayed. All combinations are compared with
@@ -30,28 +32,19 @@ def parser() -> argparse.ArgumentParser:
         "replay",
         "Replay saved error tables: other searches, weightings and votes, without the network.",
         EPILOG,
+        argument_default=argparse.SUPPRESS,
     )
-    p.add_argument("folder", metavar="DIR", help="folder of error tables")
-    p.add_argument("--search", nargs="+", default=[], metavar="S", help="searches (as saved)")
-    p.add_argument(
-        "--weighting",
-        nargs="+",
-        default=[],
-        metavar="W",
-        help="weightings: names or FILE.json (as saved)",
-    )
-    p.add_argument(
-        "--vote", nargs="+", default=[], metavar="V", help="mean, rank, majority (as saved)"
-    )
-    p.add_argument(
-        "--draws", type=int, metavar="N", help="draws per class at most (all that were saved)"
-    )
-    p.add_argument("--confidence", type=float, metavar="P", help="of racing: confidence")
-    p.add_argument(
-        "--max-evaluations", type=int, metavar="N", help="of racing: evaluations per image"
-    )
-    p.add_argument("--learn", metavar="FILE", help="learn a weighting from the tables, and stop")
-    p.add_argument("--json", action="store_true", help="machine output on stdout")
+    add = p.add_argument
+    add("folder", metavar="DIR", help="folder of error tables")
+    add("--search", nargs="+", metavar="S", help="searches (as saved)")
+    weightings = "weightings: names or FILE.json (as saved)"
+    add("--weighting", nargs="+", metavar="W", help=weightings)
+    add("--vote", nargs="+", metavar="V", help="mean, rank, majority (as saved)")
+    add("--draws", type=int, metavar="N", help="draws per class at most (all that were saved)")
+    add("--confidence", type=float, metavar="P", help="of racing: confidence")
+    add("--max-evaluations", type=int, metavar="N", help="of racing: evaluations per image")
+    add("--learn", metavar="FILE", help="learn a weighting from the tables, and stop")
+    add("--json", action="store_true", help="machine output on stdout")
     return p
 
 
@@ -61,29 +54,43 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _main(arguments: list[str]) -> int:
-    flags = parser().parse_args(arguments)
+    options = read(ReplayOptions, vars(parser().parse_args(arguments)))
 
+    from diffcls.evaluation import replay
+    from diffcls.runs.error_tables import read_saved
+
+    if options.learn is not None:
+        return _learn(options.folder, Path(options.learn))
+    read_saved(Path(options.folder))  # damaged tables are named first
+    options.check_changes()
+    rows = replay.replay(
+        options.folder,
+        options.search or (),
+        options.weighting or (),
+        options.vote or (),
+        draws=options.draws,
+        confidence=options.confidence,
+        max_evaluations=options.max_evaluations,
+    )
+    print(json.dumps(rows, indent=2, allow_nan=False) if options.json else _table(rows))
+    return 0
+
+
+def _learn(folder: str, path: Path) -> int:
     from diffcls.evaluation import replay
     from diffcls.support.errors import UsageError
     from diffcls.support.files import write_text
-    from diffcls.support.paths import expand
 
-    if flags.learn:
-        path = expand(Path(flags.learn))
-        if path.exists() or path.suffix != ".json" or not path.parent.is_dir():
-            raise UsageError(
-                "--learn cannot write this file",
-                given=flags.learn,
-                allowed="a new .json file in an existing folder",
-                todo="choose another",
-            )
-        learned = replay.learn(flags.folder)
-        write_text(path, json.dumps(learned, indent=2) + "\n")
-        print(f"use the weighting on other data with: --weighting {path}")
-        return 0
-    options = {name: getattr(flags, name) for name in ("draws", "confidence", "max_evaluations")}
-    rows = replay.replay(flags.folder, flags.search, flags.weighting, flags.vote, **options)
-    print(json.dumps(rows, indent=2, allow_nan=False) if flags.json else _table(rows))
+    if path.exists() or path.suffix != ".json" or not path.parent.is_dir():
+        raise UsageError(
+            "--learn cannot write this file",
+            given=str(path),
+            allowed="a new .json file in an existing folder",
+            todo="choose another",
+        )
+    learned = replay.learn(folder)
+    write_text(path, json.dumps(learned, indent=2) + "\n")
+    print(f"use the weighting on other data with: --weighting {path}")
     return 0
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from diffcls.cli import command, parser_of
 from diffcls.cli.flags import Add, add_machine, add_output, add_seed
+from diffcls.support.options import read
 
 if TYPE_CHECKING:
     from diffcls.training.run import TrainingRun
@@ -94,7 +95,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _main(arguments: list[str]) -> int:
     from diffcls.training.options import TrainingOptions, open_training, resolve
 
-    options = TrainingOptions(**vars(parser().parse_args(arguments)))
+    options = read(TrainingOptions, vars(parser().parse_args(arguments)))
     resolve(options)  # refuse before anything heavy is imported
 
     import torch

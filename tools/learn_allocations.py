@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 from diffcls.cli import Parser, command
+from diffcls.data.option_use import root_for
 from diffcls.diffusion.timestep_allocation import EVEN, FOLDER
 from diffcls.evaluation.replay import learn
 from diffcls.training.recipe_table import RECIPES
@@ -55,7 +56,7 @@ def _main(arguments: list[str]) -> int:
         run_evaluation(
             dataset=dataset,
             split="validation",
-            data_root=flags.data_root,
+            data_root=root_for(dataset, flags.data_root),
             limit=IMAGES,
             search="exhaustive",
             draws=DRAWS,

@@ -13,6 +13,7 @@ from typing import Any
 
 from benchmarks.core.compare import compare, records_of
 from benchmarks.core.flags import add_data_root, entry_point, parser
+from diffcls.data.option_use import root_for
 from diffcls.diffusion.parameterization import LOSSES
 from diffcls.diffusion.timestep_allocation import EVEN
 from diffcls.evaluation.replay import replay
@@ -61,7 +62,7 @@ def _tables(
     folder = output / TABLES / f"{dataset}-test-{loss}"
     rows = run_evaluation(
         dataset=dataset,
-        data_root=flags.data_root,
+        data_root=root_for(dataset, flags.data_root),
         limit=flags.images,
         search="exhaustive",
         draws=DRAWS,

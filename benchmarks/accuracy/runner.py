@@ -20,6 +20,8 @@ from benchmarks.core.benchmark import Benchmark, Run
 from benchmarks.core.compare import compare, records_of
 from benchmarks.core.flags import add_jobs, entry_point, parser
 from benchmarks.core.processes import run_python
+from diffcls.data.option_use import root_for
+from diffcls.evaluate import DEFAULTS
 from diffcls.evaluate import parser as evaluate_parser
 from diffcls.support.errors import unknown_name
 
@@ -79,11 +81,24 @@ def select(benchmark: Benchmark, labels: list[str] | None) -> Benchmark:
     return dataclasses.replace(benchmark, runs=runs, reference=reference)
 
 
+def flags_for(run: Run, evaluate_flags: list[str]) -> list[str]:
+    """The flags of evaluate, without ``--data-root`` for a run on a data set that reads none."""
+    dataset = vars(evaluate_parser().parse_args(run.arguments)).get("dataset", DEFAULTS.dataset)
+    flags, words = [], iter(evaluate_flags)
+    for word in words:
+        name, equals, value = word.partition("=")
+        if name not in ("--data-root", "--data_root"):
+            flags.append(word)
+        elif root := root_for(dataset, value if equals else next(words, "")):
+            flags += ["--data-root", root]
+    return flags
+
+
 def evaluate(run: Run, output: Path, quiet: bool, evaluate_flags: list[str]) -> dict[str, Any]:
     """The leaderboard row of one run, which is made or resumed."""
     from diffcls.evaluation.run import run_evaluation
 
-    arguments = [*run.arguments, *evaluate_flags]
+    arguments = [*run.arguments, *flags_for(run, evaluate_flags)]
     options = vars(evaluate_parser().parse_args([*arguments, "--output-dir", str(output)]))
     command = shlex.join(["python", "-m", "diffcls.evaluate", *arguments])
     return run_evaluation(**options, quiet=quiet, command=command)[0]
@@ -99,7 +114,7 @@ def run_in_parallel(
     """
 
     def make(run: Run) -> None:
-        arguments = ["-m", "diffcls.evaluate", *run.arguments, *evaluate_flags]
+        arguments = ["-m", "diffcls.evaluate", *run.arguments, *flags_for(run, evaluate_flags)]
         done = run_python([*arguments, "--output-dir", str(output), "--threads", "1", "--json"])
         print(f"{run.label}: {'done' if done.returncode == 0 else 'failed'}", file=sys.stderr)
 

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.core.processes import output_of
+from diffcls.data.option_use import root_for
+from diffcls.models import loading
 from diffcls.support.files import write_text
 from diffcls.support.hashing import content_hash
 
@@ -36,7 +38,9 @@ def run_command(run: Run, flags: argparse.Namespace) -> Any:
     # rows of snapshots do not belong to the leaderboard
     folder = output / "tables" if run.command == "evaluate" else output
     command = ["-m", f"diffcls.{run.command}", "--model", run.model]
-    root = ["--data-root", flags.data_root] if flags.data_root else []
+    trained_on = loading.trained_on(run.model)
+    data_root = root_for(trained_on[0], flags.data_root) if trained_on else flags.data_root
+    root = ["--data-root", data_root] if data_root else []
     shared = [*root, "--output-dir", str(folder), "--threads", "1", "--json"]
     return cached(
         output,

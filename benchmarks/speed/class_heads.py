@@ -25,6 +25,7 @@ from benchmarks.core.tables import (
     write_rows,
 )
 from benchmarks.speed.class_heads_network import relative_cost, table, train
+from diffcls.data.option_use import root_for
 from diffcls.support.files import write_text
 
 TABLE = "heads.csv"
@@ -84,7 +85,7 @@ def compare(dataset: str, flags: argparse.Namespace) -> list[dict[str, Any]]:
 
     standard = run_evaluation(
         dataset=dataset,
-        data_root=flags.data_root,
+        data_root=root_for(dataset, flags.data_root),
         limit=flags.test_images,
         output_dir=str(output / "tables"),
         threads=flags.threads,

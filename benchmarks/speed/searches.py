@@ -36,6 +36,7 @@ from benchmarks.speed import answers as speed_answers
 from benchmarks.speed.answers import Answers
 from benchmarks.speed.points import Point
 from benchmarks.speed.report import DEFAULT_DRAWS, write
+from diffcls.data.option_use import root_for
 from diffcls.evaluation.replay import Setting, predict
 from diffcls.runs.error_tables import read_saved
 from diffcls.runs.records import Record
@@ -146,7 +147,8 @@ def _make_all(commands: list[list[str]], output: Path, data_root: str | None, jo
 
 
 def _with_folders(arguments: list[str], output: Path, data_root: str | None) -> list[str]:
-    data = ["--data-root", data_root] if data_root else []
+    root = root_for(arguments[arguments.index("--dataset") + 1], data_root)
+    data = ["--data-root", root] if root else []
     return [*arguments, *data, "--output-dir", str(output / TABLES)]
 
 

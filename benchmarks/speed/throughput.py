@@ -26,6 +26,7 @@ from benchmarks.speed.throughput_report import (
     WHOLE_COMMAND,
     write_page,
 )
+from diffcls.data.option_use import root_for
 
 TABLE = "overhead.csv"
 RACING = "racing, same images"
@@ -164,7 +165,7 @@ def _command(flags: Any, dataset: str, images: int, what: str) -> list[dict[str,
     with tempfile.TemporaryDirectory() as folder:
         plan = plan_of(
             dataset=dataset,
-            data_root=flags.data_root,
+            data_root=root_for(dataset, flags.data_root),
             limit=images,
             batch_size=flags.batch_size,
             output_dir=folder,
@@ -201,7 +202,7 @@ def _published(flags: Any, dataset: str) -> dict[str, Any]:
     """The row of the published procedure: one image at a time, its stages, unshared batches."""
     plan = plan_of(
         dataset=dataset,
-        data_root=flags.data_root,
+        data_root=root_for(dataset, flags.data_root),
         limit=flags.published,
         search="paper",
         batch_size=PUBLISHED_BATCH,

@@ -120,12 +120,15 @@ class MethodKind:
     Args:
         check: validates (options, data set) before anything heavy is loaded.
         build: (options, data set, prompts) -> the method, ready for images.
+        reads: names of the options that the method reads, in addition to those of every run (see
+            `diffcls.evaluation.option_use`); others are refused.
         describe: (options, data set, prompts) -> the method's description, without torch; None
             where it cannot be known before `build`. It allows a finished run to answer at once.
     """
 
     check: Callable[[ClassifierOptions, DatasetSpec], None]
     build: Callable[[ClassifierOptions, DatasetSpec, PromptSet], Built]
+    reads: frozenset[str]
     describe: Callable[[ClassifierOptions, DatasetSpec, PromptSet], Description | None] = (
         lambda *_: None
     )

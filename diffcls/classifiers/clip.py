@@ -10,7 +10,7 @@ import numpy as np
 from diffcls.classifiers.base import Built, MethodKind
 from diffcls.classifiers.model_options import METHODS_WITHOUT_DENOISER, batch_size
 from diffcls.classifiers.one_pass import BatchMethod, Pixels
-from diffcls.classifiers.options import ClassifierOptions
+from diffcls.classifiers.options import PROMPT_OPTIONS, ClassifierOptions
 from diffcls.data.catalog import DatasetSpec
 from diffcls.data.dataset import Item
 from diffcls.data.distinct_prompts import check_distinct
@@ -31,10 +31,16 @@ def name_of(options: ClassifierOptions, spec: DatasetSpec) -> str:
 
 
 def check(options: ClassifierOptions, spec: DatasetSpec) -> None:
-    """Raise UsageError for an unknown model."""
+    """Raise UsageError for an unknown model, or a size of the images."""
     from diffcls.models.clip import check_name
 
     check_name(name_of(options, spec))
+    if options.img_size is not None:
+        raise UsageError(
+            "--img-size is not supported by CLIP, whose weights define the image size",
+            given=options.img_size,
+            todo="remove it",
+        )
 
 
 def build(options: ClassifierOptions, spec: DatasetSpec, prompts: PromptSet) -> Built:
@@ -48,12 +54,6 @@ def build(options: ClassifierOptions, spec: DatasetSpec, prompts: PromptSet) -> 
     """
     from diffcls.models import clip, devices
 
-    if options.img_size is not None:
-        raise UsageError(
-            "--img-size is not supported by CLIP, whose weights define the image size",
-            given=options.img_size,
-            todo="remove it",
-        )
     device = devices.resolve_device(options.device)
     dtype = devices.resolve_dtype(options.dtype)
     model = clip.load(name_of(options, spec), device, dtype)
@@ -90,4 +90,4 @@ def _templates(options: ClassifierOptions, spec: DatasetSpec) -> str:
     return " | ".join(options.template or spec.templates)
 
 
-CLIP = MethodKind(check, build)
+CLIP = MethodKind(check, build, PROMPT_OPTIONS | {"model", "clip_model", "dtype"})

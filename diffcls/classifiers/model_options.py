@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from diffcls.classifiers.base import Built, Description, MethodKind
-from diffcls.classifiers.options import ClassifierOptions
+from diffcls.classifiers.options import MODEL_OPTIONS, PROMPT_OPTIONS, ClassifierOptions
 from diffcls.classifiers.search_options import (
     build_allocation,
     build_loss,
@@ -221,4 +221,13 @@ def _file_hash(path: str | None) -> str:
     return hash_file(path)
 
 
-DIFFUSION = MethodKind(check, diffusion, describe)
+DIFFUSION = MethodKind(
+    check,
+    diffusion,
+    MODEL_OPTIONS
+    | PROMPT_OPTIONS
+    | {"class_ids", "search", "draws", "confidence", "max_evaluations", "candidates", "stages"}
+    | {"n_samples", "to_keep", "n_trials", "loss", "weighting", "allocation", "aggregate", "vote"}
+    | {"interpolation", "noise_path", "save_errors", "budget"},
+    describe,
+)

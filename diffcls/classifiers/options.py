@@ -6,8 +6,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from diffcls.support.errors import UsageError
+from diffcls.support.options import (
+    MAX_COUNT,
+    MAX_ROWS,
+    MAX_SEED,
+    MAX_WEIGHT,
+    check_values,
+    free_text,
+    within,
+)
 from diffcls.support.paths import UserPath, expand_fields
 
+MAX_DRAWS = 100_000
+MAX_PIXELS = 16_384
+"""Side of an image."""
+MODEL_OPTIONS = frozenset({"model", "version", "model_config", "lora", "img_size", "dtype"})
+"""Options of a diffusion model, which every method with one reads."""
+PROMPT_OPTIONS = frozenset({"prompts", "template", "ensemble"})
 SEQUENCES = ("method", "template", "stages", "n_samples", "to_keep")
 """Options of several values; a single text counts as a sequence of one."""
 
@@ -75,37 +91,37 @@ class ClassifierOptions:
     model: UserPath | None = None
     clip_model: UserPath | None = None
     reference: str | None = None
-    guidance: float | None = None
-    images_per_class: int | None = None
+    guidance: float | None = within(0, MAX_WEIGHT, whole=False)
+    images_per_class: int | None = within(10, MAX_COUNT)
     version: str | None = None
     model_config: UserPath | None = None
     lora: UserPath | None = None
     method: Sequence[str] = ("diffusion",)
     search: str | None = None
-    draws: int | None = None
-    confidence: float | None = None
-    max_evaluations: int | None = None
-    candidates: int | None = None
+    draws: int | None = within(1, MAX_DRAWS)
+    confidence: float | None = within(0, 1, whole=False, is_open=True)
+    max_evaluations: int | None = within(1, MAX_COUNT)
+    candidates: int | None = within(1, MAX_COUNT)
     stages: Sequence[str] | None = None
-    n_samples: Sequence[int] | None = None
-    to_keep: Sequence[int] | None = None
-    n_trials: int | None = None
+    n_samples: Sequence[int] | None = within(1, MAX_DRAWS)
+    to_keep: Sequence[int] | None = within(1, MAX_COUNT)
+    n_trials: int | None = within(1, MAX_DRAWS)
     prompts: UserPath | None = None
-    template: Sequence[str] | None = None
+    template: Sequence[str] | None = free_text()
     ensemble: str | None = None
     classnames: UserPath | None = None
     class_ids: UserPath | None = None
     aggregate: str = "classes"
     vote: str = "mean"
-    img_size: int | None = None
+    img_size: int | None = within(1, MAX_PIXELS)
     interpolation: str | None = None
     loss: str | None = None
-    weighting: UserPath = "uniform"
-    allocation: UserPath | None = None
-    seed: int = 0
+    weighting: UserPath = free_text("uniform")  # resolved, it holds the numbers of a file
+    allocation: UserPath | None = free_text()
+    seed: int = within(0, MAX_SEED, 0)
     dtype: str = "auto"
     device: str = "auto"
-    batch_size: int | str | None = None
+    batch_size: int | str | None = within(1, MAX_ROWS, words=("auto",))
     noise_path: UserPath | None = None
     save_errors: UserPath | None = None
     output_dir: UserPath = "results"
@@ -117,6 +133,10 @@ class ClassifierOptions:
             if value is not None:
                 values = (value,) if isinstance(value, str) else tuple(value)
                 object.__setattr__(self, name, values)
+        check_values(self)
+        twice = [name for i, name in enumerate(self.method) if name in self.method[:i]]
+        if twice:
+            raise UsageError("--method names a method twice", given=twice[0], todo="remove one")
 
     def setting(self) -> str:
         """The given search options, as the leaderboard shows them; ``default`` without any."""

@@ -154,4 +154,4 @@ KINDS: Mapping[str, Callable[[ClassifierOptions, DatasetSpec, PromptSet], Fit]] 
     "chance": _chance,
 }
 
-REFERENCE = MethodKind(check, build)
+REFERENCE = MethodKind(check, build, frozenset({"model", "reference", "interpolation"}))

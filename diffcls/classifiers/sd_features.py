@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from diffcls.classifiers import labelled_data, model_options
 from diffcls.classifiers.base import Built, MethodKind
 from diffcls.classifiers.one_pass import BatchMethod, Pixels, Score
-from diffcls.classifiers.options import ClassifierOptions
+from diffcls.classifiers.options import MODEL_OPTIONS, ClassifierOptions
 from diffcls.data.catalog import DatasetSpec
 from diffcls.data.dataset import Dataset, Item
 from diffcls.data.prompts import PromptSet
@@ -296,4 +296,4 @@ def _labels(parts: Sequence[Tensor]) -> NDArray[np.int64]:
     return labels
 
 
-SD_FEATURES = MethodKind(check, build)
+SD_FEATURES = MethodKind(check, build, MODEL_OPTIONS | {"interpolation"})

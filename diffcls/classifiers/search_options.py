@@ -13,6 +13,7 @@ from diffcls.models.denoiser import ModelCard
 from diffcls.search import SEARCHES
 from diffcls.search.base import Search
 from diffcls.support.errors import UsageError
+from diffcls.support.options import parse_whole
 
 FLAGS = {
     "draws": "draws",
@@ -77,7 +78,7 @@ def _stages(
         )
     if options.stages:
         try:
-            pairs = [tuple(map(int, stage.split(":"))) for stage in options.stages]
+            pairs = [tuple(map(parse_whole, stage.split(":"))) for stage in options.stages]
             samples, keep = (tuple(column) for column in zip(*pairs, strict=True))
         except ValueError:
             raise UsageError(

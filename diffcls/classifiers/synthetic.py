@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from diffcls.classifiers import labelled_data, model_options
 from diffcls.classifiers.base import Built, MethodKind
 from diffcls.classifiers.one_pass import BatchMethod, Pixels, Score
-from diffcls.classifiers.options import ClassifierOptions
+from diffcls.classifiers.options import MODEL_OPTIONS, PROMPT_OPTIONS, ClassifierOptions
 from diffcls.data.catalog import DatasetSpec
 from diffcls.data.dataset import Item
 from diffcls.data.prompts import PromptSet
@@ -35,16 +35,10 @@ DEFAULT_TRAINING_IMAGES = 500_000
 
 
 def check(options: ClassifierOptions, spec: DatasetSpec) -> None:
-    """Raise UsageError for an unknown model, and for numbers out of range."""
+    """Raise UsageError for an unknown model."""
     from diffcls.models.loading import check_name
 
     check_name(model_options.model_name(options, spec))
-    if options.guidance is not None and not options.guidance >= 0:
-        raise UsageError("--guidance out of range", given=options.guidance, allowed="0 or more")
-    if options.images_per_class is not None and options.images_per_class < 10:
-        raise UsageError(
-            "--images-per-class out of range", given=options.images_per_class, allowed="10 or more"
-        )
 
 
 def build(options: ClassifierOptions, spec: DatasetSpec, prompts: PromptSet) -> Built:
@@ -209,4 +203,8 @@ def classifier_method(
     return BatchMethod(read, prepare, batch_size=model_options.batch_size(options.batch_size))
 
 
-SYNTHETIC = MethodKind(check, build)
+SYNTHETIC = MethodKind(
+    check,
+    build,
+    MODEL_OPTIONS | PROMPT_OPTIONS | {"interpolation", "guidance", "images_per_class"},
+)

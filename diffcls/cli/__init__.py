@@ -3,26 +3,72 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import errno
 import logging
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
+from diffcls.cli.streams import FAILED, discard_output, flush, notify, open_streams
 from diffcls.support.errors import DiffclsError, UsageError
+from diffcls.support.options import check_text, parse_real, parse_whole
 
 
 class Parser(argparse.ArgumentParser):
-    """Argument parser: flags accept underscores for hyphens, errors are raised as exceptions."""
+    """Argument parser: flags accept underscores for hyphens, errors are raised as exceptions.
+
+    For all flags, whatever they are: an empty value is an error, never "not given"; control
+    characters and bytes that are no UTF-8 are refused; ``type=int`` and ``type=float`` read ASCII
+    digits only (``int`` itself takes ``1_000``, `` 5`` and ``٣``); a flag of several values is
+    given once, as argparse would drop the values of all but the last.
+    """
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.register("type", int, _whole)
+        self.register("type", float, _real)
+        for name in (None, "store"):
+            self.register("action", name, _Store)
 
     def parse_args(  # type: ignore[override]
         self, args: Sequence[str], namespace: argparse.Namespace | None = None
     ) -> argparse.Namespace:
-        """As argparse, with ``--n_samples`` for ``--n-samples``."""
-        return super().parse_args([_hyphens(a) for a in args], namespace)
+        """As argparse, with ``--n_samples`` for ``--n-samples``.
+
+        Raises:
+            UsageError: for an unknown flag, or a value that is not allowed.
+        """
+        given = [_hyphens(a) for a in args]
+        _check_texts(given)
+        flags = super().parse_args(given, namespace)
+        vars(flags).pop(_GIVEN, None)
+        return flags
 
     def error(self, message: str) -> NoReturn:
         """Raise UsageError, which `guarded` reports like all other errors."""
         raise UsageError(message, todo=f"see {self.prog} --help")
+
+
+_GIVEN = "flags that were given"
+"""Attribute of the namespace while it is filled; no flag has such a name."""
+
+
+class _Store(argparse.Action):
+    """argparse's own store action, but that a flag of several values cannot be given twice."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        given: set[str] = vars(namespace).setdefault(_GIVEN, set())
+        if self.nargs is not None and option_string and self.dest in given:
+            raise argparse.ArgumentError(self, "given twice: give all values after one flag")
+        given.add(self.dest)
+        setattr(namespace, self.dest, values)
 
 
 def parser_of(name: str, description: str, epilog: str, **more: Any) -> Parser:
@@ -35,6 +81,34 @@ def parser_of(name: str, description: str, epilog: str, **more: Any) -> Parser:
         allow_abbrev=False,
         **more,
     )
+
+
+def _whole(text: str) -> int:
+    try:
+        return parse_whole(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _real(text: str) -> float:
+    try:
+        return parse_real(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _check_texts(arguments: Sequence[str]) -> None:
+    """Refuse empty values, control characters and bytes that are no UTF-8, by the flag's name."""
+    flag = "argument"
+    for argument in arguments:
+        if argument.startswith("--") and "=" in argument:
+            flag, _, value = argument.partition("=")
+            # argparse drops it, and goes on without a value
+            check_text(flag, "" if value == "--" else value, free=True)
+        else:
+            check_text(flag, argument, free=True)
+        if argument.startswith("-"):
+            flag = argument.partition("=")[0]
 
 
 def _hyphens(argument: str) -> str:
@@ -60,34 +134,48 @@ def command(
 
 def guarded(body: Callable[[], int], resumes: bool = True) -> int:
     """Run a command; errors become one line on stderr and an exit status, without traceback."""
+    open_streams()
     _log_to_stderr()
+    try:
+        return flush(_status(body, resumes))
+    except SystemExit:  # --help and --version
+        flush(0)
+        raise
+
+
+def _status(body: Callable[[], int], resumes: bool) -> int:
     try:
         return body()
     except DiffclsError as error:
-        print(f"diffcls: {' '.join(str(error).split())}", file=sys.stderr)
+        notify(" ".join(str(error).split()))
         return error.exit_status
     except KeyboardInterrupt:
-        advice = "; rerun the same command to resume" if resumes else ""
-        print(f"\ndiffcls: interrupted{advice}", file=sys.stderr)
+        with contextlib.suppress(OSError, ValueError):
+            print(file=sys.stderr)  # after the terminal's ^C
+        notify(f"interrupted{'; rerun the same command to resume' if resumes else ''}")
         return 130
     except (MemoryError, RuntimeError) as error:
         # torch's own class, by its name: importing torch is slow
         if not isinstance(error, MemoryError) and type(error).__name__ != "OutOfMemoryError":
             raise
-        print(
-            "diffcls: out of memory; rerun with a smaller --batch-size, and another --output-dir",
-            file=sys.stderr,
-        )
-        return 1
+        notify("out of memory; rerun with a smaller --batch-size, and another --output-dir")
+        return FAILED
     except BrokenPipeError:
-        return 1
+        discard_output()
+        return FAILED
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
+            raise
+        notify(f"output cannot be written ({error.strerror}); free some space, then rerun")
+        discard_output()
+        return FAILED
 
 
 class _StderrHandler(logging.Handler):
     """Writes to the present ``sys.stderr``, which tests replace."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        print(f"diffcls: {record.getMessage()}", file=sys.stderr)
+        notify(record.getMessage())
 
 
 def _log_to_stderr() -> None:

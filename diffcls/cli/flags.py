@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from diffcls.cli import Parser
+from diffcls.support.options import parse_whole
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -91,6 +92,16 @@ def add_alias(add: Add, old: str, dest: str, **options: Any) -> None:
         options: further options of `add_argument`.
     """
     add(old, dest=dest, help=argparse.SUPPRESS, default=argparse.SUPPRESS, **options)
+
+
+def rows(text: str) -> int | str:
+    """The value of ``--batch-size``: a number of rows, or ``auto``."""
+    if text == "auto":
+        return text
+    try:
+        return parse_whole(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{error}, nor auto") from None
 
 
 def keywords(flags: argparse.Namespace, options: type[DataclassInstance]) -> dict[str, Any]:

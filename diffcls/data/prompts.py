@@ -96,11 +96,11 @@ class PromptSet:
         if not templates:
             raise UsageError("no template", allowed='one or more texts such as "a photo of a {}."')
         for template in templates:
-            if template.count("{}") != 1:
+            if template.count("{}") != 1 or {"{", "}"} & set(template.replace("{}", "")):
                 raise UsageError(
                     "template does not contain exactly one {} for the class name",
                     given=template,
-                    allowed='a text with one {}, such as "a photo of a {}."',
+                    allowed='a text with one {} and no other brace, as "a photo of a {}."',
                 )
         return cls(
             tuple(class_names),

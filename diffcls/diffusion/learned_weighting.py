@@ -32,7 +32,7 @@ def read_weighting(path: str | Path) -> str:
         # the first colon ends the name, so a colon in a data set's name is replaced
         learned_on = str(stored["learned_on"]).replace(":", "/")
         weighting = f"{LEARNED}{learned_on}:{stored['knots']}"
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise UsageError(
             f"cannot read a weighting ({error})",
             given=str(path),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import bisect
 import dataclasses
 import json
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,13 +13,13 @@ from diffcls.classifiers.search_options import build_search, most_evaluations
 from diffcls.data import catalog
 from diffcls.data.subsets import choose
 from diffcls.evaluation.plan import Plan, choose_images, make_plan
+from diffcls.evaluation.time_budget import SECONDS_PER_HOUR, read_time
 from diffcls.runs.sharding import shard_of
 from diffcls.support.environment import describe_device
 from diffcls.support.errors import RecordError, UsageError
 from diffcls.support.files import locked, write_text
 from diffcls.support.hashing import hash_json
 
-SECONDS_PER_HOUR = 3600.0
 MIN_DRAWS_PER_CLASS = 5
 """Draws per class below which a budget reduces the number of images instead."""
 
@@ -80,25 +79,6 @@ def describe_time(seconds: float) -> str:
         if seconds < 2 * SECONDS_PER_HOUR
         else f"{seconds / SECONDS_PER_HOUR:,.1f} h"
     )
-
-
-def read_time(text: str) -> float:
-    """Seconds from ``90s``, ``30m``, ``2h`` or ``1h30m``.
-
-    Raises:
-        UsageError: for anything else, or no time at all.
-    """
-    parts = re.fullmatch(r"(?:([\d.]+)h)?(?:([\d.]+)m)?(?:([\d.]+)s)?", text.strip().lower())
-    try:
-        values = [float(part or 0) for part in parts.groups()] if parts else [0.0]
-    except ValueError:
-        values = [0.0]
-    seconds = sum(v * unit for v, unit in zip(values, (SECONDS_PER_HOUR, 60, 1), strict=False))
-    if seconds <= 0:
-        raise UsageError(
-            "--budget cannot be read", given=text, allowed="a time such as 90m, 2h, 1h30m"
-        )
-    return seconds
 
 
 def fit(plan: Plan, budget: str) -> Plan:

@@ -10,7 +10,9 @@ from diffcls.classifiers.options import ClassifierOptions
 from diffcls.diffusion.learned_weighting import read_weighting
 from diffcls.diffusion.parameterization import resolve_weighting
 from diffcls.diffusion.timestep_allocation import read_allocation
+from diffcls.support.environment import MAX_THREADS
 from diffcls.support.errors import unknown_name
+from diffcls.support.options import MAX_COUNT, MAX_WORKERS, free_text, read, within
 from diffcls.support.paths import UserPath
 
 
@@ -36,34 +38,41 @@ class EvaluationOptions(ClassifierOptions):
     """
 
     check_model: bool = True
-    limit: int | None = None
+    limit: int | None = within(1, MAX_COUNT)
     subset: str | None = None
     indices: UserPath | None = None
-    threads: int | None = None
+    threads: int | None = within(1, MAX_THREADS)
     shard: str | None = None
-    n_workers: int | None = None
-    worker_idx: int | None = None
+    n_workers: int | None = within(1, MAX_WORKERS)
+    worker_idx: int | None = within(0, MAX_WORKERS - 1)
     budget: str | None = None
-    extra: str | None = None
+    extra: str | None = free_text()
     load_stats: bool = False
     dry_run: bool = False
     json: bool = False
     quiet: bool = False
     published: bool = False
-    command: str = "diffcls.run_evaluation(...)"
+    command: str = free_text("diffcls.run_evaluation(...)")
+
+    def unused(self) -> dict[str, str]:
+        """Each option that has no effect with these methods, search and data set -> why."""
+        from diffcls.evaluation.option_use import unused
+
+        return unused(self)
 
 
 def read_options(arguments: Mapping[str, Any]) -> EvaluationOptions:
     """Options from keyword arguments; files of a weighting or an allocation are read.
 
     Raises:
-        UsageError: for an unknown argument, or a file that cannot be read.
+        UsageError: for an unknown argument, a value that is not allowed, an option that was given
+            without effect, or a file that cannot be read.
     """
     for name in arguments:
         if name not in EvaluationOptions.__dataclass_fields__:
             known = EvaluationOptions.__dataclass_fields__
             raise unknown_name("argument of run_evaluation", name, known)
-    options = EvaluationOptions(**arguments)
+    options = read(EvaluationOptions, arguments)
     if options.allocation:
         options = replace(options, allocation=read_allocation(str(options.allocation)))
     if str(options.weighting).endswith(".json"):

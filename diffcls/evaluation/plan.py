@@ -17,9 +17,10 @@ from diffcls.data.load import load_dataset
 from diffcls.data.prompts import AGGREGATES, PromptSet
 from diffcls.data.subsets import choose
 from diffcls.evaluation.options import EvaluationOptions
+from diffcls.evaluation.time_budget import read_time
+from diffcls.runs.sharding import shard_from
 from diffcls.runs.spec import RunSpec
-from diffcls.support.environment import check_threads
-from diffcls.support.errors import UsageError, unknown_name
+from diffcls.support.errors import DataError, UsageError, unknown_name
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ def check_names(options: EvaluationOptions) -> None:
     """Refuse unknown names and impossible values before anything heavy is loaded."""
     from diffcls.data.transforms import RESIZINGS
     from diffcls.diffusion.parameterization import BOUND_LOSSES, LOSSES, check_loss, check_weighting
-    from diffcls.models.devices import check_dtype
+    from diffcls.models.devices import check_device, check_dtype
     from diffcls.search.aggregation import VOTES
 
     spec = catalog.find(options.dataset)
@@ -63,15 +64,20 @@ def check_names(options: EvaluationOptions) -> None:
     ):
         if given is not None and given not in allowed:
             raise unknown_name(kind, given, allowed)
+    check_device(options.device)
     check_dtype(options.dtype)
-    check_threads(options.threads)
     check_weighting(options.weighting)
     check_loss(options.loss or "", options.weighting)
-    if sum(map(bool, (options.prompts, options.template, options.ensemble))) > 1:
+    if options.template:
+        PromptSet.from_templates(["first", "second"], options.template)
+    if options.budget is not None:
+        read_time(options.budget)
+    _check_shards(options)
+    if sum(one is not None for one in (options.prompts, options.template, options.ensemble)) > 1:
         raise UsageError(
             "--prompts, --template and --ensemble exclude one another", allowed="one of them"
         )
-    if options.ensemble:
+    if options.ensemble is not None:
         from diffcls.models.clip import ensemble
 
         ensemble(options.ensemble)
@@ -83,8 +89,29 @@ def check_names(options: EvaluationOptions) -> None:
                 todo="remove it",
             )
         read_text(Path(options.classnames), "--classnames")
-    if options.noise_path and not Path(options.noise_path).is_file():
+    if options.noise_path is not None and not Path(options.noise_path).is_file():
         raise UsageError("--noise-path not found", options.noise_path, "an existing file")
+    if options.lora is not None:
+        from diffcls.models.lora import parse
+
+        parse(options.lora)
+    for flag, path in (("--prompts", options.prompts), ("--class-ids", options.class_ids)):
+        if path is not None and not Path(path).is_file():
+            raise DataError(f"{flag}: file not found", given=str(path), todo="check the path")
+
+
+def _check_shards(options: EvaluationOptions) -> None:
+    """Raise UsageError for ``--shard`` with other values of ``--n-workers --worker-idx``."""
+    shard = shard_from({}, options.shard, options.n_workers, options.worker_idx)
+    if options.shard is None or options.n_workers is options.worker_idx is None:
+        return
+    published = shard_from({}, None, options.n_workers, options.worker_idx)
+    if published != shard:
+        raise UsageError(
+            "--shard contradicts --n-workers and --worker-idx",
+            given=f"{options.shard} and {published[0]}/{published[1]}",
+            todo="remove one of them",
+        )
 
 
 def choose_images(options: EvaluationOptions) -> tuple[Dataset, str]:

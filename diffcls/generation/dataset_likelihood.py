@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from diffcls.generation.options import Interrupted, ModelOptions, check_minimum
+from diffcls.generation.options import Interrupted, ModelOptions
 from diffcls.support.errors import UsageError, unknown_name
+from diffcls.support.options import MAX_COUNT, MAX_STEPS, within
 from diffcls.support.signatures import takes
 
 if TYPE_CHECKING:
@@ -40,14 +41,13 @@ class LikelihoodOptions(ModelOptions):
 
     model: str = "digits-pixels"
     split: str = "test"
-    limit: int = 500
+    limit: int = within(1, MAX_COUNT, 500)
     condition: str = "none"
     variance: str | None = None
-    levels: int = 20
+    levels: int = within(1, MAX_STEPS, 20)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_minimum(self, limit=1, levels=1)
         if self.condition not in CONDITIONS:
             raise unknown_name("condition", self.condition, CONDITIONS)
         if self.variance is not None and self.variance not in VARIANCES:
@@ -136,6 +136,7 @@ def estimate_likelihood(options: LikelihoodOptions) -> LikelihoodResult:
     from diffcls.diffusion.process import is_flow
     from diffcls.generation.classes import dataset_of
 
+    data = options.data(options.split)
     # single precision: half precision would lose terms of a tenth of a bit
     with options.opened("float32") as denoiser:
         if is_flow(denoiser.schedule):
@@ -145,7 +146,9 @@ def estimate_likelihood(options: LikelihoodOptions) -> LikelihoodResult:
                 allowed="models with a variance-preserving schedule",
             )
         dataset = dataset_of(denoiser, options.dataset)
-        data, _ = choose(load_dataset(dataset, options.split, options.root), options.limit)
+        if data is None:
+            data = load_dataset(dataset, options.split, options.root)
+        data, _ = choose(data, options.limit)
         estimator = _estimator(options, denoiser)
         prompts = _prompts(options, denoiser, dataset, data)
         terms = _terms(options, denoiser, data, prompts, estimator)

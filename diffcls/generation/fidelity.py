@@ -105,8 +105,9 @@ def measurements(options: FidelityOptions) -> Iterator[FidelityResult]:
     if options.generated is not None:
         yield _of_folders(options)
         return
+    data = options.data(options.split) if options.real is None else None
     with options.opened() as denoiser:
-        yield from _of_model(options, denoiser)
+        yield from _of_model(options, denoiser, data)
 
 
 def _of_folders(options: FidelityOptions) -> FidelityResult:
@@ -140,7 +141,9 @@ def _of_folders(options: FidelityOptions) -> FidelityResult:
     return replace(shared, metrics=compute(_metrics(options, texts), real, images))
 
 
-def _of_model(options: FidelityOptions, denoiser: Denoiser) -> Iterator[FidelityResult]:
+def _of_model(
+    options: FidelityOptions, denoiser: Denoiser, data: Dataset | None
+) -> Iterator[FidelityResult]:
     from diffcls.data.load import load_dataset
     from diffcls.generation.classes import classes_of, dataset_of
     from diffcls.generation.image_features import of_model
@@ -150,8 +153,8 @@ def _of_model(options: FidelityOptions, denoiser: Denoiser) -> Iterator[Fidelity
     find_sampler(options.sampler, denoiser)
     samplers.path_of(denoiser.schedule, options.steps)
     dataset = dataset_of(denoiser, options.dataset)
-    options, data = replace(options, dataset=dataset), None
-    if options.real is None:
+    options = replace(options, dataset=dataset)
+    if options.real is None and data is None:
         data = load_dataset(dataset, options.split, options.root)
     classes = classes_of(denoiser, dataset, options.root, data)
     extractor = _extractor(options, classes.texts, dataset, str(denoiser.device))

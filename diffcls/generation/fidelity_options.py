@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from diffcls.generation import samplers
-from diffcls.generation.options import ModelOptions, check_minimum
+from diffcls.generation.options import ModelOptions
 from diffcls.support.errors import UsageError, unknown_name
+from diffcls.support.options import MAX_COUNT, MAX_STEPS, MAX_WEIGHT, within
 from diffcls.support.paths import UserPath
 
 METRICS = ("FID", "IS", "KID", "precision", "recall")
+OF_THE_MODEL = ("model", "guidance", "sampler", "steps", "seed")
+"""Options of the generating model."""
 MIN_IMAGES = 10
 """Minimum number of real and of generated images."""
 
@@ -46,12 +48,12 @@ class FidelityOptions(ModelOptions):
     real: UserPath | Path | None = None
     generated: UserPath | Path | None = None
     split: str = "test"
-    count: int | None = None
+    count: int | None = within(MIN_IMAGES, MAX_COUNT)
     metrics: Sequence[str] | None = None
     extractor: UserPath | None = None
-    guidance: Sequence[float] = (2.0,)
+    guidance: Sequence[float] = within(0, MAX_WEIGHT, (2.0,), whole=False)
     sampler: str = samplers.DEFAULT
-    steps: int = 25
+    steps: int = within(1, MAX_STEPS, 25)
     cache_dir: UserPath | Path | None = None
 
     def __post_init__(self) -> None:
@@ -60,25 +62,19 @@ class FidelityOptions(ModelOptions):
             if name not in METRICS:
                 raise unknown_name("metric", name, METRICS)
         samplers.check_name(self.sampler)
-        check_minimum(self, count=MIN_IMAGES, steps=1)
-        for value in self.guidance:
-            if not 0 <= value < math.inf:
-                raise UsageError("--guidance out of range", value, "0 or more, finite")
-        if self.generated is not None:
-            self._check_unused()
-
-    def _check_unused(self) -> None:
-        names = ("model", "guidance", "sampler", "steps", "seed")
-        fields = type(self).__dataclass_fields__
-        changed = [name for name in names if _differs(getattr(self, name), fields[name].default)]
-        unused = " ".join(f"--{name}" for name in changed)
-        if unused:
-            what = "options have no effect with --generated, which replaces the model"
-            raise UsageError(what, given=unused, todo="remove them")
-        if self.real is None and self.dataset is None:
+        if self.generated is not None and self.real is None and self.dataset is None:
             what = "--generated needs real images"
             raise UsageError(what, str(self.generated), todo="add --real DIR or --dataset NAME")
 
-
-def _differs(value: Any, default: Any) -> bool:
-    return list(value) != list(default) if isinstance(default, tuple) else value != default
+    def unused(self) -> dict[str, str]:
+        """Each option that has no effect, given the others -> why."""
+        reasons = super().unused()
+        if self.generated is not None:
+            without_model = "has no effect with --generated, which replaces the model"
+            reasons |= dict.fromkeys(OF_THE_MODEL, without_model)
+        # a data set beside --real gives the names of the classes: those of its test split
+        if self.real is not None and (self.dataset is None or self.generated is None):
+            reasons["split"] = "has no effect with --real, which replaces the split"
+        if self.real is not None and self.generated is not None and self.dataset is None:
+            reasons["data_root"] = "has no effect without --dataset"
+        return reasons

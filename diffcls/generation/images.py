@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from diffcls.data import catalog
 from diffcls.generation import samplers
 from diffcls.generation.guides import Guide
-from diffcls.generation.options import Interrupted, ModelOptions, check_minimum
+from diffcls.generation.options import Interrupted, ModelOptions
+from diffcls.models.loading import trained_on
 from diffcls.support.errors import DataError, UsageError
 from diffcls.support.hashing import hash_bytes
+from diffcls.support.options import MAX_COUNT, MAX_ROWS, MAX_STEPS, MAX_WEIGHT, free_text, within
 from diffcls.support.paths import UserPath
 from diffcls.support.signatures import takes
 
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 MAX_DEFAULT_CLASSES = 10
 """Number of classes generated if none is named."""
 DEFAULT_GUIDANCE = 2.0
+UNUSED_BY_INTERPOLATION = ("dataset", "data_root", "guidance", "sampler", "seed", "trajectory")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,26 +52,23 @@ class GenerationOptions(ModelOptions):
         UsageError: for a name or number that is not allowed, or options that exclude each other.
     """
 
-    prompts: Sequence[str] = ()
-    classes: Sequence[str] = ()
-    count: int = 4
+    prompts: Sequence[str] = free_text((), "prompt")
+    classes: Sequence[str] = free_text((), "class")
+    count: int = within(1, MAX_COUNT, 4)
     interpolate: Sequence[UserPath | Path] | None = None
-    guidance: float | None = None
+    guidance: float | None = within(0, MAX_WEIGHT, whole=False)
     guide: str | None = None
-    guide_weight: float = 1.0
+    guide_weight: float = within(0, MAX_WEIGHT, 1.0, whole=False)
     guide_model: UserPath | None = None
     sampler: str = samplers.DEFAULT
-    steps: int = 25
+    steps: int = within(1, MAX_STEPS, 25)
     trajectory: bool = False
     dtype: str = "auto"
-    batch_size: int = 32
+    batch_size: int = within(1, MAX_ROWS, 32)
     output_dir: UserPath | Path = "samples"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_minimum(self, count=1, steps=1)
-        if self.guidance is not None and not 0 <= self.guidance < math.inf:
-            raise UsageError("--guidance out of range", self.guidance, "0 or more, finite")
         values = (self.prompts, self.classes, self.interpolate)
         flags = ("--prompt", "--class", "--interpolate")
         given = [flag for flag, value in zip(flags, values, strict=True) if value]
@@ -81,31 +81,28 @@ class GenerationOptions(ModelOptions):
 
     def _check_guide(self) -> None:
         if self.guide is None:
-            if self.guide_model is not None:
-                raise UsageError("--guide-model needs --guide", self.guide_model)
-            if self.guide_weight != 1.0:
-                raise UsageError("--guide-weight needs --guide", self.guide_weight)
             return
-        Guide(self.guide, self.guide_weight)
+        Guide(self.guide, self.guide_weight, self.guide_model)
         if self.interpolate:
             raise UsageError("--guide cannot be combined with --interpolate", self.guide)
         if self.guide in ("classifier", "diffusion") and self.prompts:
             what = f"--guide {self.guide} needs a class, not --prompt"
             raise UsageError(what, list(self.prompts), todo="use --class NAME")
 
+    def unused(self) -> dict[str, str]:
+        """Each option that has no effect, given the others -> why."""
+        reasons = super().unused()
+        if self.guide is None:
+            reasons |= dict.fromkeys(("guide_weight", "guide_model"), "needs --guide")
+            if self.prompts:
+                why = "has no effect with --prompt, which replaces the classes"
+                reasons |= dict.fromkeys(("dataset", "data_root"), why)
+        if self.interpolate:  # it is deterministic and unconditional
+            why = "has no effect with --interpolate"
+            reasons |= dict.fromkeys(UNUSED_BY_INTERPOLATION, why)
+        return reasons
+
     def _check_interpolation(self) -> None:
-        """Interpolation is deterministic and unconditional."""
-        given = {
-            "--guidance": self.guidance is not None,
-            "--sampler": self.sampler != samplers.DEFAULT,
-            "--seed": self.seed != 0,
-            "--trajectory": self.trajectory,
-        }
-        unused = " ".join(flag for flag, is_given in given.items() if is_given)
-        if unused:
-            raise UsageError(
-                "options have no effect with --interpolate", unused, todo="remove them"
-            )
         for name in ("steps", "count"):
             if getattr(self, name) < 2:
                 allowed = "2 or more with --interpolate"
@@ -157,6 +154,8 @@ def generate_images(options: GenerationOptions) -> GenerationResult:
         UsageError, DataError, ModelError: for options that do not fit the model, or missing files.
         Interrupted: on Ctrl-C, with the images finished so far, if any.
     """
+    if options.dataset not in (None, *trained_on(options.model)):  # whose card has the classes
+        options.data((catalog.find(str(options.dataset)).splits or ("test",))[0])
     with options.opened(options.dtype) as denoiser:
         return (_interpolated if options.interpolate else _sampled)(options, denoiser)
 

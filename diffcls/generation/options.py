@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from diffcls.data import catalog
+from diffcls.data.option_use import unused_by
+from diffcls.support.environment import MAX_THREADS
 from diffcls.support.errors import UsageError
+from diffcls.support.options import MAX_ROWS, MAX_SEED, check_values, within
 from diffcls.support.paths import UserPath, expand_fields
 
 if TYPE_CHECKING:
+    from diffcls.data.dataset import Dataset
     from diffcls.models.denoiser import Denoiser
 
 Result = TypeVar("Result")
@@ -51,14 +56,18 @@ class ModelOptions:
     dataset: UserPath | None = None
     data_root: UserPath | Path | None = None
     device: str = "auto"
-    batch_size: int = 64
-    threads: int | None = None
-    seed: int = 0
+    batch_size: int = within(1, MAX_ROWS, 64)
+    threads: int | None = within(1, MAX_THREADS)
+    seed: int = within(0, MAX_SEED, 0)
     quiet: bool = False
 
     def __post_init__(self) -> None:
         expand_fields(self)
-        check_minimum(self, batch_size=1, threads=1)
+        check_values(self)
+
+    def unused(self) -> dict[str, str]:
+        """Each option that has no effect, given the others -> why."""
+        return {} if self.dataset is None else unused_by(catalog.find(self.dataset))
 
     @contextmanager
     def opened(self, dtype: str = "auto") -> Iterator[Denoiser]:
@@ -74,10 +83,41 @@ class ModelOptions:
         from diffcls.support.environment import denormals_flushed, set_threads
 
         loading.check_name(self.model)
+        devices.check_device(self.device)
+        devices.check_dtype(dtype)
+        self._check_root(loading.trained_on(self.model))
         set_threads(self.threads)
         with denormals_flushed():
             device = devices.resolve_device(self.device)
-            yield loading.load(self.model, device, devices.resolve_dtype(dtype))
+            denoiser = loading.load(self.model, device, devices.resolve_dtype(dtype))
+            self._check_root(denoiser.card.trained_on)
+            yield denoiser
+
+    def data(self, split: str) -> Dataset | None:
+        """A split of the given data set, or the model's own, read before a model is loaded.
+
+        None where only the loaded model knows its data set.
+
+        Raises:
+            UsageError, DataError: see `diffcls.data.load.load_dataset`.
+            UsageError, ModelError: for an unknown model.
+        """
+        from diffcls.data.load import load_dataset
+        from diffcls.models import loading
+
+        loading.check_name(self.model)
+        trained_on = loading.trained_on(self.model)
+        self._check_root(trained_on)
+        name = self.dataset or next(iter(trained_on), None)
+        return None if name is None else load_dataset(name, split, self.root)
+
+    def _check_root(self, trained_on: Sequence[str]) -> None:
+        """Refuse ``data_root`` for the model's own data set, where that reads none."""
+        if self.dataset is not None or self.data_root is None or not trained_on:
+            return
+        reasons = unused_by(catalog.find(trained_on[0]))
+        if "data_root" in reasons:
+            raise UsageError(f"--data-root {reasons['data_root']}", todo="remove --data-root")
 
     @property
     def root(self) -> str | None:
@@ -89,12 +129,3 @@ class ModelOptions:
         from tqdm import tqdm
 
         return tqdm(total=total, desc=title, unit="img", disable=True if self.quiet else None)
-
-
-def check_minimum(options: object, **minimum: int) -> None:
-    """Raise UsageError for the first option below its minimum; None passes."""
-    for name, bound in minimum.items():
-        value = getattr(options, name)
-        if value is not None and value < bound:
-            flag = f"--{name.replace('_', '-')}"
-            raise UsageError(f"{flag} out of range", value, f"{bound} or more")

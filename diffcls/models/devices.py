@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from diffcls.support.errors import UsageError, unknown_name
 if TYPE_CHECKING:
     import torch
 
+DEVICE = re.compile(r"(?:cpu|mps)(?::0)?|cuda(?::[0-9]{1,3})?")
 DTYPES = ("float32", "float16", "bfloat16")
 
 
@@ -22,6 +24,7 @@ def resolve_device(name: str | None) -> str:
     """
     import torch
 
+    check_device(name)
     if name in (None, "auto"):
         if torch.cuda.is_available():
             return "cuda"
@@ -36,10 +39,23 @@ def resolve_device(name: str | None) -> str:
     except RuntimeError:
         device = None
     if device is None or device.type not in counts:
-        raise UsageError("unknown device", given=name, allowed="auto, cpu, cuda, cuda:N, mps")
+        raise _unknown_device(str(name))
     if (device.index or 0) >= counts[device.type]:
         raise UsageError("--device is not available", given=name, todo="use --device cpu")
     return str(name)
+
+
+def check_device(name: str | None) -> None:
+    """Raise UsageError for what cannot be a device; does not import torch.
+
+    Whether the device is available is known to `resolve_device` alone.
+    """
+    if name not in (None, "auto") and not DEVICE.fullmatch(str(name)):
+        raise _unknown_device(str(name))
+
+
+def _unknown_device(name: str) -> UsageError:
+    return UsageError("unknown device", given=name, allowed="auto, cpu, cuda, cuda:N, mps")
 
 
 def resolve_dtype(name: str | None) -> torch.dtype | None:

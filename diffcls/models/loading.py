@@ -149,6 +149,12 @@ def card_of_text_model(name: str, lora: str | None = None) -> ModelCard | None:
     )
 
 
+def trained_on(name: str) -> tuple[str, ...]:
+    """Data sets of a local model's card, which alone is read; empty for other models."""
+    folder = WEIGHTS / name if name in bundled() else Path(expand(name))
+    return tuple(cards.read_stored(folder).get("trained_on", ()))
+
+
 def images_seen(name: str) -> int | None:
     """Training images of a model trained with this package; None for others."""
     folder = find(name).path

@@ -15,6 +15,8 @@ from pathlib import Path
 from diffcls.support.errors import UsageError
 from diffcls.support.version import __version__
 
+MAX_THREADS = min(1024, max(64, 4 * (os.cpu_count() or 1)))
+"""CPU threads: more bring nothing, and OpenMP fails where the system has no room for them."""
 PACKAGE = Path(__file__).resolve().parents[1]
 
 
@@ -97,17 +99,17 @@ def check_threads(count: int | None) -> None:
     """Refuse an impossible number of threads, without torch.
 
     Raises:
-        UsageError: for fewer than one.
+        UsageError: for fewer than one, or more than `MAX_THREADS`.
     """
-    if count is not None and count < 1:
-        raise UsageError("--threads out of range", given=count, allowed="1 or more")
+    if count is not None and not 1 <= count <= MAX_THREADS:
+        raise UsageError("--threads out of range", given=count, allowed=f"1 to {MAX_THREADS}")
 
 
 def set_threads(count: int | None) -> None:
     """Set the number of CPU threads that torch uses; None leaves it unchanged.
 
     Raises:
-        UsageError: for fewer than one.
+        UsageError: see `check_threads`.
     """
     check_threads(count)
     if count is None:

@@ -43,6 +43,6 @@ def expand_fields(options: DataclassInstance) -> None:
         if "UserPath" in str(field.type) and value:
             if isinstance(value, str | Path):
                 object.__setattr__(options, field.name, expand(value))
-            else:
+            elif isinstance(value, list | tuple):
                 expanded = [expand(v) if isinstance(v, str | Path) else v for v in value]
                 object.__setattr__(options, field.name, type(value)(expanded))

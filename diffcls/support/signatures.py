@@ -7,6 +7,8 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, ParamSpec, TypeVar
 
+from diffcls.support.options import read as options_from
+
 P = ParamSpec("P")
 Options = TypeVar("Options")
 Result = TypeVar("Result")
@@ -21,7 +23,8 @@ def takes(
 
     Args:
         options: class of the options.
-        read: makes the options of the keyword arguments instead, to normalise and check them.
+        read: makes the options of the keyword arguments, to normalise and check them; None:
+            `diffcls.support.options.read`.
     """
 
     def decorate(function: Callable[[Options], Result]) -> Callable[P, Result]:
@@ -29,7 +32,8 @@ def takes(
         def call(*args: P.args, **keywords: P.kwargs) -> Result:
             if args:
                 raise TypeError(f"{function.__name__} takes keyword arguments only")
-            return function(read(keywords) if read else options(*args, **keywords))
+            make: Any = options
+            return function(read(keywords) if read else options_from(make, keywords))
 
         shown = inspect.signature(options)
         returned = inspect.signature(function).return_annotation

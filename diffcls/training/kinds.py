@@ -20,6 +20,8 @@ class ModelKind:
         splits: splits that its training reads.
         folder: name of the model's folder, with ``{}`` for the data set.
         checks_init: module whose `check_name` checks ``--init``.
+        ignores: options of the command that its training does not read, beyond the fields of the
+            recipe that it lacks.
     """
 
     recipes: Mapping[str, Any]
@@ -27,6 +29,7 @@ class ModelKind:
     splits: tuple[str, ...]
     folder: str
     checks_init: str = "diffcls.models.loading"
+    ignores: tuple[str, ...] = ()
 
 
 KINDS: Mapping[str, ModelKind] = {
@@ -37,14 +40,22 @@ KINDS: Mapping[str, ModelKind] = {
         ("train", "validation"),
         "clip-{}",
         "diffcls.models.clip",
+        ("accumulate",),
     ),
-    "pixels": ModelKind(recipe_table.PIXEL_RECIPES, "ANY_PIXEL_RECIPE", ("train",), "{}-pixels"),
+    "pixels": ModelKind(
+        recipe_table.PIXEL_RECIPES,
+        "ANY_PIXEL_RECIPE",
+        ("train",),
+        "{}-pixels",
+        ignores=("points",),
+    ),
     "classifier": ModelKind(
         recipe_table.NOISY_RECIPES,
         "ANY_NOISY_RECIPE",
         ("train", "validation"),
         "noisy-{}",
         "diffcls.models.noisy_classifier",
+        ("points",),
     ),
 }
 TRAININGS = Registry(

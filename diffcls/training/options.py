@@ -11,18 +11,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diffcls.data import catalog
+from diffcls.data.option_use import unused_by
+from diffcls.support.environment import MAX_THREADS
 from diffcls.support.errors import UsageError, unknown_name
+from diffcls.support.options import MAX_COUNT, MAX_ROWS, MAX_SEED, check_values, within
 from diffcls.support.paths import UserPath, expand_fields
 from diffcls.support.text import valid_text
 from diffcls.training import recipe_table
+from diffcls.training.dataset_names import full_name, short_name
 from diffcls.training.kinds import KINDS, TRAININGS
 from diffcls.training.recipes import Optimisation, Recipe
-from diffcls.training.run_files import short_name
 
 if TYPE_CHECKING:
     from diffcls.training.distributed import ProcessGroup
     from diffcls.training.run import TrainingRun
     from diffcls.training.validation import Validators
+
+MAX_IMAGES = 1000 * MAX_COUNT
 
 
 @dataclass(frozen=True)
@@ -35,7 +40,7 @@ class TrainingOptions:
         data_root: folder of local data.
         output_dir: parent of the model's folder.
         seed: seed of the initial weights and of all random choices.
-        recipe: name of the recipe among those of the data set, such as "long"; "": its own.
+        recipe: name of the recipe among those of the data set, such as "long"; None: its own.
         images: training images seen, over all phases.
         batch_size: images per batch.
         learning_rate: peak learning rate.
@@ -57,11 +62,11 @@ class TrainingOptions:
     model: str = "diffusion"
     data_root: UserPath | None = None
     output_dir: UserPath = "models"
-    seed: int = 0
-    recipe: str = ""
-    images: int | None = None
-    batch_size: int | None = None
-    learning_rate: float | None = None
+    seed: int = within(0, MAX_SEED, 0)
+    recipe: str | None = None
+    images: int | None = within(1, MAX_IMAGES)
+    batch_size: int | None = within(1, MAX_ROWS)
+    learning_rate: float | None = within(0, 100, whole=False, is_open=True)
     objective: str | None = None
     loss_weighting: str | None = None
     noise_schedule: str | None = None
@@ -69,17 +74,25 @@ class TrainingOptions:
     learned_variance: bool | None = None
     conditional: bool | None = None
     lead: UserPath | None = None
-    accumulate: int = 1
+    accumulate: int = within(1, MAX_ROWS, 1)
     device: str | None = None
     report_to: str = "none"
-    points: int = 8
-    threads: int | None = None
+    points: int = within(1, MAX_ROWS, 8)
+    threads: int | None = within(1, MAX_THREADS)
     init: UserPath | None = None
     json: bool = False
     quiet: bool = False
 
     def __post_init__(self) -> None:
         expand_fields(self)
+        check_values(self)
+
+    def unused(self) -> dict[str, str]:
+        """Each option that has no effect, given the others -> why."""
+        kind, spec = KINDS.get(self.model), catalog.find(self.dataset)
+        ignored = kind.ignores if kind else ()
+        why = f"does not apply to --model {self.model}"
+        return {**dict.fromkeys(ignored, why), **unused_by(spec)}
 
     def command(self) -> str:
         """The command that trains the same model elsewhere; options without effect are omitted."""
@@ -129,18 +142,17 @@ def resolve(options: TrainingOptions) -> tuple[TrainingOptions, Optimisation]:
     Raises:
         UsageError: for unknown names, values out of range, and options that do not apply.
     """
+    from diffcls.models.devices import check_device
+
     if options.model not in KINDS:
         raise unknown_name("kind of model to train", options.model, KINDS)
     options = dataclasses.replace(options, dataset=full_name(options.dataset, options.model))
     recipe = apply_options(recipe_of(options.model, options.dataset, options.recipe), options)
     if options.report_to not in TRACKERS:
         raise unknown_name("tracker", options.report_to, TRACKERS)
-    if options.init:
+    if options.init is not None:
         importlib.import_module(KINDS[options.model].checks_init).check_name(options.init)
-    for name in ("images", "batch_size", "threads", "learning_rate", "accumulate", "points"):
-        value = getattr(options, name)
-        if value is not None and not value > 0:
-            raise UsageError(f"--{name.replace('_', '-')} out of range", value, "above 0")
+    check_device(options.device)
     if options.model == "classifier" and not getattr(recipe, "model", ""):
         raise UsageError(
             "--model classifier needs a pixel-space model to guide",
@@ -206,38 +218,13 @@ def folder_of(options: TrainingOptions, recipe: Optimisation) -> Path:
     return Path(options.output_dir) / f"{name}{suffix}"
 
 
-def full_name(dataset: str, kind: str) -> str:
-    """The full name of a data set; user data keep the name that was given.
-
-    Raises:
-        UsageError: for an unknown name, or a data set without the splits that a kind of model
-            needs.
-    """
-    spec = catalog.find(dataset)
-    if spec.name.startswith(("scenes/", "scenes:")):
-        # their training splits contain the held-out combinations
-        raise UsageError(
-            "--dataset names one task of the scenes; a model trains on all of them",
-            given=dataset,
-            allowed="scenes",
-        )
-    splits = KINDS[kind].splits
-    if spec.splits and not {*splits} <= {*spec.splits}:
-        raise UsageError(
-            f"--model {kind} needs the splits {' and '.join(splits)}",
-            given=f"{dataset}, which has {', '.join(spec.splits)}",
-            todo="provide them as folders: --dataset folder:PATH",
-        )
-    return spec.name if spec.name in catalog.SPECS else dataset
-
-
-def recipe_of(kind: str, dataset: str, name: str = "") -> Optimisation:
+def recipe_of(kind: str, dataset: str, name: str | None = None) -> Optimisation:
     """Recipe of a data set, or the fallback of its kind of model.
 
     Args:
         kind: kind of model, a key of `KINDS`.
         dataset: full name of the data set.
-        name: the recipe's name behind the data set's, such as "long"; "": the data set's own.
+        name: the recipe's name behind the data set's, such as "long"; None: the data set's own.
 
     Raises:
         UsageError: for a name that the data set has no recipe of.

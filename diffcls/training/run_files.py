@@ -4,25 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 from diffcls.support.errors import RecordError
-from diffcls.support.files import safe_name
 from diffcls.support.stored_json import parse_json
 from diffcls.training.recipes import Optimisation, read_recipe
 
 RECIPE = "recipe.json"
 """File in the folder of the training that says what decides the weights."""
-
-
-def short_name(dataset: str) -> str:
-    """Name of a data set in the name of a folder: never one that leads elsewhere."""
-    kind, _, place = dataset.partition(":")
-    if kind == "folder":  # of X/.. the name is that of the folder it stands for
-        dataset = os.path.abspath(os.path.expanduser(place or "."))
-    return safe_name(dataset.rstrip("/").rpartition("/")[2].rpartition(":")[2].partition("@")[0])
 
 
 def read_begun(path: Path, kind: type[Optimisation]) -> dict[str, Any]:

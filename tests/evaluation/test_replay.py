@@ -293,8 +293,15 @@ def test_machine_output_is_json(tables: Path, capsys: pytest.CaptureFixture[str]
     assert replay.main([str(tables), "--search", "exhaustive", "racing", "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)
     assert [row["search"] for row in rows] == ["exhaustive", "racing"]
-    assert replay.main([str(tables)]) == 0
+    assert replay.main([str(tables), "--vote", "mean"]) == 0
     assert "accuracy [95 %]" in capsys.readouterr().out
+
+
+def test_replay_of_everything_as_saved_is_refused(
+    tables: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert replay.main([str(tables)]) == 2
+    assert "nothing to replay" in capsys.readouterr().err
 
 
 def test_weighting_is_learned_on_validation_images_and_overwrites_nothing(

@@ -10,8 +10,9 @@ from PIL import Image
 
 from diffcls import train
 from diffcls.support.errors import RecordError
+from diffcls.training.dataset_names import short_name
 from diffcls.training.loop import Loop
-from diffcls.training.options import TrainingOptions, folder_of, short_name
+from diffcls.training.options import TrainingOptions, folder_of
 from diffcls.training.recipe_table import PIXEL_RECIPES
 from diffcls.training.recipes import PixelRecipe
 from diffcls.training.run_files import read_begun, read_curve
