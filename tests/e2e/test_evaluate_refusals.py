@@ -136,7 +136,7 @@ def test_image_folder_without_two_classes_is_refused(
     ("rows", "message"),
     [
         ("prompt,classidx\na 0,0\n", "does not cover the data set's classes"),
-        ("text,classidx\na,0\n", "--prompts: file lacks a column: ['text', 'classidx']"),
+        ("text,classidx\na,0\n", "--prompts: header lacks the column prompt: ['text', 'classidx']"),
         ("prompt,classidx\na,zero\n", "classidx is not a whole number"),
         (
             "prompt,classname,classidx\n" + "".join(f"a {k},{9 - k},{k}\n" for k in range(10)),
