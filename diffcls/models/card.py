@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from diffcls.diffusion.parameterization import LEARNED, learned_weight
 from diffcls.diffusion.schedule import NoiseSchedule
 from diffcls.diffusion.timestep_allocation import EVEN, names, read_allocation
@@ -108,7 +110,8 @@ def _check_allocation(path: Path, allocation: object) -> None:
         raise wrong_value(path, "allocation", allocation, ", ".join(names()))
     try:
         text = read_allocation(allocation)
-        density = None if text == EVEN else learned_weight(text, NoiseSchedule.scaled_linear())
+        with np.errstate(over="ignore"):  # an infinite density is refused below
+            density = None if text == EVEN else learned_weight(text, NoiseSchedule.scaled_linear())
         if density is not None and not 0 < density.sum() < math.inf:
             raise ValueError("no density")
     except (UsageError, ValueError) as error:

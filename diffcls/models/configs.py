@@ -26,6 +26,9 @@ BOUNDS = {
 """Greatest whole number of an entry, by a part of its name; published networks have 57 layers."""
 MAX_NUMBER = 2**21
 """Of any other whole number in a network's config; vocabularies have up to 256,000 tokens."""
+MAX_CHARACTERS = 500
+LISTS = ("trained_betas",)
+"""Entries without a default to compare with, that are lists."""
 ATTENTIONS = ("eager", "sdpa")
 """Attention implementations that are part of the libraries; others are downloaded or compiled."""
 OWN_CODE = ("auto_map", "custom_pipelines")
@@ -89,6 +92,8 @@ def check_values(path: Path, config: Mapping[str, Any], kind: Any = None) -> Non
         if key.startswith("_"):
             continue
         _check_bounds(path, key, value)
+        if key in LISTS and not isinstance(value, list | None):
+            raise wrong_value(path, key, value, "a list of numbers")
         if key in parameters:
             allowed = _mismatch(value, parameters[key].default)
             if allowed is not None:
@@ -105,6 +110,8 @@ def _check_bounds(path: Path, key: str, value: object) -> None:
             _check_bounds(path, key, one)
     if isinstance(value, float) and value != value:
         raise wrong_value(path, key, value, "a number")
+    if isinstance(value, str) and len(value) > MAX_CHARACTERS:
+        raise wrong_value(path, key, value, f"at most {MAX_CHARACTERS} characters")
     if not isinstance(value, int):
         return
     most = next((bound for name, bound in BOUNDS.items() if name in key), MAX_NUMBER)
