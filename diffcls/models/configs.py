@@ -95,7 +95,11 @@ def check_values(path: Path, config: Mapping[str, Any], kind: Any = None) -> Non
         if key in LISTS and not isinstance(value, list | None):
             raise wrong_value(path, key, value, "a list of numbers")
         if key in parameters:
-            allowed = _mismatch(value, parameters[key].default)
+            parameter = parameters[key]
+            allowed = _mismatch(value, parameter.default)
+            if isinstance(value, list) and isinstance(parameter.default, bool):
+                # any list counts as true, where the class does not take one value a block
+                allowed = allowed if "tuple" in str(parameter.annotation) else "true or false"
             if allowed is not None:
                 raise wrong_value(path, key, value, allowed)
 
@@ -133,7 +137,8 @@ def _mismatch(value: object, default: object) -> str | None:
         kinds = [_mismatch(one, default[0]) for one in value if default]
         return next((f"a list, each {kind}" for kind in kinds if kind), None)
     if isinstance(value, list):
-        kinds = [_mismatch(one, default) for one in value] or ["one value, or one a block"]
+        each = "one value, or one a block"
+        kinds = [each if one is None else _mismatch(one, default) for one in value] or [each]
         return next((kind for kind in kinds if kind), None)
     if isinstance(default, bool):
         return None if isinstance(value, bool) else "true or false"
