@@ -26,6 +26,9 @@ BOUNDS = {
 """Greatest whole number of an entry, by a part of its name; published networks have 57 layers."""
 MAX_NUMBER = 2**21
 """Of any other whole number in a network's config; vocabularies have up to 256,000 tokens."""
+MAX_CHARACTERS = 500
+LISTS = ("trained_betas",)
+"""Entries without a default to compare with, that are lists."""
 ATTENTIONS = ("eager", "sdpa")
 """Attention implementations that are part of the libraries; others are downloaded or compiled."""
 OWN_CODE = ("auto_map", "custom_pipelines")
@@ -89,8 +92,14 @@ def check_values(path: Path, config: Mapping[str, Any], kind: Any = None) -> Non
         if key.startswith("_"):
             continue
         _check_bounds(path, key, value)
+        if key in LISTS and not isinstance(value, list | None):
+            raise wrong_value(path, key, value, "a list of numbers")
         if key in parameters:
-            allowed = _mismatch(value, parameters[key].default)
+            parameter = parameters[key]
+            allowed = _mismatch(value, parameter.default)
+            if isinstance(value, list) and isinstance(parameter.default, bool):
+                # any list counts as true, where the class does not take one value a block
+                allowed = allowed if "tuple" in str(parameter.annotation) else "true or false"
             if allowed is not None:
                 raise wrong_value(path, key, value, allowed)
 
@@ -105,6 +114,8 @@ def _check_bounds(path: Path, key: str, value: object) -> None:
             _check_bounds(path, key, one)
     if isinstance(value, float) and value != value:
         raise wrong_value(path, key, value, "a number")
+    if isinstance(value, str) and len(value) > MAX_CHARACTERS:
+        raise wrong_value(path, key, value, f"at most {MAX_CHARACTERS} characters")
     if not isinstance(value, int):
         return
     most = next((bound for name, bound in BOUNDS.items() if name in key), MAX_NUMBER)
@@ -126,7 +137,8 @@ def _mismatch(value: object, default: object) -> str | None:
         kinds = [_mismatch(one, default[0]) for one in value if default]
         return next((f"a list, each {kind}" for kind in kinds if kind), None)
     if isinstance(value, list):
-        kinds = [_mismatch(one, default) for one in value] or ["one value, or one a block"]
+        each = "one value, or one a block"
+        kinds = [each if one is None else _mismatch(one, default) for one in value] or [each]
         return next((kind for kind in kinds if kind), None)
     if isinstance(default, bool):
         return None if isinstance(value, bool) else "true or false"

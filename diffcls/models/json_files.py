@@ -10,6 +10,9 @@ from typing import Any
 
 from diffcls.support.errors import ModelError
 
+LONGEST_SHOWN = 100
+"""Characters of a value that an error message shows."""
+
 
 def read_json(path: Path) -> Mapping[str, Any]:
     """Read a JSON file that contains one object.
@@ -28,12 +31,15 @@ def read_json(path: Path) -> Mapping[str, Any]:
     return content
 
 
+def shortened(value: object) -> object:
+    """A JSON value as an error message shows it: long texts and numbers are cut off."""
+    text = str(value)
+    return value if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}…"
+
+
 def wrong_value(path: Path, key: str, value: object, allowed: str) -> ModelError:
     """The error for an entry of a model's JSON file."""
-    shown = value if isinstance(value, int | float | str) or value is None else type(value).__name__
-    if isinstance(shown, str | int) and len(str(shown)[:101]) > 100:
-        shown = f"{str(shown)[:100]}…"
-    return ModelError(f"{key!r} in {path} is wrong", given=shown, allowed=allowed)
+    return ModelError(f"{shortened(key)!r} in {path} is wrong", shortened(value), allowed)
 
 
 def is_number(value: object) -> bool:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from diffcls.models.json_files import read_json, wrong_value
+from diffcls.models.json_files import read_json, shortened, wrong_value
 from diffcls.support.errors import ModelError
 
 INDEX = "model_index.json"
@@ -120,7 +120,7 @@ def read_index(folder: Path) -> ModelIndex:
     content = read_json(path)
     family = content.get("_class_name")
     if not isinstance(family, str) or family not in PARTS:
-        raise ModelError("model family not supported", given=family, allowed=PARTS)
+        raise ModelError("model family not supported", given=shortened(family), allowed=PARTS)
     classes = PARTS[family]
     parts: dict[str, tuple[str, str] | None] = {}
     settings: dict[str, Any] = {}
@@ -133,8 +133,8 @@ def read_index(folder: Path) -> ModelIndex:
             parts[name] = None
         elif isinstance(entry, list) and entry != [None, None]:
             raise ModelError(
-                f"part {name!r} of the model is not one of a {family}",
-                given=entry,
+                f"part {shortened(name)!r} of the model is not one of a {family}",
+                given=shortened(entry),
                 allowed=classes,
             )
         else:
@@ -171,7 +171,7 @@ def _class_of(
         shown = pattern.replace("|", ", ").replace(r"\w+", "any ")
         raise ModelError(
             f"part {part!r} of the model is of a class that this family does not use",
-            given=entry,
+            given=shortened(entry),
             allowed=f"{shown} of {library}; code of a model is never run",
         )
     return library, class_name
