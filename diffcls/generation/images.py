@@ -155,7 +155,9 @@ def generate_images(options: GenerationOptions) -> GenerationResult:
         Interrupted: on Ctrl-C, with the images finished so far, if any.
     """
     if options.dataset not in (None, *trained_on(options.model)):  # whose card has the classes
-        options.data((catalog.find(str(options.dataset)).splits or ("test",))[0])
+        spec = catalog.find(str(options.dataset))
+        if spec.source is None or not spec.splits:  # data that may be missing
+            options.data((spec.splits or ("test",))[0])
     with options.opened(options.dtype) as denoiser:
         return (_interpolated if options.interpolate else _sampled)(options, denoiser)
 

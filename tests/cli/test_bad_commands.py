@@ -71,7 +71,8 @@ def test_sampled_bad_commands_are_refused_before_a_model_library_is_imported(
 @pytest.mark.slow
 @pytest.mark.timeout(SECONDS)
 def test_all_collected_bad_commands_are_refused(inputs: Path, tmp_path: Path) -> None:
-    assert faults_of(run_lines(collected_lines(), tmp_path / "run", inputs)) == []
+    faults = faults_of(run_lines(collected_lines(), tmp_path / "run", inputs))
+    assert not faults, "\n".join(faults)
 
 
 @pytest.mark.slow
@@ -81,4 +82,5 @@ def test_bad_values_of_every_flag_of_every_command_are_refused(
 ) -> None:
     lines = generated_lines()
     assert len(lines) >= 1500
-    assert faults_of(run_lines(lines, tmp_path / "run", inputs)) == []
+    faults = faults_of(run_lines(lines, tmp_path / "run", inputs))
+    assert not faults, "\n".join(faults)
