@@ -7,11 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from diffcls.data import catalog
 from diffcls.generation import samplers
 from diffcls.generation.guides import Guide
 from diffcls.generation.options import Interrupted, ModelOptions
-from diffcls.models.loading import trained_on
 from diffcls.support.errors import DataError, UsageError
 from diffcls.support.hashing import hash_bytes
 from diffcls.support.options import MAX_COUNT, MAX_ROWS, MAX_STEPS, MAX_WEIGHT, free_text, within
@@ -154,8 +152,7 @@ def generate_images(options: GenerationOptions) -> GenerationResult:
         UsageError, DataError, ModelError: for options that do not fit the model, or missing files.
         Interrupted: on Ctrl-C, with the images finished so far, if any.
     """
-    if options.dataset not in (None, *trained_on(options.model)):  # whose card has the classes
-        options.data((catalog.find(str(options.dataset)).splits or ("test",))[0])
+    options.check_data()
     with options.opened(options.dtype) as denoiser:
         return (_interpolated if options.interpolate else _sampled)(options, denoiser)
 

@@ -111,6 +111,20 @@ class ModelOptions:
         name = self.dataset or next(iter(trained_on), None)
         return None if name is None else load_dataset(name, split, self.root)
 
+    def check_data(self) -> None:
+        """Check that the given data set, of which only the classes are needed, can be found.
+
+        Raises:
+            UsageError, DataError: see `diffcls.data.load.load_dataset`.
+        """
+        from diffcls.models.loading import trained_on
+
+        if self.dataset is None or self.dataset in trained_on(self.model):
+            return  # the card has the classes
+        spec = catalog.find(self.dataset)
+        if spec.source is None or not spec.splits:  # bundled data are never missing
+            self.data((spec.splits or ("test",))[0])
+
     def _check_root(self, trained_on: Sequence[str]) -> None:
         """Refuse ``data_root`` for the model's own data set, where that reads none."""
         if self.dataset is not None or self.data_root is None or not trained_on:

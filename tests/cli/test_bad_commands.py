@@ -16,6 +16,8 @@ from diffcls.__main__ import COMMANDS
 LINES = Path(__file__).with_name("bad_commands.jsonl")
 """Lines that people could type; ``{X*5000}`` stands for 5,000 times the letter."""
 SAMPLED = 40
+SECONDS = 3600
+"""Time that the slow tests may take on a busy machine."""
 NEED_MODEL = {"--model", "--init", "--lead", "--class", "--variance", "--device", "--lora"}
 NEED_MODEL |= {
     "--loss-weighting",
@@ -67,14 +69,18 @@ def test_sampled_bad_commands_are_refused_before_a_model_library_is_imported(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(SECONDS)
 def test_all_collected_bad_commands_are_refused(inputs: Path, tmp_path: Path) -> None:
-    assert faults_of(run_lines(collected_lines(), tmp_path / "run", inputs)) == []
+    faults = faults_of(run_lines(collected_lines(), tmp_path / "run", inputs))
+    assert not faults, "\n".join(faults)
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(SECONDS)
 def test_bad_values_of_every_flag_of_every_command_are_refused(
     inputs: Path, tmp_path: Path
 ) -> None:
     lines = generated_lines()
     assert len(lines) >= 1500
-    assert faults_of(run_lines(lines, tmp_path / "run", inputs)) == []
+    faults = faults_of(run_lines(lines, tmp_path / "run", inputs))
+    assert not faults, "\n".join(faults)

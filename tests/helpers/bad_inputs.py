@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -61,14 +62,15 @@ def write_inputs(folder: Path) -> None:
     (folder / "loop").symlink_to(folder / "loop")
     (folder / "dangling").symlink_to("no-such-file")
     os.mkfifo(folder / "fifo")
-    run_evaluation(
-        split="validation",
-        limit=6,
-        search="exhaustive",
-        draws=10,
-        threads=1,
-        quiet=True,
-        check_model=False,
-        save_errors=str(folder / "tables"),
-        output_dir=str(folder.parent / "scored"),
-    )
+    with tempfile.TemporaryDirectory() as scored:  # the folder above holds the inputs alone
+        run_evaluation(
+            split="validation",
+            limit=6,
+            search="exhaustive",
+            draws=10,
+            threads=1,
+            quiet=True,
+            check_model=False,
+            save_errors=str(folder / "tables"),
+            output_dir=scored,
+        )
