@@ -72,7 +72,7 @@ def check_names(options: EvaluationOptions) -> None:
         PromptSet.from_templates(["first", "second"], options.template)
     if options.budget is not None:
         read_time(options.budget)
-    _check_shards(options)
+    shard_from({}, options.shard, options.n_workers, options.worker_idx)
     if sum(one is not None for one in (options.prompts, options.template, options.ensemble)) > 1:
         raise UsageError(
             "--prompts, --template and --ensemble exclude one another", allowed="one of them"
@@ -98,20 +98,6 @@ def check_names(options: EvaluationOptions) -> None:
     for flag, path in (("--prompts", options.prompts), ("--class-ids", options.class_ids)):
         if path is not None and not Path(path).is_file():
             raise DataError(f"{flag}: file not found", given=str(path), todo="check the path")
-
-
-def _check_shards(options: EvaluationOptions) -> None:
-    """Raise UsageError for ``--shard`` with other values of ``--n-workers --worker-idx``."""
-    shard = shard_from({}, options.shard, options.n_workers, options.worker_idx)
-    if options.shard is None or options.n_workers is options.worker_idx is None:
-        return
-    published = shard_from({}, None, options.n_workers, options.worker_idx)
-    if published != shard:
-        raise UsageError(
-            "--shard contradicts --n-workers and --worker-idx",
-            given=f"{options.shard} and {published[0]}/{published[1]}",
-            todo="remove one of them",
-        )
 
 
 def choose_images(options: EvaluationOptions) -> tuple[Dataset, str]:

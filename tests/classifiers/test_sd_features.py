@@ -151,7 +151,7 @@ def test_location_is_the_one_that_separates_the_classes(monkeypatch: pytest.Monk
 
 def built(model: Path, output: Path, **wishes: Any) -> Built:
     options = EvaluationOptions(
-        method=("sd-features",), model=str(model), output_dir=str(output), batch_size="8", **wishes
+        method=("sd-features",), model=str(model), output_dir=str(output), batch_size=8, **wishes
     )
     prompts = PromptSet.from_templates(tuple("0123456789"), ("{}",))
     return sd_features.build(options, catalog.find("digits"), prompts)

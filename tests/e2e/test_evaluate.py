@@ -346,5 +346,6 @@ def test_run_without_any_readable_image_fails(
     for path in images.rglob("*.png"):
         path.write_bytes(b"no image")
     assert command("--dataset", f"folder:{images}", "--draws", "3", "--quiet") == 1
-    err = capsys.readouterr().err
-    assert err.count("\n") == 1 and "no image could be scored" in err
+    classes, prompts, error = capsys.readouterr().err.splitlines()
+    assert classes.startswith("diffcls: 2 classes") and prompts.startswith("diffcls: prompts")
+    assert "no image could be scored" in error

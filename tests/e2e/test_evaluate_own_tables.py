@@ -27,9 +27,9 @@ def refused(
 
     def run(*flags: object) -> str:
         out = tmp_path / "out"
-        fixed = ["--limit", "2", "--draws", "2", "--quiet", "--output-dir", out]
+        fixed = ["--limit", "2", "--quiet", "--output-dir", out]
         if "--model" not in flags:
-            fixed += ["--model", tiny_pipeline("v_prediction")]
+            fixed += ["--draws", "2", "--model", tiny_pipeline("v_prediction")]
         return refusal(evaluate.main, [*fixed, *flags], out, capsys)
 
     return run

@@ -89,7 +89,10 @@ def test_option_that_something_reads_is_accepted(arguments: dict[str, Any]) -> N
     ("arguments", "message"),
     [
         ({"method": ("clip", "clip")}, "--method names a method twice: 'clip'"),
-        ({"shard": "0/2", "n_workers": 2, "worker_idx": 1}, "--shard contradicts --n-workers"),
+        (
+            {"shard": "0/2", "n_workers": 2, "worker_idx": 1},
+            "--shard and --worker-idx contradict",
+        ),
         ({"template": "a {} of {x}"}, "exactly one {}"),
         ({"template": "a {} }"}, "exactly one {}"),
         ({"budget": "1 h"}, "--budget cannot be read"),

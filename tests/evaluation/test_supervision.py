@@ -153,7 +153,11 @@ def test_a_persons_folder_name_is_no_pattern(tmp_path: Path) -> None:
 def own_model(folder: Path, train: Dataset | None, *trained_on: str) -> ModelCard:
     """A folder with a card, as a training leaves it."""
     folder.mkdir()
-    (folder / "model_index.json").write_text('{"_class_name": "StableDiffusionPipeline"}')
+    parts = {"unet": ["diffusers", "UNet2DModel"], "scheduler": ["diffusers", "DDPMScheduler"]}
+    index = {"_class_name": "DDPMPipeline", **parts}
+    (folder / "model_index.json").write_text(json.dumps(index))
+    for part in parts:
+        (folder / part).mkdir()
     (folder / "diffcls.json").write_text(json.dumps({"name": "m", "trained_on": trained_on}))
     if train is not None:
         content = seen_images.hashes_of(train).to_bytes()

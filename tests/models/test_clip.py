@@ -13,6 +13,7 @@ import torch
 from helpers.small_clip import SMALL
 from PIL import Image
 
+import diffcls
 from diffcls import evaluate
 from diffcls.classifiers.clip import build
 from diffcls.classifiers.one_pass import BatchMethod, Pixels
@@ -218,6 +219,8 @@ def test_command_writes_its_row(
     assert row["evaluations_per_image"] == "0.0" and row["n_scored"] == "5"
 
 
-def test_image_size_is_refused(folder: Path) -> None:
-    with pytest.raises(UsageError, match="not supported by CLIP"):
-        answers(folder, ("{}",), [], img_size=64)
+def test_image_size_is_refused(folder: Path, tmp_path: Path) -> None:
+    flags = {"method": "clip", "model": str(folder), "output_dir": str(tmp_path / "out")}
+    with pytest.raises(UsageError, match="--img-size has no effect here"):
+        diffcls.run_evaluation(**flags, img_size=64)
+    assert not (tmp_path / "out").exists()

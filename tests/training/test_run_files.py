@@ -48,7 +48,7 @@ def test_folder_is_named_after_the_data_set(dataset: str, name: str) -> None:
             "folder:/",
         ),
         *("folder:x/..", "folder:x/../..", "folder:~", "parquet:..", "parquet:x/..", "folder:"),
-        *("folder:" + "x" * 5000, "folder:a\nb", "folder:\udcff", "hf:a/..\\..@b", "parquet:"),
+        *("folder:" + "x" * 240, "hf:a/..\\..@b", "parquet:"),
     ],
     ids=lambda text: ascii(text)[:30],
 )
@@ -59,6 +59,13 @@ def test_folder_of_any_data_set_lies_in_the_output_folder(
     folder = folder_of(options, PIXEL_RECIPES["digits"])
     assert folder.resolve().parent == tmp_path.resolve()
     assert len(folder.name.encode("utf-8", "surrogateescape")) <= 255
+
+
+@pytest.mark.parametrize("name", ["x" * 5000, "a\nb", "\udcff", "", "..", "a/b", "é" * 200])
+def test_any_text_becomes_a_name_of_a_file(name: str) -> None:
+    safe = short_name(f"hf:{name}")
+    assert safe not in ("", ".", "..") and "/" not in safe and safe.isprintable()
+    assert len(safe.encode("utf-8")) <= 255
 
 
 @pytest.mark.parametrize("dataset", ["hf:../..", "folder:in/a/..", "folder:nothing", "folder:in"])

@@ -22,36 +22,25 @@ logger = logging.getLogger(__name__)
 
 TABLE_NAMES = ("metadata.csv", "metadata.jsonl")
 FILE_COLUMN, TEXT_COLUMN = "file_name", "text"
+COLUMNS = f"columns {FILE_COLUMN} and {TEXT_COLUMN}"
 CANDIDATES_PER_IMAGE = 10
 
 
 def find_table(folder: Path) -> Path | None:
-    """The table of captions of a folder; None if there is none.
+    """The table of a folder; None if there is none."""
+    return next((folder / name for name in TABLE_NAMES if (folder / name).is_file()), None)
 
-    A table without sentences beside folders is no table of captions: the folders are the classes.
+
+def has_sentences(path: Path) -> bool:
+    """Whether a table has the columns of images and sentences.
 
     Raises:
         DataError: for a table that is no text in UTF-8.
     """
-    path = next((folder / name for name in TABLE_NAMES if (folder / name).is_file()), None)
-    if path is None or _has_sentences(path):
-        return path
-    folders = [p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")]
-    if not folders:
-        return path
-    logger.warning(
-        "%s has no column %s: it is not read, and the folders beside it are the classes",
-        path,
-        TEXT_COLUMN,
-    )
-    return None
-
-
-def _has_sentences(path: Path) -> bool:
     if path.suffix == ".csv":
         return has_columns(path, path.name, (FILE_COLUMN, TEXT_COLUMN))
     first = next((row for _, row in _rows(path)), {})
-    return TEXT_COLUMN in first
+    return FILE_COLUMN in first and TEXT_COLUMN in first
 
 
 def read_table(path: Path) -> list[tuple[Path, str]]:

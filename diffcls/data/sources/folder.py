@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -99,14 +98,14 @@ def read(root: Path, split: str, name: str) -> Dataset | None:
 def _read(place: SplitFolder, name: str) -> Dataset | None:
     passed_over = Counter({BESIDE_SPLITS: place.beside})
     table = captions_table.find_table(place.folder)
-    if table is not None and _has_sentences(table):
+    if table is not None and captions_table.has_sentences(table):
         return _captioned(table, place, name, passed_over)
     classes = class_folders(place.folder, passed_over)
     if table is not None:
         if not classes:
             captions_table.read_table(table)  # its error says which column is missing
         passed_over[kind_of(table)] -= 1
-        passed_over[f"{table.name} without a column {captions_table.TEXT_COLUMN}"] += 1
+        passed_over[f"{table.name} without {captions_table.COLUMNS}"] += 1
     files = [(path, label) for label, paths in enumerate(classes.values()) for path in paths]
     if not files:
         return None
@@ -130,20 +129,6 @@ def _captioned(table: Path, place: SplitFolder, name: str, passed_over: Counter[
         path.resolve() not in listed for path in images
     )
     return replace(dataset, sentences=True, passed_over=dict(+passed_over))
-
-
-def _has_sentences(table: Path) -> bool:
-    """Whether the first row of a table has the column of sentences."""
-    try:
-        with open(table, encoding="utf-8-sig", errors="replace") as file:
-            first = next((line for line in file if line.strip()), "")
-    except OSError:
-        return True  # reading the table reports the error
-    if table.suffix == ".csv":
-        names: Iterable[str] = re.split(r"[,;\t|]", first)
-    else:
-        names = re.findall(r'"([^"]*)"\s*:', first)
-    return captions_table.TEXT_COLUMN in (name.strip(" \"'\r\n").lower() for name in names)
 
 
 def _single_class(base: Path, only: tuple[Path, Sequence[Path]]) -> DataError:
