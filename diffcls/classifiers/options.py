@@ -133,6 +133,9 @@ class ClassifierOptions:
             if value is not None:
                 values = (value,) if isinstance(value, str) else tuple(value)
                 object.__setattr__(self, name, values)
+        rows = self.batch_size
+        if isinstance(rows, str) and rows.isascii() and rows.isdigit():
+            object.__setattr__(self, "batch_size", int(rows))
         check_values(self)
         twice = [name for i, name in enumerate(self.method) if name in self.method[:i]]
         if twice:

@@ -56,10 +56,7 @@ def refused(
     ("flags", "message"),
     [
         *(
-            (
-                f"--search {name} --candidates 0",
-                "--candidates out of range: 0",
-            )
+            (f"--search {name} --candidates 0", "candidates out of range: 0; allowed: 1 to")
             for name in ALL
         ),
         ("--search tree --candidates two", "--candidates: not a whole number: 'two'"),
@@ -155,7 +152,7 @@ def test_replay_refuses_what_needs_the_network(
     run(tmp_path, tiny_pipeline, search="exhaustive", limit=3, draws=4, save_errors=str(whole))
     run(tmp_path, tiny_pipeline, search=name, limit=3, draws=4, save_errors=str(part))
     capsys.readouterr()
-    for flags in ([str(whole), "--search", "racing", name], [str(part), "--vote", "rank"]):
+    for flags in ([str(whole), "--search", "racing", name], [str(part), "--vote", "mean"]):
         assert replay.main(flags) == 2
         message = capsys.readouterr().err
         assert f"with a screen needs the network, and cannot be replayed: '{name}'" in message
