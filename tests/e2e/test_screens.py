@@ -225,6 +225,7 @@ def test_fingerprint_depends_on_the_clip_model_and_not_on_its_folder(
 # ---- interrupted, sharded ----------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_an_interrupted_or_sharded_run_has_the_records_of_a_single_one(
     tmp_path: Path, tiny_pipeline: Pipelines
 ) -> None:

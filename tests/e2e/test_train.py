@@ -157,6 +157,7 @@ def test_stopped_training_loses_no_step(tmp_path: Path, monkeypatch: pytest.Monk
     assert steps[:5] == [0, 1, 2, 3, 0]  # none twice: four of the autoencoder, then the denoiser
 
 
+@pytest.mark.slow
 def test_each_point_of_the_curve_leaves_a_snapshot_that_can_be_loaded(tmp_path: Path) -> None:
     assert run(tmp_path, "--points", "2") == 0
     folder = tmp_path / "digits"
@@ -171,6 +172,7 @@ def test_each_point_of_the_curve_leaves_a_snapshot_that_can_be_loaded(tmp_path: 
     assert card.name == "digits@128" and card.trained_on == ("digits",)
 
 
+@pytest.mark.slow
 def test_data_on_the_device_and_captions_of_a_pool_resume_to_the_same_weights(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
