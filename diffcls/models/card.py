@@ -89,8 +89,9 @@ def _check(path: Path, stored: Mapping[str, Any]) -> None:
             raise wrong_value(path, f"{key}.images", part["images"], "a whole number")
     images = get("images")
     require("images", images is None or is_count(images, MAX_IMAGES), "a whole number")
-    widths = stored.get("recipe", {}).get("widths")
-    if widths is not None and not (widths and _is_list(widths, _is_width)):
+    recipe = stored.get("recipe", {})
+    widths = recipe.get("widths")
+    if "widths" in recipe and not (widths and _is_list(widths, _is_width)):
         raise wrong_value(path, "recipe.widths", widths, "a list of multiples of 8")
     if "allocation" in stored:
         _check_allocation(path, stored["allocation"])

@@ -30,6 +30,7 @@ ENTRIES: list[tuple[str, dict[str, Any]]] = [
     *((CARD, {"allocation": value}) for value in ("nothing", 3, "../x.json", "learned@x:1=x")),
     (CARD, {"allocation": "learned@x:0=1e300"}),
     *((CARD, {"trained_on": value}) for value in ("digits", [1], {"a": 1}, None)),
+    *((CARD, {"recipe": {"widths": value}}) for value in (None, [], [7], "8", [8, 0])),
     *((CARD, {"labels": value}) for value in ("abc", [["a"]], 10, ["a\nb"])),
     *((CARD, {"images": value}) for value in ("many", -1, 1.5, True)),
     *((CARD, {"recipe": value}) for value in (3, [], {"images": "x"})),
