@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from diffcls.data.image_formats import is_image_file
+from diffcls.support.text import valid_text
 
 SYSTEM_FOLDERS = {
     "__macosx",  # macOS, in zip archives
@@ -98,13 +99,8 @@ def contents(folder: Path, passed_over: Counter[str]) -> tuple[list[Path], list[
 
 def kind_of(path: Path) -> str:
     """Kind of a file that is no image: ``*.txt``."""
-    suffix = decode_name(path.suffix.lower())
+    suffix = valid_text(path.suffix.lower())
     return f"*{suffix}" if suffix.strip(".") else NO_SUFFIX
-
-
-def decode_name(name: str) -> str:
-    """The name of a file as valid text; bytes that are not UTF-8 become escape sequences."""
-    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def _identity(path: Path) -> Identity:

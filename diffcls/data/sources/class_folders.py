@@ -8,9 +8,10 @@ from pathlib import Path
 
 from diffcls.data.class_names import shorten, sort_names
 from diffcls.data.image_formats import is_image_file
-from diffcls.data.image_tree import contents, decode_name, images_below, kind_of
+from diffcls.data.image_tree import contents, images_below, kind_of
 from diffcls.data.split_names import split_of
 from diffcls.support.errors import DataError
+from diffcls.support.text import valid_text
 
 OUTSIDE = "images outside the class folders"
 WITHOUT_IMAGES = "folder without images: {}"
@@ -39,7 +40,7 @@ def class_folders(base: Path, passed_over: Counter[str]) -> dict[Path, list[Path
     images = {folder.name: images_below(folder, passed_over, folders) for folder in folders}
     empty = [folder for folder in folders if not images[folder.name]]
     for folder in empty[:MAX_NAMED_FOLDERS]:
-        passed_over[WITHOUT_IMAGES.format(decode_name(folder.name))] += 1
+        passed_over[WITHOUT_IMAGES.format(valid_text(folder.name))] += 1
     if len(empty) > MAX_NAMED_FOLDERS:
         passed_over[FURTHER_WITHOUT_IMAGES] += len(empty) - MAX_NAMED_FOLDERS
     names = sort_names(name for name, paths in images.items() if paths)
@@ -51,7 +52,7 @@ def class_folders(base: Path, passed_over: Counter[str]) -> dict[Path, list[Path
 def _check_distinct(folders: Sequence[Path]) -> None:
     by_target: dict[Path, list[str]] = defaultdict(list)
     for folder in folders:
-        by_target[folder.resolve()].append(decode_name(folder.name))
+        by_target[folder.resolve()].append(valid_text(folder.name))
     same = next((names for names in by_target.values() if len(names) > 1), None)
     if same:
         raise DataError(
@@ -76,11 +77,11 @@ def _check_not_splits(base: Path, classes: Mapping[Path, Sequence[Path]]) -> Non
             half = 2 * count >= min(len(inner[folder]), len(inner[other]))
             if (count > 1 and half) or any(map(split_of, equal)):
                 raise DataError(
-                    f"folders of {decode_name(str(base))} are not classes: they contain the same "
+                    f"folders of {valid_text(str(base))} are not classes: they contain the same "
                     "folders",
-                    given=[decode_name(folder.name) for folder in (other, folder)],
+                    given=[valid_text(folder.name) for folder in (other, folder)],
                     allowed=f"one folder per class; both contain "
-                    f"{shorten([decode_name(name) for name in sort_names(equal)], 5)}",
+                    f"{shorten([valid_text(name) for name in sort_names(equal)], 5)}",
                     todo="if they are splits, rename them to train, validation and test; if they "
                     "are classes, move their images out of these folders",
                 )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from diffcls.data.catalog import Query
 from diffcls.data.dataset import Dataset, Item
 from diffcls.data.image_formats import suffixes
-from diffcls.data.image_tree import decode_name, images_below, kind_of
+from diffcls.data.image_tree import images_below, kind_of
 from diffcls.data.sources import captions_table
 from diffcls.data.sources.class_folders import class_folders
 from diffcls.data.sources.split_folders import SplitFolder, find_split
@@ -19,6 +19,7 @@ from diffcls.data.subsets import hold_out
 from diffcls.data.transforms import load_image
 from diffcls.support.errors import DataError
 from diffcls.support.hashing import content_hash, file_digest
+from diffcls.support.text import valid_text
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -45,11 +46,11 @@ def load(query: Query) -> Dataset:
             todo="check the path",
         )
     place = find_split(root, query.split)
-    dataset = _read(place, f"folder:{decode_name(root.resolve().name)}")
+    dataset = _read(place, f"folder:{valid_text(root.resolve().name)}")
     if dataset is None:
         raise DataError(
             "--dataset folder:PATH: image folder contains no image",
-            given=decode_name(str(place.folder)),
+            given=valid_text(str(place.folder)),
             allowed=f"CLASS/*, files ending in {' '.join(suffixes())}; "
             f"or {captions_table.TABLE_NAMES[0]} with file_name and text",
         )
@@ -111,7 +112,7 @@ def _read(place: SplitFolder, name: str) -> Dataset | None:
         return None
     if len(classes) == 1:
         raise _single_class(place.folder, *classes.items())
-    class_names = [decode_name(folder.name) for folder in classes]
+    class_names = [valid_text(folder.name) for folder in classes]
     dataset = dataset_of_files(files, place.folder, name, place.split, class_names)
     return replace(dataset, passed_over=dict(+passed_over))
 
@@ -136,10 +137,10 @@ def _single_class(base: Path, only: tuple[Path, Sequence[Path]]) -> DataError:
     folder, files = only
     inner = {path.relative_to(folder).parts[0] for path in files if path.parent != folder}
     return DataError(
-        f"too few classes with images in {decode_name(str(base))}",
-        given=[decode_name(folder.name)],
+        f"too few classes with images in {valid_text(str(base))}",
+        given=[valid_text(folder.name)],
         allowed="two classes or more, one folder per class",
-        todo=f"did you mean folder:{decode_name(str(folder))}?" if len(inner) > 1 else None,
+        todo=f"did you mean folder:{valid_text(str(folder))}?" if len(inner) > 1 else None,
     )
 
 
@@ -183,6 +184,6 @@ def _signature(path: Path, base: Path) -> tuple[str, bytes]:
 
 def _id(path: Path, base: Path) -> str:
     try:
-        return decode_name(path.relative_to(base).as_posix())
+        return valid_text(path.relative_to(base).as_posix())
     except ValueError:  # a table may name images elsewhere
-        return decode_name(path.as_posix())
+        return valid_text(path.as_posix())

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from diffcls.data.image_tree import contents, decode_name
+from diffcls.data.image_tree import contents
 from diffcls.data.sources.captions_table import find_table
 from diffcls.data.split_names import split_folders, split_of
 from diffcls.support.errors import DataError
+from diffcls.support.text import valid_text
 
 FALLBACKS = {"test": ("test", "validation")}
 """Split -> the splits whose folder is read for it, in order of preference."""
@@ -101,4 +102,4 @@ def _no_such_split(root: Path, split: str, names: Sequence[str]) -> DataError:
 
 
 def _shown(path: Path | str) -> str:
-    return decode_name(str(path))
+    return valid_text(str(path))
