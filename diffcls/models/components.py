@@ -7,7 +7,7 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from diffcls.models.configs import check_files, check_values
+from diffcls.models.configs import check_files, check_tokenizer, check_values
 from diffcls.models.json_files import read_json
 from diffcls.models.model_index import ModelIndex
 from diffcls.models.quiet import loading
@@ -197,7 +197,10 @@ def check_finite(part: str, module: Any) -> None:
 
 
 def _check_tokenizer(folder: Path) -> None:
-    """Raise for a tokenizer without files, which transformers replaces with an empty one."""
+    """Raise for a tokenizer without files, which transformers replaces with an empty one.
+
+    And for files that the tokenizer would misread.
+    """
     names = {path.name for path in folder.iterdir()}
     vocabularies = ({"tokenizer.json"}, {"vocab.json", "merges.txt"}, {"spiece.model"})
     if "tokenizer_config.json" not in names or not any(files <= names for files in vocabularies):
@@ -206,6 +209,7 @@ def _check_tokenizer(folder: Path) -> None:
             given=str(folder),
             allowed="tokenizer_config.json, and tokenizer.json or vocab.json with merges.txt",
         )
+    check_tokenizer(folder)
 
 
 def first_line(error: BaseException) -> str:

@@ -104,6 +104,31 @@ def check_values(path: Path, config: Mapping[str, Any], kind: Any = None) -> Non
                 raise wrong_value(path, key, value, allowed)
 
 
+def check_tokenizer(folder: Path) -> None:
+    """Check what a tokenizer's files say of its vocabulary and of the length of a prompt.
+
+    The tokenizers library takes an empty object or text, or nothing, for the list of merges; every
+    word is then split into characters, and the prompts mean nothing to the model.
+
+    Raises:
+        ModelError: for merges that are no list, a vocabulary that is neither object nor list, or a
+            greatest length that is no positive whole number.
+    """
+    path = folder / "tokenizer.json"
+    model = read_json(path).get("model") if path.is_file() else None
+    if isinstance(model, dict):  # anything else is refused by the library
+        merges = model.get("merges")
+        if not isinstance(merges, list) and ("merges" in model or model.get("type") == "BPE"):
+            raise wrong_value(path, "merges", merges, "a list")
+        if not isinstance(model.get("vocab"), dict | list):
+            raise wrong_value(path, "vocab", model.get("vocab"), "an object, or a list")
+    path = folder / "tokenizer_config.json"
+    length = read_json(path).get("model_max_length", 1)
+    whole = isinstance(length, int | float) and length == length and length >= 1
+    if isinstance(length, bool) or not (length is None or (whole and length % 1 == 0)):
+        raise wrong_value(path, "model_max_length", length, "a whole number from 1")
+
+
 def _check_bounds(path: Path, key: str, value: object) -> None:
     """Raise ModelError for a number that no model needs, in lists and objects too."""
     if isinstance(value, dict):

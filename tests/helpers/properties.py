@@ -16,7 +16,10 @@ Test = Callable[..., None]
 def examples(
     n_fast: int = 100, n_slow: int = 2000, /, **strategies: SearchStrategy[Any]
 ) -> Callable[[Test], Test]:
-    """Run a test with `n_fast` random examples, and as a slow test with `n_slow`.
+    """Run a test with `n_fast` examples, and as a slow test with `n_slow`.
+
+    The slow test draws other examples each time, to find what is not known yet. Those of the fast
+    suite are the same each time, so that it fails for a change only, never by chance.
 
     It takes the place of ``@given``; the other arguments of the test are pytest's fixtures::
 
@@ -36,6 +39,7 @@ def examples(
 
             chosen = settings(
                 max_examples=n_examples,
+                derandomize=n_examples != n_slow,
                 deadline=None,
                 suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
             )

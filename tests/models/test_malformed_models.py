@@ -21,6 +21,7 @@ INDEX, CARD, SCHEDULER = "model_index.json", "diffcls.json", "scheduler/schedule
 CLIP_CONFIG = "open_clip_config.json"
 DEEP = "[" * 100_000
 LONG = '{"a":' * 50_000
+LENGTHS = ("x", -1, [], 0, False, 0.5, float("nan"))
 
 # file -> entries that are wrong
 ENTRIES: list[tuple[str, dict[str, Any]]] = [
@@ -62,7 +63,7 @@ ENTRIES: list[tuple[str, dict[str, Any]]] = [
     ("text_encoder/config.json", {"num_hidden_layers": 10**9}),
     ("text_encoder/config.json", {"vocab_size": 5}),
     ("text_encoder/config.json", {"transformers_weights": "../vae/x.safetensors"}),
-    *(("tokenizer/tokenizer_config.json", {"model_max_length": v}) for v in ("x", -1, [])),
+    *(("tokenizer/tokenizer_config.json", {"model_max_length": v}) for v in LENGTHS),
     ("tokenizer/tokenizer_config.json", {"pad_token": 5}),
     ("tokenizer/tokenizer.json", {"model": {"type": "BPE", "vocab": {}, "merges": []}}),
     ("tokenizer/tokenizer.json", {"model": None}),
@@ -242,3 +243,16 @@ def test_index_on_the_hub_is_checked_before_weights_are_downloaded(
     with pytest.raises(ModelError):
         hub.fetch(HubModel("someone/model"))
     assert fetched == [INDEX]
+
+
+@pytest.mark.parametrize("merges", [{}, "", None, 3, "removed"], ids=str)
+def test_merges_that_are_no_list_are_refused(folder: Path, merges: object) -> None:
+    path = folder / "tokenizer" / "tokenizer.json"
+    content = json.loads(path.read_text(encoding="utf-8"))
+    if merges == "removed":
+        del content["model"]["merges"]
+    else:
+        content["model"]["merges"] = merges
+    path.write_text(json.dumps(content), encoding="utf-8")
+    line = refusal(folder)
+    assert "merges" in line and "a list" in line
