@@ -11,7 +11,7 @@ from pathlib import Path
 from diffcls.cli import command, parser_of
 from diffcls.support.paths import expand
 
-EPILOG = """A RUN is a fingerprint, its first digits, or a filter COLUMN=VALUE on a column of the leaderboard.
+EPILOG = """A RUN is a fingerprint, its first digits, or a filter COLUMN=VALUE on the leaderboard's columns.
 Filters on different columns must all hold; of several values of one column, any.
 
 All runs are compared with the first one, or with --against, on the images that all of them scored:

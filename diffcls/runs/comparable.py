@@ -128,7 +128,7 @@ def shared_images(runs: Sequence[StoredRun]) -> SharedImages:
     """
     for run in runs[1:]:
         _check_same_data(runs[0], run)
-    results = [_results(run) for run in runs]
+    results = [read_results(run) for run in runs]
     _check_classes(results)
     ids = set.intersection(*(set(one.scored) for one in results))
     everything: set[str] = set().union(*({*one.scored, *one.failed} for one in results))
@@ -152,7 +152,12 @@ def shared_images(runs: Sequence[StoredRun]) -> SharedImages:
     return SharedImages(results, sorted(ids), () if own_candidates else tuple(names), n_images)
 
 
-def _results(run: StoredRun) -> Results:
+def read_results(run: StoredRun) -> Results:
+    """The records of a run.
+
+    Raises:
+        RecordError: for records that cannot be read.
+    """
     records = run.records()
     scored = {record.image_id: record for record in records if record.error is None}
     failed = frozenset(record.image_id for record in records if record.error is not None)

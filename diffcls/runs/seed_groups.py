@@ -38,12 +38,24 @@ def compare_groups(shared: SharedImages) -> list[SeedGroup]:
     if max(map(len, members.values())) < 2:
         return []
     first, *others = members.values()
-    mean = shared.correct[first].mean(axis=0)  # (n,) over seeds
-    groups = [_difference(shared, rows, mean) for rows in others]
-    if groups:
-        corrected = holm([group.p_value or 0.0 for group in groups])
-        groups = [replace(g, p_holm=float(p)) for g, p in zip(groups, corrected, strict=True)]
-    return [_group(shared, first), *groups]
+    baseline = shared.correct[first].mean(axis=0)  # (n,) over seeds
+    differences = [shared.correct[rows].mean(axis=0) - baseline for rows in others]
+    p_values = [sign_flip_test(values, RESAMPLING_SEED) for values in differences]
+    corrected = holm(p_values).tolist() if p_values else []
+    groups = [_group(shared, first)]
+    for rows, values, p, p_holm in zip(others, differences, p_values, corrected, strict=True):
+        low, high = _interval(values)
+        groups.append(
+            replace(
+                _group(shared, rows),
+                difference=float(values.mean()),
+                difference_low=low,
+                difference_high=high,
+                p_value=p,
+                p_holm=p_holm,
+            )
+        )
+    return groups
 
 
 def _group(shared: SharedImages, rows: Sequence[int]) -> SeedGroup:
@@ -60,18 +72,6 @@ def _group(shared: SharedImages, rows: Sequence[int]) -> SeedGroup:
         ci_high=high,
         lowest=float(accuracies.min()),
         highest=float(accuracies.max()),
-    )
-
-
-def _difference(shared: SharedImages, rows: Sequence[int], baseline: Float64) -> SeedGroup:
-    difference = shared.correct[rows].mean(axis=0) - baseline
-    low, high = _interval(difference)
-    return replace(
-        _group(shared, rows),
-        difference=float(difference.mean()),
-        difference_low=low,
-        difference_high=high,
-        p_value=sign_flip_test(difference, RESAMPLING_SEED),
     )
 
 
