@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from diffcls.cli import command, parser_of
+from diffcls.support.options import check_text
 from diffcls.support.paths import expand
 
-EPILOG = """A RUN is a fingerprint, its first digits, or a filter COLUMN=VALUE on the leaderboard's columns.
+EPILOG = """A RUN is a fingerprint, its first digits, or a filter COLUMN=VALUE of the leaderboard.
 Filters on different columns must all hold; of several values of one column, any.
 
 All runs are compared with the first one, or with --against, on the images that all of them scored:
@@ -50,11 +51,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _main(arguments: list[str]) -> int:
     flags = parser().parse_args(arguments)
 
+    check_text("--output-dir", flags.output_dir)
     from diffcls.reports.comparison import check_csv, format_comparison, write_images
     from diffcls.runs.comparison import compare_runs
 
     table = None if flags.csv is None else Path(expand(flags.csv))
     if table is not None:
+        check_text("--csv", flags.csv)
         check_csv(table)
     comparison = compare_runs(*flags.runs, output_dir=flags.output_dir, against=flags.against)
     if table is not None:

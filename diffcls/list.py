@@ -11,6 +11,7 @@ from typing import Any
 from diffcls.cli import command, parser_of
 from diffcls.cli.streams import notify
 from diffcls.support.errors import UsageError, unknown_name
+from diffcls.support.options import check_text, shortened
 from diffcls.support.registry import Registry
 
 KINDS = Registry(
@@ -61,6 +62,8 @@ def _main(arguments: list[str]) -> int:
         raise UsageError(
             "--output-dir is of `list runs`", given=flags.output_dir, todo="remove --output-dir"
         )
+    if flags.output_dir is not None:
+        check_text("--output-dir", flags.output_dir)
     entries_of = KINDS.load(kind)
     entries: list[dict[str, Any]] = (
         entries_of(flags.output_dir or "results") if kind == "runs" else entries_of()
@@ -87,7 +90,7 @@ def kind_of(text: str) -> str:
     name = text.lower()
     plural = SINGULAR.get(name, name if name in KINDS else f"{name}s")
     if plural not in KINDS:
-        raise unknown_name("kind of thing to list", text, KINDS)
+        raise unknown_name("kind of thing to list", shortened(text), KINDS)
     return plural
 
 

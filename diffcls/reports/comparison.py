@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -174,8 +175,8 @@ def check_csv(path: Path) -> None:
     Raises:
         UsageError: for another suffix, a folder that does not exist, or a path that is no file.
     """
-    is_other = path.exists() and not path.is_file()
-    if path.suffix.lower() != ".csv" or is_other or not path.parent.is_dir():
+    is_other = os.path.exists(path) and not os.path.isfile(path)
+    if path.suffix.lower() != ".csv" or is_other or not os.path.isdir(path.parent):
         raise UsageError(
             "--csv cannot write this file",
             given=str(path),

@@ -12,6 +12,7 @@ from diffcls.data.catalog import ALIASES
 from diffcls.data.class_names import shorten
 from diffcls.runs.stored import DamagedRun, StoredRun, StoredRuns, damaged_error
 from diffcls.support.errors import UsageError, unknown_name
+from diffcls.support.options import shortened
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +60,7 @@ def _named(stored: StoredRuns, text: str) -> StoredRun:
     if len(matches) > 1:
         raise UsageError(
             "fingerprint is that of several runs",
-            given=text,
+            given=shortened(text),
             allowed=shorten([run.fingerprint for run in matches]),
             todo="give more of its digits",
         )
@@ -77,20 +78,20 @@ def _refuse_unknown(stored: StoredRuns, text: str) -> None:
     if any(fingerprint.startswith(text.lower()) for fingerprint in gone):
         raise UsageError(
             "the run is on the leaderboard, but its records are not in the output folder",
-            given=text,
+            given=shortened(text),
             allowed=shorten(known),
             todo="copy its folder runs/FINGERPRINT there, or rerun its command",
         )
     if not FINGERPRINT.fullmatch(text):
         raise UsageError(
             "neither the fingerprint of a run nor a filter",
-            given=text,
+            given=shortened(text),
             allowed=f"digits of a fingerprint, such as {(known or ['0123abcd'])[0][:8]}, or "
             "COLUMN=VALUE, such as method=diffusion",
         )
     raise UsageError(
         "no run with this fingerprint",
-        given=text,
+        given=shortened(text),
         allowed=shorten(known),
         todo="list the runs by `python -m diffcls.list runs`",
     )
@@ -102,10 +103,12 @@ def _filters(texts: Iterable[str]) -> dict[str, list[str]]:
         column, _, value = text.partition("=")
         column = column.strip().replace("-", "_")
         if column not in FILTERS:
-            raise unknown_name("column of a filter", column, FILTERS)
+            raise unknown_name("column of a filter", shortened(column), FILTERS)
         value = value.strip()
         if not value:
-            raise UsageError("filter without a value", given=text, allowed="COLUMN=VALUE")
+            raise UsageError(
+                "filter without a value", given=shortened(text), allowed="COLUMN=VALUE"
+            )
         filters.setdefault(column, []).append(
             ALIASES.get(value, value) if column == "dataset" else value
         )
@@ -118,7 +121,9 @@ def _matching(stored: StoredRuns, filters: Mapping[str, Sequence[str]]) -> list[
         for column, values in filters.items():
             if not any(_holds(run, column, values) for run in stored.runs):
                 present = dict.fromkeys(run.column(column) for run in stored.runs)
-                raise unknown_name(f"{column} among the runs", values[0], filter(None, present))
+                raise unknown_name(
+                    f"{column} among the runs", shortened(values[0]), filter(None, present)
+                )
         shown = " ".join(f"{column}={v}" for column, values in filters.items() for v in values)
         raise UsageError(
             "no run fits all filters", given=shown, todo="leave one out; see diffcls.list runs"

@@ -129,7 +129,7 @@ def read_runs(output_dir: str | os.PathLike[str]) -> StoredRuns:
     """
     root = Path(expand(os.fspath(output_dir)))
     rows = _measured_rows(root)
-    if not (root / "runs").is_dir() and not rows:
+    if not os.path.isdir(root / "runs") and not rows:
         raise UsageError(
             "--output-dir holds no runs",
             given=str(output_dir),
@@ -155,7 +155,7 @@ def read_runs(output_dir: str | os.PathLike[str]) -> StoredRuns:
 
 def _measured_rows(root: Path) -> dict[str, dict[str, str]]:
     path = root / LEADERBOARD
-    rows = leaderboard.read(path) if path.exists() else []
+    rows = leaderboard.read(path) if os.path.exists(path) else []
     return {row["fingerprint"]: row for row in rows if row["source"] == MEASURED}
 
 
