@@ -83,5 +83,5 @@ def _row_entry(row: Mapping[str, str], status: str, problem: str) -> dict[str, A
 
 
 def _accuracy(results: Results) -> float | None:
-    correct = [record.ranking[0] == record.label for record in results.scored.values()]
+    correct = [outcome.answer == outcome.label for outcome in results.scored.values()]
     return sum(correct) / len(correct) if correct else None

@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -20,26 +20,45 @@ from diffcls.support.types import Float64, Int64
 logger = logging.getLogger(__name__)
 
 SAME = {
-    "dataset": "data sets",
-    "split": "splits",
-    "data_revision": "versions of the data",
+    "dataset": ("data sets", "select runs of one by dataset=NAME"),
+    "split": ("splits", "select runs of one by split=NAME"),
+    "data_revision": ("versions of the data", "rerun one of them on the data of the other"),
 }
-"""Fields of a specification that comparable runs share, as the message names them."""
+"""Fields of a specification that comparable runs share: their name in messages, and the remedy."""
+
+
+class Outcome(NamedTuple):
+    """The result of one scored image; the scores of all classes would fill the memory.
+
+    Args:
+        label: index of its class.
+        answer: index of the best class.
+        evaluations: forward passes.
+        probability: posterior of the answer and of the label; None where it is not defined.
+    """
+
+    label: int
+    answer: int
+    evaluations: int
+    probability: tuple[float, float] | None
 
 
 @dataclass(frozen=True)
 class Results:
-    """The records of a run.
+    """The results of a run.
 
     Args:
         run: the run.
-        scored: image id -> record, of the images with scores.
+        scored: image id -> outcome, of the images with scores.
         failed: ids of the images with an error.
+        n_candidates: number of classes that each image was classified among; 0 without a scored
+            image.
     """
 
     run: StoredRun
-    scored: Mapping[str, Record]
+    scored: Mapping[str, Outcome]
     failed: frozenset[str]
+    n_candidates: int
 
     @property
     def n_scored(self) -> int:
@@ -54,20 +73,6 @@ class Results:
         """``complete`` once every image of the run has a record and one is scored."""
         is_complete = self.n_scored and self.n_scored + self.n_failed == self.run.n_asked
         return "complete" if is_complete else "partial"
-
-    @property
-    def n_candidates(self) -> int:
-        """Number of classes that each image was classified among; 0 without a record."""
-        return next((len(record.scores) for record in self.scored.values()), 0)
-
-    def probability(self, image_id: str) -> tuple[float, float] | None:
-        """Posterior of an image's answer and of its label; None where it is not defined."""
-        record, scale = self.scored[image_id], self.run.posterior_scale
-        scores = [-math.inf if score is None else score for score in record.scores]
-        if scale is None or max(scores) == -math.inf:
-            return None
-        p = posterior(scores, scale)
-        return float(p[record.ranking[0]]), float(p[record.label])
 
 
 @dataclass(frozen=True)
@@ -99,7 +104,7 @@ class SharedImages:
     @cached_property
     def answers(self) -> Int64:
         """(R, n) index of each run's best class."""
-        return np.array([[r.scored[i].ranking[0] for i in self.image_ids] for r in self.runs])
+        return np.array([[r.scored[i].answer for i in self.image_ids] for r in self.runs])
 
     @cached_property
     def evaluations(self) -> Float64:
@@ -153,25 +158,38 @@ def shared_images(runs: Sequence[StoredRun]) -> SharedImages:
 
 
 def read_results(run: StoredRun) -> Results:
-    """The records of a run.
+    """The results of a run, from its records.
 
     Raises:
         RecordError: for records that cannot be read.
     """
     records = run.records()
-    scored = {record.image_id: record for record in records if record.error is None}
-    failed = frozenset(record.image_id for record in records if record.error is not None)
-    return Results(run, scored, failed)
+    scored = [record for record in records if record.error is None]
+    return Results(
+        run,
+        {record.image_id: _outcome(record, run.posterior_scale) for record in scored},
+        frozenset(record.image_id for record in records if record.error is not None),
+        len(scored[0].scores) if scored else 0,
+    )
+
+
+def _outcome(record: Record, scale: float | None) -> Outcome:
+    scores = [-math.inf if score is None else score for score in record.scores]
+    answer, probability = record.ranking[0], None
+    if scale is not None and max(scores) > -math.inf:
+        p = posterior(scores, scale)
+        probability = float(p[answer]), float(p[record.label])
+    return Outcome(record.label, answer, record.evaluations, probability)
 
 
 def _check_same_data(first: StoredRun, other: StoredRun) -> None:
-    for field, name in SAME.items():
+    for field, (name, todo) in SAME.items():
         one, two = first.spec.get(field), other.spec.get(field)
         if one != two:
             raise UsageError(
                 f"runs of different {name} cannot be compared",
                 given=f"{first.fingerprint}: {one}, {other.fingerprint}: {two}",
-                todo=f"select runs of one, as by {'dataset' if field != 'split' else 'split'}=NAME",
+                todo=todo,
             )
 
 

@@ -165,7 +165,9 @@ def _answers(shared: SharedImages) -> list[ImageAnswers]:
             image_id=shared.image_ids[i],
             label=int(shared.labels[i]),
             answers=[int(k) for k in shared.answers[:, i]],
-            probabilities=[results.probability(shared.image_ids[i]) for results in shared.runs],
+            probabilities=[
+                results.scored[shared.image_ids[i]].probability for results in shared.runs
+            ],
             names=shared.class_names,
         )
         for i in np.flatnonzero(differ).tolist()
