@@ -72,12 +72,11 @@ def _main(arguments: list[str]) -> int:
         print(json.dumps(entries, indent=2, allow_nan=False))
         return 0
 
-    from diffcls.reports.inventory_table import format_entries
+    from diffcls.reports.inventory_table import format_entries, problems
 
     print(format_entries(entries))
-    for entry in entries:
-        if entry.get("problem"):
-            notify(f"{entry['fingerprint']} is {entry['status']}: {entry['problem']}")
+    for line in problems(entries):
+        notify(line)
     return 0
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from diffcls.reports.inventory import YOUR_OWN
+from diffcls.reports.run_inventory import NO_RECORDS
 from diffcls.support.tables import align
 from diffcls.support.text import printable
 
@@ -29,6 +30,20 @@ def format_entries(entries: Sequence[Mapping[str, Any]]) -> str:
     lines = [[name.replace("_", " ") for name in head]]
     lines += [[row[name] for name in head] for row in rows]
     return align(lines, {name.replace("_", " ") for name in RIGHT})
+
+
+def problems(entries: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A line for each damaged run, and one for all whose records are missing."""
+    found = [entry for entry in entries if entry.get("problem")]
+    missing = [entry for entry in found if entry["status"] == NO_RECORDS]
+    lines = [
+        f"{entry['fingerprint']} is {entry['status']}: {' '.join(entry['problem'].split())}"
+        for entry in found
+        if entry["status"] != NO_RECORDS
+    ]
+    if missing:
+        lines.append(f"runs without records: {len(missing)}; only their row is known")
+    return lines
 
 
 def _cells(entry: Mapping[str, Any]) -> dict[str, str]:

@@ -10,6 +10,7 @@ from diffcls.runs.comparable import Results, read_results
 from diffcls.runs.stored import StoredRun, read_runs
 from diffcls.support.errors import RecordError
 
+NO_RECORDS = "no records"
 TEXTS = ("dataset", "split", "method", "search", "model", "setting", "seed", "date")
 
 
@@ -25,9 +26,7 @@ def runs(output_dir: str | os.PathLike[str]) -> list[dict[str, Any]]:
     """
     stored = read_runs(output_dir)
     entries = [_entry(run) for run in stored.runs]
-    entries += [
-        _row_entry(row, "no records", "its folder below runs/ is missing") for row in stored.missing
-    ]
+    entries += map(_row_entry, stored.missing)
     for damaged in stored.damaged:
         empty: dict[str, Any] = dict.fromkeys(TEXTS)
         figures = {"status": "damaged", "n_scored": None, "n_failed": None, "n_asked": None}
@@ -68,17 +67,17 @@ def _entry(run: StoredRun) -> dict[str, Any]:
     }
 
 
-def _row_entry(row: Mapping[str, str], status: str, problem: str) -> dict[str, Any]:
+def _row_entry(row: Mapping[str, str]) -> dict[str, Any]:
     asked, scored = (int(row[name]) if row[name] else None for name in ("n_asked", "n_scored"))
     return {
         "fingerprint": row["fingerprint"],
         **{name: row[name] or None for name in TEXTS},
-        "status": status,
+        "status": NO_RECORDS,
         "n_scored": scored,
         "n_failed": None,
         "n_asked": asked,
         "accuracy": float(row["accuracy"]) if row["accuracy"] else None,
-        "problem": problem,
+        "problem": "the folder of its records is missing",
     }
 
 

@@ -43,9 +43,16 @@ def select(stored: StoredRuns, given: Sequence[str]) -> list[StoredRun]:
         RecordError: for the fingerprint of a damaged run.
     """
     filters = _filters([text for text in given if "=" in text])
+    if not stored.runs and not stored.damaged:
+        raise UsageError(
+            "the output folder has a leaderboard, but no records of its runs",
+            given=[row["fingerprint"] for row in stored.missing[:3]],
+            todo="copy the folder runs/ there, or rerun the commands on the leaderboard",
+        )
+    matching = _matching(stored, filters) if filters else []
     chosen: dict[str, StoredRun] = {}
     for text in given:
-        selected = _matching(stored, filters) if "=" in text else [_named(stored, text)]
+        selected = matching if "=" in text else [_named(stored, text)]
         chosen.update({run.fingerprint: run for run in selected if run.fingerprint not in chosen})
     return list(chosen.values())
 
@@ -117,10 +124,12 @@ def _filters(texts: Iterable[str]) -> dict[str, list[str]]:
 
 def _matching(stored: StoredRuns, filters: Mapping[str, Sequence[str]]) -> list[StoredRun]:
     selected = [run for run in stored.runs if all(_holds(run, *one) for one in filters.items())]
+    for run in stored.damaged:  # it might have fitted
+        logger.warning("run %s is damaged and left out: %s", run.fingerprint, run.reason)
     if not selected:
         for column, values in filters.items():
             if not any(_holds(run, column, values) for run in stored.runs):
-                present = dict.fromkeys(run.column(column) for run in stored.runs)
+                present = dict.fromkeys(run.column(column) for run in stored.runs) or ["none"]
                 raise unknown_name(
                     f"{column} among the runs", shortened(values[0]), filter(None, present)
                 )
@@ -128,8 +137,6 @@ def _matching(stored: StoredRuns, filters: Mapping[str, Sequence[str]]) -> list[
         raise UsageError(
             "no run fits all filters", given=shown, todo="leave one out; see diffcls.list runs"
         )
-    for run in stored.damaged:  # it might have fitted
-        logger.warning("run %s is damaged and left out: %s", run.fingerprint, run.reason)
     return selected
 
 

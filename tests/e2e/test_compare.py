@@ -6,6 +6,7 @@ import csv
 import json
 import math
 import shutil
+import signal
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -13,11 +14,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from helpers.interrupted_runs import cut_off
 from helpers.refusals import refusal
 from scipy import stats
 
 import diffcls
-from diffcls import compare
+from diffcls import compare, evaluate
 from diffcls.evaluation.run import run_evaluation
 
 IMAGES = 60
@@ -263,6 +265,27 @@ def test_damaged_records_are_named_and_not_compared(
     path.write_text(text.replace('"label":', '"label": ', 1))
     err = refusal(compare.main, [*fingerprints[:2], "--output-dir", out], None, capsys, status=1)
     assert f"line 1 of {path} is damaged" in err
+
+
+@pytest.mark.slow
+def test_runs_that_were_killed_and_resumed_compare_as_those_that_were_not(
+    runs: tuple[Path, list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, fingerprints = runs
+    flags = ["--limit", str(IMAGES), "--draws", "1", "--search", "exhaustive", "--quiet"]
+    flags += ["--no-check-model", "--threads", "1"]
+    killed = tmp_path / "killed"
+    status, _ = cut_off(killed, flags, signal.SIGKILL)
+    assert status == -signal.SIGKILL and (killed / "runs" / fingerprints[2]).is_dir()
+    shutil.copytree(out / "runs" / fingerprints[3], killed / "runs" / fingerprints[3])
+    result, err = printed([*fingerprints[2:], "--output-dir", killed], capsys)
+    assert result["n_shared"] == 3 and "ONLY 3 OF 60" in err
+    assert evaluate.main([*flags, "--output-dir", str(killed)]) == 0
+    resumed, err = printed([*fingerprints[2:], "--output-dir", killed], capsys)
+    undisturbed, _ = printed([*fingerprints[2:], "--output-dir", out], capsys)
+    assert err == "" and resumed["differences"] == undisturbed["differences"]
+    expected = computed(killed, fingerprints[2], fingerprints[3])
+    assert resumed["differences"][0]["ci_low"] == pytest.approx(expected["ci_low"])
 
 
 def test_python_and_the_command_return_the_same(

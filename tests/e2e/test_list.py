@@ -99,8 +99,10 @@ def test_runs_are_listed_complete_partial_and_damaged(
     text, err = capsys.readouterr()
     assert all(fingerprint in text for fingerprint in runs.values())
     assert "3 of 4 (1 failed)" in text and "3 of 9" in text and "66.7 %" in text
-    for name in ("damaged header", "damaged record", "no records"):
-        assert f"diffcls: {runs[name]} is " in err
+    for name in ("damaged header", "damaged record"):
+        assert f"diffcls: {runs[name]} is damaged: " in err
+    assert "diffcls: runs without records: 1" in err
+    assert err.count("\n") == 3
     assert "line 2 of" in err
 
 

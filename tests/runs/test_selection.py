@@ -115,8 +115,8 @@ def test_a_damaged_run_is_named_and_never_left_out_silently(
     (out / "runs" / damaged / "run.json").write_text("{")
     with pytest.raises(RecordError, match=f"run {damaged} is damaged"):
         selected(written, damaged[:12])
-    assert "pets clip 1" in selected(written, "method=clip")
-    assert f"run {damaged} is damaged and left out" in caplog.text
+    assert "pets clip 1" in selected(written, "method=clip", "dataset=pets")
+    assert caplog.text.count(f"run {damaged} is damaged and left out") == 1
 
 
 def test_a_row_whose_records_are_gone_is_explained(
@@ -127,6 +127,16 @@ def test_a_row_whose_records_are_gone_is_explained(
     shutil.rmtree(out / "runs" / gone)
     with pytest.raises(UsageError, match="its records are not in the output folder"):
         selected(written, gone)
+
+
+def test_a_leaderboard_without_any_records_is_refused(
+    written: tuple[Path, dict[str, str]],
+) -> None:
+    out, runs = written
+    shutil.rmtree(out / "runs")
+    for given in ("method=clip", runs["pets clip 0"]):
+        with pytest.raises(UsageError, match="no records of its runs"):
+            selected(written, given)
 
 
 def test_a_folder_without_runs_is_refused(tmp_path: Path) -> None:
