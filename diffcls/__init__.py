@@ -6,6 +6,7 @@ The public names are imported on first use. The exceptions are `DiffclsError` an
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from diffcls.support.registry import Registry
@@ -51,5 +52,5 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module 'diffcls' has no attribute {name!r}")
 
 
-def __dir__() -> list[str]:
+def __dir__() -> Iterable[str]:
     return sorted(__all__)

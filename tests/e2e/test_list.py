@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import shutil
@@ -14,7 +15,9 @@ import pytest
 from helpers.refusals import refusal
 from helpers.stored_runs import write_run
 
+import diffcls
 from diffcls import list as command
+from diffcls.__main__ import COMMANDS
 from diffcls.data.catalog import SPECS
 from diffcls.models.hub_names import MODELS
 from diffcls.search import SEARCHES
@@ -116,3 +119,11 @@ def test_unknown_kinds_and_folders_are_refused_in_a_line(
     assert "remove --output-dir" in refusal(
         command.main, ["models", "--output-dir", missing], missing, capsys
     )
+
+
+def test_the_command_named_as_a_builtin_shadows_nothing_in_the_package() -> None:
+    # importing diffcls.list makes `list` a global of diffcls/__init__.py, and of no other file
+    source = Path(diffcls.__file__).read_text(encoding="utf-8")
+    names = {node.id for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Name)}
+    assert not names & {*COMMANDS}
+    assert diffcls.list is command
