@@ -6,6 +6,7 @@ The public names are imported on first use. The exceptions are `DiffclsError` an
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from diffcls.support.registry import Registry
@@ -17,6 +18,7 @@ _EXPORTS = Registry(
         "ZeroShotImageClassifier": "diffcls.api.zero_shot:ZeroShotImageClassifier",
         "DiffusionClassifier": "diffcls.api.estimator:DiffusionClassifier",
         "run_evaluation": "diffcls.evaluation.run:run_evaluation",
+        "compare_runs": "diffcls.runs.comparison:compare_runs",
         "measure_fidelity": "diffcls.generation.fidelity:measure_fidelity",
         "estimate_likelihood": "diffcls.generation.dataset_likelihood:estimate_likelihood",
         "generate_images": "diffcls.generation.images:generate_images",
@@ -36,6 +38,7 @@ __all__ = [
     "UsageError",
     "ZeroShotImageClassifier",
     "__version__",
+    "compare_runs",
     "estimate_likelihood",
     "generate_images",
     "measure_fidelity",
@@ -49,5 +52,5 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module 'diffcls' has no attribute {name!r}")
 
 
-def __dir__() -> list[str]:
+def __dir__() -> Iterable[str]:
     return sorted(__all__)

@@ -19,6 +19,8 @@ COMMANDS = Registry(
         "likelihood": "diffcls.likelihood:main",
         "fidelity": "diffcls.fidelity:main",
         "replay": "diffcls.replay:main",
+        "compare": "diffcls.compare:main",
+        "list": "diffcls.list:main",
     },
 )
 SUMMARIES = {
@@ -28,6 +30,8 @@ SUMMARIES = {
     "likelihood": "estimate the variational bound of images under a diffusion model",
     "fidelity": "measure FID, KID, IS, precision and recall of generated images",
     "replay": "replay saved error tables with other searches, weightings and votes",
+    "compare": "compare stored runs, image by image, with paired intervals and tests",
+    "list": "list data sets, models, methods, searches, samplers or stored runs",
 }
 
 

@@ -231,3 +231,4 @@ DIFFUSION = MethodKind(
     | {"interpolation", "noise_path", "save_errors", "budget"},
     describe,
 )
+"""Diffusion classifier: the class whose prompt gives the lowest denoising error."""

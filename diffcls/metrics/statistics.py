@@ -1,4 +1,4 @@
-"""Confidence intervals and significance tests: Wilson, bootstrap (BCa), McNemar.
+"""Confidence intervals and significance tests: Wilson, Newcombe, bootstrap, McNemar, sign flips.
 
 Pure functions of arrays, n being the number of images. Input that is empty, not finite or of the
 wrong shape raises UsageError.
@@ -18,6 +18,10 @@ from numpy.typing import ArrayLike
 from diffcls.metrics.validation import flags, floats, same_length
 from diffcls.support.errors import UsageError
 from diffcls.support.seeding import keyed_generator
+from diffcls.support.types import Float64
+
+MAX_EXACT_FLIPS = 13
+"""Differences up to which all sign patterns are enumerated."""
 
 
 def wilson_interval(successes: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
@@ -130,6 +134,112 @@ def mcnemar_exact(correct_a: ArrayLike, correct_b: ArrayLike) -> float:
     if only_a + only_b == 0:
         return 1.0
     return float(stats.binomtest(only_a, only_a + only_b, 0.5).pvalue)
+
+
+def newcombe_interval(
+    both: int, only_a: int, only_b: int, neither: int, confidence: float = 0.95
+) -> tuple[float, float]:
+    """Newcombe's score interval of the difference p_a − p_b of two paired proportions.
+
+        low  = d − √(δ_a² − 2φ·δ_a·ε_b + ε_b²),    δ = p − l, ε = u − p
+        high = d + √(δ_b² − 2φ·δ_b·ε_a + ε_a²),    d = p_a − p_b
+
+    with the limits l and u of Wilson's interval of each proportion, and φ = C/√A:
+    A is the product of the four margins, B = both·neither − only_a·only_b, and C is B − n/2 for
+    B > n/2, B for B < 0, else 0. φ is 0 where a margin is 0.
+    Source: Newcombe 1998, Statistics in Medicine 17, 2635–2650, method 10.
+
+    Args:
+        both, only_a, only_b, neither: number of images that both classifiers, only the first, only
+            the second, or neither classifies correctly; at least one in all.
+        confidence: between 0 and 1, exclusive.
+
+    Raises:
+        UsageError: for counts or a confidence out of range.
+    """
+    counts = (both, only_a, only_b, neither)
+    n = sum(counts)
+    if min(counts) < 0 or n < 1:
+        raise UsageError("counts out of range", given=counts, allowed="0 or more, one in all")
+    right_a, right_b = both + only_a, both + only_b
+    low_a, high_a = wilson_interval(right_a, n, confidence)
+    low_b, high_b = wilson_interval(right_b, n, confidence)
+    p_a, p_b = right_a / n, right_b / n
+    excess = both * neither - only_a * only_b
+    corrected = excess - n / 2 if excess > n / 2 else min(excess, 0)
+    margins = right_a * (n - right_a) * right_b * (n - right_b)
+    phi = corrected / math.sqrt(margins) if margins else 0.0
+
+    def length(x: float, y: float) -> float:
+        # rounding can take the square of equal, fully correlated lengths below 0
+        return math.sqrt(max(0.0, x * x - 2 * phi * x * y + y * y))
+
+    difference = (only_a - only_b) / n
+    low = difference - length(p_a - low_a, high_b - p_b)
+    high = difference + length(p_b - low_b, high_a - p_a)
+    return max(-1.0, low), min(1.0, high)
+
+
+def holm(p_values: ArrayLike) -> Float64:
+    """Holm's step-down correction of p-values for the number of comparisons.
+
+        p̃_(i) = max_{j ≤ i} min(1, (m − j + 1)·p_(j)),    p_(1) ≤ … ≤ p_(m)
+
+    The corrected p-values bound the probability of any false rejection among all m comparisons.
+    Source: Holm 1979, Scandinavian Journal of Statistics 6, 65–70.
+
+    Args:
+        p_values: (m,) between 0 and 1.
+
+    Returns:
+        (m,) in the order given.
+
+    Raises:
+        UsageError: for empty input, or values outside [0, 1].
+    """
+    p = floats("p_values", p_values, ndim=1)
+    if not ((p >= 0) & (p <= 1)).all():
+        raise UsageError("p_values out of range", allowed="0 to 1")
+    order = np.argsort(p, kind="stable")
+    factors = len(p) - np.arange(len(p))
+    corrected = np.empty_like(p)
+    corrected[order] = np.minimum(1.0, np.maximum.accumulate(factors * p[order]))
+    return corrected
+
+
+def sign_flip_test(differences: ArrayLike, seed: int, resamples: int = 9999) -> float:
+    """Paired randomisation test: two-sided p-value for a mean difference of zero.
+
+    Under the null hypothesis the sign of each image's difference is arbitrary. The p-value is the
+    fraction of sign patterns whose mean is at least as far from zero as the observed one: of all
+    patterns for up to 13 differences that are not zero, else of random ones with the observed one
+    counted (Phipson and Smyth 2010). For differences of −1, 0 and 1 it is McNemar's exact test.
+
+    Args:
+        differences: (n,) one finite number per image.
+        seed: seed of the random sign patterns.
+        resamples: number of random patterns, at least 1.
+
+    Raises:
+        UsageError: for empty input, values not finite, or a number of patterns out of range.
+    """
+    sample = floats("differences", differences, ndim=1)
+    if not np.isfinite(sample).all() or resamples < 1:
+        raise UsageError("differences are not finite, or resamples is below 1")
+    sample = sample[sample != 0]
+    if len(sample) == 0:
+        return 1.0
+    observed = abs(sample.sum()) - 1e-9 * np.abs(sample).sum()  # sums of rounded numbers
+    if len(sample) <= MAX_EXACT_FLIPS:
+        bits = np.arange(2 ** len(sample))[:, None] >> np.arange(len(sample)) & 1
+        return float((np.abs((2 * bits - 1) @ sample) >= observed).mean())
+    generator = keyed_generator(seed, "sign flips")
+    hits, rows = 0, max(1, 2**22 // len(sample))  # the patterns of one batch stay below 32 MiB
+    for start in range(0, resamples, rows):
+        shape = (min(rows, resamples - start), len(sample))
+        signs = 2.0 * generator.integers(0, 2, size=shape, dtype=np.int8) - 1
+        hits += int((np.abs(signs @ sample) >= observed).sum())
+    return (hits + 1) / (resamples + 1)
 
 
 def _check_confidence(confidence: float) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from diffcls.support.tables import align
+from diffcls.support.text import printable
 
 
 def format_table(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -31,9 +32,8 @@ def format_table(rows: Sequence[Mapping[str, Any]]) -> str:
 
 def _text(row: Mapping[str, Any], name: str) -> str:
     value = row.get(name)
-    text = "" if value is None else str(value)
     # names may come from users' folders: control characters must not reach the terminal
-    return "".join(c if c.isprintable() else "?" for c in text)
+    return printable("" if value is None else str(value))
 
 
 def _number(row: Mapping[str, Any], name: str) -> float | None:

@@ -141,3 +141,20 @@ def read_records(path: Path, check: Callable[[Record], None] | None = None) -> l
             ) from error
         records.append(record)
     return records
+
+
+def merged_records(folder: Path, check: Callable[[Record], None] | None = None) -> list[Record]:
+    """All records of a run's folder, of all shards: one per image, ordered by image id.
+
+    Args:
+        folder: ``runs/FINGERPRINT``.
+        check: see `read_records`.
+
+    Raises:
+        RecordError: see `read_records`.
+    """
+    by_image: dict[str, Record] = {}
+    for path in sorted(folder.glob("records-*.jsonl")):
+        for record in read_records(path, check):
+            by_image.setdefault(record.image_id, record)
+    return [by_image[image_id] for image_id in sorted(by_image)]

@@ -11,7 +11,7 @@ from typing import IO, Any
 
 from diffcls.data.dataset import Dataset
 from diffcls.runs.header import check_proposed, read_header
-from diffcls.runs.record import Record, read_records
+from diffcls.runs.record import Record, merged_records, read_records
 from diffcls.runs.spec import RunSpec
 from diffcls.support.errors import RecordError, UsageError
 from diffcls.support.files import locked, try_lock, unwritable_output, write_text
@@ -163,11 +163,7 @@ class RecordStore:
         Raises:
             RecordError: for a damaged line, or a record of another run or with another label.
         """
-        by_image: dict[str, Record] = {}
-        for path in sorted(self.folder.glob("records-*.jsonl")):
-            for record in read_records(path, self._check):
-                by_image.setdefault(record.image_id, record)
-        return [by_image[image_id] for image_id in sorted(by_image)]
+        return merged_records(self.folder, self._check)
 
     def _check(self, record: Record) -> None:
         """Raise ValueError for a record of another run, or that contradicts the data set."""

@@ -13,3 +13,8 @@ def valid_text(text: str) -> str:
         return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
     except UnicodeEncodeError:
         return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def printable(text: str) -> str:
+    """The text without characters that control a terminal, each of which becomes ``?``."""
+    return "".join(c if c.isprintable() else "?" for c in text)

@@ -17,6 +17,8 @@ FIXED = {
     "fidelity": "--count 20 --steps 2 --threads 1 --quiet --metrics FID --output-dir {OUT}/out",
     "train": "--images 64 --batch-size 8 --threads 1 --quiet --output-dir {OUT}/out",
     "replay": "{IN}/tables --vote mean",
+    "compare": "dataset=digits --output-dir {OUT}/out",
+    "list": "runs --output-dir {OUT}/out",
 }
 """Sound arguments of each command, which would do little work."""
 

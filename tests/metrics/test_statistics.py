@@ -1,4 +1,4 @@
-"""Wilson and bootstrap intervals and the McNemar test against SciPy and closed forms."""
+"""Intervals and tests of proportions against SciPy, published examples and closed forms."""
 
 from __future__ import annotations
 
@@ -13,7 +13,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from diffcls.metrics.statistics import bootstrap_interval, mcnemar_exact, wilson_interval
+from diffcls.metrics.statistics import (
+    bootstrap_interval,
+    holm,
+    mcnemar_exact,
+    newcombe_interval,
+    sign_flip_test,
+    wilson_interval,
+)
 from diffcls.support.errors import UsageError
 
 UNTIMED = settings(deadline=None)  # the first example includes a lazy import
@@ -86,6 +93,78 @@ def test_mcnemar_is_twice_the_smaller_binomial_tail(only_a: int, only_b: int, bo
     assert mcnemar_exact(b, a) == pytest.approx(p)
 
 
+COUNTS = st.integers(0, 60)
+
+
+@pytest.mark.parametrize(
+    "counts, low, high",
+    [
+        # Cavo et al. 2012 and Bentur et al. 2009, in Fagerland, Lydersen and Laake 2017, chapter 8
+        # (R package contingencytables, Newcombe_square_and_add_CI_paired_2x2)
+        ((59, 6, 16, 80), -0.1186, -0.0046),
+        ((1, 1, 7, 12), -0.507, -0.026),
+        # Newcombe 1998, method 10
+        ((36, 12, 2, 0), 0.0569, 0.3404),
+    ],
+)
+def test_newcombe_interval_is_that_of_published_examples(
+    counts: tuple[int, int, int, int], low: float, high: float
+) -> None:
+    digits = 4 if abs(low) != 0.507 else 3
+    assert [round(limit, digits) for limit in newcombe_interval(*counts)] == [low, high]
+
+
+@given(COUNTS, COUNTS, COUNTS, COUNTS, st.sampled_from([0.5, 0.95, 0.999]))
+def test_newcombe_interval_holds_the_difference_and_changes_sign_with_the_order(
+    both: int, only_a: int, only_b: int, neither: int, confidence: float
+) -> None:
+    n = both + only_a + only_b + neither
+    if n == 0:
+        return
+    low, high = newcombe_interval(both, only_a, only_b, neither, confidence)
+    assert -1 <= low <= (only_a - only_b) / n + 1e-12 and (only_a - only_b) / n - 1e-12 <= high <= 1
+    swapped = newcombe_interval(both, only_b, only_a, neither, confidence)
+    assert swapped == pytest.approx((-high, -low), abs=1e-12)
+
+
+def test_newcombe_interval_covers_the_true_difference_of_correlated_classifiers() -> None:
+    probabilities = [0.7, 0.12, 0.06, 0.12]  # both, only a, only b, neither
+    tables = np.random.default_rng(0).multinomial(100, probabilities, size=2000)
+    limits = np.array([newcombe_interval(*map(int, table)) for table in tables])
+    covered = (limits[:, 0] <= 0.06) & (0.06 <= limits[:, 1])
+    assert 0.94 < covered.mean() < 0.97
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=6))
+def test_holm_rejects_exactly_what_its_step_down_procedure_rejects(p_values: list[float]) -> None:
+    corrected = holm(p_values)
+    for level in (0.001, 0.01, 0.05, 0.2, 0.8):
+        rejected, remaining = set(), sorted(range(len(p_values)), key=lambda i: p_values[i])
+        while remaining and p_values[remaining[0]] * len(remaining) <= level:
+            rejected.add(remaining.pop(0))
+        assert set(np.flatnonzero(corrected <= level)) == rejected
+
+
+@UNTIMED
+@given(st.integers(0, 7), st.integers(0, 6), st.integers(0, 5))
+def test_sign_flip_test_of_single_answers_is_mcnemars_exact_test(
+    gained: int, lost: int, same: int
+) -> None:
+    differences = [1] * gained + [-1] * lost + [0] * (same + 1)
+    a, b = np.maximum(differences, 0), np.maximum(np.negative(differences), 0)
+    assert sign_flip_test(differences, seed=0) == pytest.approx(mcnemar_exact(a, b))
+
+
+def test_sign_flip_test_of_many_images_is_that_of_scipy() -> None:
+    values = np.random.default_rng(2).choice([-1, -0.5, 0, 0.5, 1], 80, p=[0.1, 0.2, 0.3, 0.2, 0.2])
+    reference = stats.permutation_test(
+        (values,), np.mean, permutation_type="samples", n_resamples=20_000, rng=0
+    )
+    assert sign_flip_test(values, seed=1, resamples=20_000) == pytest.approx(
+        reference.pvalue, abs=0.01
+    )
+
+
 INVALID: dict[str, Callable[[], object]] = {
     "no images": lambda: wilson_interval(0, 0),
     "more successes than images": lambda: wilson_interval(3, 2),
@@ -100,6 +179,12 @@ INVALID: dict[str, Callable[[], object]] = {
     "neither right nor wrong": lambda: mcnemar_exact([0, 2], [0, 1]),
     "right, wrong and NaN": lambda: mcnemar_exact([0, math.nan], [0, 1]),
     "flags of other lengths": lambda: mcnemar_exact([0, 1], [1]),
+    "negative counts": lambda: newcombe_interval(1, -1, 1, 1),
+    "no images to pair": lambda: newcombe_interval(0, 0, 0, 0),
+    "a p-value above 1": lambda: holm([0.5, 1.5]),
+    "a p-value of NaN": lambda: holm([0.5, math.nan]),
+    "no p-values": lambda: holm([]),
+    "NaN to flip": lambda: sign_flip_test([1.0, math.nan], seed=0),
     "no flags": lambda: mcnemar_exact([], []),
 }
 
