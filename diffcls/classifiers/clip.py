@@ -46,8 +46,8 @@ def check(options: ClassifierOptions, spec: DatasetSpec) -> None:
 def build(options: ClassifierOptions, spec: DatasetSpec, prompts: PromptSet) -> Built:
     """CLIP with the candidates' prompts; a class with several has their mean embedding.
 
-    Its scores are the cosines times the model's own logit scale, so their softmax is the posterior
-    of its training objective.
+    Its scores are the model's own logits: the cosines times its logit scale, plus the logit bias of
+    a SigLIP model. Their softmax is the posterior, see `diffcls.models.clip.ClipModel.logits`.
 
     Raises:
         UsageError, ModelError: see `diffcls.models.clip.load`.
@@ -59,14 +59,13 @@ def build(options: ClassifierOptions, spec: DatasetSpec, prompts: PromptSet) -> 
     model = clip.load(name_of(options, spec), device, dtype)
     check_distinct(prompts, model.prompt_keys(prompts.prompts))
     classifier = model.classifier(prompts.prompts, prompts.class_of)
-    scale = model.logit_scale
 
     def read(item: Item) -> Pixels:
         pixels: Pixels = np.asarray(model.preprocess(load_image(item.open())), dtype=np.float32)
         return pixels
 
     def score(pixels: Tensor, _: Sequence[str]) -> Tensor:
-        return scale * model.embed(pixels) @ classifier.T
+        return model.logits(pixels, classifier)
 
     return Built(
         method=BatchMethod(read, lambda: score, batch_size=batch_size(options.batch_size)),

@@ -22,7 +22,7 @@ from diffcls.data.dataset import Item
 from diffcls.data.prompts import PromptSet
 from diffcls.data.training_captions import caption
 from diffcls.evaluation.options import EvaluationOptions
-from diffcls.models import clip
+from diffcls.models import clip, clip_names
 from diffcls.models.small_stable_diffusion import TinyConfig, build_tokenizer
 from diffcls.scoring.class_scores import ClassScores
 from diffcls.support.errors import ModelError, UsageError
@@ -191,7 +191,7 @@ def test_activation_is_that_of_the_weights(
         seen.update(options, name=name)
         raise RuntimeError("seen enough")
 
-    monkeypatch.setattr(clip, "_revision", lambda *_: "commit")
+    monkeypatch.setattr(clip_names, "_revision", lambda *_: "commit")
     monkeypatch.setattr(open_clip, "create_model_and_transforms", create)
     with pytest.raises(ModelError, match="seen enough"):
         clip.load(f"{architecture}/{tag}")
