@@ -98,9 +98,8 @@ def test_posterior_is_that_of_exactly_one_match() -> None:
 
 def test_text_is_lower_case_without_punctuation_and_padded_to_64(folder: Path) -> None:
     model = clip.load(str(folder))
-    loud, plain, short = model.tokenize(
-        ["A Photo,\n of  the 'THREE'!!", "a photo of the three", "a"]
-    )
+    texts = ["A Photo,\n of  the 'THREE'!!", "a photo of the three", "a"]
+    loud, plain, short = model.tokenize(texts)
     assert loud.shape == (CONTEXT,) and torch.equal(loud, plain)
     assert canonicalize_text(texts[0]) == "a photo of the three"
     pad = model.tokenize.tokenizer.pad_token_id
