@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from diffcls.classifiers.base import Built, MethodKind
-from diffcls.classifiers.model_options import METHODS_WITHOUT_DENOISER, batch_size
+from diffcls.classifiers.model_options import batch_size
 from diffcls.classifiers.one_pass import BatchMethod, Pixels
 from diffcls.classifiers.options import PROMPT_OPTIONS, ClassifierOptions
 from diffcls.data.catalog import DatasetSpec
@@ -24,9 +24,7 @@ if TYPE_CHECKING:
 
 def name_of(options: ClassifierOptions, spec: DatasetSpec) -> str:
     """The CLIP model given, else the data set's default."""
-    model_is_clip = (
-        METHODS_WITHOUT_DENOISER.issuperset(options.method) and "reference" not in options.method
-    )
+    model_is_clip = tuple(options.method) == ("clip",)
     return options.clip_model or (options.model if model_is_clip else None) or spec.clip
 
 

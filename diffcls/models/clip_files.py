@@ -13,8 +13,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from diffcls.models.configs import check_files, check_values
-from diffcls.models.json_files import is_count, is_number, read_json, wrong_value
+from diffcls.models.configs import check_files, check_images, check_values
+from diffcls.models.json_files import is_count, read_json, wrong_value
 from diffcls.models.weight_files import PICKLES
 from diffcls.support.errors import ModelError
 
@@ -32,7 +32,10 @@ TOKENIZERS = (
 TOKENIZER_OPTIONS = ("clean", "strip_sep_token")
 """Options of open_clip's own wrapper of a tokenizer; others are given to transformers."""
 PREPROCESSING = ("mean", "std", "interpolation", "resize_mode")
-INTERPOLATIONS, RESIZE_MODES = ("bicubic", "bilinear", "random"), ("shortest", "longest", "squash")
+CHOICES = {
+    "interpolation": ("bicubic", "bilinear", "random"),
+    "resize_mode": ("shortest", "longest", "squash"),
+}
 
 
 def check_folder(folder: Path) -> Path:
@@ -49,7 +52,7 @@ def check_folder(folder: Path) -> Path:
     for key, value in _entries(config):
         _check_names(path, key, value)
     _check_model(path, model)
-    _check_preprocessing(path, _object(path, config, "preprocess_cfg", default={}))
+    check_images(path, _object(path, config, "preprocess_cfg", default={}), CHOICES)
     if model["text_cfg"].get("hf_tokenizer_name"):
         _check_tokenizer(folder)
     return _weights(folder)
@@ -96,17 +99,6 @@ def _check_model(path: Path, model: Mapping[str, Any]) -> None:
     check_values(path, model, CLIP)
     check_values(path, _object(path, model, "vision_cfg"), CLIPVisionCfg)
     check_values(path, _object(path, model, "text_cfg"), CLIPTextCfg)
-
-
-def _check_preprocessing(path: Path, config: Mapping[str, Any]) -> None:
-    for key, least in (("mean", -1e3), ("std", 1e-6)):
-        values = config.get(key, [0.5] * 3)
-        good = isinstance(values, list) and len(values) == 3
-        if not good or not all(is_number(v) and least <= v <= 1e3 for v in values):
-            raise wrong_value(path, key, values, "three numbers, one a channel")
-    for key, known in (("interpolation", INTERPOLATIONS), ("resize_mode", RESIZE_MODES)):
-        if key in config and config[key] not in known:
-            raise wrong_value(path, key, config[key], ", ".join(known))
 
 
 def _check_tokenizer(folder: Path) -> None:
