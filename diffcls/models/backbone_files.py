@@ -97,7 +97,8 @@ def check_name(name: str) -> None:
     if not timm.is_model(architecture):
         forms = [f"ARCHITECTURE.TAG such as {EXAMPLE}, as timm lists them"]
         forms += ["ARCHITECTURE/FILE.safetensors", "PATH", f"{HUB}OWNER/NAME"]
-        raise unknown_name("backbone", name, timm.list_models(pretrained=True), forms)
+        meant = f"{HUB}{name}" if timm.is_model(file) else None  # timm/resnet50.a1_in1k
+        raise unknown_name("backbone", name, timm.list_models(pretrained=True), forms, meant)
     tags = [known.partition(".")[2] for known in timm.list_pretrained(architecture)]
     if (tag and tag not in tags) or not (tags or file):
         raise unknown_name(f"weights of {architecture}", tag, [*tags, "FILE.safetensors"])

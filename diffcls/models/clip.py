@@ -176,10 +176,11 @@ def load(
     open_clip = import_open_clip()
     dtype = dtype or torch.float32
     check_name(name)
+    folder = folder_of(name)
     if name.startswith(HUB):
         folder, card = hub_folder(name)
     else:
-        folder, card = folder_of(name), find_card(name)
+        card = find_card(name)
     try:
         with alone(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # raised by the library's own calls

@@ -60,7 +60,8 @@ def check_name(name: str) -> None:
         forms = ["ARCHITECTURE/TAG such as RN50/openai, as open_clip lists them", "PATH"]
         forms.append(f"{HUB}OWNER/NAME")
         known = [f"{model}/{tag}" for model, tag in open_clip.list_pretrained()]
-        raise unknown_name("CLIP model", name, [*bundled(), *known], [*bundled(), *forms])
+        meant = f"{HUB}{name}" if tag in open_clip.list_models() else None  # timm/ViT-B-16-SigLIP
+        raise unknown_name("CLIP model", name, [*bundled(), *known], [*bundled(), *forms], meant)
     tags = open_clip.list_pretrained_tags_by_model(architecture)
     if tag not in tags and not Path(tag).is_file():
         raise unknown_name(f"weights of {architecture}", tag, [*tags, "FILE.safetensors"])

@@ -183,6 +183,7 @@ def test_pickles_are_never_opened(tmp_path: Path) -> None:
         ("vit_small_patch14_dinov2.lvd142", "weights of .*did you mean 'lvd142m'"),
         ("vit_small_patch14_dinov2/none.safetensors", "no such file of weights"),
         ("resnet999", "unknown backbone.*ARCHITECTURE.TAG such as"),
+        ("timm/resnet50.a1_in1k", "did you mean 'hf-hub:timm/resnet50.a1_in1k'"),
         ("hf-hub:one", "not an id on the Hub"),
         ("test_vit4", "unknown weights of test_vit4.*FILE.safetensors"),
     ],

@@ -148,6 +148,7 @@ def test_unknown_ensemble_gets_a_suggestion() -> None:
     ("name", "message"),
     [
         ("RN51/openai", "unknown CLIP model.*RN50/openai"),
+        ("timm/ViT-B-16-SigLIP", "did you mean 'hf-hub:timm/ViT-B-16-SigLIP'"),
         ("RN50", "unknown weights of RN50.*openai"),
         ("RN50/opnai", "unknown weights of RN50.*did you mean 'openai'"),
         ("ViT-H-14/laion2b", "unknown weights of ViT-H-14.*laion2b_s32b_b79k"),
