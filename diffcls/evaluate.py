@@ -16,7 +16,7 @@ from diffcls.support.options import flag_of
 DEFAULTS = EvaluationOptions()
 PUBLISHED_WITHOUT_EFFECT = ("extra", "load_stats")
 """Flags of the published script: a run is known by its fingerprint, and always resumes."""
-METHODS = "one or more of diffusion (default), clip, sd-features, synthetic, reference"
+METHODS = "one or more of diffusion (default), clip, sd-features, features, synthetic, reference"
 SEARCHES = "racing (default), paper, exhaustive, halving, tree, gradient or propose"
 
 EPILOG = """examples:
@@ -48,12 +48,13 @@ def parser() -> argparse.ArgumentParser:
     add("--prompts", "--prompt-path", metavar="FILE", help="CSV: prompt, classidx[, classname]")
     add("--classnames", metavar="FILE", help="names of the classes of own data: lines or a CSV")
     add("--template", nargs="+", metavar="T", help="prompt templates with {}")
-    add("--ensemble", metavar="E", help="templates of open_clip: imagenet80 or imagenet7")
+    add("--ensemble", metavar="E", help="imagenet80, imagenet7, siglip or siglip81")
     add("--aggregate", metavar="A", help="prompts of a class: classes (mean) or prompts (best)")
     add("--vote", metavar="V", help="aggregation of draws: mean (default), rank or majority")
     add = p.add_argument_group("model, method and search").add_argument
     add("--model", metavar="NAME|PATH|ID", help="a name, pipeline folder, file, or ID[@revision]")
     add("--clip-model", metavar="NAME", help="CLIP of clip and propose: a name, ARCH/TAG or folder")
+    add("--backbone", metavar="NAME", help="of features: a name of timm, ARCH/FILE or folder")
     add(
         "--reference",
         metavar="KIND",

@@ -11,6 +11,7 @@ METHODS = Registry(
         "diffusion": "diffcls.classifiers.model_options:DIFFUSION",
         "clip": "diffcls.classifiers.clip:CLIP",
         "sd-features": "diffcls.classifiers.sd_features:SD_FEATURES",
+        "features": "diffcls.classifiers.features:FEATURES",
         "synthetic": "diffcls.classifiers.synthetic:SYNTHETIC",
         "reference": "diffcls.classifiers.reference:REFERENCE",
     },

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from diffcls.classifiers.base import Built, MethodKind
-from diffcls.classifiers.model_options import METHODS_WITHOUT_DENOISER, batch_size
+from diffcls.classifiers.model_options import batch_size
 from diffcls.classifiers.one_pass import BatchMethod, Pixels
 from diffcls.classifiers.options import PROMPT_OPTIONS, ClassifierOptions
 from diffcls.data.catalog import DatasetSpec
@@ -24,9 +24,7 @@ if TYPE_CHECKING:
 
 def name_of(options: ClassifierOptions, spec: DatasetSpec) -> str:
     """The CLIP model given, else the data set's default."""
-    model_is_clip = (
-        METHODS_WITHOUT_DENOISER.issuperset(options.method) and "reference" not in options.method
-    )
+    model_is_clip = tuple(options.method) == ("clip",)
     return options.clip_model or (options.model if model_is_clip else None) or spec.clip
 
 
@@ -46,8 +44,8 @@ def check(options: ClassifierOptions, spec: DatasetSpec) -> None:
 def build(options: ClassifierOptions, spec: DatasetSpec, prompts: PromptSet) -> Built:
     """CLIP with the candidates' prompts; a class with several has their mean embedding.
 
-    Its scores are the cosines times the model's own logit scale, so their softmax is the posterior
-    of its training objective.
+    Its scores are the model's own logits: the cosines times its logit scale, plus the logit bias of
+    a SigLIP model. Their softmax is the posterior, see `diffcls.models.clip.ClipModel.logits`.
 
     Raises:
         UsageError, ModelError: see `diffcls.models.clip.load`.
@@ -59,14 +57,13 @@ def build(options: ClassifierOptions, spec: DatasetSpec, prompts: PromptSet) -> 
     model = clip.load(name_of(options, spec), device, dtype)
     check_distinct(prompts, model.prompt_keys(prompts.prompts))
     classifier = model.classifier(prompts.prompts, prompts.class_of)
-    scale = model.logit_scale
 
     def read(item: Item) -> Pixels:
         pixels: Pixels = np.asarray(model.preprocess(load_image(item.open())), dtype=np.float32)
         return pixels
 
     def score(pixels: Tensor, _: Sequence[str]) -> Tensor:
-        return scale * model.embed(pixels) @ classifier.T
+        return model.logits(pixels, classifier)
 
     return Built(
         method=BatchMethod(read, lambda: score, batch_size=batch_size(options.batch_size)),

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from diffcls.classifiers.one_pass import Pixels
 from diffcls.classifiers.options import ClassifierOptions
 from diffcls.data.catalog import DatasetSpec
-from diffcls.data.dataset import Dataset
+from diffcls.data.dataset import Dataset, Item
 from diffcls.data.load import load_dataset
 from diffcls.data.subsets import choose
 from diffcls.data.transforms import load_image, to_pixels
@@ -24,18 +25,26 @@ MAX_TRAINING_IMAGES = 100_000
 """Larger sets are reduced to a stratified sample of this size."""
 
 
-def check(options: ClassifierOptions, spec: DatasetSpec) -> None:
+def check(
+    options: ClassifierOptions,
+    spec: DatasetSpec,
+    splits: Sequence[str] = ("train", "validation"),
+) -> None:
     """Check that a data set has training and validation images.
+
+    Args:
+        splits: the splits that the method reads.
 
     Raises:
         UsageError: if it lacks one of the splits.
     """
-    lacking = [split for split in ("train", "validation") if split not in spec.splits]
+    lacking = [split for split in splits if split not in spec.splits]
     if lacking:
         raise UsageError(
             f"{spec.name} has no labelled images for training",
             given=f"no split {' and no split '.join(lacking)}",
-            todo="remove the methods that need labels from --method: sd-features, reference",
+            todo="remove the methods that need labels from --method: sd-features, features and "
+            "reference",
         )
 
 
@@ -73,11 +82,18 @@ def augmentation_of(spec: DatasetSpec) -> Augmentation:
 
 def batches(data: Dataset, size: int, batch_size: int = 64) -> Iterator[tuple[Tensor, Tensor]]:
     """(B, 3, size, size) images in [−1, 1] and (B,) labels, in order."""
+    return read_batches(data, lambda item: to_pixels(load_image(item.open()), size), batch_size)
+
+
+def read_batches(
+    data: Dataset, read: Callable[[Item], Pixels], batch_size: int = 64
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """(B, 3, H, W) images as `read` returns them and (B,) labels, in order."""
     import torch
 
     for start in range(0, len(data), batch_size):
         items = data.items[start : start + batch_size]
-        pixels = np.stack([to_pixels(load_image(item.open()), size) for item in items])
+        pixels = np.stack([read(item) for item in items])
         yield torch.from_numpy(pixels), torch.tensor([item.label for item in items])
 
 

@@ -33,7 +33,7 @@ VERSIONS = {
     "2-1": "sd21-base",
 }
 """Value of the published script's ``--version`` -> model name."""
-METHODS_WITHOUT_DENOISER = frozenset({"clip", "reference"})
+METHODS_WITHOUT_DENOISER = frozenset({"clip", "features", "reference"})
 """Methods without a diffusion model: if only such are given, --model names their model."""
 
 

@@ -42,7 +42,9 @@ class ClassifierOptions:
         model: bundled name, short name, Hub id ``ID[@revision]``, pipeline folder or
             ``.safetensors`` file; None: the data set's default model.
         clip_model: model of the method clip and of the search propose: bundled name,
-            ``ARCHITECTURE/TAG`` of open_clip, or folder.
+            ``ARCHITECTURE/TAG`` of open_clip, folder, or ``hf-hub:OWNER/NAME``.
+        backbone: model of the method features: name of timm, ``ARCHITECTURE/FILE.safetensors``,
+            folder, or ``hf-hub:OWNER/NAME``.
         reference: kind of the method reference: ``classifier``, ``nearest-mean`` or ``chance``.
         guidance: scale of classifier-free guidance of the method synthetic, 0 or more.
         images_per_class: images per class that the method synthetic generates.
@@ -60,7 +62,7 @@ class ClassifierOptions:
             per timestep.
         prompts: CSV file with prompts.
         template: one or more templates with ``{}``.
-        ensemble: templates that open_clip ships: ``imagenet80`` or ``imagenet7``.
+        ensemble: published templates: ``imagenet80``, ``imagenet7``, ``siglip`` or ``siglip81``.
         classnames: file with the names of the classes of a person's own data: one per line, or a
             CSV ``classidx, classname`` or ``folder, classname``.
         class_ids: CSV file with the class ids of a class-conditional model.
@@ -90,6 +92,7 @@ class ClassifierOptions:
     label_column: str | None = None
     model: UserPath | None = None
     clip_model: UserPath | None = None
+    backbone: UserPath | None = None
     reference: str | None = None
     guidance: float | None = within(0, MAX_WEIGHT, whole=False)
     images_per_class: int | None = within(10, MAX_COUNT)

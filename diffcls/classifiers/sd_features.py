@@ -6,15 +6,26 @@ and pooling are chosen on validation images, the regularisation by cross-validat
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from diffcls.classifiers import labelled_data, model_options
+from diffcls.classifiers import labelled_data, linear_probe, model_options
 from diffcls.classifiers.base import Built, MethodKind
+from diffcls.classifiers.linear_probe import (
+    SELECTION_STRENGTH,
+    Floats,
+    arrays_of,
+    built,
+    choose_strength,
+    fit_probe,
+    probe_of,
+    scorer,
+    stack,
+    stack_labels,
+)
 from diffcls.classifiers.one_pass import BatchMethod, Pixels, Score
 from diffcls.classifiers.options import MODEL_OPTIONS, ClassifierOptions
 from diffcls.data.catalog import DatasetSpec
@@ -32,16 +43,11 @@ TIMES = (0.02, 0.08, 0.2, 0.4)
 """Candidate timesteps, as fractions of the schedule."""
 GRIDS = (1, 2)
 """Candidate poolings, see `diffcls.models.unet_features.FeatureReader.read`."""
-STRENGTHS = (1e-3, 1e-2, 1e-1, 1.0)
-"""Candidate inverse regularisation strengths C."""
-SELECTION_STRENGTH = 1e-2
-"""C while block, timestep and pooling are chosen."""
 MAX_SELECTION_IMAGES = 2000
-"""Training images for the choice of block and timestep; five times as many for that of C."""
+"""Training images for the choice of block and timestep; five times as many for that of C, see
+`diffcls.classifiers.linear_probe.choose_strength`."""
 COPIES_PER_IMAGE = 2
 """Of each training image: the original, and one augmented as for the diffusion model."""
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -86,7 +92,13 @@ def build(options: ClassifierOptions, spec: DatasetSpec, prompts: PromptSet) -> 
         "dtype": str(denoiser.dtype).removeprefix("torch."),
         "data": [train.revision, len(train), validation.revision, len(validation)],
         "seed": options.seed,
-        "grid of choices": [TIMES, GRIDS, STRENGTHS, MAX_SELECTION_IMAGES, COPIES_PER_IMAGE],
+        "grid of choices": [
+            TIMES,
+            GRIDS,
+            linear_probe.STRENGTHS,
+            MAX_SELECTION_IMAGES,
+            COPIES_PER_IMAGE,
+        ],
     }
 
     def read(item: Item) -> Pixels:
@@ -103,89 +115,23 @@ def build(options: ClassifierOptions, spec: DatasetSpec, prompts: PromptSet) -> 
         )
         return _scorer(reader, fit)
 
-    return Built(
-        method=BatchMethod(
+    return built(
+        BatchMethod(
             read, prepare, evaluations=1, batch_size=model_options.batch_size(options.batch_size)
         ),
-        card=denoiser.card,
-        prompts=prompts,
-        search="",
-        search_options=defined_by,
-        img_size=denoiser.image_size,
-        loss="",
-        dtype=str(denoiser.dtype).removeprefix("torch."),
-        device=device,
-        most_evaluations=1,
-        timesteps=np.empty(0),
-        supervision="labels",
-        setting="default",
+        denoiser.card,
+        prompts,
+        defined_by,
+        denoiser.image_size,
+        denoiser.dtype,
+        device,
     )
 
 
 def _scorer(reader: FeatureReader, fit: Arrays) -> Score:
     """The scoring function of a stored probe."""
     location = FeatureLocation(str(fit["block"]), int(fit["index"]), int(fit["grid"]))
-    probe = Probe(fit["mean"], fit["scale"], fit["weight"], fit["bias"])
-
-    def score(pixels: Tensor, _: Sequence[str]) -> Tensor:
-        import torch
-
-        features = _features(reader, pixels, location)
-        return torch.from_numpy(probe(features.double().numpy()))
-
-    return score
-
-
-@dataclass(frozen=True)
-class Probe:
-    """Fitted linear probe: multinomial logistic regression on standardised features.
-
-    Args:
-        mean, scale: (D,) of the features.
-        weight: (K, D).
-        bias: (K,).
-    """
-
-    mean: Floats
-    scale: Floats
-    weight: Floats
-    bias: Floats
-
-    def __call__(self, features: Floats) -> Floats:
-        """(B, D) -> (B, K) log-probabilities up to a constant."""
-        logits: Floats = ((features - self.mean) / self.scale) @ self.weight.T + self.bias
-        return logits
-
-
-def fit_probe(features: Floats, labels: NDArray[Any], classes: int, strength: float) -> Probe:
-    """Fit scikit-learn's StandardScaler and LogisticRegression; returns them as arrays.
-
-    Args:
-        features: (N, D).
-        labels: (N,) of K classes.
-        classes: K.
-        strength: C, the inverse regularisation strength.
-    """
-    model = _pipeline(strength).fit(features, labels)
-    scaler, regression = model[0], model[1]
-    weight = np.zeros((classes, features.shape[1]))
-    # a class without an image is never predicted
-    bias = np.full(classes, regression.intercept_.min() - 1e3)
-    if len(regression.classes_) == 2:  # binary: one row only, of the second class
-        weight[regression.classes_] = np.stack([-regression.coef_[0], regression.coef_[0]]) / 2
-        bias[regression.classes_] = np.array([-1, 1]) * regression.intercept_[0] / 2
-    else:
-        weight[regression.classes_] = regression.coef_
-        bias[regression.classes_] = regression.intercept_
-    return Probe(scaler.mean_, scaler.scale_, weight, bias)
-
-
-def _pipeline(strength: float) -> Any:
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
-
-    return make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=500, tol=1e-3))
+    return scorer(probe_of(fit), lambda pixels: _features(reader, pixels, location))
 
 
 def _fit(
@@ -197,11 +143,11 @@ def _fit(
     location, accuracy = _choose_location(reader, selection, validation)
     larger = choose(train, limit=min(5 * MAX_SELECTION_IMAGES, len(train)))[0]
     features, labels = _read_all(reader, larger, location)
-    strength = _choose_strength(features, labels)
+    strength = choose_strength(features, labels)
     features, labels = _read_all(reader, train, location, spec, seed)
     probe = fit_probe(features, labels, len(train.class_names), strength)
     return {
-        **{name: np.asarray(value) for name, value in vars(probe).items()},
+        **arrays_of(probe),
         **{name: np.asarray(value) for name, value in vars(location).items()},
         "strength": np.asarray(strength),
         "validation_accuracy": np.asarray(accuracy),
@@ -230,14 +176,6 @@ def _choose_location(
     return best[1], best[0]
 
 
-def _choose_strength(features: Floats, labels: NDArray[Any]) -> float:
-    """The C of the best accuracy in threefold cross-validation."""
-    from sklearn.model_selection import cross_val_score
-
-    scores = [cross_val_score(_pipeline(c), features, labels, cv=3).mean() for c in STRENGTHS]
-    return STRENGTHS[int(np.argmax(scores))]
-
-
 def _read_blocks(
     reader: FeatureReader, data: Dataset, index: int, grid: int
 ) -> tuple[dict[str, Floats], NDArray[np.int64]]:
@@ -249,7 +187,7 @@ def _read_blocks(
         x0 = reader.denoiser.encode_images(pixels)
         parts.append(reader.read(x0, index, names, grid))
         labels.append(truth)
-    return {name: _stack([part[name] for part in parts]) for name in names}, _labels(labels)
+    return {name: stack([part[name] for part in parts]) for name in names}, stack_labels(labels)
 
 
 def _read_all(
@@ -274,26 +212,12 @@ def _read_all(
                 pixels = augment(pixels, labelled_data.augmentation_of(spec), rng)
             parts.append(_features(reader, pixels, location))
             labels.append(truth)
-    return _stack(parts), _labels(labels)
+    return stack(parts), stack_labels(labels)
 
 
 def _features(reader: FeatureReader, pixels: Tensor, location: FeatureLocation) -> Tensor:
     x0 = reader.denoiser.encode_images(pixels)
     return reader.read(x0, location.index, [location.block], location.grid)[location.block]
-
-
-def _stack(parts: Sequence[Tensor]) -> Floats:
-    import torch
-
-    stacked: Floats = torch.cat(list(parts)).double().numpy()
-    return stacked
-
-
-def _labels(parts: Sequence[Tensor]) -> NDArray[np.int64]:
-    import torch
-
-    labels: NDArray[np.int64] = torch.cat(list(parts)).numpy()
-    return labels
 
 
 SD_FEATURES = MethodKind(check, build, MODEL_OPTIONS | {"interpolation"})

@@ -62,8 +62,10 @@ def _second_model(options: ClassifierOptions) -> dict[str, str]:
     if options.model is None or not METHODS_WITHOUT_DENOISER.issuperset(methods):
         return {}
     if len(methods) > 1:
-        return {"model": "does not say of which method; use --clip-model and --reference"}
-    other = {"clip": "clip_model", "reference": "reference"}[methods[0]]
+        return {
+            "model": "does not say of which method; use --clip-model, --backbone and --reference"
+        }
+    other = {"clip": "clip_model", "features": "backbone", "reference": "reference"}[methods[0]]
     if getattr(options, other) is None:
         return {}
     return {"model": f"and --{other.replace('_', '-')} name the same model twice"}

@@ -1,69 +1,44 @@
-"""CLIP models, loaded with open_clip: by architecture and tag, from a folder, or bundled.
+"""CLIP and SigLIP models, loaded with open_clip: by architecture and tag, from a folder or the Hub.
 
-Radford et al. 2021: an image goes to the class whose text lies nearest on the unit sphere.
+Radford et al. 2021: an image goes to the class whose text lies nearest on the unit sphere. SigLIP
+(Zhai et al. 2023) and SigLIP 2 (Tschannen et al. 2025) differ in the loss: each pair of image and
+text matches or does not, with probability σ(t·cos + b).
 """
 
 from __future__ import annotations
 
-import logging
 import warnings
-from collections.abc import Hashable, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from diffcls.data.seen_images import SEEN_FILE
-from diffcls.models.card import CARD, card_of, read_stored
 from diffcls.models.clip_files import CHECKPOINT as CHECKPOINT
 from diffcls.models.clip_files import CONFIG as CONFIG
-from diffcls.models.clip_files import check_folder, create, download, tokenizer_of
+from diffcls.models.clip_files import (
+    check_bias,
+    check_folder,
+    check_padding,
+    create,
+    download,
+    tokenizer_of,
+    tokenizer_repository,
+)
+from diffcls.models.clip_names import HUB, cached_or_reachable, hub_folder, import_open_clip
+from diffcls.models.clip_names import bundled as bundled
+from diffcls.models.clip_names import check_name as check_name
+from diffcls.models.clip_names import find_card as find_card
+from diffcls.models.clip_names import folder_of as folder_of
+from diffcls.models.clip_names import read_card as read_card
+from diffcls.models.clip_prompts import PROMPTS_PER_CHUNK, report_truncation
+from diffcls.models.clip_prompts import ensemble as ensemble
 from diffcls.models.components import check_finite, first_line
 from diffcls.models.denoiser import ModelCard
-from diffcls.models.loading import WEIGHTS
 from diffcls.models.quiet import alone
-from diffcls.models.revision import files_below, revision_of
-from diffcls.support.errors import DiffclsError, ModelError, UsageError, unknown_name
-from diffcls.support.hashing import hash_file
-from diffcls.support.hub import ask_hub, cached_commit, repository_cache
+from diffcls.support.errors import DiffclsError, ModelError
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
-
-_NULL_HANDLER = logging.NullHandler()
-INSTALL = 'pip install "diffcls[clip]"'
-
-
-def bundled() -> list[str]:
-    """Names of the bundled CLIP models."""
-    return sorted(path.parent.name for path in WEIGHTS.glob(f"*/{CONFIG}"))
-
-
-def check_name(name: str) -> None:
-    """Check a name without opening a model or contacting the Hub.
-
-    Raises:
-        UsageError: for a name that is not a bundled model, a folder or ``ARCHITECTURE/TAG``, with
-            a "did you mean".
-        ModelError: if open_clip is not installed, or a folder contains no model of it.
-    """
-    if name in bundled():
-        return
-    if Path(name).is_dir():
-        if not (Path(name) / CONFIG).is_file():
-            raise ModelError(
-                "not an open_clip folder", given=name, allowed=f"a folder with {CONFIG}"
-            )
-        return
-    open_clip = _open_clip()
-    architecture, _, tag = name.partition("/")
-    if architecture not in open_clip.list_models():
-        forms = ["ARCHITECTURE/TAG such as RN50/openai, as open_clip lists them", "PATH"]
-        known = [f"{model}/{tag}" for model, tag in open_clip.list_pretrained()]
-        raise unknown_name("CLIP model", name, [*bundled(), *known], [*bundled(), *forms])
-    tags = open_clip.list_pretrained_tags_by_model(architecture)
-    if tag not in tags and not Path(tag).is_file():
-        raise unknown_name(f"weights of {architecture}", tag, [*tags, "FILE.safetensors"])
 
 
 @dataclass
@@ -93,31 +68,62 @@ class ClipModel:
         """Factor of the cosine similarity: exp of the learned log scale."""
         return float(self.model.logit_scale.detach().exp())
 
+    @property
+    def logit_bias(self) -> float:
+        """The learned bias b of a SigLIP model; 0 for a CLIP, whose loss has none."""
+        bias = getattr(self.model, "logit_bias", None)
+        return 0.0 if bias is None else float(bias.detach())
+
+    @property
+    def is_sigmoid(self) -> bool:
+        """Whether the model was trained with the sigmoid loss, as SigLIP."""
+        return getattr(self.model, "logit_bias", None) is not None
+
+    def logits(self, pixels: Tensor, classifier: Tensor) -> Tensor:
+        """(B, 3, H, W) preprocessed images, (K, D) classifier -> (B, K) logits t·cos + b.
+
+        Their softmax is the posterior of exactly one of the classes, for both losses: it is that of
+        CLIP's own loss, and under SigLIP's, where each class k matches with probability σ(z_k)
+        independently, P(only k) ∝ σ(z_k) Π_{j≠k} (1 − σ(z_j)) ∝ σ(z_k) / (1 − σ(z_k)) = exp(z_k).
+        """
+        return self.logit_scale * self.embed(pixels) @ classifier.T + self.logit_bias
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """(B, K) logits -> (B, K) probabilities, as transformers' pipeline returns them.
+
+        Of a SigLIP model: σ(logit), whether each text matches the image; they need not add up to 1.
+        Of a CLIP: the softmax over the classes.
+        """
+        return logits.sigmoid() if self.is_sigmoid else logits.softmax(dim=-1)
+
     def classifier(self, texts: Sequence[str], class_of: Sequence[int]) -> Tensor:
         """(K, D) unit vectors: the mean of a class's unit text embeddings, normalised again.
 
-        Prompt ensembling (Radford et al. 2021, section 3.1.4).
+        Prompt ensembling (Radford et al. 2021, section 3.1.4). Texts that are longer than the
+        context of the model are truncated, with a warning.
         """
         import torch
         import torch.nn.functional as F
 
         parts = []
+        tokens = list(self._tokens(texts))
+        report_truncation(self.tokenize, texts, torch.cat(tokens))
         with torch.inference_mode():
-            for start in range(0, len(texts), 256):
-                ids = self.tokenize(list(texts[start : start + 256])).to(self.device)
-                parts.append(self.model.encode_text(ids, normalize=True).float())
+            for ids in tokens:
+                encoded = self.model.encode_text(ids.to(self.device), normalize=True)
+                parts.append(encoded.float())
             total = torch.zeros(max(class_of) + 1, parts[0].shape[1], device=self.device)
             total.index_add_(0, torch.tensor(class_of, device=self.device), torch.cat(parts))
             return F.normalize(total, dim=1)
 
     def prompt_keys(self, texts: Sequence[str]) -> list[Hashable]:
         """(P,) the token ids of each text; equal for texts that the model cannot tell apart."""
-        keys: list[Hashable] = []
-        for start in range(0, len(texts), 256):
-            keys += (
-                ids.numpy().tobytes() for ids in self.tokenize(list(texts[start : start + 256]))
-            )
-        return keys
+        return [row.numpy().tobytes() for ids in self._tokens(texts) for row in ids]
+
+    def _tokens(self, texts: Sequence[str]) -> Iterator[Tensor]:
+        """(P, L) token ids, in chunks."""
+        for start in range(0, len(texts), PROMPTS_PER_CHUNK):
+            yield self.tokenize(list(texts[start : start + PROMPTS_PER_CHUNK]))
 
     def embed(self, pixels: Tensor) -> Tensor:
         """(B, 3, H, W) preprocessed images -> (B, D) unit vectors, float32."""
@@ -155,19 +161,26 @@ def load(
     """Load a CLIP model.
 
     Args:
-        name: a bundled name, a folder with ``open_clip_config.json``, or ``ARCHITECTURE/TAG`` in
-            the terms of open_clip; TAG may be a file of weights.
+        name: a bundled name, a folder with ``open_clip_config.json``, ``hf-hub:OWNER/NAME`` for a
+            repository of such files, or ``ARCHITECTURE/TAG`` in the terms of open_clip, such as
+            ``ViT-B-16-SigLIP2/webli``; TAG may be a file of weights.
         device, dtype: device and precision; float32 by default.
 
     Raises:
         UsageError: for an unknown name.
-        ModelError: if open_clip is not installed, or the weights are not available or not finite.
+        ModelError: if open_clip is not installed, or the weights are not available, not finite, or
+            those of another loss than the config's.
     """
     import torch
 
-    open_clip = _open_clip()
+    open_clip = import_open_clip()
     dtype = dtype or torch.float32
-    card, folder = find_card(name), folder_of(name)
+    check_name(name)
+    folder = folder_of(name)
+    if name.startswith(HUB):
+        folder, card = hub_folder(name)
+    else:
+        card = find_card(name)
     try:
         with alone(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # raised by the library's own calls
@@ -176,11 +189,16 @@ def load(
                 source, tag = f"local-dir:{folder}", None
             else:
                 source, _, tag = name.partition("/")
+                tokenizer = tokenizer_repository(source)
+                if tokenizer:
+                    cached_or_reachable(tokenizer, "the tokenizer of the CLIP model", name)
             model, preprocess = create(source, tag, dtype, device)
             if folder is None:
                 checkpoint = download(source, str(tag))
+            check_bias(model, checkpoint)
             open_clip.load_checkpoint(model, str(checkpoint))
             tokenize = tokenizer_of(source)
+            check_padding(model, tokenize)
     except DiffclsError:
         raise
     except Exception as error:  # open_clip raises whatever a config of another type leads to
@@ -193,96 +211,3 @@ def load(
     size = model.visual.image_size
     side = int(size[0] if isinstance(size, tuple | list) else size)
     return ClipModel(model.eval(), preprocess, tokenize, card, torch.device(device), side, dtype)
-
-
-def _open_clip() -> Any:
-    try:
-        import open_clip
-    except ImportError as error:
-        raise ModelError("CLIP needs open_clip", given=str(error), todo=INSTALL) from None
-    # open_clip logs to the root logger, which would add a handler that repeats our messages
-    logging.getLogger().addHandler(_NULL_HANDLER)
-    return open_clip
-
-
-# the published ensembles of Radford et al. 2021, as open_clip ships them
-ENSEMBLES = {
-    "imagenet80": "OPENAI_IMAGENET_TEMPLATES",
-    "imagenet7": "SIMPLE_IMAGENET_TEMPLATES",
-}
-
-
-def ensemble(name: str) -> tuple[str, ...]:
-    """The templates of a published ensemble, each with one ``{}``.
-
-    Raises:
-        UsageError: for an unknown name.
-        ModelError: if open_clip is not installed.
-    """
-    if name not in ENSEMBLES:
-        raise unknown_name("ensemble of templates", name, ENSEMBLES)
-    templates = getattr(_open_clip(), ENSEMBLES[name])
-    return tuple(template("{}") for template in templates)
-
-
-def find_card(name: str) -> ModelCard:
-    """The card of a model, without opening its weights.
-
-    Raises:
-        UsageError, ModelError: see `load`.
-    """
-    check_name(name)
-    folder = folder_of(name)
-    if folder is not None:
-        return read_card(folder)
-    architecture, _, tag = name.partition("/")
-    return ModelCard(name, _revision(architecture, tag))
-
-
-def folder_of(name: str) -> Path | None:
-    """Path of a bundled model or a folder, None for any other name."""
-    folder = WEIGHTS / name if name in bundled() else Path(name)
-    return folder if folder.is_dir() else None
-
-
-def read_card(folder: Path) -> ModelCard:
-    """The card in a folder; the revision is a hash of weights, configs and tokenizer."""
-    card = card_of(read_stored(folder), folder)
-    card = ModelCard(card.name, "", trained_on=card.trained_on, seen_images=card.seen_images)
-    files = [path for path in files_below(folder) if path.name not in (CARD, SEEN_FILE)]
-    return replace(card, revision=revision_of(files, folder, card))
-
-
-def _revision(architecture: str, tag: str) -> str:
-    """The Hub's commit of a tag's weights, or the hash of a file.
-
-    Raises:
-        UsageError: for a file that is not a safetensors file.
-        ModelError: if the weights are not cached while the Hub cannot be reached.
-    """
-    if Path(tag).is_file():
-        if Path(tag).suffix != ".safetensors":
-            raise UsageError("CLIP weights are not a .safetensors file", given=tag)
-        return hash_file(tag)
-    config = _open_clip().get_pretrained_cfg(architecture, tag)
-    repository = str(config.get("hf_hub") or "").rstrip("/")
-    if not repository:
-        return f"{tag} of open_clip"
-    folder = repository_cache("models", repository)
-    cached = cached_commit(folder, "main")
-
-    def request() -> str:
-        from huggingface_hub import HfApi
-
-        return str(HfApi().model_info(repository, timeout=3.0).sha)
-
-    commit = cached or ask_hub(request, lambda error: None)
-    if commit is None:
-        raise ModelError(
-            "the Hub cannot be reached, and the CLIP model is not in the cache",
-            given=f"{architecture}/{tag} ({repository})",
-            allowed=f"a copy in {folder}",
-            todo=f"run `hf download {repository}` on a machine with a network, and set "
-            "HF_HOME to its cache",
-        )
-    return commit

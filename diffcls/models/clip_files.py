@@ -13,8 +13,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from diffcls.models.configs import check_files, check_values
-from diffcls.models.json_files import is_count, is_number, read_json, wrong_value
+from diffcls.models.configs import check_files, check_images, check_values
+from diffcls.models.json_files import is_count, read_json, wrong_value
 from diffcls.models.weight_files import PICKLES
 from diffcls.support.errors import ModelError
 
@@ -31,7 +31,11 @@ TOKENIZERS = (
 """Tokenizers of transformers that published CLIPs use; the suffix ``Fast`` is the same."""
 TOKENIZER_OPTIONS = ("clean", "strip_sep_token")
 """Options of open_clip's own wrapper of a tokenizer; others are given to transformers."""
-INTERPOLATIONS, RESIZE_MODES = ("bicubic", "bilinear", "random"), ("shortest", "longest", "squash")
+PREPROCESSING = ("mean", "std", "interpolation", "resize_mode")
+CHOICES = {
+    "interpolation": ("bicubic", "bilinear", "random"),
+    "resize_mode": ("shortest", "longest", "squash"),
+}
 
 
 def check_folder(folder: Path) -> Path:
@@ -48,7 +52,7 @@ def check_folder(folder: Path) -> Path:
     for key, value in _entries(config):
         _check_names(path, key, value)
     _check_model(path, model)
-    _check_preprocessing(path, _object(path, config, "preprocess_cfg", default={}))
+    check_images(path, _object(path, config, "preprocess_cfg", default={}), CHOICES)
     if model["text_cfg"].get("hf_tokenizer_name"):
         _check_tokenizer(folder)
     return _weights(folder)
@@ -97,17 +101,6 @@ def _check_model(path: Path, model: Mapping[str, Any]) -> None:
     check_values(path, _object(path, model, "text_cfg"), CLIPTextCfg)
 
 
-def _check_preprocessing(path: Path, config: Mapping[str, Any]) -> None:
-    for key, least in (("mean", -1e3), ("std", 1e-6)):
-        values = config.get(key, [0.5] * 3)
-        good = isinstance(values, list) and len(values) == 3
-        if not good or not all(is_number(v) and least <= v <= 1e3 for v in values):
-            raise wrong_value(path, key, values, "three numbers, one a channel")
-    for key, known in (("interpolation", INTERPOLATIONS), ("resize_mode", RESIZE_MODES)):
-        if key in config and config[key] not in known:
-            raise wrong_value(path, key, config[key], ", ".join(known))
-
-
 def _check_tokenizer(folder: Path) -> None:
     path = folder / "tokenizer_config.json"
     if not path.is_file() or not any(
@@ -153,6 +146,7 @@ def create(source: str, tag: str | None, dtype: torch.dtype, device: Any) -> tup
     import open_clip
 
     config = open_clip.get_pretrained_cfg(source, tag) if tag else {}
+    shared = preprocessing_of(source) if tag and not config else {}
     model, _, preprocess = open_clip.create_model_and_transforms(
         source,
         pretrained=tag,
@@ -162,8 +156,69 @@ def create(source: str, tag: str | None, dtype: torch.dtype, device: Any) -> tup
         pretrained_text=False,
         # these weights need an activation other than the architecture's default
         force_quick_gelu=bool(config.get("quick_gelu")),
+        **{f"image_{key}": value for key, value in shared.items()},
     )
     return model, preprocess
+
+
+def preprocessing_of(architecture: str) -> dict[str, Any]:
+    """Preprocessing that all published weights of an architecture share, for a file of weights.
+
+    open_clip itself preprocesses for a file as OpenAI's CLIP does, whatever the architecture:
+    SigLIP would get images of another mean, and cropped. Empty where the published weights differ.
+    """
+    import open_clip
+
+    shared: dict[str, Any] | None = None
+    for tag in open_clip.list_pretrained_tags_by_model(architecture):
+        config = open_clip.get_pretrained_cfg(architecture, tag)
+        entries = {key: config[key] for key in PREPROCESSING if key in config}
+        if shared not in (None, entries):
+            return {}
+        shared = entries
+    return shared or {}
+
+
+def check_bias(model: Any, checkpoint: Path) -> None:
+    """Check that the weights of a model with the sigmoid loss have its bias.
+
+    open_clip takes a bias of 0 where there is none, which made every text match every image.
+
+    Raises:
+        ModelError: for weights without it.
+    """
+    from safetensors import safe_open
+
+    if getattr(model, "logit_bias", None) is None:
+        return
+    with safe_open(checkpoint, framework="pt") as file:
+        if not any(name.endswith("logit_bias") for name in file.keys()):  # noqa: SIM118
+            raise ModelError(
+                "weights of the SigLIP model have no logit_bias",
+                given=str(checkpoint),
+                allowed="weights trained with the sigmoid loss",
+                todo="choose the config of the weights",
+            )
+
+
+def check_padding(model: Any, tokenize: Any) -> None:
+    """Check that the tokenizer of a SigLIP model pads on the right.
+
+    The text encoder reads a text at the last of its tokens, so padding on the other side, Gemma's
+    default, gives embeddings that the model was not trained for.
+
+    Raises:
+        ModelError: if it pads on the left.
+    """
+    if getattr(model, "logit_bias", None) is None:
+        return
+    letter = tokenize(["a"])[0]
+    if letter[-1] != letter[-2]:  # the end of the text, and no padding behind it
+        raise ModelError(
+            "tokenizer of the SigLIP model pads on the left",
+            allowed="padding on the right, as SigLIP was trained",
+            todo='set "padding_side": "right" in tokenizer_config.json',
+        )
 
 
 def download(architecture: str, tag: str) -> Path:
@@ -185,6 +240,13 @@ def download(architecture: str, tag: str) -> Path:
             allowed="safetensors",
         )
     return path
+
+
+def tokenizer_repository(architecture: str) -> str:
+    """The Hub's repository of an architecture's tokenizer; empty where open_clip ships it."""
+    import open_clip
+
+    return str(open_clip.get_model_config(architecture)["text_cfg"].get("hf_tokenizer_name") or "")
 
 
 def tokenizer_of(source: str) -> Any:

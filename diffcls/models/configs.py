@@ -8,11 +8,11 @@ with the defaults of the part's own class, and numbers with bounds that no publi
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from diffcls.models.json_files import read_json, wrong_value
+from diffcls.models.json_files import is_number, read_json, wrong_value
 from diffcls.support.errors import ModelError
 
 BOUNDS = {
@@ -102,6 +102,29 @@ def check_values(path: Path, config: Mapping[str, Any], kind: Any = None) -> Non
                 allowed = allowed if "tuple" in str(parameter.annotation) else "true or false"
             if allowed is not None:
                 raise wrong_value(path, key, value, allowed)
+
+
+def check_images(
+    path: Path, config: Mapping[str, Any], choices: Mapping[str, Sequence[str]]
+) -> None:
+    """Check how a config has images preprocessed, where it says so.
+
+    Args:
+        path: the config, for messages.
+        config: its entries: ``mean`` and ``std`` of the channels, and those of `choices`.
+        choices: entry -> its allowed values.
+
+    Raises:
+        ModelError: for anything but three numbers, or a value that is not allowed.
+    """
+    for key, least in (("mean", -1e3), ("std", 1e-6)):
+        values = config.get(key, [0.5] * 3)
+        good = isinstance(values, list) and len(values) == 3
+        if not good or not all(is_number(v) and least <= v <= 1e3 for v in values):
+            raise wrong_value(path, key, values, "three numbers, one a channel")
+    for key, known in choices.items():
+        if key in config and config[key] not in known:
+            raise wrong_value(path, key, config[key], ", ".join(known))
 
 
 def check_tokenizer(folder: Path) -> None:

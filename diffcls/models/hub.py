@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,8 @@ from diffcls.support.hub import REQUEST_TIMEOUT_SECONDS, ask_hub, cached_commit,
 REPOSITORY_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
 FILE_PATTERNS = ("*.json", "*.txt", "*.model", "*.safetensors")
 """Files that a pipeline is loaded from; pickles are left out."""
+Get = Callable[[list[str]], Path]
+"""Paths of files of a repository -> the folder they are downloaded to."""
 
 
 def named(name: str) -> HubModel | None:
@@ -40,6 +42,29 @@ def fetch(model: HubModel, half: bool = False, weights: bool = True) -> tuple[Pa
         ModelError: for a model that does not exist or is gated, or that is not cached while the Hub
             cannot be reached.
     """
+
+    def choose(files: list[str], get: Get) -> list[str]:
+        if INDEX not in files:
+            raise ModelError("not a diffusers pipeline on the Hub", given=str(model))
+        # a family or part that is not supported is refused before its weights are downloaded
+        return required_files(files, read_index(get([INDEX])).parts, half, weights)
+
+    return fetch_files(model, choose, "choose the folder of a pipeline: --model PATH")
+
+
+def fetch_files(
+    model: HubModel, choose: Callable[[list[str], Get], list[str]], local: str
+) -> tuple[Path, str]:
+    """The folder of chosen files of a model, downloaded unless cached, and its commit.
+
+    Args:
+        model: the model.
+        choose: (paths of all files, download of some of them) -> paths of the files needed.
+        local: what to do without the Hub, for the message.
+
+    Raises:
+        ModelError: see `fetch`.
+    """
     from huggingface_hub import HfApi
 
     def request() -> Any:
@@ -52,16 +77,15 @@ def fetch(model: HubModel, half: bool = False, weights: bool = True) -> tuple[Pa
         folder = repository_cache("models", model.id)
         commit = cached_commit(folder, model.revision or "main")
         if commit is None:
-            raise _out_of_reach(model, folder)
+            raise _out_of_reach(model, folder, local)
         return folder / "snapshots" / commit, commit
     files = [str(file.rfilename) for file in info.siblings or ()]
     commit = str(info.sha)
-    if INDEX not in files:
-        raise ModelError("not a diffusers pipeline on the Hub", given=str(model))
-    # a family or part that is not supported is refused before its weights are downloaded
-    parts = read_index(_get(model, commit, [INDEX])).parts
-    needed = required_files(files, parts, half, weights)
-    return _get(model, commit, needed), commit
+
+    def get(names: list[str]) -> Path:
+        return _get(model, commit, names)
+
+    return get(choose(files, get)), commit
 
 
 def required_files(
@@ -132,7 +156,7 @@ def _refused(model: HubModel, error: Exception) -> ModelError | None:
     return None
 
 
-def _out_of_reach(model: HubModel, folder: Path) -> ModelError:
+def _out_of_reach(model: HubModel, folder: Path, local: str) -> ModelError:
     at = f" --revision {model.revision}" if model.revision else ""
     terms = ", after its terms were accepted" if model.gated else ""
     return ModelError(
@@ -140,5 +164,5 @@ def _out_of_reach(model: HubModel, folder: Path) -> ModelError:
         given=str(model),
         allowed=f"a copy in {folder}",
         todo=f"run `hf download {model.id}{at}` on a machine with a network{terms} and set HF_HOME "
-        "to its cache; or choose the folder of a pipeline: --model PATH",
+        f"to its cache; or {local}",
     )

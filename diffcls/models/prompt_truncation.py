@@ -40,9 +40,18 @@ def report_truncation(tokenizer: Any, prompts: Sequence[str], limit: int | None 
                 given=[other, text],
                 todo="shorten the template or the labels",
             )
-    logger.warning(
-        "%d prompts are truncated to %d tokens, the first is %r", len(long), limit, long[0]
-    )
+    warn_of_truncation(long, limit)
+
+
+def warn_of_truncation(truncated: Sequence[str], limit: int) -> None:
+    """Log a warning with the number of truncated prompts, if there are any, and the first."""
+    if truncated:
+        logger.warning(
+            "%d prompts are truncated to %d tokens, the first is %r",
+            len(truncated),
+            limit,
+            truncated[0],
+        )
 
 
 def token_keys(tokenizers: Sequence[Any], prompts: Sequence[str]) -> list[Hashable]:

@@ -18,7 +18,7 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 
 import diffcls
-from diffcls.classifiers import sd_features
+from diffcls.classifiers import linear_probe, sd_features
 from diffcls.classifiers.base import Built
 from diffcls.data import catalog
 from diffcls.data import load as loading_data
@@ -196,7 +196,7 @@ def test_row_has_supervision_labels_and_the_probe_is_fitted_once(
 ) -> None:
     monkeypatch.setattr(sd_features, "TIMES", (0.1,))
     monkeypatch.setattr(sd_features, "GRIDS", (1,))
-    monkeypatch.setattr(sd_features, "STRENGTHS", (0.01,))
+    monkeypatch.setattr(linear_probe, "STRENGTHS", (0.01,))
     monkeypatch.setattr(sd_features, "MAX_SELECTION_IMAGES", 100)
     wishes = {
         "method": "sd-features",

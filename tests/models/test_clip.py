@@ -22,7 +22,7 @@ from diffcls.data.dataset import Item
 from diffcls.data.prompts import PromptSet
 from diffcls.data.training_captions import caption
 from diffcls.evaluation.options import EvaluationOptions
-from diffcls.models import clip
+from diffcls.models import clip, clip_names
 from diffcls.models.small_stable_diffusion import TinyConfig, build_tokenizer
 from diffcls.scoring.class_scores import ClassScores
 from diffcls.support.errors import ModelError, UsageError
@@ -148,6 +148,7 @@ def test_unknown_ensemble_gets_a_suggestion() -> None:
     ("name", "message"),
     [
         ("RN51/openai", "unknown CLIP model.*RN50/openai"),
+        ("timm/ViT-B-16-SigLIP", "did you mean 'hf-hub:timm/ViT-B-16-SigLIP'"),
         ("RN50", "unknown weights of RN50.*openai"),
         ("RN50/opnai", "unknown weights of RN50.*did you mean 'openai'"),
         ("ViT-H-14/laion2b", "unknown weights of ViT-H-14.*laion2b_s32b_b79k"),
@@ -191,7 +192,7 @@ def test_activation_is_that_of_the_weights(
         seen.update(options, name=name)
         raise RuntimeError("seen enough")
 
-    monkeypatch.setattr(clip, "_revision", lambda *_: "commit")
+    monkeypatch.setattr(clip_names, "_revision", lambda *_: "commit")
     monkeypatch.setattr(open_clip, "create_model_and_transforms", create)
     with pytest.raises(ModelError, match="seen enough"):
         clip.load(f"{architecture}/{tag}")
