@@ -16,6 +16,7 @@ _EXPORTS = Registry(
     {
         "ZeroShotImageClassifier": "diffcls.api.zero_shot:ZeroShotImageClassifier",
         "DiffusionClassifier": "diffcls.api.estimator:DiffusionClassifier",
+        "fit_temperature": "diffcls.metrics.calibration:fit_temperature",
         "run_evaluation": "diffcls.evaluation.run:run_evaluation",
         "measure_fidelity": "diffcls.generation.fidelity:measure_fidelity",
         "estimate_likelihood": "diffcls.generation.dataset_likelihood:estimate_likelihood",
@@ -37,6 +38,7 @@ __all__ = [
     "ZeroShotImageClassifier",
     "__version__",
     "estimate_likelihood",
+    "fit_temperature",
     "generate_images",
     "measure_fidelity",
     "run_evaluation",
