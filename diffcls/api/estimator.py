@@ -12,8 +12,13 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.metrics import accuracy_score
 from sklearn.utils.validation import check_is_fitted
 
-from diffcls.api.inputs import as_list
-from diffcls.api.targets import check_same_number, names_of, target_labels
+from diffcls.api.tables import (
+    check_same_kind,
+    check_same_number,
+    names_of,
+    table_images,
+    target_labels,
+)
 from diffcls.api.zero_shot import ZeroShotImageClassifier, score_matrix
 from diffcls.data.prompts import check_labels
 from diffcls.metrics.calibration import check_weights, fit_temperature, log_posterior
@@ -89,14 +94,14 @@ class DiffusionClassifier(ClassifierMixin, BaseEstimator):
                 ValueError.
             UsageError: for a parameter or weight out of range. It is a ValueError.
         """
-        images, labels = as_list(X), target_labels(y)
+        images, labels = table_images(X), target_labels(y)
         check_same_number(images, labels)
         weights = check_weights(sample_weight, len(images))
         self._check_calibration()
         classes, codes = np.unique(labels, return_inverse=True)
         if len(classes) < 2:
             raise UsageError(
-                "y has a single class", given=classes.tolist()[0], allowed="two labels or more"
+                "y has only one class", given=classes.tolist()[0], allowed="two labels or more"
             )
         names = check_labels(names_of(classes, self.class_names))
         classifier = self._load()
@@ -164,7 +169,7 @@ class DiffusionClassifier(ClassifierMixin, BaseEstimator):
 
     def _scores(self, X: Any) -> NDArray[np.float64]:
         check_is_fitted(self)
-        return score_matrix(self._classifier.scores(self._method, as_list(X)))
+        return score_matrix(self._classifier.scores(self._method, table_images(X)))
 
     def decision_function(self, X: Any) -> NDArray[np.float64]:
         """(n, K) scores, minus the mean errors; for two classes (n,), second minus first."""
@@ -182,8 +187,9 @@ class DiffusionClassifier(ClassifierMixin, BaseEstimator):
 
     def predict(self, X: Any) -> NDArray[Any]:
         """(n,) labels of least mean error."""
-        best: NDArray[Any] = self.classes_[self._scores(X).argmax(axis=1)]
-        return best
+        best = self._scores(X).argmax(axis=1)
+        labels: NDArray[Any] = self.classes_[best]
+        return labels
 
     def score(self, X: Any, y: Any, sample_weight: ArrayLike | None = None) -> float:
         """Accuracy on n images.
@@ -197,8 +203,9 @@ class DiffusionClassifier(ClassifierMixin, BaseEstimator):
             DataError, UsageError: as `fit`, before an image is scored.
         """
         check_is_fitted(self)
-        images, labels = as_list(X), target_labels(y)
+        images, labels = table_images(X), target_labels(y)
         check_same_number(images, labels)
+        check_same_kind(labels, self.classes_)
         weights = None if sample_weight is None else check_weights(sample_weight, len(images))
         return float(accuracy_score(labels, self.predict(images), sample_weight=weights))
 

@@ -132,15 +132,16 @@ def fit_temperature(
     w = check_weights(sample_weight, len(s))
     s, truth, w = s[w > 0], truth[w > 0], w[w > 0]
     margin = _margins(s, truth)
-    known = np.abs(margin[(margin != 0) & np.isfinite(margin)])
-    if known.size == 0:
+    counts = (margin != 0) & np.isfinite(margin)
+    if not counts.any():
         return 1.0
+    # makes the search independent of the scores' unit
+    unit = _weighted_median(np.abs(margin[counts]), w[counts])
     if margin.min() >= 0:
         nearest = int(np.argmin(np.where(margin > 0, margin, np.inf)))
         others = np.where(np.arange(s.shape[1]) == truth[nearest], -np.inf, s[nearest])
         s = np.concatenate([s, s[nearest : nearest + 1]])
         truth, w = np.append(truth, others.argmax()), np.append(w, 1.0)
-    unit = float(np.median(known))  # makes the search independent of the scores' unit
     rows = np.arange(len(s))
 
     def loss(log_t: float) -> float:
@@ -216,6 +217,15 @@ def _margins(s: Float64, truth: Int64) -> Float64:
     others = s.copy()
     others[rows, truth] = -np.inf
     return np.asarray(s[rows, truth] - others.max(axis=1))
+
+
+def _weighted_median(values: Float64, weights: Float64) -> float:
+    """Median of the values, each counted as often as its weight says."""
+    order = np.argsort(values)
+    reached = np.cumsum(weights[order])
+    half = reached[-1] / 2
+    lower, upper = np.searchsorted(reached, half), np.searchsorted(reached, half, side="right")
+    return float((values[order][lower] + values[order][upper]) / 2)
 
 
 def _distributions(probabilities: ArrayLike, labels: ArrayLike) -> tuple[Float64, Int64]:

@@ -1,4 +1,4 @@
-"""Labels of a scikit-learn target ``y``, and the names of its classes for the prompts."""
+"""Images, labels and class names from the ``X`` and ``y`` of scikit-learn."""
 
 from __future__ import annotations
 
@@ -11,7 +11,35 @@ from numpy.typing import NDArray
 from sklearn.exceptions import DataConversionWarning
 from sklearn.utils.multiclass import check_classification_targets
 
+from diffcls.api.inputs import as_list
 from diffcls.support.errors import DataError
+
+SHOWN_LABELS = 8
+"""Labels that a message shows."""
+
+
+def table_images(X: Any) -> list[Any]:
+    """The images of ``X``, as `as_list`.
+
+    Raises:
+        DataError: for an array that is sparse, complex or not finite, and as in `as_list`.
+    """
+    if hasattr(X, "tocsr"):
+        raise DataError(
+            "sparse input is not supported",
+            given=f"{type(X).__name__} of shape {X.shape}",
+            allowed="images in a dense array (n, H, W), or a list of images",
+        )
+    if isinstance(X, np.ndarray) and X.dtype.kind == "c":
+        raise DataError(
+            "Complex data not supported", given=X.dtype.name, allowed="integers or floats"
+        )
+    if isinstance(X, np.ndarray) and X.dtype.kind == "f" and not np.isfinite(X).all():
+        at = [int(i) for i in np.argwhere(~np.isfinite(X))[0]]
+        raise DataError(
+            "Input X contains NaN or infinity", given=float(X[tuple(at)]), todo=f"see X{at}"
+        )
+    return as_list(X)
 
 
 def target_labels(y: Any) -> NDArray[Any]:
@@ -29,6 +57,8 @@ def target_labels(y: Any) -> NDArray[Any]:
     if y is None:
         raise DataError("fit and score requires y to be passed, but the target y is None")
     labels = np.asarray(y)
+    if isinstance(y, list | tuple) and labels.dtype.kind == "U" and not all(map(_is_text, y)):
+        labels = np.asarray(y, dtype=object)  # numbers among texts had become texts
     if labels.ndim == 2 and labels.shape[1] == 1:
         warnings.warn(
             "A column-vector y was passed when a 1d array was expected: give y.ravel()",
@@ -45,7 +75,7 @@ def target_labels(y: Any) -> NDArray[Any]:
         )
     if labels.dtype.kind == "T":  # NumPy's texts of any length, which scikit-learn does not read
         labels = labels.astype(object)
-    _check_values(labels)
+    labels = _of_one_kind(labels)
     check_classification_targets(labels)
     return labels
 
@@ -54,6 +84,16 @@ def check_same_number(images: Sequence[Any], labels: NDArray[Any]) -> None:
     """Raise DataError for images and labels that differ in number."""
     if len(images) != len(labels):
         raise DataError("images and labels differ in number", given=(len(images), len(labels)))
+
+
+def check_same_kind(labels: NDArray[Any], classes: NDArray[Any]) -> None:
+    """Raise DataError for labels that are texts where the classes are numbers, or the reverse."""
+    if _is_text(labels[0]) != _is_text(classes[0]):
+        raise DataError(
+            "y is of another kind than the labels of fit",
+            given=labels[:SHOWN_LABELS].tolist(),
+            allowed=classes[:SHOWN_LABELS].tolist(),
+        )
 
 
 def names_of(classes: NDArray[Any], class_names: Iterable[str] | Mapping[Any, str] | None) -> Any:
@@ -79,35 +119,37 @@ def names_of(classes: NDArray[Any], class_names: Iterable[str] | Mapping[Any, st
         return [class_names[label] for label in labels]
     names = class_names if isinstance(class_names, str) else list(class_names)
     if isinstance(names, str) or len(names) != len(labels):
+        some = labels[:SHOWN_LABELS]
         raise DataError(
             "class_names do not match the labels",
             given=names,
-            allowed=f"{len(labels)} names, in the order of {labels}, or a name for each label, "
-            f"as {{{labels[0]!r}: 'name', …}}",
+            allowed=f"{len(labels)} names, in the order of {some}, or a dictionary from label to name",
         )
     return names
 
 
-def _check_values(labels: NDArray[Any]) -> None:
-    """Refuse labels that are missing or not finite, and mixtures that have no order."""
-    if labels.dtype.kind == "f":
-        wrong = ~np.isfinite(labels)
-    elif labels.dtype.kind == "O":
-        wrong = np.array([_is_missing(label) for label in labels], dtype=bool)
-    else:
-        return
-    if wrong.any():
-        at = int(wrong.argmax())
+def _of_one_kind(labels: NDArray[Any]) -> NDArray[Any]:
+    """Labels in an array of texts or of numbers; those missing, and mixtures, are refused."""
+    if labels.dtype.kind not in "fO":
+        return labels
+    missing = np.array([_is_missing(label) for label in labels], dtype=bool)
+    if missing.any():
+        at = int(missing.argmax())
         raise DataError(
-            "Input y contains NaN, infinity or no label"
-            if labels.dtype.kind == "f"
-            else "Input y contains NaN or no label",
-            given=f"{labels[at]} at {at}",
-            todo="leave such images out",
+            "Input y contains NaN, infinity or no label",
+            given=labels[at : at + 1].tolist()[0],
+            todo=f"leave out image {at}, and others like it",
         )
-    kinds = {"text" if isinstance(label, str) else "number" for label in labels}
-    if labels.dtype.kind == "O" and len(kinds) > 1:
-        raise DataError("y mixes texts and numbers", given=labels[:5].tolist(), todo="give texts")
+    texts = sum(map(_is_text, labels))
+    if 0 < texts < len(labels):
+        some = labels[:SHOWN_LABELS].tolist()
+        raise DataError("y mixes texts and numbers", given=some, todo="give texts")
+    # scikit-learn reads no numbers in an array of objects
+    return labels if texts or labels.dtype.kind == "f" else np.asarray(labels.tolist())
+
+
+def _is_text(label: Any) -> bool:
+    return isinstance(label, str)
 
 
 def _is_missing(label: Any) -> bool:
