@@ -123,7 +123,7 @@ def names_of(classes: NDArray[Any], class_names: Iterable[str] | Mapping[Any, st
         raise DataError(
             "class_names do not match the labels",
             given=names,
-            allowed=f"{len(labels)} names, in the order of {some}, or a dictionary from label to name",
+            allowed=f"{len(labels)} names, in the order of {some}, or a dictionary by label",
         )
     return names
 

@@ -133,6 +133,7 @@ def _(w: World) -> None:
 for name in (
     *("set_predict_request", "set_partial_fit_request", "partial_fit", "set_output", "transform"),
     *("fit_predict", "predict_joint_log_proba", "sparsify", "densify"),
+    *("apply", "decision_path"),
     *("n_features_in_", "feature_names_in_", "n_iter_", "coef_", "feature_importances_"),
 ):
     absent(name)
@@ -187,7 +188,7 @@ def _(w: World) -> None:
     assert (w.fitted(class_names=by_label).decision_function(w.images) == listed).all()
     assert (w.fitted().decision_function(w.images) != listed).any()
     for wrong in (["zero", "one"], "one", {0: "zero"}, ["a", "a", "b"]):
-        with pytest.raises(ValueError, match="class_names|duplicate"):
+        with pytest.raises(ValueError, match=r"class_names|duplicate"):
             w.fitted(class_names=wrong)
 
 

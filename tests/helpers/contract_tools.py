@@ -285,13 +285,13 @@ def _(w: World) -> None:
 
 @no("BaggingClassifier")
 def _(w: World) -> None:
-    with pytest.raises(ValueError, match="dim 3|features"):
+    with pytest.raises(ValueError, match=r"dim 3|features"):
         BaggingClassifier(w.make(), n_estimators=2).fit(w.images, w.labels)
 
 
 @no("permutation_importance")
 def _(w: World) -> None:
-    with pytest.raises(ValueError, match="dim 3|features"):
+    with pytest.raises(ValueError, match=r"dim 3|features"):
         permutation_importance(w.fitted(), w.images, w.labels)
 
 

@@ -50,9 +50,10 @@ def as_images(table: Any) -> Any:
     """Gray images (n, side, side) in 0 to 1 of a table (n, m), m at most side²; others stay."""
     if getattr(table, "ndim", 2) != 2 or hasattr(table, "tocsr"):
         return table
-    rows = np.asarray(table, dtype=np.float64)
-    if rows.ndim != 2 or rows.shape[1] == 0:
+    rows = np.asarray(table)
+    if rows.ndim != 2 or rows.shape[1] == 0 or rows.dtype.kind == "c":
         return table
+    rows = rows.astype(np.float64)
     side = max(2, math.isqrt(rows.shape[1] - 1) + 1)
     padded = np.zeros((len(rows), side * side))
     squashed = np.where(np.isfinite(rows), 0.5 + np.arctan(rows) / np.pi, rows)
