@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,6 +11,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.metrics import accuracy_score
 from sklearn.utils.validation import check_is_fitted
 
+from diffcls.api.parameters import check_parameters
 from diffcls.api.tables import (
     check_same_kind,
     check_same_number,
@@ -23,7 +23,6 @@ from diffcls.api.zero_shot import ZeroShotImageClassifier, score_matrix
 from diffcls.data.prompts import check_labels
 from diffcls.metrics.calibration import check_weights, fit_temperature, log_posterior
 from diffcls.support.errors import UsageError
-from diffcls.support.options import MAX_COUNT, Range
 
 
 class DiffusionClassifier(ClassifierMixin, BaseEstimator):
@@ -94,10 +93,10 @@ class DiffusionClassifier(ClassifierMixin, BaseEstimator):
                 ValueError.
             UsageError: for a parameter or weight out of range. It is a ValueError.
         """
+        check_parameters(self.get_params(deep=False))
         images, labels = table_images(X), target_labels(y)
         check_same_number(images, labels)
         weights = check_weights(sample_weight, len(images))
-        self._check_calibration()
         classes, codes = np.unique(labels, return_inverse=True)
         if len(classes) < 2:
             raise UsageError(
@@ -113,19 +112,6 @@ class DiffusionClassifier(ClassifierMixin, BaseEstimator):
         self._classifier, self._prompts, self._method = classifier, prompts, method
         self.classes_, self.temperature_ = classes, temperature
         return self
-
-    def _check_calibration(self) -> None:
-        counts, temperatures = Range(0, MAX_COUNT), Range(0, math.inf, whole=False, is_open=True)
-        for name, allowed in (("calibration_images", counts), ("temperature", temperatures)):
-            value = getattr(self, name)
-            if value not in allowed and (name, value) != ("temperature", None):
-                raise UsageError(f"{name} out of range", given=value, allowed=str(allowed))
-        if self.calibration_images and self.temperature is not None:
-            raise UsageError(
-                "temperature and calibration_images exclude each other",
-                given=(self.temperature, self.calibration_images),
-                todo="leave temperature=None to fit it",
-            )
 
     def _load(self) -> ZeroShotImageClassifier:
         options: dict[str, Any] = {"draws": self.draws, "confidence": self.confidence}

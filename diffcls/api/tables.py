@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Any
 
 import numpy as np
@@ -22,14 +22,16 @@ def table_images(X: Any) -> list[Any]:
     """The images of ``X``, as `as_list`.
 
     Raises:
-        DataError: for an array that is sparse, complex or not finite, and as in `as_list`.
+        DataError: for an array that is sparse, masked, complex or not finite, and as in `as_list`.
     """
     if hasattr(X, "tocsr"):
         raise DataError(
             "sparse input is not supported",
-            given=f"{type(X).__name__} of shape {X.shape}",
+            given=_shape(X),
             allowed="images in a dense array (n, H, W), or a list of images",
         )
+    if np.ma.is_masked(X):
+        raise DataError("masked pixels are not supported", given=_shape(X), todo="give X.filled(…)")
     if isinstance(X, np.ndarray) and X.dtype.kind == "c":
         raise DataError(
             "Complex data not supported", given=X.dtype.name, allowed="integers or floats"
@@ -56,7 +58,12 @@ def target_labels(y: Any) -> NDArray[Any]:
     """
     if y is None:
         raise DataError("fit and score requires y to be passed, but the target y is None")
-    labels = np.asarray(y)
+    if np.ma.is_masked(y):
+        raise DataError("y has masked labels", given=_shape(y), todo="leave such images out")
+    try:
+        labels = np.asarray(y)
+    except ValueError:
+        raise DataError("y has rows of different lengths", allowed="a label per image") from None
     if isinstance(y, list | tuple) and labels.dtype.kind == "U" and not all(map(_is_text, y)):
         labels = np.asarray(y, dtype=object)  # numbers among texts had become texts
     if labels.ndim == 2 and labels.shape[1] == 1:
@@ -69,7 +76,7 @@ def target_labels(y: Any) -> NDArray[Any]:
     if labels.ndim != 1:
         raise DataError(
             "y has a wrong shape",
-            given=labels.shape,
+            given=labels.shape or type(y).__name__,
             allowed="(n,), a label per image",
             todo="give one label per image: an image of several labels is not supported",
         )
@@ -109,7 +116,8 @@ def names_of(classes: NDArray[Any], class_names: Iterable[str] | Mapping[Any, st
     """
     labels = classes.tolist()
     if class_names is None:
-        return [str(label) for label in labels]
+        # labels that are whole numbers are often stored as floats
+        return [str(int(label) if isinstance(label, float) else label) for label in labels]
     if isinstance(class_names, Mapping):
         nameless = [label for label in labels if label not in class_names]
         if nameless:
@@ -117,8 +125,9 @@ def names_of(classes: NDArray[Any], class_names: Iterable[str] | Mapping[Any, st
                 "class_names has no name for a label", given=nameless[0], allowed=class_names
             )
         return [class_names[label] for label in labels]
-    names = class_names if isinstance(class_names, str) else list(class_names)
-    if isinstance(names, str) or len(names) != len(labels):
+    is_list = isinstance(class_names, Iterable) and not isinstance(class_names, str | Set)
+    names = list(class_names) if is_list else class_names
+    if not is_list or len(names) != len(labels):
         some = labels[:SHOWN_LABELS]
         raise DataError(
             "class_names do not match the labels",
@@ -137,8 +146,8 @@ def _of_one_kind(labels: NDArray[Any]) -> NDArray[Any]:
         at = int(missing.argmax())
         raise DataError(
             "Input y contains NaN, infinity or no label",
-            given=labels[at : at + 1].tolist()[0],
-            todo=f"leave out image {at}, and others like it",
+            given=f"{labels[at]} for image {at}",
+            todo="leave such images out",
         )
     texts = sum(map(_is_text, labels))
     if 0 < texts < len(labels):
@@ -146,6 +155,10 @@ def _of_one_kind(labels: NDArray[Any]) -> NDArray[Any]:
         raise DataError("y mixes texts and numbers", given=some, todo="give texts")
     # scikit-learn reads no numbers in an array of objects
     return labels if texts or labels.dtype.kind == "f" else np.asarray(labels.tolist())
+
+
+def _shape(array: Any) -> str:
+    return f"{type(array).__name__} of shape {array.shape}"
 
 
 def _is_text(label: Any) -> bool:

@@ -9,6 +9,7 @@ from typing import Any
 import datasets
 import numpy as np
 import pandas
+import pyarrow
 import pytest
 import torch
 from helpers.contract_rows import World, no, yes
@@ -38,6 +39,7 @@ def pictures() -> list[Image.Image]:
     return [Image.fromarray(image) for image in COLOUR]
 
 
+DATASET = datasets.Dataset.from_dict({"image": pictures(), "label": list(range(12))})
 IN_MEMORY: dict[str, Any] = {
     "array (n, H, W, 3)": COLOUR,
     "array (n, 3, H, W)": COLOUR.transpose(0, 3, 1, 2),
@@ -49,7 +51,11 @@ IN_MEMORY: dict[str, Any] = {
     "array of objects": objects(pictures()),
     "column of objects (n, 1)": objects(pictures())[:, None],
     "Series of images": pandas.Series(pictures(), index=range(5, 17)),
-    "column of a datasets.Dataset": datasets.Dataset.from_dict({"image": pictures()})["image"],
+    "column of a datasets.Dataset": DATASET["image"],
+    "datasets.Dataset": DATASET,
+    "torch data set of (image, label)": torch.utils.data.TensorDataset(
+        torch.from_numpy(COLOUR).permute(0, 3, 1, 2), torch.arange(12)
+    ),
 }
 ON_DISK: dict[str, Callable[[list[str]], Any]] = {
     "list of paths": list,
@@ -91,6 +97,10 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "set of images": ({"x.png", "y.png"}, "no order"),
     "sparse array": (sparse.csr_array(np.eye(12)), "sparse"),
     "array with NaN or infinity": (np.full((12, 8, 8), np.nan), "NaN"),
+    "masked array": (
+        np.ma.masked_array(np.ones((12, 8, 8)), np.eye(8)[None].repeat(12, 0)),
+        "mask",
+    ),
     "array of complex numbers": (np.zeros((12, 8, 8), dtype=complex), "Complex"),
     "no image": ([], "no image"),
 }
@@ -102,6 +112,12 @@ for key, (value, message) in REFUSED.items():
         for method in (lambda: w.make().fit(value, w.labels), lambda: fitted.predict(value)):
             with pytest.raises(ValueError, match=message):
                 method()
+
+
+@no("array of pyarrow")
+def _(w: World) -> None:
+    with pytest.raises(ValueError, match=r"image 0 cannot be read.*pyarrow"):
+        w.fitted().predict(pyarrow.array(["x.png"]))
 
 
 # ---- y -------------------------------------------------------------------------------------------
@@ -144,6 +160,9 @@ WRONG_LABELS: dict[str, tuple[Any, str]] = {
     "texts and numbers": ([1, "a", 2] * 4, "mixes texts and numbers"),
     "several labels per image (n, m)": (np.eye(12, dtype=int), r"given|shape: \(12, 12\)"),
     "continuous numbers": (np.linspace(0, 1, 12), "continuous"),
+    "masked labels": (np.ma.masked_array(np.arange(12) % 3, np.arange(12) == 4), "masked"),
+    "rows of different lengths": ([[1], [1, 2]] * 6, "different lengths"),
+    "generator or set": ((i % 3 for i in range(12)), "wrong shape: 'generator'"),
     "one class": ([1] * 12, "only one class"),
     "another number than images": ([0, 1, 2], r"differ in number: \(12, 3\)"),
 }

@@ -146,6 +146,13 @@ def _(w: World) -> None:
     assert w.make().fit(w.images[:4], ["b", "a", "c", "b"]).classes_.tolist() == ["a", "b", "c"]
 
 
+@yes("default class names")
+def _(w: World) -> None:
+    named = w.fitted(class_names=["0", "1", "2"]).decision_function(w.images)
+    for labels in (w.labels, w.labels.astype(str), w.labels.astype(float)):
+        assert (w.make().fit(w.images, labels).decision_function(w.images) == named).all()
+
+
 @yes("temperature_")
 def _(w: World) -> None:
     fitted, codes = w.fitted(calibration_images=12), w.labels
@@ -179,6 +186,8 @@ def _(w: World) -> None:
 def _(w: World) -> None:
     w.fitted(model="fashion_mnist")
     assert w.calls[-1][0] == "fashion_mnist"
+    with pytest.raises(UsageError, match="model cannot be read: None"):
+        w.fitted(model=None)
 
 
 @yes("class_names=")
@@ -187,7 +196,7 @@ def _(w: World) -> None:
     by_label = {3: "three", 2: "two", 1: "one", 0: "zero"}
     assert (w.fitted(class_names=by_label).decision_function(w.images) == listed).all()
     assert (w.fitted().decision_function(w.images) != listed).any()
-    for wrong in (["zero", "one"], "one", {0: "zero"}, ["a", "a", "b"]):
+    for wrong in (["zero", "one"], "one", {0: "zero"}, ["a", "a", "b"], {"a", "b", "c"}, 3):
         with pytest.raises(ValueError, match=r"class_names|duplicate"):
             w.fitted(class_names=wrong)
 
@@ -198,15 +207,17 @@ def _(w: World) -> None:
         w.fitted(template=t).decision_function(w.images) for t in ("{}", "a {}", ["{}", "a {}"])
     )
     assert both == pytest.approx((one + other) / 2, rel=1e-6)
-    with pytest.raises(UsageError, match="template"):
-        w.fitted(template="a digit")
+    for wrong in ("a digit", 3, [], {"{}"}, [1]):
+        with pytest.raises(UsageError, match="template"):
+            w.fitted(template=wrong)
 
 
 @yes("search=")
 def _(w: World) -> None:
     assert len(w.fitted(search="racing", draws=8).predict(w.images)) == 12
-    with pytest.raises(UsageError, match="did you mean 'racing'"):
-        w.fitted(search="rcing")
+    for wrong in ("rcing", None):
+        with pytest.raises(UsageError, match="search"):
+            w.fitted(search=wrong)
 
 
 @yes("draws=")
@@ -227,6 +238,9 @@ def _(w: World) -> None:
 def _(w: World) -> None:
     first, again, other = (w.fitted(seed=n).decision_function(w.images) for n in (0, 0, 1))
     assert (first == again).all() and (first != other).all()
+    for wrong in (None, -1, 1.5, np.random.RandomState(0)):
+        with pytest.raises(UsageError, match="seed out of range"):
+            w.fitted(seed=wrong)
 
 
 @yes("calibration_images=")
@@ -258,6 +272,9 @@ def _(w: World) -> None:
 def _(w: World) -> None:
     small, large = (w.fitted(batch_size=n).decision_function(w.images) for n in (3, 64))
     assert small == pytest.approx(large, rel=1e-5)
+    for wrong in (0, "64", None):
+        with pytest.raises(UsageError, match="batch_size out of range"):
+            w.fitted(batch_size=wrong)
 
 
 @yes("device=")

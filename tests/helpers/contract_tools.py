@@ -6,6 +6,7 @@ import copy
 import pickle
 from typing import Any
 
+import datasets
 import joblib
 import numpy as np
 import pandas
@@ -117,6 +118,15 @@ def _(w: World) -> None:
 def _(w: World) -> None:
     with pytest.raises(TypeError, match="array-like"):
         cross_val_score(w.make(), iter(list(w.images)), w.labels, cv=FOLDS)
+
+
+@no("cross_val_score on a datasets.Dataset")
+def _(w: World) -> None:
+    dataset = datasets.Dataset.from_dict({"image": w.files()})
+    with pytest.raises(TypeError):
+        cross_val_score(w.make(), dataset, w.labels, cv=FOLDS, error_score="raise")
+    scores = cross_val_score(w.make(), dataset["image"], w.labels, cv=FOLDS, error_score="raise")
+    assert scores.tolist() == own_folds(w, w.files())
 
 
 @yes("cross_validate(params={'sample_weight': …})")
