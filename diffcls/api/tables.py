@@ -125,13 +125,13 @@ def names_of(classes: NDArray[Any], class_names: Iterable[str] | Mapping[Any, st
                 "class_names has no name for a label", given=nameless[0], allowed=class_names
             )
         return [class_names[label] for label in labels]
-    is_list = isinstance(class_names, Iterable) and not isinstance(class_names, str | Set)
-    names = list(class_names) if is_list else class_names
-    if not is_list or len(names) != len(labels):
+    ordered = isinstance(class_names, Iterable) and not isinstance(class_names, str | Set)
+    names = list(class_names) if ordered else [class_names]
+    if not ordered or len(names) != len(labels):
         some = labels[:SHOWN_LABELS]
         raise DataError(
             "class_names do not match the labels",
-            given=names,
+            given=names if ordered else class_names,
             allowed=f"{len(labels)} names, in the order of {some}, or a dictionary by label",
         )
     return names

@@ -169,7 +169,7 @@ def test_a_check_of_scikit_learn_passes_or_fails_as_the_page_says(
         for check in yielded()[row.key]:
             with pytest.raises(AssertionError, match=FAILS[row.key]):
                 check("TableClassifier", TableClassifier(**OPTIONS))
-    elif version() < TABLE_VERSION and row.key not in yielded():
+    elif version() < TABLE_VERSION and row.verdict == "yes" and row.key not in yielded():
         pytest.skip(f"not for classifiers in scikit-learn {sklearn.__version__}")
     else:
         assert (row.key in yielded()) == (row.verdict == "yes")
