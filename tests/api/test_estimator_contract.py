@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import sklearn
 from helpers import contract_inputs, contract_methods, contract_tools
@@ -176,6 +177,27 @@ def test_a_check_of_scikit_learn_passes_or_fails_as_the_page_says(
         for check in yielded().get(row.key, []):
             # with the fit of a temperature, which reads images and weights
             check("TableClassifier", TableClassifier(**OPTIONS, calibration_images=1000))
+
+
+class OfOneSize(TableClassifier):
+    """An estimator that takes no images of another size than those of ``fit``."""
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> OfOneSize:
+        self.columns_ = np.shape(X)[1]
+        super().fit(X, y, sample_weight)
+        return self
+
+    def _scores(self, X: Any) -> np.ndarray:
+        if np.shape(X)[1] != self.columns_:
+            raise ValueError("images of another size")
+        return super()._scores(X)
+
+
+def test_the_check_of_classifiers_holds_but_for_images_of_another_size(
+    calls: list[tuple[Any, ...]],
+) -> None:
+    for check in yielded()["check_classifiers_train"]:
+        check("OfOneSize", OfOneSize(**OPTIONS))
 
 
 def test_the_tags_exclude_the_checks_of_tables() -> None:
