@@ -17,6 +17,7 @@ _EXPORTS = Registry(
     {
         "ZeroShotImageClassifier": "diffcls.api.zero_shot:ZeroShotImageClassifier",
         "DiffusionClassifier": "diffcls.api.estimator:DiffusionClassifier",
+        "fit_temperature": "diffcls.metrics.calibration:fit_temperature",
         "run_evaluation": "diffcls.evaluation.run:run_evaluation",
         "compare_runs": "diffcls.runs.comparison:compare_runs",
         "measure_fidelity": "diffcls.generation.fidelity:measure_fidelity",
@@ -40,6 +41,7 @@ __all__ = [
     "__version__",
     "compare_runs",
     "estimate_likelihood",
+    "fit_temperature",
     "generate_images",
     "measure_fidelity",
     "run_evaluation",

@@ -1,4 +1,4 @@
-"""Estimator of scikit-learn's interface: its own rules, and scikit-learn's checks."""
+"""Estimator of scikit-learn's interface on a real pipeline; its contract is walked elsewhere."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ import numpy as np
 import pytest
 from sklearn.base import clone
 from sklearn.metrics import accuracy_score
-from sklearn.utils import estimator_checks, get_tags
 
-from diffcls import DiffusionClassifier
+from diffcls import DiffusionClassifier, UsageError, fit_temperature
 from diffcls.data.load import load_dataset
 from diffcls.support.errors import DataError
 
@@ -92,7 +91,7 @@ def test_two_classes_have_one_score(
     [
         (np.zeros((4, 9)), [0, 1, 0, 1], "does not hold images"),
         (np.zeros((4, 8, 8)), [0, 1, 0], "differ in number"),
-        (np.zeros((2, 8, 8)), [0, 0], "two labels"),
+        (np.zeros((2, 8, 8)), [0, 0], "only one class"),
         (np.zeros((0, 8, 8)), [], "no image"),
         (np.zeros((2, 8, 8)), None, "requires y"),
     ],
@@ -111,28 +110,53 @@ def test_class_names_must_match_the_labels(
         DiffusionClassifier(class_names=["one"], **options).fit(*data)
 
 
-# scikit-learn's checks that use no table of numbers, which is not an image
-CHECKS = (
-    "check_estimator_cloneable",
-    "check_estimator_repr",
-    "check_estimator_get_tags_default_keys",
-    "check_get_params_invariance",
-    "check_mixin_order",
-    "check_no_attributes_set_in_init",
-    "check_parameters_default_constructible",
-    "check_set_params",
-    "check_valid_tag_types",
-)
+def test_the_temperature_to_store_is_that_of_the_log_probabilities(
+    options: dict[str, Any], data: tuple[np.ndarray, np.ndarray]
+) -> None:
+    images, labels = data
+    plain = DiffusionClassifier(temperature=3.0, **options).fit(images, labels)
+    codes = np.searchsorted(plain.classes_, labels)
+    found = fit_temperature(plain.predict_log_proba(images), codes, scale=plain.temperature_)
+    fitted = DiffusionClassifier(calibration_images=24, **options).fit(images, labels)
+    assert found == pytest.approx(fitted.temperature_, rel=1e-5)
+    stored = DiffusionClassifier(temperature=found, **options).fit(images, labels)
+    assert stored.predict_proba(images) == pytest.approx(fitted.predict_proba(images), abs=1e-6)
 
 
-@pytest.mark.parametrize("name", [name for name in CHECKS if hasattr(estimator_checks, name)])
-def test_scikit_learns_checks_pass(options: dict[str, Any], name: str) -> None:
-    getattr(estimator_checks, name)("DiffusionClassifier", DiffusionClassifier(**options))
+def test_names_by_label_serve_folds_that_lack_a_class(
+    options: dict[str, Any], data: tuple[np.ndarray, np.ndarray]
+) -> None:
+    images, labels = data
+    names = {1: "one", 7: "seven", 8: "eight"}
+    pair = labels != 8
+    fold = DiffusionClassifier(class_names=names, **options).fit(images[pair], labels[pair])
+    listed = DiffusionClassifier(class_names=["one", "seven"], **options)
+    listed.fit(images[pair], labels[pair])
+    assert (fold.predict_proba(images) == listed.predict_proba(images)).all()
 
 
-def test_tags_declare_a_classifier_of_images() -> None:
-    tags = get_tags(DiffusionClassifier())
-    assert tags.estimator_type == "classifier"
-    assert tags.input_tags.three_d_array
-    assert not tags.input_tags.two_d_array
-    assert sum(hasattr(estimator_checks, name) for name in CHECKS) >= 6
+def test_a_failed_fit_leaves_a_fitted_estimator_as_it_was(
+    options: dict[str, Any], data: tuple[np.ndarray, np.ndarray]
+) -> None:
+    images, labels = data
+    fitted = DiffusionClassifier(**options).fit(images, labels)
+    before = fitted.predict_proba(images)
+    with pytest.raises(UsageError, match="template"):
+        fitted.set_params(template="no braces").fit(images, np.where(labels == 1, 3, labels))
+    assert fitted.classes_.tolist() == [1, 7, 8]
+    assert (fitted.predict_proba(images) == before).all()
+
+
+def test_labels_of_another_kind_are_refused_before_an_image_is_scored(
+    options: dict[str, Any], data: tuple[np.ndarray, np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images, labels = data
+    fitted = DiffusionClassifier(**options).fit(images, labels)
+    monkeypatch.setattr(fitted, "_scores", lambda X: pytest.fail("scored"))
+    for y, weights, message in (
+        (labels.astype(str), None, "another kind"),
+        (labels[:5], None, r"differ in number: \(24, 5\)"),
+        (labels, [1.0], "wrong shape"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            fitted.score(images, y, sample_weight=weights)

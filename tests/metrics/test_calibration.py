@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,11 +13,12 @@ from helpers.predictions import some_probabilities
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from scipy import special
+from scipy import optimize, special
 
 from diffcls.metrics.calibration import (
     expected_calibration_error,
     fit_temperature,
+    log_posterior,
     negative_log_likelihood,
     posterior,
 )
@@ -83,6 +85,19 @@ def test_posterior_is_invariant_to_a_shift_of_all_scores(s: Any, shift: float) -
 def test_posterior_does_not_overflow_and_is_zero_at_minus_infinity() -> None:
     p = posterior([[1e308, -1e308, -np.inf], [-1e5, -1e5, -np.inf]], 1e6)
     assert p.tolist() == [[1.0, 0.0, 0.0], [0.5, 0.5, 0.0]]
+
+
+@UNTIMED
+@given(SCORES, st.floats(1e-3, 1e3))
+def test_log_posterior_is_the_log_softmax(s: Any, scale: float) -> None:
+    reference = special.log_softmax(scale * s, axis=-1)
+    assert log_posterior(s, scale) == pytest.approx(reference, rel=1e-9, abs=1e-9)
+
+
+def test_log_posterior_is_finite_where_the_probability_underflows() -> None:
+    s = [[0.0, -1.0, -2.0, -np.inf]]
+    assert posterior(s, 1e4).tolist() == [[1.0, 0.0, 0.0, 0.0]]
+    assert log_posterior(s, 1e4).tolist() == [[0.0, -1e4, -2e4, -np.inf]]
 
 
 def test_negative_log_likelihood_agrees_with_scikit_learn() -> None:
@@ -168,10 +183,76 @@ def test_temperature_ignores_a_class_that_was_never_scored() -> None:
     assert fit_temperature(wider, labels, scale=1.0) == pytest.approx(expected)
 
 
+def test_public_name_is_the_one_implementation() -> None:
+    import diffcls
+
+    assert diffcls.fit_temperature is fit_temperature
+    source = Path(diffcls.__file__).parent
+    fits = [p.name for p in source.rglob("*.py") if "minimize_scalar" in p.read_text("utf-8")]
+    assert fits == ["calibration.py"]
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("weighted", [False, True])
+def test_temperature_agrees_with_scipy_on_the_likelihood_written_out(
+    seed: int, weighted: bool
+) -> None:
+    logits, labels = simulated(seed, n=80)
+    w = np.random.default_rng(seed).exponential(size=80) if weighted else np.ones(80)
+
+    def loss(log_t: float) -> float:
+        log_p = special.log_softmax(logits * 7.0 / math.exp(log_t), axis=1)
+        return -float((w * log_p[np.arange(80), labels]).sum())
+
+    reference = optimize.minimize_scalar(loss, bracket=(0.0, 2.0), tol=1e-12)
+    fitted = fit_temperature(logits, labels, scale=7.0, sample_weight=w if weighted else None)
+    assert fitted == pytest.approx(math.exp(reference.x), rel=1e-6)
+
+
+def test_temperature_of_two_margins_has_a_closed_form() -> None:
+    # n right and m wrong at the same margin d: σ(d/T) = n/(n + m), so T = d/log(n/m)
+    scores = [[0.0, 2.0]] * 5
+    assert fit_temperature(scores, [1, 1, 1, 1, 0]) == pytest.approx(2.0 / math.log(4.0))
+    weighted = fit_temperature(scores[:2], [1, 0], sample_weight=[4, 1])
+    assert weighted == pytest.approx(2.0 / math.log(4.0))
+
+
+def test_temperature_of_log_probabilities_is_that_of_their_scores() -> None:
+    logits, labels = simulated(6, n=100)
+    plain = fit_temperature(logits, labels)
+    again = fit_temperature(log_posterior(logits, 1 / 3.0), labels, scale=3.0)
+    assert again == pytest.approx(plain, rel=1e-6)
+    shifted = fit_temperature(logits + np.arange(100.0)[:, None], labels)
+    assert shifted == pytest.approx(plain, rel=1e-6)
+
+
+@pytest.mark.parametrize("all_right", [False, True])
+def test_a_weight_counts_images(all_right: bool) -> None:
+    logits, labels = simulated(7, n=40)
+    labels = logits.argmax(axis=1) if all_right else labels
+    w = np.random.default_rng(0).integers(0, 4, size=40)
+    repeated = fit_temperature(np.repeat(logits, w, axis=0), np.repeat(labels, w))
+    assert fit_temperature(logits, labels, sample_weight=w) == pytest.approx(repeated, rel=1e-6)
+
+
+def test_the_unit_of_the_weights_does_not_matter_where_images_are_wrong() -> None:
+    logits, labels = simulated(8, n=40)
+    w = np.random.default_rng(1).exponential(size=40)
+    fitted = [fit_temperature(logits, labels, sample_weight=w * unit) for unit in (1, 1e-6, 1e6)]
+    assert fitted[1:] == pytest.approx(fitted[:1] * 2, rel=1e-6)
+
+
 # ---- invalid input -------------------------------------------------------------------------------
 
 P = [[0.5, 0.5], [0.2, 0.8]]
 INVALID: dict[str, Callable[[], object]] = {
+    "too few weights": lambda: fit_temperature(P, [0, 1], sample_weight=[1.0]),
+    "weights in a column": lambda: fit_temperature(P, [0, 1], sample_weight=[[1.0], [1.0]]),
+    "a negative weight": lambda: fit_temperature(P, [0, 1], sample_weight=[1.0, -1.0]),
+    "a weight of NaN": lambda: fit_temperature(P, [0, 1], sample_weight=[1.0, math.nan]),
+    "weights of 0": lambda: fit_temperature(P, [0, 1], sample_weight=[0.0, 0.0]),
+    "words for weights": lambda: fit_temperature(P, [0, 1], sample_weight=["a", "b"]),
+    "a scale of 0 for a logarithm": lambda: log_posterior(P, 0.0),
     "NaN among probabilities": lambda: expected_calibration_error([[math.nan, 1.0]], [1]),
     "logits for probabilities": lambda: expected_calibration_error([[3.0, -2.0]], [0]),
     "a row that sums to 2": lambda: negative_log_likelihood([[1.0, 1.0]], [0]),
