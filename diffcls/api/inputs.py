@@ -154,7 +154,7 @@ def _is_indexed(images: Any) -> bool:
 def _length(images: Any) -> int | None:
     try:
         return len(images)
-    except (TypeError, NotImplementedError):  # torch's streams have a length that raises
+    except (TypeError, RuntimeError):  # torch's streams have a length that raises
         return None
 
 
