@@ -196,7 +196,7 @@ def test_wrong_arguments_of_a_stream_are_refused_at_the_call(
 ) -> None:
     with pytest.raises(diffcls.UsageError, match="two labels"):
         classifier(iter(images), candidate_labels=["one"])
-    with pytest.raises(DataError, match="a loader yields batches.*loader.dataset"):
+    with pytest.raises(DataError, match=r"a loader yields batches.*loader.dataset"):
         classifier(torch.utils.data.DataLoader(Torch(images)), candidate_labels=LABELS)
     with pytest.raises(DataError, match="no image"):
         list(classifier(iter(()), candidate_labels=LABELS))

@@ -156,7 +156,7 @@ PRIVATE = WebAccess(allow_private_addresses=True)
 
 
 def test_a_private_address_is_refused_with_the_way_to_allow_it() -> None:
-    with pytest.raises(DataError, match="private network.*allow_private_addresses=True"):
+    with pytest.raises(DataError, match=r"private network.*allow_private_addresses=True"):
         fetch("http://127.0.0.1/image")
 
 
