@@ -21,7 +21,15 @@ import pandas
 import pytest
 import torch
 import transformers
-from helpers.habit_tables import LABELS, ONE, SEVERAL, TABLES, TEXTS, gaussian_classifier
+from helpers.habit_tables import (
+    IS_COMPARED,
+    LABELS,
+    ONE,
+    SEVERAL,
+    TABLES,
+    TEXTS,
+    gaussian_classifier,
+)
 from helpers.transformers_pipeline import ReferencePipeline
 from PIL import Image
 from transformers.pipelines.base import Pipeline
@@ -141,7 +149,7 @@ def test_each_form_of_an_image(form: str, path: Path, classifier: ZeroShotImageC
         taken = (reference.model.pixels[0] == PIXELS).all()
     except Exception:  # whatever it raises: it does not take this form
         taken = False
-    assert taken == row.transformers
+    assert taken == row.transformers or not IS_COMPARED
     found = outcome(lambda: classifier(IMAGES[form](path), candidate_labels=LABELS))
     assert isinstance(found, DiffclsError) != row.diffcls
     if row.diffcls:
@@ -159,8 +167,8 @@ def test_each_form_of_several_images(
         taken = len(list(answers)) == 3 == len(reference.model.pixels)
     except Exception:
         taken = False
-    assert taken == row.transformers
-    if taken:
+    assert taken == row.transformers or not IS_COMPARED
+    if taken and IS_COMPARED:
         assert isinstance(answers, list) == (kind is list)
     found = outcome(lambda: classifier(MANY[form](path), candidate_labels=LABELS))
     assert isinstance(found, DiffclsError) != row.diffcls
@@ -207,7 +215,7 @@ def test_each_form_of_labels_and_templates(form: str, classifier: ZeroShotImageC
         taken = len(answer) == len(prompts) and reference.prompts == prompts
     except Exception:
         taken = False
-    assert taken == row.transformers
+    assert taken == row.transformers or not IS_COMPARED
     found = outcome(lambda: classifier(IMAGE, make(), template))
     assert isinstance(found, DiffclsError) != row.diffcls
     if row.diffcls:
@@ -216,6 +224,7 @@ def test_each_form_of_labels_and_templates(form: str, classifier: ZeroShotImageC
         assert [entry["label"] for entry in found] != [] and len(found) == 2
 
 
+@pytest.mark.skipif(not IS_COMPARED, reason="an older transformers")
 def test_the_forms_of_images_in_the_installed_pipeline_have_rows() -> None:
     source = inspect.getsource(transformers.image_utils.load_image)
     kinds = set(re.findall(r"isinstance\(image, ([\w.]+)\)", source))

@@ -7,10 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import transformers
 
 from diffcls import ZeroShotImageClassifier
 from diffcls.models.gaussian import GaussianDenoiser
 
+IS_COMPARED = tuple(map(int, transformers.__version__.split(".")[:2])) >= (5, 24)
+"""Whether the installed transformers is the version that the page describes, or a later one."""
 PAGE = Path(__file__).parents[2] / "docs" / "inputs.md"
 LABELS = ["cat", "dog", "3"]
 TEMPLATES = ["a photo of a {}.", "the {}!", "{}", "a photo of a {}"]
