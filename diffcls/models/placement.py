@@ -40,8 +40,7 @@ def placed(
 
 
 def _convert(part: torch.nn.Module | None, dtype: torch.dtype) -> None:
-    import torch
-
-    if part is not None:
-        # not diffusers' own `to`, which warns about parts kept in float32
-        torch.nn.Module.to(part, dtype)
+    """Convert stored tensors; what is computed when a model is built stays in its own precision."""
+    for tensor in part.state_dict(keep_vars=True).values() if part is not None else ():
+        if tensor.is_floating_point():
+            tensor.data = tensor.data.to(dtype)
