@@ -106,7 +106,8 @@ def images_of(images: Any, other: dict[str, Any]) -> Any:
     refuse(other, CALL_REFUSALS, CALL_ARGUMENTS, "the call")
     if images is not None and image is not None:
         todo = "give one of them; several images are a list"
-        raise UsageError("image and images are one argument", given="both", todo=todo)
+        given = f"{shown(image)} and {shown(images)}"
+        raise UsageError("image and images are one argument", given=given, todo=todo)
     if images is None and image is None:
         raise UsageError("no images given", todo="give images=…, such as a path or a PIL image")
     return image if images is None else images

@@ -72,8 +72,9 @@ def checked(result: ClassScores, index: int) -> ClassScores:
     """
     if result.error is None:
         return result
-    problem = result.error.removeprefix(f"image {index}: ")
-    raise DataError(f"image {index} cannot be scored: {problem}")
+    if result.error.startswith(f"image {index}"):  # of its opener, which names it already
+        raise DataError(result.error)
+    raise DataError(f"image {index} cannot be scored: {result.error}")
 
 
 def prediction(method: DiffusionMethod, result: ClassScores) -> Prediction:

@@ -35,6 +35,10 @@ class PromptScorer:
         UsageError: for an unknown search, or an option that it does not have.
     """
 
+    # of the class: pickles of earlier versions have none of their own
+    hypothesis_template: str | Sequence[str] = TEMPLATE
+    web_access: WebAccess = PUBLIC_ONLY
+
     def __init__(
         self,
         denoiser: Denoiser,
@@ -47,8 +51,6 @@ class PromptScorer:
         self.denoiser, self.seed = denoiser, seed
         self.batch_size = rows_of(batch_size) or DEFAULT_ROWS
         self.search = load_arguments.build_search(search, search_options or {})
-        self.hypothesis_template: str | Sequence[str] = TEMPLATE
-        self.web_access = PUBLIC_ONLY
         # the published stages define their own draws
         self.allocation = EVEN if search == "paper" else denoiser.card.allocation
         self._start()

@@ -145,6 +145,8 @@ class ZeroShotImageClassifier(PromptScorer):
         """
         with self._lock:
             place, precision = load_arguments.placement(self.denoiser, device, dtype, torch_dtype)
+            if place == str(self.device) and precision == self.dtype:
+                return self
             self._methods = {}
             if self._source is None:
                 self.denoiser = placed(self.denoiser, place, precision, shared=True)

@@ -182,7 +182,8 @@ def test_results_before_a_failure_come_first(
         found.extend(classifier(source(), candidate_labels=LABELS))
     assert found == classifier(images[:5], candidate_labels=LABELS)
     for bad, message in (
-        ("nowhere.png", r"image 3 cannot be scored: file not found: 'nowhere\.png'"),
+        ("nowhere.png", r"^image 3: file not found: 'nowhere\.png'"),
+        (3, "^image 3 cannot be read as an image: 'int'"),
         (b"no image", "image 3 cannot be scored: cannot read image"),
     ):
         stream = classifier(iter([*images[:3], bad, images[4]]), candidate_labels=LABELS)

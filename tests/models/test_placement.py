@@ -12,7 +12,6 @@ from diffcls.models import loading
 from diffcls.models.placement import placed
 from diffcls.support.errors import ModelError
 
-
 QUICK = ("sd2", "pixart", "dit")
 """One of each kind: text, a network with computed buffers, class ids."""
 SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in FAMILIES if name not in QUICK]
