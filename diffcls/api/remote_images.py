@@ -10,11 +10,15 @@ from __future__ import annotations
 
 import http.client
 import ipaddress
+import queue
 import socket
 import ssl
+import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import SplitResult, urljoin, urlsplit
 
 from diffcls.support.errors import DataError, UsageError
@@ -31,6 +35,7 @@ REDIRECTS = (301, 302, 303, 307, 308)
 NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -89,11 +94,11 @@ def fetch(url: str, access: WebAccess = PUBLIC_ONLY) -> bytes:
                 return content
             # a public host must not choose an address of the private network
             current, private = urljoin(current, following), private and not public
-    except TimeoutError as error:
-        raise _failure(f"not fetched within {access.timeout:g} s", url) from error
     except (OSError, http.client.HTTPException, ValueError) as error:
         if isinstance(error, DataError):
             raise
+        if isinstance(error, TimeoutError) or time.monotonic() >= deadline:
+            raise _failure(f"not fetched within {access.timeout:g} s", url) from error
         reason = str(error) or type(error).__name__
         raise _failure(f"cannot be fetched ({reason})", url) from error
     raise _failure(f"has more than {MAX_REDIRECTS} redirects", url)
@@ -112,10 +117,17 @@ def _request(
     parts = urlsplit(current)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise _failure("has no host, or another scheme", current, "http:// and https://")
-    address = _checked_address(parts, current, url, private)
+    addresses = _within(deadline, lambda: resolve(str(parts.hostname), _port(parts)))
+    address = _checked(addresses, current, url, private)
     public = is_public(address)
-    connection = _open(parts, address, deadline)
-    try:
+    plain = connect(address, _port(parts), _remaining(deadline))
+    connection = http.client.HTTPConnection(str(parts.hostname), _port(parts))
+    connection.sock = plain
+    with closing(connection), _cut_off(plain, deadline):
+        if parts.scheme == "https":
+            # the certificate is checked against the name, whatever the address
+            context = ssl.create_default_context()
+            connection.sock = context.wrap_socket(plain, server_hostname=parts.hostname)
         path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         headers = {"User-Agent": f"diffcls/{__version__}", "Accept-Encoding": "identity"}
         connection.request("GET", path, headers=headers)
@@ -125,17 +137,14 @@ def _request(
         if response.status != 200:
             raise _failure(f"cannot be fetched (HTTP {response.status} {response.reason})", url)
         return _read(response, url, deadline), None, public
-    finally:
-        connection.close()
 
 
 def _port(parts: SplitResult) -> int:
     return parts.port or (443 if parts.scheme == "https" else 80)
 
 
-def _checked_address(parts: SplitResult, current: str, url: str, private: bool) -> Address:
-    """The address of a host, all of whose addresses are public unless private ones are allowed."""
-    addresses = resolve(str(parts.hostname), _port(parts))
+def _checked(addresses: list[Address], current: str, url: str, private: bool) -> Address:
+    """The first address of a host; all of them are public unless private ones are allowed."""
     if addresses and (private or all(map(is_public, addresses))):
         return addresses[0]
     if current != url:
@@ -144,22 +153,50 @@ def _checked_address(parts: SplitResult, current: str, url: str, private: bool) 
     raise _failure("is in a private network", url, "hosts with public addresses only", todo)
 
 
-def _open(parts: SplitResult, address: Address, deadline: float) -> http.client.HTTPConnection:
-    """A connection to a checked address of the host."""
-    host, port, secure = str(parts.hostname), _port(parts), parts.scheme == "https"
-    connection = http.client.HTTPConnection(host, port)
-    plain = connect(address, port, _remaining(deadline))
+def _within(deadline: float, call: Callable[[], Result]) -> Result:
+    """The result of a call that has no time-out of its own, such as the look-up of a name.
+
+    Raises:
+        TimeoutError: if it does not come in time; the call then ends in a thread of its own.
+    """
+    results: queue.Queue[Result | Exception] = queue.Queue()
+
+    def work() -> None:
+        try:
+            results.put(call())
+        except Exception as error:
+            results.put(error)
+
+    threading.Thread(target=work, daemon=True, name="diffcls-resolve").start()
     try:
-        # the certificate is checked against the name, whatever the address
-        connection.sock = (
-            ssl.create_default_context().wrap_socket(plain, server_hostname=host)
-            if secure
-            else plain
-        )
-    except BaseException:
-        plain.close()
-        raise
-    return connection
+        result = results.get(timeout=_remaining(deadline))
+    except queue.Empty:
+        raise TimeoutError from None
+    if isinstance(result, Exception):
+        raise result
+    return result
+
+
+@contextmanager
+def _cut_off(connection: socket.socket, deadline: float) -> Iterator[None]:
+    """Context in which a connection ends at the deadline.
+
+    The time-out of a socket holds for each operation: a server that sends byte after byte, in its
+    headers or in the handshake, would never meet it.
+    """
+
+    def end() -> None:
+        with suppress(OSError):
+            guard.shutdown(socket.SHUT_RDWR)
+
+    with connection.dup() as guard:  # it stays valid while the connection is wrapped
+        timer = threading.Timer(_remaining(deadline), end)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
 
 
 def _read(response: http.client.HTTPResponse, url: str, deadline: float) -> bytes:
@@ -172,6 +209,7 @@ def _read(response: http.client.HTTPResponse, url: str, deadline: float) -> byte
             raise _failure("holds too much", url, f"at most {MAX_BYTES // 10**6} MB")
         if not chunk:
             break
+    _remaining(deadline)  # or the end is that of a connection that was cut off
     if response.length:  # bytes of the declared length that never came
         raise http.client.IncompleteRead(bytes(content), response.length)
     return bytes(content)

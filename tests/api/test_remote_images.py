@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 import socket
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -37,6 +39,15 @@ class Handler(BaseHTTPRequestHandler):
             self.end_headers()
             for _ in range(40):
                 self.wfile.write(bytes(50_000))
+        elif path == "/headers":  # one after another, each within the time-out of a socket
+            self.send_response(200)
+            self.flush_headers()
+            for i in range(100):
+                self.send_header(f"X-{i}", "x")
+                with suppress(OSError):
+                    self.flush_headers()
+                if stop.wait(0.02):
+                    return
         elif path == "/slow":
             self.send_response(200)
             self.end_headers()
@@ -209,6 +220,31 @@ def test_size_and_time_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         fetch("http://images.example/endless")
     with pytest.raises(DataError, match=r"within 0\.2 s"):
         fetch("http://images.example/slow", WebAccess(timeout=0.2))
+    with pytest.raises(DataError, match=r"within 0\.2 s"):
+        fetch("http://images.example/headers", WebAccess(timeout=0.2))
+
+
+def test_the_time_of_looking_a_name_up_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote_images, "resolve", lambda *_: stop.wait(5))
+    with pytest.raises(DataError, match=r"within 0\.2 s"):
+        fetch("http://images.example/image", WebAccess(timeout=0.2))
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="counts the files of Linux")
+def test_no_connection_and_no_thread_is_left_behind() -> None:
+    fetch("http://images.example/image?x")
+    files, threads = len(os.listdir("/proc/self/fd")), threading.active_count()
+    for _ in range(20):
+        fetch("http://images.example/image?x")
+    with pytest.raises(DataError):
+        fetch("http://images.example/short")
+    wait = threading.Event()
+    for _ in range(200):  # the server closes its own ends a moment later
+        left = len(os.listdir("/proc/self/fd")) - files, threading.active_count() - threads
+        if max(left) <= 1:
+            break
+        wait.wait(0.02)
+    assert max(left) <= 1
 
 
 @pytest.mark.parametrize("url", ["http://no.example/a", "http://images.example:x/", "http://[a"])
