@@ -13,7 +13,7 @@ from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 from diffcls.api.call_arguments import SORTED, Refusal, refuse
-from diffcls.api.image_openers import library, shown
+from diffcls.api.image_openers import library
 from diffcls.search import SEARCHES
 from diffcls.support.errors import UsageError
 
@@ -140,9 +140,8 @@ def model_name(name: Any, revision: str | None, other: dict[str, Any]) -> str:
     found = names[0] if names else "digits"
     if not isinstance(found, str | os.PathLike):
         raise UsageError(
-            "the model is an object",
-            given=shown(found),
-            allowed="a name or path",
+            "the model is not a name or path",
+            given=type(found).__name__,
             todo="for a diffusers pipeline in memory, use from_pipeline(pipe)",
         )
     text = os.fspath(found)
