@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from diffcls.api.remote_images import TIMEOUT_SECONDS, fetch
+from diffcls.api.remote_images import PUBLIC_ONLY, WebAccess, fetch
 from diffcls.data.transforms import load_image
 from diffcls.support.errors import DataError
 
@@ -34,38 +34,51 @@ IMAGE_COLUMNS = ("image", "img")
 Opener = Callable[[], "Image.Image"]
 
 
-def opener(image: Any, name: str, timeout: float = TIMEOUT_SECONDS) -> Opener:
+def opener(image: Any, name: str, access: WebAccess = PUBLIC_ONLY) -> Opener:
     """Function that opens an image; it may be called more than once.
+
+    The image is turned upright by its EXIF orientation, as transformers' pipelines do.
 
     Args:
         image: one image of `as_batch`.
         name: its name in messages, such as "image 0".
-        timeout: for an address of the web, see `diffcls.api.remote_images.fetch`.
+        access: limits for an address of the web.
 
     Raises:
         DataError: for anything that is no image, and a file that does not exist.
     """
     if isinstance(image, Mapping):
-        return opener(_from_mapping(image, name), name, timeout)
+        return opener(_from_mapping(image, name), name, access)
     if isinstance(image, tuple) and len(image) == 2 and _is_label(image[1]):
-        return opener(image[0], name, timeout)  # an entry (image, label) of a torch data set
+        return opener(image[0], name, access)  # an entry (image, label) of a torch data set
     if isinstance(image, str):
-        return _from_text(str(image), name, timeout)
+        return _from_text(str(image), name, access)
     if isinstance(image, os.PathLike):
-        return partial(load_image, _existing(image, name))
+        return partial(_upright, _existing(image, name))
     if isinstance(image, bytes | bytearray | memoryview):
-        return partial(load_image, bytes(image))
+        return partial(_upright, bytes(image))
     if callable(getattr(image, "read", None)):
-        return partial(load_image, _content(image, name))
+        return partial(_upright, _content(image, name))
     if isinstance(image, list):
         image = _numbers(image)
     if is_array(image):
         return partial(load_image, _channels_last(image, name))
     if is_pil(image):
-        return partial(load_image, image)
+        return partial(_upright, image)
     if image is None or (isinstance(image, float) and image != image):
         raise DataError(f"{name} is missing", given=image, todo="remove it")
     raise DataError(f"{name} cannot be read as an image", given=shown(image), allowed=ALLOWED)
+
+
+def _upright(source: Any) -> Image.Image:
+    """RGB image, turned by its EXIF orientation; metadata that cannot be read have none."""
+    from PIL import ImageOps
+
+    image = load_image(source)
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:  # damaged metadata raise errors of many kinds; the pixels are whole
+        return image
 
 
 # ---- kinds of objects ---------------------------------------------------------------------------
@@ -126,10 +139,10 @@ def _from_mapping(row: Mapping[Any, Any], name: str) -> Any:
     return row[columns[0]]
 
 
-def _from_text(text: str, name: str, timeout: float) -> Opener:
+def _from_text(text: str, name: str, access: WebAccess) -> Opener:
     scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]*)://", text)
     if scheme is not None and scheme[1].lower() in ("http", "https"):
-        return lambda: load_image(fetch(text, timeout))
+        return lambda: _upright(fetch(text, access))
     if scheme is not None:
         raise DataError(
             f"{name} has an address of another kind",
@@ -139,11 +152,11 @@ def _from_text(text: str, name: str, timeout: float) -> Opener:
     if text[:5].lower() == "data:":
         header, comma, encoded = text.partition(",")
         if comma and header.lower().endswith(";base64"):
-            return partial(load_image, _decoded(encoded, name))
+            return partial(_upright, _decoded(encoded, name))
         raise DataError(f"{name}: a data URI without base64", given=text[:60])
     if BASE64_IMAGE.match(text) and not os.path.isfile(text):
-        return partial(load_image, _decoded(text, name))
-    return partial(load_image, _existing(text, name))
+        return partial(_upright, _decoded(text, name))
+    return partial(_upright, _existing(text, name))
 
 
 def _decoded(encoded: str, name: str) -> bytes:
@@ -170,10 +183,10 @@ def _existing(path: str | os.PathLike[Any], name: str) -> Path:
 def _content(file: Any, name: str) -> bytes:
     """All bytes of a file object, from its start where it can be moved."""
     try:
-        if file.seekable():
+        if hasattr(file, "seekable") and file.seekable():
             file.seek(0)
         content = file.read()
-    except (AttributeError, OSError, ValueError) as error:
+    except (AttributeError, OSError, TypeError, ValueError) as error:
         raise DataError(f"{name}: file object cannot be read ({error})") from error
     if not isinstance(content, bytes | bytearray):
         raise DataError(

@@ -1,13 +1,15 @@
 """Images as people hand them to the Python call: one or many, in memory, on disk or on the web.
 
 These are the inputs of transformers' image pipelines, and what arrays, tables, `datasets` and torch
-hold. Collections become lists here, and single images are read by `diffcls.api.image_openers`.
+hold. Collections become lists or streams here, and single images are read by
+`diffcls.api.image_openers`.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass
 from typing import Any
 
 from diffcls.api.image_openers import (
@@ -20,6 +22,39 @@ from diffcls.api.image_openers import (
     shown,
 )
 from diffcls.support.errors import DataError
+
+
+@dataclass(frozen=True)
+class Stream:
+    """Images that are read one after another, as their results are requested.
+
+    Args:
+        images: the images.
+        count: their number; None if it is not known beforehand.
+        is_column: whether they are a column of a data set, whose results are a list.
+    """
+
+    images: Iterator[Any]
+    count: int | None
+    is_column: bool = False
+
+
+def as_stream(images: Any) -> Stream | None:
+    """The stream of a generator, iterator, data set or column of one; None for all other images.
+
+    Sequences, arrays, tables and single images hold their images in memory already.
+
+    Raises:
+        DataError: for several data sets, a set, or a loader of batches.
+    """
+    if _is_one(images) or is_array(images) or library(images) in ("pandas", "polars"):
+        return None
+    is_column = library(images) == "datasets" and isinstance(images, Sequence)
+    if isinstance(images, Sequence | Set) and not is_column:
+        return None
+    if not isinstance(images, Iterable) and not _is_indexed(images):
+        return None
+    return Stream(_members(images), _length(images), is_column)
 
 
 def as_batch(images: Any) -> tuple[list[Any], bool]:
@@ -96,13 +131,31 @@ def _listed(images: Any) -> list[Any]:
         return _column(images)
     if isinstance(images, Set):
         raise _refused(images, "set, whose images have no order")
-    if isinstance(images, list | tuple):
-        return list(images)
-    if hasattr(images, "__len__") and hasattr(images, "__getitem__"):
-        return [images[i] for i in range(len(images))]  # may lack IndexError: its length counts
-    if isinstance(images, Iterable):
-        return list(images)
+    if isinstance(images, Iterable) or _is_indexed(images):
+        return list(_members(images))
     raise _refused(images, type(images).__name__)
+
+
+def _members(images: Any) -> Iterator[Any]:
+    """The members of an iterable or indexed collection, one after another."""
+    if hasattr(images, "batch_sampler") and hasattr(images, "dataset"):
+        todo = "give its data set: loader.dataset"
+        raise DataError("a loader yields batches, not images", given=shown(images), todo=todo)
+    if hasattr(type(images), "__iter__"):
+        return iter(images)
+    # may lack IndexError: its length counts
+    return (images[i] for i in range(len(images)))
+
+
+def _is_indexed(images: Any) -> bool:
+    return hasattr(images, "__len__") and hasattr(images, "__getitem__")
+
+
+def _length(images: Any) -> int | None:
+    try:
+        return len(images)
+    except (TypeError, RuntimeError):  # torch's streams have a length that raises
+        return None
 
 
 def _column(table: Any) -> list[Any]:

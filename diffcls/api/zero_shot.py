@@ -2,37 +2,31 @@
 
 from __future__ import annotations
 
+import os
 import pickle
-import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from diffcls.api.image_openers import opener
-from diffcls.api.inputs import as_batch
-from diffcls.api.remote_images import TIMEOUT_SECONDS
-from diffcls.data.dataset import Item
-from diffcls.data.prompts import PromptSet, check_labels
-from diffcls.diffusion.timestep_allocation import EVEN
-from diffcls.metrics.calibration import posterior
+from diffcls.api import load_arguments
+from diffcls.api.call_arguments import images_of, labels_of, rows_of, templates_of
+from diffcls.api.image_scores import prediction, score_chunk, score_matrix
+from diffcls.api.inputs import as_batch, as_stream
+from diffcls.api.prediction_stream import Prediction, PredictionStream, prediction_stream
+from diffcls.api.prompt_scorer import DEFAULT_ROWS, TEMPLATE, PromptScorer
+from diffcls.api.remote_images import PUBLIC_ONLY, web_access
+from diffcls.models.placement import placed
 from diffcls.search import SEARCHES
-from diffcls.support.errors import DataError, ModelError, UsageError
+from diffcls.support.errors import ModelError
+
+__all__ = ["PredictionStream", "ZeroShotImageClassifier", "score_matrix"]
 
 if TYPE_CHECKING:
     import torch
 
-    from diffcls.classifiers.diffusion import DiffusionMethod
-    from diffcls.models.denoiser import Denoiser
-    from diffcls.scoring.class_scores import ClassScores
 
-Prediction = list[dict[str, Any]]
-"""Labels with their probabilities, best first."""
-TEMPLATE = "a photo of a {}."
-
-
-class ZeroShotImageClassifier:
+class ZeroShotImageClassifier(PromptScorer):
     """A zero-shot image classifier from a diffusion model.
 
     It scores images against any labels::
@@ -51,74 +45,127 @@ class ZeroShotImageClassifier:
         seed: seed of the noise.
         batch_size: rows of every forward pass of the model.
 
+    Attributes:
+        hypothesis_template: template of the calls that give none.
+        web_access: limits for images from the web, in the calls that give none.
+
     Raises:
         UsageError: for an unknown search, or an option that it does not have.
     """
 
-    def __init__(
-        self,
-        denoiser: Denoiser,
-        *,
-        search: str = "racing",
-        search_options: dict[str, Any] | None = None,
-        seed: int = 0,
-        batch_size: int = 64,
-    ) -> None:
-        self.denoiser, self.seed, self.batch_size = denoiser, seed, batch_size
-        try:
-            self.search = SEARCHES.load(search)(**(search_options or {}))
-        except TypeError as error:
-            raise UsageError(f"the search {search!r} has no such option: {error}") from None
-        # the published stages define their own draws
-        self.allocation = EVEN if search == "paper" else denoiser.card.allocation
-        self._start()
-
-    def _start(self, source: dict[str, Any] | None = None) -> None:
-        """Set what a pickle does not hold."""
-        self._source = source
-        self._methods: dict[tuple[tuple[str, ...], tuple[str, ...]], DiffusionMethod] = {}
-        self._lock = threading.RLock()
+    task = load_arguments.TASK
 
     @classmethod
     def from_pretrained(
         cls,
-        name_or_path: str = "digits",
-        device: str | None = None,
+        name_or_path: str | os.PathLike[str] | None = None,
+        device: str | int | torch.device | None = None,
         dtype: str | torch.dtype | None = None,
         search: str = "racing",
         seed: int = 0,
-        batch_size: int = 64,
+        batch_size: int = DEFAULT_ROWS,
         img_size: int | None = None,
-        **search_options: Any,
+        *,
+        revision: str | None = None,
+        torch_dtype: str | torch.dtype | None = None,
+        hypothesis_template: str | Sequence[str] = TEMPLATE,
+        timeout: float | None = None,
+        allow_private_addresses: bool = False,
+        **other: Any,
     ) -> ZeroShotImageClassifier:
         """A classifier on a bundled model or a diffusers pipeline folder.
 
         Args:
-            name_or_path: a bundled name, or a folder.
-            device: ``auto`` (default), ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+            name_or_path: a bundled or short name, a folder, or an id on the Hub (``digits``); it
+                may be given as ``model=``, too, as in transformers' ``pipeline(task, model=…)``.
+            device: ``auto`` (default), ``cpu``, ``cuda``, ``cuda:N`` or ``mps``; a
+                ``torch.device``; or −1 for the CPU, N for the accelerator N.
             dtype: ``float32`` (default on a CPU), ``bfloat16`` (elsewhere) or ``float16``.
             search, seed, batch_size: see the class.
             img_size: side of the images in pixels; default: the model's training size.
-            search_options: options of the search, such as ``draws=50``.
+            revision: branch, tag or commit of a model on the Hub.
+            torch_dtype: older name of `dtype`.
+            hypothesis_template, timeout, allow_private_addresses: defaults of the call.
+            other: options of the search, such as ``draws=50``.
 
         Raises:
+            UsageError: for an argument that is unknown or has no meaning here, with what to do.
             UsageError, ModelError: see `diffcls.models.loading.load`.
         """
-        SEARCHES[search]  # an unknown name is refused before anything heavy is loaded
+        # whatever is wrong with the arguments is refused before anything heavy is loaded
+        SEARCHES[search]
+        name = load_arguments.model_name(name_or_path, revision, other)
+        options = load_arguments.search_options(search, other)
+        templates = templates_of(hypothesis_template)
+        access = web_access(PUBLIC_ONLY, timeout, allow_private_addresses)
+        source: dict[str, Any] = {"search": search, "seed": seed}
+        source["batch_size"] = rows_of(batch_size) or DEFAULT_ROWS
         from diffcls.models import devices, loading
 
-        if dtype is None or isinstance(dtype, str):
-            dtype = devices.resolve_dtype(dtype)
-        denoiser = loading.load(name_or_path, devices.resolve_device(device), dtype, img_size)
-        made = cls(
-            denoiser, search=search, search_options=search_options, seed=seed, batch_size=batch_size
-        )
-        local = name_or_path not in loading.bundled() and Path(name_or_path).exists()
-        name = str(Path(name_or_path).absolute()) if local else name_or_path
-        source = {"name_or_path": name, "device": device, "dtype": dtype, "img_size": img_size}
-        source |= {"search": search, "seed": seed, "batch_size": batch_size, **search_options}
+        precision = load_arguments.dtype_of(dtype, torch_dtype)
+        place = devices.resolve_device(load_arguments.device_name(device))
+        denoiser = loading.load(name, place, precision, img_size)
+        made = cls(denoiser, **source, search_options=options)
+        made.hypothesis_template, made.web_access = templates, access
+        local = name not in loading.bundled() and Path(name).exists()
+        name = str(Path(name).absolute()) if local else name
+        source |= {"name_or_path": name, "device": device, "dtype": precision, **options}
+        source |= {"img_size": img_size, "hypothesis_template": templates, **vars(access)}
         made._start(source)
         return made
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the model."""
+        return self.denoiser.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Precision of the network."""
+        return self.denoiser.dtype
+
+    def to(
+        self,
+        device: str | int | torch.device | torch.dtype | None = None,
+        dtype: str | torch.dtype | None = None,
+        torch_dtype: str | torch.dtype | None = None,
+    ) -> ZeroShotImageClassifier:
+        """Move the model to a device, or to another precision, and return this classifier.
+
+        A model `from_pretrained` is loaded again for another precision, so that its weights are
+        rounded once. A pipeline that a person holds is copied, and theirs stays as it is.
+
+        Args:
+            device: see `from_pretrained`; or a ``torch.dtype``, as ``torch.nn.Module.to`` takes it.
+            dtype, torch_dtype: see `from_pretrained`.
+
+        Raises:
+            UsageError: for an unknown device or precision, or one that is not available.
+            ModelError: if the model cannot be moved, or has changed since it was loaded.
+        """
+        with self._lock:
+            place, precision = load_arguments.placement(self.denoiser, device, dtype, torch_dtype)
+            if place == str(self.device) and precision == self.dtype:
+                return self
+            self._methods = {}
+            if self._source is None:
+                self.denoiser = placed(self.denoiser, place, precision, shared=True)
+                return self
+            source = {**self._source, "device": place, "dtype": precision}
+            if precision == self.dtype:
+                self.denoiser = placed(self.denoiser, place, precision)
+            else:
+                self.denoiser = self._loaded(source, self.denoiser.card.revision).denoiser
+            self._source = source
+        return self
+
+    def __repr__(self) -> str:
+        card, search = self.denoiser.card, type(self.search).__name__.lower()
+        return (
+            f"{type(self).__name__}(model={card.name!r}, search={search!r}, "
+            f"device={str(self.device)!r}, dtype={str(self.dtype).removeprefix('torch.')!r}, "
+            f"img_size={self.denoiser.image_size}, seed={self.seed}, batch_size={self.batch_size})"
+        )
 
     def __getstate__(self) -> dict[str, Any]:
         if self._source is not None:
@@ -132,147 +179,70 @@ class ZeroShotImageClassifier:
             vars(self).update(state, denoiser=pickle.loads(state["denoiser"]))
             self._start()
             return
-        loaded = type(self).from_pretrained(**state["source"])
+        vars(self).update(vars(self._loaded(state["source"], state["revision"])))
+
+    @classmethod
+    def _loaded(cls, source: dict[str, Any], revision: str) -> ZeroShotImageClassifier:
+        """The classifier of earlier arguments, whose model must not have changed."""
+        loaded = cls.from_pretrained(**source)
         card = loaded.denoiser.card
-        if card.revision != state["revision"]:
+        if card.revision != revision:
             raise ModelError(
-                "the model of a pickled classifier has changed",
+                "the model of a classifier has changed since it was loaded",
                 given=f"{card.name}, revision {card.revision}",
-                allowed=f"revision {state['revision']}",
+                allowed=f"revision {revision}",
                 todo="restore that model, or make the classifier again",
             )
-        vars(self).update(vars(loaded))
+        return loaded
 
     def __call__(
         self,
-        images: Any,
-        candidate_labels: Sequence[str],
-        hypothesis_template: str | Sequence[str] = TEMPLATE,
-        timeout: float = TIMEOUT_SECONDS,
-    ) -> Prediction | list[Prediction]:
+        images: Any = None,
+        candidate_labels: Iterable[str] | None = None,
+        hypothesis_template: str | Sequence[str] | None = None,
+        timeout: float | None = None,
+        *,
+        batch_size: int | None = None,
+        allow_private_addresses: bool | None = None,
+        **other: Any,
+    ) -> Prediction | list[Prediction] | PredictionStream:
         """The posterior over the labels, best first.
 
         Args:
             images: a PIL image, a path, an ``http(s)://`` address, base64 text or a data URI, bytes
                 or a binary file, ``{"bytes": …, "path": …}``, a row of a data set with a column
                 ``image``, or an array (H, W) or (H, W, C), or tensor (C, H, W), of integers in
-                0–255 or floats in 0–1. Or several: a list or generator, an array of four
-                dimensions, a pandas series, a column or data set of `datasets`, a torch data set.
+                0–255 or floats in 0–1. Or several: a list, an array of four dimensions, a pandas
+                series, a column of `datasets`. Or a stream: a generator or iterator, a data set of
+                `datasets` or torch. The name ``image`` is accepted, too.
             candidate_labels: two or more different texts.
             hypothesis_template: text with one ``{}``; of several, the errors are averaged.
-            timeout: time to fetch one image from the web, in seconds.
+            timeout: time to fetch one image from the web, in seconds; default: 10.
+            batch_size: rows of every forward pass, in this call; on a stream, this number of images
+                is read ahead at most, and never more than 32.
+            allow_private_addresses: whether images may be fetched from private networks.
 
         Returns:
             ``[{"label": text, "score": p}, …]`` with the p summing to 1; for several images, a list
-            of those, in their order.
+            of those, in their order; for a stream, an iterator over those, computed on demand.
 
         Raises:
-            UsageError: for fewer than two labels, a label twice, or a template without ``{}``.
+            UsageError: for fewer than two labels, a label twice, a template without ``{}``, or an
+                argument that is unknown or has no meaning here, with what to do.
             DataError: without images, or for an image that cannot be found or read.
         """
-        labels = check_labels(_as_texts(candidate_labels))
+        images = images_of(images, other)
+        labels, rows = labels_of(candidate_labels), rows_of(batch_size)
+        access = web_access(self.web_access, timeout, allow_private_addresses)
+        template = self.hypothesis_template if hypothesis_template is None else hypothesis_template
+        method = self._method(labels, templates_of(template))
+
+        stream = as_stream(images)
+        if stream is not None:
+            score = partial(score_chunk, method, access, rows, self._lock)
+            answers = prediction_stream(stream, score, rows or self.batch_size)
+            return list(answers) if stream.is_column else answers
         batch, several = as_batch(images)
-        method = self._method(labels, _templates(hypothesis_template))
-        predictions = []
-        for result in self.scores(method, batch, timeout):
-            p = posterior(result.scores, method.likelihood_scale)
-            predictions.append([{"label": labels[k], "score": float(p[k])} for k in result.ranking])
+        results = self.scores(method, batch, access, rows)
+        predictions = [prediction(method, result) for result in results]
         return predictions if several else predictions[0]
-
-    def scores(
-        self, method: DiffusionMethod, images: Sequence[Any], timeout: float = TIMEOUT_SECONDS
-    ) -> list[ClassScores]:
-        """The scores of each image, in order.
-
-        Raises:
-            DataError: without images, or for an image that cannot be scored; the message has its
-                index.
-        """
-        if len(images) == 0:
-            raise DataError("no image", given=images, allowed="one or more")
-        items = [
-            Item(str(i), 0, opener(image, f"image {i}", timeout)) for i, image in enumerate(images)
-        ]
-        with self._lock:  # the method's caches serve one stream of images at a time
-            by_id = {result.image_id: result for result in method.classify(items)}
-        results = [by_id[item.image_id] for item in items]
-        for i, result in enumerate(results):
-            if result.error is not None:
-                raise DataError(f"image {i} cannot be scored: {result.error}")
-        return results
-
-    def _method(self, labels: tuple[str, ...], templates: tuple[str, ...]) -> DiffusionMethod:
-        # the prompts of the latest set of labels stay encoded
-        key = (labels, templates)
-        with self._lock:
-            if key not in self._methods:
-                self._methods = {key: self.method(self.prompts(labels, templates))}
-            return self._methods[key]
-
-    def prompts(self, labels: Sequence[str], templates: Sequence[str] = (TEMPLATE,)) -> PromptSet:
-        """The prompts of a set of labels, or the class ids of a model without a text encoder.
-
-        Raises:
-            UsageError: for a template without exactly one ``{}``, templates that the model cannot
-                read, or labels that are not among its classes.
-        """
-        if self.denoiser.labels is None:
-            return PromptSet.from_templates(labels, templates)
-        from diffcls.data.class_ids import class_prompts
-
-        if tuple(templates) != (TEMPLATE,):
-            raise UsageError(
-                "a template needs a text-conditional model",
-                given=list(templates),
-                todo="leave it out: the labels are names of the model's classes",
-            )
-        return class_prompts(labels, self.denoiser.labels)
-
-    def method(self, prompts: PromptSet) -> DiffusionMethod:
-        """The classification method for a set of prompts."""
-        from diffcls.classifiers.diffusion import DiffusionMethod
-
-        return DiffusionMethod(
-            self.denoiser,
-            prompts,
-            self.search,
-            seed=self.seed,
-            batch_size=self.batch_size,
-            allocation=self.allocation,
-        )
-
-
-def score_matrix(results: Sequence[ClassScores]) -> np.ndarray:
-    """(n, K) scores of n results."""
-    return np.stack([result.scores for result in results])
-
-
-def _as_texts(labels: Any) -> Sequence[str]:
-    """Candidate labels as a sequence.
-
-    Raises:
-        UsageError: for a single text, and for anything but a collection.
-    """
-    if isinstance(labels, str):
-        parts = [part.strip() for part in labels.split(",")]
-        raise UsageError(
-            "candidate labels are a single text",
-            given=labels,
-            allowed="a list of texts",
-            todo=f"give {parts!r}" if len(parts) > 1 else "give two labels or more",
-        )
-    if isinstance(labels, Mapping) or not isinstance(labels, Iterable):
-        raise UsageError("candidate labels cannot be read", given=labels, allowed="a list of texts")
-    return list(labels)
-
-
-def _templates(templates: Any) -> tuple[str, ...]:
-    if isinstance(templates, str):
-        return (templates,)
-    if not isinstance(templates, list | tuple) or not all(isinstance(t, str) for t in templates):
-        raise UsageError(
-            "hypothesis_template cannot be read",
-            given=templates,
-            allowed='a text with one {}, such as "a photo of a {}.", or a list of these',
-        )
-    return tuple(templates)

@@ -14,6 +14,7 @@ import pandas
 import pytest
 import torch
 from PIL import Image
+from transformers.image_utils import load_image as transformers_image
 
 from diffcls.api.image_openers import opener
 from diffcls.api.inputs import as_batch, as_list
@@ -98,6 +99,33 @@ def test_each_form_of_an_image_has_its_pixels(form: str, path: Path) -> None:
     assert (read(given) == PIXELS).all()
     if isinstance(given, io.IOBase):
         given.close()
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP", "TIFF"])
+def test_images_are_turned_upright_as_in_transformers(form: str, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x112] = orientation
+    file = io.BytesIO()
+    IMAGE.save(file, form, exif=exif)
+    wanted = np.asarray(transformers_image(Image.open(file)))
+    assert (wanted.shape == PIXELS.shape) == (orientation < 5)
+    for given in (file, file.getvalue(), Image.open(io.BytesIO(file.getvalue()))):
+        assert np.array_equal(read(given), wanted)
+
+
+def test_damaged_metadata_leave_the_image_as_it_is() -> None:
+    image = IMAGE.copy()
+    image.info["exif"] = b"Exif\x00\x00MM\x00*\xff\xff\xff\xff"
+    assert (read(image) == PIXELS).all()
+
+
+def test_a_stream_that_cannot_be_moved_is_read_from_where_it_is() -> None:
+    class Response:
+        def read(self) -> bytes:
+            return PNG
+
+    assert (read(Response()) == PIXELS).all()
 
 
 def test_home_folder_is_expanded(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 import socket
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -13,8 +15,8 @@ import pytest
 
 from diffcls.api import remote_images
 from diffcls.api.image_openers import opener
-from diffcls.api.remote_images import fetch, is_public
-from diffcls.support.errors import DataError
+from diffcls.api.remote_images import WebAccess, fetch, is_public
+from diffcls.support.errors import DataError, UsageError
 
 PUBLIC = "93.184.216.34"
 
@@ -37,6 +39,15 @@ class Handler(BaseHTTPRequestHandler):
             self.end_headers()
             for _ in range(40):
                 self.wfile.write(bytes(50_000))
+        elif path == "/headers":  # one after another, each within the time-out of a socket
+            self.send_response(200)
+            self.flush_headers()
+            for i in range(100):
+                self.send_header(f"X-{i}", "x")
+                with suppress(OSError):
+                    self.flush_headers()
+                if stop.wait(0.02):
+                    return
         elif path == "/slow":
             self.send_response(200)
             self.end_headers()
@@ -152,12 +163,88 @@ def test_failures_are_one_line_with_the_address(path: str, message: str) -> None
     assert "\n" not in str(raised.value)
 
 
+PRIVATE = WebAccess(allow_private_addresses=True)
+
+
+def test_a_private_address_is_refused_with_the_way_to_allow_it() -> None:
+    with pytest.raises(DataError, match=r"private network.*allow_private_addresses=True"):
+        fetch("http://127.0.0.1/image")
+
+
+@pytest.fixture
+def reached(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The addresses that were connected to, private ones included; all of them are the server."""
+    addresses = []
+    connect = remote_images.connect
+
+    def record(address: remote_images.Address, port: int, timeout: float) -> socket.socket:
+        addresses.append(str(address))
+        return connect(ipaddress.ip_address(PUBLIC), port, timeout)
+
+    monkeypatch.setattr(remote_images, "connect", record)
+    return addresses
+
+
+@pytest.mark.parametrize("through", ["", "http://inside.example/redirect?"])
+def test_allowed_private_addresses_are_connected_to(through: str, reached: list[str]) -> None:
+    assert fetch(f"{through}http://127.0.0.1/image?x", PRIVATE) == b"content x"
+    assert reached == (["10.0.0.7", "127.0.0.1"] if through else ["127.0.0.1"])
+
+
+@pytest.mark.parametrize("address", ["http://127.0.0.1/image", "http://inside.example/image"])
+def test_a_public_host_cannot_redirect_into_a_private_network_that_is_allowed(
+    address: str, reached: list[str]
+) -> None:
+    hop = f"http://images.example/redirect?{address}"
+    for url in (hop, f"http://images.example/redirect?/redirect?{address}"):
+        with pytest.raises(DataError, match="redirected into a private network"):
+            fetch(url, PRIVATE)
+    # nor may a private host pass on to a public one that leads back
+    with pytest.raises(DataError, match="redirected into a private network"):
+        fetch(f"http://inside.example/redirect?{hop}", PRIVATE)
+    assert set(reached) == {PUBLIC, "10.0.0.7"} and reached.count("10.0.0.7") == 1
+
+
+@pytest.mark.parametrize("timeout", [0, -1, float("nan"), float("inf"), "5", True])
+def test_time_outs_out_of_range_are_refused_with_their_value(timeout: object) -> None:
+    with pytest.raises(UsageError, match="timeout out of range") as raised:
+        WebAccess(timeout=timeout)  # type: ignore[arg-type]
+    assert repr(timeout) in str(raised.value)
+    with pytest.raises(UsageError, match="on or off: 'no'"):
+        WebAccess(allow_private_addresses="no")  # type: ignore[arg-type]
+
+
 def test_size_and_time_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(remote_images, "MAX_BYTES", 1_000_000)
     with pytest.raises(DataError, match="at most 1 MB"):
         fetch("http://images.example/endless")
     with pytest.raises(DataError, match=r"within 0\.2 s"):
-        fetch("http://images.example/slow", timeout=0.2)
+        fetch("http://images.example/slow", WebAccess(timeout=0.2))
+    with pytest.raises(DataError, match=r"within 0\.2 s"):
+        fetch("http://images.example/headers", WebAccess(timeout=0.2))
+
+
+def test_the_time_of_looking_a_name_up_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote_images, "resolve", lambda *_: stop.wait(5))
+    with pytest.raises(DataError, match=r"within 0\.2 s"):
+        fetch("http://images.example/image", WebAccess(timeout=0.2))
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="counts the files of Linux")
+def test_no_connection_and_no_thread_is_left_behind() -> None:
+    fetch("http://images.example/image?x")
+    files, threads = len(os.listdir("/proc/self/fd")), threading.active_count()
+    for _ in range(20):
+        fetch("http://images.example/image?x")
+    with pytest.raises(DataError):
+        fetch("http://images.example/short")
+    wait = threading.Event()
+    for _ in range(200):  # the server closes its own ends a moment later
+        left = len(os.listdir("/proc/self/fd")) - files, threading.active_count() - threads
+        if max(left) <= 1:
+            break
+        wait.wait(0.02)
+    assert max(left) <= 1
 
 
 @pytest.mark.parametrize("url", ["http://no.example/a", "http://images.example:x/", "http://[a"])

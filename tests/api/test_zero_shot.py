@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pandas
 import pytest
 import torch
 from PIL import Image
@@ -166,8 +167,8 @@ def test_a_data_set_without_an_end_is_read_to_its_length(
             return images[index]
 
     wanted = classifier(images[:2], candidate_labels=LABELS)
-    assert classifier(Endless(), candidate_labels=LABELS) == wanted
-    assert classifier(iter(images[:2]), candidate_labels=LABELS) == wanted
+    assert list(classifier(Endless(), candidate_labels=LABELS)) == wanted
+    assert list(classifier(iter(images[:2]), candidate_labels=LABELS)) == wanted
 
 
 def test_missing_and_unsuitable_images_are_refused_before_any_is_scored(
@@ -197,7 +198,7 @@ def test_several_templates_average_their_errors(
     assert sum(entry["score"] for entry in both) == pytest.approx(1.0)
 
 
-@pytest.mark.parametrize("template", [None, 3, {"{}"}, ["{}", 3], {"{}": 1}])
+@pytest.mark.parametrize("template", [3, b"{}", {"{}"}, ["{}", 3]])
 def test_templates_of_another_kind_are_refused(
     classifier: diffcls.ZeroShotImageClassifier, images: list[Image.Image], template: object
 ) -> None:
@@ -209,9 +210,13 @@ def test_templates_of_another_kind_are_refused(
     ("labels", "message"),
     [
         ("cat, dog", r"give \['cat', 'dog'\]"),
-        (None, "cannot be read"),
-        (3, "cannot be read"),
-        ({"cat": 1, "dog": 2}, "cannot be read"),
+        (None, "no candidate_labels given"),
+        (3, "cannot be read: 3"),
+        (b"cat", "cannot be read: 'bytes'"),
+        ({"cat": 1, "dog": 2}, r"is a mapping: \['cat', 'dog'\].*list\(names\)"),
+        (pandas.DataFrame({"name": LABELS, "id": [0, 1, 7]}), r"is a table: \['name', 'id'\]"),
+        (np.array([["cat", "dog"]]), "cannot be read: 'numpy.ndarray of shape"),
+        (["cat", 3], "not a text: 3"),
     ],
 )
 def test_labels_that_are_no_list_are_refused_with_the_way_to_give_them(
@@ -228,8 +233,19 @@ def test_labels_of_any_collection_are_the_same(
     classifier: diffcls.ZeroShotImageClassifier, images: list[Image.Image]
 ) -> None:
     wanted = classifier(images[0], candidate_labels=LABELS)
-    for labels in (tuple(LABELS), np.array(LABELS), (label for label in LABELS)):
-        assert classifier(images[0], candidate_labels=labels) == wanted  # type: ignore[arg-type]
+    for labels in (
+        tuple(LABELS),
+        np.array(LABELS),
+        np.array(LABELS, dtype=object),
+        pandas.Series(LABELS, index=[3, 3, 5]),
+        pandas.Index(LABELS),
+        dict.fromkeys(LABELS, 0).keys(),
+        dict(enumerate(LABELS)).values(),
+        set(LABELS),
+        (label for label in LABELS),
+    ):
+        answer = classifier(images[0], candidate_labels=labels)
+        assert answer == wanted and {type(entry["label"]) for entry in answer} == {str}
 
 
 def test_a_model_of_class_ids_refuses_a_template(images: list[Image.Image]) -> None:

@@ -1,0 +1,127 @@
+"""Scorer of images against prompts: the part of the zero-shot classifier below its labels."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from diffcls.api import load_arguments
+from diffcls.api.call_arguments import rows_of
+from diffcls.api.image_openers import opener
+from diffcls.api.image_scores import checked, classified
+from diffcls.api.remote_images import PUBLIC_ONLY, WebAccess
+from diffcls.data.prompts import PromptSet
+from diffcls.diffusion.timestep_allocation import EVEN
+from diffcls.support.errors import DataError, UsageError
+
+if TYPE_CHECKING:
+    from diffcls.classifiers.diffusion import DiffusionMethod
+    from diffcls.models.denoiser import Denoiser
+    from diffcls.scoring.class_scores import ClassScores
+
+TEMPLATE = "a photo of a {}."
+DEFAULT_ROWS = 64
+
+
+class PromptScorer:
+    """Scores images against prompts with a diffusion model; several threads may use it.
+
+    Args:
+        denoiser, search, search_options, seed, batch_size: see
+            `diffcls.api.zero_shot.ZeroShotImageClassifier`.
+
+    Raises:
+        UsageError: for an unknown search, or an option that it does not have.
+    """
+
+    # of the class: pickles of earlier versions have none of their own
+    hypothesis_template: str | Sequence[str] = TEMPLATE
+    web_access: WebAccess = PUBLIC_ONLY
+
+    def __init__(
+        self,
+        denoiser: Denoiser,
+        *,
+        search: str = "racing",
+        search_options: dict[str, Any] | None = None,
+        seed: int = 0,
+        batch_size: int = DEFAULT_ROWS,
+    ) -> None:
+        self.denoiser, self.seed = denoiser, seed
+        self.batch_size = rows_of(batch_size) or DEFAULT_ROWS
+        self.search = load_arguments.build_search(search, search_options or {})
+        # the published stages define their own draws
+        self.allocation = EVEN if search == "paper" else denoiser.card.allocation
+        self._start()
+
+    def _start(self, source: dict[str, Any] | None = None) -> None:
+        """Set what a pickle does not hold."""
+        self._source = source
+        self._methods: dict[tuple[tuple[str, ...], tuple[str, ...]], DiffusionMethod] = {}
+        self._lock = threading.RLock()
+
+    def scores(
+        self,
+        method: DiffusionMethod,
+        images: Sequence[Any],
+        access: WebAccess = PUBLIC_ONLY,
+        batch_size: int | None = None,
+    ) -> list[ClassScores]:
+        """The scores of each image, in order.
+
+        Args:
+            method: see `method`.
+            images: one or more.
+            access: limits for images from the web.
+            batch_size: rows of every forward pass, if they are not the method's.
+
+        Raises:
+            DataError: without images, or for an image that cannot be scored; the message has its
+                index.
+        """
+        if len(images) == 0:
+            raise DataError("no image", given=images, allowed="one or more")
+        openers = [opener(image, f"image {i}", access) for i, image in enumerate(images)]
+        results = classified(method, openers, batch_size, self._lock)
+        return [checked(result, i) for i, result in enumerate(results)]
+
+    def _method(self, labels: tuple[str, ...], templates: tuple[str, ...]) -> DiffusionMethod:
+        # the prompts of the latest set of labels stay encoded
+        key = (labels, templates)
+        with self._lock:
+            if key not in self._methods:
+                self._methods = {key: self.method(self.prompts(labels, templates))}
+            return self._methods[key]
+
+    def prompts(self, labels: Sequence[str], templates: Sequence[str] = (TEMPLATE,)) -> PromptSet:
+        """The prompts of a set of labels, or the class ids of a model without a text encoder.
+
+        Raises:
+            UsageError: for a template without exactly one ``{}``, templates that the model cannot
+                read, or labels that are not among its classes.
+        """
+        if self.denoiser.labels is None:
+            return PromptSet.from_templates(labels, templates)
+        from diffcls.data.class_ids import class_prompts
+
+        if tuple(templates) != (TEMPLATE,):
+            raise UsageError(
+                "a template needs a text-conditional model",
+                given=list(templates),
+                todo="leave it out: the labels are names of the model's classes",
+            )
+        return class_prompts(labels, self.denoiser.labels)
+
+    def method(self, prompts: PromptSet) -> DiffusionMethod:
+        """The classification method for a set of prompts."""
+        from diffcls.classifiers.diffusion import DiffusionMethod
+
+        return DiffusionMethod(
+            self.denoiser,
+            prompts,
+            self.search,
+            seed=self.seed,
+            batch_size=self.batch_size,
+            allocation=self.allocation,
+        )
