@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from diffcls.classifiers.diffusion import DiffusionMethod
     from diffcls.models.denoiser import Denoiser
+    from diffcls.models.in_memory import Followed
     from diffcls.scoring.class_scores import ClassScores
 
 Prediction = list[dict[str, Any]]
@@ -76,6 +77,7 @@ class ZeroShotImageClassifier:
     def _start(self, source: dict[str, Any] | None = None) -> None:
         """Set what a pickle does not hold."""
         self._source = source
+        self._followed: Followed | None = None
         self._methods: dict[tuple[tuple[str, ...], tuple[str, ...]], DiffusionMethod] = {}
         self._lock = threading.RLock()
 
@@ -120,10 +122,72 @@ class ZeroShotImageClassifier:
         made._start(source)
         return made
 
+    @classmethod
+    def from_pipeline(
+        cls,
+        pipeline: Any,
+        device: str | None = None,
+        dtype: str | torch.dtype | None = None,
+        search: str = "racing",
+        seed: int = 0,
+        batch_size: int = 64,
+        img_size: int | None = None,
+        class_names: Sequence[str] = (),
+        **search_options: Any,
+    ) -> ZeroShotImageClassifier:
+        """A classifier on a diffusers pipeline in memory, which stays as it is.
+
+        Nothing is saved, and nothing in the pipeline changes: weights, precision, device, train or
+        eval mode, hooks, scheduler. Each call uses the weights that the pipeline has then;
+        ``denoiser.card.revision`` is their hash.
+
+        Args:
+            pipeline: an object of a supported class, such as ``StableDiffusionPipeline``.
+            device, dtype: see `from_pretrained`; default: the pipeline's own.
+            search, seed, batch_size: see the class.
+            img_size: side of the images in pixels; default: the model's training size.
+            class_names: names by id of the classes of a class-conditional model, if it has none.
+            search_options: options of the search, such as ``draws=50``.
+
+        Raises:
+            UsageError, ModelError: see `diffcls.models.in_memory.denoiser_of`.
+        """
+        SEARCHES[search]
+        from diffcls.models import devices
+        from diffcls.models.in_memory import Followed
+
+        if dtype is None or isinstance(dtype, str):
+            dtype = devices.resolve_dtype(dtype)
+        place = None if device in (None, "auto") else devices.resolve_device(device)
+        followed = Followed(
+            pipeline, device=place, dtype=dtype, img_size=img_size, labels=tuple(class_names)
+        )
+        made = cls(
+            followed.denoiser(),
+            search=search,
+            search_options=search_options,
+            seed=seed,
+            batch_size=batch_size,
+        )
+        made._followed = followed
+        return made
+
+    def _follow(self) -> None:
+        """Use the weights that a pipeline in memory has now."""
+        if self._followed is not None:
+            current = self._followed.denoiser()
+            if current is not self.denoiser:
+                self.denoiser, self._methods = current, {}
+
     def __getstate__(self) -> dict[str, Any]:
+        self._follow()
         if self._source is not None:
             return {"source": self._source, "revision": self.denoiser.card.revision}
-        state = {k: v for k, v in vars(self).items() if k not in ("_lock", "_methods", "_source")}
+        state = {
+            k: v
+            for k, v in vars(self).items()
+            if k not in ("_lock", "_methods", "_source", "_followed")
+        }
         # as bytes: tokenizers have no pickle of the oldest protocols
         return {**state, "denoiser": pickle.dumps(self.denoiser)}
 
@@ -205,6 +269,7 @@ class ZeroShotImageClassifier:
         # the prompts of the latest set of labels stay encoded
         key = (labels, templates)
         with self._lock:
+            self._follow()
             if key not in self._methods:
                 self._methods = {key: self.method(self.prompts(labels, templates))}
             return self._methods[key]

@@ -6,6 +6,7 @@ source of data in `diffcls.data.option_use.READS`. Everything else is read by ev
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 
 from diffcls.classifiers import METHODS
@@ -63,6 +64,8 @@ def _second_model(options: ClassifierOptions) -> dict[str, str]:
         return {}
     if len(methods) > 1:
         return {"model": "does not say of which method; use --clip-model and --reference"}
+    if not isinstance(options.model, str | os.PathLike):
+        return {"model": f"is a pipeline in memory, and --method {methods[0]} runs none"}
     other = {"clip": "clip_model", "reference": "reference"}[methods[0]]
     if getattr(options, other) is None:
         return {}

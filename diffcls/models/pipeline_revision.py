@@ -1,4 +1,4 @@
-"""Revision of a pipeline in memory: a hash of its weights, and of all else that decides its numbers.
+"""Revision of a pipeline in memory: a hash of its weights and all else that decides its numbers.
 
 Neither the device, the order of entries, nor anything that the libraries write into configs and
 tokenizers of their own accord is in it, so a pipeline has the same revision after it was moved, or
@@ -86,6 +86,27 @@ def description_of(pipeline: Any) -> dict[str, Any]:
         json.dumps({"family": family, "parts": parts}, default=str)
     )
     return described
+
+
+def state_of(pipeline: Any) -> tuple[object, ...]:
+    """A value that changes with the numbers of a pipeline, found in one reading of its memory.
+
+    What `description_of` has, and of each tensor its device, the version that torch counts, which
+    writing to ``tensor.data`` leaves, and the sum of its bits.
+    """
+    tensors = [t for part in modules_of(pipeline).values() for _, t in weights(part)]
+    versions = tuple(None if t.is_inference() else t._version for t in tensors)
+    sums: dict[torch.device, list[Tensor]] = {}
+    for tensor in tensors:
+        sums.setdefault(tensor.device, []).append(_bits(tensor).sum(dtype=torch.int64))
+    totals = tuple((str(place), *torch.stack(part).tolist()) for place, part in sums.items())
+    return versions, totals, hash_json(description_of(pipeline))
+
+
+def _bits(tensor: Tensor) -> Tensor:
+    """The content of a tensor as whole numbers (n,)."""
+    kinds = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+    return tensor.contiguous().reshape(-1).view(kinds[tensor.element_size()])
 
 
 def _of_config(part: Any) -> dict[str, Any]:

@@ -19,8 +19,12 @@ from torch import Tensor, nn
 from diffcls.models.model_index import OPTIONAL, PARTS, UNUSED
 from diffcls.support.errors import ModelError, UsageError
 
-WRAPPERS = {"OptimizedModule": "_orig_mod", "DistributedDataParallel": "module"}
-"""Classes around a network, of torch.compile and of data parallelism -> attribute of the network."""
+WRAPPERS = {
+    "OptimizedModule": "_orig_mod",
+    "DataParallel": "module",
+    "DistributedDataParallel": "module",
+}
+"""Class around a network, of torch.compile or data parallelism -> attribute with the network."""
 PLAIN_TENSORS = (Tensor, nn.Parameter, nn.Buffer)
 OF_ACCELERATE = ("_hf_hook", "_original_forward")
 """Attributes of a module whose ``forward`` accelerate has replaced, to move weights or to cast."""
@@ -41,7 +45,7 @@ def family_of(pipeline: Any) -> str:
             the family does not use.
     """
     kind = type(pipeline)
-    if not kind.__module__.startswith("diffusers.") and not hasattr(pipeline, "components"):
+    if not hasattr(pipeline, "components"):
         raise UsageError(
             "--model is neither the name of a model nor a pipeline",
             given=f"{kind.__module__}.{kind.__qualname__}",
@@ -52,7 +56,7 @@ def family_of(pipeline: Any) -> str:
             "pipeline of a class that is not supported",
             given=kind.__name__,
             allowed=PARTS,
-            todo="for instance, StableDiffusionPipeline.from_pipe(pipe) shares the parts of another",
+            todo="StableDiffusionPipeline.from_pipe(pipe), for one, shares the parts of another",
         )
     for name, (library, pattern) in PARTS[kind.__name__].items():
         part = getattr(pipeline, name, None)
@@ -164,7 +168,7 @@ def check_weights(name: str, part: nn.Module) -> None:
 
 
 def _module_view(module: nn.Module, views: dict[int, Any]) -> nn.Module:
-    """A module of the same weights; `views` holds what is already there, by the id of its source."""
+    """A module of the same weights; `views` holds those there are, by the id of their source."""
     if id(module) in views:
         known: nn.Module = views[id(module)]
         return known
