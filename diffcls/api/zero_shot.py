@@ -12,6 +12,7 @@ import numpy as np
 
 from diffcls.api.image_openers import opener
 from diffcls.api.inputs import as_batch
+from diffcls.api.pipelines import OnPipelines
 from diffcls.api.remote_images import TIMEOUT_SECONDS
 from diffcls.data.dataset import Item
 from diffcls.data.prompts import PromptSet, check_labels
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
     from diffcls.classifiers.diffusion import DiffusionMethod
     from diffcls.models.denoiser import Denoiser
-    from diffcls.models.in_memory import Followed
     from diffcls.scoring.class_scores import ClassScores
 
 Prediction = list[dict[str, Any]]
@@ -33,7 +33,7 @@ Prediction = list[dict[str, Any]]
 TEMPLATE = "a photo of a {}."
 
 
-class ZeroShotImageClassifier:
+class ZeroShotImageClassifier(OnPipelines):
     """A zero-shot image classifier from a diffusion model.
 
     It scores images against any labels::
@@ -77,7 +77,7 @@ class ZeroShotImageClassifier:
     def _start(self, source: dict[str, Any] | None = None) -> None:
         """Set what a pickle does not hold."""
         self._source = source
-        self._followed: Followed | None = None
+        self._followed = None
         self._methods: dict[tuple[tuple[str, ...], tuple[str, ...]], DiffusionMethod] = {}
         self._lock = threading.RLock()
 
@@ -121,63 +121,6 @@ class ZeroShotImageClassifier:
         source |= {"search": search, "seed": seed, "batch_size": batch_size, **search_options}
         made._start(source)
         return made
-
-    @classmethod
-    def from_pipeline(
-        cls,
-        pipeline: Any,
-        device: str | None = None,
-        dtype: str | torch.dtype | None = None,
-        search: str = "racing",
-        seed: int = 0,
-        batch_size: int = 64,
-        img_size: int | None = None,
-        class_names: Sequence[str] = (),
-        **search_options: Any,
-    ) -> ZeroShotImageClassifier:
-        """A classifier on a diffusers pipeline in memory, which stays as it is.
-
-        Nothing is saved, and nothing in the pipeline changes: weights, precision, device, train or
-        eval mode, hooks, scheduler. Each call uses the weights that the pipeline has then;
-        ``denoiser.card.revision`` is their hash.
-
-        Args:
-            pipeline: an object of a supported class, such as ``StableDiffusionPipeline``.
-            device, dtype: see `from_pretrained`; default: the pipeline's own.
-            search, seed, batch_size: see the class.
-            img_size: side of the images in pixels; default: the model's training size.
-            class_names: names by id of the classes of a class-conditional model, if it has none.
-            search_options: options of the search, such as ``draws=50``.
-
-        Raises:
-            UsageError, ModelError: see `diffcls.models.in_memory.denoiser_of`.
-        """
-        SEARCHES[search]
-        from diffcls.models import devices
-        from diffcls.models.in_memory import Followed
-
-        if dtype is None or isinstance(dtype, str):
-            dtype = devices.resolve_dtype(dtype)
-        place = None if device in (None, "auto") else devices.resolve_device(device)
-        followed = Followed(
-            pipeline, device=place, dtype=dtype, img_size=img_size, labels=tuple(class_names)
-        )
-        made = cls(
-            followed.denoiser(),
-            search=search,
-            search_options=search_options,
-            seed=seed,
-            batch_size=batch_size,
-        )
-        made._followed = followed
-        return made
-
-    def _follow(self) -> None:
-        """Use the weights that a pipeline in memory has now."""
-        if self._followed is not None:
-            current = self._followed.denoiser()
-            if current is not self.denoiser:
-                self.denoiser, self._methods = current, {}
 
     def __getstate__(self) -> dict[str, Any]:
         self._follow()

@@ -18,7 +18,8 @@ from diffcls.classifiers.search_options import (
 from diffcls.data.catalog import DatasetSpec
 from diffcls.data.class_ids import class_prompts
 from diffcls.data.prompts import PromptSet
-from diffcls.models.denoiser import Denoiser, Model
+from diffcls.models.denoiser import Denoiser
+from diffcls.models.model_argument import Model, shown
 from diffcls.support.errors import UsageError, unknown_name
 from diffcls.support.hashing import hash_file
 
@@ -45,8 +46,6 @@ def model_of(options: ClassifierOptions, spec: DatasetSpec) -> Model:
     """
     if options.version is not None:
         if options.model is not None:
-            from diffcls.models.given import shown
-
             raise UsageError(
                 "--model and --version exclude each other", shown(options.model), todo="remove one"
             )

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from diffcls.models.denoiser import Model
+from diffcls.models.model_argument import Model
 from diffcls.support.errors import UsageError
 from diffcls.support.options import (
     MAX_COUNT,

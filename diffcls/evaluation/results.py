@@ -11,7 +11,7 @@ from diffcls.data.dataset import Dataset
 from diffcls.evaluation.options import EvaluationOptions
 from diffcls.evaluation.plan import Plan
 from diffcls.evaluation.supervision import supervision_of
-from diffcls.models.given import is_name, shown
+from diffcls.models.model_argument import is_name, shown
 from diffcls.runs import leaderboard
 from diffcls.runs.header import check_proposed
 from diffcls.runs.records import RecordStore

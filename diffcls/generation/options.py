@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from diffcls.data import catalog
 from diffcls.data.option_use import unused_by
-from diffcls.models.denoiser import Model
+from diffcls.models.model_argument import Model
 from diffcls.support.environment import MAX_THREADS
 from diffcls.support.errors import UsageError
 from diffcls.support.options import MAX_ROWS, MAX_SEED, check_values, within

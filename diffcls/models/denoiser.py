@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Protocol
 
 from diffcls.data.hub_ids import benchmark_of, is_personal
 
@@ -18,9 +18,6 @@ if TYPE_CHECKING:
     from diffcls.diffusion.parameterization import Parameterization
     from diffcls.diffusion.schedule import NoiseSchedule
     from diffcls.models.autoencoder import Autoencoder
-
-Model: TypeAlias = Any
-"""A model as people give it: its name, path or Hub id, or a pipeline object of diffusers."""
 
 
 class Conditioning(Mapping[str, "torch.Tensor"]):

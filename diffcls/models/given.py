@@ -6,28 +6,12 @@ import os
 from typing import TYPE_CHECKING
 
 from diffcls.models import devices, loading
-from diffcls.models.denoiser import Denoiser, Model, ModelCard
+from diffcls.models.denoiser import Denoiser, ModelCard
+from diffcls.models.model_argument import Model, is_name
 from diffcls.support.errors import UsageError
 
 if TYPE_CHECKING:
     import torch
-
-IN_MEMORY = "in-memory"
-"""First word of the name of a model in memory."""
-
-
-def is_name(model: Model) -> bool:
-    """Whether a model is given by its name or path rather than as an object."""
-    return isinstance(model, str | os.PathLike)
-
-
-def shown(model: Model) -> str:
-    """A model as text: its name; or the class of an object, and where it was loaded from."""
-    if is_name(model):
-        return os.fspath(model)
-    place = getattr(model, "name_or_path", None)
-    kind = f"{IN_MEMORY} {type(model).__name__}"
-    return f"{kind} of {place}" if isinstance(place, str) and place else kind
 
 
 def check(model: Model) -> None:

@@ -13,12 +13,13 @@ from diffcls.models import loading
 from diffcls.models.adapters import FAMILIES, adapted
 from diffcls.models.denoiser import Denoiser, ModelCard
 from diffcls.models.evaluation_state import evaluating
-from diffcls.models.given import IN_MEMORY, shown
+from diffcls.models.model_argument import IN_MEMORY, shown
 from diffcls.models.pipeline_revision import revision_of, state_of
 from diffcls.models.pipeline_view import cast, dtype_of, family_of, modules_of, view_of
 from diffcls.models.quiet import loading as loading_quietly
 from diffcls.models.revision import with_card
 from diffcls.models.weight_origin import folder_of
+from diffcls.support.errors import UsageError
 
 __all__ = ["Followed", "card_of", "denoiser_of", "evaluating", "images_seen", "known_card"]
 
@@ -44,14 +45,15 @@ def denoiser_of(
         device, dtype: device and precision of the network; default: the pipeline's own. The
             autoencoder computes in float32.
         img_size: side of the images in pixels; default: that of the model's training.
-        labels: class names by id of a class-conditional model without a card.
+        labels: class names by id of a class-conditional model that has none of its own; of one row
+            of its table less, for a pixel U-Net whose last row is "no class".
         identify: hash the weights for the card's revision, and compare them with those of known
             models, whose card they then have. False: a card without a revision, in less time, for
             repeated evaluation within a training.
 
     Raises:
-        UsageError: for an object that is no pipeline of diffusers, or an image size that the model
-            does not support.
+        UsageError: for an object that is no pipeline of diffusers, and for an image size or class
+            names that do not fit the model.
         ModelError: for a family that is not supported, weights that are quantised, sharded or moved
             away, or not finite, and parts that do not fit each other.
     """
@@ -72,9 +74,28 @@ def denoiser_of(
         cast(view.vae, torch.float32)
     place = _device_of(pipeline, network) if device is None else device
     with loading_quietly():
-        return adapted(
+        denoiser = adapted(
             family, view, card, place, dtype_of(network), img_size, given=shown(pipeline)
         )
+    if labels:
+        _name_classes(denoiser, tuple(labels))
+    return denoiser
+
+
+def _name_classes(denoiser: Denoiser, labels: tuple[str, ...]) -> None:
+    if not denoiser.labels:
+        raise UsageError(
+            "class names are of class-conditional models",
+            given=denoiser.card.name,
+            todo="leave them out",
+        )
+    if len(denoiser.labels) != len(labels):
+        raise UsageError(
+            "the number of class names is not that of the model's classes",
+            given=len(labels),
+            allowed=f"{len(denoiser.labels)}, in the order of their ids",
+        )
+    denoiser.labels = labels
 
 
 def card_of(pipeline: Any, labels: Sequence[str] = ()) -> ModelCard:

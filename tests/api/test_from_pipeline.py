@@ -56,11 +56,11 @@ def test_a_classifier_follows_the_weights_of_its_pipeline(images: list[np.ndarra
         pipeline.text_encoder.get_input_embeddings().weight.mul_(1.5)
         pipeline.unet.conv_out.weight.mul_(2)
     now = classifier(images, LABELS)
-    anew = ZeroShotImageClassifier.from_pipeline(
+    renewed = ZeroShotImageClassifier.from_pipeline(
         pipeline, search="exhaustive", draws=2, batch_size=8
     )
-    assert now == anew(images, LABELS) != first
-    assert classifier.denoiser.card.revision == anew.denoiser.card.revision != revision
+    assert now == renewed(images, LABELS) != first
+    assert classifier.denoiser.card.revision == renewed.denoiser.card.revision != revision
 
 
 @pytest.mark.parametrize("protocol", [0, pickle.HIGHEST_PROTOCOL])

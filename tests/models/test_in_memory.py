@@ -371,6 +371,18 @@ def test_what_cannot_be_scored_is_refused_in_one_line(sd1: Any, change: Any, mes
     assert "\n" not in str(refused.value)
 
 
+@pytest.mark.parametrize(("name", "count"), [("class_unet", 10), ("class_unet", 11), ("dit", 10)])
+def test_classes_have_the_names_that_are_given(name: str, count: int) -> None:
+    names = [f"class {i}" for i in range(count)]
+    assert denoiser_of(built(name), labels=names).labels == tuple(names)
+
+
+@pytest.mark.parametrize(("name", "count"), [("class_unet", 9), ("dit", 11), ("sd1", 10)])
+def test_names_that_do_not_fit_the_classes_are_refused(name: str, count: int) -> None:
+    with pytest.raises(UsageError, match="class names"):
+        denoiser_of(built(name), labels=["a"] * count)
+
+
 def test_every_supported_class_is_one_of_the_adapters(sd1: Any) -> None:
     with pytest.raises(ModelError) as refused:
         denoiser_of(_image_to_image(sd1))
