@@ -9,6 +9,7 @@ in eval mode on any device while its owner's pipeline stays as it is, whatever h
 from __future__ import annotations
 
 import copy
+import logging
 import re
 from collections import Counter
 from typing import Any
@@ -33,6 +34,9 @@ NOT_COPIED = (
     # transformers registers its hooks again where this is missing
     "_output_capturing_hooks_installed",
 )
+LIBRARIES = ("transformers", "diffusers", "accelerate", "torch")
+"""Libraries whose hooks record outputs or move weights."""
+logger = logging.getLogger(__name__)
 REMOVE_HOOKS = "call pipe.remove_all_hooks() and pipe.to(DEVICE) first"
 
 
@@ -146,6 +150,7 @@ def check_weights(name: str, part: nn.Module) -> None:
                 given=f"{', '.join(hooks)} of {place}",
                 todo="switch off group offloading, layerwise casting and caching first",
             )
+        _check_hooks(place, module)
         if "forward" in state and not any(key in state for key in OF_ACCELERATE):
             raise ModelError(
                 "the forward pass of a part of the pipeline was replaced",
@@ -165,6 +170,21 @@ def check_weights(name: str, part: nn.Module) -> None:
                     given=f"{type(tensor).__name__} of {place}",
                     allowed="plain tensors",
                 )
+
+
+def _check_hooks(place: str, module: nn.Module) -> None:
+    """Refuse hooks that compute weights; warn of a person's own, which a view does not run."""
+    hooks = (*module._forward_pre_hooks.values(), *module._forward_hooks.values())
+    for hook in hooks:
+        source = getattr(hook, "__module__", None) or type(hook).__module__
+        if source.startswith("torch.nn.utils."):
+            raise ModelError(
+                "weights of the pipeline are computed by a hook",
+                given=f"{type(hook).__name__} of {place}",
+                todo="remove it with torch.nn.utils, for instance remove_weight_norm",
+            )
+        if source.partition(".")[0] not in LIBRARIES:
+            logger.warning("a hook on %s is not run: %s", place, source)
 
 
 def _module_view(module: nn.Module, views: dict[int, Any]) -> nn.Module:

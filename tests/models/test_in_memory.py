@@ -127,12 +127,13 @@ def training(sd1: Any) -> Any:
 
 
 def test_a_pipeline_in_training_is_evaluated_in_eval_mode_and_stays_in_training(
-    training: Any, sd1: Any
+    training: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     seen: list[nn.Module] = []
     training.unet.down_blocks[0].register_forward_hook(lambda module, *_: seen.append(module))
     before = state_of(training)
     denoiser = denoiser_of(training, identify=False)
+    assert "a hook on unet.down_blocks.0 is not run: " in caplog.text
     assert (errors_of(denoiser) == errors_of(denoiser)).all()  # no dropout
     assert (errors_of(denoiser) == errors_of(denoiser_of(built("sd1")))).all()
     assert state_of(training) == before and not seen
@@ -322,6 +323,15 @@ def _with_own_forward(pipeline: Any) -> Any:
     return pipeline
 
 
+def _with_weight_norm(pipeline: Any) -> Any:
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        torch.nn.utils.weight_norm(pipeline.unet.conv_in)
+    return pipeline
+
+
 def _quantised(pipeline: Any) -> Any:
     pipeline.unet.conv_in._parameters["weight"] = Quantised(pipeline.unet.conv_in.weight.detach())
     return pipeline
@@ -361,6 +371,7 @@ def _without_part(pipeline: Any) -> Any:
         (_with_another_autoencoder, "part 'vae' .*AutoencoderTiny.*allowed: AutoencoderKL"),
         (_with_hook_of_diffusers, "hooks of diffusers change.*layerwise_casting of unet"),
         (_with_own_forward, "forward pass of a part .*unet.mid_block"),
+        (_with_weight_norm, "computed by a hook: 'WeightNorm of unet.conv_in'"),
         (_quantised, "quantised or sharded: 'Quantised of unet.conv_in'"),
         (_not_finite, "weights of part 'vae' are not finite: 'decoder.conv_in.weight'"),
     ],
