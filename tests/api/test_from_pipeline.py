@@ -96,6 +96,8 @@ def test_classes_of_a_class_conditional_pipeline_have_the_given_names(
 def test_a_pipeline_is_no_name_to_load(pipeline: Any) -> None:
     with pytest.raises(UsageError, match=r"not a name or path: 'StableDiff.*from_pipeline"):
         ZeroShotImageClassifier.from_pretrained(pipeline)
+    with pytest.raises(UsageError, match=r"a pipeline object: 'digits'.*from_pretrained"):
+        ZeroShotImageClassifier.from_pipeline("digits")
 
 
 # ---- evaluations -------------------------------------------------------------------------------

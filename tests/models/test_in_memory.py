@@ -133,7 +133,7 @@ def test_a_pipeline_in_training_is_evaluated_in_eval_mode_and_stays_in_training(
     training.unet.down_blocks[0].register_forward_hook(lambda module, *_: seen.append(module))
     before = state_of(training)
     denoiser = denoiser_of(training, identify=False)
-    assert "a hook on unet.down_blocks.0 is not run: " in caplog.text
+    assert "hooks of the pipeline are not run: 1, such as " in caplog.text
     assert (errors_of(denoiser) == errors_of(denoiser)).all()  # no dropout
     assert (errors_of(denoiser) == errors_of(denoiser_of(built("sd1")))).all()
     assert state_of(training) == before and not seen
@@ -295,6 +295,10 @@ def test_offloaded_networks_are_used_where_their_weights_are_real(sd1: Any) -> N
     cpu_offload(other.unet, execution_device=torch.device("cpu"))  # sequential
     with pytest.raises(ModelError, match=r"elsewhere: 'unet.*remove_all_hooks"):
         denoiser_of(other)
+    with pytest.raises(ModelError, match="elsewhere"):
+        Followed(other).denoiser()
+    with pytest.raises(ModelError, match="elsewhere"):
+        card_of(other)
 
 
 def test_free_u_is_part_of_the_revision(sd1: Any) -> None:
