@@ -73,7 +73,13 @@ def from_files(folder: Path, dtype: torch.dtype | None = None) -> Any:
 # ---- the same numbers, and nothing changed -----------------------------------------------------
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+VARIANTS = ("sd2", "sd3_without_t5", "flux_guided", "pixart_sigma", "pixart_sizes")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=[pytest.mark.slow] if n in VARIANTS else []) for n in FAMILIES],
+)
 def test_errors_are_those_of_the_saved_and_loaded_folder_to_the_bit(name: str, base: Path) -> None:
     """The folder is of the same weights: `saved` builds it with the same seed."""
     folder = saved(name, base)
