@@ -10,6 +10,7 @@ from diffcls.api import load_arguments
 from diffcls.api.call_arguments import rows_of
 from diffcls.api.image_openers import opener
 from diffcls.api.image_scores import checked, classified
+from diffcls.api.pipelines import OnPipelines
 from diffcls.api.remote_images import PUBLIC_ONLY, WebAccess
 from diffcls.data.prompts import PromptSet
 from diffcls.diffusion.timestep_allocation import EVEN
@@ -24,7 +25,7 @@ TEMPLATE = "a photo of a {}."
 DEFAULT_ROWS = 64
 
 
-class PromptScorer:
+class PromptScorer(OnPipelines):
     """Scores images against prompts with a diffusion model; several threads may use it.
 
     Args:
@@ -58,6 +59,7 @@ class PromptScorer:
     def _start(self, source: dict[str, Any] | None = None) -> None:
         """Set what a pickle does not hold."""
         self._source = source
+        self._followed = None
         self._methods: dict[tuple[tuple[str, ...], tuple[str, ...]], DiffusionMethod] = {}
         self._lock = threading.RLock()
 
@@ -90,6 +92,7 @@ class PromptScorer:
         # the prompts of the latest set of labels stay encoded
         key = (labels, templates)
         with self._lock:
+            self._follow()
             if key not in self._methods:
                 self._methods = {key: self.method(self.prompts(labels, templates))}
             return self._methods[key]

@@ -148,6 +148,9 @@ class ZeroShotImageClassifier(PromptScorer):
             if place == str(self.device) and precision == self.dtype:
                 return self
             self._methods = {}
+            if self._followed is not None:
+                self.denoiser = self._followed.move(place, precision)
+                return self
             if self._source is None:
                 self.denoiser = placed(self.denoiser, place, precision, shared=True)
                 return self
@@ -168,9 +171,11 @@ class ZeroShotImageClassifier(PromptScorer):
         )
 
     def __getstate__(self) -> dict[str, Any]:
+        self._follow()
         if self._source is not None:
             return {"source": self._source, "revision": self.denoiser.card.revision}
-        state = {k: v for k, v in vars(self).items() if k not in ("_lock", "_methods", "_source")}
+        unsaved = ("_lock", "_methods", "_source", "_followed")
+        state = {k: v for k, v in vars(self).items() if k not in unsaved}
         # as bytes: tokenizers have no pickle of the oldest protocols
         return {**state, "denoiser": pickle.dumps(self.denoiser)}
 
