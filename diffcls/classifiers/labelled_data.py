@@ -39,6 +39,11 @@ def check(options: ClassifierOptions, spec: DatasetSpec) -> None:
         )
 
 
+def is_quiet(options: ClassifierOptions) -> bool:
+    """Whether fits show no progress: the commands that evaluate have the option ``quiet``."""
+    return bool(getattr(options, "quiet", False))
+
+
 def load(options: ClassifierOptions, split: str, class_names: tuple[str, ...]) -> Dataset:
     """The images of a split and their labels, at most `MAX_TRAINING_IMAGES` of them.
 

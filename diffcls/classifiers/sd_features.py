@@ -7,21 +7,25 @@ and pooling are chosen on validation images, the regularisation by cross-validat
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy as shallow_copy
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from diffcls.classifiers import labelled_data, model_options
 from diffcls.classifiers.base import Built, MethodKind
+from diffcls.classifiers.fitting import Fitting, evaluations_cost
+from diffcls.classifiers.linear_probe import STRENGTHS, Probe, choose_strength, fit_probe
 from diffcls.classifiers.one_pass import BatchMethod, Pixels, Score
 from diffcls.classifiers.options import MODEL_OPTIONS, ClassifierOptions
 from diffcls.data.catalog import DatasetSpec
 from diffcls.data.dataset import Dataset, Item
 from diffcls.data.prompts import PromptSet
 from diffcls.data.transforms import load_image, to_pixels
-from diffcls.support.cache import Arrays, fitted
+from diffcls.support.cache import Arrays, fitted, is_fitted
+from diffcls.support.progress import Progress
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -32,8 +36,6 @@ TIMES = (0.02, 0.08, 0.2, 0.4)
 """Candidate timesteps, as fractions of the schedule."""
 GRIDS = (1, 2)
 """Candidate poolings, see `diffcls.models.unet_features.FeatureReader.read`."""
-STRENGTHS = (1e-3, 1e-2, 1e-1, 1.0)
-"""Candidate inverse regularisation strengths C."""
 SELECTION_STRENGTH = 1e-2
 """C while block, timestep and pooling are chosen."""
 MAX_SELECTION_IMAGES = 2000
@@ -99,7 +101,7 @@ def build(options: ClassifierOptions, spec: DatasetSpec, prompts: PromptSet) -> 
             options.output_dir,
             "sd-features",
             defined_by,
-            lambda: _fit(reader, spec, train, validation, options.seed),
+            lambda: _fit(reader, spec, train, validation, options),
         )
         return _scorer(reader, fit)
 
@@ -119,6 +121,10 @@ def build(options: ClassifierOptions, spec: DatasetSpec, prompts: PromptSet) -> 
         timesteps=np.empty(0),
         supervision="labels",
         setting="default",
+        fitting=Fitting(
+            lambda: is_fitted(options.output_dir, "sd-features", defined_by),
+            lambda: evaluations_cost(denoiser, _evaluations(len(train), len(validation))),
+        ),
     )
 
 
@@ -136,59 +142,27 @@ def _scorer(reader: FeatureReader, fit: Arrays) -> Score:
     return score
 
 
-@dataclass(frozen=True)
-class Probe:
-    """Fitted linear probe: multinomial logistic regression on standardised features.
-
-    Args:
-        mean, scale: (D,) of the features.
-        weight: (K, D).
-        bias: (K,).
-    """
-
-    mean: Floats
-    scale: Floats
-    weight: Floats
-    bias: Floats
-
-    def __call__(self, features: Floats) -> Floats:
-        """(B, D) -> (B, K) log-probabilities up to a constant."""
-        logits: Floats = ((features - self.mean) / self.scale) @ self.weight.T + self.bias
-        return logits
-
-
-def fit_probe(features: Floats, labels: NDArray[Any], classes: int, strength: float) -> Probe:
-    """Fit scikit-learn's StandardScaler and LogisticRegression; returns them as arrays.
-
-    Args:
-        features: (N, D).
-        labels: (N,) of K classes.
-        classes: K.
-        strength: C, the inverse regularisation strength.
-    """
-    model = _pipeline(strength).fit(features, labels)
-    scaler, regression = model[0], model[1]
-    weight = np.zeros((classes, features.shape[1]))
-    # a class without an image is never predicted
-    bias = np.full(classes, regression.intercept_.min() - 1e3)
-    if len(regression.classes_) == 2:  # binary: one row only, of the second class
-        weight[regression.classes_] = np.stack([-regression.coef_[0], regression.coef_[0]]) / 2
-        bias[regression.classes_] = np.array([-1, 1]) * regression.intercept_[0] / 2
-    else:
-        weight[regression.classes_] = regression.coef_
-        bias[regression.classes_] = regression.intercept_
-    return Probe(scaler.mean_, scaler.scale_, weight, bias)
-
-
-def _pipeline(strength: float) -> Any:
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
-
-    return make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=500, tol=1e-3))
+def _evaluations(train: int, validation: int) -> int:
+    """Forward passes of a fit on so many images; see `_fit`."""
+    selection = len(TIMES) * len(GRIDS) * (min(MAX_SELECTION_IMAGES, train) + validation)
+    return selection + min(5 * MAX_SELECTION_IMAGES, train) + COPIES_PER_IMAGE * train
 
 
 def _fit(
+    reader: FeatureReader,
+    spec: DatasetSpec,
+    train: Dataset,
+    validation: Dataset,
+    options: ClassifierOptions,
+) -> Arrays:
+    total, quiet = _evaluations(len(train), len(validation)), labelled_data.is_quiet(options)
+    with Progress(total, "fitting sd-features", "evaluations", quiet=quiet) as progress:
+        reader = shallow_copy(reader)  # scoring does not count
+        reader.on_read = progress.update
+        return _fit_probe(reader, spec, train, validation, options.seed)
+
+
+def _fit_probe(
     reader: FeatureReader, spec: DatasetSpec, train: Dataset, validation: Dataset, seed: int
 ) -> Arrays:
     from diffcls.data.subsets import choose
@@ -197,7 +171,7 @@ def _fit(
     location, accuracy = _choose_location(reader, selection, validation)
     larger = choose(train, limit=min(5 * MAX_SELECTION_IMAGES, len(train)))[0]
     features, labels = _read_all(reader, larger, location)
-    strength = _choose_strength(features, labels)
+    strength = choose_strength(features, labels)
     features, labels = _read_all(reader, train, location, spec, seed)
     probe = fit_probe(features, labels, len(train.class_names), strength)
     return {
@@ -228,14 +202,6 @@ def _choose_location(
                     best = float(correct.mean()), FeatureLocation(block, index, grid)
     assert best is not None
     return best[1], best[0]
-
-
-def _choose_strength(features: Floats, labels: NDArray[Any]) -> float:
-    """The C of the best accuracy in threefold cross-validation."""
-    from sklearn.model_selection import cross_val_score
-
-    scores = [cross_val_score(_pipeline(c), features, labels, cv=3).mean() for c in STRENGTHS]
-    return STRENGTHS[int(np.argmax(scores))]
 
 
 def _read_blocks(

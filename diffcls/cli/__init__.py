@@ -71,6 +71,24 @@ class _Store(argparse.Action):
         setattr(namespace, self.dest, values)
 
 
+class OneOrMore(_Store):
+    """Store action of a flag whose several values are runs of their own; one value is no list."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        options["nargs"] = "+"
+        super().__init__(*args, **options)
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        one = values[0] if len(values) == 1 else values
+        super().__call__(parser, namespace, one, option_string)
+
+
 def parser_of(name: str, description: str, epilog: str, **more: Any) -> Parser:
     """A parser of the command `name`, without flags; `more` is passed on to argparse."""
     return Parser(

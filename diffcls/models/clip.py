@@ -19,6 +19,7 @@ from diffcls.models.clip_files import CONFIG as CONFIG
 from diffcls.models.clip_files import check_folder, create, download, tokenizer_of
 from diffcls.models.components import check_finite, first_line
 from diffcls.models.denoiser import ModelCard
+from diffcls.models.kept import kept
 from diffcls.models.loading import WEIGHTS
 from diffcls.models.quiet import alone
 from diffcls.models.revision import files_below, revision_of
@@ -149,6 +150,7 @@ class ClipModel:
         return features.float()
 
 
+@kept
 def load(
     name: str, device: torch.device | str = "cpu", dtype: torch.dtype | None = None
 ) -> ClipModel:
