@@ -39,6 +39,7 @@ def header_of(plan: Plan) -> dict[str, Any]:
         "versions": versions(),
         "commit": commit(),
         "command": valid_text(plan.options.command),
+        "options": plan.options.resolved(),
         "date": clock(),
     }
     check_proposed(header)
