@@ -38,7 +38,9 @@ class FitCost:
         parts = [f"{self.evaluations:,} evaluations"] if self.evaluations else []
         if self.training_images:
             parts.append(f"training on up to {self.training_images:,} images")
-        return f"{' and '.join(parts)}: about {describe_time(self.seconds)}"
+        # early stopping usually ends a training sooner
+        bound = "up to" if self.training_images else "about"
+        return f"{' and '.join(parts)}: {bound} {describe_time(self.seconds)}"
 
 
 @dataclass(frozen=True)
