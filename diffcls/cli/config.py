@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from diffcls.support.config_files import Value, read_config
 from diffcls.support.errors import UsageError
+from diffcls.support.options import check_text
 
 FLAG = "--config"
 NOT_IN_FILES = frozenset({"help", "config"})
@@ -59,6 +60,7 @@ def _taken(given: Sequence[str]) -> tuple[list[str], str | None]:
             path = value if equals else next(arguments, "-")
             if not equals and path.startswith("-"):
                 raise UsageError(f"{FLAG}: expected one argument", allowed="a file")
+            check_text(FLAG, path)
             paths.append(path)
         else:
             rest.append(argument)

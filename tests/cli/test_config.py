@@ -105,6 +105,22 @@ def test_a_file_must_be_named(flags: list[str]) -> None:
         evaluate.parser().parse_args(flags)
 
 
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("", "--config is empty"),
+        (" ", "--config is empty"),
+        ("a\nb.yaml", "--config holds the control character"),
+        ("\udcff.yaml", "--config is not valid UTF-8"),
+        ("x" * 5000 + ".yaml", "--config holds a name of 5005 bytes"),
+    ],
+)
+def test_a_path_that_can_be_none_is_refused_in_a_line(path: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message) as refused:
+        evaluate.parser().parse_args([f"--config={path}"])
+    assert len(str(refused.value)) < 300
+
+
 def test_two_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="--config is given twice"):
         parse(tmp_path, "limit: 5", "--config", "other.yaml")

@@ -114,11 +114,11 @@ def test_killed_combinations_resume_to_the_rows_of_single_runs(
 @pytest.mark.timeout(3600)
 def test_bundled_models_survive_kills_at_random_moments(tmp_path: Path) -> None:
     datasets, models = ["digits", "scenes/attributes", "scenes/counting"], ["digits", "scenes"]
-    flags = "--limit 20 --draws 6 --threads 1 --no-check-model --quiet".split()
+    flags = "--limit 6 --draws 4 --threads 1 --no-check-model --quiet".split()
     out, command = tmp_path / "out", [*flags, *several(datasets, models)]
     moments, kills = random.Random(20), 0
     while True:
-        status, err = cut_off(out, command, signal.SIGKILL, records=moments.randint(5, 120))
+        status, err = cut_off(out, command, signal.SIGKILL, records=moments.randint(5, 25))
         if status == 0:
             break
         assert status == -signal.SIGKILL, err
