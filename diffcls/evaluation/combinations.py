@@ -18,7 +18,7 @@ from diffcls.data.option_use import LOCAL_OPTIONS, options_read
 from diffcls.evaluation.options import EvaluationOptions, read_options
 from diffcls.evaluation.time_budget import read_time
 from diffcls.support.errors import DiffclsError, UsageError
-from diffcls.support.options import MAX_SEED, check_values, flag_of, within
+from diffcls.support.options import MAX_SEED, flag_of, within
 from diffcls.support.paths import UserPath
 
 SEVERAL = ("dataset", "model", "seed")
@@ -121,7 +121,6 @@ def read_combinations(arguments: Mapping[str, Any]) -> Combinations:
         own = {**arguments, **dict(zip(SEVERAL, combination, strict=True))}
         all_options.append({k: v for k, v in own.items() if k in arguments or v is not None})
     if len(all_options) > 1:
-        check_values(EvaluationOptions(output_dir=arguments.get("output_dir") or "results"))
         _drop_unread(all_options)
     read = _for_each(all_options, read_options, _named)
     if len(read) > 1 and read[0].budget:
@@ -178,6 +177,8 @@ def _flags(given: Mapping[str, Any]) -> str:
 def _values(name: str, arguments: Mapping[str, Any]) -> tuple[Any, ...]:
     """The values of an option; a text, a number or a pipeline counts as one."""
     given = arguments.get(name)
+    if name == "seed" and hasattr(given, "tolist"):  # NumPy's numbers are no JSON
+        given = given.tolist()
     if isinstance(given, range):
         given = tuple(given)
     if not isinstance(given, list | tuple):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import diffcls
@@ -50,6 +51,14 @@ def test_single_values_are_the_options_of_one_evaluation(arguments: dict[str, An
     assert combinations.is_single
     assert {run.options for run in combinations.runs} == {read_options(plain)}
     assert [run.method for run in combinations.runs] == list(combinations.options.method)
+
+
+def test_seeds_may_be_a_range_or_an_array() -> None:
+    for seeds in (range(3), np.arange(3), [0, 1, 2]):
+        read = [run.options.seed for run in read_combinations({"seed": seeds}).runs]
+        assert read == [0, 1, 2] and {type(seed) for seed in read} == {int}
+    (one,) = read_combinations({"seed": np.int64(5)}).runs
+    assert one.options.seed == 5 and type(one.options.seed) is int
 
 
 def test_a_pipeline_is_one_model() -> None:
