@@ -90,16 +90,18 @@ def _classifier(options: ClassifierOptions, spec: DatasetSpec, prompts: PromptSe
         **supervised.describe(training, augmentation),
     }
 
+    is_quiet = labelled_data.is_quiet(options)
+
     def learn() -> Arrays:
         return pack(
             supervised.train_classifier(
-                *labelled_data.tensors(train, SIDE),
-                labelled_data.tensors(validation, SIDE),
+                *labelled_data.tensors(train, SIDE, is_quiet),
+                labelled_data.tensors(validation, SIDE, is_quiet),
                 prompts.n_classes,
                 training,
                 augmentation,
                 options.seed,
-                labelled_data.is_quiet(options),
+                is_quiet,
             )
         )
 
@@ -124,7 +126,7 @@ def _nearest_mean(options: ClassifierOptions, spec: DatasetSpec, prompts: Prompt
     train = labelled_data.load(options, "train", prompts.class_names)
 
     def prepare() -> Score:
-        images, labels = labelled_data.tensors(train, SIDE)
+        images, labels = labelled_data.tensors(train, SIDE, labelled_data.is_quiet(options))
         means = torch.zeros(prompts.n_classes, images[0].numel(), dtype=torch.float64)
         means.index_add_(0, labels, images.flatten(1).double())
         counts = torch.bincount(labels, minlength=prompts.n_classes)[:, None]

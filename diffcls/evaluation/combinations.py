@@ -177,8 +177,9 @@ def _flags(given: Mapping[str, Any]) -> str:
 def _values(name: str, arguments: Mapping[str, Any]) -> tuple[Any, ...]:
     """The values of an option; a text, a number or a pipeline counts as one."""
     given = arguments.get(name)
-    if name == "seed" and hasattr(given, "tolist"):  # NumPy's numbers are no JSON
-        given = given.tolist()
+    to_python = getattr(given, "tolist", None)
+    if name == "seed" and to_python is not None:  # NumPy's numbers are no JSON
+        given = to_python()
     if isinstance(given, range):
         given = tuple(given)
     if not isinstance(given, list | tuple):

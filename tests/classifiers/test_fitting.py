@@ -20,6 +20,7 @@ from diffcls.evaluation.options import EvaluationOptions
 from diffcls.evaluation.total_cost import TotalCost
 from diffcls.models.gaussian import GaussianDenoiser
 from diffcls.models.unet_features import FeatureReader
+from diffcls.support import progress
 from diffcls.training import recipe_table
 from diffcls.training.recipes import Recipe
 
@@ -46,7 +47,10 @@ def dry(**options: Any) -> dict[str, Any]:
 
 
 def test_announced_evaluations_of_a_linear_probe_are_those_of_its_fit(
-    tiny_pipeline: Pipelines, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_pipeline: Pipelines,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(labelled_data, "MAX_TRAINING_IMAGES", 60)
     monkeypatch.setattr(sd_features, "MAX_SELECTION_IMAGES", 40)
@@ -64,7 +68,12 @@ def test_announced_evaluations_of_a_linear_probe_are_those_of_its_fit(
         return read(reader, x0, *rest)
 
     monkeypatch.setattr(FeatureReader, "read", counted)
-    diffcls.run_evaluation(**options, limit=4, batch_size=4, quiet=True)
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.0)
+    capsys.readouterr()
+    diffcls.run_evaluation(**options, limit=4, batch_size=4)
+    total = f"{announced['fit_evaluations']:,}"
+    lines = [x for x in capsys.readouterr().err.splitlines() if "fitting sd-features:" in x]
+    assert lines[-1] == f"diffcls: fitting sd-features: {total} of {total} evaluations"
     assert count - 4 == announced["fit_evaluations"] > 0  # less those of the scored images
     assert announced["fit_seconds"] == announced["fit_evaluations"] * SECONDS_PER_EVALUATION
     assert announced["fit_images"] == 0
@@ -110,9 +119,16 @@ def test_cost_of_a_fit_is_announced_before_it_starts(
 ) -> None:
     monkeypatch.setitem(recipe_table.RECIPES, "digits", Recipe(images=128))  # type: ignore[misc]
     flags = ["--method", "reference", "--limit", "4", "--output-dir", str(tmp_path)]
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.0)
     assert evaluate.main(flags) == 0
-    announced = "reference is fitted first: training on up to 128 images: up to 10 min"
-    assert announced in capsys.readouterr().err
+    lines = capsys.readouterr().err.splitlines()
+    first = "diffcls: reference is fitted first: training on up to 128 images: up to 10 min"
+    assert lines[0] == first
+    for work in ("reading train images: 1,", "reading validation images: ", "classifier: 1 of 1 "):
+        assert any(line.startswith(f"diffcls: {work}") for line in lines), work
+    assert lines[-1].startswith("diffcls: digits reference: 4 of 4 img, accuracy ")
+    monkeypatch.undo()
+    monkeypatch.setitem(recipe_table.RECIPES, "digits", Recipe(images=128))  # type: ignore[misc]
     assert evaluate.main([*flags, "--seed", "1", "--quiet"]) == 0
     assert "fitted first" not in capsys.readouterr().err
     # a fit that is cached costs nothing, and its run is not announced
