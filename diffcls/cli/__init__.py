@@ -80,7 +80,10 @@ class _Store(argparse.Action):
 
 
 class OneOrMore(_Store):
-    """Store action of a flag whose several values are runs of their own; one value is no list."""
+    """Store action of a flag whose several values are runs of their own; one value is no list.
+
+    Of single values the last one counts, as with any other flag of one value.
+    """
 
     def __init__(self, *args: Any, **options: Any) -> None:
         options["nargs"] = "+"
@@ -93,8 +96,11 @@ class OneOrMore(_Store):
         values: Any,
         option_string: str | None = None,
     ) -> None:
-        one = values[0] if len(values) == 1 else values
-        super().__call__(parser, namespace, one, option_string)
+        if len(values) == 1 and not isinstance(getattr(namespace, self.dest, None), list):
+            setattr(namespace, self.dest, values[0])
+            vars(namespace).setdefault(_GIVEN, set()).add(self.dest)
+            return
+        super().__call__(parser, namespace, values, option_string)
 
 
 def parser_of(name: str, description: str, epilog: str, **more: Any) -> Parser:

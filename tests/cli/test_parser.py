@@ -110,6 +110,11 @@ def test_one_value_of_a_flag_of_several_runs_is_no_list() -> None:
     assert one == {"dataset": "digits", "model": "a", "seed": 3}
     several = vars(evaluate_parser().parse_args("--dataset digits pets --seed 3 4".split()))
     assert several == {"dataset": ["digits", "pets"], "seed": [3, 4]}
+    # a script's own flag is overridden, but no value of several is lost
+    assert vars(evaluate_parser().parse_args("--seed 1 --seed 2".split())) == {"seed": 2}
+    for twice in ("--seed 1 2 --seed 3", "--seed 1 --seed 2 3"):
+        with pytest.raises(UsageError, match="--seed: given twice"):
+            evaluate_parser().parse_args(twice.split())
 
 
 def test_benchmarks_share_the_parser() -> None:
