@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 from collections.abc import Callable, Sequence
 
 from diffcls.cli import command
-from diffcls.support.errors import unknown_name
+from diffcls.support.errors import UsageError, unknown_name
 from diffcls.support.registry import Registry
 from diffcls.support.version import __version__
 
@@ -44,16 +45,29 @@ def _main(arguments: list[str]) -> int:
     if not arguments or arguments[0] in ("-h", "--help"):
         lines = [f"  {name:10} {SUMMARIES[name]}" for name in COMMANDS]
         lines = ["usage: diffcls COMMAND …", "", "commands:", *lines, ""]
-        lines.append("Run `diffcls COMMAND --help` for its flags.")
+        lines.append("Run `diffcls COMMAND --help` for its flags, and")
+        lines.append("`diffcls --print-completion bash`, zsh or tcsh for completion in a shell.")
         print("\n".join(lines), file=sys.stdout if arguments else sys.stderr)
         return 0 if arguments else 2
     if arguments[0] == "--version":
         print(f"diffcls {__version__}")
         return 0
+    if arguments[0].partition("=")[0].replace("_", "-") == "--print-completion":
+        return _print_completion([*arguments[0].split("=", 1)[1:], *arguments[1:]])
     if arguments[0] not in COMMANDS:
         raise unknown_name("command", arguments[0], COMMANDS)
     run: Callable[[Sequence[str]], int] = COMMANDS.load(arguments[0])
     return run(arguments[1:])
+
+
+def _print_completion(arguments: list[str]) -> int:
+    from diffcls.cli.completion import FLAG, SHELLS, print_completion
+
+    if len(arguments) != 1:
+        raise UsageError(f"{FLAG} takes one shell", given=arguments or None, allowed=SHELLS)
+    modules = {name: importlib.import_module(COMMANDS[name].split(":")[0]) for name in COMMANDS}
+    print_completion(arguments[0], {n: m.parser() for n, m in modules.items()}, SUMMARIES)
+    return 0
 
 
 if __name__ == "__main__":

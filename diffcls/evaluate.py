@@ -7,8 +7,9 @@ import json
 import shlex
 import sys
 from collections.abc import Sequence
+from typing import Any
 
-from diffcls.cli import command, parser_of
+from diffcls.cli import OneOrMore, command, parser_of
 from diffcls.cli.flags import rows
 from diffcls.evaluation.options import EvaluationOptions
 from diffcls.support.options import flag_of
@@ -25,6 +26,7 @@ EPILOG = """examples:
   python -m diffcls.evaluate --dataset folder:photos --model path/to/pipeline
   python -m diffcls.evaluate --dataset pets --model sd2-base --search paper
   python -m diffcls.evaluate --dataset pets --data-root data --limit 100 --budget 2h
+  python -m diffcls.evaluate --dataset digits pets --model sd2-base sd15 --seed 0 1 2
 
 exit status: 0 done, also a shard that finished its part; 1 failed or partial, 2 bad usage or input,
 130 interrupted; after 1 and 130 rerun the same command to resume."""
@@ -37,7 +39,9 @@ def parser() -> argparse.ArgumentParser:
     description = "Evaluate a classifier on a data set: accuracy with its interval, and its cost."
     p = parser_of("evaluate", description, EPILOG, argument_default=argparse.SUPPRESS)
     add = p.add_argument_group("data and prompts").add_argument
-    add("--dataset", metavar="NAME", help="name, folder:PATH, parquet:PATH or hf:ID (digits)")
+    several: dict[str, Any] = {"action": OneOrMore}  # every combination is a run
+    names = "one or more: a name, folder:PATH, parquet:PATH or hf:ID (digits)"
+    add("--dataset", metavar="NAME", help=names, **several)
     add("--split", help="split of the data set (default: test)")
     add("--data-root", metavar="DIR", help="folder of local data: the set's own or its parent")
     add("--image-column", metavar="C", help="image column of tables (default: found by its name)")
@@ -52,7 +56,8 @@ def parser() -> argparse.ArgumentParser:
     add("--aggregate", metavar="A", help="prompts of a class: classes (mean) or prompts (best)")
     add("--vote", metavar="V", help="aggregation of draws: mean (default), rank or majority")
     add = p.add_argument_group("model, method and search").add_argument
-    add("--model", metavar="NAME|PATH|ID", help="a name, pipeline folder, file, or ID[@revision]")
+    names = "one or more: a name, pipeline folder, file, or ID[@revision]"
+    add("--model", metavar="NAME|PATH|ID", help=names, **several)
     add("--clip-model", metavar="NAME", help="CLIP of clip and propose: a name, ARCH/TAG or folder")
     add("--backbone", metavar="NAME", help="of features: a name of timm, ARCH/FILE or folder")
     add(
@@ -100,7 +105,8 @@ def parser() -> argparse.ArgumentParser:
         metavar="I",
         help="bicubic, bilinear, lanczos or adm (default: the model's)",
     )
-    add("--seed", type=int, metavar="N", help="seed of the noise (default: 0)")
+    seeds = "one or more seeds of the noise (default: 0)"
+    add("--seed", type=int, metavar="N", help=seeds, **several)
     add("--noise-path", metavar="FILE", help="noise of the first draws, .safetensors or .pt")
     add = p.add_argument_group("execution").add_argument
     add("--device", metavar="D", help="auto, cpu, cuda, cuda:N or mps (default: auto)")
@@ -137,12 +143,16 @@ def _main(arguments: list[str]) -> int:
     command = shlex.join(["python", "-m", "diffcls.evaluate", *arguments])
 
     from diffcls.evaluation.results import failed_images, warn
-    from diffcls.evaluation.run import run_evaluation
+    from diffcls.evaluation.run import FailedRuns, run_evaluation
 
     without_effect = [flag_of(name) for name in PUBLISHED_WITHOUT_EFFECT if name in options]
     if without_effect:
         warn(f"{' '.join(without_effect)}: accepted as published, without effect here")
-    table = run_evaluation(**options, command=command)
+    failures: dict[str, str] = {}
+    try:
+        table = run_evaluation(**options, command=command)
+    except FailedRuns as error:
+        table, failures = error.rows, error.failures
     if options.get("json") or options.get("dry_run"):
         print(json.dumps(table, indent=2, allow_nan=False))
     else:
@@ -150,13 +160,17 @@ def _main(arguments: list[str]) -> int:
     for row in table:
         if row.get("source") == "measured" and failed_images(row):
             warn(f"{failed_images(row)} images could not be scored; their records say why")
-    return 0
+    for run, message in failures.items():
+        warn(f"failed: {run}: {message}")
+    return 1 if failures else 0
 
 
 def _report(rows: list[dict[str, object]], output_dir: str) -> None:
-    from diffcls.reports.terminal import format_table
+    from diffcls.reports.terminal import format_summary, format_table
 
     print(format_table(rows))
+    if summary := format_summary(rows):
+        print(f"\n{summary}\n")
     for row in (row for row in rows if row["source"] == "measured"):
         print(f"{row['status']}: {output_dir}/leaderboard.csv, fingerprint {row['fingerprint']}")
 

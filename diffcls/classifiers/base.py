@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from diffcls.classifiers.fitting import Fitting
 from diffcls.classifiers.options import ClassifierOptions
 from diffcls.data.catalog import DatasetSpec
 from diffcls.data.dataset import Item
@@ -68,6 +69,7 @@ class Built:
         interpolation: the model's resizing of images, in effect unless another one is given.
         draws: for a method with a search: ``indices`` (N,) of its draws into the schedule, and the
             schedule's ``alpha`` and ``sigma`` (T,).
+        fitting: what the method fits before its first image; None if nothing.
         noise: hash of the noise file, or empty.
         supervision: training data of the method, if the model's card does not state it.
         setting: text of the leaderboard's column; None: the search options that were set.
@@ -90,6 +92,7 @@ class Built:
     allocation: str = "even"
     interpolation: str = "bicubic"
     draws: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    fitting: Fitting | None = None
 
 
 @dataclass(frozen=True)

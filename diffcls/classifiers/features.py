@@ -7,12 +7,14 @@ images are preprocessed as for the backbone's own evaluation and not augmented.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from diffcls.classifiers import labelled_data, linear_probe, model_options
 from diffcls.classifiers.base import Built, MethodKind
+from diffcls.classifiers.fitting import FitCost, Fitting, seconds_of
 from diffcls.classifiers.one_pass import BatchMethod, Pixels, Score
 from diffcls.classifiers.options import ClassifierOptions
 from diffcls.data.catalog import DatasetSpec
@@ -21,11 +23,12 @@ from diffcls.data.prompts import PromptSet
 from diffcls.data.subsets import choose
 from diffcls.data.transforms import load_image
 from diffcls.models.backbone_files import EXAMPLE, check_name
-from diffcls.support.cache import Arrays, fitted
+from diffcls.support.cache import Arrays, fitted, is_fitted
 from diffcls.support.errors import UsageError
+from diffcls.support.progress import Progress
 
 if TYPE_CHECKING:
-    pass
+    from diffcls.models.backbones import Backbone
 
 MAX_SELECTION_IMAGES = 10_000
 """Training images for the choice of the regularisation strength C."""
@@ -80,8 +83,13 @@ def build(options: ClassifierOptions, spec: DatasetSpec, prompts: PromptSet) -> 
         return pixels
 
     def features(data: Dataset) -> tuple[linear_probe.Floats, Any]:
-        batches = labelled_data.read_batches(data, read, method.batch_size)
-        parts, labels = zip(*((backbone.features(x), y) for x, y in batches), strict=True)
+        parts, labels = [], []
+        quiet = labelled_data.is_quiet(options)
+        with Progress(len(data), "fitting features", "images", quiet=quiet) as progress:
+            for pixels, truth in labelled_data.read_batches(data, read, method.batch_size):
+                parts.append(backbone.features(pixels))
+                labels.append(truth)
+                progress.update(len(truth))
         return linear_probe.stack(parts), linear_probe.stack_labels(labels)
 
     def fit() -> Arrays:
@@ -93,8 +101,27 @@ def build(options: ClassifierOptions, spec: DatasetSpec, prompts: PromptSet) -> 
 
     method = BatchMethod(read, prepare, batch_size=model_options.batch_size(options.batch_size))
     return linear_probe.built(
-        method, backbone.card, prompts, defined_by, backbone.image_size, backbone.dtype, device
+        method,
+        backbone.card,
+        prompts,
+        defined_by,
+        backbone.image_size,
+        backbone.dtype,
+        device,
+        Fitting(
+            lambda: is_fitted(options.output_dir, "features", defined_by),
+            lambda: _cost(backbone, train, read, method.batch_size),
+        ),
     )
+
+
+def _cost(
+    backbone: Backbone, train: Dataset, read: Callable[[Item], Pixels], batch_size: int
+) -> FitCost:
+    """The cost of a fit, from the first batch of its images."""
+    pixels, truth = next(labelled_data.read_batches(train, read, batch_size))
+    seconds = seconds_of(lambda: backbone.features(pixels)) / len(truth)
+    return FitCost(0, 0, seconds * len(train), backbone_images=len(train))
 
 
 def _fit(features: linear_probe.Floats, labels: Any, train: Dataset) -> Arrays:

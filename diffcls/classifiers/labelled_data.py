@@ -15,6 +15,7 @@ from diffcls.data.load import load_dataset
 from diffcls.data.subsets import choose
 from diffcls.data.transforms import load_image, to_pixels
 from diffcls.support.errors import DataError, UsageError
+from diffcls.support.progress import Progress
 from diffcls.training.recipe_table import RECIPES
 from diffcls.training.recipes import Augmentation, Recipe
 
@@ -46,6 +47,11 @@ def check(
             todo="remove the methods that need labels from --method: sd-features, features and "
             "reference",
         )
+
+
+def is_quiet(options: ClassifierOptions) -> bool:
+    """Whether fits show no progress: the commands that evaluate have the option ``quiet``."""
+    return bool(getattr(options, "quiet", False))
 
 
 def load(options: ClassifierOptions, split: str, class_names: tuple[str, ...]) -> Dataset:
@@ -97,9 +103,14 @@ def read_batches(
         yield torch.from_numpy(pixels), torch.tensor([item.label for item in items])
 
 
-def tensors(data: Dataset, size: int) -> tuple[Tensor, Tensor]:
+def tensors(data: Dataset, size: int, quiet: bool = True) -> tuple[Tensor, Tensor]:
     """All images and labels of a data set at once; see `batches`."""
     import torch
 
-    images, labels = zip(*batches(data, size), strict=True)
+    images, labels = [], []
+    with Progress(len(data), f"reading {data.split} images", quiet=quiet) as progress:
+        for pixels, truth in batches(data, size):
+            images.append(pixels)
+            labels.append(truth)
+            progress.update(len(truth))
     return torch.cat(images), torch.cat(labels)

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffcls.classifiers.base import Built
+from diffcls.classifiers.fitting import Fitting
 from diffcls.classifiers.one_pass import BatchMethod, Score
 from diffcls.data.prompts import PromptSet
 from diffcls.models.denoiser import ModelCard
@@ -39,12 +40,14 @@ def built(
     img_size: int,
     dtype: Any,
     device: str,
+    fitting: Fitting,
 ) -> Built:
     """A linear probe and the facts for its row; see `diffcls.classifiers.base.Built`.
 
     Args:
         defined_by: all that defines the fit, in plain JSON types.
         dtype: of the network, as torch names it.
+        fitting: cost of the fit.
     """
     return Built(
         method=method,
@@ -60,6 +63,7 @@ def built(
         timesteps=np.empty(0),
         supervision="labels",
         setting="default",
+        fitting=fitting,
     )
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from diffcls.classifiers import labelled_data, model_options
 from diffcls.classifiers.base import Built, MethodKind
+from diffcls.classifiers.fitting import FitCost, Fitting, training_seconds
 from diffcls.classifiers.one_pass import BatchMethod, Pixels, Score
 from diffcls.classifiers.options import ClassifierOptions
 from diffcls.classifiers.synthetic import DEFAULT_TRAINING_IMAGES, classifier_method, pack
@@ -17,7 +18,7 @@ from diffcls.data.dataset import Item
 from diffcls.data.prompts import PromptSet
 from diffcls.data.transforms import load_image, to_pixels
 from diffcls.models.denoiser import ModelCard
-from diffcls.support.cache import Arrays, fitted
+from diffcls.support.cache import Arrays, fitted, is_fitted
 from diffcls.support.errors import unknown_name
 from diffcls.support.seeding import key
 
@@ -29,7 +30,8 @@ SIDE = 32
 EMPTY_CLASS_MEAN = 1e3
 """Mean of a class without images, far from any pixel in [−1, 1], so it is never nearest."""
 
-Fit = tuple[BatchMethod, dict[str, object]]
+Fit = tuple[BatchMethod, dict[str, object], Fitting | None]
+"""The method, everything that defines it, and what it fits beforehand."""
 
 
 def kind_of(options: ClassifierOptions) -> str:
@@ -54,7 +56,7 @@ def build(options: ClassifierOptions, spec: DatasetSpec, prompts: PromptSet) -> 
         DataError: see `diffcls.classifiers.labelled_data.load`.
     """
     kind = kind_of(options)
-    method, defined_by = KINDS[kind](options, spec, prompts)
+    method, defined_by, fitting = KINDS[kind](options, spec, prompts)
     return Built(
         method=method,
         card=ModelCard(kind, "1"),
@@ -69,6 +71,7 @@ def build(options: ClassifierOptions, spec: DatasetSpec, prompts: PromptSet) -> 
         timesteps=np.empty(0),
         supervision="zero-shot" if kind == "chance" else "labels",
         setting="default",
+        fitting=fitting,
     )
 
 
@@ -87,17 +90,24 @@ def _classifier(options: ClassifierOptions, spec: DatasetSpec, prompts: PromptSe
         **supervised.describe(training, augmentation),
     }
 
+    is_quiet = labelled_data.is_quiet(options)
+
     def learn() -> Arrays:
         return pack(
             supervised.train_classifier(
-                *labelled_data.tensors(train, SIDE),
-                labelled_data.tensors(validation, SIDE),
+                *labelled_data.tensors(train, SIDE, is_quiet),
+                labelled_data.tensors(validation, SIDE, is_quiet),
                 prompts.n_classes,
                 training,
                 augmentation,
                 options.seed,
+                is_quiet,
             )
         )
+
+    def cost() -> FitCost:
+        seconds = training_seconds(training, SIDE, prompts.n_classes)
+        return FitCost(0, training.images, seconds)
 
     method = classifier_method(
         lambda: fitted(options.output_dir, "reference", defined_by, learn),
@@ -105,7 +115,8 @@ def _classifier(options: ClassifierOptions, spec: DatasetSpec, prompts: PromptSe
         SIDE,
         options,
     )
-    return method, defined_by
+    fitting = Fitting(lambda: is_fitted(options.output_dir, "reference", defined_by), cost)
+    return method, defined_by, fitting
 
 
 def _nearest_mean(options: ClassifierOptions, spec: DatasetSpec, prompts: PromptSet) -> Fit:
@@ -115,7 +126,7 @@ def _nearest_mean(options: ClassifierOptions, spec: DatasetSpec, prompts: Prompt
     train = labelled_data.load(options, "train", prompts.class_names)
 
     def prepare() -> Score:
-        images, labels = labelled_data.tensors(train, SIDE)
+        images, labels = labelled_data.tensors(train, SIDE, labelled_data.is_quiet(options))
         means = torch.zeros(prompts.n_classes, images[0].numel(), dtype=torch.float64)
         means.index_add_(0, labels, images.flatten(1).double())
         counts = torch.bincount(labels, minlength=prompts.n_classes)[:, None]
@@ -123,7 +134,7 @@ def _nearest_mean(options: ClassifierOptions, spec: DatasetSpec, prompts: Prompt
         # −‖x − μ_k‖²
         return lambda pixels, _: -(torch.cdist(pixels.flatten(1).double(), means) ** 2)
 
-    return _method(options, prepare), {"data": [train.revision, len(train)]}
+    return _method(options, prepare), {"data": [train.revision, len(train)]}, None
 
 
 def _chance(options: ClassifierOptions, spec: DatasetSpec, prompts: PromptSet) -> Fit:
@@ -137,7 +148,7 @@ def _chance(options: ClassifierOptions, spec: DatasetSpec, prompts: PromptSet) -
         ]
         return torch.from_numpy(np.stack(rows))
 
-    return _method(options, lambda: score), {}
+    return _method(options, lambda: score), {}, None
 
 
 def _method(options: ClassifierOptions, prepare: Callable[[], Score]) -> BatchMethod:

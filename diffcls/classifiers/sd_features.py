@@ -6,6 +6,7 @@ and pooling are chosen on validation images, the regularisation by cross-validat
 
 from __future__ import annotations
 
+from copy import copy as shallow_copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from diffcls.classifiers import labelled_data, linear_probe, model_options
 from diffcls.classifiers.base import Built, MethodKind
+from diffcls.classifiers.fitting import Fitting, evaluations_cost
 from diffcls.classifiers.linear_probe import (
     SELECTION_STRENGTH,
     Floats,
@@ -32,7 +34,8 @@ from diffcls.data.catalog import DatasetSpec
 from diffcls.data.dataset import Dataset, Item
 from diffcls.data.prompts import PromptSet
 from diffcls.data.transforms import load_image, to_pixels
-from diffcls.support.cache import Arrays, fitted
+from diffcls.support.cache import Arrays, fitted, is_fitted
+from diffcls.support.progress import Progress
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -111,7 +114,7 @@ def build(options: ClassifierOptions, spec: DatasetSpec, prompts: PromptSet) -> 
             options.output_dir,
             "sd-features",
             defined_by,
-            lambda: _fit(reader, spec, train, validation, options.seed),
+            lambda: _fit(reader, spec, train, validation, options),
         )
         return _scorer(reader, fit)
 
@@ -125,6 +128,10 @@ def build(options: ClassifierOptions, spec: DatasetSpec, prompts: PromptSet) -> 
         denoiser.image_size,
         denoiser.dtype,
         device,
+        Fitting(
+            lambda: is_fitted(options.output_dir, "sd-features", defined_by),
+            lambda: evaluations_cost(denoiser, _evaluations(len(train), len(validation))),
+        ),
     )
 
 
@@ -134,7 +141,27 @@ def _scorer(reader: FeatureReader, fit: Arrays) -> Score:
     return scorer(probe_of(fit), lambda pixels: _features(reader, pixels, location))
 
 
+def _evaluations(train: int, validation: int) -> int:
+    """Forward passes of a fit on so many images; see `_fit`."""
+    selection = len(TIMES) * len(GRIDS) * (min(MAX_SELECTION_IMAGES, train) + validation)
+    return selection + min(5 * MAX_SELECTION_IMAGES, train) + COPIES_PER_IMAGE * train
+
+
 def _fit(
+    reader: FeatureReader,
+    spec: DatasetSpec,
+    train: Dataset,
+    validation: Dataset,
+    options: ClassifierOptions,
+) -> Arrays:
+    total, quiet = _evaluations(len(train), len(validation)), labelled_data.is_quiet(options)
+    with Progress(total, "fitting sd-features", "evaluations", quiet=quiet) as progress:
+        reader = shallow_copy(reader)  # scoring does not count
+        reader.on_read = progress.update
+        return _fit_probe(reader, spec, train, validation, options.seed)
+
+
+def _fit_probe(
     reader: FeatureReader, spec: DatasetSpec, train: Dataset, validation: Dataset, seed: int
 ) -> Arrays:
     from diffcls.data.subsets import choose

@@ -13,14 +13,21 @@ from numpy.typing import NDArray
 
 from diffcls.classifiers import labelled_data, model_options
 from diffcls.classifiers.base import Built, MethodKind
+from diffcls.classifiers.fitting import (
+    FitCost,
+    Fitting,
+    seconds_per_evaluation,
+    training_seconds,
+)
 from diffcls.classifiers.one_pass import BatchMethod, Pixels, Score
 from diffcls.classifiers.options import MODEL_OPTIONS, PROMPT_OPTIONS, ClassifierOptions
 from diffcls.data.catalog import DatasetSpec
 from diffcls.data.dataset import Item
 from diffcls.data.prompts import PromptSet
 from diffcls.data.transforms import load_image, to_pixels
-from diffcls.support.cache import Arrays, fitted
+from diffcls.support.cache import Arrays, fitted, is_fitted
 from diffcls.support.errors import UsageError
+from diffcls.support.progress import Progress
 
 if TYPE_CHECKING:
     from diffcls.models.denoiser import Denoiser
@@ -78,6 +85,7 @@ def build(options: ClassifierOptions, spec: DatasetSpec, prompts: PromptSet) -> 
         "seed": options.seed,
         "side": side,
     }
+    shows_no_progress = labelled_data.is_quiet(options)
     recipe = labelled_data.recipe_of(spec)
     training = supervised.Supervised(images=recipe.images if recipe else DEFAULT_TRAINING_IMAGES)
     augmentation = labelled_data.augmentation_of(spec)
@@ -88,9 +96,23 @@ def build(options: ClassifierOptions, spec: DatasetSpec, prompts: PromptSet) -> 
             options.output_dir,
             "drawn",
             generated_by,
-            lambda: generate(denoiser, prompts, images_per_class, scale, side, options.seed),
+            lambda: generate(
+                denoiser, prompts, images_per_class, scale, side, options.seed, shows_no_progress
+            ),
         )
-        return _learn(generated, prompts.n_classes, training, augmentation, options.seed)
+        return _learn(
+            generated, prompts.n_classes, training, augmentation, options.seed, shows_no_progress
+        )
+
+    def cost() -> FitCost:
+        images = prompts.n_classes * images_per_class
+        if is_fitted(options.output_dir, "drawn", generated_by):
+            images = 0
+        # classifier-free guidance takes two passes
+        evaluations = images * STEPS * (1 if scale in (0.0, 1.0) else 2)
+        seconds = evaluations * seconds_per_evaluation(denoiser) if evaluations else 0.0
+        seconds += training_seconds(training, side, prompts.n_classes)
+        return FitCost(evaluations, training.images, seconds)
 
     method = classifier_method(
         lambda: fitted(options.output_dir, "synthetic", trained_by, learn),
@@ -112,6 +134,7 @@ def build(options: ClassifierOptions, spec: DatasetSpec, prompts: PromptSet) -> 
         most_evaluations=0,
         timesteps=np.empty(0),
         setting="default",
+        fitting=Fitting(lambda: is_fitted(options.output_dir, "synthetic", trained_by), cost),
     )
 
 
@@ -121,12 +144,17 @@ def default_images_per_class(classes: int) -> int:
 
 
 def generate(
-    denoiser: Denoiser, prompts: PromptSet, per_class: int, scale: float, side: int, seed: int
+    denoiser: Denoiser,
+    prompts: PromptSet,
+    per_class: int,
+    scale: float,
+    side: int,
+    seed: int,
+    quiet: bool = False,
 ) -> Arrays:
     """``images`` (K·per_class, side, side, 3) uint8 and ``labels``, cycling through the classes."""
     import torch
     import torch.nn.functional as F
-    from tqdm import tqdm
 
     from diffcls.generation.sample import sample
 
@@ -139,21 +167,28 @@ def generate(
         for i in range(count)
     ]
     generated: list[NDArray[np.uint8]] = []
-    with tqdm(total=count, desc="generating", unit="img", disable=None) as bar:
+    with Progress(count, "generating", quiet=quiet) as progress:
         for batch in sample(denoiser, texts, range(count), seed=seed, scale=scale, steps=STEPS):
             images = batch.images
             if images.shape[-1] != side:
                 images = F.interpolate(images, (side, side), mode="bicubic", antialias=True)
             pixels = ((images + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
             generated.append(pixels.permute(0, 2, 3, 1).numpy())
-            bar.update(len(images))
+            progress.update(len(images))
     return {
         "images": np.concatenate(generated),
         "labels": np.arange(count, dtype=np.int64) % classes,
     }
 
 
-def _learn(generated: Arrays, classes: int, training: Any, augmentation: Any, seed: int) -> Arrays:
+def _learn(
+    generated: Arrays,
+    classes: int,
+    training: Any,
+    augmentation: Any,
+    seed: int,
+    quiet: bool = True,
+) -> Arrays:
     import torch
 
     from diffcls.training.supervised import train_classifier
@@ -169,6 +204,7 @@ def _learn(generated: Arrays, classes: int, training: Any, augmentation: Any, se
         training,
         augmentation,
         seed,
+        quiet,
     )
     return pack(learned)
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import difflib
 import errno
+import itertools
 import logging
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NoReturn
 
+from diffcls.cli.config import FLAG, with_config
 from diffcls.cli.streams import FAILED, discard_output, flush, notify, open_streams
 from diffcls.support.errors import DiffclsError, UsageError
 from diffcls.support.options import check_text, parse_real, parse_whole
@@ -21,7 +24,8 @@ class Parser(argparse.ArgumentParser):
     For all flags, whatever they are: an empty value is an error, never "not given"; control
     characters and bytes that are no UTF-8 are refused; ``type=int`` and ``type=float`` read ASCII
     digits only (``int`` itself takes ``1_000``, `` 5`` and ``٣``); a flag of several values is
-    given once, as argparse would drop the values of all but the last.
+    given once, as argparse would drop the values of all but the last. A flag ``--config`` is read
+    by `diffcls.cli.config`.
     """
 
     def __init__(self, *args: Any, **options: Any) -> None:
@@ -40,7 +44,11 @@ class Parser(argparse.ArgumentParser):
             UsageError: for an unknown flag, or a value that is not allowed.
         """
         given = [_hyphens(a) for a in args]
+        flags_known = self._option_string_actions
+        if FLAG in flags_known:
+            given = with_config(self, flags_known, given)
         _check_texts(given)
+        _check_flags(given, flags_known, self.prog)
         flags = super().parse_args(given, namespace)
         vars(flags).pop(_GIVEN, None)
         return flags
@@ -71,9 +79,33 @@ class _Store(argparse.Action):
         setattr(namespace, self.dest, values)
 
 
+class OneOrMore(_Store):
+    """Store action of a flag whose several values are runs of their own; one value is no list.
+
+    Of single values the last one counts, as with any other flag of one value.
+    """
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        options["nargs"] = "+"
+        super().__init__(*args, **options)
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        if len(values) == 1 and not isinstance(getattr(namespace, self.dest, None), list):
+            setattr(namespace, self.dest, values[0])
+            vars(namespace).setdefault(_GIVEN, set()).add(self.dest)
+            return
+        super().__call__(parser, namespace, values, option_string)
+
+
 def parser_of(name: str, description: str, epilog: str, **more: Any) -> Parser:
-    """A parser of the command `name`, without flags; `more` is passed on to argparse."""
-    return Parser(
+    """A parser of the command `name`, with ``--config`` alone; `more` is passed on to argparse."""
+    p = Parser(
         prog=f"diffcls {name}",
         description=description,
         epilog=epilog,
@@ -81,6 +113,9 @@ def parser_of(name: str, description: str, epilog: str, **more: Any) -> Parser:
         allow_abbrev=False,
         **more,
     )
+    text = "YAML or TOML file of flags' names and values; flags win"
+    p.add_argument(FLAG, metavar="FILE", default=argparse.SUPPRESS, help=text)
+    return p
 
 
 def _whole(text: str) -> int:
@@ -109,6 +144,20 @@ def _check_texts(arguments: Sequence[str]) -> None:
             check_text(flag, argument, free=True)
         if argument.startswith("-"):
             flag = argument.partition("=")[0]
+
+
+def _check_flags(arguments: Sequence[str], known: Iterable[str], prog: str) -> None:
+    """Refuse an unknown flag with the one that was probably meant."""
+    for argument in itertools.takewhile(lambda one: one != "--", arguments):
+        flag = argument.partition("=")[0]
+        if flag in known or len(flag) < 3 or not flag.startswith("-"):
+            continue
+        close = difflib.get_close_matches(f"--{flag.lstrip('-').lower()}", known, n=1, cutoff=0.7)
+        is_short = not flag.startswith("--")  # such as -b64, or a number
+        if is_short and (not close or flag[:2] in known):
+            continue
+        meant = f"did you mean {close[0]}? " if close else ""
+        raise UsageError("unknown flag", given=flag, todo=f"{meant}see {prog} --help")
 
 
 def _hyphens(argument: str) -> str:

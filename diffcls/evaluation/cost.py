@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from diffcls.classifiers.base import Built
+from diffcls.classifiers.fitting import FitCost
 from diffcls.classifiers.search_options import build_search, most_evaluations
 from diffcls.data import catalog
 from diffcls.data.subsets import choose
@@ -19,6 +21,9 @@ from diffcls.support.environment import describe_device
 from diffcls.support.errors import RecordError, UsageError
 from diffcls.support.files import locked, write_text
 from diffcls.support.hashing import hash_json
+from diffcls.support.progress import describe_time
+
+__all__ = ["Cost", "advice", "describe_time", "estimate", "fit", "measure", "read_time"]
 
 MIN_DRAWS_PER_CLASS = 5
 """Draws per class below which a budget reduces the number of images instead."""
@@ -32,11 +37,23 @@ class Cost:
         images: number of images of the shard.
         evaluations: forward passes per image at most.
         seconds: time at most, extrapolated from one timed batch.
+        fit: cost of what the method fits beforehand; None if there is nothing to fit.
     """
 
     images: int
     evaluations: int
     seconds: float
+    fit: FitCost | None = None
+
+    @property
+    def total_evaluations(self) -> int:
+        """Forward passes of the denoiser at most, for all images and the fit."""
+        return self.images * self.evaluations + (self.fit.evaluations if self.fit else 0)
+
+    @property
+    def total_seconds(self) -> float:
+        """Time at most, with that of the fit."""
+        return self.seconds + (self.fit.seconds if self.fit else 0.0)
 
     def __str__(self) -> str:
         return (
@@ -51,13 +68,20 @@ def measure(plan: Plan, images: int | None = None) -> Cost:
     if images is None:
         images = len(shard_of(len(plan.dataset), plan.shard))
     batches = -(-images * plan.built.most_evaluations // method.batch_size)
-    return Cost(images, plan.built.most_evaluations, batches * method.seconds_per_batch())
+    seconds = batches * method.seconds_per_batch()
+    return Cost(images, plan.built.most_evaluations, seconds, fit_cost(plan.built))
+
+
+def fit_cost(built: Built) -> FitCost | None:
+    """The cost of what a method has to fit before its first image; None if there is nothing."""
+    fitting = built.fitting
+    return None if fitting is None or fitting.is_done() else fitting.cost()
 
 
 def estimate(plan: Plan) -> dict[str, Any]:
     """The resolved specification and its cost: the row of a dry run."""
     cost = measure(plan)
-    return {
+    row = {
         "fingerprint": plan.spec.fingerprint,
         "spec": plan.spec.as_dict(),
         "images": cost.images,
@@ -68,17 +92,10 @@ def estimate(plan: Plan) -> dict[str, Any]:
         "prompts": list(plan.built.prompts.prompts),
         "passed_over": dict(plan.dataset.passed_over),
     }
-
-
-def describe_time(seconds: float) -> str:
-    """``45 s``, ``12 min`` or ``3.5 h``."""
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return (
-        f"{seconds / 60:.0f} min"
-        if seconds < 2 * SECONDS_PER_HOUR
-        else f"{seconds / SECONDS_PER_HOUR:,.1f} h"
-    )
+    if cost.fit is not None:
+        row.update(fit_evaluations=cost.fit.evaluations, fit_images=cost.fit.training_images)
+        row.update(fit_seconds=round(cost.fit.seconds, 1))
+    return row
 
 
 def fit(plan: Plan, budget: str) -> Plan:
@@ -176,11 +193,11 @@ def _fewer_draws(plan: Plan, evaluations: float) -> dict[str, Any]:
     }
 
 
-def advice(cost: Cost) -> str | None:
-    """Advice for a run of more than an hour; None for a shorter one."""
-    if cost.seconds <= SECONDS_PER_HOUR:
+def advice(seconds: float) -> str | None:
+    """Advice for a work of more than an hour; None for a shorter one."""
+    if seconds <= SECONDS_PER_HOUR:
         return None
     return (
-        f"this may take {describe_time(cost.seconds)}; to shorten it, use --limit, --budget 1h or "
+        f"this may take {describe_time(seconds)}; to shorten it, use --limit, --budget 1h or "
         "--search racing; it can be interrupted and resumed at any time"
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from diffcls.classifiers.options import ClassifierOptions
@@ -14,6 +14,10 @@ from diffcls.support.environment import MAX_THREADS
 from diffcls.support.errors import unknown_name
 from diffcls.support.options import MAX_COUNT, MAX_WORKERS, free_text, read, within
 from diffcls.support.paths import UserPath
+from diffcls.support.text import valid_text
+
+UNSAVED = frozenset({"command", "json", "quiet", "published", "dry_run"})
+"""Options that are not kept with a run: how it was called, and what was printed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +63,31 @@ class EvaluationOptions(ClassifierOptions):
         from diffcls.evaluation.option_use import unused
 
         return unused(self)
+
+    def resolved(self) -> dict[str, Any]:
+        """The options that differ from their defaults, in plain JSON types, for the run's header.
+
+        They are those of flags, of a configuration file and of Python alike; as such a file, they
+        describe the run once more. An object, such as a pipeline, is named by its class.
+        """
+        values = {
+            field.name: getattr(self, field.name)
+            for field in fields(self)
+            if field.name not in UNSAVED
+        }
+        return {
+            name: _plain(value)
+            for name, value in values.items()
+            if value != self.__dataclass_fields__[name].default
+        }
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple | list):
+        return [_plain(one) for one in value]
+    if isinstance(value, str):
+        return valid_text(value)
+    return value if isinstance(value, bool | int | float) else type(value).__name__
 
 
 def read_options(arguments: Mapping[str, Any]) -> EvaluationOptions:

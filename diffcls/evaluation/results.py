@@ -40,6 +40,7 @@ def header_of(plan: Plan) -> dict[str, Any]:
         "versions": versions(),
         "commit": commit(),
         "command": valid_text(plan.options.command),
+        "options": plan.options.resolved(),
         "date": clock(),
     }
     if plan.options.model is not None and not is_name(plan.options.model):

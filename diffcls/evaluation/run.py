@@ -1,152 +1,229 @@
-"""One evaluation from options to rows: check, build, run, summarise."""
+"""Evaluation from options to rows: every combination is checked, then run or resumed."""
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
+import logging
 import os
-from pathlib import Path
+import traceback
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
-from diffcls.classifiers import METHODS
-from diffcls.classifiers.base import Built
-from diffcls.data import catalog
-from diffcls.evaluation.cost import advice, estimate, fit, measure
-from diffcls.evaluation.finished import finished_row
-from diffcls.evaluation.options import EvaluationOptions, read_options
-from diffcls.evaluation.own_data import Preamble
-from diffcls.evaluation.plan import Plan, check_names, choose_images, make_plan
-from diffcls.evaluation.results import (
-    LEADERBOARD,
-    check_scored,
-    header_of,
-    put_row,
-    warn,
-    warn_of_kept_settings,
+from diffcls.data.dataset import Dataset
+from diffcls.evaluation.combinations import (
+    Combinations,
+    EvaluationArguments,
+    Run,
+    check_each,
+    read_combinations,
 )
-from diffcls.evaluation.supervision import supervision_of
+from diffcls.evaluation.cost import Cost, estimate, fit, measure
+from diffcls.evaluation.finished import finished_row
+from diffcls.evaluation.one_run import check_tables, run
+from diffcls.evaluation.own_data import Preamble
+from diffcls.evaluation.plan import Plan, build_prompts, check_names, choose_images, make_plan
+from diffcls.evaluation.results import warn
+from diffcls.evaluation.total_cost import TotalCost
+from diffcls.models.kept import models_kept
 from diffcls.runs import leaderboard
-from diffcls.runs.error_tables import ErrorArchive
-from diffcls.runs.records import RecordStore
-from diffcls.runs.sharding import shard_from, shard_of
+from diffcls.runs.sharding import shard_from
 from diffcls.support.environment import denormals_flushed, set_threads, threads
-from diffcls.support.errors import UsageError
+from diffcls.support.errors import DataError, DiffclsError, UsageError
 from diffcls.support.signatures import takes
 
-SELF_TEST_IMAGES = 4
+__all__ = ["FailedRuns", "run", "run_evaluation"]
 
 
-@takes(EvaluationOptions, read_options)
-def run_evaluation(options: EvaluationOptions) -> list[dict[str, Any]]:
-    """Evaluate one or more methods on a data set and put a row for each into the leaderboard.
+class FailedRuns(DiffclsError):
+    """Some of several runs failed; the others are done, and the same call resumes the failed ones.
+
+    Attributes:
+        rows: rows of the runs that did not fail, as `run_evaluation` returns them.
+        failures: each failed run, as its flags, with the message.
+    """
+
+    def __init__(self, rows: list[dict[str, Any]], failures: dict[str, str]) -> None:
+        self.rows, self.failures = rows, failures
+        shown = "; ".join(f"{run}: {message}" for run, message in failures.items())
+        total = len(rows) + len(failures)
+        super().__init__(f"{len(failures)} of {total} runs failed: {shown}")
+
+
+@takes(EvaluationArguments, read_combinations)
+def run_evaluation(combinations: Combinations) -> list[dict[str, Any]]:
+    """Evaluate methods on data sets and put a row for each combination into the leaderboard.
 
     Args:
-        options: the fields of `diffcls.evaluation.options.EvaluationOptions`, as keyword
-            arguments; they are the flags of ``python -m diffcls.evaluate``.
+        combinations: the fields of `diffcls.evaluation.combinations.EvaluationArguments`, as
+            keyword arguments; they are the flags of ``python -m diffcls.evaluate``. Data set,
+            model and seed may be lists: all combinations are checked before the first one starts.
 
     Returns:
-        One row per method, its keys the leaderboard's columns; with ``published``, the published
-        rows after them. With ``dry_run`` nothing is written, and each row is the resolved
-        specification with the estimated cost.
+        One row per combination, by data set, model, seed and method, its keys the leaderboard's
+        columns; with ``published``, the published rows after them. With ``dry_run`` nothing is
+        written, and each row is the resolved specification with the estimated cost.
 
     Raises:
+        FailedRuns: after all others are done, where some of several combinations failed.
         DiffclsError: see `diffcls.support.errors`; the same call resumes an interrupted run.
     """
-    check_names(options)
+    check_each(combinations.runs, lambda one: check_names(one.options))
+    options = combinations.options
     shard = shard_from(os.environ, options.shard, options.n_workers, options.worker_idx)
-    dataset, subset = choose_images(options)
-    rows: list[dict[str, Any]] = []
-    preamble = Preamble()
-    with contextlib.ExitStack() as loaded:
-        for name in options.method:
-            row = finished_row(name, options, dataset, subset, shard)
-            if row is None:
-                loaded.enter_context(denormals_flushed())
-                set_threads(options.threads)
-                plan = make_plan(name, options, dataset, subset, shard)
-                if options.budget and plan.built.search:
-                    plan = fit(plan, options.budget)
-                row = estimate(plan) if options.dry_run else run(plan, preamble)
-            rows.append(row)
+    with models_kept(), contextlib.ExitStack() as stack:
+        session = _Session(combinations, shard, stack)
+        session.open_data()
+        if combinations.is_single:
+            rows = session.one_by_one()
+        else:
+            stack.enter_context(_warnings_once(session))
+            rows = session.all()
     return rows + (leaderboard.published_rows() if options.published else [])
 
 
-def run(plan: Plan, preamble: Preamble | None = None) -> dict[str, Any]:
-    """Score the images that have no record yet, then put the run's row into the leaderboard.
+@dataclass
+class _Session:
+    """The runs of one call, with the data sets that they share."""
+
+    combinations: Combinations
+    shard: tuple[int, int]
+    stack: contextlib.ExitStack
+    images: dict[int, tuple[Dataset, str]] = field(default_factory=dict)
+    preambles: dict[int, Preamble] = field(default_factory=dict)
+    threads: int | None = None
+    kind: object = None
+    """Data set, model and method of the run that is planned or done now."""
+
+    def open_data(self) -> None:
+        """Open each data set once; with several runs, compare the prompts with the classes."""
+
+        def check(one: Run) -> None:
+            if one.data_options not in self.images:
+                self.images[one.data_options] = choose_images(one.options)
+                self.preambles[one.data_options] = Preamble()
+                if not self.combinations.is_single:
+                    build_prompts(one.options, self.images[one.data_options][0])
+
+        check_each(self.combinations.runs, check)
+
+    def one_by_one(self) -> list[dict[str, Any]]:
+        """The rows of the methods of a single evaluation; the first failure ends it."""
+        rows = []
+        for one in self.combinations.runs:
+            row = self._finished(one)
+            rows.append(self._run(one) if row is None else row)
+        return rows
+
+    def all(self) -> list[dict[str, Any]]:
+        """The rows of all combinations; one that fails does not end the others."""
+        rows: dict[Run, dict[str, Any]] = {}
+        failures: dict[Run, str] = {}
+        for one in self.combinations.by_model():
+            with _noted(one, failures):
+                row = self._finished(one)
+                if row is not None:
+                    rows[one] = row
+        left = [r for r in self.combinations.by_model() if r not in rows and r not in failures]
+        if not self.combinations.options.dry_run:
+            self._announce(left)
+        for one in left:
+            with _noted(one, failures, refusals=self.combinations.options.dry_run):
+                rows[one] = self._run(one)
+        done = [rows[one] for one in self.combinations.runs if one in rows]
+        if self.combinations.options.dry_run:
+            self._say(TotalCost.of_rows(done))
+        if failures:
+            ordered = {str(r): failures[r] for r in self.combinations.runs if r in failures}
+            raise FailedRuns(done, ordered)
+        return done
+
+    def _announce(self, left: list[Run]) -> None:
+        """Plan each combination of data set, model and method: what cannot be is refused here.
+
+        The model that runs first is planned last, so that it is loaded already. A model that cannot
+        be opened is no refusal: its run will fail, and the others will not.
+        """
+        total = TotalCost()
+        costs: dict[tuple[object, ...], Cost | None] = {}
+        for one in reversed(left):
+            if one.kind not in costs:
+                costs[one.kind] = None
+                with _noted(one, {}, refusals=True):
+                    costs[one.kind] = measure(self._plan(one))
+            total.add(costs[one.kind])
+        if left:
+            self._say(total)
+
+    def _say(self, total: TotalCost) -> None:
+        options = self.combinations.options
+        if not options.quiet:
+            warn(f"{self.combinations}: {total.text(options.budget, len(self.combinations.runs))}")
+
+    def _finished(self, one: Run) -> dict[str, Any] | None:
+        dataset, subset = self.images[one.data_options]
+        return finished_row(one.method, one.options, dataset, subset, self.shard)
+
+    def _plan(self, one: Run) -> Plan:
+        if self.threads is None:
+            self.stack.enter_context(denormals_flushed())
+            self.threads = threads()
+        # a resumed run before this one may have set its own
+        set_threads(one.options.threads or self.threads)
+        self.kind = one.kind
+        dataset, subset = self.images[one.data_options]
+        plan = make_plan(one.method, one.options, dataset, subset, self.shard)
+        check_tables(plan)
+        return plan
+
+    def _run(self, one: Run) -> dict[str, Any]:
+        plan = self._plan(one)
+        if one.options.budget and plan.built.search:
+            plan = fit(plan, one.options.budget)
+        if one.options.dry_run:
+            return estimate(plan)
+        several = not self.combinations.is_single
+        return run(plan, self.preambles[one.data_options], tables_per_run=several)
+
+
+@contextlib.contextmanager
+def _warnings_once(session: _Session) -> Iterator[None]:
+    """Show a warning once per data set, model and method: each is planned, then run by seed."""
+    seen: set[tuple[object, str]] = set()
+
+    def is_new(record: logging.LogRecord) -> bool:
+        shown = (session.kind, record.getMessage())
+        is_new = shown not in seen
+        seen.add(shown)
+        return is_new
+
+    handlers = logging.getLogger("diffcls").handlers
+    for handler in handlers:
+        handler.addFilter(is_new)
+    try:
+        yield
+    finally:
+        for handler in handlers:
+            handler.removeFilter(is_new)
+
+
+@contextlib.contextmanager
+def _noted(one: Run, failures: dict[Run, str], refusals: bool = False) -> Iterator[None]:
+    """Note the failure of a run instead of raising it.
 
     Args:
-        plan: the evaluation.
-        preamble: prints how a person's own data were understood, if there is an image to score.
+        one: the run.
+        failures: receives the message.
+        refusals: whether to raise what is no failure but a combination that cannot be.
     """
-    from diffcls.evaluation.executors.serial import Progress, execute, waiting
-
-    options, built = plan.options, plan.built
-    output = Path(options.output_dir)
-    if (output / LEADERBOARD).exists():
-        leaderboard.read(output / LEADERBOARD)  # refuse a damaged file before the work
-    proposed = header_of(plan)  # refuses an impossible batch size before anything is written
-    archive = _archive(plan)
-    supervision_of(options, plan.dataset, built)  # refuse damaged hashes before the work
-    with RecordStore(output, plan.spec, plan.shard, plan.dataset) as store:
-        header = store.header(proposed)
-        warn_of_kept_settings(options, header)
-        if header["threads"] != threads():
-            set_threads(header["threads"])
-            # prompts were encoded with other threads, which affects their last bits
-            kind = METHODS.load(plan.spec.method)
-            built = kind.build(options, catalog.find(options.dataset), plan.prompts)
-        built.method.batch_size = int(header["batch_size"])
-        positions = shard_of(len(plan.dataset), plan.shard)
-        items = waiting(plan.dataset, store, positions, archive)
-        ids = {plan.dataset.items[i].image_id for i in positions}
-        stored = [record for record in store.records() if record.image_id in ids]
-        if items:
-            (preamble or Preamble()).print(options.dataset, plan.dataset, built.prompts)
-            _before(plan, built, len(items))
-        title = f"{plan.spec.dataset} {plan.spec.method}"
-        progress = Progress(len(positions), stored, options.quiet, title)
-        try:
-            if items:  # a finished run needs no fitted method
-                execute(built.method, items, store, progress, archive)
-        finally:
-            progress.close()
-        row = put_row(options, plan.dataset, plan.spec, plan.built, store, header)
-    check_scored(row, plan.shard)
-    return row
-
-
-def _before(plan: Plan, built: Built, images: int) -> None:
-    """Test the model and report the cost, before a long run."""
-    options, dataset = plan.options, plan.dataset
-    if options.check_model:
-        step = max(1, len(dataset) // SELF_TEST_IMAGES)
-        built.method.check(dataset.items[::step][:SELF_TEST_IMAGES])
-    if not built.search:
-        return  # one pass per image: not worth an estimate
-    cost = measure(dataclasses.replace(plan, built=built), images)
-    if not options.quiet:
-        warn(str(cost))
-    if not options.budget and (long := advice(cost)):
-        warn(long)
-
-
-def _archive(plan: Plan) -> ErrorArchive | None:
-    if plan.options.save_errors is None:
-        return None
-    if not plan.built.search:
-        raise UsageError(
-            f"--save-errors does not apply: the method {plan.spec.method!r} has no error tables",
-            todo="remove --save-errors, or choose --method diffusion",
-        )
-    run = {
-        "fingerprint": plan.spec.fingerprint,
-        "spec": plan.spec.as_dict(),
-        **{name: values.tolist() for name, values in plan.built.draws.items()},
-    }
-    return ErrorArchive(
-        Path(plan.options.save_errors),
-        run,
-        plan.built.timesteps,
-        plan.built.prompts.class_names,
-        (item.image_id for item in plan.dataset.items),
-    )
+    try:
+        yield
+    except DiffclsError as error:
+        if refusals and isinstance(error, UsageError | DataError):
+            raise type(error)(f"{error}; refused for {one}") from error
+        failures[one] = str(error)
+    except Exception as error:
+        memory = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+        if not memory:  # a defect: its traceback is worth more than its message
+            traceback.print_exc()
+        failures[one] = "out of memory" if memory else f"{type(error).__name__}: {error}"

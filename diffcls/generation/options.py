@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from diffcls.data import catalog
 from diffcls.data.option_use import unused_by
@@ -15,6 +15,7 @@ from diffcls.support.environment import MAX_THREADS
 from diffcls.support.errors import UsageError
 from diffcls.support.options import MAX_ROWS, MAX_SEED, check_values, within
 from diffcls.support.paths import UserPath, expand_fields
+from diffcls.support.progress import Progress
 
 if TYPE_CHECKING:
     from diffcls.data.dataset import Dataset
@@ -138,8 +139,6 @@ class ModelOptions:
         """`data_root` as text."""
         return None if self.data_root is None else str(self.data_root)
 
-    def progress(self, total: int, title: str) -> Any:
-        """A progress bar over `total` images on stderr; none if quiet, or without a terminal."""
-        from tqdm import tqdm
-
-        return tqdm(total=total, desc=title, unit="img", disable=True if self.quiet else None)
+    def progress(self, total: int, title: str) -> Progress:
+        """Progress over `total` images on stderr, see `diffcls.support.progress`."""
+        return Progress(total, title, quiet=self.quiet)

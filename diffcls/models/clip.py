@@ -33,6 +33,7 @@ from diffcls.models.clip_prompts import PROMPTS_PER_CHUNK, report_truncation
 from diffcls.models.clip_prompts import ensemble as ensemble
 from diffcls.models.components import check_finite, first_line
 from diffcls.models.denoiser import ModelCard
+from diffcls.models.kept import kept
 from diffcls.models.quiet import alone
 from diffcls.support.errors import DiffclsError, ModelError
 
@@ -155,6 +156,7 @@ class ClipModel:
         return features.float()
 
 
+@kept
 def load(
     name: str, device: torch.device | str = "cpu", dtype: torch.dtype | None = None
 ) -> ClipModel:

@@ -13,6 +13,7 @@ from diffcls.models.adapters import adapted
 from diffcls.models.components import check_finite, open_pipeline
 from diffcls.models.denoiser import Denoiser, ModelCard
 from diffcls.models.hub_names import MODELS
+from diffcls.models.kept import kept
 from diffcls.models.lora import merge
 from diffcls.models.lora import revision_of as lora_revision
 from diffcls.models.model_index import INDEX, ModelIndex, read_index
@@ -119,6 +120,7 @@ CLASS_ID_FAMILIES = ("DiTPipeline", "DDPMPipeline", "DDIMPipeline")
 """Families that read class ids instead of texts."""
 
 
+@kept
 def card_of_text_model(name: str, lora: str | None = None) -> ModelCard | None:
     """The card of a text-conditional pipeline, without loading its weights; None for other models.
 
@@ -158,6 +160,7 @@ def _files_of(index: ModelIndex) -> list[Path]:
     return [index.path, *(path for part in parts for path in files_below(part))]
 
 
+@kept
 def load(
     name: str,
     device: torch.device | str = "cpu",

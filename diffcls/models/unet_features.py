@@ -5,7 +5,7 @@ As in the published baseline "SD Features": a slightly noisy image with the empt
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -48,6 +48,9 @@ class FeatureReader:
         denoiser: a model with a network of diffusers.
         seed: seed of the noise, which all images share.
 
+    Attributes:
+        on_read: called with the number of images after each forward pass, for a progress bar.
+
     Raises:
         ModelError: for a network without known blocks.
         UsageError: for a class-conditional model.
@@ -68,6 +71,7 @@ class FeatureReader:
         self.blocks = blocks(denoiser.network)
         self._empty: Conditioning = denoiser.encode_prompts([""])
         self._noise = noise(seed, 0, denoiser.sample_shape).to(denoiser.device)
+        self.on_read: Callable[[int], object] = lambda images: None
 
     @torch.inference_mode()
     def read(self, x0: Tensor, index: int, names: Sequence[str], grid: int) -> dict[str, Tensor]:
@@ -100,6 +104,7 @@ class FeatureReader:
         finally:
             for hook in hooks:
                 hook.remove()
+        self.on_read(len(x0))
         return features
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -15,8 +16,8 @@ def format_table(rows: Sequence[Mapping[str, Any]]) -> str:
 
     Args:
         rows: as `runs.summary.summarise`, `leaderboard.published_rows` or `leaderboard.read` return
-            them. The column "model" is omitted if all rows share one model, "source" if all are
-            measured.
+            them. The columns "model" and "seed" are omitted if all rows share one, "source" if
+            all are measured.
 
     Returns:
         One line per row, without a newline at the end.
@@ -24,10 +25,51 @@ def format_table(rows: Sequence[Mapping[str, Any]]) -> str:
     shown = dict(_TABLE)
     if len({_text(row, "model") for row in rows}) < 2:
         del shown["model"]
+    if len({_text(row, "seed") for row in rows if _text(row, "source") == "measured"}) < 2:
+        del shown["seed"]
     if all(_text(row, "source") == "measured" for row in rows):
         del shown["source"]
     lines = [list(shown), *([show(row) for show in shown.values()] for row in rows)]
     return align(lines, _RIGHT)
+
+
+def format_summary(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Accuracy by data set, model and method: the mean over seeds, with their spread.
+
+    Args:
+        rows: measured rows of the leaderboard; others are left out.
+
+    Returns:
+        A plain-text table without a newline at the end; empty unless there are rows of several
+        data sets, models or seeds. The interval, at 95 %, is that of the images: the mean of the
+        seeds' intervals, as other noise does not make more images. The spread is the standard
+        deviation of the accuracy over seeds (n − 1), in percentage points.
+    """
+    groups: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
+    for row in rows:
+        if _text(row, "source") == "measured":
+            key = tuple(_text(row, name) for name in (*_COMBINED, "revision", "search", "setting"))
+            groups.setdefault(key, []).append(row)
+    measured = [row for group in groups.values() for row in group]
+    if all(len({_text(row, name) for row in measured}) < 2 for name in _SEVERAL):
+        return ""
+    lines = [["dataset", "model", "method", "accuracy [95 %]", "seeds", "spread of seeds"]]
+    lines += [_summary_line(group) for group in groups.values()]
+    return align(lines, {"seeds", "spread of seeds"})
+
+
+def _summary_line(group: Sequence[Mapping[str, Any]]) -> list[str]:
+    values = {
+        name: [number for row in group if (number := _number(row, name)) is not None]
+        for name in ("accuracy", "ci_low", "ci_high")
+    }
+    mean = {name: statistics.fmean(all_) if all_ else None for name, all_ in values.items()}
+    accuracies = values["accuracy"]
+    spread = f"{100 * statistics.stdev(accuracies):.1f}" if len(accuracies) > 1 else ""
+    names = [_TABLE[name](group[0]) for name in ("dataset", "model", "method")]
+    if any(_text(row, "status") == "partial" for row in group):
+        names[-1] += " (partial)"
+    return [*names, _accuracy(mean), str(len(group)), spread]
 
 
 def _text(row: Mapping[str, Any], name: str) -> str:
@@ -70,6 +112,7 @@ _TABLE: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "dataset": lambda row: _text(row, "dataset"),
     "method": lambda row: "/".join(filter(None, (_text(row, "method"), _text(row, "search")))),
     "model": lambda row: _text(row, "model"),
+    "seed": lambda row: _text(row, "seed"),
     "accuracy [95 %]": _accuracy,
     "mean per class": lambda row: _percent(row, "mean_per_class"),
     "evaluations/image": lambda row: _amount(row, "evaluations_per_image"),
@@ -78,4 +121,6 @@ _TABLE: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "supervision": lambda row: _text(row, "supervision"),
     "source": lambda row: _text(row, "source"),
 }
-_RIGHT = frozenset(("mean per class", "evaluations/image", "seconds/image", "images"))
+_SEVERAL = ("dataset", "model", "seed")
+_COMBINED = ("dataset", "model", "method")
+_RIGHT = frozenset(("seed", "mean per class", "evaluations/image", "seconds/image", "images"))

@@ -44,8 +44,7 @@ def fitted(
         RecordError: for a file that cannot be read back, or of another definition.
     """
     text = canonical_json(defined_by)
-    name = f"{kind}-{hash_text(text)}.npz"
-    with locked(Path(output_dir) / "fits" / name) as path:
+    with locked(_path(output_dir, kind, text)) as path:
         if not path.exists():
             buffer = io.BytesIO()
             np.savez_compressed(buffer, **{"defined_by": np.array(text), **make()})  # type: ignore[arg-type]
@@ -58,6 +57,15 @@ def fitted(
             todo="delete the file and rerun the command to regenerate it",
         )
     return {key: value for key, value in stored.items() if key != "defined_by"}
+
+
+def is_fitted(output_dir: str | Path, kind: str, defined_by: Mapping[str, Any]) -> bool:
+    """Whether `fitted` would read its arrays from the cache; the arguments are the same."""
+    return _path(output_dir, kind, canonical_json(defined_by)).exists()
+
+
+def _path(output_dir: str | Path, kind: str, definition: str) -> Path:
+    return Path(output_dir) / "fits" / f"{kind}-{hash_text(definition)}.npz"
 
 
 def read_arrays(path: Path, kind: str) -> Arrays:

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from diffcls.support.errors import RecordError
 from diffcls.support.files import write_bytes
+from diffcls.support.progress import Progress
 from diffcls.support.seeding import key
 from diffcls.training.distributed import ProcessGroup
 from diffcls.training.interrupt import interrupt_requested
@@ -148,20 +149,14 @@ class Loop:
             KeyboardInterrupt: after Ctrl-C, once the current step is saved.
             RecordError: for a loss that is not finite, or a checkpoint that cannot be written.
         """
-        from tqdm import tqdm
-
         stop = self.early_stopping
         every = stop.eval_every if stop else -(-self.steps // points)
         self.model.train()
         saved, smooth, average = time.monotonic(), float("nan"), None
         with (
-            tqdm(
-                total=self.steps,
-                initial=self.step,
-                desc=self.phase.name,
-                unit="step",
-                disable=True if self.quiet else None,
-            ) as bar,
+            Progress(
+                self.steps, self.phase.name, "step", initial=self.step, quiet=self.quiet
+            ) as progress,
             interrupt_requested(self.processes) as interrupted,
         ):
             while not self.finished:
@@ -171,9 +166,9 @@ class Loop:
                 at_point = self.step % every == 0 or self.step == self.steps
                 if at_point or self.step % READ_EVERY == 0:
                     smooth = self._finite(average)
-                    bar.set_postfix(loss=f"{smooth:.4f}")
+                    progress.set_values(loss=f"{smooth:.4f}")
                 self.seconds += time.monotonic() - started
-                bar.update()
+                progress.update()
                 if self.step % 100 == 0:
                     rate = learning_rate(self.step, self.steps, self.phase.optimisation)
                     self.report(self.step, {"loss": smooth, "learning_rate": rate})

@@ -60,6 +60,7 @@ def train_classifier(
     recipe: Supervised,
     augmentation: Augmentation,
     seed: int,
+    quiet: bool = True,
 ) -> TrainedClassifier:
     """The averaged weights with the highest accuracy on the validation images.
 
@@ -71,6 +72,7 @@ def train_classifier(
         recipe: see `Supervised`.
         augmentation: applied to every training image each time it is seen.
         seed: seed of the initial weights and the batches.
+        quiet: whether no progress is shown.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(key("classifier", seed))
@@ -89,7 +91,7 @@ def train_classifier(
         "accuracy", max(1, recipe.eval_every // recipe.batch), recipe.evals_without_improvement
     )
     phase = Phase("classifier", {"classifier": model}, loss, recipe)
-    loop = Loop(phase, None, quiet=True, early_stopping=stopping)
+    loop = Loop(phase, None, quiet=quiet, early_stopping=stopping)
     loop.run(measure)
     weights = {k: v.numpy().copy() for k, v in model.state_dict().items()}
     return TrainedClassifier(weights, loop.best_value, loop.best_step * recipe.batch)

@@ -81,6 +81,42 @@ def test_flag_of_several_values_is_given_once_and_of_one_value_wins_last() -> No
         evaluate_parser().parse_args(["--method", "diffusion", "--method", "clip"])
 
 
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("--datset", "--dataset"),
+        ("--datset=digits", "--dataset"),
+        ("--Model", "--model"),
+        ("-dataset", "--dataset"),
+        ("--lim", "--limit"),
+        ("--batchsize", "--batch-size"),
+        ("--chek-model", "--check-model"),
+        ("--output_dri", "--output-dir"),
+    ],
+)
+def test_mistyped_flag_is_answered_with_the_one_that_was_meant(given: str, meant: str) -> None:
+    with pytest.raises(UsageError, match=f"unknown flag: .*did you mean {meant}\\? see") as refused:
+        evaluate_parser().parse_args([given, "digits", "--limit", "3"])
+    assert repr(given.partition("=")[0].replace("_", "-")) in str(refused.value)
+
+
+def test_flag_unlike_any_is_refused_without_a_guess() -> None:
+    with pytest.raises(UsageError, match=r"^unknown flag: '--no-such-flag'; see"):
+        evaluate_parser().parse_args(["--no-such-flag"])
+
+
+def test_one_value_of_a_flag_of_several_runs_is_no_list() -> None:
+    one = vars(evaluate_parser().parse_args("--dataset digits --model a --seed 3".split()))
+    assert one == {"dataset": "digits", "model": "a", "seed": 3}
+    several = vars(evaluate_parser().parse_args("--dataset digits pets --seed 3 4".split()))
+    assert several == {"dataset": ["digits", "pets"], "seed": [3, 4]}
+    # a script's own flag is overridden, but no value of several is lost
+    assert vars(evaluate_parser().parse_args("--seed 1 --seed 2".split())) == {"seed": 2}
+    for twice in ("--seed 1 2 --seed 3", "--seed 1 --seed 2 3"):
+        with pytest.raises(UsageError, match="--seed: given twice"):
+            evaluate_parser().parse_args(twice.split())
+
+
 def test_benchmarks_share_the_parser() -> None:
     p = benchmark_parser("speed", "One.")
     add_jobs(p)

@@ -39,17 +39,19 @@ def then_end(store, record):
     global count
     append(store, record)
     count += 1
-    if count == 3:
+    if count == int(sys.argv[2]):
         os.kill(os.getpid(), int(sys.argv[1]))
 
 RecordStore.append = then_end
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job ignores it
-sys.exit(evaluate.main(sys.argv[2:]))
+sys.exit(evaluate.main(sys.argv[3:]))
 """
 
 
-def cut_off(out: Path, flags: list[str], signal_sent: signal.Signals) -> tuple[int, str]:
-    """Start the command in a process of its own that is ended after its third record.
+def cut_off(
+    out: Path, flags: list[str], signal_sent: signal.Signals, records: int = 3
+) -> tuple[int, str]:
+    """Start the command in a process of its own that is ended after so many records.
 
     It ends itself, so that the number of records does not depend on timing.
     """
@@ -62,6 +64,7 @@ def cut_off(out: Path, flags: list[str], signal_sent: signal.Signals) -> tuple[i
             "-c",
             CUT_OFF,
             str(int(signal_sent)),
+            str(records),
             *flags,
             "--output-dir",
             str(out),

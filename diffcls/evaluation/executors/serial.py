@@ -9,22 +9,16 @@ from diffcls.data.dataset import Dataset, Item
 from diffcls.runs.error_tables import ErrorArchive
 from diffcls.runs.records import Record, RecordStore
 from diffcls.scoring.class_scores import ClassScores
+from diffcls.support import progress
 from diffcls.support.text import valid_text
 
 
 class Progress:
-    """Progress bar on stderr: running accuracy, images per second, time left."""
+    """Progress on stderr: running accuracy, images per second, time left."""
 
     def __init__(self, total: int, stored: Sequence[Record], quiet: bool, title: str) -> None:
-        from tqdm import tqdm
-
-        self._bar = tqdm(
-            total=total,
-            initial=len(stored),
-            desc=title,
-            unit="img",
-            disable=True if quiet else None,
-            dynamic_ncols=True,
+        self._progress = progress.Progress(
+            total, title, initial=len(stored), quiet=quiet, dynamic_ncols=True
         )
         self._right = self._scored = 0
         for record in stored:
@@ -33,17 +27,17 @@ class Progress:
     def add(self, record: Record) -> None:
         """Count one more image."""
         self._count(record)
-        self._bar.update()
+        self._progress.update()
 
     def _count(self, record: Record) -> None:
         if record.error is None:
             self._scored += 1
             self._right += record.ranking[0] == record.label
-            self._bar.set_postfix(accuracy=f"{self._right / self._scored:.1%}", refresh=False)
+            self._progress.set_values(accuracy=f"{self._right / self._scored:.1%}")
 
     def close(self) -> None:
         """Close the bar; its last state stays visible."""
-        self._bar.close()
+        self._progress.close()
 
 
 def execute(
