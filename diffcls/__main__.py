@@ -19,6 +19,7 @@ COMMANDS = Registry(
         "likelihood": "diffcls.likelihood:main",
         "fidelity": "diffcls.fidelity:main",
         "replay": "diffcls.replay:main",
+        "checkpoints": "diffcls.checkpoints:main",
     },
 )
 SUMMARIES = {
@@ -28,6 +29,7 @@ SUMMARIES = {
     "likelihood": "estimate the variational bound of images under a diffusion model",
     "fidelity": "measure FID, KID, IS, precision and recall of generated images",
     "replay": "replay saved error tables with other searches, weightings and votes",
+    "checkpoints": "compare checkpoints of a training, or several models",
 }
 
 
@@ -38,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _main(arguments: list[str]) -> int:
     if not arguments or arguments[0] in ("-h", "--help"):
-        lines = [f"  {name:10} {SUMMARIES[name]}" for name in COMMANDS]
+        lines = [f"  {name:11} {SUMMARIES[name]}" for name in COMMANDS]
         lines = ["usage: diffcls COMMAND …", "", "commands:", *lines, ""]
         lines.append("Run `diffcls COMMAND --help` for its flags.")
         print("\n".join(lines), file=sys.stdout if arguments else sys.stderr)
