@@ -11,9 +11,9 @@ from pathlib import Path
 from diffcls.cli import command, parser_of
 from diffcls.cli.flags import add_machine, add_output, keywords
 
-EPILOG = """DIR is a model, a folder of models, a pattern with * of these, or the folder of a training
-by `python -m diffcls.train`, which stands for its snapshots. The defaults are those of the curve in
-a model's card: 100 validation images, at most 10 draws per class.
+EPILOG = """DIR is a model, a folder of models, a pattern with * of these, or the folder of a
+training by `python -m diffcls.train`, which stands for its snapshots. The defaults are those of the
+curve in a model's card: 100 validation images, at most 10 draws per class.
 
 change and p compare a checkpoint with the one before, p, last with the last one: McNemar's exact
 test on the same images. With many checkpoints some p are small by chance.

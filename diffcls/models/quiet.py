@@ -17,7 +17,7 @@ LOADING = threading.RLock()
 """Held while a network is made or its weights are read, by whichever library."""
 _VERBOSITY = threading.Lock()
 _levels: list[Any] = []
-"""Verbosity of the libraries before the first thread entered `quiet`."""
+"""Verbosity and progress bars of the libraries before the first thread entered `quiet`."""
 _inside = 0
 
 
@@ -28,7 +28,9 @@ def quiet() -> Iterator[None]:
     loggers = _loggers()
     with _VERBOSITY:
         if _inside == 0:
-            _levels[:] = [logger.get_verbosity() for logger in loggers]
+            _levels[:] = [
+                (logger.get_verbosity(), logger.is_progress_bar_enabled()) for logger in loggers
+            ]
             for logger in loggers:
                 logger.set_verbosity_error()
                 logger.disable_progress_bar()
@@ -39,9 +41,10 @@ def quiet() -> Iterator[None]:
         with _VERBOSITY:
             _inside -= 1
             if _inside == 0:
-                for logger, level in zip(loggers, _levels, strict=True):
+                for logger, (level, has_bars) in zip(loggers, _levels, strict=True):
                     logger.set_verbosity(level)
-                    logger.enable_progress_bar()
+                    if has_bars:
+                        logger.enable_progress_bar()
 
 
 @contextmanager
