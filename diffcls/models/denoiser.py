@@ -70,6 +70,8 @@ class ModelCard:
             was trained, or patterns such as ``scenes:*``; on these it is not zero-shot.
         labels: class names of a class-conditional model, if its card lists them.
         seen_images: file with the hashes of its training data, see `diffcls.data.seen_images`.
+        is_traced: whether `trained_on` and the files that the weights come from account for its
+            training; False for weights in memory that are those of no file.
     """
 
     name: str
@@ -79,6 +81,7 @@ class ModelCard:
     trained_on: tuple[str, ...] = field(default=())
     labels: tuple[str, ...] = field(default=())
     seen_images: Path | None = field(default=None, compare=False)
+    is_traced: bool = True
 
     def has_seen(self, dataset: str) -> bool:
         """Whether the model was trained on the data set with its class names, judged by its name.

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from diffcls.models import card as cards
 from diffcls.models import hub, single_file
-from diffcls.models.components import check_finite, first_line, open_pipeline
+from diffcls.models.adapters import adapted
+from diffcls.models.components import check_finite, open_pipeline
 from diffcls.models.denoiser import Denoiser, ModelCard
 from diffcls.models.hub_names import MODELS
 from diffcls.models.lora import merge
@@ -17,35 +18,15 @@ from diffcls.models.lora import revision_of as lora_revision
 from diffcls.models.model_index import INDEX, ModelIndex, read_index
 from diffcls.models.quiet import loading
 from diffcls.models.revision import files_below, revision_of
-from diffcls.support.errors import DiffclsError, ModelError, UsageError, unknown_name
+from diffcls.support.errors import ModelError, UsageError, unknown_name
 from diffcls.support.hashing import hash_file, hash_json
 from diffcls.support.paths import expand
-from diffcls.support.registry import Registry
 
 if TYPE_CHECKING:
     import torch
 
-    from diffcls.models.families.base import PipelineDenoiser
-
 WEIGHTS = Path(__file__).parents[1] / "assets" / "weights"
 CARD = cards.CARD
-
-# pipeline class in a folder's model_index.json -> adapter; the classes of a family's parts are in
-# `diffcls.models.model_index`
-FAMILIES = Registry(
-    "model family",
-    {
-        "StableDiffusionPipeline": "diffcls.models.families.stable_diffusion:StableDiffusionDenoiser",  # noqa: E501
-        "StableDiffusionXLPipeline": "diffcls.models.families.stable_diffusion_xl:StableDiffusionXLDenoiser",  # noqa: E501
-        "StableDiffusion3Pipeline": "diffcls.models.families.stable_diffusion_3:StableDiffusion3Denoiser",  # noqa: E501
-        "FluxPipeline": "diffcls.models.families.flux:FluxDenoiser",
-        "PixArtAlphaPipeline": "diffcls.models.families.pixart:PixArtDenoiser",
-        "PixArtSigmaPipeline": "diffcls.models.families.pixart:PixArtDenoiser",
-        "DiTPipeline": "diffcls.models.families.dit:DiTDenoiser",
-        "DDPMPipeline": "diffcls.models.families.pixel_unet:PixelUNetDenoiser",
-        "DDIMPipeline": "diffcls.models.families.pixel_unet:PixelUNetDenoiser",
-    },
-)
 
 
 def bundled() -> list[str]:
@@ -213,9 +194,6 @@ def load(
     if completion is not None:  # tokenizer, schedule and whatever the file lacks
         both = [card.revision, read_card(completion).revision]
         card = replace(card, revision=hash_json(both))
-    from diffcls.models.families.checks import run_once
-
-    adapter: type[PipelineDenoiser] = FAMILIES.load(index.family)
     with loading():
         if completion is None:
             pipeline = open_pipeline(index, dtype)
@@ -223,18 +201,8 @@ def load(
             pipeline = _open_file(files.path, index, dtype)
         if lora is not None:
             card = replace(card, revision=f"{card.revision} + {merge(pipeline, lora)}")
-        try:
-            denoiser = adapter(pipeline, card, device, dtype, img_size)
-            run_once(denoiser)
-        except (DiffclsError, MemoryError, torch.OutOfMemoryError):
-            raise
-        except Exception as error:  # values of configs that no class checks
-            raise ModelError(
-                f"the parts of the model do not work together ({first_line(error)})",
-                given=str(index.path.parent),
-                todo="check the configs of the model's parts",
-            ) from error
-    return denoiser
+        given = str(index.path.parent)
+        return adapted(index.family, pipeline, card, device, dtype, img_size, given=given)
 
 
 def _open_file(path: Path, index: ModelIndex, dtype: torch.dtype) -> Any:

@@ -37,7 +37,11 @@ def revision_of(files: Iterable[Path], folder: Path, card: ModelCard) -> str:
     Raises:
         OSError: for a file that cannot be read.
     """
-    of_files = hash_files(files, folder)
+    return with_card(hash_files(files, folder), card)
+
+
+def with_card(revision: str, card: ModelCard) -> str:
+    """A revision of weights and configs, together with what the card adds; see `revision_of`."""
     if card.temperature == 1.0 and not card.labels:
-        return of_files
-    return hash_json([of_files, card.temperature, list(card.labels or ())])
+        return revision
+    return hash_json([revision, card.temperature, list(card.labels or ())])

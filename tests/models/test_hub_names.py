@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from diffcls.models import hub, loading, lora, single_file
+from diffcls.models.adapters import FAMILIES
 from diffcls.models.hub_names import MODELS, HubModel
 from diffcls.support.errors import ModelError, UsageError
 
@@ -44,7 +45,7 @@ def test_every_short_name_has_an_id_and_a_supported_family() -> None:
     for name, model in MODELS.items():
         assert hub.named(name) == model
         assert hub.REPOSITORY_ID.fullmatch(str(model)), name
-        assert model.family in loading.FAMILIES
+        assert model.family in FAMILIES
         loading.check_name(name)
     assert {"sd15", "sd2-base", "sd2", "sdxl", "sd35-medium", "flux-dev", "dit-256"} <= set(MODELS)
 

@@ -13,6 +13,7 @@ from helpers.payloads import rewrite
 from safetensors.torch import load_file, save_file
 
 from diffcls.models import clip, loading, noisy_classifier
+from diffcls.models.adapters import FAMILIES
 from diffcls.support.hashing import hash_file
 
 Pipelines = Callable[[str], Path]
@@ -70,4 +71,4 @@ def test_order_of_the_classes_of_a_noisy_classifier_is_in_its_revision(tmp_path:
 def test_every_family_has_an_adapter_and_a_table_of_its_parts() -> None:
     from diffcls.models.model_index import PARTS
 
-    assert set(PARTS) == set(loading.FAMILIES)
+    assert set(PARTS) == set(FAMILIES)

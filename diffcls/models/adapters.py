@@ -1,0 +1,71 @@
+"""Adapters of model families: a pipeline of diffusers becomes a denoiser."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from diffcls.models.components import first_line
+from diffcls.models.denoiser import Denoiser, ModelCard
+from diffcls.support.errors import DiffclsError, ModelError
+from diffcls.support.registry import Registry
+
+if TYPE_CHECKING:
+    import torch
+
+    from diffcls.models.families.base import PipelineDenoiser
+
+# pipeline class in a folder's model_index.json -> adapter; the classes of a family's parts are in
+# `diffcls.models.model_index`
+FAMILIES = Registry(
+    "model family",
+    {
+        "StableDiffusionPipeline": "diffcls.models.families.stable_diffusion:StableDiffusionDenoiser",  # noqa: E501
+        "StableDiffusionXLPipeline": "diffcls.models.families.stable_diffusion_xl:StableDiffusionXLDenoiser",  # noqa: E501
+        "StableDiffusion3Pipeline": "diffcls.models.families.stable_diffusion_3:StableDiffusion3Denoiser",  # noqa: E501
+        "FluxPipeline": "diffcls.models.families.flux:FluxDenoiser",
+        "PixArtAlphaPipeline": "diffcls.models.families.pixart:PixArtDenoiser",
+        "PixArtSigmaPipeline": "diffcls.models.families.pixart:PixArtDenoiser",
+        "DiTPipeline": "diffcls.models.families.dit:DiTDenoiser",
+        "DDPMPipeline": "diffcls.models.families.pixel_unet:PixelUNetDenoiser",
+        "DDIMPipeline": "diffcls.models.families.pixel_unet:PixelUNetDenoiser",
+    },
+)
+
+
+def adapted(
+    family: str,
+    pipeline: Any,
+    card: ModelCard,
+    device: torch.device | str,
+    dtype: torch.dtype,
+    img_size: int | None,
+    given: str,
+) -> Denoiser:
+    """The denoiser of a pipeline, after one small pass through all of its parts.
+
+    Args:
+        family: name of the pipeline's class.
+        pipeline, card, device, dtype, img_size: see `diffcls.models.families.base`.
+        given: the model's place or class, for the message.
+
+    Raises:
+        UsageError: for an image size that the model does not support.
+        ModelError: for parts that do not work together.
+    """
+    import torch
+
+    from diffcls.models.families.checks import run_once
+
+    adapter: type[PipelineDenoiser] = FAMILIES.load(family)
+    try:
+        denoiser = adapter(pipeline, card, device, dtype, img_size)
+        run_once(denoiser)
+    except (DiffclsError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # values of configs that no class checks
+        raise ModelError(
+            f"the parts of the model do not work together ({first_line(error)})",
+            given=given,
+            todo="check the configs of the model's parts",
+        ) from error
+    return denoiser
