@@ -23,6 +23,8 @@ PACKAGES = {
     "mlflow": "mlflow",
 }
 """Name of a tracker -> the package that it needs."""
+RUNS = {"tensorboard": "writer", "wandb": "run", "mlflow": "active_run"}
+"""Name of a tracker -> its attribute of the run in progress."""
 
 
 class TrackerLog:
@@ -37,8 +39,8 @@ class TrackerLog:
 
     def __init__(self, tracker: Any) -> None:
         self.tracker = tracker
-        self._is_ours = False
-        self._is_ready = False
+        self._is_ours, self._is_ready = False, False
+        self._run = ""
 
     def __call__(self, values: Mapping[str, float], step: int) -> None:
         """Log values at a step."""
@@ -52,22 +54,25 @@ class TrackerLog:
                 self.tracker.log(dict(values), step=step)
 
     def close(self) -> None:
-        """Finish the tracker, if it was started here."""
+        """Finish the tracker, if it was started here; a later value starts it again."""
         if self._is_ours:
             with without_state(self.tracker):
                 self.tracker.finish()
-        self._is_ours = self._is_ready = False
+        if self._run:
+            vars(self.tracker).pop(self._run, None)
+        self._is_ours, self._is_ready, self._run = False, False, ""
 
     def _start(self) -> None:
         self._is_ready = True
-        active = _active_run(self.tracker.name)
         if _is_started(self.tracker):
             return
+        self._run = RUNS.get(self.tracker.name, "")
+        active = _active_run(self.tracker.name)
         if active is not None:
-            setattr(self.tracker, "run" if self.tracker.name == "wandb" else "active_run", active)
-            return
-        self.tracker.start()
-        self._is_ours = True
+            setattr(self.tracker, self._run, active)
+        else:
+            self.tracker.start()
+            self._is_ours = True
 
     def _log_to_wandb(self, values: Mapping[str, float], step: int) -> None:
         for prefix in {name.partition("/")[0] for name in values}:

@@ -223,21 +223,22 @@ def test_only_the_main_process_measures(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_a_time_limit_is_stated_and_the_accuracy_is_over_the_images_scored(
-    digits: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    shared: dict[str, Any] = {"every": 1, "dataset": "digits", "draws": 2}
+    pipeline = pipeline_of(trained_parts())
+    shared: dict[str, Any] = {"every": 1, "dataset": "digits", "draws": 2, "img_size": 16}
     tight = ZeroShotAccuracy(images=12, time_limit=1e-6, **shared)
-    result = tight(digits, 1)
+    result = tight(pipeline, 1)
     assert result is not None and result.time_limited
     assert (result.n_asked, result.n_scored) == (12, validation.FIRST_IMAGES)
     assert "4 of 12 images" in str(result) and "time limit" in str(result)
     assert str(result) in caplog.text
     assert result.values()["zero_shot/images"] == 4
     # the smaller sample, not the images that happened to be quick
-    smaller = ZeroShotAccuracy(images=4, **shared)(digits, 1)
+    smaller = ZeroShotAccuracy(images=4, **shared)(pipeline, 1)
     assert smaller is not None and smaller.accuracy == result.accuracy
-    whole = ZeroShotAccuracy(images=12, **shared)(digits, 1)
-    ample = ZeroShotAccuracy(images=12, time_limit=1e6, **shared)(digits, 1)
+    whole = ZeroShotAccuracy(images=12, **shared)(pipeline, 1)
+    ample = ZeroShotAccuracy(images=12, time_limit=1e6, **shared)(pipeline, 1)
     assert whole is not None and ample is not None
     assert (ample.accuracy, ample.n_scored) == (whole.accuracy, 12)
 
