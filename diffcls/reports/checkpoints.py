@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -118,11 +119,17 @@ def plot_checkpoints(rows: Sequence[Row], metrics: Sequence[str], path: Path) ->
             axes.plot(x, shown, "x", color="black", label="card's curve")
             axes.legend()
         if not by_images:
-            axes.set_xticks(x, [row["checkpoint"] for row in rows], rotation=45, ha="right")
+            names = [_printable(row["checkpoint"]) for row in rows]
+            axes.set_xticks(x, names, rotation=45, ha="right")
+            for label in axes.get_xticklabels():
+                label.set_parse_math(False)  # a name with $ is no formula
         axes.set_xlabel("training images" if by_images else "checkpoint")
         axes.set_ylabel("bits per dimension" if metric == "bits_per_dim" else metric)
         axes.grid(alpha=0.3)
-    figure.savefig(path, dpi=120)
+    with warnings.catch_warnings():
+        # names may have letters that the plot's font lacks
+        warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)
+        figure.savefig(path, dpi=120)
 
 
 def _errors(rows: Sequence[Row], metric: str) -> list[list[float]] | None:
