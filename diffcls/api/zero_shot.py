@@ -12,6 +12,7 @@ import numpy as np
 
 from diffcls.api.image_openers import opener
 from diffcls.api.inputs import as_batch
+from diffcls.api.pipelines import OnPipelines
 from diffcls.api.remote_images import TIMEOUT_SECONDS
 from diffcls.data.dataset import Item
 from diffcls.data.prompts import PromptSet, check_labels
@@ -32,7 +33,7 @@ Prediction = list[dict[str, Any]]
 TEMPLATE = "a photo of a {}."
 
 
-class ZeroShotImageClassifier:
+class ZeroShotImageClassifier(OnPipelines):
     """A zero-shot image classifier from a diffusion model.
 
     It scores images against any labels::
@@ -76,6 +77,7 @@ class ZeroShotImageClassifier:
     def _start(self, source: dict[str, Any] | None = None) -> None:
         """Set what a pickle does not hold."""
         self._source = source
+        self._followed = None
         self._methods: dict[tuple[tuple[str, ...], tuple[str, ...]], DiffusionMethod] = {}
         self._lock = threading.RLock()
 
@@ -121,9 +123,14 @@ class ZeroShotImageClassifier:
         return made
 
     def __getstate__(self) -> dict[str, Any]:
+        self._follow()
         if self._source is not None:
             return {"source": self._source, "revision": self.denoiser.card.revision}
-        state = {k: v for k, v in vars(self).items() if k not in ("_lock", "_methods", "_source")}
+        state = {
+            k: v
+            for k, v in vars(self).items()
+            if k not in ("_lock", "_methods", "_source", "_followed")
+        }
         # as bytes: tokenizers have no pickle of the oldest protocols
         return {**state, "denoiser": pickle.dumps(self.denoiser)}
 
@@ -205,6 +212,7 @@ class ZeroShotImageClassifier:
         # the prompts of the latest set of labels stay encoded
         key = (labels, templates)
         with self._lock:
+            self._follow()
             if key not in self._methods:
                 self._methods = {key: self.method(self.prompts(labels, templates))}
             return self._methods[key]

@@ -19,6 +19,7 @@ from diffcls.data.catalog import DatasetSpec
 from diffcls.data.class_ids import class_prompts
 from diffcls.data.prompts import PromptSet
 from diffcls.models.denoiser import Denoiser
+from diffcls.models.model_argument import Model, shown
 from diffcls.support.errors import UsageError, unknown_name
 from diffcls.support.hashing import hash_file
 
@@ -37,53 +38,52 @@ METHODS_WITHOUT_DENOISER = frozenset({"clip", "reference"})
 """Methods without a diffusion model: if only such are given, --model names their model."""
 
 
-def model_name(options: ClassifierOptions, spec: DatasetSpec) -> str:
-    """Name of the diffusion model: the value of ``--model``, else the data set's default.
+def model_of(options: ClassifierOptions, spec: DatasetSpec) -> Model:
+    """The diffusion model: the value of ``--model``, else the name of the data set's default.
 
     Raises:
         UsageError: if there is neither.
     """
     if options.version is not None:
-        if options.model:
+        if options.model is not None:
             raise UsageError(
-                "--model and --version exclude each other", given=options.model, todo="remove one"
+                "--model and --version exclude each other", shown(options.model), todo="remove one"
             )
         if options.version not in VERSIONS:
             raise unknown_name("version of Stable Diffusion", options.version, VERSIONS)
         return VERSIONS[options.version]
     given = options.model if not METHODS_WITHOUT_DENOISER.issuperset(options.method) else None
-    if given or spec.model:
-        return given or spec.model
+    if given is not None or spec.model:
+        return spec.model if given is None else given
     raise UsageError(f"no default model for {spec.name}", todo="choose one with --model")
 
 
 def check(options: ClassifierOptions, spec: DatasetSpec) -> None:
     """Raise UsageError for an unknown model or search, or an option that the search lacks."""
-    from diffcls.models.loading import check_name
+    from diffcls.models import given
 
     build_search(options, spec)
     check_allocation(options)
-    check_name(model_name(options, spec))
+    given.check(model_of(options, spec))
 
 
 def load_denoiser(options: ClassifierOptions, spec: DatasetSpec) -> tuple[Denoiser, str]:
     """Load the diffusion model that the options name; returns it and its device.
 
     Raises:
-        UsageError, ModelError: see `diffcls.models.loading.load`.
+        UsageError, ModelError: see `diffcls.models.given.load`.
     """
-    from diffcls.models import devices, loading
+    from diffcls.models import given
 
-    device = devices.resolve_device(options.device)
-    denoiser = loading.load(
-        model_name(options, spec),
-        device,
-        devices.resolve_dtype(options.dtype),
+    denoiser = given.load(
+        model_of(options, spec),
+        options.device,
+        options.dtype,
         options.img_size,
         lora=options.lora,
         model_config=options.model_config,
     )
-    return denoiser, device
+    return denoiser, str(denoiser.device)
 
 
 def diffusion(options: ClassifierOptions, spec: DatasetSpec, prompts: PromptSet) -> Built:
@@ -95,7 +95,7 @@ def diffusion(options: ClassifierOptions, spec: DatasetSpec, prompts: PromptSet)
         prompts: candidate classes.
 
     Raises:
-        UsageError, ModelError: see `build_search` and `diffcls.models.loading.load`.
+        UsageError, ModelError: see `build_search` and `diffcls.models.given.load`.
     """
     name, search = build_search(options, spec)
     loss = build_loss(options, spec)
@@ -159,15 +159,16 @@ def describe(
 ) -> Description | None:
     """What defines the numbers of the diffusion classifier, without torch; else None.
 
-    It is None for single files and for models that read class ids, whose image size and prompts
-    depend on the loaded model, and where the precision depends on an accelerator.
+    It is None for models in memory, for single files and for models that read class ids, whose
+    image size and prompts depend on the loaded model, and where the precision depends on an
+    accelerator.
     """
-    from diffcls.models import devices, loading
+    from diffcls.models import devices, given
 
     dtype = devices.dtype_without_torch(options.dtype, options.device)
     if dtype is None or options.class_ids or options.model_config:
         return None
-    card = loading.card_of_text_model(model_name(options, spec), options.lora)
+    card = given.card_of_text_model(model_of(options, spec), options.lora)
     if card is None:
         return None
     batch_size(options.batch_size)  # refuses what cannot be a batch size

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from diffcls.models.model_argument import Model
 from diffcls.support.errors import UsageError
 from diffcls.support.options import (
     MAX_COUNT,
@@ -40,7 +41,8 @@ class ClassifierOptions:
         data_root: folder of local data: the data set's own folder or its parent.
         image_column, label_column: columns of tables; None: found by their names and types.
         model: bundled name, short name, Hub id ``ID[@revision]``, pipeline folder or
-            ``.safetensors`` file; None: the data set's default model.
+            ``.safetensors`` file; or a pipeline object of diffusers; None: the data set's default
+            model.
         clip_model: model of the method clip and of the search propose: bundled name,
             ``ARCHITECTURE/TAG`` of open_clip, or folder.
         reference: kind of the method reference: ``classifier``, ``nearest-mean`` or ``chance``.
@@ -88,7 +90,7 @@ class ClassifierOptions:
     data_root: UserPath | None = None
     image_column: str | None = None
     label_column: str | None = None
-    model: UserPath | None = None
+    model: UserPath | Model | None = None
     clip_model: UserPath | None = None
     reference: str | None = None
     guidance: float | None = within(0, MAX_WEIGHT, whole=False)

@@ -61,17 +61,17 @@ class FeatureLocation:
 
 def check(options: ClassifierOptions, spec: DatasetSpec) -> None:
     """Raise UsageError for an unknown model, or a data set without labelled images."""
-    from diffcls.models.loading import check_name
+    from diffcls.models import given
 
     labelled_data.check(options, spec)
-    check_name(model_options.model_name(options, spec))
+    given.check(model_options.model_of(options, spec))
 
 
 def build(options: ClassifierOptions, spec: DatasetSpec, prompts: PromptSet) -> Built:
     """The linear probe, fitted or read from the cache.
 
     Raises:
-        UsageError, ModelError, DataError: see `diffcls.models.loading.load` and
+        UsageError, ModelError, DataError: see `diffcls.models.given.load` and
             `diffcls.classifiers.labelled_data.load`.
     """
     from diffcls.models.unet_features import FeatureReader

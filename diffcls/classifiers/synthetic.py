@@ -36,9 +36,9 @@ DEFAULT_TRAINING_IMAGES = 500_000
 
 def check(options: ClassifierOptions, spec: DatasetSpec) -> None:
     """Raise UsageError for an unknown model."""
-    from diffcls.models.loading import check_name
+    from diffcls.models import given
 
-    check_name(model_options.model_name(options, spec))
+    given.check(model_options.model_of(options, spec))
 
 
 def build(options: ClassifierOptions, spec: DatasetSpec, prompts: PromptSet) -> Built:
@@ -46,7 +46,7 @@ def build(options: ClassifierOptions, spec: DatasetSpec, prompts: PromptSet) -> 
 
     Raises:
         UsageError: for images with candidates of their own, or a class-conditional model.
-        UsageError, ModelError: see `diffcls.models.loading.load`.
+        UsageError, ModelError: see `diffcls.models.given.load`.
     """
     if prompts.asked:
         raise UsageError(

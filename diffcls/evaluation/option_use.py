@@ -15,6 +15,7 @@ from diffcls.classifiers.options import ClassifierOptions
 from diffcls.classifiers.search_options import search_name
 from diffcls.data import catalog
 from diffcls.data.option_use import LOCAL_OPTIONS, unused_by
+from diffcls.models.model_argument import is_name
 
 RUN_OPTIONS = frozenset(
     {"dataset", "split", "limit", "subset", "indices", "classnames", "method", "seed"}
@@ -63,6 +64,8 @@ def _second_model(options: ClassifierOptions) -> dict[str, str]:
         return {}
     if len(methods) > 1:
         return {"model": "does not say of which method; use --clip-model and --reference"}
+    if not is_name(options.model):
+        return {"model": f"is a pipeline in memory, and --method {methods[0]} runs none"}
     other = {"clip": "clip_model", "reference": "reference"}[methods[0]]
     if getattr(options, other) is None:
         return {}

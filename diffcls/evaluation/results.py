@@ -11,6 +11,7 @@ from diffcls.data.dataset import Dataset
 from diffcls.evaluation.options import EvaluationOptions
 from diffcls.evaluation.plan import Plan
 from diffcls.evaluation.supervision import supervision_of
+from diffcls.models.model_argument import is_name, shown
 from diffcls.runs import leaderboard
 from diffcls.runs.header import check_proposed
 from diffcls.runs.records import RecordStore
@@ -41,6 +42,8 @@ def header_of(plan: Plan) -> dict[str, Any]:
         "command": valid_text(plan.options.command),
         "date": clock(),
     }
+    if plan.options.model is not None and not is_name(plan.options.model):
+        header["model_source"] = valid_text(shown(plan.options.model))
     check_proposed(header)
     return header
 

@@ -30,7 +30,8 @@ def supervision_of(
         see `diffcls.data.seen_images.SeenImages.is_copy`;
     ``unknown``
         for a person's own data that share a class name with the training data, or a few images; and
-        where a model's card names training data of which no hashes are stored;
+        where a model's card names training data of which no hashes are stored; and for weights in
+        memory that are those of no known model;
     ``zero-shot``
         otherwise.
 
@@ -41,7 +42,7 @@ def supervision_of(
     if described.supervision:
         return described.supervision
     if not card.trained_on:
-        return ZERO_SHOT
+        return ZERO_SHOT if card.is_traced else UNKNOWN
     if card.has_seen(dataset.name):
         return TRAINED_ON_DATA_SET
     personal = is_personal(dataset.name)
@@ -55,7 +56,7 @@ def supervision_of(
     names = _names(options, dataset, described) if personal else ()
     if any(seen.has_name(names) for seen in stored) or _has_gaps(card, personal):
         return UNKNOWN
-    return ZERO_SHOT
+    return ZERO_SHOT if card.is_traced else UNKNOWN
 
 
 def _stored(card: ModelCard, with_benchmarks: bool) -> Iterator[SeenImages]:

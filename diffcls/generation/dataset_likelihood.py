@@ -233,7 +233,7 @@ def _summarised(
     requested: int,
 ) -> LikelihoodResult:
     from diffcls.diffusion.bound import bits_per_dim, summarise
-    from diffcls.models.loading import images_seen
+    from diffcls.models.given import images_seen
 
     channels, height, width = denoiser.sample_shape
     size = channels * height * width

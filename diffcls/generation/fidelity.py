@@ -148,7 +148,7 @@ def _of_model(
     from diffcls.generation.classes import classes_of, dataset_of
     from diffcls.generation.image_features import of_model
     from diffcls.generation.sample import find_sampler
-    from diffcls.models.loading import images_seen
+    from diffcls.models.given import images_seen
 
     find_sampler(options.sampler, denoiser)
     samplers.path_of(denoiser.schedule, options.steps)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from diffcls.data import catalog
 from diffcls.data.option_use import unused_by
+from diffcls.models.model_argument import Model
 from diffcls.support.environment import MAX_THREADS
 from diffcls.support.errors import UsageError
 from diffcls.support.options import MAX_ROWS, MAX_SEED, check_values, within
@@ -39,7 +40,7 @@ class ModelOptions:
     """A model, its data set and the machine that runs it.
 
     Args:
-        model: name, folder or Hub id of a diffusion model.
+        model: name, folder or Hub id of a diffusion model, or a pipeline object of diffusers.
         dataset: name of a data set; None: the first one in the model's card.
         data_root: folder of local data.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
@@ -52,7 +53,7 @@ class ModelOptions:
         UsageError: for a number out of range.
     """
 
-    model: UserPath = "digits"
+    model: UserPath | Model = "digits"
     dataset: UserPath | None = None
     data_root: UserPath | Path | None = None
     device: str = "auto"
@@ -79,17 +80,16 @@ class ModelOptions:
         Raises:
             UsageError, ModelError: for a model, device or precision that is not available.
         """
-        from diffcls.models import devices, loading
+        from diffcls.models import devices, given
         from diffcls.support.environment import denormals_flushed, set_threads
 
-        loading.check_name(self.model)
+        given.check(self.model)
         devices.check_device(self.device)
         devices.check_dtype(dtype)
-        self._check_root(loading.trained_on(self.model))
+        self._check_root(given.trained_on(self.model))
         set_threads(self.threads)
         with denormals_flushed():
-            device = devices.resolve_device(self.device)
-            denoiser = loading.load(self.model, device, devices.resolve_dtype(dtype))
+            denoiser = given.load(self.model, self.device, dtype)
             self._check_root(denoiser.card.trained_on)
             yield denoiser
 
@@ -103,10 +103,10 @@ class ModelOptions:
             UsageError, ModelError: for an unknown model.
         """
         from diffcls.data.load import load_dataset
-        from diffcls.models import loading
+        from diffcls.models import given
 
-        loading.check_name(self.model)
-        trained_on = loading.trained_on(self.model)
+        given.check(self.model)
+        trained_on = given.trained_on(self.model)
         self._check_root(trained_on)
         name = self.dataset or next(iter(trained_on), None)
         return None if name is None else load_dataset(name, split, self.root)
@@ -117,7 +117,7 @@ class ModelOptions:
         Raises:
             UsageError, DataError: see `diffcls.data.load.load_dataset`.
         """
-        from diffcls.models.loading import trained_on
+        from diffcls.models.given import trained_on
 
         if self.dataset is None or self.dataset in trained_on(self.model):
             return  # the card has the classes

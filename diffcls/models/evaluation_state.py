@@ -28,10 +28,10 @@ def evaluating(*parts: Any) -> Iterator[None]:
         module for part in parts for network in _networks(part) for module in network.modules()
     ]
     modes = [(module, module.training) for module in modules]
+    accelerator = torch.accelerator.current_accelerator(check_available=True)
+    devices = {"cpu"} if accelerator is None else {"cpu", accelerator.type}
     with _random_states_kept(), ExitStack() as stack:
-        for device in (
-            {"cpu", torch.accelerator.current_accelerator().type} if _accelerated() else {"cpu"}
-        ):
+        for device in sorted(devices):
             stack.enter_context(torch.autocast(device, enabled=False))
         try:
             for module, _ in modes:
@@ -48,13 +48,9 @@ def _networks(part: Any) -> list[nn.Module]:
     return [p for p in vars(part).values() if isinstance(p, nn.Module)]
 
 
-def _accelerated() -> bool:
-    return torch.accelerator.is_available()
-
-
 @contextmanager
 def _random_states_kept() -> Iterator[None]:
-    own, legacy = random.getstate(), np.random.get_state()
+    own, legacy = random.getstate(), np.random.get_state()  # noqa: NPY002
     on_cpu = torch.get_rng_state()
     # a device that nobody has used is not set up for this
     on_cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
@@ -63,7 +59,7 @@ def _random_states_kept() -> Iterator[None]:
         yield
     finally:
         random.setstate(own)
-        np.random.set_state(legacy)
+        np.random.set_state(legacy)  # noqa: NPY002
         torch.set_rng_state(on_cpu)
         if on_cuda:
             torch.cuda.set_rng_state_all(on_cuda)

@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING
 
 from diffcls.models import devices, loading
 from diffcls.models.denoiser import Denoiser, ModelCard
+from diffcls.models.model_argument import Model, is_name
 from diffcls.support.errors import UsageError
 
 if TYPE_CHECKING:
     import torch
-
-Model: TypeAlias = Any
-"""A name, path or Hub id, or a pipeline object of diffusers."""
-
-
-def is_name(model: Model) -> bool:
-    """Whether a model is given by its name or path rather than as an object."""
-    return isinstance(model, str | os.PathLike)
 
 
 def check(model: Model) -> None:
@@ -39,9 +32,9 @@ def trained_on(model: Model) -> tuple[str, ...]:
     """Data sets of a local model's card, or of the card of the weights in memory."""
     if is_name(model):
         return loading.trained_on(os.fspath(model))
-    from diffcls.models.in_memory import card_of
+    from diffcls.models.in_memory import known_card
 
-    return card_of(model).trained_on
+    return known_card(model).trained_on
 
 
 def images_seen(model: Model) -> int | None:

@@ -57,6 +57,12 @@ def check_name(name: str) -> None:
             is not a safetensors file.
         ModelError: for a folder without a pipeline.
     """
+    if not isinstance(name, str | os.PathLike):
+        raise UsageError(
+            "the model is not a name or path",
+            given=type(name).__name__,
+            todo="for a pipeline in memory: ZeroShotImageClassifier.from_pipeline(pipe)",
+        )
     path = Path(expand(name))
     if name in bundled():
         return

@@ -1,4 +1,4 @@
-"""Revision of a pipeline in memory: a hash of its weights, and of all else that decides its numbers.
+"""Revision of a pipeline in memory: a hash of its weights and all else that decides its numbers.
 
 Neither the device, the order of entries, nor anything that the libraries write into configs and
 tokenizers of their own accord is in it, so a pipeline has the same revision after it was moved, or
@@ -67,8 +67,14 @@ def weights(part: nn.Module) -> Iterator[tuple[str, Tensor]]:
     yield from sorted(plain.items(), key=lambda entry: entry[0])
 
 
-def description_of(pipeline: Any) -> dict[str, Any]:
-    """All that decides the numbers of a pipeline beside its weights, as JSON has it."""
+def description_of(pipeline: Any, vocabularies: bool = True) -> dict[str, Any]:
+    """All that decides the numbers of a pipeline beside its weights, as JSON has it.
+
+    Args:
+        pipeline: of a supported family.
+        vocabularies: read the rules of tokenizers, which takes a second for a large one; else the
+            number of tokens and the object stand for them.
+    """
     family = family_of(pipeline)
     parts: dict[str, Any] = {}
     for name in sorted(PARTS[family]):
@@ -77,7 +83,7 @@ def description_of(pipeline: Any) -> dict[str, Any]:
             continue
         if "tokenizer" in name:
             encoder = unwrapped(getattr(pipeline, name.replace("tokenizer", "text_encoder")))
-            parts[name] = _of_tokenizer(part, encoder)
+            parts[name] = _of_tokenizer(part, encoder, vocabularies)
         else:
             parts[name] = _of_config(part)
             if isinstance(part, nn.Module):
@@ -86,6 +92,27 @@ def description_of(pipeline: Any) -> dict[str, Any]:
         json.dumps({"family": family, "parts": parts}, default=str)
     )
     return described
+
+
+def state_of(pipeline: Any) -> tuple[object, ...]:
+    """A value that changes with the numbers of a pipeline, found in one reading of its memory.
+
+    What `description_of` has without the vocabularies of tokenizers, and of each tensor its device,
+    the version that torch counts, which writing to ``tensor.data`` leaves, and the sum of its bits.
+    """
+    tensors = [t for part in modules_of(pipeline).values() for _, t in weights(part)]
+    versions = tuple(None if t.is_inference() else t._version for t in tensors)
+    sums: dict[torch.device, list[Tensor]] = {}
+    for tensor in tensors:
+        sums.setdefault(tensor.device, []).append(_bits(tensor).sum(dtype=torch.int64))
+    totals = tuple((str(place), *torch.stack(part).tolist()) for place, part in sums.items())
+    return versions, totals, hash_json(description_of(pipeline, vocabularies=False))
+
+
+def _bits(tensor: Tensor) -> Tensor:
+    """The content of a tensor as whole numbers (n,)."""
+    kinds = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+    return tensor.contiguous().reshape(-1).view(kinds[tensor.element_size()])
 
 
 def _of_config(part: Any) -> dict[str, Any]:
@@ -141,10 +168,13 @@ def _of_changes(part: nn.Module) -> dict[str, Any]:
     return {"changes": changes} if changes else {}
 
 
-def _of_tokenizer(tokenizer: Any, encoder: Any) -> dict[str, Any]:
+def _of_tokenizer(tokenizer: Any, encoder: Any, vocabularies: bool) -> dict[str, Any]:
     """Vocabulary, rules, special tokens, side of the padding, and the number of tokens it keeps."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
-    if backend is not None:
+    rules: Any
+    if not vocabularies:
+        rules = [id(tokenizer), len(tokenizer)]
+    elif backend is not None:
         rules = {k: v for k, v in json.loads(backend.to_str()).items() if k not in OF_CALLS}
     else:
         ranks = getattr(tokenizer, "bpe_ranks", {})

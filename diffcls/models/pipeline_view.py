@@ -9,6 +9,7 @@ in eval mode on any device while its owner's pipeline stays as it is, whatever h
 from __future__ import annotations
 
 import copy
+import logging
 import re
 from collections import Counter
 from typing import Any
@@ -19,8 +20,12 @@ from torch import Tensor, nn
 from diffcls.models.model_index import OPTIONAL, PARTS, UNUSED
 from diffcls.support.errors import ModelError, UsageError
 
-WRAPPERS = {"OptimizedModule": "_orig_mod", "DistributedDataParallel": "module"}
-"""Classes around a network, of torch.compile and of data parallelism -> attribute of the network."""
+WRAPPERS = {
+    "OptimizedModule": "_orig_mod",
+    "DataParallel": "module",
+    "DistributedDataParallel": "module",
+}
+"""Class around a network, of torch.compile or data parallelism -> attribute with the network."""
 PLAIN_TENSORS = (Tensor, nn.Parameter, nn.Buffer)
 OF_ACCELERATE = ("_hf_hook", "_original_forward")
 """Attributes of a module whose ``forward`` accelerate has replaced, to move weights or to cast."""
@@ -29,6 +34,9 @@ NOT_COPIED = (
     # transformers registers its hooks again where this is missing
     "_output_capturing_hooks_installed",
 )
+LIBRARIES = ("transformers", "diffusers", "accelerate", "torch")
+"""Libraries whose hooks record outputs or move weights."""
+logger = logging.getLogger(__name__)
 REMOVE_HOOKS = "call pipe.remove_all_hooks() and pipe.to(DEVICE) first"
 
 
@@ -41,7 +49,7 @@ def family_of(pipeline: Any) -> str:
             the family does not use.
     """
     kind = type(pipeline)
-    if not kind.__module__.startswith("diffusers.") and not hasattr(pipeline, "components"):
+    if not hasattr(pipeline, "components"):
         raise UsageError(
             "--model is neither the name of a model nor a pipeline",
             given=f"{kind.__module__}.{kind.__qualname__}",
@@ -52,7 +60,7 @@ def family_of(pipeline: Any) -> str:
             "pipeline of a class that is not supported",
             given=kind.__name__,
             allowed=PARTS,
-            todo="for instance, StableDiffusionPipeline.from_pipe(pipe) shares the parts of another",
+            todo="StableDiffusionPipeline.from_pipe(pipe), for one, shares the parts of another",
         )
     for name, (library, pattern) in PARTS[kind.__name__].items():
         part = getattr(pipeline, name, None)
@@ -142,6 +150,7 @@ def check_weights(name: str, part: nn.Module) -> None:
                 given=f"{', '.join(hooks)} of {place}",
                 todo="switch off group offloading, layerwise casting and caching first",
             )
+        _check_hooks(place, module)
         if "forward" in state and not any(key in state for key in OF_ACCELERATE):
             raise ModelError(
                 "the forward pass of a part of the pipeline was replaced",
@@ -163,8 +172,23 @@ def check_weights(name: str, part: nn.Module) -> None:
                 )
 
 
+def _check_hooks(place: str, module: nn.Module) -> None:
+    """Refuse hooks that compute weights; warn of a person's own, which a view does not run."""
+    hooks = (*module._forward_pre_hooks.values(), *module._forward_hooks.values())
+    for hook in hooks:
+        source = getattr(hook, "__module__", None) or type(hook).__module__
+        if source.startswith("torch.nn.utils."):
+            raise ModelError(
+                "weights of the pipeline are computed by a hook",
+                given=f"{type(hook).__name__} of {place}",
+                todo="remove it with torch.nn.utils, for instance remove_weight_norm",
+            )
+        if source.partition(".")[0] not in LIBRARIES:
+            logger.warning("a hook on %s is not run: %s", place, source)
+
+
 def _module_view(module: nn.Module, views: dict[int, Any]) -> nn.Module:
-    """A module of the same weights; `views` holds what is already there, by the id of its source."""
+    """A module of the same weights; `views` holds those there are, by the id of their source."""
     if id(module) in views:
         known: nn.Module = views[id(module)]
         return known

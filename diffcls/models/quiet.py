@@ -17,7 +17,7 @@ LOADING = threading.RLock()
 """Held while a network is made or its weights are read, by whichever library."""
 _VERBOSITY = threading.Lock()
 _levels: list[Any] = []
-"""Verbosity and progress bars of the libraries before the first thread entered `quiet`."""
+"""Each library's verbosity and use of progress bars, before the first thread entered `quiet`."""
 _inside = 0
 
 
@@ -41,9 +41,9 @@ def quiet() -> Iterator[None]:
         with _VERBOSITY:
             _inside -= 1
             if _inside == 0:
-                for logger, (level, has_bars) in zip(loggers, _levels, strict=True):
+                for logger, (level, shows_progress) in zip(loggers, _levels, strict=True):
                     logger.set_verbosity(level)
-                    if has_bars:
+                    if shows_progress:
                         logger.enable_progress_bar()
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from diffcls.models.card import CARD
 from diffcls.models.model_index import INDEX
 from diffcls.models.pipeline_revision import weights
 from diffcls.models.pipeline_view import modules_of
@@ -34,7 +35,9 @@ def folder_of(pipeline: Any, bundled: Sequence[Path]) -> tuple[Path | None, bool
     (network,) = (part for name, part in modules_of(pipeline).items() if name in NETWORKS)
     own = dict(weights(network))
     loaded_from = _loaded_from(pipeline, network)
-    places = [folder for folder in (loaded_from, *bundled) if folder is not None]
+    places = [*bundled] if loaded_from is None else [*bundled, loaded_from]
+    # a copy of a bundled model need not have its card; one that has is described by its own
+    places.sort(key=lambda folder: not (folder == loaded_from and (folder / CARD).is_file()))
     for folder in places:
         if any(_holds(folder / name, own) for name in NETWORKS):
             return folder, True
@@ -43,7 +46,8 @@ def folder_of(pipeline: Any, bundled: Sequence[Path]) -> tuple[Path | None, bool
 
 def _loaded_from(pipeline: Any, network: nn.Module) -> Path | None:
     """The local folder that a pipeline states it was loaded from; for the Hub, its snapshot."""
-    of_network = dict(network.config).get("_name_or_path")  # type: ignore[call-overload]
+    config: Any = network.config
+    of_network = dict(config).get("_name_or_path")
     stated = (getattr(pipeline, "name_or_path", None), of_network and os.path.dirname(of_network))
     for place in stated:
         if isinstance(place, str) and place and os.path.isfile(os.path.join(place, INDEX)):

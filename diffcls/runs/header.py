@@ -35,8 +35,8 @@ REQUIRED = {
     "date": TEXT,
 }
 """Keys of ``run.json`` that a resumed run needs, with their allowed values."""
-OPTIONAL = {"img_size": optional(integer(1, MAX_IMAGE_SIZE))}
-"""Keys that version 0.1 did not write."""
+OPTIONAL = {"img_size": optional(integer(1, MAX_IMAGE_SIZE)), "model_source": TEXT}
+"""Keys that version 0.1 did not write; the latter, for a model in memory alone, is for people."""
 
 REMEDY = "move the run's folder away, then rerun the same command"
 

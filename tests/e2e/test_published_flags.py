@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from diffcls.classifiers.diffusion import DiffusionMethod
-from diffcls.classifiers.model_options import model_name
+from diffcls.classifiers.model_options import model_of
 from diffcls.classifiers.search_options import build_loss, build_search, most_evaluations
 from diffcls.data import catalog
 from diffcls.data.dataset import Item
@@ -100,7 +100,7 @@ def test_published_command_line_means_the_same(tmp_path: Path) -> None:
     ],
 )
 def test_version_names_a_model(version: str, model: str) -> None:
-    assert model_name(EvaluationOptions(version=version), catalog.find("pets")) == model
+    assert model_of(EvaluationOptions(version=version), catalog.find("pets")) == model
 
 
 def test_unknown_version_or_version_with_a_model_is_refused() -> None:
