@@ -81,9 +81,10 @@ def _main(arguments: list[str]) -> int:
     check_output(Path(expand(flags.output_dir)))
     if hasattr(flags, "plot"):
         report.check_plot(picture)
+    csv = report.csv_path(flags.csv) if hasattr(flags, "csv") else None
     table = compare_checkpoints(**given)
-    if hasattr(flags, "csv"):
-        with locked(Path(expand(flags.csv))) as path:
+    if csv is not None:
+        with locked(csv) as path:
             write_csv(path, report.csv_lines(table.rows))
     if flags.json:
         print(json.dumps(table.rows, indent=2, allow_nan=False))

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from diffcls.data import catalog
-from diffcls.data.option_use import unused_by
 from diffcls.generation.fidelity_options import MIN_IMAGES
 from diffcls.support.environment import MAX_THREADS
 from diffcls.support.errors import unknown_name
@@ -78,6 +76,4 @@ class CheckpointOptions:
         """Each option that has no effect, given the others -> why."""
         why = "is of --metrics FID"
         reasons = {} if "FID" in self.metrics else dict.fromkeys(("count", "extractor"), why)
-        if self.dataset is not None:
-            reasons |= unused_by(catalog.find(self.dataset))
         return reasons

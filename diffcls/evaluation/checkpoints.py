@@ -54,6 +54,7 @@ def compare_checkpoints(options: CheckpointOptions) -> CheckpointTable:
     """
     checkpoints = find_checkpoints(options.checkpoints)
     dataset = options.dataset or _shared_dataset(checkpoints)
+    _check_root(options, dataset)
     seed = _shared_seed(checkpoints) if options.seed is None else options.seed
     rows: list[Row] = [
         {"checkpoint": c.name, "model": c.model, "training_images": c.images} for c in checkpoints
@@ -70,6 +71,15 @@ def compare_checkpoints(options: CheckpointOptions) -> CheckpointTable:
             same = _is_curve(options, seed, dataset, checkpoint)
             row["curve_accuracy"] = checkpoint.curve_accuracy if same else None
     return CheckpointTable(rows, tuple(options.metrics), tuple(_notes(rows, options, checkpoints)))
+
+
+def _check_root(options: CheckpointOptions, dataset: str) -> None:
+    """Refuse ``data_root`` where none of the data sets reads it."""
+    names = {CLASSIFICATION.get(metric) or dataset for metric in options.metrics}
+    if options.data_root is not None and not any(root_for(n, options.data_root) for n in names):
+        raise UsageError(
+            f"--data-root is not read by {', '.join(sorted(names))}", todo="remove --data-root"
+        )
 
 
 def _shared_dataset(checkpoints: Sequence[Checkpoint]) -> str:

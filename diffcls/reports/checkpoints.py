@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from diffcls.support.errors import UsageError
+from diffcls.support.options import check_text
+from diffcls.support.paths import expand
 from diffcls.support.tables import align, text_cell
 
 Row = Mapping[str, Any]
@@ -58,6 +60,21 @@ def _accuracy_columns(rows: Sequence[Row], metric: str) -> dict[str, list[str]]:
         return columns
     # the names of columns differ
     return {name if metric in name else f"{metric} {name}": c for name, c in columns.items()}
+
+
+def csv_path(text: str) -> Path:
+    """The file of ``--csv``, checked before the work.
+
+    Raises:
+        UsageError: for a folder, or a file in a folder that is missing.
+    """
+    check_text("--csv", text)
+    path = Path(expand(text))
+    if path.is_dir() or not path.parent.is_dir():
+        raise UsageError(
+            "--csv cannot write this file", given=text, allowed="a file in an existing folder"
+        )
+    return path
 
 
 def csv_lines(rows: Sequence[Row]) -> list[list[str]]:

@@ -126,7 +126,8 @@ def test_options_without_effect_and_unknown_names_are_refused(models: Path, tmp_
         ({"metrics": ["acuracy"]}, "accuracy"),
         ({"count": 20}, "--metrics FID"),
         ({"limit": 0}, "--limit out of range"),
-        ({"data_root": "/x"}, "is not read by the data set digits"),
+        ({"data_root": "/x"}, "--data-root is not read by digits"),
+        ({"data_root": "/x", "metrics": ["accuracy", "counting"]}, "not read by digits, scenes"),
         ({"dataset": None}, "no common data set"),
         ({"checkpoints": []}, "--checkpoints is empty"),
     ):

@@ -17,6 +17,7 @@ FIXED = {
     "fidelity": "--count 20 --steps 2 --threads 1 --quiet --metrics FID --output-dir {OUT}/out",
     "train": "--images 64 --batch-size 8 --threads 1 --quiet --output-dir {OUT}/out",
     "replay": "{IN}/tables --vote mean",
+    "checkpoints": "digits --limit 2 --draws 2 --threads 1 --quiet --output-dir {OUT}/out",
 }
 """Sound arguments of each command, which would do little work."""
 
@@ -26,7 +27,7 @@ WRONG_NUMBERS = ("abc", "nan", "inf", "-inf", "0x10", "1_000", "٣", "１２", "
 WRONG_NUMBERS += ("-1", "-9223372036854775809", HUGE, f"-{HUGE}", "+-1", "None", "True", "1e999")
 WRONG_WHOLE = ("1.5", "1e3", "9223372036854775808")
 WRONG_NAMES = ("nosuch", "x" * 5000, "../no/such", "{}", "%s%n", "None")
-FREE = frozenset({"extra", "output_dir", "save_errors", "prompts"})
+FREE = frozenset({"extra", "output_dir", "save_errors", "prompts", "csv"})
 """Options whose value may be any name, or in `generate` any text."""
 FROM_ZERO = frozenset({"seed", "worker_idx", "guidance", "guide_weight"})
 

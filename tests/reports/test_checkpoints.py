@@ -79,6 +79,9 @@ def test_a_plot_that_cannot_be_written_is_refused_before_the_work(
     for path in (tmp_path / "plot.txt", tmp_path / "missing" / "plot.png"):
         with pytest.raises(UsageError, match="cannot write this file"):
             checkpoints.check_plot(path)
+    for text in (str(tmp_path), str(tmp_path / "missing" / "table.csv"), "x" * 500):
+        with pytest.raises(UsageError, match="--csv"):
+            checkpoints.csv_path(text)
     monkeypatch.setattr(checkpoints, "can_plot", lambda: False)
     with pytest.raises(UsageError, match="needs matplotlib"):
         checkpoints.check_plot(tmp_path / "plot.png")
