@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Self
 
+from diffcls.models.model_argument import is_name
 from diffcls.search import SEARCHES
+from diffcls.support.errors import UsageError
 
 if TYPE_CHECKING:
     import torch
@@ -52,6 +54,12 @@ class OnPipelines:
             UsageError, ModelError: see `diffcls.models.in_memory.denoiser_of`.
         """
         SEARCHES[search]
+        if is_name(pipeline):
+            raise UsageError(
+                "from_pipeline takes a pipeline object",
+                given=pipeline,
+                todo="open a name or path with from_pretrained",
+            )
         from diffcls.models import devices
         from diffcls.models.in_memory import Followed
 

@@ -96,19 +96,25 @@ def unwrapped(part: Any) -> Any:
 
 
 def modules_of(pipeline: Any) -> dict[str, nn.Module]:
-    """The networks of a pipeline by the names of their parts, unwrapped; sorted."""
+    """The networks of a pipeline by the names of their parts, unwrapped, checked and sorted.
+
+    Raises:
+        UsageError, ModelError: see `family_of` and `check_weights`.
+    """
     parts = {n: unwrapped(getattr(pipeline, n, None)) for n in sorted(PARTS[family_of(pipeline)])}
-    return {name: part for name, part in parts.items() if isinstance(part, nn.Module)}
+    networks = {name: part for name, part in parts.items() if isinstance(part, nn.Module)}
+    for name, network in networks.items():
+        check_weights(name, network)
+    return networks
 
 
 def view_of(pipeline: Any) -> Any:
     """A view of a pipeline of a supported family.
 
     Raises:
-        UsageError, ModelError: see `family_of`; and for weights that are not there as plain
-            tensors (quantised, sharded or moved away), or a network whose ``forward`` was replaced.
+        UsageError, ModelError: see `family_of` and `check_weights`.
     """
-    family = family_of(pipeline)
+    networks = modules_of(pipeline)
     view = object.__new__(type(pipeline))
     # not by setattr, with which a pipeline writes to its config
     vars(view).update({name: _own(value) for name, value in vars(pipeline).items()})
@@ -116,23 +122,26 @@ def view_of(pipeline: Any) -> Any:
     for name in UNUSED:
         if name in vars(view):
             vars(view)[name] = None
-    for name in PARTS[family]:
-        part = unwrapped(getattr(pipeline, name, None))
-        if isinstance(part, nn.Module):
-            check_weights(name, part)
-            vars(view)[name] = _module_view(part, views)
-        elif "tokenizer" in name and part is not None:
-            # its limits, and those of its compiled part, are set on each use
-            vars(view)[name] = copy.deepcopy(part)
+    for name, network in networks.items():
+        _warn_of_hooks(name, network)
+        vars(view)[name] = _module_view(network, views)
+    for name in PARTS[type(pipeline).__name__]:
+        if "tokenizer" in name:  # its limits, and those of its compiled part, are set on each use
+            vars(view)[name] = copy.deepcopy(getattr(pipeline, name, None))
     return view
 
 
 def check_weights(name: str, part: nn.Module) -> None:
-    """Raise ModelError unless all weights of a part are plain tensors that a view can share.
+    """Check that a view of a part can share its weights and compute what the part does.
 
     Args:
         name: name of the part, for the message.
         part: the network.
+
+    Raises:
+        ModelError: for weights that are not there as plain tensors (quantised, sharded, moved away,
+            or computed by a hook), and for a forward pass that was replaced, by diffusers' hooks or
+            otherwise.
     """
     if getattr(part, "is_quantized", False) or getattr(part, "hf_quantizer", None) is not None:
         raise ModelError(
@@ -150,7 +159,13 @@ def check_weights(name: str, part: nn.Module) -> None:
                 given=f"{', '.join(hooks)} of {place}",
                 todo="switch off group offloading, layerwise casting and caching first",
             )
-        _check_hooks(place, module)
+        for hook in _hooks(module):
+            if _source(hook).startswith("torch.nn.utils."):
+                raise ModelError(
+                    "weights of the pipeline are computed by a hook",
+                    given=f"{type(hook).__name__} of {place}",
+                    todo="remove it with torch.nn.utils, for instance remove_weight_norm",
+                )
         if "forward" in state and not any(key in state for key in OF_ACCELERATE):
             raise ModelError(
                 "the forward pass of a part of the pipeline was replaced",
@@ -172,19 +187,26 @@ def check_weights(name: str, part: nn.Module) -> None:
                 )
 
 
-def _check_hooks(place: str, module: nn.Module) -> None:
-    """Refuse hooks that compute weights; warn of a person's own, which a view does not run."""
-    hooks = (*module._forward_pre_hooks.values(), *module._forward_hooks.values())
-    for hook in hooks:
-        source = getattr(hook, "__module__", None) or type(hook).__module__
-        if source.startswith("torch.nn.utils."):
-            raise ModelError(
-                "weights of the pipeline are computed by a hook",
-                given=f"{type(hook).__name__} of {place}",
-                todo="remove it with torch.nn.utils, for instance remove_weight_norm",
-            )
-        if source.partition(".")[0] not in LIBRARIES:
-            logger.warning("a hook on %s is not run: %s", place, source)
+def _warn_of_hooks(name: str, part: nn.Module) -> None:
+    """Warn of the hooks of a person, which a view does not run."""
+    own = {
+        ".".join(filter(None, (name, path))): _source(hook)
+        for path, module in part.named_modules()
+        for hook in _hooks(module)
+        if _source(hook).partition(".")[0] not in LIBRARIES
+    }
+    if own:
+        example = "{1} of {0}".format(*next(iter(own.items())))
+        logger.warning("hooks of the pipeline are not run: %d, such as %s", len(own), example)
+
+
+def _hooks(module: nn.Module) -> tuple[Any, ...]:
+    return (*module._forward_pre_hooks.values(), *module._forward_hooks.values())
+
+
+def _source(hook: Any) -> str:
+    """Name of the file of Python that a hook comes from."""
+    return str(getattr(hook, "__module__", None) or type(hook).__module__)
 
 
 def _module_view(module: nn.Module, views: dict[int, Any]) -> nn.Module:

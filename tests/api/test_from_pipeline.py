@@ -63,7 +63,9 @@ def test_a_classifier_follows_the_weights_of_its_pipeline(images: list[np.ndarra
     assert classifier.denoiser.card.revision == renewed.denoiser.card.revision != revision
 
 
-@pytest.mark.parametrize("protocol", [0, pickle.HIGHEST_PROTOCOL])
+@pytest.mark.parametrize(
+    "protocol", [pytest.param(0, marks=pytest.mark.slow), pickle.HIGHEST_PROTOCOL]
+)
 def test_a_pickled_classifier_has_the_weights_of_that_moment(
     images: list[np.ndarray], protocol: int
 ) -> None:
@@ -96,6 +98,8 @@ def test_classes_of_a_class_conditional_pipeline_have_the_given_names(
 def test_a_pipeline_is_no_name_to_load(pipeline: Any) -> None:
     with pytest.raises(UsageError, match=r"not a name or path: 'StableDiff.*from_pipeline"):
         ZeroShotImageClassifier.from_pretrained(pipeline)
+    with pytest.raises(UsageError, match=r"a pipeline object: 'digits'.*from_pretrained"):
+        ZeroShotImageClassifier.from_pipeline("digits")
 
 
 # ---- evaluations -------------------------------------------------------------------------------
@@ -154,10 +158,12 @@ def test_the_same_weights_resume_a_run_and_others_begin_another(
     assert other["fingerprint"] != first["fingerprint"] and other["supervision"] == "unknown"
 
 
+@pytest.mark.slow
 def test_weights_of_unknown_origin_are_of_unknown_supervision(tmp_path: Path) -> None:
     assert evaluate(built("sd1"), tmp_path, limit=2)["supervision"] == "unknown"
 
 
+@pytest.mark.slow
 def test_precision_is_the_pipelines_own_unless_another_is_given(tmp_path: Path) -> None:
     pipeline = built("sd1").to(torch.bfloat16)
     rows = [evaluate(pipeline, tmp_path, limit=2, **given) for given in ({}, {"dtype": "float32"})]
@@ -192,6 +198,7 @@ def test_a_lora_file_is_for_models_in_files(pipeline: Any, tmp_path: Path) -> No
 # ---- generation, fidelity, likelihood ----------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_generated_images_likelihood_and_fidelity_are_those_of_the_same_files(
     pipeline: Any, tmp_path: Path
 ) -> None:
