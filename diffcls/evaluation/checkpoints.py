@@ -131,7 +131,7 @@ def _add_accuracies(
             threads=options.threads,
             output_dir=options.output_dir,
             quiet=options.quiet,
-            command="diffcls.compare_checkpoints(...)",
+            command="python -m diffcls.checkpoints ...",
         )
         row |= {"dataset": dataset} if metric == "accuracy" else {}
         row |= {"split": options.split, "seed": seed, metric: measured["accuracy"]}

@@ -68,3 +68,40 @@ def test_the_checkpoints_of_a_training_show_the_curve_of_its_card(
 
     table = measured().out
     assert "card's curve" in table
+
+
+def test_the_command_prints_a_table_and_writes_csv_and_picture(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("matplotlib")
+    table, picture = tmp_path / "table.csv", tmp_path / "out" / "checkpoints.png"
+    flags = ["--limit", "4", "--draws", "2", "--quiet", "--output-dir", str(tmp_path / "out")]
+    assert checkpoints.main(["digits", *flags, "--csv", str(table)]) == 0
+    said = capsys.readouterr()
+    head, _, line = said.out.splitlines()
+    assert head.split()[:2] == ["checkpoint", "images"] and line.split()[:2] == [
+        "digits",
+        "480,000",
+    ]
+    assert said.err == f"diffcls: plot: {picture}\n"
+    assert picture.is_file()
+    assert table.read_text().splitlines()[1].startswith("digits,digits,480000,digits,validation,0,")
+    assert sorted(path.name for path in tmp_path.iterdir() if path.name[0] != ".") == [
+        "out",
+        "table.csv",
+    ]
+
+
+def test_what_is_no_checkpoint_is_refused_and_nothing_is_left(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = ["--output-dir", str(tmp_path / "out")]
+    for given, says in (
+        (["nosuch"], "unknown model: 'nosuch'"),
+        ([str(tmp_path)], "no checkpoint found"),
+        (["digits", "--plot", "plot.txt"], "--plot cannot write this file"),
+        (["digits", "--count", "20"], "--count is of --metrics FID"),
+    ):
+        assert checkpoints.main([*given, *output]) == 2
+        assert says in capsys.readouterr().err
+    assert not any(tmp_path.iterdir())
