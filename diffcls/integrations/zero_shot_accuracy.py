@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+import operator
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from diffcls.data.dataset import Dataset
@@ -141,7 +142,7 @@ class ZeroShotAccuracy:
         self.history: list[ZeroShotResult] = []
 
     def __call__(
-        self, pipeline: Any = None, step: int = 0, *, ema: Any = None, **parts: Any
+        self, pipeline: Any = None, step: int | None = None, *, ema: Any = None, **parts: Any
     ) -> ZeroShotResult | None:
         """Measure if the step is due, log and return the result; else None.
 
@@ -162,19 +163,23 @@ class ZeroShotAccuracy:
             return None
         return self.measure(pipeline, step, ema=ema, **parts)
 
-    def is_due(self, step: int) -> bool:
-        """Whether the step is a multiple of `every` that has not been measured."""
-        if isinstance(step, bool) or not hasattr(step, "__index__"):
-            raise UsageError("step is no whole number", given=step, todo="callback(pipeline, step)")
+    def is_due(self, step: int | None) -> bool:
+        """Whether the step is a multiple of `every` that was not the last one measured.
+
+        Raises:
+            UsageError: for anything but a whole number.
+        """
+        number = _whole(step)
         measured = self.history[-1].step if self.history else None
-        return step % self.every == 0 and step != measured
+        return number % self.every == 0 and number != measured
 
     def measure(
-        self, pipeline: Any = None, step: int = 0, *, ema: Any = None, **parts: Any
+        self, pipeline: Any = None, step: int | None = None, *, ema: Any = None, **parts: Any
     ) -> ZeroShotResult:
         """Measure now, log and return the result; see `__call__`."""
+        number = _whole(step)
         with training_state_kept():
-            result = self._measured(pipeline, int(step), self.ema if ema is None else ema, parts)
+            result = self._measured(pipeline, number, self.ema if ema is None else ema, parts)
             self.history.append(result)
             if result.accuracy is None or result.time_limited or result.n_failed:
                 logger.warning("%s", result)
@@ -220,8 +225,6 @@ class ZeroShotAccuracy:
         )
 
     def _validation(self, pipeline: Any, began: float) -> Validation:
-        from dataclasses import replace
-
         from diffcls.classifiers.validation import validate
         from diffcls.data.class_ids import class_prompts
         from diffcls.models.in_memory import denoiser_of
@@ -248,3 +251,11 @@ class ZeroShotAccuracy:
             self.settings.batch_size,
             remaining,
         )
+
+
+def _whole(step: Any) -> int:
+    try:
+        return operator.index(step)
+    except TypeError:
+        todo = "call it as callback(pipeline, step)"
+        raise UsageError("step is no whole number", given=step, todo=todo) from None

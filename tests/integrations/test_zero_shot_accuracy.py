@@ -215,7 +215,13 @@ def test_steps_are_measured_at_multiples_and_each_once() -> None:
 
 
 def test_only_the_main_process_measures(monkeypatch: pytest.MonkeyPatch) -> None:
+    from accelerate.state import PartialState
+
     accuracy = ZeroShotAccuracy(every=1, **FEW)
+    monkeypatch.setattr(PartialState, "_shared_state", {"process_index": 1})
+    assert accuracy(step=1, **trained_parts()) is None
+    assert PartialState._shared_state == {"process_index": 1}
+    monkeypatch.setattr(PartialState, "_shared_state", {})
     monkeypatch.setenv("RANK", "1")
     assert accuracy(step=1, **trained_parts()) is None
     monkeypatch.setenv("RANK", "0")
@@ -284,6 +290,8 @@ def test_a_wrong_call_is_refused() -> None:
         accuracy(step=1, unet=trained_parts()["unet"])
     with pytest.raises(UsageError, match="step is no whole number"):
         accuracy(pipeline_of(trained_parts()), 1.5)  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="step is no whole number"):
+        accuracy(pipeline_of(trained_parts()))  # else every call would be of one step
 
 
 def test_the_module_names_what_it_exports() -> None:
