@@ -22,6 +22,7 @@ COMMANDS = Registry(
         "replay": "diffcls.replay:main",
         "compare": "diffcls.compare:main",
         "list": "diffcls.list:main",
+        "checkpoints": "diffcls.checkpoints:main",
     },
 )
 SUMMARIES = {
@@ -33,6 +34,7 @@ SUMMARIES = {
     "replay": "replay saved error tables with other searches, weightings and votes",
     "compare": "compare stored runs, image by image, with paired intervals and tests",
     "list": "list data sets, models, methods, searches, samplers or stored runs",
+    "checkpoints": "compare checkpoints of a training, or several models",
 }
 
 
@@ -43,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _main(arguments: list[str]) -> int:
     if not arguments or arguments[0] in ("-h", "--help"):
-        lines = [f"  {name:10} {SUMMARIES[name]}" for name in COMMANDS]
+        lines = [f"  {name:11} {SUMMARIES[name]}" for name in COMMANDS]
         lines = ["usage: diffcls COMMAND …", "", "commands:", *lines, ""]
         lines.append("Run `diffcls COMMAND --help` for its flags, and")
         lines.append("`diffcls --print-completion bash`, zsh or tcsh for completion in a shell.")

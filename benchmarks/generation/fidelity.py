@@ -139,7 +139,7 @@ def _runs(one: Measured, flags: argparse.Namespace) -> list[Run]:
 
 def _snapshots(folder: Path) -> list[str]:
     """Snapshots of a training, averaged and not, after 1, 2, 4, ... parts of it; [] if none."""
-    from diffcls.training.run import SNAPSHOTS
+    from diffcls.training.run_files import SNAPSHOTS
 
     of_part: dict[str, list[str]] = {}
     for path in sorted((folder / "training" / SNAPSHOTS).glob("*")):

@@ -69,7 +69,7 @@ main = entry_point(_main)
 
 def snapshots(folder: Path) -> list[Path]:
     """The snapshots of a trained model, by training images, then the model itself."""
-    from diffcls.training.run import SNAPSHOTS
+    from diffcls.training.run_files import SNAPSHOTS
 
     found = sorted((folder / "training" / SNAPSHOTS).glob("*"))
     last = f"{_card(folder)['recipe']['images']:08d}"

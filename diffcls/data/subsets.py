@@ -53,7 +53,7 @@ def choose(
     elif limit is not None:
         if not 1 <= limit:
             raise UsageError("--limit out of range", given=limit, allowed="1 or more")
-        chosen = _stratified_order(dataset)[:limit]
+        chosen = stratified_order(dataset)[:limit]
     else:
         count = re.fullmatch(r"([1-9]\d*)-per-class", str(subset))
         if count is None:
@@ -78,7 +78,7 @@ def hold_out(dataset: Dataset, count: int) -> tuple[Dataset, Dataset]:
             given=len(dataset),
             allowed=f"more than {count}",
         )
-    held = set(_stratified_order(dataset)[:count])
+    held = set(stratified_order(dataset)[:count])
     return (
         dataset.take([i for i in range(len(dataset)) if i not in held]),
         dataset.take(sorted(held)),
@@ -95,7 +95,7 @@ def _order_by_class(dataset: Dataset) -> list[list[int]]:
     return [by_class[label] for label in sorted(by_class)]
 
 
-def _stratified_order(dataset: Dataset) -> list[int]:
+def stratified_order(dataset: Dataset) -> list[int]:
     """All positions in an order of which every prefix is a stratified sample.
 
     Image j of a class with n images is sorted by (j + ½)/n. Ties between the first images of

@@ -40,7 +40,7 @@ OPTIONAL = {
     "model_source": TEXT,
     "options": optional(OBJECT),
 }
-"""Keys that earlier versions did not write; ``model_source`` is of a model in memory, for people."""
+"""Keys that earlier versions did not write; the source of a model in memory is for people."""
 
 REMEDY = "move the run's folder away, then rerun the same command"
 

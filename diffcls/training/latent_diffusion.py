@@ -32,7 +32,8 @@ from diffcls.training.latent_losses import (
 from diffcls.training.loop import generator
 from diffcls.training.model_card import text_to_image_readme
 from diffcls.training.recipes import Optimisation, Recipe
-from diffcls.training.run import SNAPSHOTS, VOCABULARY_CAPTIONS, TrainingRun, tensor_of
+from diffcls.training.run import VOCABULARY_CAPTIONS, TrainingRun, tensor_of
+from diffcls.training.run_files import SNAPSHOTS
 from diffcls.training.validation import Validate, Validators
 
 if TYPE_CHECKING:

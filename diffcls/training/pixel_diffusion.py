@@ -29,7 +29,8 @@ from diffcls.training.pixel_losses import (
     scheduler_config,
 )
 from diffcls.training.recipes import PixelRecipe
-from diffcls.training.run import SNAPSHOTS, TrainingRun, tensor_of
+from diffcls.training.run import TrainingRun, tensor_of
+from diffcls.training.run_files import SNAPSHOTS
 
 
 class PixelTraining(TrainingRun):

@@ -32,11 +32,9 @@ from diffcls.training.distributed import ProcessGroup
 from diffcls.training.loop import Loop, Phase, Report
 from diffcls.training.recipe_table import RECIPES
 from diffcls.training.recipes import Optimisation
-from diffcls.training.run_files import RECIPE, read_begun, read_curve
+from diffcls.training.run_files import RECIPE, WORK, read_begun, read_curve
 from diffcls.training.validation import Validators
 
-SNAPSHOTS = "snapshots"
-"""Folder in that of the training: the model at each point of the curve."""
 VOCABULARY_CAPTIONS = 20_000
 """Number of captions that a tokenizer is trained on."""
 
@@ -83,7 +81,7 @@ class TrainingRun(ABC):
     command: str = "python -m diffcls.train"
 
     def __post_init__(self) -> None:
-        self.work = self.folder / "training"
+        self.work = self.folder / WORK
         self._hashes: bytes | None = None
         # the card is written last: without it a training of ours is unfinished
         unfinished = (self.work / RECIPE).exists() and not (self.folder / CARD).exists()

@@ -11,6 +11,10 @@ from diffcls.support.errors import RecordError
 from diffcls.support.stored_json import parse_json
 from diffcls.training.recipes import Optimisation, read_recipe
 
+WORK = "training"
+"""Folder in that of the model: checkpoints to resume from, curves and snapshots."""
+SNAPSHOTS = "snapshots"
+"""Folder in that of the training: the model at each point of the curve."""
 RECIPE = "recipe.json"
 """File in the folder of the training that says what decides the weights."""
 

@@ -23,14 +23,22 @@ class Validation:
     """Scores of a classifier on labelled images.
 
     Args:
-        scores: (n, K) class scores, higher is better.
+        scores: (n, K) class scores, higher is better; (0, 0) if no image could be scored.
         labels: (n,) class indices.
-        accuracy: top-1 accuracy, 0 to 1.
+        accuracy: top-1 accuracy over the n images, 0 to 1; NaN without any.
+        asked: number of images requested: more than n after a time limit, or if images failed.
+        failed: number of images that could not be scored.
+        evaluations: forward passes of the network per image.
+        seconds: time spent.
     """
 
     scores: NDArray[np.float64]
     labels: tuple[int, ...]
     accuracy: float
+    asked: int = 0
+    failed: int = 0
+    evaluations: float = 0.0
+    seconds: float = 0.0
 
 
 Validate = Callable[[Denoiser, str], Validation]

@@ -82,7 +82,7 @@ def test_files_that_a_page_names_exist(page: str) -> None:
     """The changelog is left out: it names files of earlier versions."""
     named = PATH.findall((ROOT / page).read_text(encoding="utf-8"))
     made_by_runs = {"results/leaderboard.csv", "results/fidelity.csv"}
-    made = re.compile(r"results/(?:runs|fits|tables|reference/published_\w+\.md)")
+    made = re.compile(r"results/(?:runs|fits|tables|checkpoints|reference/published_\w+\.md)")
     missing = [n for n in named if not exists(ROOT / n) and n not in made_by_runs]
     assert not [name for name in missing if not made.match(name)]
 

@@ -19,6 +19,7 @@ FIXED = {
     "replay": "{IN}/tables --vote mean",
     "compare": "dataset=digits --output-dir {OUT}/out",
     "list": "runs --output-dir {OUT}/out",
+    "checkpoints": "digits --limit 2 --draws 2 --threads 1 --quiet --output-dir {OUT}/out",
 }
 """Sound arguments of each command, which would do little work."""
 
@@ -28,7 +29,7 @@ WRONG_NUMBERS = ("abc", "nan", "inf", "-inf", "0x10", "1_000", "٣", "１２", "
 WRONG_NUMBERS += ("-1", "-9223372036854775809", HUGE, f"-{HUGE}", "+-1", "None", "True", "1e999")
 WRONG_WHOLE = ("1.5", "1e3", "9223372036854775808")
 WRONG_NAMES = ("nosuch", "x" * 5000, "../no/such", "{}", "%s%n", "None")
-FREE = frozenset({"extra", "output_dir", "save_errors", "prompts"})
+FREE = frozenset({"extra", "output_dir", "save_errors", "prompts", "csv"})
 """Options whose value may be any name, or in `generate` any text."""
 FROM_ZERO = frozenset({"seed", "worker_idx", "guidance", "guide_weight"})
 
