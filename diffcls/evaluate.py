@@ -51,6 +51,9 @@ def parser() -> argparse.ArgumentParser:
     add("--ensemble", metavar="E", help="templates of open_clip: imagenet80 or imagenet7")
     add("--aggregate", metavar="A", help="prompts of a class: classes (mean) or prompts (best)")
     add("--vote", metavar="V", help="aggregation of draws: mean (default), rank or majority")
+    add("--reject", action="store_true", help="withhold a third of the labels: none of these")
+    add("--multi-label", action="store_true", help="decide each label by itself: scenes/relations")
+    add("--background-prompt", metavar="TEXT", help="of both, instead of the empty prompt")
     add = p.add_argument_group("model, method and search").add_argument
     add("--model", metavar="NAME|PATH|ID", help="a name, pipeline folder, file, or ID[@revision]")
     add("--clip-model", metavar="NAME", help="CLIP of clip and propose: a name, ARCH/TAG or folder")

@@ -6,8 +6,6 @@ from diffcls.data.prompts import PromptSet
 from diffcls.models.denoiser import Denoiser
 from diffcls.support.errors import ModelError, UsageError
 
-NONE_OF_THESE = "none of these"
-"""Name of the background class in answers and tables."""
 
 
 def check_background(denoiser: Denoiser, prompts: PromptSet, background: str, vote: str) -> None:
