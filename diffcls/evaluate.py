@@ -138,6 +138,7 @@ def _main(arguments: list[str]) -> int:
     options = vars(parser().parse_args(arguments))
     command = shlex.join(["python", "-m", "diffcls.evaluate", *arguments])
 
+    from diffcls.evaluation.multi_label import describe
     from diffcls.evaluation.results import failed_images, warn
     from diffcls.evaluation.run import run_evaluation
 
@@ -147,6 +148,8 @@ def _main(arguments: list[str]) -> int:
     table = run_evaluation(**options, command=command)
     if options.get("json") or options.get("dry_run"):
         print(json.dumps(table, indent=2, allow_nan=False))
+    elif options.get("multi_label"):
+        print("\n".join(describe(table)))
     else:
         _report(table, options.get("output_dir", DEFAULTS.output_dir))
     for row in table:

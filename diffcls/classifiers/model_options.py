@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from diffcls.classifiers.base import Built, Description, MethodKind
 from diffcls.classifiers.options import MODEL_OPTIONS, PROMPT_OPTIONS, ClassifierOptions
-from diffcls.classifiers.rejection_options import check_rejection
+from diffcls.classifiers.rejection_options import background_of, check_rejection
 from diffcls.classifiers.search_options import (
     build_allocation,
     build_loss,
@@ -130,7 +130,7 @@ def diffusion(options: ClassifierOptions, spec: DatasetSpec, prompts: PromptSet)
         aggregate=options.aggregate,
         vote=options.vote,
         allocation=allocation,
-        background=(options.background_prompt or "") if options.reject else None,
+        background=background_of(options),
     )
     if options.batch_size in (None, "auto") and denoiser.device.type != "cpu":
         method.choose_batch_size()

@@ -55,6 +55,11 @@ class RejectingMethod:
         return self.calibration.scale
 
     @property
+    def candidate_scale(self) -> float:
+        """Scale of the posterior of the candidates alone, of the model's card."""
+        return self.method.likelihood_scale
+
+    @property
     def batch_size(self) -> int:
         """Rows of every forward pass of the denoiser."""
         return self.method.batch_size

@@ -18,6 +18,12 @@ def check_rejection(options: ClassifierOptions) -> None:
         if options.background_prompt is not None and not options.multi_label:
             raise UsageError("--background-prompt has no effect without --reject or --multi-label")
         return
+    if tuple(options.method) != ("diffusion",):
+        raise UsageError(
+            "--reject is of --method diffusion alone",
+            given=" ".join(options.method),
+            todo="evaluate the other methods by a command of their own",
+        )
     for flag, given, reason in (
         ("--max-evaluations", options.max_evaluations, "the decision needs all draws of two rows"),
         ("--save-errors", options.save_errors, "error tables hold no background"),
@@ -39,3 +45,11 @@ def check_rejection(options: ClassifierOptions) -> None:
             given=options.background_prompt,
             allowed="a text without {}",
         )
+
+
+def background_of(options: ClassifierOptions) -> str | None:
+    """The background prompt of a run; None without one, or if each label has its negation."""
+    if not (options.reject or options.multi_label):
+        return None
+    text = options.background_prompt or ""
+    return None if "{}" in text else text

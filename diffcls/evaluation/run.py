@@ -11,11 +11,14 @@ from typing import Any
 from diffcls.classifiers import METHODS
 from diffcls.classifiers.base import Built
 from diffcls.data import catalog
+from diffcls.data.open_set import OpenSet
 from diffcls.evaluation.cost import advice, estimate, fit, measure
 from diffcls.evaluation.finished import finished_row
+from diffcls.evaluation.multi_label import evaluate_multi_label
 from diffcls.evaluation.options import EvaluationOptions, read_options
 from diffcls.evaluation.own_data import Preamble
 from diffcls.evaluation.plan import Plan, check_names, choose_images, make_plan
+from diffcls.evaluation.rejection import report_rejection
 from diffcls.evaluation.results import (
     LEADERBOARD,
     check_scored,
@@ -53,6 +56,8 @@ def run_evaluation(options: EvaluationOptions) -> list[dict[str, Any]]:
         DiffclsError: see `diffcls.support.errors`; the same call resumes an interrupted run.
     """
     check_names(options)
+    if options.multi_label:
+        return evaluate_multi_label(options)
     shard = shard_from(os.environ, options.shard, options.n_workers, options.worker_idx)
     dataset, subset = choose_images(options)
     rows: list[dict[str, Any]] = []
@@ -111,6 +116,8 @@ def run(plan: Plan, preamble: Preamble | None = None) -> dict[str, Any]:
         finally:
             progress.close()
         row = put_row(options, plan.dataset, plan.spec, plan.built, store, header)
+        if isinstance(plan.dataset, OpenSet):
+            report_rejection(plan, row, store, header["posterior_scale"])
     check_scored(row, plan.shard)
     return row
 

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from diffcls.metrics.calibration import posterior
 from diffcls.metrics.validation import floats, same_length
 from diffcls.support.errors import UsageError
 from diffcls.support.seeding import keyed_generator
@@ -204,8 +203,20 @@ def bootstrap_over_images(
 
 
 def best_posterior(scores: ArrayLike, scale: float) -> Float64:
-    """(n,) largest posterior of the candidates, the usual baseline (Hendrycks and Gimpel 2017)."""
-    return np.asarray(posterior(scores, scale).max(axis=-1), dtype=np.float64)
+    """(n,) log-odds of the largest posterior of the candidates, log p/(1 − p).
+
+    The usual baseline (Hendrycks and Gimpel 2017). As odds it orders images like p itself, but does
+    not round to 1.
+
+    Args:
+        scores: (n, K) of the candidates, K at least 2.
+        scale: factor from score to log-likelihood, above 0.
+    """
+    s = np.sort(floats("scores", scores, ndim=2), axis=1)
+    _check_scale(scale)
+    second = s[:, -2:-1]
+    rest = np.log(np.exp(scale * (s[:, :-1] - second)).sum(axis=1))
+    return np.asarray(scale * (s[:, -1] - second[:, 0]) - rest, dtype=np.float64)
 
 
 def margin(scores: ArrayLike) -> Float64:
