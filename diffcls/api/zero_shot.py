@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from diffcls.api.background import answer
 from diffcls.api.image_openers import opener
 from diffcls.api.inputs import as_batch
 from diffcls.api.remote_images import TIMEOUT_SECONDS
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     import torch
 
     from diffcls.classifiers.diffusion import DiffusionMethod
+    from diffcls.metrics.rejection import Calibration
     from diffcls.models.denoiser import Denoiser
     from diffcls.scoring.class_scores import ClassScores
 
@@ -149,6 +151,11 @@ class ZeroShotImageClassifier:
         candidate_labels: Sequence[str],
         hypothesis_template: str | Sequence[str] = TEMPLATE,
         timeout: float = TIMEOUT_SECONDS,
+        *,
+        reject: bool | Calibration = False,
+        multi_label: bool = False,
+        threshold: float = 0.0,
+        background_prompt: str = "",
     ) -> Prediction | list[Prediction]:
         """The posterior over the labels, best first.
 
@@ -161,6 +168,10 @@ class ZeroShotImageClassifier:
             candidate_labels: two or more different texts.
             hypothesis_template: text with one ``{}``; of several, the errors are averaged.
             timeout: time to fetch one image from the web, in seconds.
+            reject: add the label "none of these"; or its calibration, see `diffcls.api.background`.
+            multi_label: score each label by itself, so that none, one or several reach 0.5.
+            threshold: of `multi_label`, see `diffcls.api.background.fit_label_threshold`.
+            background_prompt: prompt that stands for everything else; default: the empty one.
 
         Returns:
             ``[{"label": text, "score": p}, …]`` with the p summing to 1; for several images, a list
@@ -172,6 +183,10 @@ class ZeroShotImageClassifier:
         """
         labels = check_labels(_as_texts(candidate_labels))
         batch, several = as_batch(images)
+        if reject or multi_label:
+            given = (labels, _templates(hypothesis_template), background_prompt)
+            answers = answer(self, batch, *given, reject, multi_label, threshold, timeout)
+            return answers if several else answers[0]
         method = self._method(labels, _templates(hypothesis_template))
         predictions = []
         for result in self.scores(method, batch, timeout):

@@ -7,7 +7,6 @@ from diffcls.models.denoiser import Denoiser
 from diffcls.support.errors import ModelError, UsageError
 
 
-
 def check_background(denoiser: Denoiser, prompts: PromptSet, background: str, vote: str) -> None:
     """Check that a background prompt can be scored beside the candidates.
 

@@ -144,9 +144,7 @@ def diffusion(options: ClassifierOptions, spec: DatasetSpec, prompts: PromptSet)
         loss=loss,
         dtype=str(denoiser.dtype).removeprefix("torch."),
         device=device,
-        most_evaluations=most_evaluations(
-            search, prompts, options.aggregate, options.reject
-        ),
+        most_evaluations=most_evaluations(search, prompts, options.aggregate, options.reject),
         supervision="hybrid" if name == "propose" else None,
         timesteps=denoiser.schedule.timesteps[method.plan.indices],
         noise=_file_hash(options.noise_path),

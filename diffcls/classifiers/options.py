@@ -75,8 +75,8 @@ class ClassifierOptions:
             ``replay --learn`` wrote.
         allocation: distribution of the draws over time: ``even``, a name, or a file; None: the
             model's own, but even if stages or a weighting are given.
-        reject: whether the answer may be "none of these": a third of the labels is withheld, and the
-            background prompt is a class of its own.
+        reject: whether the answer may be "none of these": a third of the labels is withheld, and
+            the background prompt is a class of its own.
         multi_label: whether each label is decided by itself; for data sets of several objects.
         background_prompt: text of the background; None: the empty prompt. With ``{}`` it is each
             label's own negation, of `multi_label` only.

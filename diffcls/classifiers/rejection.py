@@ -103,11 +103,14 @@ def calibrate(method: DiffusionMethod, items: Sequence[Item]) -> Calibration:
         DataError: if no image can be scored.
         UsageError: if the images are all of the candidates, or all of other classes.
     """
+    from tqdm import tqdm
+
     labels = {item.image_id: item.label for item in items}
     # in the order of the images, whatever order they complete in
     place = {item.image_id: i for i, item in enumerate(items)}
+    scored = tqdm(method.classify(items), "calibrating", total=len(items), unit="img", disable=None)
     results = sorted(
-        (result for result in method.classify(items) if result.error is None),
+        (result for result in scored if result.error is None),
         key=lambda result: place[result.image_id],
     )
     if not results:

@@ -26,6 +26,7 @@ def check_rejection(options: ClassifierOptions) -> None:
         )
     for flag, given, reason in (
         ("--max-evaluations", options.max_evaluations, "the decision needs all draws of two rows"),
+        ("--budget", getattr(options, "budget", None), "the time of the calibration is not fitted"),
         ("--save-errors", options.save_errors, "error tables hold no background"),
         ("--multi-label", options.multi_label or None, "each label is decided by itself there"),
     ):

@@ -232,9 +232,7 @@ def label_scores(options: EvaluationOptions, data: Dataset, subset: str) -> Labe
         counts = np.array([result.evaluations for result in results])
         return {"log_odds": label_log_odds(method, results), "evaluations": counts}
 
-    stored = fitted(
-        options.output_dir, "multi-label", definition(options, data, subset), measure
-    )
+    stored = fitted(options.output_dir, "multi-label", definition(options, data, subset), measure)
     return LabelScores(labels, present, stored["log_odds"], float(stored["evaluations"].mean()))
 
 
