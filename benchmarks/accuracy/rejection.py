@@ -168,8 +168,8 @@ def _page(rows: Iterable[Mapping[str, Any]]) -> Iterator[str]:
     yield from ("# Rejection: images whose class is not among the candidates", "")
     yield (
         f"Written by `{COMMAND}` from [rejection.csv](rejection.csv), which has the command, "
-        "commit and fingerprint of each figure. A third of the labels, a keyed random choice, is withheld "
-        "from the question; images of these classes are to be answered “none of these”. Nothing "
+        "commit and fingerprint of each figure. A third of the labels, a keyed random choice, is "
+        "withheld from the question; images of these classes are to be answered “none of these”. Nothing "
         "is trained again, and all models have been trained on the withheld classes, too. AUROC: "
         "the probability that an image of a candidate class has the higher statistic than one of "
         "a withheld class. FPR95: the share of images of withheld classes that are accepted where "

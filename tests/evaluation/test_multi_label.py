@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from helpers import text_gaussian
 from sklearn.metrics import average_precision_score, f1_score
 
 import diffcls
@@ -15,7 +15,6 @@ from diffcls.data.load import load_dataset
 from diffcls.evaluation import multi_label
 from diffcls.support.errors import UsageError
 
-Pipelines = Callable[[str], Path]
 IMAGES, VALIDATION = 24, 12
 
 
@@ -23,15 +22,16 @@ IMAGES, VALIDATION = 24, 12
 def few_images(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(multi_label, "VALIDATION_IMAGES", VALIDATION)
     monkeypatch.setattr(multi_label, "RESAMPLES", 20)
+    text_gaussian.use(monkeypatch)
 
 
-def options(model: Path, output: Path, **more: Any) -> dict[str, Any]:
+def options(output: Path, **more: Any) -> dict[str, Any]:
     given = {"dataset": "scenes/relations", "multi_label": True, "limit": IMAGES, "draws": 2}
-    return {"model": str(model), "output_dir": str(output), "quiet": True, **given, **more}
+    return {"output_dir": str(output), "quiet": True, **given, **more}
 
 
 def test_figures_are_those_of_scikit_learn_and_the_threshold_of_validation_images(
-    tiny_pipeline: Pipelines, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scores: list[multi_label.LabelScores] = []
     measured = multi_label.label_scores
@@ -41,7 +41,7 @@ def test_figures_are_those_of_scikit_learn_and_the_threshold_of_validation_image
         return scores[-1]
 
     monkeypatch.setattr(multi_label, "label_scores", kept)
-    rows = diffcls.run_evaluation(**options(tiny_pipeline("v_prediction"), tmp_path))
+    rows = diffcls.run_evaluation(**options(tmp_path))
     of_validation, of_test = scores
     assert (len(of_validation.log_odds), len(of_test.log_odds)) == (VALIDATION, IMAGES)
     data = load_dataset("scenes/relations", "test")
@@ -61,7 +61,7 @@ def test_figures_are_those_of_scikit_learn_and_the_threshold_of_validation_image
 
 
 def test_threshold_does_not_depend_on_the_test_images(
-    tiny_pipeline: Pipelines, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[float] = []
     figures = multi_label.figures
@@ -72,13 +72,13 @@ def test_threshold_does_not_depend_on_the_test_images(
 
     monkeypatch.setattr(multi_label, "figures", kept)
     for limit in (6, 12):
-        given = options(tiny_pipeline("v_prediction"), tmp_path, limit=limit)
+        given = options(tmp_path, limit=limit)
         diffcls.run_evaluation(**given)
     assert seen[0] == seen[1]
 
 
-def test_negations_are_prompts_of_their_own(tiny_pipeline: Pipelines, tmp_path: Path) -> None:
-    given = options(tiny_pipeline("v_prediction"), tmp_path, limit=4)
+def test_negations_are_prompts_of_their_own(tmp_path: Path) -> None:
+    given = options(tmp_path, limit=4)
     (first, *_) = diffcls.run_evaluation(**given, background_prompt="no {}")
     assert first["evaluations_per_image"] == 2 * 2 * first["n_labels"]
     (other, *_) = diffcls.run_evaluation(**given)
@@ -97,7 +97,7 @@ def test_negations_are_prompts_of_their_own(tiny_pipeline: Pipelines, tmp_path: 
     ],
 )
 def test_option_without_effect_is_refused(
-    given: dict[str, Any], message: str, tiny_pipeline: Pipelines, tmp_path: Path
+    given: dict[str, Any], message: str, tmp_path: Path
 ) -> None:
     with pytest.raises(UsageError, match=message):
-        diffcls.run_evaluation(**options(tiny_pipeline("v_prediction"), tmp_path, **given))
+        diffcls.run_evaluation(**options(tmp_path, **given))

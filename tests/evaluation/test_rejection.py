@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from helpers import text_gaussian
 from sklearn.metrics import roc_auc_score, roc_curve
 
 import diffcls
@@ -21,17 +21,16 @@ from diffcls.evaluation.plan import build_prompts, choose_images
 from diffcls.runs.leaderboard import COLUMNS
 from diffcls.support.errors import UsageError
 
-Pipelines = Callable[[str], Path]
-
 
 @pytest.fixture(autouse=True)
-def few_calibration_images(monkeypatch: pytest.MonkeyPatch) -> None:
+def analytic_model(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rejection, "CALIBRATION_IMAGES", 20)
+    text_gaussian.use(monkeypatch)
 
 
-def options(model: Path, output: Path, **more: Any) -> dict[str, Any]:
+def options(output: Path, **more: Any) -> dict[str, Any]:
     few = {"limit": 16, "draws": 4, "quiet": True, "check_model": False}
-    return {"model": str(model), "output_dir": str(output), "reject": True, **few, **more}
+    return {"output_dir": str(output), "reject": True, **few, **more}
 
 
 def records(output: Path, fingerprint: str) -> list[dict[str, Any]]:
@@ -39,10 +38,8 @@ def records(output: Path, fingerprint: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def test_figures_are_those_of_scikit_learn_on_the_posterior_of_none(
-    tiny_pipeline: Pipelines, tmp_path: Path
-) -> None:
-    (row,) = diffcls.run_evaluation(**options(tiny_pipeline("v_prediction"), tmp_path))
+def test_figures_are_those_of_scikit_learn_on_the_posterior_of_none(tmp_path: Path) -> None:
+    (row,) = diffcls.run_evaluation(**options(tmp_path))
     assert tuple(row) == COLUMNS and row["n_classes"] == 8
     stored = records(tmp_path, row["fingerprint"])
     header = json.loads((tmp_path / "runs" / row["fingerprint"] / "run.json").read_text())
@@ -63,26 +60,24 @@ def test_figures_are_those_of_scikit_learn_on_the_posterior_of_none(
 
 
 def test_repeated_run_scores_nothing_and_has_its_own_fingerprint(
-    tiny_pipeline: Pipelines, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    given = options(tiny_pipeline("v_prediction"), tmp_path)
+    given = options(tmp_path)
     first = diffcls.run_evaluation(**given)
     table = (tmp_path / "rejection.csv").read_bytes()
     monkeypatch.setattr(rejection, "calibrate", lambda *_: pytest.fail("calibrated again"))
     assert diffcls.run_evaluation(**given) == first
     assert (tmp_path / "rejection.csv").read_bytes() == table
-    monkeypatch.undo()
-    monkeypatch.setattr(rejection, "CALIBRATION_IMAGES", 20)
     others = [{"reject": False}, {"background_prompt": "a picture"}, {"seed": 1}]
-    prints = {diffcls.run_evaluation(**{**given, **o})[0]["fingerprint"] for o in others}
-    assert len(prints | {first[0]["fingerprint"]}) == 4
+    dry = [diffcls.run_evaluation(**{**given, **o, "dry_run": True})[0] for o in others]
+    assert len({row["fingerprint"] for row in [*first, *dry]}) == 4
 
 
 def test_calibration_never_opens_a_test_image(
-    tiny_pipeline: Pipelines, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The calibration is fitted while every reading of the test split fails."""
-    read = EvaluationOptions(**options(tiny_pipeline("v_prediction"), tmp_path))
+    read = EvaluationOptions(**options(tmp_path))
     data, _ = choose_images(read)
     prompts = build_prompts(read, data)
     loaded: list[str] = []
@@ -99,10 +94,8 @@ def test_calibration_never_opens_a_test_image(
     assert loaded == ["validation"]
 
 
-def test_dry_run_does_not_calibrate_and_writes_nothing(
-    tiny_pipeline: Pipelines, tmp_path: Path
-) -> None:
-    given = options(tiny_pipeline("v_prediction"), tmp_path / "out", dry_run=True)
+def test_dry_run_does_not_calibrate_and_writes_nothing(tmp_path: Path) -> None:
+    given = options(tmp_path / "out", dry_run=True)
     (row,) = diffcls.run_evaluation(**given)
     # 7 candidates on 4 draws, and the background
     assert row["evaluations_per_image_at_most"] == 8 * 4
@@ -129,10 +122,9 @@ def test_dry_run_does_not_calibrate_and_writes_nothing(
     ],
 )
 def test_combination_without_a_meaning_is_refused(
-    given: dict[str, Any], message: str, tiny_pipeline: Pipelines, tmp_path: Path
+    given: dict[str, Any], message: str, tmp_path: Path
 ) -> None:
-    model = tiny_pipeline("v_prediction")
-    arguments: dict[str, Any] = options(model, tmp_path, **given)
+    arguments: dict[str, Any] = options(tmp_path, **given)
     if given.get("method") == "clip":
         arguments = {"method": "clip", "reject": True, "output_dir": str(tmp_path)}
     with pytest.raises(UsageError, match=message):
