@@ -177,7 +177,7 @@ def _page(rows: Iterable[Mapping[str, Any]]) -> Iterator[str]:
         "too. AUROC: the probability that an image of a candidate class has the higher "
         "statistic than one of a withheld class. FPR95: the share of images of withheld classes "
         "that are accepted where 95 % of the others are. Intervals are of 2,000 bootstrap "
-        "resamples of images, the two kinds apart, at 95 %; where all images are told apart, "
+        "resamples of images, the two kinds apart, at 95 %; where all images are separated, "
         "they have no width. The scale and offset of the posterior are fitted on 200 validation "
         "images; the two metrics depend on the scale alone."
     )

@@ -1,4 +1,4 @@
-"""Figures of a run with ``--reject``: how well unknown images are told from known ones."""
+"""Figures of a run with ``--reject``: separation of known and unknown images."""
 
 from __future__ import annotations
 
