@@ -22,16 +22,25 @@ from diffcls.data.load import load_dataset
 from diffcls.data.scenes.objects import object_labels
 from diffcls.data.subsets import choose
 from diffcls.data.transforms import load_image
-from diffcls.evaluation.multi_label import TABLE, VALIDATION_IMAGES, figures
-from diffcls.metrics.multi_label import fit_threshold
+from diffcls.evaluation.multi_label import (
+    RESAMPLES,
+    TABLE,
+    VALIDATION_IMAGES,
+    figures,
+    label_scores,
+)
+from diffcls.evaluation.options import EvaluationOptions
+from diffcls.metrics.multi_label import fit_threshold, mean_average_precision
 from diffcls.runs.metrics_table import PROVENANCE, put
 from diffcls.support.files import write_text
 from diffcls.support.hashing import hash_json
+from diffcls.support.seeding import keyed_generator
 from diffcls.support.types import Float64
 
 COMMAND = "python -m benchmarks.run multi_label"
 DATASET, IMAGES, DRAWS = "scenes/relations", 240, 20
 DIFFUSION, CLIP, CHANCE = "odds against the background", "similarity of CLIP", "chance"
+DIFFERENCE = f"{DIFFUSION}, minus {CLIP}"
 MEANS = ("mAP", "mean F1")
 
 
@@ -68,8 +77,8 @@ def measure(output: Path) -> list[dict[str, Any]]:
     )
     common = {name: rows[0][name] for name in ("dataset", "split", "n_labels", *PROVENANCE)}
     common |= {"command": COMMAND, "evaluations_per_image": 0}
-    test, validation = (
-        choose(load_dataset(DATASET, split), limit)[0]
+    (test, subset), (validation, _) = (
+        choose(load_dataset(DATASET, split), limit)
         for split, limit in (("test", IMAGES), ("validation", VALIDATION_IMAGES))
     )
     labels, present = object_labels(test)
@@ -78,6 +87,9 @@ def measure(output: Path) -> list[dict[str, Any]]:
     threshold = fit_threshold(object_labels(validation)[1], fitted_on)
     clip = {"method": "clip", "model": name, "fingerprint": hash_json([COMMAND, name, IMAGES])}
     rows += [{**common, **clip, **r} for r in figures(CLIP, labels, present, scores, threshold)]
+    diffusion = {name: rows[0][name] for name in ("method", "model", "fingerprint")}
+    ours = label_scores(options_of_run(output), test, subset).log_odds  # stored by the run
+    rows.append({**common, **diffusion, "label": "", **difference(present, ours, scores)})
     chance: dict[str, Any] = {
         "method": "reference",
         "model": "chance",
@@ -86,6 +98,33 @@ def measure(output: Path) -> list[dict[str, Any]]:
     }
     chance |= {"fingerprint": hash_json([COMMAND, CHANCE, IMAGES]), "n": len(test)}
     return rows + [{**common, **chance, **row} for row in by_chance(present)]
+
+
+def options_of_run(output: Path) -> EvaluationOptions:
+    """Options of the diffusion model's run, with which its scores are stored."""
+    return EvaluationOptions(
+        dataset=DATASET,
+        multi_label=True,
+        search="exhaustive",
+        draws=DRAWS,
+        device="cpu",
+        output_dir=str(output / TABLES),
+    )
+
+
+def difference(present: np.ndarray, ours: Float64, clip: Float64) -> dict[str, Any]:
+    """Mean average precision of `ours` minus that of `clip`, on the same resamples of images."""
+    rng = keyed_generator(0, "bootstrap of the difference")
+
+    def gap(i: np.ndarray) -> float:
+        a, b = (mean_average_precision(present[i], scores[i]) for scores in (ours, clip))
+        return a - b
+
+    every = np.arange(len(ours))
+    gaps = [gap(rng.integers(0, len(ours), len(ours))) for _ in range(RESAMPLES)]
+    low, high = np.quantile(gaps, [0.025, 0.975])
+    row = {"statistic": DIFFERENCE, "metric": "mAP", "value": gap(every), "n": len(ours)}
+    return {**row, "ci_low": float(low), "ci_high": float(high)}
 
 
 def similarities(name: str, data: Dataset) -> Float64:
@@ -136,6 +175,16 @@ def _page(rows: Iterable[Mapping[str, Any]]) -> Iterator[str]:
         means = {row["metric"]: row for row in own if not row["label"]}
         cells = " | ".join(_interval(means[metric]) for metric in MEANS)
         yield f"| {statistic} | {cells} | {means['mAP']['evaluations_per_image'] or 0:.0f} |"
+    for row in (row for row in table if row["statistic"] == DIFFERENCE):
+        verdict = "no difference is established"
+        if row["ci_low"] > 0:
+            verdict = "the diffusion model is better"
+        elif row["ci_high"] < 0:
+            verdict = "CLIP is better"
+        yield from (
+            "",
+            f"mAP of the diffusion model minus that of CLIP: {_interval(row)}; {verdict}.",
+        )
     yield from ("", "## F1 of each label", "", f"| label | {DIFFUSION} | {CLIP} |", "|---|---|---|")
     each = {
         statistic: {row["label"]: row["value"] for row in own if row["label"]}
