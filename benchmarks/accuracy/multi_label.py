@@ -42,6 +42,7 @@ DATASET, IMAGES, DRAWS = "scenes/relations", 240, 20
 DIFFUSION, CLIP, CHANCE = "odds against the background", "similarity of CLIP", "chance"
 DIFFERENCE = f"{DIFFUSION}, minus {CLIP}"
 MEANS = ("mAP", "mean F1")
+SHOWN, NOT_SHOWN = "mean log-odds where shown", "mean log-odds where not shown"
 
 
 def _main(arguments: list[str]) -> int:
@@ -89,7 +90,11 @@ def measure(output: Path) -> list[dict[str, Any]]:
     rows += [{**common, **clip, **r} for r in figures(CLIP, labels, present, scores, threshold)]
     diffusion = {name: rows[0][name] for name in ("method", "model", "fingerprint")}
     ours = label_scores(options_of_run(output), test, subset).log_odds  # stored by the run
-    rows.append({**common, **diffusion, "label": "", **difference(present, ours, scores)})
+    diffusion |= {"label": "", "n": len(test)}
+    rows.append({**common, **diffusion, **difference(present, ours, scores)})
+    for metric, values in ((SHOWN, ours[present]), (NOT_SHOWN, ours[~present])):
+        mean = {"statistic": DIFFUSION, "metric": metric, "value": float(values.mean())}
+        rows.append({**common, **diffusion, **mean})
     chance: dict[str, Any] = {
         "method": "reference",
         "model": "chance",
@@ -184,6 +189,15 @@ def _page(rows: Iterable[Mapping[str, Any]]) -> Iterator[str]:
         yield from (
             "",
             f"mAP of the diffusion model minus that of CLIP: {_interval(row)}; {verdict}.",
+        )
+    odds = {row["metric"]: row["value"] for row in by_statistic[DIFFUSION]}
+    if SHOWN in odds:
+        yield ""
+        yield (
+            f"The mean log-odds against the empty prompt are {odds[SHOWN]:.0f} where the label is "
+            f"shown and {odds[NOT_SHOWN]:.0f} where it is not. Below 0 in both cases, the empty "
+            "prompt predicts the noise better: the prompt of one object rules the other one out. "
+            "So a fitted threshold is needed, and the odds also depend on the other object."
         )
     yield from ("", "## F1 of each label", "", f"| label | {DIFFUSION} | {CLIP} |", "|---|---|---|")
     each = {
