@@ -191,7 +191,7 @@ def _page(rows: Iterable[Mapping[str, Any]]) -> Iterator[str]:
             f"mAP of the diffusion model minus that of CLIP: {_interval(row)}; {verdict}.",
         )
     odds = {row["metric"]: row["value"] for row in by_statistic[DIFFUSION]}
-    if SHOWN in odds:
+    if odds.get(SHOWN, 0) < 0:
         yield ""
         yield (
             f"The mean log-odds against the empty prompt are {odds[SHOWN]:.0f} where the label is "
