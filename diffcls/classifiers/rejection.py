@@ -28,6 +28,7 @@ from diffcls.metrics.rejection import Calibration, fit_calibration
 from diffcls.scoring.class_scores import ClassScores
 from diffcls.support.cache import Arrays, fitted
 from diffcls.support.errors import DataError
+from diffcls.support.version import __version__
 
 CALIBRATION_IMAGES = 200
 """Validation images, a stratified sample, on which the posterior is calibrated."""
@@ -142,6 +143,7 @@ def with_rejection(built: Built, options: ClassifierOptions, seed: int) -> Built
     }
     defined_by = {
         **rejection,
+        "version": __version__,
         "model": [built.card.name, built.card.revision, built.card.temperature],
         "prompts": [list(built.prompts.prompts), list(built.prompts.class_of)],
         "search": [built.search, dict(built.search_options), options.aggregate],
