@@ -29,10 +29,12 @@ from benchmarks.core.tables import read_rows
 from diffcls.data.open_set import withheld_labels
 from diffcls.data.option_use import root_for
 from diffcls.evaluation.rejection import (
+    ACCEPTED,
     BACKGROUND,
     MARGIN,
     METRICS,
     POSTERIOR,
+    REJECTED,
     RUN_COLUMNS,
     TABLE,
     figures,
@@ -201,9 +203,17 @@ def _section(dataset: str, rows: list[Mapping[str, Any]]) -> Iterator[str]:
         by_statistic.setdefault(row["statistic"], {})[row["metric"]] = row
     for statistic in (BACKGROUND, POSTERIOR, MARGIN, CLIP, CLIP_COSINE, CLIP_MARGIN):
         if statistic in by_statistic:
-            own = by_statistic[statistic]
-            cells = " | ".join(_interval(own[metric]) for metric in METRICS)
-            yield f"| {statistic} | {cells} | {own['AUROC']['evaluations_per_image'] or 0:.0f} |"
+            row = by_statistic[statistic]
+            cells = " | ".join(_interval(row[metric]) for metric in METRICS)
+            yield f"| {statistic} | {cells} | {row['AUROC']['evaluations_per_image'] or 0:.0f} |"
+    own = by_statistic[BACKGROUND]
+    if ACCEPTED in own:
+        yield ""
+        yield (
+            "The answer at the offset fitted on validation images: a candidate for "
+            f"{_interval(own[ACCEPTED])} of the images of candidate classes, none of these for "
+            f"{_interval(own[REJECTED])} of the others."
+        )
     for name in (CLIP, CLIP_COSINE):
         if (gaps := by_statistic.get(f"{BACKGROUND}, minus {name}")) is not None:
             yield from ("", _verdict(name, gaps))

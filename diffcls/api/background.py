@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from diffcls.api.inputs import as_list
+from diffcls.api.remote_images import TIMEOUT_SECONDS
 from diffcls.data.open_set import NONE_OF_THESE
 from diffcls.data.prompts import PromptSet, check_labels
 from diffcls.metrics.calibration import posterior
@@ -206,7 +207,7 @@ def _log_odds(
     labels: tuple[str, ...],
     templates: tuple[str, ...],
     background: str,
-    timeout: float = 10.0,
+    timeout: float = TIMEOUT_SECONDS,
 ) -> Float64:
     """(n, L) of n images."""
     from diffcls.classifiers.multi_label import label_log_odds, label_prompts

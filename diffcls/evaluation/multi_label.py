@@ -45,7 +45,7 @@ RESAMPLES = 1000
 UNUSED = (
     *("confidence", "max_evaluations", "candidates", "stages", "n_samples", "to_keep", "n_trials"),
     *("shard", "n_workers", "budget", "save_errors", "prompts", "ensemble", "class_ids"),
-    *("noise_path", "reject", "dry_run"),
+    *("noise_path", "reject", "dry_run", "published"),
 )
 """Options of a search, of shards or of error tables, which these evaluations do not have."""
 
@@ -77,6 +77,12 @@ def check(options: EvaluationOptions) -> None:
         if getattr(options, name) not in (None, False):
             flag = f"--{name.replace('_', '-')}"
             raise UsageError(f"{flag} has no effect with --multi-label", todo="remove it")
+    if options.vote != "mean" or options.aggregate != "classes":
+        raise UsageError(
+            "--multi-label compares mean errors, averaged over the prompts of a label",
+            given=f"--vote {options.vote} --aggregate {options.aggregate}",
+            todo="remove --vote and --aggregate",
+        )
     if tuple(options.method) != ("diffusion",):
         raise UsageError(
             "--multi-label is of --method diffusion alone", given=" ".join(options.method)

@@ -18,6 +18,7 @@ from diffcls.metrics.rejection import (
     fpr_at_recall,
     margin,
 )
+from diffcls.metrics.statistics import wilson_interval
 from diffcls.runs.metrics_table import PROVENANCE, put
 from diffcls.runs.records import RecordStore
 from diffcls.support.types import Float64
@@ -26,6 +27,8 @@ TABLE = "rejection.csv"
 BACKGROUND, POSTERIOR, MARGIN = "odds against the background", "largest posterior", "margin"
 """Statistics of `diffcls.metrics.rejection`: `candidate_log_odds`, `best_posterior`, `margin`."""
 RUN_COLUMNS = ("fingerprint", "dataset", "split", "method", "model", "evaluations_per_image")
+ACCEPTED, REJECTED = "known images accepted", "unknown images rejected"
+"""Metrics of the calibrated answer."""
 METRICS: Mapping[str, Callable[[Float64, Float64], float]] = {
     "AUROC": auroc,
     "FPR95": fpr_at_recall,
@@ -65,7 +68,10 @@ def report_rejection(
         "background_prompt": plan.options.background_prompt,
         "n_labels": candidates.shape[1],
     }
-    rows = [{**common, **figure} for figure in figures(statistics, unknown, plan.spec.seed)]
+    found = figures(statistics, unknown, plan.spec.seed)
+    if found:
+        found += decisions(scores, unknown)
+    rows = [{**common, **figure} for figure in found]
     if rows:
         put(Path(plan.options.output_dir) / TABLE, rows)
     if not plan.options.quiet:
@@ -111,6 +117,26 @@ def figures(
                     "n_none": len(other),
                 }
             )
+    return rows
+
+
+def decisions(scores: Float64, unknown: np.ndarray) -> list[dict[str, Any]]:
+    """Shares of images that the calibrated answer decides rightly, with Wilson intervals.
+
+    Args:
+        scores: (n, K + 1), the background last.
+        unknown: (n,) whether the image's class is not among the candidates.
+
+    Returns:
+        Two rows: known images whose answer is a candidate, and unknown images whose answer is none.
+    """
+    none = scores[:, -1] > scores[:, :-1].max(axis=1)
+    rows = []
+    for metric, right in ((ACCEPTED, ~none[~unknown]), (REJECTED, none[unknown])):
+        low, high = wilson_interval(int(right.sum()), len(right))
+        row = {"statistic": BACKGROUND, "metric": metric, "value": float(right.mean())}
+        counts = {"n": len(unknown), "n_none": int(unknown.sum())}
+        rows.append({**row, "ci_low": low, "ci_high": high, **counts})
     return rows
 
 

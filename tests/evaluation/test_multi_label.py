@@ -91,6 +91,8 @@ def test_negations_are_prompts_of_their_own(tmp_path: Path) -> None:
         ({"dataset": "digits"}, "--multi-label needs a data set with several labels per image"),
         ({"search": "racing"}, "--multi-label decides each label by itself"),
         ({"confidence": 0.9}, "--confidence has no effect with --multi-label"),
+        ({"vote": "rank"}, "--multi-label compares mean errors"),
+        ({"aggregate": "prompts"}, "--multi-label compares mean errors"),
         ({"shard": "0/2"}, "--shard has no effect with --multi-label"),
         ({"split": "validation"}, "--multi-label fits its threshold on the validation images"),
         ({"method": ("diffusion", "clip")}, "--multi-label is of --method diffusion alone"),

@@ -22,6 +22,9 @@ from diffcls.runs.leaderboard import COLUMNS
 from diffcls.support.errors import UsageError
 
 
+DECISIONS = ("known images accepted", "unknown images rejected")
+
+
 @pytest.fixture(autouse=True)
 def analytic_model(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rejection, "CALIBRATION_IMAGES", 20)
@@ -55,6 +58,10 @@ def test_figures_are_those_of_scikit_learn_on_the_posterior_of_none(tmp_path: Pa
     fpr, tpr, _ = roc_curve(~unknown, -none, drop_intermediate=False)
     assert float(found["FPR95"]["value"]) == pytest.approx(fpr[tpr >= 0.95].min(), abs=1e-5)
     assert found["AUROC"]["fingerprint"] == row["fingerprint"]
+    shares = {m: float(table["odds against the background", m]["value"]) for m in DECISIONS}
+    answers = np.array([r["ranking"][0] == 7 for r in stored])
+    assert shares[DECISIONS[0]] == pytest.approx(1 - answers[~unknown].mean(), abs=1e-5)
+    assert shares[DECISIONS[1]] == pytest.approx(answers[unknown].mean(), abs=1e-5)
     # the answer of highest posterior is the first of the ranking, none of these included
     assert [r["ranking"][0] for r in stored] == scores.argmax(axis=1).tolist()
 
