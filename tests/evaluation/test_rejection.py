@@ -21,7 +21,6 @@ from diffcls.evaluation.plan import build_prompts, choose_images
 from diffcls.runs.leaderboard import COLUMNS
 from diffcls.support.errors import UsageError
 
-
 DECISIONS = ("known images accepted", "unknown images rejected")
 
 
