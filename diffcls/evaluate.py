@@ -55,6 +55,9 @@ def parser() -> argparse.ArgumentParser:
     add("--ensemble", metavar="E", help="imagenet80, imagenet7, siglip or siglip81")
     add("--aggregate", metavar="A", help="prompts of a class: classes (mean) or prompts (best)")
     add("--vote", metavar="V", help="aggregation of draws: mean (default), rank or majority")
+    add("--reject", action="store_true", help="withhold a third of the labels: none of these")
+    add("--multi-label", action="store_true", help="decide each label by itself: scenes/relations")
+    add("--background-prompt", metavar="TEXT", help="of both, instead of the empty prompt")
     add = p.add_argument_group("model, method and search").add_argument
     names = "one or more: a name, pipeline folder, file, or ID[@revision]"
     add("--model", metavar="NAME|PATH|ID", help=names, **several)
@@ -142,6 +145,7 @@ def _main(arguments: list[str]) -> int:
     options = vars(parser().parse_args(arguments))
     command = shlex.join(["python", "-m", "diffcls.evaluate", *arguments])
 
+    from diffcls.evaluation.multi_label import describe
     from diffcls.evaluation.results import failed_images, warn
     from diffcls.evaluation.run import FailedRuns, run_evaluation
 
@@ -155,6 +159,8 @@ def _main(arguments: list[str]) -> int:
         table, failures = error.rows, error.failures
     if options.get("json") or options.get("dry_run"):
         print(json.dumps(table, indent=2, allow_nan=False))
+    elif options.get("multi_label"):
+        print("\n".join(describe(table)))
     else:
         _report(table, options.get("output_dir", DEFAULTS.output_dir))
     for row in table:

@@ -96,6 +96,22 @@ ENTRIES = (
         "benchmarks.accuracy.published_script",
     ),
     Entry(
+        "rejection",
+        "Are images recognised whose class is not among the candidates, against CLIP?",
+        0.3,
+        "1 CPU core",
+        ("rejection.md", "rejection.csv"),
+        "benchmarks.accuracy.rejection",
+    ),
+    Entry(
+        "multi_label",
+        "Which of several objects does an image show, each label decided by itself, against CLIP?",
+        0.1,
+        "1 CPU core",
+        ("multi_label.md", "multi_label.csv"),
+        "benchmarks.accuracy.multi_label",
+    ),
+    Entry(
         "searches",
         "How do accuracy and evaluations trade off, for every search and setting?",
         2,

@@ -38,10 +38,6 @@ CALL_REFUSALS: Mapping[str, Refusal] = {
     "function_to_apply": Refusal(
         "remove it: scores are a softmax, divided by the model's temperature", ("softmax",)
     ),
-    "multi_label": Refusal(
-        "remove it: labels compete; for a label of its own, call with it and its negation", (False,)
-    ),
-    "threshold": Refusal("remove it, and compare the scores of the answer with it"),
     "tokenizer_kwargs": Refusal("remove it: prompts are padded as in the model's training", ({},)),
     "padding": Refusal("remove it: prompts are padded as in the model's training"),
     "truncation": Refusal("remove it: prompts that the tokenizer truncates are reported"),
@@ -69,6 +65,10 @@ CALL_ARGUMENTS = (
     "timeout",
     "batch_size",
     "allow_private_addresses",
+    "reject",
+    "multi_label",
+    "threshold",
+    "background_prompt",
 )
 
 

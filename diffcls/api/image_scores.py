@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -45,6 +45,7 @@ def classified(
 
 def score_chunk(
     method: DiffusionMethod,
+    predict: Callable[[ClassScores], Prediction],
     access: WebAccess,
     batch_size: int | None,
     lock: AbstractContextManager[Any],
@@ -55,13 +56,14 @@ def score_chunk(
 
     Args:
         method, batch_size, lock: see `classified`.
+        predict: scores of an image -> its prediction.
         access: limits for images from the web.
         images: the images, scored before this function returns.
         first: index of the first image in the stream.
     """
     openers = [partial(_open, image, first + i, access) for i, image in enumerate(images)]
     results = classified(method, openers, batch_size, lock)
-    return (prediction(method, checked(one, first + i)) for i, one in enumerate(results))
+    return (predict(checked(one, first + i)) for i, one in enumerate(results))
 
 
 def checked(result: ClassScores, index: int) -> ClassScores:

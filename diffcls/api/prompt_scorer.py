@@ -60,7 +60,8 @@ class PromptScorer(OnPipelines):
         """Set what a pickle does not hold."""
         self._source = source
         self._followed = None
-        self._methods: dict[tuple[tuple[str, ...], tuple[str, ...]], DiffusionMethod] = {}
+        # by all that defines it; of the latest call alone
+        self._methods: dict[tuple[Any, ...], DiffusionMethod] = {}
         self._lock = threading.RLock()
 
     def scores(

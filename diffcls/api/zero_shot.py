@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diffcls.api import load_arguments
+from diffcls.api.background import Background, Predict, background_of, decision
 from diffcls.api.call_arguments import images_of, labels_of, rows_of, templates_of
 from diffcls.api.image_scores import prediction, score_chunk, score_matrix
 from diffcls.api.inputs import as_batch, as_stream
@@ -24,6 +25,9 @@ __all__ = ["PredictionStream", "ZeroShotImageClassifier", "score_matrix"]
 
 if TYPE_CHECKING:
     import torch
+
+    from diffcls.classifiers.diffusion import DiffusionMethod
+    from diffcls.metrics.rejection import Calibration
 
 
 class ZeroShotImageClassifier(PromptScorer):
@@ -209,6 +213,10 @@ class ZeroShotImageClassifier(PromptScorer):
         *,
         batch_size: int | None = None,
         allow_private_addresses: bool | None = None,
+        reject: bool | Calibration = False,
+        multi_label: bool = False,
+        threshold: float = 0.0,
+        background_prompt: str = "",
         **other: Any,
     ) -> Prediction | list[Prediction] | PredictionStream:
         """The posterior over the labels, best first.
@@ -226,6 +234,10 @@ class ZeroShotImageClassifier(PromptScorer):
             batch_size: rows of every forward pass, in this call; on a stream, this number of images
                 is read ahead at most, and never more than 32.
             allow_private_addresses: whether images may be fetched from private networks.
+            reject: add the label "none of these"; or its calibration, see `diffcls.api.background`.
+            multi_label: score each label by itself, so that none, one or several reach 0.5.
+            threshold: of `multi_label`, see `diffcls.api.background.fit_label_threshold`.
+            background_prompt: prompt that stands for everything else; default: the empty one.
 
         Returns:
             ``[{"label": text, "score": p}, …]`` with the p summing to 1; for several images, a list
@@ -240,14 +252,24 @@ class ZeroShotImageClassifier(PromptScorer):
         labels, rows = labels_of(candidate_labels), rows_of(batch_size)
         access = web_access(self.web_access, timeout, allow_private_addresses)
         template = self.hypothesis_template if hypothesis_template is None else hypothesis_template
-        method = self._method(labels, templates_of(template))
+        background = background_of(reject, multi_label, threshold, background_prompt)
+        method, predict = self._decision(labels, templates_of(template), background)
 
         stream = as_stream(images)
         if stream is not None:
-            score = partial(score_chunk, method, access, rows, self._lock)
+            score = partial(score_chunk, method, predict, access, rows, self._lock)
             answers = prediction_stream(stream, score, rows or self.batch_size)
             return list(answers) if stream.is_column else answers
         batch, several = as_batch(images)
         results = self.scores(method, batch, access, rows)
-        predictions = [prediction(method, result) for result in results]
+        predictions = [predict(result) for result in results]
         return predictions if several else predictions[0]
+
+    def _decision(
+        self, labels: tuple[str, ...], templates: tuple[str, ...], background: Background | None
+    ) -> tuple[DiffusionMethod, Predict]:
+        """The method of a call, and its answer from the scores of an image."""
+        if background is not None:
+            return decision(self, labels, templates, background)
+        method = self._method(labels, templates)
+        return method, partial(prediction, method)

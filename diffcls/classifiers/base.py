@@ -67,6 +67,7 @@ class Built:
         allocation: distribution of its draws over timesteps, see
             `diffcls.diffusion.timestep_allocation`.
         interpolation: the model's resizing of images, in effect unless another one is given.
+        rejection: of ``--reject``: its settings as JSON, see `diffcls.classifiers.rejection`.
         draws: for a method with a search: ``indices`` (N,) of its draws into the schedule, and the
             schedule's ``alpha`` and ``sigma`` (T,).
         fitting: what the method fits before its first image; None if nothing.
@@ -91,6 +92,7 @@ class Built:
     setting: str | None = None
     allocation: str = "even"
     interpolation: str = "bicubic"
+    rejection: str = ""
     draws: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     fitting: Fitting | None = None
 
@@ -114,6 +116,7 @@ class Description:
     setting: str | None = None
     allocation: str = "even"
     interpolation: str = "bicubic"
+    rejection: str = ""
 
 
 @dataclass(frozen=True)

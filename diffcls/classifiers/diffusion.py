@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from diffcls.classifiers.background import check_background
 from diffcls.data.dataset import Item
 from diffcls.data.distinct_prompts import check_distinct
 from diffcls.data.prompts import AGGREGATES, PromptSet
@@ -62,6 +63,8 @@ class DiffusionMethod:
         vote: aggregation of the draws, see `diffcls.search.aggregation`.
         allocation: distribution of the draws over timesteps, see
             `diffcls.diffusion.timestep_allocation`.
+        background: a prompt that is scored beside the best candidate on all N draws of the search,
+            "" for the empty one; None for no background. See `diffcls.classifiers.background`.
 
     Raises:
         UsageError: for an unknown aggregate or vote, and for a combination that is not supported.
@@ -82,6 +85,7 @@ class DiffusionMethod:
         aggregate: str = "classes",
         vote: str = "mean",
         allocation: str = EVEN,
+        background: str | None = None,
     ) -> None:
         if aggregate not in AGGREGATES:
             raise unknown_name("aggregate", aggregate, AGGREGATES)
@@ -105,8 +109,12 @@ class DiffusionMethod:
         indices = allocate(search.plan(len(schedule)), allocation, schedule)
         self.plan = DrawPlan(indices, seed, noise_path)
         check_distinct(prompts, denoiser.prompt_keys(prompts.prompts))
-        # the empty prompt, if there is one, comes last
-        texts = [*prompts.prompts, *([""] if prompts.asked else [])]
+        if background is not None:
+            check_background(denoiser, prompts, background, vote)
+        # the empty prompt or the background prompt, if there is one, comes last
+        last = [""] if prompts.asked else [] if background is None else [background]
+        texts = [*prompts.prompts, *last]
+        self._rows = len(texts)
         cond = denoiser.encode_prompts(texts)
         self.scorer = Scorer(denoiser, cond, self.plan, scoring, batch_size)
         self.interpolation = interpolation or denoiser.interpolation
@@ -124,6 +132,7 @@ class DiffusionMethod:
             prompts_race,
             subtract_empty=bool(prompts.asked) and vote == "mean",
             keep_errors=keep_errors,
+            background=background is not None,
         )
         screen = search.screen
         self._start_screening = None if screen is None else screen.prepare(prompts, cond)
@@ -243,7 +252,7 @@ class DiffusionMethod:
         return started, failed
 
     def _start(self, item: Item, x0: Tensor, seconds: float) -> ImageState:
-        shape = (len(self.prompts) + bool(self.prompts.asked), len(self.plan))
+        shape = (self._rows, len(self.plan))
         began = time.perf_counter()
         screening = self._start_screening(item.open) if self._start_screening else None
         seconds += time.perf_counter() - began

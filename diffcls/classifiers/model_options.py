@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from diffcls.classifiers.base import Built, Description, MethodKind
 from diffcls.classifiers.options import MODEL_OPTIONS, PROMPT_OPTIONS, ClassifierOptions
+from diffcls.classifiers.rejection_options import background_of, check_rejection
 from diffcls.classifiers.search_options import (
     build_allocation,
     build_loss,
@@ -64,6 +65,7 @@ def check(options: ClassifierOptions, spec: DatasetSpec) -> None:
 
     build_search(options, spec)
     check_allocation(options)
+    check_rejection(options)
     given.check(model_of(options, spec))
 
 
@@ -101,6 +103,7 @@ def diffusion(options: ClassifierOptions, spec: DatasetSpec, prompts: PromptSet)
     loss = build_loss(options, spec)
 
     from diffcls.classifiers.diffusion import DiffusionMethod
+    from diffcls.classifiers.rejection import with_rejection
     from diffcls.scoring.scorer import Scoring
 
     scoring = Scoring(loss, options.weighting)
@@ -127,10 +130,11 @@ def diffusion(options: ClassifierOptions, spec: DatasetSpec, prompts: PromptSet)
         aggregate=options.aggregate,
         vote=options.vote,
         allocation=allocation,
+        background=background_of(options),
     )
     if options.batch_size in (None, "auto") and denoiser.device.type != "cpu":
         method.choose_batch_size()
-    return Built(
+    built = Built(
         method=method,
         card=denoiser.card,
         prompts=prompts,
@@ -140,7 +144,7 @@ def diffusion(options: ClassifierOptions, spec: DatasetSpec, prompts: PromptSet)
         loss=loss,
         dtype=str(denoiser.dtype).removeprefix("torch."),
         device=device,
-        most_evaluations=most_evaluations(search, prompts, options.aggregate),
+        most_evaluations=most_evaluations(search, prompts, options.aggregate, options.reject),
         supervision="hybrid" if name == "propose" else None,
         timesteps=denoiser.schedule.timesteps[method.plan.indices],
         noise=_file_hash(options.noise_path),
@@ -152,6 +156,7 @@ def diffusion(options: ClassifierOptions, spec: DatasetSpec, prompts: PromptSet)
             "sigma": denoiser.schedule.sigma,
         },
     )
+    return with_rejection(built, options, options.seed) if options.reject else built
 
 
 def describe(
@@ -166,6 +171,8 @@ def describe(
     from diffcls.models import devices, given
 
     dtype = devices.dtype_without_torch(options.dtype, options.device)
+    if options.reject:  # its posterior needs the fitted calibration
+        return None
     if dtype is None or options.class_ids or options.model_config:
         return None
     card = given.card_of_text_model(model_of(options, spec), options.lora)
@@ -229,7 +236,8 @@ DIFFUSION = MethodKind(
     | PROMPT_OPTIONS
     | {"class_ids", "search", "draws", "confidence", "max_evaluations", "candidates", "stages"}
     | {"n_samples", "to_keep", "n_trials", "loss", "weighting", "allocation", "aggregate", "vote"}
-    | {"interpolation", "noise_path", "save_errors", "budget"},
+    | {"interpolation", "noise_path", "save_errors", "budget"}
+    | {"reject", "multi_label", "background_prompt"},
     describe,
 )
 """Diffusion classifier: the class whose prompt gives the lowest denoising error."""

@@ -79,6 +79,11 @@ class ClassifierOptions:
             ``replay --learn`` wrote.
         allocation: distribution of the draws over time: ``even``, a name, or a file; None: the
             model's own, but even if stages or a weighting are given.
+        reject: whether the answer may be "none of these": a third of the labels is withheld, and
+            the background prompt is a class of its own.
+        multi_label: whether each label is decided by itself; for data sets of several objects.
+        background_prompt: text of the background; None: the empty prompt. With ``{}`` it is each
+            label's own negation, of `multi_label` only.
         seed: seed of the noise.
         dtype, device: precision of the network and the device it runs on.
         batch_size: rows of a forward pass, or "auto".
@@ -123,6 +128,9 @@ class ClassifierOptions:
     loss: str | None = None
     weighting: UserPath = free_text("uniform")  # resolved, it holds the numbers of a file
     allocation: UserPath | None = free_text()
+    reject: bool = False
+    multi_label: bool = False
+    background_prompt: str | None = free_text()
     seed: int = within(0, MAX_SEED, 0)
     dtype: str = "auto"
     device: str = "auto"
@@ -161,6 +169,7 @@ class ClassifierOptions:
             "vote": None if self.vote == "mean" else self.vote,
             "loss": self.loss,
             "allocation": self.allocation and self.allocation.partition(":")[0],
+            "reject": self.background_prompt or "empty prompt" if self.reject else None,
             "weighting": None if self.weighting == "uniform" else self.weighting.partition(":")[0],
         }
         return " ".join(f"{k}={v}" for k, v in given.items() if v is not None) or "default"

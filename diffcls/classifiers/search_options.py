@@ -138,8 +138,13 @@ def clip_revision(name: str) -> str:
     return clip.find_card(name).revision
 
 
-def most_evaluations(search: Search, prompts: PromptSet, aggregate: str = "classes") -> int:
-    """Maximum evaluations per image, with those of a screen; reached if all errors are equal."""
+def most_evaluations(
+    search: Search, prompts: PromptSet, aggregate: str = "classes", background: bool = False
+) -> int:
+    """Maximum evaluations per image, with those of a screen; reached if all errors are equal.
+
+    With a background prompt, it and the best candidate are evaluated on all draws.
+    """
     import numpy as np
 
     # with equal errors a search keeps the first classes: put those of most prompts first
@@ -157,6 +162,9 @@ def most_evaluations(search: Search, prompts: PromptSet, aggregate: str = "class
     while (requested := search.ask(table)) is not None:
         table[requested[:, 0], requested[:, 1]] = 0.0
         total += int(prompts_per_row[requested[:, 0]].sum())
+    if background:
+        open_draws = np.isnan(table).sum(axis=1).min()
+        total += int(open_draws * prompts_per_row[0]) + len(table[0])
     # the empty prompt shares the leader's draws
     return total + (len(table[0]) if prompts.asked else 0)
 

@@ -9,9 +9,11 @@ from typing import Any
 from diffcls.classifiers import METHODS
 from diffcls.classifiers.base import Built
 from diffcls.data import catalog
+from diffcls.data.open_set import OpenSet
 from diffcls.evaluation.cost import advice, fit_cost, measure
 from diffcls.evaluation.own_data import Preamble
 from diffcls.evaluation.plan import Plan
+from diffcls.evaluation.rejection import report_rejection
 from diffcls.evaluation.results import (
     LEADERBOARD,
     check_scored,
@@ -74,6 +76,8 @@ def run(
         finally:
             progress.close()
         row = put_row(options, plan.dataset, plan.spec, plan.built, store, header)
+        if isinstance(plan.dataset, OpenSet):
+            report_rejection(plan, row, store, header["posterior_scale"])
     check_scored(row, plan.shard)
     return row
 

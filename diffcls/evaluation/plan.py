@@ -14,6 +14,7 @@ from diffcls.data.csv_tables import read_text
 from diffcls.data.dataset import Dataset
 from diffcls.data.distinct_prompts import check_distinct
 from diffcls.data.load import load_dataset
+from diffcls.data.open_set import OpenSet, open_set
 from diffcls.data.prompts import AGGREGATES, PromptSet
 from diffcls.data.subsets import choose
 from diffcls.evaluation.options import EvaluationOptions
@@ -115,7 +116,8 @@ def choose_images(options: EvaluationOptions) -> tuple[Dataset, str]:
         for flag, path in (("--prompts", options.prompts), ("--class-ids", options.class_ids)):
             if path is not None:
                 announce_order(Path(path), whole.class_names, flag)
-    return choose(whole, options.limit, options.subset, options.indices)
+    chosen, subset = choose(whole, options.limit, options.subset, options.indices)
+    return (open_set(chosen, options.seed) if options.reject else chosen), subset
 
 
 def _rename_classes(dataset: Dataset, path: Path) -> Dataset:
@@ -135,6 +137,8 @@ def build_prompts(options: EvaluationOptions, dataset: Dataset) -> PromptSet:
     Raises:
         UsageError, DataError: for prompts that do not fit the classes, or that classes share.
     """
+    if isinstance(dataset, OpenSet):
+        return dataset.candidates(build_prompts(options, dataset.whole))
     candidates = len(dataset.items[0].candidates)
     spec = catalog.find(options.dataset)
     if options.prompts:
@@ -213,4 +217,5 @@ def spec_of(
         aggregate=options.aggregate,
         vote=options.vote,
         allocation=described.allocation,
+        rejection=described.rejection,
     )

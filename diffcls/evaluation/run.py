@@ -20,6 +20,7 @@ from diffcls.evaluation.combinations import (
 )
 from diffcls.evaluation.cost import Cost, estimate, fit, measure
 from diffcls.evaluation.finished import finished_row
+from diffcls.evaluation.multi_label import evaluate_multi_label
 from diffcls.evaluation.one_run import check_tables, run
 from diffcls.evaluation.own_data import Preamble
 from diffcls.evaluation.plan import Plan, build_prompts, check_names, choose_images, make_plan
@@ -70,6 +71,8 @@ def run_evaluation(combinations: Combinations) -> list[dict[str, Any]]:
     """
     check_each(combinations.runs, lambda one: check_names(one.options))
     options = combinations.options
+    if options.multi_label:
+        return [row for one in combinations.each_options() for row in evaluate_multi_label(one)]
     shard = shard_from(os.environ, options.shard, options.n_workers, options.worker_idx)
     with models_kept(), contextlib.ExitStack() as stack:
         session = _Session(combinations, shard, stack)

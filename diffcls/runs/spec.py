@@ -14,7 +14,7 @@ from diffcls.support.hashing import canonical_json, hash_json
 SCORING_VERSION = 2
 """Part of every fingerprint; increased whenever a change to the code changes numbers."""
 
-ADDED_LATER = ("interpolation", "aggregate", "vote", "allocation")
+ADDED_LATER = ("interpolation", "aggregate", "vote", "allocation", "rejection")
 """Fields that are left out of the fingerprint at their defaults."""
 
 
@@ -39,6 +39,8 @@ class RunSpec:
         interpolation, aggregate, vote, allocation: as the flags of the same name. They were added
             later: at their defaults they are not part of the fingerprint, so older runs keep
             theirs.
+        rejection: of ``--reject``: background prompt, withheld labels and calibration images, as
+            JSON; added later, too.
     """
 
     dataset: str
@@ -64,6 +66,7 @@ class RunSpec:
     aggregate: str = "classes"
     vote: str = "mean"
     allocation: str = "even"
+    rejection: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         """The spec in plain JSON types."""

@@ -23,6 +23,8 @@ class ClassScores:
         error: description of a failure, or None.
         errors: (K, N) error table, NaN where not evaluated; None unless requested.
         raced: (S,) shortlist of class indices from a screen; None without a screen.
+        background: score of the background prompt, on all draws of the best candidate; None
+            without a background prompt.
     """
 
     image_id: str
@@ -33,6 +35,7 @@ class ClassScores:
     error: str | None = None
     errors: NDArray[np.float32] | None = None
     raced: NDArray[np.int64] | None = None
+    background: float | None = None
 
     @classmethod
     def failed(cls, image_id: str, error: str, seconds: float = 0.0) -> ClassScores:

@@ -35,6 +35,7 @@ def final_scores(state: ImageState) -> ClassScores:
         state.seconds,
         errors=class_table(state) if task.keep_errors else None,
         raced=None if state.screening is None else state.screening.shortlist,
+        background=-float(means(state.table[-1:])[0]) if task.background else None,
     )
 
 

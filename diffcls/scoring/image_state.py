@@ -33,6 +33,8 @@ class ScoringTask:
         prompts_race: whether rows of the table that the search sees are prompts, else classes.
         subtract_empty: whether the empty prompt's error is subtracted from all scores.
         keep_errors: whether the error table is returned with the scores.
+        background: whether the last row of an image's table is a background prompt, which is
+            scored beside the best candidate.
     """
 
     prompts: PromptSet
@@ -41,6 +43,7 @@ class ScoringTask:
     prompts_race: bool
     subtract_empty: bool
     keep_errors: bool
+    background: bool = False
 
     def expand(self, rows: Int64, draws: Int64) -> Pairs:
         """(M', 2) the prompts of rows (M,) of the search's table, each on its draw (M,)."""
@@ -59,7 +62,8 @@ class ImageState:
     Args:
         image_id, candidates: id and candidate classes of the image.
         x0: (C, h, w) pixels or latent.
-        shape: shape of its error table: (P, N), or (P + 1, N) if the last row is the empty prompt.
+        shape: shape of its error table: (P, N), or (P + 1, N) if the last row is the empty
+            prompt or a background prompt.
         task: settings of the run.
         screening: the screening of this image, if the search has a screen.
         seconds: its share of the time so far.

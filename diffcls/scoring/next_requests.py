@@ -20,8 +20,8 @@ class NextEvaluations(NamedTuple):
     Args:
         requested: (M, 2) request of the search, rows of its table and draws; None if it is
             finished.
-        pairs: (M', 2) the same as prompts and draws, or those of the empty prompt that are still
-            missing; empty if the image is finished.
+        pairs: (M', 2) the same as prompts and draws, or those of the empty prompt or of the
+            decision against the background that are still missing; empty if the image is finished.
     """
 
     requested: Int64 | None
@@ -32,7 +32,8 @@ def next_evaluations(state: ImageState) -> NextEvaluations:
     """The evaluations that an image without pending requests needs next."""
     requested = state.task.search.ask(search_table(state))
     if requested is None:
-        return NextEvaluations(None, _missing_empty_prompt(state))
+        missing = _missing_of_decision if state.task.background else _missing_empty_prompt
+        return NextEvaluations(None, missing(state))
     return NextEvaluations(requested, _prompts_of(state, *requested.T))
 
 
@@ -83,3 +84,19 @@ def _missing_empty_prompt(state: ImageState) -> Pairs:
     missing = np.isnan(state.table[-1]) & ~np.isnan(table[leader(table)])
     draws = np.flatnonzero(missing)
     return np.stack([np.full(len(draws), len(state.task.prompts)), draws], axis=1)
+
+
+def _missing_of_decision(state: ImageState) -> Pairs:
+    """Draws on which the best candidate or the background prompt is not evaluated yet.
+
+    Whether the answer is "none of these" depends on the paired difference of these two alone, so
+    both are evaluated on all N draws. The candidates' own race does not see the background: it can
+    neither drop it nor be ended by it.
+    """
+    table = search_table(state)
+    best = int(state.task.search.rank(table)[0])
+    open_draws = np.flatnonzero(np.isnan(table[best]))
+    of_candidate = _prompts_of(state, np.full(len(open_draws), best), open_draws)
+    draws = np.flatnonzero(np.isnan(state.table[-1]))
+    of_background = np.stack([np.full(len(draws), len(state.task.prompts)), draws], axis=1)
+    return np.concatenate([of_candidate, of_background])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from helpers.habit_tables import (
     TABLES,
     gaussian_classifier,
 )
+from helpers.text_gaussian import TextGaussian
 from PIL import Image
 from transformers.pipelines import pipeline
 from transformers.pipelines.base import Pipeline
@@ -67,6 +69,17 @@ CALLS: dict[str, dict[str, Any]] = {
     "timeout": {"timeout": 3.5},
     "batch_size": {"batch_size": 7},
     "allow_private_addresses": {"allow_private_addresses": True},
+    "reject": {"reject": True},
+    "multi_label": {"multi_label": True},
+    "threshold": {"multi_label": True, "threshold": 1e9},
+    "background_prompt": {"reject": True, "background_prompt": "a photo"},
+}
+# label -> score of a call with the argument and of one without: whether it has had its effect
+CHANGES: dict[str, Callable[[dict[str, float], dict[str, float]], bool]] = {
+    "reject": lambda found, _: set(found) == {*LABELS, "none of these"},
+    "multi_label": lambda found, plain: found != plain and set(found) == set(plain),
+    "threshold": lambda found, _: max(found.values()) < 1e-6,
+    "background_prompt": lambda found, _: set(found) == {*LABELS, "none of these"},
 }
 
 
@@ -75,8 +88,14 @@ def test_each_argument_of_the_call(name: str, classifier: ZeroShotImageClassifie
     row = next(row for cell, row in TABLES[CALL].items() if cell.strip("`") == name)
     plain = {"images": IMAGE, "candidate_labels": LABELS}
     if row.diffcls:
+        if name in CHANGES:  # they need a model that reads any prompt
+            classifier = ZeroShotImageClassifier(TextGaussian(0.3), search_options={"draws": 4})
         found = classifier(**{**plain, **CALLS[name]})
         wanted = classifier(**plain)
+        if name in CHANGES:
+            by_label = [{e["label"]: e["score"] for e in answer} for answer in (found, wanted)]
+            assert CHANGES[name](*by_label)
+            return
         assert [entry["label"] for entry in found] == [entry["label"] for entry in wanted]
         # another batch shape rounds differently
         scores = [[entry["score"] for entry in answer] for answer in (found, wanted)]

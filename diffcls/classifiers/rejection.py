@@ -1,0 +1,186 @@
+"""Rejection: a diffusion classifier that may answer "none of these".
+
+The background prompt, the empty one unless a person names another, is a class of its own. Its
+posterior and the statistic that decides are derived in
+`diffcls.metrics.rejection.candidate_log_odds`; the scale and the offset are fitted on validation
+images of classes that are among the candidates and of classes that are not.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from diffcls.classifiers.base import Built
+from diffcls.classifiers.diffusion import DiffusionMethod
+from diffcls.classifiers.options import ClassifierOptions
+from diffcls.classifiers.rejection_options import CALIBRATION_SPLIT
+from diffcls.data.dataset import Dataset, Item
+from diffcls.data.load import load_dataset
+from diffcls.data.open_set import OpenSet, open_set
+from diffcls.data.subsets import choose
+from diffcls.metrics.rejection import Calibration, fit_calibration
+from diffcls.scoring.class_scores import ClassScores
+from diffcls.support.cache import Arrays, fitted
+from diffcls.support.errors import DataError
+from diffcls.support.version import __version__
+
+CALIBRATION_IMAGES = 200
+"""Validation images, a stratified sample, on which the posterior is calibrated."""
+
+
+class RejectingMethod:
+    """A diffusion classifier whose last class is the background.
+
+    Args:
+        method: the classifier of the candidates, with a background prompt.
+        calibrate: fits the scale and offset; it is called once, when they are first needed.
+    """
+
+    def __init__(self, method: DiffusionMethod, calibrate: Callable[[], Calibration]) -> None:
+        self.method, self._calibrate = method, calibrate
+
+    @cached_property
+    def calibration(self) -> Calibration:
+        """Scale and offset of the posterior."""
+        return self._calibrate()
+
+    @property
+    def posterior_scale(self) -> float:
+        """The fitted scale, see `diffcls.metrics.rejection.Calibration`."""
+        return self.calibration.scale
+
+    @property
+    def candidate_scale(self) -> float:
+        """Scale of the posterior of the candidates alone, of the model's card."""
+        return self.method.likelihood_scale
+
+    @property
+    def batch_size(self) -> int:
+        """Rows of every forward pass of the denoiser."""
+        return self.method.batch_size
+
+    @batch_size.setter
+    def batch_size(self, rows: int) -> None:
+        self.method.batch_size = rows
+
+    def seconds_per_batch(self) -> float:
+        """See `diffcls.classifiers.base.Method`."""
+        return self.method.seconds_per_batch()
+
+    def check(self, items: Sequence[Item]) -> None:
+        """See `diffcls.classifiers.base.Method`; on images of the candidates alone."""
+        count = self.method.prompts.n_classes
+        self.method.check([item for item in items if item.label < count])
+
+    def classify(self, items: Iterable[Item]) -> Iterator[ClassScores]:
+        """Scores of the candidates and of the background, calibrated and last."""
+        calibration = self.calibration
+        for result in self.method.classify(items):
+            yield result if result.error else with_background(result, calibration)
+
+
+def with_background(result: ClassScores, calibration: Calibration) -> ClassScores:
+    """The scores and ranking of K candidates and the background, class K.
+
+    The order of the candidates is that of their own race.
+    """
+    assert result.background is not None
+    scores = calibration.with_background(result.scores[None], np.array([result.background]))[0]
+    ahead = int((result.scores[result.ranking] >= scores[-1]).sum())
+    ranking = np.insert(result.ranking, ahead, len(result.scores))
+    return replace(result, scores=scores, ranking=ranking)
+
+
+def calibrate(method: DiffusionMethod, items: Sequence[Item]) -> Calibration:
+    """Fit the scale and offset on images labelled 0 to K − 1, or K for none of the candidates.
+
+    Raises:
+        DataError: if no image can be scored.
+        UsageError: if the images are all of the candidates, or all of other classes.
+    """
+    from tqdm import tqdm
+
+    labels = {item.image_id: item.label for item in items}
+    # in the order of the images, whatever order they complete in
+    place = {item.image_id: i for i, item in enumerate(items)}
+    scored = tqdm(method.classify(items), "calibrating", total=len(items), unit="img", disable=None)
+    results = sorted(
+        (result for result in scored if result.error is None),
+        key=lambda result: place[result.image_id],
+    )
+    if not results:
+        raise DataError("no validation image can be scored", todo="check the validation split")
+    return fit_calibration(
+        np.stack([result.scores for result in results]),
+        np.array([result.background for result in results]),
+        np.array([labels[result.image_id] for result in results]),
+        method.likelihood_scale,
+    )
+
+
+def with_rejection(built: Built, options: ClassifierOptions, seed: int) -> Built:
+    """The classifier with "none of these" as its last class, calibrated when it is needed.
+
+    The fit is stored in the output folder under all that defines it. Test images are not read.
+
+    Args:
+        built: the classifier of the candidates, with a background prompt.
+        options: options of the evaluation.
+        seed: seed of the withheld labels.
+    """
+    assert isinstance(built.method, DiffusionMethod)
+    method, data, subset = built.method, *validation_images(options, seed)
+    rejection = {
+        "background": options.background_prompt or "",
+        "withheld": list(data.withheld),
+        "calibration": [data.revision, data.split, subset],
+    }
+    defined_by = {
+        **rejection,
+        "version": __version__,
+        "model": [built.card.name, built.card.revision, built.card.temperature],
+        "prompts": [list(built.prompts.prompts), list(built.prompts.class_of)],
+        "search": [built.search, dict(built.search_options), options.aggregate],
+        "errors": [built.loss, options.weighting, built.allocation, built.noise, options.seed],
+        "images": [built.img_size, options.interpolation or built.interpolation, built.dtype],
+    }
+
+    def fit() -> Arrays:
+        found = calibrate(method, data.items)
+        return {"scale": np.array(found.scale), "offset": np.array(found.offset)}
+
+    def stored() -> Calibration:
+        arrays = fitted(options.output_dir, "rejection", defined_by, fit)
+        return Calibration(float(arrays["scale"]), float(arrays["offset"]))
+
+    text = json.dumps(rejection, sort_keys=True, ensure_ascii=False)
+    return replace(built, method=RejectingMethod(method, stored), rejection=text)
+
+
+def validation_images(options: ClassifierOptions, seed: int) -> tuple[OpenSet, str]:
+    """The images of the calibration with their open-set labels, and their subset's name.
+
+    Raises:
+        UsageError, DataError: if the data set has no validation split.
+    """
+    whole: Dataset = load_dataset(
+        options.dataset,
+        CALIBRATION_SPLIT,
+        options.data_root,
+        options.image_column,
+        options.label_column,
+    )
+    data, subset = choose(whole, limit=min(CALIBRATION_IMAGES, len(whole)))
+    return open_set(data, seed), subset
+
+
+def options_of(rejection: str) -> dict[str, Any]:
+    """The background, the withheld labels and the calibration images of a run's specification."""
+    read: dict[str, Any] = json.loads(rejection)
+    return read

@@ -1,0 +1,138 @@
+"""Evaluation with --reject: its figures, its calibration, and what it refuses."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from helpers import text_gaussian
+from sklearn.metrics import roc_auc_score, roc_curve
+
+import diffcls
+from diffcls.classifiers import METHODS, rejection
+from diffcls.data import catalog
+from diffcls.data.dataset import Dataset
+from diffcls.evaluation.options import EvaluationOptions
+from diffcls.evaluation.plan import build_prompts, choose_images
+from diffcls.runs.leaderboard import COLUMNS
+from diffcls.support.errors import UsageError
+
+DECISIONS = ("known images accepted", "unknown images rejected")
+
+
+@pytest.fixture(autouse=True)
+def analytic_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rejection, "CALIBRATION_IMAGES", 20)
+    text_gaussian.use(monkeypatch)
+
+
+def options(output: Path, **more: Any) -> dict[str, Any]:
+    few = {"limit": 16, "draws": 4, "quiet": True, "check_model": False}
+    return {"output_dir": str(output), "reject": True, **few, **more}
+
+
+def records(output: Path, fingerprint: str) -> list[dict[str, Any]]:
+    (path,) = (output / "runs" / fingerprint).glob("records-*.jsonl")
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_figures_are_those_of_scikit_learn_on_the_posterior_of_none(tmp_path: Path) -> None:
+    (row,) = diffcls.run_evaluation(**options(tmp_path))
+    assert tuple(row) == COLUMNS and row["n_classes"] == 8
+    stored = records(tmp_path, row["fingerprint"])
+    header = json.loads((tmp_path / "runs" / row["fingerprint"] / "run.json").read_text())
+    scores = header["posterior_scale"] * np.array([r["scores"] for r in stored])
+    p = np.exp(scores - scores.max(axis=1, keepdims=True))
+    none = p[:, -1] / p.sum(axis=1)
+    unknown = np.array([r["label"] == 7 for r in stored])
+    assert 0 < unknown.sum() < len(stored) == 16
+    with open(tmp_path / "rejection.csv", encoding="utf-8", newline="") as file:
+        table = {(r["statistic"], r["metric"]): r for r in csv.DictReader(file)}
+    found = {metric: table["odds against the background", metric] for metric in ("AUROC", "FPR95")}
+    assert float(found["AUROC"]["value"]) == pytest.approx(roc_auc_score(unknown, none), abs=1e-5)
+    fpr, tpr, _ = roc_curve(~unknown, -none, drop_intermediate=False)
+    assert float(found["FPR95"]["value"]) == pytest.approx(fpr[tpr >= 0.95].min(), abs=1e-5)
+    assert found["AUROC"]["fingerprint"] == row["fingerprint"]
+    shares = {m: float(table["odds against the background", m]["value"]) for m in DECISIONS}
+    answers = np.array([r["ranking"][0] == 7 for r in stored])
+    assert shares[DECISIONS[0]] == pytest.approx(1 - answers[~unknown].mean(), abs=1e-5)
+    assert shares[DECISIONS[1]] == pytest.approx(answers[unknown].mean(), abs=1e-5)
+    # the answer of highest posterior is the first of the ranking, none of these included
+    assert [r["ranking"][0] for r in stored] == scores.argmax(axis=1).tolist()
+
+
+def test_repeated_run_scores_nothing_and_has_its_own_fingerprint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = options(tmp_path)
+    first = diffcls.run_evaluation(**given)
+    table = (tmp_path / "rejection.csv").read_bytes()
+    monkeypatch.setattr(rejection, "calibrate", lambda *_: pytest.fail("calibrated again"))
+    assert diffcls.run_evaluation(**given) == first
+    assert (tmp_path / "rejection.csv").read_bytes() == table
+    others = [{"reject": False}, {"background_prompt": "a picture"}, {"seed": 1}]
+    dry = [diffcls.run_evaluation(**{**given, **o, "dry_run": True})[0] for o in others]
+    assert len({row["fingerprint"] for row in [*first, *dry]}) == 4
+
+
+def test_calibration_never_opens_a_test_image(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The calibration is fitted while every reading of the test split fails."""
+    read = EvaluationOptions(**options(tmp_path))
+    data, _ = choose_images(read)
+    prompts = build_prompts(read, data)
+    loaded: list[str] = []
+    load = rejection.load_dataset
+
+    def checked(name: str, split: str, *rest: Any) -> Dataset:
+        assert split != "test", "the calibration reads the test split"
+        loaded.append(split)
+        return load(name, split, *rest)
+
+    monkeypatch.setattr(rejection, "load_dataset", checked)
+    built = METHODS.load("diffusion").build(read, catalog.find("digits"), prompts)
+    assert built.method.posterior_scale > 0
+    assert loaded == ["validation"]
+
+
+def test_dry_run_does_not_calibrate_and_writes_nothing(tmp_path: Path) -> None:
+    given = options(tmp_path / "out", dry_run=True)
+    (row,) = diffcls.run_evaluation(**given)
+    # 7 candidates on 4 draws, and the background
+    assert row["evaluations_per_image_at_most"] == 8 * 4
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"max_evaluations": 90}, "--reject and --max-evaluations exclude each other"),
+        ({"budget": "1h"}, "--reject and --budget exclude each other"),
+        ({"save_errors": "tables"}, "--reject and --save-errors exclude each other"),
+        ({"multi_label": True}, "--reject and --multi-label exclude each other"),
+        ({"split": "validation"}, "--reject is calibrated on the validation images"),
+        ({"method": ("diffusion", "clip")}, "--reject is of --method diffusion alone"),
+        ({"method": "clip"}, "--reject has no effect here, it is of --method diffusion"),
+        ({"background_prompt": "no {}"}, "--background-prompt is one text for all candidates"),
+        ({"dataset": "scenes/pairs"}, "--reject needs classes that all images share"),
+        ({"vote": "majority"}, "--reject compares log-likelihoods"),
+        (
+            {"reject": False, "background_prompt": "a photo"},
+            "--background-prompt has no effect without --reject or --multi-label",
+        ),
+    ],
+)
+def test_combination_without_a_meaning_is_refused(
+    given: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    arguments: dict[str, Any] = options(tmp_path, **given)
+    if given.get("method") == "clip":
+        arguments = {"method": "clip", "reject": True, "output_dir": str(tmp_path)}
+    with pytest.raises(UsageError, match=message):
+        diffcls.run_evaluation(**arguments)
+    assert not (tmp_path / "leaderboard.csv").exists()
