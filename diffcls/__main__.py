@@ -19,6 +19,7 @@ COMMANDS = Registry(
         "likelihood": "diffcls.likelihood:main",
         "fidelity": "diffcls.fidelity:main",
         "replay": "diffcls.replay:main",
+        "explain": "diffcls.explain.__main__:main",
     },
 )
 SUMMARIES = {
@@ -28,6 +29,7 @@ SUMMARIES = {
     "likelihood": "estimate the variational bound of images under a diffusion model",
     "fidelity": "measure FID, KID, IS, precision and recall of generated images",
     "replay": "replay saved error tables with other searches, weightings and votes",
+    "explain": "show where the evidence for one label over another lies in an image",
 }
 
 

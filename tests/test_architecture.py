@@ -116,7 +116,7 @@ def imports_of(path: Path) -> list[Import]:
 def place_of(path: Path) -> int:
     """Where a source file's folder stands in `FOLDERS`; after all of them for the commands."""
     parts = path.relative_to(PACKAGE).parts
-    if len(parts) == 1:
+    if len(parts) == 1 or path.name == "__main__.py":  # a folder may be a command, too
         return len(FOLDERS)
     assert parts[0] in FOLDERS, f"give the folder of {shown(path)} a place in FOLDERS"
     return FOLDERS.index(parts[0])
@@ -157,7 +157,7 @@ def upward_imports(path: Path) -> list[str]:
     return [
         f"line {one.line}: {one.target}"
         for one, target in edges(path, found)
-        if place_of(target) > place_of(path)
+        if place_of(target) > place_of(path) and target.parent != path.parent
     ]
 
 

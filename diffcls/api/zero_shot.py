@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import torch
 
     from diffcls.classifiers.diffusion import DiffusionMethod
+    from diffcls.explain.evidence import Evidence
     from diffcls.models.denoiser import Denoiser
     from diffcls.scoring.class_scores import ClassScores
 
@@ -200,6 +201,46 @@ class ZeroShotImageClassifier:
             if result.error is not None:
                 raise DataError(f"image {i} cannot be scored: {result.error}")
         return results
+
+    def explain(
+        self,
+        image: Any,
+        label: str,
+        other: str,
+        hypothesis_template: str | Sequence[str] = TEMPLATE,
+        draws: int = 64,
+        words: bool = True,
+    ) -> Evidence:
+        """Evidence in an image for one label over another, by position, timestep and word.
+
+        Args:
+            image: one image, in any form that a call takes.
+            label, other: the two labels.
+            hypothesis_template: as of a call.
+            draws: (timestep, noise) draws per label; the standard errors fall with their root.
+            words: whether to score the prompts without each of their words, too.
+
+        Returns:
+            An object with ``map`` and ``stderr`` (H, W), ``per_timestep``, ``words`` and
+            ``save(path)``; see `diffcls.explain.evidence.Evidence`.
+
+        Raises:
+            UsageError: for equal labels, or fewer than two draws.
+            DataError: for an image that cannot be read.
+        """
+        from diffcls.explain.measurement import measure_evidence, thorough_method
+
+        batch, several = as_batch(image)
+        if several:
+            raise UsageError("explain takes one image", given=f"{len(batch)} images")
+        prompts = self.prompts(check_labels([label, other]), _templates(hypothesis_template))
+        allocation = self.denoiser.card.allocation
+        with self._lock:
+            method = thorough_method(
+                self.denoiser, prompts, draws, self.seed, self.batch_size, allocation
+            )
+            pixels = method.pixels(opener(batch[0], "image", TIMEOUT_SECONDS)())
+            return measure_evidence(method, pixels, words=words)
 
     def _method(self, labels: tuple[str, ...], templates: tuple[str, ...]) -> DiffusionMethod:
         # the prompts of the latest set of labels stay encoded
