@@ -23,6 +23,7 @@ COMMANDS = Registry(
         "compare": "diffcls.compare:main",
         "list": "diffcls.list:main",
         "checkpoints": "diffcls.checkpoints:main",
+        "explain": "diffcls.explain.__main__:main",
     },
 )
 SUMMARIES = {
@@ -35,6 +36,7 @@ SUMMARIES = {
     "compare": "compare stored runs, image by image, with paired intervals and tests",
     "list": "list data sets, models, methods, searches, samplers or stored runs",
     "checkpoints": "compare checkpoints of a training, or several models",
+    "explain": "show where the evidence for one label over another lies in an image",
 }
 
 

@@ -48,7 +48,8 @@ FOLDERS = (
 )
 """From top to bottom; the commands, which are files of the package itself, come last."""
 COMMANDS = sorted(
-    path.stem for path in PACKAGE.glob("*.py") if path.stem not in {"__init__", "__main__"}
+    [path.stem for path in PACKAGE.glob("*.py") if path.stem not in {"__init__", "__main__"}]
+    + [path.parent.name for path in PACKAGE.glob("*/__main__.py")]
 )
 WITHOUT_TORCH = ("support", "metrics", "diffusion", "data", "runs", "reports", "cli")
 """Folders whose files load no model library when they are imported."""
@@ -116,7 +117,7 @@ def imports_of(path: Path) -> list[Import]:
 def place_of(path: Path) -> int:
     """Where a source file's folder stands in `FOLDERS`; after all of them for the commands."""
     parts = path.relative_to(PACKAGE).parts
-    if len(parts) == 1:
+    if len(parts) == 1 or path.name == "__main__.py":  # a folder may be a command, too
         return len(FOLDERS)
     assert parts[0] in FOLDERS, f"give the folder of {shown(path)} a place in FOLDERS"
     return FOLDERS.index(parts[0])
@@ -157,7 +158,7 @@ def upward_imports(path: Path) -> list[str]:
     return [
         f"line {one.line}: {one.target}"
         for one, target in edges(path, found)
-        if place_of(target) > place_of(path)
+        if place_of(target) > place_of(path) and target.parent != path.parent
     ]
 
 
@@ -213,7 +214,9 @@ def test_the_package_holds_folders_of_the_house_and_commands_only() -> None:
     assert folders <= set(FOLDERS)
     assert all((PACKAGE / folder / "__init__.py").is_file() for folder in folders)
     for command in COMMANDS:
-        assert "main" in defined_in(PACKAGE / f"{command}.py"), f"{command} is no command"
+        path = PACKAGE / command
+        path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+        assert "main" in defined_in(path), f"{command} is no command"
 
 
 @each_file

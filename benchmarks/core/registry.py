@@ -198,6 +198,14 @@ ENTRIES = (
         aliases=("generative",),
     ),
     Entry(
+        "pointing",
+        "Does the evidence for the right class lie on the object?",
+        0.1,
+        TWO_CORES,
+        ("POINTING.md", "pointing.csv"),
+        "benchmarks.accuracy.pointing",
+    ),
+    Entry(
         "autoencoder",
         "How much of an image is lost before the denoiser sees it?",
         0.05,

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from diffcls.api import load_arguments
-from diffcls.api.call_arguments import rows_of
+from diffcls.api.call_arguments import labels_of, rows_of, templates_of
 from diffcls.api.image_openers import opener
 from diffcls.api.image_scores import checked, classified
+from diffcls.api.inputs import as_batch
 from diffcls.api.pipelines import OnPipelines
 from diffcls.api.remote_images import PUBLIC_ONLY, WebAccess
 from diffcls.data.prompts import PromptSet
@@ -18,6 +19,7 @@ from diffcls.support.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     from diffcls.classifiers.diffusion import DiffusionMethod
+    from diffcls.explain.evidence import Evidence
     from diffcls.models.denoiser import Denoiser
     from diffcls.scoring.class_scores import ClassScores
 
@@ -88,6 +90,47 @@ class PromptScorer(OnPipelines):
         openers = [opener(image, f"image {i}", access) for i, image in enumerate(images)]
         results = classified(method, openers, batch_size, self._lock)
         return [checked(result, i) for i, result in enumerate(results)]
+
+    def explain(
+        self,
+        image: Any,
+        label: str,
+        other: str,
+        hypothesis_template: str | Sequence[str] | None = None,
+        draws: int = 64,
+        words: bool = True,
+    ) -> Evidence:
+        """Evidence in an image for one label over another, by position, timestep and word.
+
+        Args:
+            image: one image, in any form that a call takes.
+            label, other: the two labels.
+            hypothesis_template: as of a call.
+            draws: (timestep, noise) draws per label; the standard errors fall with their root.
+            words: whether to score the prompts without each of their words, too.
+
+        Returns:
+            An object with ``map`` and ``stderr`` (H, W), ``per_timestep``, ``words`` and
+            ``save(path)``; see `diffcls.explain.evidence.Evidence`.
+
+        Raises:
+            UsageError: for equal labels, or fewer than two draws.
+            DataError: for an image that cannot be read.
+        """
+        from diffcls.explain.measurement import measure_evidence, thorough_method
+
+        batch, several = as_batch(image)
+        if several:
+            raise UsageError("explain takes one image", given=f"{len(batch)} images")
+        given = self.hypothesis_template if hypothesis_template is None else hypothesis_template
+        with self._lock:
+            self._follow()
+            prompts = self.prompts(labels_of([label, other]), templates_of(given))
+            method = thorough_method(
+                self.denoiser, prompts, draws, self.seed, self.batch_size, self.allocation
+            )
+            pixels = method.pixels(opener(batch[0], "image", self.web_access)())
+            return measure_evidence(method, pixels, words=words)
 
     def _method(self, labels: tuple[str, ...], templates: tuple[str, ...]) -> DiffusionMethod:
         # the prompts of the latest set of labels stay encoded

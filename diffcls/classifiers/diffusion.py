@@ -9,6 +9,7 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
+from typing import Any
 
 import numpy as np
 import torch
@@ -258,5 +259,9 @@ class DiffusionMethod:
         seconds += time.perf_counter() - began
         return ImageState(item.image_id, item.candidates, x0, shape, self.task, screening, seconds)
 
+    def pixels(self, image: Any) -> NDArray[np.float32]:
+        """(3, H, W) in [−1, 1]: an image as the model receives it; see `load_image`."""
+        return to_pixels(load_image(image), self.denoiser.image_size, self.interpolation)
+
     def _pixels(self, item: Item) -> NDArray[np.float32]:
-        return to_pixels(load_image(item.open()), self.denoiser.image_size, self.interpolation)
+        return self.pixels(item.open())

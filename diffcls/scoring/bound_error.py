@@ -51,7 +51,7 @@ class BoundError:
             columns[indices], dtype=torch.float32, device=denoiser.device
         )  # (N, 3)
 
-    def measure(
+    def terms(
         self,
         x_t: Tensor,
         index: Tensor,
@@ -59,8 +59,8 @@ class BoundError:
         draws: Tensor,
         target: Tensor,
         to_noise: Tensor,
-    ) -> Tensor:
-        """(B,) errors.
+    ) -> list[Tensor]:
+        """Terms (B, C, h, w); an error is the sum of their means over C·h·w.
 
         Args:
             x_t: (B, C, h, w) noisy images, in float32.
@@ -75,7 +75,4 @@ class BoundError:
         residual = out.float() - target
         to_gap, small, large = self._columns[draws].T.reshape(3, -1, 1, 1, 1)
         kl = learned_step_kl(to_gap * residual, mixture.float(), small, large) / math.log(2)
-        error: Tensor = kl.mean(dim=(1, 2, 3))
-        if self._with_residual:
-            error = error + ((to_noise * residual) ** 2).mean(dim=(1, 2, 3))
-        return error
+        return [kl, (to_noise * residual) ** 2] if self._with_residual else [kl]

@@ -118,6 +118,25 @@ class Scorer:
         return self._measure(x0, cond, draws)[: len(prompts)]
 
     @torch.inference_mode()
+    def error_maps(self, x0: Tensor, prompts: Tensor, draws: Sequence[int]) -> Tensor:
+        """Errors at each position: the mean over channels instead of C·h·w.
+
+        Args:
+            x0, prompts, draws: as `errors`.
+
+        Returns:
+            (M, h, w) float32, on the denoiser's device; the mean over h·w is the error.
+
+        Raises:
+            UsageError: as `errors`.
+        """
+        rows = self._rows(len(prompts))
+        cond = self.cond.rows(prompts[rows].to(self.denoiser.device))
+        terms, weight = self._terms(x0, cond, draws)
+        maps: Tensor = sum(term.mean(dim=1) for term in terms) * weight[:, None, None]
+        return maps[: len(prompts)]
+
+    @torch.inference_mode()
     def errors_at(self, x0: Tensor, points: Conditioning, draws: Sequence[int]) -> Tensor:
         """Errors at any points in the space of embeddings.
 
@@ -188,6 +207,14 @@ class Scorer:
         self, x0: Tensor, cond: Conditioning, draws: Sequence[int], shape: int | None = None
     ) -> Tensor:
         """(B,) errors; x0 and draws are padded here, `cond` already has `shape` rows (None: B)."""
+        terms, weight = self._terms(x0, cond, draws, shape)
+        error: Tensor = sum(term.mean(dim=(1, 2, 3)) for term in terms) * weight
+        return error
+
+    def _terms(
+        self, x0: Tensor, cond: Conditioning, draws: Sequence[int], shape: int | None = None
+    ) -> tuple[list[Tensor], Tensor]:
+        """Terms (B, C, h, w) of the errors and the weight (B,) of each row; see `_measure`."""
         rows, device = self._rows(len(draws), shape), self.denoiser.device
         noise = torch.stack([self.noise[j] for j in draws])[rows.to(device)]
         x0, columns = (v[rows.to(v.device)].to(device) for v in (x0, torch.tensor(draws)))
@@ -198,10 +225,10 @@ class Scorer:
         index = self._index[columns]
         if self._bound is not None:
             target = a * x0 + b * noise
-            return self._bound.measure(x_t, index, cond, columns, target, to_noise)
+            terms = self._bound.terms(x_t, index, cond, columns, target, to_noise)
+            return terms, self._weight[columns]
         out = self.denoiser.predict(x_t.to(self.denoiser.dtype), index, cond)
         # ε − ε̂ = (α/det)·(target − out), target = a·x0 + b·ε
         target = to_noise * (a * x0 + b * noise)
         loss = self._elementwise(to_noise * out.float(), target, reduction="none")
-        error: Tensor = loss.mean(dim=(1, 2, 3)) * self._weight[columns]
-        return error
+        return [loss], self._weight[columns]

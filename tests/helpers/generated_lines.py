@@ -19,6 +19,7 @@ FIXED = {
     "replay": "{IN}/tables --vote mean",
     "compare": "dataset=digits --output-dir {OUT}/out",
     "list": "runs --output-dir {OUT}/out",
+    "explain": "{IN}/photos/a/0.png --labels one two --draws 2 --output-dir {OUT}/out",
     "checkpoints": "digits --limit 2 --draws 2 --threads 1 --quiet --output-dir {OUT}/out",
 }
 """Sound arguments of each command, which would do little work."""

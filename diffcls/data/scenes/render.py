@@ -55,14 +55,28 @@ def render_scene(scene: Scene, key: int) -> Image.Image:
     from PIL import Image
 
     rng = np.random.default_rng(key)
-    radius = np.array([_sample_radius(*RADIUS_PIXELS[kind.size], rng) for kind in scene.kinds])
-    centres = place_objects(scene, radius, rng)
+    covers = _covers(scene, rng)
     pixels = _background(rng)
-    for kind, r, (x, y) in zip(scene.kinds, radius, centres, strict=True):
-        cover = coverage(kind.shape, r, x, y)[..., None]
-        pixels = pixels * (1 - cover) + _sample_shade(kind, rng) * cover
+    for kind, cover in zip(scene.kinds, covers, strict=True):
+        share = cover[..., None]
+        pixels = pixels * (1 - share) + _sample_shade(kind, rng) * share
     pixels += rng.normal(0.0, 0.02, pixels.shape)
     return Image.fromarray(np.rint(pixels.clip(0, 1) * 255).astype(np.uint8))
+
+
+def object_coverage(scene: Scene, key: int) -> list[Floats]:
+    """(32, 32) coverage of the pixels by each object of the image that `render_scene` makes."""
+    return _covers(scene, np.random.default_rng(key))
+
+
+def _covers(scene: Scene, rng: np.random.Generator) -> list[Floats]:
+    """(32, 32) coverage of the pixels by each object, at random positions."""
+    radius = np.array([_sample_radius(*RADIUS_PIXELS[kind.size], rng) for kind in scene.kinds])
+    centres = place_objects(scene, radius, rng)
+    return [
+        coverage(kind.shape, r, x, y)
+        for kind, r, (x, y) in zip(scene.kinds, radius, centres, strict=True)
+    ]
 
 
 def coverage(shape: str, radius: float, x: float, y: float) -> Floats:
