@@ -129,7 +129,7 @@ def test_public_names_are_complete_and_importable() -> None:
     classes = ["DiffusionClassifier", "ZeroShotImageClassifier"]
     errors = ["DataError", "DiffclsError", "ModelError", "RecordError", "UsageError"]
     functions = ["estimate_likelihood", "generate_images", "measure_fidelity", "run_evaluation"]
-    functions += ["compare_runs"]
+    functions += ["compare_runs", "fit_temperature"]
     assert diffcls.__all__ == sorted([*classes, *errors, *functions, "__version__"])
     for name in diffcls.__all__:
         assert getattr(diffcls, name) is not None

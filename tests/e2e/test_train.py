@@ -232,7 +232,7 @@ def test_only_a_model_with_its_card_is_finished_and_a_foreign_one_is_left_alone(
         (["--dataset", "digit"], "did you mean 'digits'"),
         (["--images", "0"], "--images out of range"),
         (["--learning-rate", "-1"], "--learning-rate out of range"),
-        (["--epochs", "3"], "unrecognized arguments"),
+        (["--epochs", "3"], "unknown flag: '--epochs'"),
         (["--model", "clips"], "did you mean 'clip'"),
         (["--init", "digit"], "did you mean 'digits'"),
     ],
