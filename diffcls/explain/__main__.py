@@ -9,8 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from diffcls.api.image_openers import opener
+from diffcls.api.remote_images import PUBLIC_ONLY
 from diffcls.cli import command, parser_of
 from diffcls.cli.flags import add_seed, keywords
+from diffcls.data.prompts import check_labels
 from diffcls.explain.options import DRAWS, ExplainOptions
 from diffcls.support.files import check_output, make_folder, safe_name
 from diffcls.support.hashing import hash_text
@@ -66,6 +69,8 @@ def _main(arguments: list[str]) -> int:
     options = read(ExplainOptions, keywords(flags, ExplainOptions))
     folder = expand(Path(flags.output_dir)) / "evidence"
     check_output(folder)
+    opener(options.image, "IMAGE", PUBLIC_ONLY)  # refuses a missing file before a model is loaded
+    check_labels(options.labels)
     evidence = _measure(options)
     # another image, model or setting has another name: nothing is overwritten by other content
     settings = hash_text(json.dumps([_summary(evidence), vars(options)], default=str), 8)

@@ -80,6 +80,7 @@ def several(datasets: list[str], models: list[str]) -> list[str]:
     return ["--dataset", *datasets, "--model", *models, "--seed", *map(str, SEEDS)]
 
 
+@pytest.mark.slow
 def test_killed_combinations_resume_to_the_rows_of_single_runs(
     tmp_path: Path, tiny_pipeline: Pipelines, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -41,7 +41,10 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory, flags: list[str]) -> P
     return out
 
 
-@pytest.mark.parametrize("stop", [signal.SIGKILL, signal.SIGINT], ids=lambda s: s.name)
+SIGINT = pytest.param(signal.SIGINT, marks=pytest.mark.slow, id="SIGINT")
+
+
+@pytest.mark.parametrize("stop", [pytest.param(signal.SIGKILL, id="SIGKILL"), SIGINT])
 def test_interrupted_run_resumes_to_the_same_records(
     tmp_path: Path,
     flags: list[str],

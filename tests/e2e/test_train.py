@@ -138,6 +138,7 @@ def test_a_finished_model_can_be_fine_tuned(shelf: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_stopped_training_loses_no_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     steps: list[int] = []
     one_step = Loop._one_step

@@ -103,6 +103,7 @@ def test_same_command_resumes_with_the_stored_fit(
     assert first["n_scored"] == 12 and first["evaluations_per_image"] < 100
 
 
+@pytest.mark.slow
 def test_damaged_fit_is_reported(tmp_path: Path) -> None:
     evaluate(tmp_path)
     (path,) = tmp_path.rglob("budget-*.json")
@@ -116,6 +117,7 @@ def test_dry_run_writes_nothing(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_shards_share_the_stored_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     evaluate(tmp_path, shard="0/2")
     monkeypatch.setattr(DiffusionMethod, "seconds_per_batch", lambda self: 3 * BATCH_SECONDS)

@@ -57,9 +57,13 @@ def fit(schedule: NoiseSchedule) -> list[str]:
 
 
 CASES = [(name, "preserving") for name in fit(PRESERVING)] + [(name, "flow") for name in fit(FLOW)]
+SLOW = [(name, "preserving") for name in ("ddpm", "ddpm-small", "heun")] + [("langevin", "flow")]
 
 
-@pytest.mark.parametrize(("name", "kind"), CASES)
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [pytest.param(*case, marks=[pytest.mark.slow] if case in SLOW else []) for case in CASES],
+)
 def test_every_sampler_reaches_the_distribution_of_the_data(name: str, kind: str) -> None:
     model = denoiser(PRESERVING if kind == "preserving" else FLOW)
     alpha, sigma = float(model.schedule.alpha[-1]), float(model.schedule.sigma[-1])

@@ -118,7 +118,7 @@ def attempt(folder: Path, file: str, content: Any, compute: Callable[[Path], Any
         path.write_bytes(whole)
 
 
-@examples(100, 2000, choice=st.integers(0, 10**6), new=st.sampled_from(NONSENSE))
+@examples(40, 2000, choice=st.integers(0, 10**6), new=st.sampled_from(NONSENSE))
 def test_no_mutated_model_fails_with_a_traceback_or_is_believed(
     base: tuple[Path, dict[str, Any], list[torch.Tensor]], choice: int, new: Any
 ) -> None:

@@ -35,6 +35,7 @@ def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> None:
         torch.testing.assert_close(value, other[name], atol=1e-6, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_two_processes_train_as_one_that_takes_two_batches_per_step(tmp_path: Path) -> None:
     (tmp_path / "two").mkdir()
     (tmp_path / "one").mkdir()
