@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from diffcls.data.dataset import Dataset
+from diffcls.data.open_set import OpenSet, open_set
 from diffcls.evaluation.combinations import (
     Combinations,
     EvaluationArguments,
@@ -20,7 +21,7 @@ from diffcls.evaluation.combinations import (
 )
 from diffcls.evaluation.cost import Cost, estimate, fit, measure
 from diffcls.evaluation.finished import finished_row
-from diffcls.evaluation.multi_label import evaluate_multi_label
+from diffcls.evaluation.multi_label import evaluate_multi_label, prepare
 from diffcls.evaluation.one_run import check_tables, run
 from diffcls.evaluation.own_data import Preamble
 from diffcls.evaluation.plan import Plan, build_prompts, check_names, choose_images, make_plan
@@ -72,6 +73,7 @@ def run_evaluation(combinations: Combinations) -> list[dict[str, Any]]:
     check_each(combinations.runs, lambda one: check_names(one.options))
     options = combinations.options
     if options.multi_label:
+        check_each(combinations.runs, lambda one: prepare(one.options))
         return [row for one in combinations.each_options() for row in evaluate_multi_label(one)]
     shard = shard_from(os.environ, options.shard, options.n_workers, options.worker_idx)
     with models_kept(), contextlib.ExitStack() as stack:
@@ -137,9 +139,15 @@ class _Session:
         if self.combinations.options.dry_run:
             self._say(TotalCost.of_rows(done))
         if failures:
-            ordered = {str(r): failures[r] for r in self.combinations.runs if r in failures}
+            ordered = {self._name(r): failures[r] for r in self.combinations.runs if r in failures}
             raise FailedRuns(done, ordered)
         return done
+
+    def _name(self, one: Run) -> str:
+        """The run as its flags; with its place, where models in memory are named alike."""
+        runs = self.combinations.runs
+        alike = sum(str(other) == str(one) for other in runs)
+        return str(one) if alike == 1 else f"{one} (run {runs.index(one) + 1} of {len(runs)})"
 
     def _announce(self, left: list[Run]) -> None:
         """Plan each combination of data set, model and method: what cannot be is refused here.
@@ -163,8 +171,14 @@ class _Session:
         if not options.quiet:
             warn(f"{self.combinations}: {total.text(options.budget, len(self.combinations.runs))}")
 
-    def _finished(self, one: Run) -> dict[str, Any] | None:
+    def _images(self, one: Run) -> tuple[Dataset, str]:
         dataset, subset = self.images[one.data_options]
+        if isinstance(dataset, OpenSet):  # each seed withholds other labels
+            dataset = open_set(dataset.whole, one.options.seed)
+        return dataset, subset
+
+    def _finished(self, one: Run) -> dict[str, Any] | None:
+        dataset, subset = self._images(one)
         return finished_row(one.method, one.options, dataset, subset, self.shard)
 
     def _plan(self, one: Run) -> Plan:
@@ -174,7 +188,7 @@ class _Session:
         # a resumed run before this one may have set its own
         set_threads(one.options.threads or self.threads)
         self.kind = one.kind
-        dataset, subset = self.images[one.data_options]
+        dataset, subset = self._images(one)
         plan = make_plan(one.method, one.options, dataset, subset, self.shard)
         check_tables(plan)
         return plan
