@@ -101,6 +101,22 @@ def check(options: EvaluationOptions) -> None:
         )
 
 
+def prepare(options: EvaluationOptions) -> tuple[EvaluationOptions, Dataset, str]:
+    """The options with their defaults, the images and their subset; no model is loaded.
+
+    Raises:
+        UsageError: see `check`; also for a data set of one label per image, and for a model without
+            a card that can be read before it is loaded.
+    """
+    check(options)
+    options = replace(options, search="exhaustive", draws=options.draws or DRAWS)
+    whole = load_dataset(options.dataset, options.split, options.data_root)
+    test, subset = choose(whole, options.limit, options.subset, options.indices)
+    object_labels(test)
+    definition(options, test, subset)
+    return options, test, subset
+
+
 def evaluate_multi_label(options: EvaluationOptions) -> list[dict[str, Any]]:
     """Score the labels of each image, and put the figures into the folder's ``multi_label.csv``.
 
@@ -115,11 +131,7 @@ def evaluate_multi_label(options: EvaluationOptions) -> list[dict[str, Any]]:
     Raises:
         UsageError: for an option that is not read, or a data set of one label per image.
     """
-    check(options)
-    options = replace(options, search="exhaustive", draws=options.draws or DRAWS)
-    whole = load_dataset(options.dataset, options.split, options.data_root)
-    test, subset = choose(whole, options.limit, options.subset, options.indices)
-    object_labels(test)  # refuses other data sets before a model is loaded
+    options, test, subset = prepare(options)
     whole = load_dataset(options.dataset, "validation", options.data_root)
     validation, validation_subset = choose(whole, min(VALIDATION_IMAGES, len(whole)))
     with denormals_flushed():

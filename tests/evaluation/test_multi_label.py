@@ -103,3 +103,12 @@ def test_option_without_effect_is_refused(
 ) -> None:
     with pytest.raises(UsageError, match=message):
         diffcls.run_evaluation(**options(tmp_path, **given))
+
+
+def test_no_data_set_is_scored_if_another_one_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(multi_label, "label_scores", lambda *_: pytest.fail("scored"))
+    message = "several labels per image.*refused for --dataset digits"
+    with pytest.raises(UsageError, match=message):
+        diffcls.run_evaluation(**options(tmp_path, dataset=["scenes/relations", "digits"]))
