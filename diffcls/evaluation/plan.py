@@ -8,7 +8,7 @@ from pathlib import Path
 from diffcls.classifiers import METHODS
 from diffcls.classifiers.base import Built, Description
 from diffcls.data import catalog
-from diffcls.data.class_names import read_class_names
+from diffcls.data.class_names import rename_classes
 from diffcls.data.class_tables import announce_order
 from diffcls.data.csv_tables import read_text
 from diffcls.data.dataset import Dataset
@@ -111,24 +111,13 @@ def choose_images(options: EvaluationOptions) -> tuple[Dataset, str]:
         options.label_column,
     )
     if options.classnames is not None:
-        whole = _rename_classes(whole, Path(options.classnames))
+        whole = rename_classes(whole, options.classnames)
     if catalog.find(options.dataset).own:
         for flag, path in (("--prompts", options.prompts), ("--class-ids", options.class_ids)):
             if path is not None:
                 announce_order(Path(path), whole.class_names, flag)
     chosen, subset = choose(whole, options.limit, options.subset, options.indices)
     return (open_set(chosen, options.seed) if options.reject else chosen), subset
-
-
-def _rename_classes(dataset: Dataset, path: Path) -> Dataset:
-    if dataset.sentences:
-        raise UsageError(
-            "--classnames: the images have sentences, not classes",
-            given=dataset.name,
-            todo="remove it",
-        )
-    names = read_class_names(path, dataset.class_names)
-    return replace(dataset, class_names=names, prompt_names=())
 
 
 def build_prompts(options: EvaluationOptions, dataset: Dataset) -> PromptSet:
