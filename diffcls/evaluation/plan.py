@@ -57,6 +57,7 @@ def check_names(options: EvaluationOptions) -> None:
         METHODS[name]
     for name in options.method:
         METHODS.load(name).check(options, spec)
+        check_tables(options, name)
     for kind, given, allowed in (
         ("loss", options.loss, (*LOSSES, *BOUND_LOSSES)),
         ("aggregate", options.aggregate, AGGREGATES),
@@ -99,6 +100,15 @@ def check_names(options: EvaluationOptions) -> None:
     for flag, path in (("--prompts", options.prompts), ("--class-ids", options.class_ids)):
         if path is not None and not Path(path).is_file():
             raise DataError(f"{flag}: file not found", given=str(path), todo="check the path")
+
+
+def check_tables(options: EvaluationOptions, method: str) -> None:
+    """Raise UsageError for ``--save-errors`` with a method that has no error tables."""
+    if options.save_errors is not None and "save_errors" not in METHODS.load(method).reads:
+        raise UsageError(
+            f"--save-errors does not apply: the method {method!r} has no error tables",
+            todo="remove --save-errors, or choose --method diffusion",
+        )
 
 
 def choose_images(options: EvaluationOptions) -> tuple[Dataset, str]:

@@ -137,6 +137,10 @@ def test_a_budget_is_shared_out() -> None:
             {"seed": [0, 1], "method": ("diffusion", "clip"), "save_errors": "tables"},
             "--save-errors does not apply: the method 'clip'",
         ),
+        (
+            {"method": ("diffusion", "clip"), "save_errors": "tables"},
+            "--save-errors does not apply: the method 'clip'",
+        ),
     ],
 )
 def test_what_cannot_be_is_refused_by_name_before_anything_starts(
