@@ -14,6 +14,7 @@ import diffcls
 from diffcls.data.load import load_dataset
 from diffcls.evaluation import multi_label
 from diffcls.evaluation.run import FailedRuns
+from diffcls.models import devices
 from diffcls.support.errors import ModelError, UsageError
 
 IMAGES, VALIDATION = 24, 12
@@ -131,3 +132,19 @@ def test_a_failed_run_does_not_end_the_others(
     assert {row["seed"] for row in failed.value.rows} == {1}
     with pytest.raises(ModelError, match="no memory"):
         diffcls.run_evaluation(**options(tmp_path, limit=4))
+
+
+def test_scores_of_an_accelerator_are_kept_apart_and_name_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``--dtype auto`` is another precision there, so its scores are not those of the CPU."""
+    given = options(tmp_path, limit=4)
+    (on_cpu, *_) = diffcls.run_evaluation(**given, device="cpu")
+    monkeypatch.setattr(devices, "dtype_without_torch", lambda *_: None)
+    monkeypatch.setattr(devices, "resolve_device", lambda _: "cpu")
+    (without, *_) = diffcls.run_evaluation(**given)
+    monkeypatch.setattr(devices, "resolve_device", lambda _: "cuda:0")
+    monkeypatch.setattr(multi_label, "describe_device", lambda device: f"a GPU at {device}")
+    (on_gpu, *_) = diffcls.run_evaluation(**given)
+    assert on_gpu["device"] == "a GPU at cuda:0"
+    assert on_gpu["fingerprint"] != on_cpu["fingerprint"] == without["fingerprint"]
