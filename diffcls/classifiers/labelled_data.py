@@ -10,7 +10,7 @@ import numpy as np
 from diffcls.classifiers.one_pass import Pixels
 from diffcls.classifiers.options import ClassifierOptions
 from diffcls.data.catalog import DatasetSpec
-from diffcls.data.class_names import rename_classes, shorten
+from diffcls.data.class_names import shorten
 from diffcls.data.dataset import Dataset, Item
 from diffcls.data.load import load_dataset
 from diffcls.data.subsets import choose
@@ -68,8 +68,6 @@ def load(options: ClassifierOptions, split: str, class_names: tuple[str, ...]) -
         options.image_column,
         options.label_column,
     )
-    if options.classnames is not None:
-        dataset = rename_classes(dataset, options.classnames)
     check_classes(split, dataset.class_names, options.split, class_names)
     return choose(dataset, limit=min(MAX_TRAINING_IMAGES, len(dataset)))[0]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from functools import partial
 from pathlib import Path
@@ -194,20 +193,3 @@ def test_rows_state_the_supervision(tmp_path: Path) -> None:
             method="reference", reference=kind, limit=20, output_dir=str(tmp_path), quiet=True
         )
         assert (row["model"], row["supervision"], row["ece"]) == (kind, supervision, None)
-
-
-def test_renamed_classes_are_trained_on_under_their_new_names(tmp_path: Path) -> None:
-    for split in ("train", "validation", "test"):
-        for k, name in enumerate("abc"):
-            (tmp_path / "data" / split / name).mkdir(parents=True)
-            for i in range(2):
-                image = Image.new("RGB", (8, 8), (100 * k, 100 * k, 10 * i))
-                image.save(tmp_path / "data" / split / name / f"{i}.png")
-    names = tmp_path / "names.csv"
-    names.write_text("folder,classname\na,dark\nb,grey\nc,light\n")
-    given = {"dataset": f"folder:{tmp_path / 'data'}", "output_dir": str(tmp_path / "out")}
-    kind = {"method": "reference", "reference": "nearest-mean", "quiet": True}
-    (row,) = diffcls.run_evaluation(**given, **kind, classnames=str(names))
-    assert row["accuracy"] == 1.0
-    (path,) = (tmp_path / "out" / "runs").glob("*/run.json")
-    assert json.loads(path.read_text())["spec"]["class_names"] == ["dark", "grey", "light"]
