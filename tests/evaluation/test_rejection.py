@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from PIL import Image
 from sklearn.metrics import roc_auc_score, roc_curve
 
 import diffcls
-from diffcls.classifiers import METHODS, rejection
+from diffcls.classifiers import METHODS, model_options, rejection
 from diffcls.data import catalog
 from diffcls.data.dataset import Dataset
 from diffcls.data.open_set import OpenSet
@@ -24,6 +25,7 @@ from diffcls.runs.comparison import compare_runs
 from diffcls.runs.leaderboard import COLUMNS
 from diffcls.support.errors import DataError, UsageError
 
+LOAD = model_options.load_denoiser
 DECISIONS = ("known images accepted", "unknown images rejected")
 
 
@@ -225,3 +227,21 @@ def test_calibration_images_have_the_classes_of_the_test_images(tmp_path: Path) 
     header = json.loads((tmp_path / "runs" / row["fingerprint"] / "run.json").read_text())
     withheld = rejection.options_of(header["spec"]["rejection"])["withheld"]
     assert sorted([*withheld, *header["spec"]["class_names"]]) == [c + c for c in "abcde"]
+
+
+@pytest.mark.parametrize("search", ["gradient", "tree"])
+def test_a_shortlist_of_one_candidate_races_against_the_background(
+    search: str, tmp_path: Path, tiny_pipeline: Callable[[str], Path]
+) -> None:
+    """A screen sees the candidates alone; the background is not among its prompts."""
+    monkeypatch = pytest.MonkeyPatch()
+    monkeypatch.setattr(model_options, "load_denoiser", LOAD)
+    try:
+        given = {"search": search, "candidates": 1, "model": str(tiny_pipeline("v_prediction"))}
+        (row,) = diffcls.run_evaluation(**options(tmp_path, draws=2, limit=8, **given))
+    finally:
+        monkeypatch.undo()
+    assert (row["status"], row["n_scored"]) == ("complete", 8)
+    for record in records(tmp_path, row["fingerprint"]):
+        assert len(record["scores"]) == 8 and record["scores"][-1] is not None
+    assert (tmp_path / "rejection.csv").exists()
