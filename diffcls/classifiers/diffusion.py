@@ -23,7 +23,7 @@ from diffcls.data.prompts import AGGREGATES, PromptSet
 from diffcls.data.transforms import load_image, to_pixels
 from diffcls.diffusion.draws import DrawPlan
 from diffcls.diffusion.timestep_allocation import EVEN, allocate
-from diffcls.models.denoiser import Denoiser
+from diffcls.models.denoiser import Conditioning, Denoiser
 from diffcls.models.self_test import check_model
 from diffcls.scoring.batch_runner import BatchRunner, Launched
 from diffcls.scoring.batch_size import largest_worthwhile
@@ -136,8 +136,10 @@ class DiffusionMethod:
             background=background is not None,
         )
         screen = search.screen
-        self._start_screening = None if screen is None else screen.prepare(prompts, cond)
-        self._points = None if screen is None else Points(prompts, cond)
+        # a screen is of the candidates alone
+        shown = Conditioning({name: rows[: len(prompts)] for name, rows in cond.items()})
+        self._start_screening = None if screen is None else screen.prepare(prompts, shown)
+        self._points = None if screen is None else Points(prompts, shown)
         self._runner = BatchRunner(self.scorer)
 
     @property

@@ -10,6 +10,7 @@ import numpy as np
 from diffcls.classifiers.one_pass import Pixels
 from diffcls.classifiers.options import ClassifierOptions
 from diffcls.data.catalog import DatasetSpec
+from diffcls.data.class_names import shorten
 from diffcls.data.dataset import Dataset, Item
 from diffcls.data.load import load_dataset
 from diffcls.data.subsets import choose
@@ -67,12 +68,32 @@ def load(options: ClassifierOptions, split: str, class_names: tuple[str, ...]) -
         options.image_column,
         options.label_column,
     )
-    if dataset.class_names != class_names:
-        raise DataError(
-            f"the classes of split {split} are not those of split {options.split}",
-            given=f"{len(dataset.class_names)} of {len(class_names)}",
-        )
+    check_classes(split, dataset.class_names, options.split, class_names)
     return choose(dataset, limit=min(MAX_TRAINING_IMAGES, len(dataset)))[0]
+
+
+def check_classes(split: str, names: Sequence[str], other: str, expected: Sequence[str]) -> None:
+    """Check that two splits have the same classes in the same order.
+
+    Args:
+        split: one split.
+        names: its classes.
+        other: the other split.
+        expected: its classes.
+
+    Raises:
+        DataError: if the classes differ.
+    """
+    if tuple(names) == tuple(expected):
+        return
+    only = [name for name in names if name not in expected]
+    lacking = [name for name in expected if name not in names]
+    raise DataError(
+        f"the classes of split {split} are not those of split {other}",
+        given=f"{len(names)} of {len(expected)}"
+        + (f"; only in {split}: {shorten(only)}" if only else "")
+        + (f"; not in {split}: {shorten(lacking)}" if lacking else ""),
+    )
 
 
 def recipe_of(spec: DatasetSpec) -> Recipe | None:

@@ -202,7 +202,12 @@ def _prompts_by_id(
             f"{'--prompts' if options.prompts else '--template'} needs a text-conditional model",
             todo="remove it; --class-ids FILE maps candidates to the model's classes",
         )
-    by_id = class_prompts(prompts.class_names, labels, options.class_ids)
+    if options.reject:
+        from diffcls.classifiers.rejection import class_ids_of_candidates
+
+        by_id = class_ids_of_candidates(options, labels, prompts)
+    else:
+        by_id = class_prompts(prompts.class_names, labels, options.class_ids)
     return replace(by_id, own=prompts.own or bool(options.class_ids))
 
 

@@ -18,16 +18,22 @@ import numpy as np
 
 from diffcls.classifiers.base import Built
 from diffcls.classifiers.diffusion import DiffusionMethod
+from diffcls.classifiers.fitting import FitCost, Fitting
+from diffcls.classifiers.labelled_data import check_classes, is_quiet
 from diffcls.classifiers.options import ClassifierOptions
 from diffcls.classifiers.rejection_options import CALIBRATION_SPLIT
+from diffcls.data.class_ids import class_prompts
+from diffcls.data.class_names import rename_classes
 from diffcls.data.dataset import Dataset, Item
 from diffcls.data.load import load_dataset
 from diffcls.data.open_set import OpenSet, open_set
+from diffcls.data.prompts import PromptSet
 from diffcls.data.subsets import choose
 from diffcls.metrics.rejection import Calibration, fit_calibration
 from diffcls.scoring.class_scores import ClassScores
-from diffcls.support.cache import Arrays, fitted
+from diffcls.support.cache import Arrays, fitted, is_fitted
 from diffcls.support.errors import DataError
+from diffcls.support.progress import Progress
 from diffcls.support.version import __version__
 
 CALIBRATION_IMAGES = 200
@@ -97,23 +103,28 @@ def with_background(result: ClassScores, calibration: Calibration) -> ClassScore
     return replace(result, scores=scores, ranking=ranking)
 
 
-def calibrate(method: DiffusionMethod, items: Sequence[Item]) -> Calibration:
+def calibrate(method: DiffusionMethod, items: Sequence[Item], quiet: bool = False) -> Calibration:
     """Fit the scale and offset on images labelled 0 to K − 1, or K for none of the candidates.
+
+    Args:
+        method: the classifier of the candidates, with a background prompt.
+        items: the images.
+        quiet: whether no progress is shown.
 
     Raises:
         DataError: if no image can be scored.
         UsageError: if the images are all of the candidates, or all of other classes.
     """
-    from tqdm import tqdm
-
     labels = {item.image_id: item.label for item in items}
     # in the order of the images, whatever order they complete in
     place = {item.image_id: i for i, item in enumerate(items)}
-    scored = tqdm(method.classify(items), "calibrating", total=len(items), unit="img", disable=None)
-    results = sorted(
-        (result for result in scored if result.error is None),
-        key=lambda result: place[result.image_id],
-    )
+    results = []
+    with Progress(len(items), "calibrating", quiet=quiet) as progress:
+        for result in method.classify(items):
+            progress.update()
+            if result.error is None:
+                results.append(result)
+    results.sort(key=lambda result: place[result.image_id])
     if not results:
         raise DataError("no validation image can be scored", todo="check the validation split")
     return fit_calibration(
@@ -136,6 +147,7 @@ def with_rejection(built: Built, options: ClassifierOptions, seed: int) -> Built
     """
     assert isinstance(built.method, DiffusionMethod)
     method, data, subset = built.method, *validation_images(options, seed)
+    _check_candidates(data, built.prompts, options)
     rejection = {
         "background": options.background_prompt or "",
         "withheld": list(data.withheld),
@@ -152,15 +164,47 @@ def with_rejection(built: Built, options: ClassifierOptions, seed: int) -> Built
     }
 
     def fit() -> Arrays:
-        found = calibrate(method, data.items)
+        found = calibrate(method, data.items, is_quiet(options))
         return {"scale": np.array(found.scale), "offset": np.array(found.offset)}
 
     def stored() -> Calibration:
         arrays = fitted(options.output_dir, "rejection", defined_by, fit)
         return Calibration(float(arrays["scale"]), float(arrays["offset"]))
 
-    text = json.dumps(rejection, sort_keys=True, ensure_ascii=False)
-    return replace(built, method=RejectingMethod(method, stored), rejection=text)
+    def cost() -> FitCost:
+        evaluations = len(data) * built.most_evaluations
+        batches = -(-evaluations // method.batch_size)
+        return FitCost(evaluations, 0, batches * method.seconds_per_batch())
+
+    return replace(
+        built,
+        method=RejectingMethod(method, stored),
+        rejection=json.dumps(rejection, sort_keys=True, ensure_ascii=False),
+        fitting=Fitting(lambda: is_fitted(options.output_dir, "rejection", defined_by), cost),
+    )
+
+
+def class_ids_of_candidates(
+    options: ClassifierOptions, labels: Sequence[str], prompts: PromptSet
+) -> PromptSet:
+    """The class ids of the candidates, from those of all classes of the data set.
+
+    Where a file or the order of the classes assigns them, an index counts the withheld classes.
+
+    Args:
+        options: options of the evaluation, with ``reject``.
+        labels: names of the model's classes by id, see `diffcls.data.class_ids.class_prompts`.
+        prompts: the candidates.
+    """
+    if any(labels) and options.class_ids is None:
+        return class_prompts(prompts.class_names, labels)
+    data, _ = validation_images(options, options.seed)
+    _check_candidates(data, prompts, options)
+    return data.candidates(class_prompts(data.whole.class_names, labels, options.class_ids))
+
+
+def _check_candidates(data: OpenSet, prompts: PromptSet, options: ClassifierOptions) -> None:
+    check_classes(data.split, data.class_names[:-1], options.split, prompts.class_names)
 
 
 def validation_images(options: ClassifierOptions, seed: int) -> tuple[OpenSet, str]:
@@ -176,6 +220,8 @@ def validation_images(options: ClassifierOptions, seed: int) -> tuple[OpenSet, s
         options.image_column,
         options.label_column,
     )
+    if options.classnames is not None:
+        whole = rename_classes(whole, options.classnames)
     data, subset = choose(whole, limit=min(CALIBRATION_IMAGES, len(whole)))
     return open_set(data, seed), subset
 

@@ -6,9 +6,11 @@ import logging
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from diffcls.data.csv_tables import LINE_BREAK, has_columns, read_csv, read_text
+from diffcls.data.dataset import Dataset
 from diffcls.support.errors import DataError, UsageError
 
 logger = logging.getLogger(__name__)
@@ -89,6 +91,22 @@ def show_order(names: Sequence[str]) -> str:
 
 
 # ---- files of class names ------------------------------------------------------------------------
+
+
+def rename_classes(dataset: Dataset, path: str | Path) -> Dataset:
+    """The data set with the class names of a file, see `read_class_names`.
+
+    Raises:
+        UsageError: for images with sentences in place of classes.
+    """
+    if dataset.sentences:
+        raise UsageError(
+            f"{FLAG}: the images have sentences, not classes",
+            given=dataset.name,
+            todo="remove it",
+        )
+    names = read_class_names(Path(path), dataset.class_names)
+    return replace(dataset, class_names=names, prompt_names=())
 
 
 def read_class_names(path: Path, class_names: Sequence[str]) -> tuple[str, ...]:

@@ -89,10 +89,6 @@ class Combinations:
         """Whether there is one data set, one model and one seed: an evaluation as ever."""
         return all(count == 1 for count in self.counts.values())
 
-    def each_options(self) -> list[EvaluationOptions]:
-        """The options of each data set, model and seed, which all its methods share."""
-        return list({id(run.options): run.options for run in self.runs}.values())
-
     def by_model(self) -> list[Run]:
         """The runs in the order of execution: those of one model follow one another."""
         first: dict[object, int] = {}

@@ -114,7 +114,8 @@ def fit(plan: Plan, budget: str) -> Plan:
     dataset, subset = plan.dataset, plan.spec.subset
     if fitted["images"] < len(dataset):
         if options.subset is None and options.indices is None:
-            dataset, subset = choose_images(dataclasses.replace(options, limit=fitted["images"]))
+            options = dataclasses.replace(options, limit=fitted["images"])
+            dataset, subset = choose_images(options)
         else:
             dataset, subset = choose(dataset, limit=fitted["images"])
     if dataset is plan.dataset and options == plan.options:

@@ -101,6 +101,22 @@ def check(options: EvaluationOptions) -> None:
         )
 
 
+def prepare(options: EvaluationOptions) -> tuple[EvaluationOptions, Dataset, str]:
+    """The options with their defaults, the images and their subset; no model is loaded.
+
+    Raises:
+        UsageError: see `check`; also for a data set of one label per image, and for a model without
+            a card that can be read before it is loaded.
+    """
+    check(options)
+    options = replace(options, search="exhaustive", draws=options.draws or DRAWS)
+    whole = load_dataset(options.dataset, options.split, options.data_root)
+    test, subset = choose(whole, options.limit, options.subset, options.indices)
+    object_labels(test)
+    definition(options, test, subset)
+    return options, test, subset
+
+
 def evaluate_multi_label(options: EvaluationOptions) -> list[dict[str, Any]]:
     """Score the labels of each image, and put the figures into the folder's ``multi_label.csv``.
 
@@ -115,11 +131,9 @@ def evaluate_multi_label(options: EvaluationOptions) -> list[dict[str, Any]]:
     Raises:
         UsageError: for an option that is not read, or a data set of one label per image.
     """
-    check(options)
-    options = replace(options, search="exhaustive", draws=options.draws or DRAWS)
-    whole = load_dataset(options.dataset, options.split, options.data_root)
-    test, subset = choose(whole, options.limit, options.subset, options.indices)
-    object_labels(test)  # refuses other data sets before a model is loaded
+    from diffcls.models import devices
+
+    options, test, subset = prepare(options)
     whole = load_dataset(options.dataset, "validation", options.data_root)
     validation, validation_subset = choose(whole, min(VALIDATION_IMAGES, len(whole)))
     with denormals_flushed():
@@ -137,7 +151,7 @@ def evaluate_multi_label(options: EvaluationOptions) -> list[dict[str, Any]]:
         "evaluations_per_image": scores.evaluations,
         "n_labels": len(scores.labels),
         "seed": options.seed,
-        "device": describe_device("cpu" if options.device == "auto" else options.device),
+        "device": describe_device(devices.resolve_device(options.device)),
         "versions": versions(),
         "commit": commit(),
         "command": options.command,
@@ -210,9 +224,19 @@ def definition(options: EvaluationOptions, data: Dataset, subset: str) -> dict[s
         "draws": options.draws,
         "errors": [options.loss, options.weighting, options.allocation or card.allocation],
         "seed": options.seed,
-        "images": [options.img_size, options.interpolation, options.dtype],
+        "images": [options.img_size, options.interpolation, _precision(options)],
         "scoring_version": SCORING_VERSION,
     }
+
+
+def _precision(options: EvaluationOptions) -> str:
+    """The precision given; that of ``auto`` on an accelerator, which is not a CPU's, names it."""
+    from diffcls.models import devices
+
+    if options.dtype != "auto" or devices.dtype_without_torch("auto", options.device):
+        return options.dtype
+    kind = devices.resolve_device(options.device).partition(":")[0]
+    return "auto" if kind == "cpu" else f"auto on {kind}"
 
 
 def label_scores(options: EvaluationOptions, data: Dataset, subset: str) -> LabelScores:

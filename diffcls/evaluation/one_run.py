@@ -28,7 +28,6 @@ from diffcls.runs.error_tables import ErrorArchive
 from diffcls.runs.records import RecordStore
 from diffcls.runs.sharding import shard_of
 from diffcls.support.environment import set_threads, threads
-from diffcls.support.errors import UsageError
 
 SELF_TEST_IMAGES = 4
 
@@ -49,6 +48,8 @@ def run(
     output = Path(options.output_dir)
     if (output / LEADERBOARD).exists():
         leaderboard.read(output / LEADERBOARD)  # refuse a damaged file before the work
+    if built.rejection and not options.quiet and (cost := fit_cost(built)):
+        warn(f"{plan.spec.method} is calibrated first: {cost}")
     proposed = header_of(plan)  # refuses an impossible batch size before anything is written
     archive = _archive(plan, tables_per_run)
     supervision_of(options, plan.dataset, built)  # refuse damaged hashes before the work
@@ -100,19 +101,9 @@ def _before(plan: Plan, built: Built, images: int) -> None:
         warn(long)
 
 
-def check_tables(plan: Plan) -> None:
-    """Raise UsageError for ``--save-errors`` with a method that has no error tables."""
-    if plan.options.save_errors is not None and not plan.built.search:
-        raise UsageError(
-            f"--save-errors does not apply: the method {plan.spec.method!r} has no error tables",
-            todo="remove --save-errors, or choose --method diffusion",
-        )
-
-
 def _archive(plan: Plan, per_run: bool) -> ErrorArchive | None:
     if plan.options.save_errors is None:
         return None
-    check_tables(plan)
     run = {
         "fingerprint": plan.spec.fingerprint,
         "spec": plan.spec.as_dict(),

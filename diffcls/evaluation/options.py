@@ -75,6 +75,8 @@ class EvaluationOptions(ClassifierOptions):
             for field in fields(self)
             if field.name not in UNSAVED
         }
+        if self.subset is None and self.indices is None:
+            del values["budget"]  # draws and images are those that were fitted to it
         return {
             name: _plain(value)
             for name, value in values.items()

@@ -8,7 +8,7 @@ from pathlib import Path
 from diffcls.classifiers import METHODS
 from diffcls.classifiers.base import Built, Description
 from diffcls.data import catalog
-from diffcls.data.class_names import read_class_names
+from diffcls.data.class_names import rename_classes
 from diffcls.data.class_tables import announce_order
 from diffcls.data.csv_tables import read_text
 from diffcls.data.dataset import Dataset
@@ -57,6 +57,7 @@ def check_names(options: EvaluationOptions) -> None:
         METHODS[name]
     for name in options.method:
         METHODS.load(name).check(options, spec)
+        check_tables(options, name)
     for kind, given, allowed in (
         ("loss", options.loss, (*LOSSES, *BOUND_LOSSES)),
         ("aggregate", options.aggregate, AGGREGATES),
@@ -101,6 +102,15 @@ def check_names(options: EvaluationOptions) -> None:
             raise DataError(f"{flag}: file not found", given=str(path), todo="check the path")
 
 
+def check_tables(options: EvaluationOptions, method: str) -> None:
+    """Raise UsageError for ``--save-errors`` with a method that has no error tables."""
+    if options.save_errors is not None and "save_errors" not in METHODS.load(method).reads:
+        raise UsageError(
+            f"--save-errors does not apply: the method {method!r} has no error tables",
+            todo="remove --save-errors, or choose --method diffusion",
+        )
+
+
 def choose_images(options: EvaluationOptions) -> tuple[Dataset, str]:
     """The images to score, and the subset's name in the fingerprint."""
     whole = load_dataset(
@@ -111,24 +121,13 @@ def choose_images(options: EvaluationOptions) -> tuple[Dataset, str]:
         options.label_column,
     )
     if options.classnames is not None:
-        whole = _rename_classes(whole, Path(options.classnames))
+        whole = rename_classes(whole, options.classnames)
     if catalog.find(options.dataset).own:
         for flag, path in (("--prompts", options.prompts), ("--class-ids", options.class_ids)):
             if path is not None:
                 announce_order(Path(path), whole.class_names, flag)
     chosen, subset = choose(whole, options.limit, options.subset, options.indices)
     return (open_set(chosen, options.seed) if options.reject else chosen), subset
-
-
-def _rename_classes(dataset: Dataset, path: Path) -> Dataset:
-    if dataset.sentences:
-        raise UsageError(
-            "--classnames: the images have sentences, not classes",
-            given=dataset.name,
-            todo="remove it",
-        )
-    names = read_class_names(path, dataset.class_names)
-    return replace(dataset, class_names=names, prompt_names=())
 
 
 def build_prompts(options: EvaluationOptions, dataset: Dataset) -> PromptSet:

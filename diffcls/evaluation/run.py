@@ -6,11 +6,13 @@ import contextlib
 import logging
 import os
 import traceback
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from diffcls.data.dataset import Dataset
+from diffcls.data.open_set import OpenSet, open_set
 from diffcls.evaluation.combinations import (
     Combinations,
     EvaluationArguments,
@@ -20,8 +22,8 @@ from diffcls.evaluation.combinations import (
 )
 from diffcls.evaluation.cost import Cost, estimate, fit, measure
 from diffcls.evaluation.finished import finished_row
-from diffcls.evaluation.multi_label import evaluate_multi_label
-from diffcls.evaluation.one_run import check_tables, run
+from diffcls.evaluation.multi_label import evaluate_multi_label, prepare
+from diffcls.evaluation.one_run import run
 from diffcls.evaluation.own_data import Preamble
 from diffcls.evaluation.plan import Plan, build_prompts, check_names, choose_images, make_plan
 from diffcls.evaluation.results import warn
@@ -39,15 +41,18 @@ __all__ = ["FailedRuns", "run", "run_evaluation"]
 class FailedRuns(DiffclsError):
     """Some of several runs failed; the others are done, and the same call resumes the failed ones.
 
-    Attributes:
-        rows: rows of the runs that did not fail, as `run_evaluation` returns them.
-        failures: each failed run, as its flags, with the message.
+    Args:
+        rows: rows of the runs that did not fail, as `run_evaluation` returns them; an attribute.
+        failures: each failed run, as its flags, with the message; an attribute.
+        total: number of all runs; None: each of the others has one row.
     """
 
-    def __init__(self, rows: list[dict[str, Any]], failures: dict[str, str]) -> None:
+    def __init__(
+        self, rows: list[dict[str, Any]], failures: dict[str, str], total: int | None = None
+    ) -> None:
         self.rows, self.failures = rows, failures
         shown = "; ".join(f"{run}: {message}" for run, message in failures.items())
-        total = len(rows) + len(failures)
+        total = len(rows) + len(failures) if total is None else total
         super().__init__(f"{len(failures)} of {total} runs failed: {shown}")
 
 
@@ -72,7 +77,8 @@ def run_evaluation(combinations: Combinations) -> list[dict[str, Any]]:
     check_each(combinations.runs, lambda one: check_names(one.options))
     options = combinations.options
     if options.multi_label:
-        return [row for one in combinations.each_options() for row in evaluate_multi_label(one)]
+        check_each(combinations.runs, lambda one: prepare(one.options))
+        return _multi_label(combinations)
     shard = shard_from(os.environ, options.shard, options.n_workers, options.worker_idx)
     with models_kept(), contextlib.ExitStack() as stack:
         session = _Session(combinations, shard, stack)
@@ -83,6 +89,32 @@ def run_evaluation(combinations: Combinations) -> list[dict[str, Any]]:
             stack.enter_context(_warnings_once(session))
             rows = session.all()
     return rows + (leaderboard.published_rows() if options.published else [])
+
+
+def _multi_label(combinations: Combinations) -> list[dict[str, Any]]:
+    """The rows of all combinations with several labels per image."""
+    rows: dict[Run, list[dict[str, Any]]] = {}
+    failures: dict[Run, str] = {}
+    with models_kept():
+        for one in combinations.by_model():
+            with contextlib.nullcontext() if combinations.is_single else _noted(one, failures):
+                rows[one] = evaluate_multi_label(one.options)
+    done = [row for one in combinations.runs for row in rows.get(one, ())]
+    if failures:
+        raise FailedRuns(done, _named(combinations, failures), len(combinations.runs))
+    return done
+
+
+def _named(combinations: Combinations, failures: Mapping[Run, str]) -> dict[str, str]:
+    """Each failed run as its flags; with its place, where models in memory are named alike."""
+    runs = combinations.runs
+    names = Counter(map(str, runs))
+    places = {one: f" (run {i} of {len(runs)})" for i, one in enumerate(runs, start=1)}
+    return {
+        f"{one}{places[one] if names[str(one)] > 1 else ''}": failures[one]
+        for one in runs
+        if one in failures
+    }
 
 
 @dataclass
@@ -137,8 +169,7 @@ class _Session:
         if self.combinations.options.dry_run:
             self._say(TotalCost.of_rows(done))
         if failures:
-            ordered = {str(r): failures[r] for r in self.combinations.runs if r in failures}
-            raise FailedRuns(done, ordered)
+            raise FailedRuns(done, _named(self.combinations, failures))
         return done
 
     def _announce(self, left: list[Run]) -> None:
@@ -163,8 +194,14 @@ class _Session:
         if not options.quiet:
             warn(f"{self.combinations}: {total.text(options.budget, len(self.combinations.runs))}")
 
-    def _finished(self, one: Run) -> dict[str, Any] | None:
+    def _images(self, one: Run) -> tuple[Dataset, str]:
         dataset, subset = self.images[one.data_options]
+        if isinstance(dataset, OpenSet):  # each seed withholds other labels
+            dataset = open_set(dataset.whole, one.options.seed)
+        return dataset, subset
+
+    def _finished(self, one: Run) -> dict[str, Any] | None:
+        dataset, subset = self._images(one)
         return finished_row(one.method, one.options, dataset, subset, self.shard)
 
     def _plan(self, one: Run) -> Plan:
@@ -174,10 +211,8 @@ class _Session:
         # a resumed run before this one may have set its own
         set_threads(one.options.threads or self.threads)
         self.kind = one.kind
-        dataset, subset = self.images[one.data_options]
-        plan = make_plan(one.method, one.options, dataset, subset, self.shard)
-        check_tables(plan)
-        return plan
+        dataset, subset = self._images(one)
+        return make_plan(one.method, one.options, dataset, subset, self.shard)
 
     def _run(self, one: Run) -> dict[str, Any]:
         plan = self._plan(one)

@@ -209,13 +209,15 @@ def best_posterior(scores: ArrayLike, scale: float) -> Float64:
     not round to 1.
 
     Args:
-        scores: (n, K) of the candidates, K at least 2.
+        scores: (n, K) of the candidates, K at least 2; −inf for a class that was never scored.
         scale: factor from score to log-likelihood, above 0.
     """
     s = np.sort(floats("scores", scores, ndim=2), axis=1)
     _check_scale(scale)
-    second = s[:, -2:-1]
-    rest = np.log(np.exp(scale * (s[:, :-1] - second)).sum(axis=1))
+    # where no other candidate was scored, as in a shortlist of one, the odds are infinite
+    second = np.where(np.isneginf(s[:, -2:-1]), 0.0, s[:, -2:-1])
+    with np.errstate(divide="ignore"):
+        rest = np.log(np.exp(scale * (s[:, :-1] - second)).sum(axis=1))
     return np.asarray(scale * (s[:, -1] - second[:, 0]) - rest, dtype=np.float64)
 
 

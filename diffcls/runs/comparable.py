@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 from collections.abc import Mapping, Sequence
@@ -11,6 +12,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from diffcls.data.class_names import shorten
+from diffcls.data.open_set import NONE_OF_THESE
 from diffcls.metrics.calibration import posterior
 from diffcls.runs.record import Record
 from diffcls.runs.stored import StoredRun
@@ -152,7 +155,7 @@ def shared_images(runs: Sequence[StoredRun]) -> SharedImages:
             "ONLY %d OF %d IMAGES ARE SHARED: all figures are on those that every run scored (%s)",
             *(len(ids), n_images, parts),
         )
-    names = results[0].run.spec.get("class_names", ())
+    names = _class_names(runs[0])
     own_candidates = len(names) != results[0].n_candidates
     return SharedImages(results, sorted(ids), () if own_candidates else tuple(names), n_images)
 
@@ -191,12 +194,39 @@ def _check_same_data(first: StoredRun, other: StoredRun) -> None:
                 given=f"{first.fingerprint}: {one}, {other.fingerprint}: {two}",
                 todo=todo,
             )
+    kept, other_kept = _withheld(first), _withheld(other)
+    if (kept is None) != (other_kept is None):
+        raise UsageError(
+            "a run with --reject cannot be compared with one without: it has fewer candidates, and "
+            "its images of other classes have the label 'none of these'",
+            given=f"{first.fingerprint}, {other.fingerprint}",
+            todo="select runs of one kind by setting=VALUE, or by their fingerprints",
+        )
+    if kept != other_kept:
+        raise UsageError(
+            "runs with --reject that withhold other labels cannot be compared",
+            given=f"{first.fingerprint}: {shorten(kept or (), 5)}; "
+            f"{other.fingerprint}: {shorten(other_kept or (), 5)}",
+            todo="select runs of one seed by seed=N, which determines the labels",
+        )
+
+
+def _withheld(run: StoredRun) -> list[str] | None:
+    """Labels that a run with ``--reject`` withholds from the candidates; None for other runs."""
+    settings = run.spec.get("rejection")
+    return list(json.loads(settings)["withheld"]) if settings else None
+
+
+def _class_names(run: StoredRun) -> Sequence[str]:
+    """Names of the classes by index, "none of these" included."""
+    names: Sequence[str] = run.spec.get("class_names", ())
+    return names if _withheld(run) is None else (*names, NONE_OF_THESE)
 
 
 def _check_classes(results: Sequence[Results]) -> None:
     first = results[0]
     for other in results[1:]:
-        names, others = (r.run.spec.get("class_names", ()) for r in (first, other))
+        names, others = (_class_names(r.run) for r in (first, other))
         counts = first.n_candidates or len(names), other.n_candidates or len(others)
         if counts[0] != counts[1] or len(names) != len(others):
             raise UsageError(

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from diffcls.data.class_names import shorten
 from diffcls.data.dataset import Item
 from diffcls.diffusion.schedule import NoiseSchedule
 from diffcls.runs.table_names import OTHER_IDS, TableNames, other_name
@@ -126,13 +127,21 @@ class Saved:
 
 
 def read_saved(folder: Path) -> Saved:
-    """All tables in a folder and its subfolders.
+    """All tables in a folder and its subfolders, but for those of other runs.
 
     Raises:
-        UsageError: for a folder without tables, or of a run in which the prompts of a class raced:
-            only the means over each class are saved.
+        UsageError: for a folder without tables or of several runs, and for a run in which the
+            prompts of a class raced: only the means over each class are saved.
         RecordError: for a table that cannot be read.
     """
+    others = {path.parent for path in folder.rglob(ARCHIVE)} - {folder}
+    if others and not (folder / ARCHIVE).exists():
+        raise UsageError(
+            "the folder holds the error tables of several runs",
+            given=str(folder),
+            allowed=shorten(sorted(map(str, others)), 4),
+            todo="choose one of them",
+        )
     try:
         run = read_run(folder / ARCHIVE)
         indices = np.array(run["indices"], dtype=np.int64)
@@ -151,7 +160,9 @@ def read_saved(folder: Path) -> Saved:
             given=str(folder),
             todo="save tables without --aggregate prompts",
         )
-    stored = [_read_table(path, folder, len(indices)) for path in sorted(folder.rglob("*.npz"))]
+    # of several runs, each has a folder of its own, which may lie below that of a single one
+    own = [path for path in sorted(folder.rglob("*.npz")) if others.isdisjoint(path.parents)]
+    stored = [_read_table(path, folder, len(indices)) for path in own]
     if not stored:
         raise UsageError("no error table in the folder", given=str(folder))
     ids, labels, tables = zip(*stored, strict=True)

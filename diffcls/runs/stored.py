@@ -135,7 +135,7 @@ def read_runs(output_dir: str | os.PathLike[str]) -> StoredRuns:
             given=str(output_dir),
             allowed="the output folder of an evaluation, with runs/FINGERPRINT in it",
         )
-    folders = [path for path in sorted((root / "runs").glob("*")) if path.is_dir()]
+    folders = [path for path in sorted((root / "runs").glob("*")) if _holds_run(path)]
     found: list[StoredRun] = []
     damaged: list[DamagedRun] = []
     for folder in folders:
@@ -151,6 +151,14 @@ def read_runs(output_dir: str | os.PathLike[str]) -> StoredRuns:
     names = {folder.name for folder in folders}
     missing = [row for fingerprint, row in rows.items() if fingerprint not in names]
     return StoredRuns(tuple(found), tuple(damaged), tuple(missing))
+
+
+def _holds_run(folder: Path) -> bool:
+    """Whether a folder is that of a run, not only of the fit of one to ``--budget``."""
+    if not folder.is_dir():
+        return False
+    has_fit = any(folder.glob("budget-*.json"))
+    return not has_fit or os.path.exists(folder / HEADER) or any(folder.glob("records-*.jsonl"))
 
 
 def _measured_rows(root: Path) -> dict[str, dict[str, str]]:

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 
 import diffcls
+from diffcls.evaluation import run
 from diffcls.evaluation.combinations import read_combinations
 from diffcls.evaluation.options import read_options
 from diffcls.evaluation.run import FailedRuns
 from diffcls.models.kept import kept, models_kept
-from diffcls.support.errors import DataError, DiffclsError, UsageError
+from diffcls.support.errors import DataError, DiffclsError, ModelError, UsageError
 
 
 def test_every_combination_is_a_run_in_the_order_given() -> None:
@@ -136,6 +137,10 @@ def test_a_budget_is_shared_out() -> None:
             {"seed": [0, 1], "method": ("diffusion", "clip"), "save_errors": "tables"},
             "--save-errors does not apply: the method 'clip'",
         ),
+        (
+            {"method": ("diffusion", "clip"), "save_errors": "tables"},
+            "--save-errors does not apply: the method 'clip'",
+        ),
     ],
 )
 def test_what_cannot_be_is_refused_by_name_before_anything_starts(
@@ -188,3 +193,22 @@ def test_a_model_whose_precision_changed_is_loaded_again() -> None:
         assert load("a") is model
         model.components["text_encoder"].float()
         assert load("a") is not model
+
+
+def test_every_failed_run_of_models_with_one_name_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Pipeline:
+        """Stands for a pipeline of diffusers; both are named by their class."""
+
+    def fail(*_: object) -> None:
+        raise ModelError("cannot be loaded")
+
+    monkeypatch.setattr(run, "check_names", lambda _: None)
+    monkeypatch.setattr(run, "make_plan", fail)
+    monkeypatch.setattr(run, "finished_row", lambda *_: None)
+    with pytest.raises(FailedRuns, match="2 of 2 runs failed") as failed:
+        diffcls.run_evaluation(
+            model=[Pipeline(), Pipeline()], limit=2, quiet=True, output_dir=str(tmp_path)
+        )
+    assert len(failed.value.failures) == 2

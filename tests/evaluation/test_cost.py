@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from diffcls.classifiers.diffusion import DiffusionMethod
 from diffcls.evaluation import cost
 from diffcls.evaluation.run import run_evaluation
+from diffcls.reports.run_inventory import runs
 from diffcls.support.errors import RecordError, UsageError
 
 BATCH_SECONDS, ROWS = 0.5, 64
@@ -134,3 +136,13 @@ def test_cost_is_reported_before_the_first_evaluation(
     monkeypatch.setattr(DiffusionMethod, "seconds_per_batch", lambda self: 3600.0)
     evaluate(tmp_path / "slow", budget=None, draws=4, quiet=False)
     assert "this may take 8.0 h; to shorten it, use --limit, --budget 1h" in capsys.readouterr().err
+
+
+def test_kept_options_describe_the_run_that_was_fitted_to_the_budget(tmp_path: Path) -> None:
+    row = evaluate(tmp_path, budget="3s", limit=9)
+    (path,) = tmp_path.glob("runs/*/run.json")
+    kept = json.loads(path.read_text())["options"]
+    assert row["n_asked"] < 9 and "budget" not in kept
+    (again,) = run_evaluation(**kept, dry_run=True)
+    assert again["fingerprint"] == row["fingerprint"] and again["images"] == row["n_asked"]
+    assert [entry["status"] for entry in runs(tmp_path)] == ["complete"]

@@ -13,7 +13,9 @@ from sklearn.metrics import average_precision_score, f1_score
 import diffcls
 from diffcls.data.load import load_dataset
 from diffcls.evaluation import multi_label
-from diffcls.support.errors import UsageError
+from diffcls.evaluation.run import FailedRuns
+from diffcls.models import devices
+from diffcls.support.errors import ModelError, UsageError
 
 IMAGES, VALIDATION = 24, 12
 
@@ -103,3 +105,46 @@ def test_option_without_effect_is_refused(
 ) -> None:
     with pytest.raises(UsageError, match=message):
         diffcls.run_evaluation(**options(tmp_path, **given))
+
+
+def test_no_data_set_is_scored_if_another_one_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(multi_label, "label_scores", lambda *_: pytest.fail("scored"))
+    message = "several labels per image.*refused for --dataset digits"
+    with pytest.raises(UsageError, match=message):
+        diffcls.run_evaluation(**options(tmp_path, dataset=["scenes/relations", "digits"]))
+
+
+def test_a_failed_run_does_not_end_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scored = multi_label.label_scores
+
+    def fails_once(options: Any, *rest: Any) -> Any:
+        if options.seed == 0:
+            raise ModelError("no memory")
+        return scored(options, *rest)
+
+    monkeypatch.setattr(multi_label, "label_scores", fails_once)
+    with pytest.raises(FailedRuns, match=r"1 of 2 runs failed: .*--seed 0.*no memory") as failed:
+        diffcls.run_evaluation(**options(tmp_path, limit=4, seed=[0, 1]))
+    assert {row["seed"] for row in failed.value.rows} == {1}
+    with pytest.raises(ModelError, match="no memory"):
+        diffcls.run_evaluation(**options(tmp_path, limit=4))
+
+
+def test_scores_of_an_accelerator_are_kept_apart_and_name_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``--dtype auto`` is another precision there, so its scores are not those of the CPU."""
+    given = options(tmp_path, limit=4)
+    (on_cpu, *_) = diffcls.run_evaluation(**given, device="cpu")
+    monkeypatch.setattr(devices, "dtype_without_torch", lambda *_: None)
+    monkeypatch.setattr(devices, "resolve_device", lambda _: "cpu")
+    (without, *_) = diffcls.run_evaluation(**given)
+    monkeypatch.setattr(devices, "resolve_device", lambda _: "cuda:0")
+    monkeypatch.setattr(multi_label, "describe_device", lambda device: f"a GPU at {device}")
+    (on_gpu, *_) = diffcls.run_evaluation(**given)
+    assert on_gpu["device"] == "a GPU at cuda:0"
+    assert on_gpu["fingerprint"] != on_cpu["fingerprint"] == without["fingerprint"]

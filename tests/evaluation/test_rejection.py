@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from helpers import text_gaussian
+from PIL import Image
 from sklearn.metrics import roc_auc_score, roc_curve
 
 import diffcls
-from diffcls.classifiers import METHODS, rejection
+from diffcls.classifiers import METHODS, model_options, rejection
 from diffcls.data import catalog
 from diffcls.data.dataset import Dataset
+from diffcls.data.open_set import OpenSet
 from diffcls.evaluation.options import EvaluationOptions
 from diffcls.evaluation.plan import build_prompts, choose_images
+from diffcls.runs.comparison import compare_runs
 from diffcls.runs.leaderboard import COLUMNS
-from diffcls.support.errors import UsageError
+from diffcls.support.errors import DataError, UsageError
 
+LOAD = model_options.load_denoiser
 DECISIONS = ("known images accepted", "unknown images rejected")
 
 
@@ -136,3 +141,107 @@ def test_combination_without_a_meaning_is_refused(
     with pytest.raises(UsageError, match=message):
         diffcls.run_evaluation(**arguments)
     assert not (tmp_path / "leaderboard.csv").exists()
+
+
+def test_several_seeds_are_the_runs_of_single_commands(tmp_path: Path) -> None:
+    """Each seed withholds other labels: the images must not be those of the first seed."""
+    several = diffcls.run_evaluation(**options(tmp_path / "several", seed=[0, 1]))
+    single = [diffcls.run_evaluation(**options(tmp_path / f"{s}", seed=s))[0] for s in (0, 1)]
+    assert [r["fingerprint"] for r in several] == [r["fingerprint"] for r in single]
+    for seed, row in enumerate(several):
+        labels = [
+            [(r["image_id"], r["label"], r["scores"]) for r in records(folder, row["fingerprint"])]
+            for folder in (tmp_path / "several", tmp_path / f"{seed}")
+        ]
+        assert sorted(labels[0]) == sorted(labels[1])
+    resumed = diffcls.run_evaluation(**options(tmp_path / "several", seed=[1, 0]))
+    assert resumed[::-1] == several
+
+
+def test_runs_of_other_candidates_are_not_compared(tmp_path: Path) -> None:
+    runs = [{}, {"seed": 1}, {"reject": False}, {"draws": 6}]
+    rows = [diffcls.run_evaluation(**options(tmp_path, **changes))[0] for changes in runs]
+    first, other_seed, plain, more_draws = (row["fingerprint"] for row in rows)
+    with pytest.raises(UsageError, match="a run with --reject cannot be compared with one without"):
+        compare_runs(first, plain, output_dir=tmp_path)
+    with pytest.raises(UsageError, match=r"that withhold other labels.*seed=N"):
+        compare_runs(first, other_seed, output_dir=tmp_path)
+    result = compare_runs(first, more_draws, output_dir=tmp_path)
+    assert result.n_classes == 8 and result.n_shared == 16
+    assert {image.name_of(7) for image in result.images} <= {"none of these"}
+    (one,) = result.differences
+    changes = [*one.classes_gained, *one.classes_lost]
+    assert sum(c.change for c in changes) == one.n_gained - one.n_lost
+
+
+def test_calibration_is_part_of_the_announced_cost(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    given = options(tmp_path, quiet=False, search="exhaustive")
+    (dry,) = diffcls.run_evaluation(**given, dry_run=True)
+    # 20 images, 7 candidates and the background, 4 draws
+    assert dry["fit_evaluations"] == 20 * 8 * 4 and dry["fit_seconds"] >= 0
+    capfd.readouterr()
+    diffcls.run_evaluation(**given)
+    assert "diffusion is calibrated first: 640 evaluations" in capfd.readouterr().err
+    (dry,) = diffcls.run_evaluation(**given, dry_run=True)
+    assert "fit_evaluations" not in dry
+
+
+def test_indices_of_class_ids_count_the_withheld_classes(tmp_path: Path) -> None:
+    read = EvaluationOptions(**options(tmp_path))
+    data, _ = choose_images(read)
+    prompts = build_prompts(read, data)
+    assert isinstance(data, OpenSet) and data.kept != tuple(range(7))
+    by_order = rejection.class_ids_of_candidates(read, [""] * 10, prompts)
+    assert by_order.prompts == tuple(map(str, data.kept))
+    table = tmp_path / "ids.csv"
+    table.write_text("classidx,classid\n" + "".join(f"{k},{9 - k}\n" for k in range(10)))
+    given = EvaluationOptions(**options(tmp_path, class_ids=str(table)))
+    by_file = rejection.class_ids_of_candidates(given, [""] * 10, prompts)
+    assert by_file.prompts == tuple(str(9 - k) for k in data.kept)
+    assert by_file.class_names == prompts.class_names
+
+
+def own_images(root: Path, validation: str, test: str) -> str:
+    """A folder with images of the classes, a letter each, of two splits."""
+    for split, classes in (("validation", validation), ("test", test)):
+        for k, name in enumerate(classes):
+            (root / split / name).mkdir(parents=True)
+            for i in range(3):
+                shade = Image.new("RGB", (8, 8), (40 * k, 30 * i, 90))
+                shade.save(root / split / name / f"{i}.png")
+    return f"folder:{root}"
+
+
+def test_calibration_images_have_the_classes_of_the_test_images(tmp_path: Path) -> None:
+    given = {"model": "digits", "limit": None}
+    other = own_images(tmp_path / "other", "abcef", "abcde")
+    with pytest.raises(DataError, match="classes of split validation are not those of split test"):
+        diffcls.run_evaluation(**options(tmp_path, dataset=other, **given))
+    names = tmp_path / "names.csv"
+    names.write_text("folder,classname\n" + "".join(f"{c},{c}{c}\n" for c in "abcde"))
+    same = own_images(tmp_path / "same", "abcde", "abcde")
+    renamed = options(tmp_path, dataset=same, classnames=str(names), **given)
+    (row,) = diffcls.run_evaluation(**renamed)
+    header = json.loads((tmp_path / "runs" / row["fingerprint"] / "run.json").read_text())
+    withheld = rejection.options_of(header["spec"]["rejection"])["withheld"]
+    assert sorted([*withheld, *header["spec"]["class_names"]]) == [c + c for c in "abcde"]
+
+
+@pytest.mark.parametrize("search", ["gradient", "tree"])
+def test_a_shortlist_of_one_candidate_races_against_the_background(
+    search: str, tmp_path: Path, tiny_pipeline: Callable[[str], Path]
+) -> None:
+    """A screen sees the candidates alone; the background is not among its prompts."""
+    monkeypatch = pytest.MonkeyPatch()
+    monkeypatch.setattr(model_options, "load_denoiser", LOAD)
+    try:
+        given = {"search": search, "candidates": 1, "model": str(tiny_pipeline("v_prediction"))}
+        (row,) = diffcls.run_evaluation(**options(tmp_path, draws=2, limit=8, **given))
+    finally:
+        monkeypatch.undo()
+    assert (row["status"], row["n_scored"]) == ("complete", 8)
+    for record in records(tmp_path, row["fingerprint"]):
+        assert len(record["scores"]) == 8 and record["scores"][-1] is not None
+    assert (tmp_path / "rejection.csv").exists()

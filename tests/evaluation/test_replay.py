@@ -330,3 +330,17 @@ def test_tables_keep_the_identity_of_their_run(tables: Path) -> None:
     assert saved.spec["search"] == "exhaustive" and len(saved.schedule) == 1000
     assert len(saved.tables) == 8 and saved.tables[0].shape == (10, DRAWS)
     assert np.isfinite(saved.tables).all()
+
+
+def test_tables_of_several_runs_are_never_mixed(run: Callable[..., Any], tmp_path: Path) -> None:
+    """One command with several seeds writes a folder per run, also below a single run's folder."""
+    given = {"search": "exhaustive", "limit": 3}
+    run(**given, save_errors=str(tmp_path))
+    (alone,) = replayed(tmp_path)
+    other = tmp_path / "other"
+    run(**given, seed=1, save_errors=str(other))
+    assert replayed(tmp_path) == [alone] and alone["n"] == 3
+    assert read_saved(other).spec["seed"] == 1
+    (tmp_path / "run.json").unlink()
+    with pytest.raises(UsageError, match=r"error tables of several runs.*other.*choose one"):
+        replayed(tmp_path)

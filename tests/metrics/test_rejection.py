@@ -10,6 +10,7 @@ from diffcls.metrics.calibration import posterior
 from diffcls.metrics.rejection import (
     Calibration,
     auroc,
+    best_posterior,
     bootstrap_over_images,
     candidate_log_odds,
     fit_calibration,
@@ -125,3 +126,12 @@ def test_bootstrap_is_keyed_and_covers_the_figure() -> None:
 
 def test_margin_is_the_gap_of_the_two_best() -> None:
     assert margin([[0.5, 2.0, 1.25]]).tolist() == [0.75]
+
+
+def test_odds_of_the_only_candidate_that_was_scored_are_infinite() -> None:
+    scores = [[-1.0, -np.inf, -np.inf], [-1.0, -2.0, -np.inf], [-1.0, -2.0, -3.0]]
+    odds = best_posterior(scores, 2.0)
+    p = np.exp(2.0 * np.array(scores))
+    p /= p.sum(axis=1, keepdims=True)
+    assert odds[0] == np.inf
+    assert odds[1:] == pytest.approx(np.log(p[1:, 0] / (1 - p[1:, 0])))

@@ -142,3 +142,15 @@ def test_a_leaderboard_without_any_records_is_refused(
 def test_a_folder_without_runs_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="--output-dir holds no runs"):
         read_runs(tmp_path)
+
+
+def test_the_fit_of_a_run_to_a_budget_is_no_damaged_run(
+    written: tuple[Path, dict[str, str]], caplog: pytest.LogCaptureFixture
+) -> None:
+    out, _ = written
+    folder = out / "runs" / "0123456789abcdef"
+    folder.mkdir()
+    (folder / "budget-01234567.json").write_text('{"options": {}, "images": 3}')
+    assert read_runs(out).damaged == ()
+    (folder / "records-0-of-1.jsonl").touch()  # a run that began
+    assert [run.fingerprint for run in read_runs(out).damaged] == [folder.name]
