@@ -209,6 +209,9 @@ def fit_label_threshold(
         DataError: for labels that differ in number from the images, or are no candidates.
     """
     candidates, batch = check_labels(candidate_labels), as_list(images)
+    single = next((shown for shown in present if isinstance(shown, str)), None)
+    if single is not None:
+        raise DataError("labels present are a single text", given=single, todo=f"give {[single]}")
     others = sorted(frozenset[str]().union(*present) - set(candidates))
     if len(present) != len(batch) or others:
         raise DataError(
@@ -257,7 +260,8 @@ def _method(
     every_label: bool = False,
 ) -> DiffusionMethod:
     """A method with a background prompt; that of the latest call stays encoded."""
-    key = ("background", prompts.prompts, prompts.class_of, background, every_label)
+    own = (classifier.seed, classifier.batch_size)
+    key = ("background", prompts.prompts, prompts.class_of, background, every_label, *own)
     methods: dict[Any, DiffusionMethod]
     with classifier._lock:
         classifier._follow()

@@ -134,7 +134,7 @@ class PromptScorer(OnPipelines):
 
     def _method(self, labels: tuple[str, ...], templates: tuple[str, ...]) -> DiffusionMethod:
         # the prompts of the latest set of labels stay encoded
-        key = (labels, templates)
+        key = (labels, templates, self.seed, self.batch_size)
         with self._lock:
             self._follow()
             if key not in self._methods:

@@ -136,8 +136,11 @@ class DiffusionMethod:
             background=background is not None,
         )
         screen = search.screen
-        self._start_screening = None if screen is None else screen.prepare(prompts, cond)
-        self._points = None if screen is None else Points(prompts, cond)
+        # the background takes no part in a screening
+        rows = torch.arange(len(prompts), device=denoiser.device)
+        candidates = cond.rows(rows) if last and screen is not None else cond
+        self._start_screening = None if screen is None else screen.prepare(prompts, candidates)
+        self._points = None if screen is None else Points(prompts, candidates)
         self._runner = BatchRunner(self.scorer)
 
     @property

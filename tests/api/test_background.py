@@ -125,3 +125,30 @@ def test_validation_labels_that_do_not_fit_are_refused() -> None:
         calibrate_rejection(classifier(), [picture("cat")], ["cat", "dog"], LABELS)
     with pytest.raises(DataError, match="do not fit the images and the candidates"):
         fit_label_threshold(classifier(), [picture("cat")], [{"ship"}], LABELS)
+
+
+@pytest.mark.parametrize("search", ["gradient", "tree"])
+def test_a_screen_does_not_see_the_background(search: str) -> None:
+    clf = diffcls.ZeroShotImageClassifier(TextGaussian(0.3), search=search, batch_size=16)
+    for image, answer in ((picture("dog"), "dog"), (picture("ship"), "none of these")):
+        assert clf(image, LABELS, reject=True)[0]["label"] == answer
+
+
+def test_a_calibration_out_of_range_is_refused() -> None:
+    for scale, offset in ((0.0, 1.0), (-1.0, 0.0), (float("nan"), 0.0), (1.0, float("inf"))):
+        with pytest.raises(UsageError, match=r"scale out of range|offset is not finite"):
+            Calibration(scale, offset)
+
+
+def test_labels_present_are_a_collection_and_no_text() -> None:
+    with pytest.raises(DataError, match=r"single text.*give \['10'\]"):
+        fit_label_threshold(classifier(), [picture("1")], ["10"], ["1", "0", "10"])
+
+
+def test_the_seed_counts_in_the_next_call() -> None:
+    for options in ({}, {"reject": True}, {"multi_label": True}):
+        clf, fresh = classifier(), classifier()
+        before = clf(picture("dog"), LABELS, **options)
+        clf.seed = fresh.seed = 7
+        assert clf(picture("dog"), LABELS, **options) == fresh(picture("dog"), LABELS, **options)
+        assert clf(picture("dog"), LABELS, **options) != before
