@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +21,7 @@ from diffcls.explain import files, main
 from diffcls.explain.evidence import Evidence, upsample, word_evidence
 from diffcls.explain.measurement import measure_evidence, thorough_method
 from diffcls.models.gaussian import GaussianDenoiser
-from diffcls.support.errors import UsageError
+from diffcls.support.errors import DataError, UsageError
 
 SHAPE = (3, 8, 8)
 DRAWS = 24
@@ -228,3 +231,33 @@ def test_command_compares_the_best_label_with_the_runner_up(
 def test_method_of_a_search_is_the_exhaustive_one(gaussian: GaussianDenoiser) -> None:
     method = thorough_method(gaussian, PROMPTS, DRAWS)
     assert isinstance(method, DiffusionMethod) and len(method.plan) == DRAWS
+
+
+def test_values_that_overflow_are_measured_in_single_precision(
+    gaussian: GaussianDenoiser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pixels = np.full(SHAPE, 0.1, dtype=np.float32)
+    method = thorough_method(gaussian, PROMPTS, 4, batch_size=4)
+    exact = measure_evidence(method, pixels, words=False)
+    whole, reached = method.scorer.error_maps, []
+
+    def overflowing(*arguments: Any) -> torch.Tensor:
+        reached.append(gaussian.dtype)
+        maps = whole(*arguments)
+        return maps if gaussian.dtype == torch.float32 else maps * torch.inf
+
+    @contextlib.contextmanager
+    def single() -> Iterator[None]:
+        with monkeypatch.context() as patched:
+            patched.setattr(gaussian, "dtype", torch.float32)
+            yield
+
+    monkeypatch.setattr(method.scorer, "error_maps", overflowing)
+    monkeypatch.setattr(gaussian, "float32", single)
+    with monkeypatch.context() as half:
+        half.setattr(gaussian, "dtype", torch.float16)
+        found = measure_evidence(method, pixels, words=False)
+    assert (found.differences == exact.differences).all()
+    monkeypatch.setattr(method.scorer, "error_maps", lambda *a: whole(*a) * torch.nan)
+    with pytest.raises(DataError, match="not finite"):
+        measure_evidence(method, pixels, words=False)
