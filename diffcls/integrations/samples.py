@@ -53,9 +53,9 @@ def sample_of(
             given=templates,
             todo="give prompts={name: [prompt, …], …}, in the order of the labels",
         )
-    own = class_names_of(dataset)
-    if isinstance(prompts, Mapping) and set(own) == set(names):
-        names = own  # labels that are numbers follow the data set's order, not the mapping's
+    named = class_names_of(dataset)
+    if isinstance(prompts, Mapping) and set(named) == set(names):
+        names = named  # labels that are numbers follow the data set's order, not the mapping's
     data = Dataset(OWN, split, names, _own_items(dataset, names, images), revision="")
     return data, _given_prompts(prompts, data)
 
