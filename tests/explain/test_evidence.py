@@ -261,3 +261,14 @@ def test_values_that_overflow_are_measured_in_single_precision(
     monkeypatch.setattr(method.scorer, "error_maps", lambda *a: whole(*a) * torch.nan)
     with pytest.raises(DataError, match="not finite"):
         measure_evidence(method, pixels, words=False)
+
+
+def test_each_range_of_timesteps_has_draws_enough_for_a_standard_error(
+    gaussian: GaussianDenoiser,
+) -> None:
+    for draws, ranges in ((2, 1), (5, 2), (16, 8), (40, 8)):
+        pixels = np.full(SHAPE, 0.1, dtype=np.float32)
+        found = measure_evidence(thorough_method(gaussian, PROMPTS, draws), pixels, words=False)
+        parts = found.by_time()
+        assert len(parts) == ranges and all(part["stderr"] > 0 for part in parts)
+        assert sum(part["difference"] for part in parts) == pytest.approx(found.difference)
