@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from numbers import Real
@@ -209,10 +209,11 @@ def fit_label_threshold(
         DataError: for labels that differ in number from the images, or are no candidates.
     """
     candidates, batch = check_labels(candidate_labels), as_list(images)
-    single = next((shown for shown in present if isinstance(shown, str)), None)
-    if single is not None:
-        raise DataError("labels present are a single text", given=single, todo=f"give {[single]}")
-    others = sorted(frozenset[str]().union(*present) - set(candidates))
+    wrong = [f"{one!r}" for one in present if isinstance(one, str) or not isinstance(one, Iterable)]
+    if wrong:
+        raise DataError("labels present of an image are no list", given=wrong[0])
+    given = [frozenset(shown) for shown in present]  # a series contains its index, not its values
+    others = sorted(map(str, frozenset[str]().union(*given).difference(candidates)))
     if len(present) != len(batch) or others:
         raise DataError(
             "the labels present do not fit the images and the candidates",
@@ -224,7 +225,7 @@ def fit_label_threshold(
     templates = _templates(classifier, hypothesis_template)
     method = _method_of_each_label(classifier, candidates, templates, background_prompt)
     odds = label_log_odds(method, classifier.scores(method, batch, classifier.web_access))
-    truth = [[label in shown for label in candidates] for shown in present]
+    truth = [[label in shown for label in candidates] for shown in given]
     return fit_threshold(np.array(truth), odds)
 
 
@@ -262,10 +263,9 @@ def _method(
     """A method with a background prompt; that of the latest call stays encoded."""
     own = (classifier.seed, classifier.batch_size)
     key = ("background", prompts.prompts, prompts.class_of, background, every_label, *own)
-    methods: dict[Any, DiffusionMethod]
     with classifier._lock:
         classifier._follow()
-        methods = classifier._methods
+        methods: dict[Any, DiffusionMethod] = classifier._methods
         if key not in methods:
             methods.clear()
             methods[key] = _made(classifier, prompts, background, every_label)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from helpers.text_gaussian import TextGaussian, mean_of
 from PIL import Image
@@ -141,8 +142,13 @@ def test_a_calibration_out_of_range_is_refused() -> None:
 
 
 def test_labels_present_are_a_collection_and_no_text() -> None:
-    with pytest.raises(DataError, match=r"single text.*give \['10'\]"):
-        fit_label_threshold(classifier(), [picture("1")], ["10"], ["1", "0", "10"])
+    for wrong in ("10", None):
+        with pytest.raises(DataError, match=f"are no list.*{wrong}"):
+            fit_label_threshold(classifier(), [picture("1")], [wrong], ["1", "0", "10"])
+    images, shown = [picture(name) for name in LABELS], [[name] for name in LABELS]
+    series = [pd.Series(names, index=["one"]) for names in shown]
+    wanted = fit_label_threshold(classifier(), images, shown, LABELS)
+    assert fit_label_threshold(classifier(), images, series, LABELS) == wanted
 
 
 def test_the_seed_counts_in_the_next_call() -> None:

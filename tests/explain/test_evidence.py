@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from helpers.pipeline_states import built
 from PIL import Image
 
 from diffcls import ZeroShotImageClassifier
@@ -272,3 +274,28 @@ def test_each_range_of_timesteps_has_draws_enough_for_a_standard_error(
         parts = found.by_time()
         assert len(parts) == ranges and all(part["stderr"] > 0 for part in parts)
         assert sum(part["difference"] for part in parts) == pytest.approx(found.difference)
+
+
+def test_labels_keep_their_classes_where_a_model_has_no_names_of_them(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pipeline, names = built("dit"), ["a", "b", "c", "d"]
+    unnamed = ZeroShotImageClassifier.from_pipeline(pipeline)
+    ids = [*names, *(f"class {k}" for k in range(4, 10))]
+    named = ZeroShotImageClassifier.from_pipeline(pipeline, class_names=ids)
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8))
+    image.save(tmp_path / "image.png")
+    best, second = (answer["label"] for answer in named(image, names)[:2])
+    assert [best, second] != names[:2]
+    wanted = named.explain(image, best, second, draws=4)
+    found = unnamed.explain(image, best, second, draws=4, candidate_labels=names)
+    assert (found.differences == wanted.differences).all()
+    with pytest.raises(UsageError, match="label is no candidate: 'e'"):
+        unnamed.explain(image, "a", "e", draws=4, candidate_labels=names)
+
+    monkeypatch.setattr(ZeroShotImageClassifier, "from_pretrained", lambda *_, **__: unnamed)
+    asked = [str(tmp_path / "image.png"), "--labels", *names, "--draws", "4", "--json"]
+    assert main([*asked, "--output-dir", str(tmp_path)]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert (printed["label"], printed["other"]) == (best, second)
+    assert printed["difference"] == wanted.difference
