@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -26,6 +26,7 @@ class Calibration:
     Args:
         scale: λ, factor from score to log-likelihood, above 0.
         offset: b, log-odds in favour of the background class, finite.
+        of: hash of the prompts that it was fitted for; empty if they are not known.
 
     Raises:
         UsageError: for values out of range.
@@ -33,6 +34,7 @@ class Calibration:
 
     scale: float
     offset: float
+    of: str = field(default="", compare=False)
 
     def __post_init__(self) -> None:
         _check_scale(self.scale)

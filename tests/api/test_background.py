@@ -158,3 +158,22 @@ def test_the_seed_counts_in_the_next_call() -> None:
         clf.seed = fresh.seed = 7
         assert clf(picture("dog"), LABELS, **options) == fresh(picture("dog"), LABELS, **options)
         assert clf(picture("dog"), LABELS, **options) != before
+
+
+def test_a_calibration_for_other_prompts_is_noticed(caplog: pytest.LogCaptureFixture) -> None:
+    clf, names = classifier(), ["cat", "ship"]
+    images = [picture(name) for name in names]
+    calibration = calibrate_rejection(clf, images, names, LABELS, "{}", "a thing")
+    same: dict[str, Any] = {"hypothesis_template": "{}", "background_prompt": "a thing"}
+    clf(images[0], LABELS, reject=calibration, **same)
+    clf(images[0], LABELS[::-1], reject=calibration, **same)
+    clf(images[0], LABELS, reject=Calibration(calibration.scale, calibration.offset))
+    assert not caplog.records
+    for labels, changed in (
+        (LABELS[:2], {}),
+        (LABELS, {"hypothesis_template": "a {}"}),
+        (LABELS, {"background_prompt": ""}),
+    ):
+        caplog.clear()
+        clf(images[0], labels, reject=calibration, **{**same, **changed})
+        assert "fitted for another model, or for other labels" in caplog.text
