@@ -99,6 +99,13 @@ def _given_prompts(prompts: Prompts, data: Dataset) -> PromptSet:
 
 
 def _own_items(rows: Any, names: Sequence[str], images: int) -> tuple[Item, ...]:
+    if isinstance(rows, Mapping):
+        raise DataError(
+            "dataset is a mapping, and no sequence of images",
+            given=list(rows)[:8],
+            allowed="a name, or a list or data set of (image, label)",
+            todo="choose one of its splits, or list(zip(images, labels))",
+        )
     try:
         count = len(rows)
     except TypeError:

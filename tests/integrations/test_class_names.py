@@ -10,7 +10,7 @@ from helpers.pipeline_states import built
 
 from diffcls import ZeroShotImageClassifier
 from diffcls.integrations import ZeroShotAccuracy
-from diffcls.support.errors import UsageError
+from diffcls.support.errors import DataError, UsageError
 
 PROMPTS = {"dog": "a photo of a dog", "cat": "a photo of a cat"}
 
@@ -70,9 +70,14 @@ def test_templates_are_no_prompts_of_own_classes() -> None:
         ZeroShotAccuracy(dataset=Folder([0, 1]), prompts=["a photo of a {}", "a {}"])
 
 
+def test_a_mapping_is_no_data_set() -> None:
+    with pytest.raises(DataError, match=r"dataset is a mapping.*'image', 'label'.*splits"):
+        ZeroShotAccuracy(dataset={"image": [picture(0)], "label": [0]}, prompts=PROMPTS)
+
+
 def test_a_fraction_is_no_label() -> None:
     data = [(picture(0), np.float32(0.7)), (picture(1), np.int64(1))]
-    with pytest.raises(Exception, match="label of image 0 is none of the classes"):
+    with pytest.raises(DataError, match="label of image 0 is none of the classes"):
         ZeroShotAccuracy(dataset=data, prompts=PROMPTS)
 
 
