@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from numbers import Real
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,7 @@ import numpy as np
 from diffcls.api.call_arguments import templates_of
 from diffcls.api.inputs import as_list
 from diffcls.api.prediction_stream import Prediction
+from diffcls.classifiers.background import check_prompts, prompts_hash
 from diffcls.data.open_set import NONE_OF_THESE
 from diffcls.data.prompts import PromptSet, check_labels
 from diffcls.metrics.calibration import posterior
@@ -57,8 +58,7 @@ def background_of(
     """The background of a call's arguments; None for a call that compares the labels alone.
 
     Raises:
-        UsageError: for both at once, an argument that has no effect, or a value that is not
-            allowed.
+        UsageError: for both at once, an argument without effect, or a value out of range.
     """
     if not isinstance(reject, bool | Calibration):
         raise UsageError(
@@ -105,8 +105,7 @@ def decision(
     """The method of a call with a background prompt, and its answer from the scores of an image.
 
     Raises:
-        UsageError: for a label with the name of the background class, or as
-            `diffcls.classifiers.background` says.
+        UsageError: for a label named as the background class is, or as `check_background`.
     """
     if background.multi_label:
         method = _method_of_each_label(classifier, labels, templates, background.prompt)
@@ -117,6 +116,7 @@ def decision(
         )
     method = _method(classifier, classifier.prompts(labels, templates), background.prompt)
     calibration = background.calibration or Calibration(method.likelihood_scale, 0.0)
+    check_prompts(calibration, prompts_hash(method.denoiser, method.prompts, background.prompt))
     return method, partial(_with_none, (*labels, NONE_OF_THESE), calibration)
 
 
@@ -136,8 +136,7 @@ def _each_label(
 ) -> Prediction:
     """The probability of each label by itself, best first: σ(ℓ_k − τ).
 
-    ℓ_k is the log-likelihood ratio of `diffcls.classifiers.multi_label`; labels of 0.5 or more are
-    assigned.
+    ℓ_k is the log-likelihood ratio of `diffcls.classifiers.multi_label`.
     """
     from diffcls.classifiers.multi_label import label_log_odds
 
@@ -165,7 +164,8 @@ def calibrate_rejection(
         candidate_labels, hypothesis_template, background_prompt: as in the calls to come.
 
     Returns:
-        The scale and offset of the posterior; it does not depend on the order of the images.
+        The scale and offset of the posterior, whatever the order of the images. A call warns where
+        its model, prompts or background prompt are others.
 
     Raises:
         DataError: for labels that differ in number from the images.
@@ -181,12 +181,13 @@ def calibrate_rejection(
     )
     results = classifier.scores(method, batch, classifier.web_access)
     place = {label: k for k, label in enumerate(candidates)}
-    return fit_calibration(
+    fitted = fit_calibration(
         np.stack([result.scores for result in results]),
         np.array([result.background for result in results]),
         np.array([place.get(str(label), len(candidates)) for label in labels]),
         method.likelihood_scale,
     )
+    return replace(fitted, of=prompts_hash(method.denoiser, method.prompts, background_prompt))
 
 
 def fit_label_threshold(
@@ -209,7 +210,11 @@ def fit_label_threshold(
         DataError: for labels that differ in number from the images, or are no candidates.
     """
     candidates, batch = check_labels(candidate_labels), as_list(images)
-    others = sorted(frozenset[str]().union(*present) - set(candidates))
+    wrong = [f"{one!r}" for one in present if isinstance(one, str) or not isinstance(one, Iterable)]
+    if wrong:
+        raise DataError("labels present of an image are no list", given=wrong[0])
+    given = [frozenset(shown) for shown in present]  # a series contains its index, not its values
+    others = sorted(map(str, frozenset[str]().union(*given).difference(candidates)))
     if len(present) != len(batch) or others:
         raise DataError(
             "the labels present do not fit the images and the candidates",
@@ -221,7 +226,7 @@ def fit_label_threshold(
     templates = _templates(classifier, hypothesis_template)
     method = _method_of_each_label(classifier, candidates, templates, background_prompt)
     odds = label_log_odds(method, classifier.scores(method, batch, classifier.web_access))
-    truth = [[label in shown for label in candidates] for shown in present]
+    truth = [[label in shown for label in candidates] for shown in given]
     return fit_threshold(np.array(truth), odds)
 
 
@@ -257,11 +262,11 @@ def _method(
     every_label: bool = False,
 ) -> DiffusionMethod:
     """A method with a background prompt; that of the latest call stays encoded."""
-    key = ("background", prompts.prompts, prompts.class_of, background, every_label)
-    methods: dict[Any, DiffusionMethod]
+    own = (classifier.seed, classifier.batch_size)
+    key = ("background", prompts.prompts, prompts.class_of, background, every_label, *own)
     with classifier._lock:
         classifier._follow()
-        methods = classifier._methods
+        methods: dict[Any, DiffusionMethod] = classifier._methods
         if key not in methods:
             methods.clear()
             methods[key] = _made(classifier, prompts, background, every_label)
@@ -269,10 +274,7 @@ def _method(
 
 
 def _made(
-    classifier: PromptScorer,
-    prompts: PromptSet,
-    background: str | None,
-    every_label: bool,
+    classifier: PromptScorer, prompts: PromptSet, background: str | None, every_label: bool
 ) -> DiffusionMethod:
     from diffcls.classifiers.diffusion import DiffusionMethod
 

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from diffcls.classifiers.diffusion import DiffusionMethod
     from diffcls.scoring.class_scores import ClassScores
 
+Decision = tuple["DiffusionMethod", Callable[["ClassScores"], Prediction]]
+"""A method of classification, and its function from the scores of an image to the prediction."""
+
 
 def classified(
     method: DiffusionMethod,
@@ -35,7 +38,7 @@ def classified(
         method: the method; its caches serve one stream of images at a time.
         openers: one function for each image.
         batch_size: rows of every forward pass, if they are not the method's.
-        lock: held while images are scored.
+        lock: held while images are scored; a thread may take it twice.
     """
     items = [Item(str(i), 0, open_image) for i, open_image in enumerate(openers)]
     with lock, _rows(method, batch_size):
@@ -44,8 +47,7 @@ def classified(
 
 
 def score_chunk(
-    method: DiffusionMethod,
-    predict: Callable[[ClassScores], Prediction],
+    decide: Callable[[], Decision],
     access: WebAccess,
     batch_size: int | None,
     lock: AbstractContextManager[Any],
@@ -55,14 +57,17 @@ def score_chunk(
     """The predictions of images of a stream, up to the first one that cannot be scored.
 
     Args:
-        method, batch_size, lock: see `classified`.
-        predict: scores of an image -> its prediction.
+        decide: the method, and its function from the scores of an image to the prediction; called
+            with the lock held.
+        batch_size, lock: see `classified`.
         access: limits for images from the web.
         images: the images, scored before this function returns.
         first: index of the first image in the stream.
     """
     openers = [partial(_open, image, first + i, access) for i, image in enumerate(images)]
-    results = classified(method, openers, batch_size, lock)
+    with lock:
+        method, predict = decide()
+        results = classified(method, openers, batch_size, lock)
     return (predict(checked(one, first + i)) for i, one in enumerate(results))
 
 

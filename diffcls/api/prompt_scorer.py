@@ -99,6 +99,7 @@ class PromptScorer(OnPipelines):
         hypothesis_template: str | Sequence[str] | None = None,
         draws: int = 64,
         words: bool = True,
+        candidate_labels: Sequence[str] | None = None,
     ) -> Evidence:
         """Evidence in an image for one label over another, by position, timestep and word.
 
@@ -108,13 +109,15 @@ class PromptScorer(OnPipelines):
             hypothesis_template: as of a call.
             draws: (timestep, noise) draws per label; the standard errors fall with their root.
             words: whether to score the prompts without each of their words, too.
+            candidate_labels: all labels of a call, for a class-conditional model without names of
+                its classes: there, label k stands for class k. Default: the two labels.
 
         Returns:
             An object with ``map`` and ``stderr`` (H, W), ``per_timestep``, ``words`` and
             ``save(path)``; see `diffcls.explain.evidence.Evidence`.
 
         Raises:
-            UsageError: for equal labels, or fewer than two draws.
+            UsageError: for equal labels, labels that are no candidates, or fewer than two draws.
             DataError: for an image that cannot be read.
         """
         from diffcls.explain.measurement import measure_evidence, thorough_method
@@ -123,18 +126,24 @@ class PromptScorer(OnPipelines):
         if several:
             raise UsageError("explain takes one image", given=f"{len(batch)} images")
         given = self.hypothesis_template if hypothesis_template is None else hypothesis_template
+        pair = labels_of([label, other])
+        labels = pair if candidate_labels is None else labels_of(candidate_labels)
+        for one in pair:
+            if one not in labels:
+                raise UsageError("label is no candidate", given=one, allowed=labels)
         with self._lock:
             self._follow()
-            prompts = self.prompts(labels_of([label, other]), templates_of(given))
+            prompts = self.prompts(labels, templates_of(given))
             method = thorough_method(
                 self.denoiser, prompts, draws, self.seed, self.batch_size, self.allocation
             )
             pixels = method.pixels(opener(batch[0], "image", self.web_access)())
-            return measure_evidence(method, pixels, words=words)
+            first, second = map(labels.index, pair)
+            return measure_evidence(method, pixels, first, second, words)
 
     def _method(self, labels: tuple[str, ...], templates: tuple[str, ...]) -> DiffusionMethod:
         # the prompts of the latest set of labels stay encoded
-        key = (labels, templates)
+        key = (labels, templates, self.seed, self.batch_size)
         with self._lock:
             self._follow()
             if key not in self._methods:

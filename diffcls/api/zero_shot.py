@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import os
 import pickle
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diffcls.api import load_arguments
-from diffcls.api.background import Background, Predict, background_of, decision
+from diffcls.api.background import Background, background_of, decision
 from diffcls.api.call_arguments import images_of, labels_of, rows_of, templates_of
-from diffcls.api.image_scores import prediction, score_chunk, score_matrix
+from diffcls.api.image_scores import Decision, prediction, score_chunk, score_matrix
 from diffcls.api.inputs import as_batch, as_stream
 from diffcls.api.prediction_stream import Prediction, PredictionStream, prediction_stream
 from diffcls.api.prompt_scorer import DEFAULT_ROWS, TEMPLATE, PromptScorer
@@ -26,7 +26,6 @@ __all__ = ["PredictionStream", "ZeroShotImageClassifier", "score_matrix"]
 if TYPE_CHECKING:
     import torch
 
-    from diffcls.classifiers.diffusion import DiffusionMethod
     from diffcls.metrics.rejection import Calibration
 
 
@@ -148,6 +147,7 @@ class ZeroShotImageClassifier(PromptScorer):
             ModelError: if the model cannot be moved, or has changed since it was loaded.
         """
         with self._lock:
+            self._follow()
             place, precision = load_arguments.placement(self.denoiser, device, dtype, torch_dtype)
             if place == str(self.device) and precision == self.dtype:
                 return self
@@ -177,7 +177,10 @@ class ZeroShotImageClassifier(PromptScorer):
     def __getstate__(self) -> dict[str, Any]:
         self._follow()
         if self._source is not None:
-            return {"source": self._source, "revision": self.denoiser.card.revision}
+            # attributes that have been set since then
+            own = {"seed": self.seed, "batch_size": self.batch_size, **vars(self.web_access)}
+            source = {**self._source, **own, "hypothesis_template": self.hypothesis_template}
+            return {"source": source, "revision": self.denoiser.card.revision}
         unsaved = ("_lock", "_methods", "_source", "_followed")
         state = {k: v for k, v in vars(self).items() if k not in unsaved}
         # as bytes: tokenizers have no pickle of the oldest protocols
@@ -253,21 +256,36 @@ class ZeroShotImageClassifier(PromptScorer):
         access = web_access(self.web_access, timeout, allow_private_addresses)
         template = self.hypothesis_template if hypothesis_template is None else hypothesis_template
         background = background_of(reject, multi_label, threshold, background_prompt)
-        method, predict = self._decision(labels, templates_of(template), background)
+        decide = partial(self._decision, labels, templates_of(template), background)
 
         stream = as_stream(images)
         if stream is not None:
-            score = partial(score_chunk, method, predict, access, rows, self._lock)
+            score = partial(score_chunk, self._current(decide), access, rows, self._lock)
             answers = prediction_stream(stream, score, rows or self.batch_size)
             return list(answers) if stream.is_column else answers
         batch, several = as_batch(images)
-        results = self.scores(method, batch, access, rows)
+        with self._lock:  # no other thread moves the model in between
+            method, predict = decide()
+            results = self.scores(method, batch, access, rows)
         predictions = [predict(result) for result in results]
         return predictions if several else predictions[0]
 
+    def _current(self, decide: Callable[[], Decision]) -> Callable[[], Decision]:
+        """The decision of a stream, made again where the model was moved or changed meanwhile."""
+        decided = decide()
+
+        def current() -> Decision:
+            nonlocal decided
+            self._follow()
+            if decided[0].denoiser is not self.denoiser:
+                decided = decide()
+            return decided
+
+        return current
+
     def _decision(
         self, labels: tuple[str, ...], templates: tuple[str, ...], background: Background | None
-    ) -> tuple[DiffusionMethod, Predict]:
+    ) -> Decision:
         """The method of a call, and its answer from the scores of an image."""
         if background is not None:
             return decision(self, labels, templates, background)

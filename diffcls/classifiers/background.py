@@ -2,9 +2,29 @@
 
 from __future__ import annotations
 
+import logging
+
 from diffcls.data.prompts import PromptSet
+from diffcls.metrics.rejection import Calibration
 from diffcls.models.denoiser import Denoiser
 from diffcls.support.errors import ModelError, UsageError
+from diffcls.support.hashing import hash_json
+
+logger = logging.getLogger(__name__)
+
+
+def prompts_hash(denoiser: Denoiser, prompts: PromptSet, background: str) -> str:
+    """Hash of what a calibration of "none of these" belongs to, see `Calibration.of`."""
+    return hash_json([denoiser.card.name, sorted(prompts.prompts), background])
+
+
+def check_prompts(calibration: Calibration, given: str) -> None:
+    """Warn if a calibration was fitted for other prompts than those of `prompts_hash`, `given`."""
+    if calibration.of not in ("", given):
+        logger.warning(
+            "the calibration of reject was fitted for another model, or for other labels, "
+            "templates or background prompt: fit it again with those of the call"
+        )
 
 
 def check_background(denoiser: Denoiser, prompts: PromptSet, background: str, vote: str) -> None:

@@ -17,6 +17,7 @@ from diffcls.data import catalog
 from diffcls.data.option_use import LOCAL_OPTIONS, options_read
 from diffcls.evaluation.options import EvaluationOptions, read_options
 from diffcls.evaluation.time_budget import read_time
+from diffcls.models.model_argument import shown
 from diffcls.support.errors import DiffclsError, UsageError
 from diffcls.support.options import MAX_SEED, flag_of, within
 from diffcls.support.paths import UserPath
@@ -182,6 +183,8 @@ def _values(name: str, arguments: Mapping[str, Any]) -> tuple[Any, ...]:
         given = to_python()
     if isinstance(given, range):
         given = tuple(given)
+    if isinstance(given, set | frozenset | Mapping):
+        raise UsageError(f"{flag_of(name)} has no order", given=list(given), todo="give a list")
     if not isinstance(given, list | tuple):
         return (given,)
     if not given:
@@ -190,7 +193,8 @@ def _values(name: str, arguments: Mapping[str, Any]) -> tuple[Any, ...]:
         )
     for i, value in enumerate(given):
         if any(_same(name, value, other) for other in given[:i]):
-            raise UsageError(f"{flag_of(name)} has a value twice", given=value, todo="remove one")
+            one = shown(value) if name == "model" else value
+            raise UsageError(f"{flag_of(name)} has a value twice", given=one, todo="remove one")
     return tuple(given)
 
 

@@ -99,11 +99,18 @@ def _measure(options: ExplainOptions) -> Evidence:
         batch_size=options.batch_size,
         img_size=options.img_size,
     )
-    labels = options.labels
-    if len(labels) > 2:
-        answers: Any = classifier(options.image, labels, options.template)
-        labels = tuple(answer["label"] for answer in answers)
-    return classifier.explain(options.image, labels[0], labels[1], options.template, options.draws)
+    first, second = options.labels[:2]
+    if len(options.labels) > 2:
+        answers: Any = classifier(options.image, options.labels, options.template)
+        first, second = (answer["label"] for answer in answers[:2])
+    return classifier.explain(
+        options.image,
+        first,
+        second,
+        options.template,
+        options.draws,
+        candidate_labels=options.labels,
+    )
 
 
 def _summary(evidence: Evidence) -> dict[str, Any]:

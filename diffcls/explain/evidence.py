@@ -123,12 +123,12 @@ class Evidence:
         "stderr"}, …]``.
 
         Args:
-            bins: number of ranges; each holds about as many draws as the others. The differences
-                sum to `difference`.
+            bins: greatest number of ranges; each holds about as many draws as the others, and at
+                least two, as one has no standard error. The differences sum to `difference`.
         """
         order = np.argsort(self.timesteps, kind="stable")
         n, rows = len(order), []
-        for part in np.array_split(order, min(bins, n)):
+        for part in np.array_split(order, max(1, min(bins, n // 2))):
             values = self.per_timestep[part]
             rows.append(
                 {
@@ -136,7 +136,7 @@ class Evidence:
                     "to": float(self.timesteps[part[-1]]),
                     "draws": len(part),
                     "difference": float(values.sum() / n),
-                    "stderr": float(_stderr(values) * len(part) / n) if len(part) > 1 else 0.0,
+                    "stderr": float(_stderr(values) * len(part) / n),
                 }
             )
         return rows

@@ -95,7 +95,13 @@ def _prompt_maps(scorer: Scorer, x0: Tensor, row: int) -> Float64:
     for first in range(0, len(scorer.plan), scorer.batch_size):
         draws = list(range(len(scorer.plan)))[first : first + scorer.batch_size]
         images = x0.expand(len(draws), *x0.shape)
-        maps = scorer.error_maps(images, torch.full((len(draws),), row), draws)
+        prompts = torch.full((len(draws),), row)
+        maps = scorer.error_maps(images, prompts, draws)
+        if not torch.isfinite(maps).all() and scorer.denoiser.dtype != torch.float32:
+            with scorer.denoiser.float32():  # as a classification does
+                maps = scorer.error_maps(images, prompts, draws)
+        if not torch.isfinite(maps).all():
+            raise DataError("the errors of the image are not finite, in single precision")
         parts.append(maps.cpu().double().numpy())
     return np.concatenate(parts)
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import copy
 import inspect
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from diffcls.data.class_names import normalise
 from diffcls.models.model_index import OPTIONAL, PARTS
 from diffcls.models.pipeline_view import unwrapped
 from diffcls.models.quiet import quiet
@@ -47,13 +48,28 @@ def pipeline_of(pipeline: Any, parts: Mapping[str, Any]) -> Any:
     own = {} if pipeline is None else dict(pipeline.components)
     known = {name: part for name, part in own.items() if name in NAMES and part is not None}
     whole = {**known, **{name: unwrapped(part) for name, part in parts.items()}}
-    return _assembled(_family_of(whole), whole)
+    assembled = _assembled(_family_of(whole), whole)
+    if hasattr(pipeline, "labels"):  # names of classes are no part
+        assembled.labels = pipeline.labels
+    return assembled
 
 
 def network_of(pipeline: Any) -> Any:
     """The trained network of a pipeline, without data parallel or compiling wrappers."""
     parts = [getattr(pipeline, name, None) for name in NETWORKS]
     return unwrapped(next((part for part in parts if part is not None), None))
+
+
+def has_names(pipeline: Any, class_names: Sequence[str]) -> bool:
+    """Whether a class-conditional pipeline names its classes, and these are among them.
+
+    Args:
+        pipeline: a diffusers pipeline, such as DiT's, which has ``labels``, name -> class id.
+        class_names: names of a data set.
+    """
+    own = getattr(pipeline, "labels", None)
+    known = {normalise(name) for name in own} if isinstance(own, Mapping) else set()
+    return bool(known) and known.issuperset(map(normalise, class_names))
 
 
 def _family_of(parts: Mapping[str, Any]) -> str:

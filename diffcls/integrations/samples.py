@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -46,8 +47,31 @@ def sample_of(
             "class names",
         )
     names = check_labels(list(prompts))
+    if templates := [name for name in names if "{}" in name]:
+        raise UsageError(
+            "own images need a prompt per class, and templates have no names of classes",
+            given=templates,
+            todo="give prompts={name: [prompt, …], …}, in the order of the labels",
+        )
+    named = class_names_of(dataset)
+    if isinstance(prompts, Mapping) and set(named) == set(names):
+        names = named  # labels that are numbers follow the data set's order, not the mapping's
     data = Dataset(OWN, split, names, _own_items(dataset, names, images), revision="")
     return data, _given_prompts(prompts, data)
+
+
+def class_names_of(dataset: Any) -> tuple[str, ...]:
+    """The class names of a data set of torchvision or `datasets`, in the order of its labels.
+
+    Empty for one without names.
+    """
+    if hasattr(dataset, "dataset") and not hasattr(dataset, "classes"):  # torch's Subset
+        return class_names_of(dataset.dataset)
+    names = getattr(dataset, "classes", None)
+    features = getattr(dataset, "features", None)
+    if names is None and isinstance(features, Mapping):
+        names = getattr(features.get("label"), "names", None)
+    return tuple(map(str, names)) if isinstance(names, list | tuple) else ()
 
 
 def _given_prompts(prompts: Prompts, data: Dataset) -> PromptSet:
@@ -75,6 +99,13 @@ def _given_prompts(prompts: Prompts, data: Dataset) -> PromptSet:
 
 
 def _own_items(rows: Any, names: Sequence[str], images: int) -> tuple[Item, ...]:
+    if isinstance(rows, Mapping):
+        raise DataError(
+            "dataset is a mapping, and no sequence of images",
+            given=list(rows)[:8],
+            allowed="a name, or a list or data set of (image, label)",
+            todo="choose one of its splits, or list(zip(images, labels))",
+        )
     try:
         count = len(rows)
     except TypeError:
@@ -112,10 +143,10 @@ def _label(label: Any, index: int, names: Sequence[str]) -> int:
     if isinstance(label, str):
         if label in names:
             return names.index(label)
-    elif not isinstance(label, bool | float):
+    elif not isinstance(label, bool):
         try:
-            number = int(label)
-        except (TypeError, ValueError):
+            number = operator.index(label)  # a fraction is no class index
+        except TypeError:
             number = -1
         if 0 <= number < len(names):
             return number

@@ -14,7 +14,7 @@ from diffcls.data.prompts import PromptSet
 from diffcls.diffusion.timestep_allocation import EVEN, read_allocation
 from diffcls.integrations.averaged_weights import averaged
 from diffcls.integrations.kept_state import is_main_process, training_state_kept
-from diffcls.integrations.pipelines import network_of, pipeline_of
+from diffcls.integrations.pipelines import has_names, network_of, pipeline_of
 from diffcls.integrations.result import ZeroShotResult
 from diffcls.integrations.samples import Prompts, sample_of
 from diffcls.integrations.trackers import Logger, close_all, logger_of
@@ -231,7 +231,8 @@ class ZeroShotAccuracy:
         from diffcls.search.racing import Racing
 
         is_text = getattr(pipeline, "text_encoder", None) is not None
-        labels = () if is_text else self.data.class_names
+        own = has_names(pipeline, self.data.class_names)
+        labels = () if is_text or own else self.data.class_names
         denoiser = denoiser_of(
             pipeline, dtype=self.dtype, img_size=self.img_size, labels=labels, identify=False
         )

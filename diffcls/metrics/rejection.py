@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -24,12 +24,22 @@ class Calibration:
     """Calibrated posterior of K candidates and the background class.
 
     Args:
-        scale: λ, factor from score to log-likelihood.
-        offset: b, log-odds in favour of the background class.
+        scale: λ, factor from score to log-likelihood, above 0.
+        offset: b, log-odds in favour of the background class, finite.
+        of: hash of the prompts that it was fitted for; empty if they are not known.
+
+    Raises:
+        UsageError: for values out of range.
     """
 
     scale: float
     offset: float
+    of: str = field(default="", compare=False)
+
+    def __post_init__(self) -> None:
+        _check_scale(self.scale)
+        if not math.isfinite(self.offset):
+            raise UsageError("offset is not finite", given=self.offset, allowed="a finite number")
 
     def with_background(self, scores: ArrayLike, background: ArrayLike) -> Float64:
         """(n, K + 1) scores whose softmax, times `scale`, is the posterior; background last."""

@@ -163,9 +163,10 @@ class Followed:
 
     def move(self, device: torch.device | str, dtype: torch.dtype) -> Denoiser:
         """The denoiser on another device or in another precision; the pipeline stays as it is."""
-        self._arguments |= {"device": device, "dtype": dtype}
-        self._denoiser = None
-        return self.denoiser()
+        moved = Followed(self._pipeline, **self._arguments | {"device": device, "dtype": dtype})
+        denoiser = moved.denoiser()  # a move that fails leaves this one as it was
+        vars(self).update(vars(moved))
+        return denoiser
 
 
 def _device_of(pipeline: Any, network: torch.nn.Module) -> torch.device:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from helpers.text_gaussian import TextGaussian, mean_of
 from PIL import Image
@@ -125,3 +126,54 @@ def test_validation_labels_that_do_not_fit_are_refused() -> None:
         calibrate_rejection(classifier(), [picture("cat")], ["cat", "dog"], LABELS)
     with pytest.raises(DataError, match="do not fit the images and the candidates"):
         fit_label_threshold(classifier(), [picture("cat")], [{"ship"}], LABELS)
+
+
+@pytest.mark.parametrize("search", ["gradient", "tree"])
+def test_a_screen_does_not_see_the_background(search: str) -> None:
+    clf = diffcls.ZeroShotImageClassifier(TextGaussian(0.3), search=search, batch_size=16)
+    for image, answer in ((picture("dog"), "dog"), (picture("ship"), "none of these")):
+        assert clf(image, LABELS, reject=True)[0]["label"] == answer
+
+
+def test_a_calibration_out_of_range_is_refused() -> None:
+    for scale, offset in ((0.0, 1.0), (-1.0, 0.0), (float("nan"), 0.0), (1.0, float("inf"))):
+        with pytest.raises(UsageError, match=r"scale out of range|offset is not finite"):
+            Calibration(scale, offset)
+
+
+def test_labels_present_are_a_collection_and_no_text() -> None:
+    for wrong in ("10", None):
+        with pytest.raises(DataError, match=f"are no list.*{wrong}"):
+            fit_label_threshold(classifier(), [picture("1")], [wrong], ["1", "0", "10"])
+    images, shown = [picture(name) for name in LABELS], [[name] for name in LABELS]
+    series = [pd.Series(names, index=["one"]) for names in shown]
+    wanted = fit_label_threshold(classifier(), images, shown, LABELS)
+    assert fit_label_threshold(classifier(), images, series, LABELS) == wanted
+
+
+def test_the_seed_counts_in_the_next_call() -> None:
+    for options in ({}, {"reject": True}, {"multi_label": True}):
+        clf, fresh = classifier(), classifier()
+        before = clf(picture("dog"), LABELS, **options)
+        clf.seed = fresh.seed = 7
+        assert clf(picture("dog"), LABELS, **options) == fresh(picture("dog"), LABELS, **options)
+        assert clf(picture("dog"), LABELS, **options) != before
+
+
+def test_a_calibration_for_other_prompts_is_noticed(caplog: pytest.LogCaptureFixture) -> None:
+    clf, names = classifier(), ["cat", "ship"]
+    images = [picture(name) for name in names]
+    calibration = calibrate_rejection(clf, images, names, LABELS, "{}", "a thing")
+    same: dict[str, Any] = {"hypothesis_template": "{}", "background_prompt": "a thing"}
+    clf(images[0], LABELS, reject=calibration, **same)
+    clf(images[0], LABELS[::-1], reject=calibration, **same)
+    clf(images[0], LABELS, reject=Calibration(calibration.scale, calibration.offset))
+    assert not caplog.records
+    for labels, changed in (
+        (LABELS[:2], {}),
+        (LABELS, {"hypothesis_template": "a {}"}),
+        (LABELS, {"background_prompt": ""}),
+    ):
+        caplog.clear()
+        clf(images[0], labels, reject=calibration, **{**same, **changed})
+        assert "fitted for another model, or for other labels" in caplog.text

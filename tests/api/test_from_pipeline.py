@@ -233,3 +233,45 @@ def test_a_moved_classifier_keeps_its_precision_while_it_follows_its_pipeline(
         classifier(images[0], ["one", "two"])
         assert classifier.dtype == torch.bfloat16
     assert pipeline.unet.dtype == torch.float32
+
+
+def test_a_stream_follows_the_weights_of_its_pipeline(images: list[np.ndarray]) -> None:
+    pipeline = built("sd1")
+    options: dict[str, Any] = {"search": "exhaustive", "draws": 2, "batch_size": 8}
+    classifier = ZeroShotImageClassifier.from_pipeline(pipeline, **options)
+    before = classifier(images, LABELS)
+    stream = classifier(iter(images), LABELS)
+    assert next(stream) == before[0]
+    with torch.no_grad():  # of prompts and images: never one of them alone
+        pipeline.text_encoder.get_input_embeddings().weight.mul_(1.5)
+        pipeline.unet.conv_out.weight.mul_(2)
+    renewed = ZeroShotImageClassifier.from_pipeline(pipeline, **options)
+    assert next(stream) == renewed(images[1], LABELS) != before[1]
+
+
+def test_a_classifier_is_moved_from_where_its_pipeline_is_now(images: list[np.ndarray]) -> None:
+    pipeline = built("sd1")
+    classifier = ZeroShotImageClassifier.from_pipeline(pipeline, draws=4)
+    pipeline.to(torch.bfloat16)
+    classifier.to(torch.float32)
+    classifier(images[0], LABELS)
+    assert classifier.dtype == torch.float32
+
+
+def test_a_move_that_fails_leaves_the_classifier_as_it_was(
+    images: list[np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from diffcls.models import in_memory
+
+    classifier = ZeroShotImageClassifier.from_pipeline(built("sd1"), draws=4)
+    before = classifier(images[0], LABELS)
+
+    def failing(*_: Any, **__: Any) -> None:
+        raise MemoryError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(in_memory, "adapted", failing)
+        with pytest.raises(MemoryError):
+            classifier.to(torch.bfloat16)
+    assert classifier(images[0], LABELS) == before
+    assert classifier.dtype == torch.float32

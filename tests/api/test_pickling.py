@@ -23,6 +23,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 from diffcls import DiffusionClassifier, ModelError, ZeroShotImageClassifier
+from diffcls.api.remote_images import WebAccess
 from diffcls.data.load import load_dataset
 from diffcls.diffusion.parameterization import PARAMETERIZATIONS
 
@@ -84,6 +85,18 @@ def test_a_classifier_scores_the_same_after_pickling(
     for classifier in (loaded, in_memory):
         again = pickle.loads(pickle.dumps(classifier, protocol))
         assert again(data[0][0], LABELS) == wanted
+
+
+def test_attributes_that_were_set_since_loading_are_pickled(model: str) -> None:
+    loaded = ZeroShotImageClassifier.from_pretrained(model, search="exhaustive", draws=2)
+    loaded.hypothesis_template, loaded.web_access = "the digit {}", WebAccess(3.0, True)
+    loaded.seed, loaded.batch_size = 5, 8
+    again = pickle.loads(pickle.dumps(loaded))
+    for name in ("web_access", "seed", "batch_size"):
+        assert getattr(again, name) == getattr(loaded, name)
+    image = np.zeros((8, 8))
+    assert again(image, LABELS) == loaded(image, LABELS)
+    assert again(image, LABELS) != loaded(image, LABELS, "a photo of a {}.")
 
 
 def test_joblib_and_scikit_learns_pipeline(

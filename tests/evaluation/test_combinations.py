@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +104,10 @@ def test_a_budget_is_shared_out() -> None:
     [
         ({"dataset": ["digits", "digits"]}, "--dataset has a value twice: 'digits'"),
         ({"dataset": ["food", "food101"]}, "--dataset has a value twice: 'food101'"),
-        ({"model": ["a", "a"]}, "--model has a value twice"),
+        ({"model": ["a", "a"]}, "--model has a value twice: 'a'"),
+        ({"model": [Fraction(1, 2)] * 2}, "--model has a value twice: 'in-memory Fraction'"),
+        ({"dataset": {"digits"}}, "--dataset has no order: .*'digits'.*give a list"),
+        ({"seed": {0: 1}}, "--seed has no order"),
         ({"seed": [1, 1]}, "--seed has a value twice: 1"),
         ({"seed": []}, "--seed is empty"),
         ({"dataset": ["digits", ""]}, "is empty"),

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from helpers.pipeline_states import built
 from PIL import Image
 
 from diffcls import ZeroShotImageClassifier
@@ -18,7 +23,7 @@ from diffcls.explain import files, main
 from diffcls.explain.evidence import Evidence, upsample, word_evidence
 from diffcls.explain.measurement import measure_evidence, thorough_method
 from diffcls.models.gaussian import GaussianDenoiser
-from diffcls.support.errors import UsageError
+from diffcls.support.errors import DataError, UsageError
 
 SHAPE = (3, 8, 8)
 DRAWS = 24
@@ -228,3 +233,69 @@ def test_command_compares_the_best_label_with_the_runner_up(
 def test_method_of_a_search_is_the_exhaustive_one(gaussian: GaussianDenoiser) -> None:
     method = thorough_method(gaussian, PROMPTS, DRAWS)
     assert isinstance(method, DiffusionMethod) and len(method.plan) == DRAWS
+
+
+def test_values_that_overflow_are_measured_in_single_precision(
+    gaussian: GaussianDenoiser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pixels = np.full(SHAPE, 0.1, dtype=np.float32)
+    method = thorough_method(gaussian, PROMPTS, 4, batch_size=4)
+    exact = measure_evidence(method, pixels, words=False)
+    whole, reached = method.scorer.error_maps, []
+
+    def overflowing(*arguments: Any) -> torch.Tensor:
+        reached.append(gaussian.dtype)
+        maps = whole(*arguments)
+        return maps if gaussian.dtype == torch.float32 else maps * torch.inf
+
+    @contextlib.contextmanager
+    def single() -> Iterator[None]:
+        with monkeypatch.context() as patched:
+            patched.setattr(gaussian, "dtype", torch.float32)
+            yield
+
+    monkeypatch.setattr(method.scorer, "error_maps", overflowing)
+    monkeypatch.setattr(gaussian, "float32", single)
+    with monkeypatch.context() as half:
+        half.setattr(gaussian, "dtype", torch.float16)
+        found = measure_evidence(method, pixels, words=False)
+    assert (found.differences == exact.differences).all()
+    monkeypatch.setattr(method.scorer, "error_maps", lambda *a: whole(*a) * torch.nan)
+    with pytest.raises(DataError, match="not finite"):
+        measure_evidence(method, pixels, words=False)
+
+
+def test_each_range_of_timesteps_has_draws_enough_for_a_standard_error(
+    gaussian: GaussianDenoiser,
+) -> None:
+    for draws, ranges in ((2, 1), (5, 2), (16, 8), (40, 8)):
+        pixels = np.full(SHAPE, 0.1, dtype=np.float32)
+        found = measure_evidence(thorough_method(gaussian, PROMPTS, draws), pixels, words=False)
+        parts = found.by_time()
+        assert len(parts) == ranges and all(part["stderr"] > 0 for part in parts)
+        assert sum(part["difference"] for part in parts) == pytest.approx(found.difference)
+
+
+def test_labels_keep_their_classes_where_a_model_has_no_names_of_them(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pipeline, names = built("dit"), ["a", "b", "c", "d"]
+    unnamed = ZeroShotImageClassifier.from_pipeline(pipeline)
+    ids = [*names, *(f"class {k}" for k in range(4, 10))]
+    named = ZeroShotImageClassifier.from_pipeline(pipeline, class_names=ids)
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8))
+    image.save(tmp_path / "image.png")
+    best, second = (answer["label"] for answer in named(image, names)[:2])
+    assert [best, second] != names[:2]
+    wanted = named.explain(image, best, second, draws=4)
+    found = unnamed.explain(image, best, second, draws=4, candidate_labels=names)
+    assert (found.differences == wanted.differences).all()
+    with pytest.raises(UsageError, match="label is no candidate: 'e'"):
+        unnamed.explain(image, "a", "e", draws=4, candidate_labels=names)
+
+    monkeypatch.setattr(ZeroShotImageClassifier, "from_pretrained", lambda *_, **__: unnamed)
+    asked = [str(tmp_path / "image.png"), "--labels", *names, "--draws", "4", "--json"]
+    assert main([*asked, "--output-dir", str(tmp_path)]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert (printed["label"], printed["other"]) == (best, second)
+    assert printed["difference"] == wanted.difference
