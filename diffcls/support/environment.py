@@ -31,7 +31,8 @@ def versions() -> str:
 def commit() -> str:
     """The commit of the running source, with ``+`` if files differ from it; empty if unknown.
 
-    It is a property of the imported package alone: the working folder and Git's own environment
+    Files in ``results/`` do not count: there a first run writes, and it does not change the source
+    of the second. The commit is a property of the imported package alone: the working folder and Git's own environment
     variables do not count. An installed package has the commit that it was installed from with
     ``pip install git+https://...``; a wheel from elsewhere has none.
     """
@@ -42,12 +43,14 @@ def _commit_of_tree(package: Path) -> str:
     git = ["git", "-C", str(package)]
     # in a repository of another project, such as in its .venv, the package is not tracked
     tracked = "ls-files --error-unmatch __init__.py".split()
-    describe = "describe --always --dirty=+ --abbrev=12 --exclude=*".split()
+    describe = "describe --always --abbrev=12 --exclude=*".split()
+    source = (":(top)", ":(top,exclude)results")
+    changes = ["status", "--porcelain", "--untracked-files=no", "--", *source]
     # a Git hook, for one, sets GIT_DIR to the repository that it runs in
     environment = {k: v for k, v in os.environ.items() if not k.startswith("GIT_")}
-    output = ""
+    outputs = []
     try:
-        for arguments in (tracked, describe):
+        for arguments in (tracked, describe, changes):
             done = subprocess.run(
                 [*git, *arguments],
                 capture_output=True,
@@ -56,10 +59,11 @@ def _commit_of_tree(package: Path) -> str:
                 check=True,
                 env=environment,
             )
-            output = done.stdout.strip()
+            outputs.append(done.stdout.strip())
     except (OSError, subprocess.SubprocessError):
         return ""
-    return output
+    _, revision, changed = outputs
+    return f"{revision}+" if changed else revision
 
 
 def _commit_of_installation(package: Path) -> str:

@@ -64,6 +64,20 @@ def test_commit_does_not_depend_on_where_a_run_is_started(tree: Path, tmp_path: 
     assert commit_of(tree, other) == f"{expected}+"
 
 
+def test_results_that_a_run_wrote_do_not_mark_the_commit_of_the_next(tree: Path) -> None:
+    table = tree / "results" / "reference" / "leaderboard.csv"
+    table.parent.mkdir(parents=True)
+    table.write_text("fingerprint\n")
+    git(tree, "add", ".")
+    git(tree, "commit", "-qm", "second")
+    expected = git(tree, "rev-parse", "--short=12", "HEAD")
+    table.write_text("fingerprint\n0123456789abcdef\n")
+    assert commit_of(tree, tree) == expected
+    (tree / "benchmark.py").touch()
+    git(tree, "add", ".")
+    assert commit_of(tree, tree) == f"{expected}+"
+
+
 def test_installed_copy_in_another_repository_has_no_commit_of_that(tree: Path) -> None:
     installed = tree / ".venv" / "site-packages"
     shutil.copytree(tree / "diffcls", installed / "diffcls")
