@@ -71,9 +71,9 @@ def _main(arguments: list[str]) -> int:
     read(CheckpointOptions, given)
 
     from diffcls.evaluation.checkpoints import compare_checkpoints
-    from diffcls.evaluation.results import warn
     from diffcls.reports import checkpoints as report
     from diffcls.support.files import check_output, locked
+    from diffcls.support.notices import warn
     from diffcls.support.paths import expand
     from diffcls.support.tables import write_csv
 

@@ -49,8 +49,9 @@ def _main(arguments: list[str]) -> int:
     command = shlex.join(["python", "-m", "diffcls.evaluate", *arguments])
 
     from diffcls.evaluation.multi_label import describe
-    from diffcls.evaluation.results import failed_images, warn
+    from diffcls.evaluation.results import failed_images
     from diffcls.evaluation.run import FailedRuns, run_evaluation
+    from diffcls.support.notices import warn
 
     without_effect = [flag_of(name) for name in PUBLISHED_WITHOUT_EFFECT if name in options]
     if without_effect:

@@ -110,8 +110,8 @@ def _is_curve(options: CheckpointOptions, seed: int, dataset: str, checkpoint: C
 def _add_accuracies(
     metric: str, rows: Sequence[Row], options: CheckpointOptions, dataset: str, seed: int
 ) -> None:
-    from diffcls.evaluation.results import warn
     from diffcls.evaluation.run import run_evaluation
+    from diffcls.support.notices import warn
 
     correct: list[dict[str, bool]] = []
     for number, row in enumerate(rows, start=1):

@@ -10,8 +10,8 @@ from diffcls.classifiers import METHODS
 from diffcls.classifiers.base import Built
 from diffcls.data import catalog
 from diffcls.data.open_set import OpenSet
+from diffcls.data.own_data import Preamble
 from diffcls.evaluation.cost import advice, fit_cost, measure
-from diffcls.evaluation.own_data import Preamble
 from diffcls.evaluation.plan import Plan
 from diffcls.evaluation.rejection import report_rejection
 from diffcls.evaluation.results import (
@@ -19,7 +19,6 @@ from diffcls.evaluation.results import (
     check_scored,
     header_of,
     put_row,
-    warn,
     warn_of_kept_settings,
 )
 from diffcls.evaluation.supervision import supervision_of
@@ -28,6 +27,7 @@ from diffcls.runs.error_tables import ErrorArchive
 from diffcls.runs.records import RecordStore
 from diffcls.runs.sharding import shard_of
 from diffcls.support.environment import set_threads, threads
+from diffcls.support.notices import warn
 
 SELF_TEST_IMAGES = 4
 

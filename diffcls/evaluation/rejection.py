@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from diffcls.evaluation.plan import Plan
-from diffcls.evaluation.results import warn
 from diffcls.metrics.rejection import (
     auroc,
     best_posterior,
@@ -21,6 +20,7 @@ from diffcls.metrics.rejection import (
 from diffcls.metrics.statistics import wilson_interval
 from diffcls.runs.metrics_table import PROVENANCE, put
 from diffcls.runs.records import RecordStore
+from diffcls.support.notices import warn
 from diffcls.support.types import Float64
 
 TABLE = "rejection.csv"

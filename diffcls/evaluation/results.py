@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from diffcls.runs.spec import RunSpec
 from diffcls.runs.summary import summarise
 from diffcls.support.environment import clock, commit, describe_device, threads, versions
 from diffcls.support.errors import RecordError
+from diffcls.support.notices import warn
 from diffcls.support.text import valid_text
 
 LEADERBOARD = "leaderboard.csv"
@@ -124,8 +124,3 @@ def check_scored(row: dict[str, Any], shard: tuple[int, int]) -> None:
 def failed_images(row: dict[str, Any]) -> int:
     """The number of images of a finished run that could not be scored."""
     return int(row["n_asked"]) - int(row["n_scored"]) if row["status"] == "complete" else 0
-
-
-def warn(text: str) -> None:
-    """Print one line to stderr."""
-    print(f"diffcls: {text}", file=sys.stderr)

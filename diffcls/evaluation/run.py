@@ -13,6 +13,7 @@ from typing import Any
 
 from diffcls.data.dataset import Dataset
 from diffcls.data.open_set import OpenSet, open_set
+from diffcls.data.own_data import Preamble
 from diffcls.evaluation.combinations import (
     Combinations,
     EvaluationArguments,
@@ -24,15 +25,14 @@ from diffcls.evaluation.cost import Cost, estimate, fit, measure
 from diffcls.evaluation.finished import finished_row
 from diffcls.evaluation.multi_label import evaluate_multi_label, prepare
 from diffcls.evaluation.one_run import run
-from diffcls.evaluation.own_data import Preamble
 from diffcls.evaluation.plan import Plan, build_prompts, check_names, choose_images, make_plan
-from diffcls.evaluation.results import warn
 from diffcls.evaluation.total_cost import TotalCost
 from diffcls.models.kept import models_kept
 from diffcls.runs import leaderboard
 from diffcls.runs.sharding import shard_from
 from diffcls.support.environment import denormals_flushed, set_threads, threads
 from diffcls.support.errors import DataError, DiffclsError, UsageError
+from diffcls.support.notices import warn
 from diffcls.support.signatures import takes
 
 __all__ = ["FailedRuns", "run", "run_evaluation"]

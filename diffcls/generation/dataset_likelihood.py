@@ -132,6 +132,7 @@ def estimate_likelihood(options: LikelihoodOptions) -> LikelihoodResult:
         Interrupted: on Ctrl-C, with the result of the images finished so far, if any.
     """
     from diffcls.data.load import load_dataset
+    from diffcls.data.own_data import announce
     from diffcls.data.subsets import choose
     from diffcls.diffusion.process import is_flow
     from diffcls.generation.classes import dataset_of
@@ -148,6 +149,7 @@ def estimate_likelihood(options: LikelihoodOptions) -> LikelihoodResult:
         dataset = dataset_of(denoiser, options.dataset)
         if data is None:
             data = load_dataset(dataset, options.split, options.root)
+        announce(dataset, data)
         data, _ = choose(data, options.limit)
         estimator = _estimator(options, denoiser)
         prompts = _prompts(options, denoiser, dataset, data)

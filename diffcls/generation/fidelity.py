@@ -112,6 +112,7 @@ def measurements(options: FidelityOptions) -> Iterator[FidelityResult]:
 
 def _of_folders(options: FidelityOptions) -> FidelityResult:
     from diffcls.data.load import load_dataset
+    from diffcls.data.own_data import announce
     from diffcls.generation.classes import texts_of
     from diffcls.generation.image_features import of_folder, paths_in
     from diffcls.models.devices import resolve_device
@@ -125,6 +126,7 @@ def _of_folders(options: FidelityOptions) -> FidelityResult:
     data = None
     if options.dataset is not None:
         data = load_dataset(options.dataset, options.split, options.root)
+        announce(options.dataset, data)
     texts = texts_of(options.dataset or "", data) if data else ()
     extractor = _extractor(options, texts, options.dataset, resolve_device(options.device))
     real, name, split = _real(options, data, extractor, None)
@@ -145,6 +147,7 @@ def _of_model(
     options: FidelityOptions, denoiser: Denoiser, data: Dataset | None
 ) -> Iterator[FidelityResult]:
     from diffcls.data.load import load_dataset
+    from diffcls.data.own_data import announce
     from diffcls.generation.classes import classes_of, dataset_of
     from diffcls.generation.image_features import of_model
     from diffcls.generation.sample import find_sampler
@@ -156,6 +159,8 @@ def _of_model(
     options = replace(options, dataset=dataset)
     if options.real is None and data is None:
         data = load_dataset(dataset, options.split, options.root)
+    if data is not None:
+        announce(dataset, data)
     classes = classes_of(denoiser, dataset, options.root, data)
     extractor = _extractor(options, classes.texts, dataset, str(denoiser.device))
     resizing = denoiser.interpolation

@@ -32,9 +32,9 @@ def commit() -> str:
     """The commit of the running source, with ``+`` if files differ from it; empty if unknown.
 
     Files in ``results/`` do not count: there a first run writes, and it does not change the source
-    of the second. The commit is a property of the imported package alone: the working folder and Git's own environment
-    variables do not count. An installed package has the commit that it was installed from with
-    ``pip install git+https://...``; a wheel from elsewhere has none.
+    of the second. The commit is a property of the imported package alone: the working folder and
+    Git's own environment variables do not count. An installed package has the commit that it was
+    installed from with ``pip install git+https://...``; a wheel from elsewhere has none.
     """
     return _commit_of_tree(PACKAGE) or _commit_of_installation(PACKAGE)
 

@@ -54,7 +54,7 @@ class ClipTraining(TrainingRun):
         return self._diffusion_recipe.measured_on or self.dataset
 
     def run(self) -> dict[str, Any]:
-        train = load_dataset(self.dataset, "train", self.data_root)
+        train = self.training_data()
         images, labels = tensor_of(train, self.recipe.image_size)
 
         words = self._captions(train, labels)

@@ -64,7 +64,7 @@ class LatentTraining(TrainingRun):
         return {**autoencoder, "denoiser": self.recipe}
 
     def run(self) -> dict[str, Any]:
-        train = load_dataset(self.dataset, "train", self.data_root)
+        train = self.training_data()
         images, labels = tensor_of(train, self.recipe.config.image_size)
         device = self._data_device
 

@@ -38,7 +38,7 @@ class NoisyTraining(TrainingRun):
 
     def run(self) -> dict[str, Any]:
         guided = self.guided
-        train = load_dataset(self.dataset, "train", self.data_root)
+        train = self.training_data()
         images, labels = self._images(guided, train)
         classes, channels = len(train.class_names), guided.sample_shape[0]
         torch.manual_seed(key("weights", self.seed))

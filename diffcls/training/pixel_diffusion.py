@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from diffcls.data.dataset import Dataset
-from diffcls.data.load import load_dataset
 from diffcls.models.json_files import read_json
 from diffcls.models.loading import CARD, find, load, read_card
 from diffcls.models.quiet import quiet
@@ -51,7 +50,7 @@ class PixelTraining(TrainingRun):
         super().__post_init__()
 
     def run(self) -> dict[str, Any]:
-        train = load_dataset(self.dataset, "train", self.data_root)
+        train = self.training_data()
         images, labels = pixels_of(train, self.recipe)
         torch.manual_seed(key("weights", self.seed))
         unet = build_unet(self.recipe, len(train.class_names))

@@ -16,6 +16,8 @@ from torch import Tensor
 
 from diffcls.data import seen_images
 from diffcls.data.dataset import Dataset
+from diffcls.data.load import load_dataset
+from diffcls.data.own_data import announce
 from diffcls.data.training_captions import caption
 from diffcls.data.transforms import load_image, to_pixels
 from diffcls.models.loading import CARD
@@ -118,6 +120,17 @@ class TrainingRun(ABC):
                 allowed=f"{ {k: begun.get(k) for k in changed} }",
                 todo="resume with that recipe, or choose another --output-dir",
             )
+
+    def training_data(self) -> Dataset:
+        """The training split; stderr says how a person's own data were understood.
+
+        Raises:
+            UsageError, DataError: see `diffcls.data.load.load_dataset`.
+        """
+        train = load_dataset(self.dataset, "train", self.data_root)
+        if self.processes.is_main_process:
+            announce(self.dataset, train)
+        return train
 
     def begin(self) -> None:
         """Store what decides the weights, once data and models are known to be in order.

@@ -6,14 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers.datasets import no_image
 from helpers.image_folders import THREE, tree
 
-from diffcls.data.dataset import Dataset, Item
-from diffcls.data.load import load_dataset
-from diffcls.data.prompts import PromptSet
-from diffcls.evaluation.own_data import describe, summary
+from diffcls.__main__ import COMMANDS
 from diffcls.evaluation.run import run_evaluation
+from diffcls.training.pixel_diffusion import PixelTraining
+from diffcls.training.recipes import PixelRecipe
 
 LINES = [
     "diffcls: 3 classes: cat, dog, red_panda",
@@ -64,30 +62,27 @@ def test_dry_run_has_all_classes_prompts_and_counts(tmp_path: Path, photos: str)
     assert row["passed_over"] == {"hidden or system files and folders": 1, "*.txt": 2}
 
 
-def summary_of(names: list[str], templates: tuple[str, ...] = ("a {}.",)) -> list[str]:
-    items = (Item("0", 0, no_image),)
-    data = Dataset("folder:x", "test", tuple(names), items, "r")
-    return summary("folder:x", data, PromptSet.from_templates(names, templates))
+@pytest.mark.parametrize(
+    "command",
+    [
+        "likelihood --model digits --levels 2 --limit 2",
+        "fidelity --model digits --steps 1 --count 10 --metrics precision --extractor clip-digits",
+    ],
+)
+def test_other_commands_on_own_data_say_what_was_passed_over(
+    tmp_path: Path, photos: str, capfd: pytest.CaptureFixture[str], command: str
+) -> None:
+    name, *flags = command.split()
+    run = COMMANDS.load(name)
+    run([*flags, "--dataset", photos, "--output-dir", str(tmp_path / "out"), "--quiet"])
+    printed = capfd.readouterr().err.splitlines()
+    assert [printed.count(line) for line in (LINES[0], LINES[2])] == [1, 1], printed
 
 
-def test_ten_classes_are_shown_and_a_prompt_of_two_classes() -> None:
-    lines = summary_of([f"c{i}" for i in range(25)], ("a {}.", "the {}."))
-    shown = ", ".join(f"c{i}" for i in range(10))
-    assert lines == [f"25 classes: {shown}, … (25 in all)", "prompts: 'a c0.', 'a c1.'"]
-
-
-def test_long_names_with_line_breaks_stay_on_one_line() -> None:
-    lines = summary_of(["a\nb", "x" * 500])
-    assert lines[0] == f"2 classes: a b, {'x' * 59}…"
-    assert all("\n" not in line and len(line) < 160 for line in lines)
-
-
-def test_counts_come_largest_first_and_ten_kinds_at_most() -> None:
-    assert describe({"*.b": 1, "*.a": 1, "*.c": 2000}) == "2,000 *.c, 1 *.a, 1 *.b"
-    assert describe({f"*.{i:02d}": 1 for i in range(30)}).endswith("1 *.09, … (30 in all)")
-
-
-@pytest.mark.parametrize("name", ["digits", "scenes/attributes"])
-def test_data_sets_of_the_catalog_have_no_summary(name: str) -> None:
-    data = load_dataset(name)
-    assert summary(name, data, PromptSet.from_templates(data.class_names, ("{}",))) == []
+def test_a_training_on_own_data_says_what_was_passed_over(
+    tmp_path: Path, photos: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    recipe = PixelRecipe(image_size=8, widths=(8, 16), images=16, batch=16)
+    training = PixelTraining(photos, recipe, seed=0, folder=tmp_path / "model")
+    assert training.training_data().class_names == ("cat", "dog", "red_panda")
+    assert capfd.readouterr().err.splitlines() == [LINES[0], LINES[2]]

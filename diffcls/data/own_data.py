@@ -1,4 +1,4 @@
-"""Summary of a person's own data before they are scored: classes, prompts, files passed over."""
+"""Summary of a person's own data before they are used: classes, prompts, files passed over."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from diffcls.data import catalog
 from diffcls.data.class_names import shorten
 from diffcls.data.dataset import Dataset
 from diffcls.data.prompts import PromptSet
-from diffcls.evaluation.results import warn
+from diffcls.support.notices import warn
 
 MAX_SHOWN = 10
 """Classes, and kinds of files passed over, that are listed."""
@@ -29,13 +29,19 @@ class Preamble:
         self._printed = True
 
 
-def summary(name: str, dataset: Dataset, prompts: PromptSet) -> list[str]:
+def announce(name: str, dataset: Dataset) -> None:
+    """Print the `summary` without prompts to stderr, for commands that ask none."""
+    for line in summary(name, dataset):
+        warn(line)
+
+
+def summary(name: str, dataset: Dataset, prompts: PromptSet | None = None) -> list[str]:
     """Lines that say how the data were understood; none for the data sets of the catalog.
 
     Args:
         name: the data set as given, such as ``folder:photos``.
         dataset: the images.
-        prompts: the prompts, or the class ids, that the model receives.
+        prompts: the prompts, or the class ids, that the model receives; None leaves them out.
 
     Returns:
         The first ten classes and their number; a prompt of each of the first two classes; and what
@@ -45,8 +51,9 @@ def summary(name: str, dataset: Dataset, prompts: PromptSet) -> list[str]:
         return []
     names = [_cut(name) for name in dataset.class_names]
     lines = [f"{len(names)} classes: {shorten(names, MAX_SHOWN)}"]
-    texts = [prompts.prompts[prompts.rows_of(k)[0]] for k in range(min(2, prompts.n_classes))]
-    lines.append("prompts: " + ", ".join(repr(_cut(text)) for text in texts))
+    if prompts is not None:
+        texts = [prompts.prompts[prompts.rows_of(k)[0]] for k in range(min(2, prompts.n_classes))]
+        lines.append("prompts: " + ", ".join(repr(_cut(text)) for text in texts))
     if dataset.passed_over:
         lines.append(f"passed over: {describe(dataset.passed_over)}")
     return lines
