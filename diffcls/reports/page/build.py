@@ -19,10 +19,10 @@ from diffcls.reports.page.error_sources import (
 )
 from diffcls.reports.page.files import check_page, check_tables, write_page, write_tables
 from diffcls.reports.page.generators import IMAGE_METHODS, generators
-from diffcls.reports.page.rendering import Page, render
 from diffcls.reports.page.options import ReportOptions
 from diffcls.reports.page.paired import paired_groups
 from diffcls.reports.page.pictures import Thumbnails
+from diffcls.reports.page.rendering import Page, render
 from diffcls.reports.page.results import RunResults, read_run
 from diffcls.reports.page.sections import HOW_TO_SAVE, Chosen, Section, choose, section
 from diffcls.reports.page.stored_options import CommandReader, Images, error_folder
@@ -32,6 +32,7 @@ from diffcls.runs.selection import select
 from diffcls.runs.stored import StoredRun, StoredRuns, read_runs
 from diffcls.support.errors import UsageError
 
+PAGE = "report.html"
 RESCORED = 24
 """Images of a run that are scored once more at most, unless ``--rescore`` says otherwise."""
 RESCORE_SECONDS = 60.0
@@ -97,7 +98,7 @@ def write_report(options: ReportOptions, read_command: CommandReader) -> Report:
             todo="evaluate something first: python -m diffcls.evaluate",
         )
     folder = Path(str(options.output_dir))
-    page = folder / "report.html" if options.output is None else Path(str(options.output))
+    page = folder / PAGE if options.output is None else Path(str(options.output))
     check_page(page)
     if options.csv:
         check_tables(page.parent, HEADERS)
@@ -209,4 +210,3 @@ def _is_elsewhere(run: StoredRun) -> bool:
 
     device = str(run.header["device"])
     return device.startswith("cuda") and not torch.cuda.is_available()
-

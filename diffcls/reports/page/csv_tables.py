@@ -35,8 +35,14 @@ def tables(sections: Sequence[Section], groups: Sequence[Group]) -> dict[str, Ta
         run = one.results.run.fingerprint
         rows["errors.csv"] += errors(one)
         rows["report-classes.csv"] += [
-            (run, c.index, one.results.name_of(c.index), c.n, c.correct)
-            + _numbers(c.accuracy, c.low, c.high)
+            (
+                run,
+                c.index,
+                one.results.name_of(c.index),
+                c.n,
+                c.correct,
+                *_numbers(c.accuracy, c.low, c.high),
+            )
             for c in one.classes
         ]
         names = one.results.name_of
@@ -53,17 +59,27 @@ def tables(sections: Sequence[Section], groups: Sequence[Group]) -> dict[str, Ta
                     if part is not None
                 ]
         rows["report-timesteps.csv"] += [
-            (run, f"{t.low:g}", f"{t.high:g}", t.n)
-            + _numbers(t.label_error, t.rival_error, t.difference, t.stderr, t.share)
+            (
+                run,
+                f"{t.low:g}",
+                f"{t.high:g}",
+                t.n,
+                *_numbers(t.label_error, t.rival_error, t.difference, t.stderr, t.share),
+            )
             for t in one.times
         ]
     for group in groups:
         for pairing in group.pairings:
             rows["report-paired.csv"] += [
-                (d.fingerprint, d.against, pairing.n_shared[d.fingerprint])
-                + _numbers(d.difference, d.ci_low, d.ci_high)
-                + (d.n_gained, d.n_lost)
-                + _numbers(d.p_value, d.p_holm, d.cost_ratio)
+                (
+                    d.fingerprint,
+                    d.against,
+                    pairing.n_shared[d.fingerprint],
+                    *_numbers(d.difference, d.ci_low, d.ci_high),
+                    d.n_gained,
+                    d.n_lost,
+                    *_numbers(d.p_value, d.p_holm, d.cost_ratio),
+                )
                 for d in pairing.differences
             ]
     return dict(rows)

@@ -75,7 +75,9 @@ def calibration_figure(calibration: Calibration) -> list[Figure]:
             f"; {percent(after.ece, 2)} with the temperatures {shown}, each fitted on one half of "
             "the images and used on the other."
         )
-    alternative = "Reliability diagram: accuracy by confidence, before and after temperature scaling."
+    alternative = (
+        "Reliability diagram: accuracy by confidence, before and after temperature scaling."
+    )
     return [Figure("Calibration", plots.reliability_plot(calibration), alternative, text)]
 
 

@@ -1,4 +1,4 @@
-"""Galleries of a run: which images are wrong, which were least certain, and how each was decided."""
+"""Galleries of a run: wrong and least certain images, and how each was decided."""
 
 from __future__ import annotations
 
@@ -115,7 +115,9 @@ def card(
         answer=name(answer),
         is_correct=label == answer,
         evaluations=record.evaluations,
-        bars=[Bar(name(k), None if p is None else float(p[k]), k == label, k == answer) for k in shown],
+        bars=[
+            Bar(name(k), None if p is None else float(p[k]), k == label, k == answer) for k in shown
+        ],
         steps=[
             Step(
                 draws,

@@ -70,7 +70,9 @@ def _sample_folders(output_dir: Path) -> dict[str, tuple[list[Sample], dict[str,
             if model not in found:
                 samples = _samples(file.parent, labels)
                 shown = ("sampler", "steps", "guidance", "seed")
-                settings = {name: str(stored[name]) for name in shown if stored.get(name) is not None}
+                settings = {
+                    name: str(stored[name]) for name in shown if stored.get(name) is not None
+                }
                 if samples:
                     found[model] = samples, settings
         except (OSError, ValueError, KeyError, TypeError, RecursionError):

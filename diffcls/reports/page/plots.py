@@ -25,8 +25,9 @@ def _thinned(count: int) -> Int64:
 
 
 def _percent(axis: Any) -> None:
-    from matplotlib.ticker import FuncFormatter
+    from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+    axis.set_major_locator(MaxNLocator(5))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.4g} %"))
 
 
@@ -59,7 +60,7 @@ def histogram_plot(evaluations: Int64) -> str:
 
 def reliability_plot(calibration: Calibration) -> str:
     """Accuracy against confidence, before and after temperature scaling."""
-    with Plot((4.4, 3.4)) as plot:
+    with Plot((4.2, 3.2)) as plot:
         axes = plot.axes
         axes.plot([0, 1], [0, 1], color=INK, lw=0.9, ls=":", label="calibrated")
         before = calibration.before
@@ -68,7 +69,10 @@ def reliability_plot(calibration: Calibration) -> str:
             pairs.append((after, SECOND, "s", f"with temperature, ECE {100 * after.ece:.2f} %"))
         for one, colour, marker, label in pairs:
             x, y = [b.confidence for b in one.bins], [b.accuracy for b in one.bins]
-            axes.plot(x, y, color=colour, marker=marker, label=label)
+            share = np.array([b.n for b in one.bins]) / sum(b.n for b in one.bins)
+            # areas show how many images a point stands for
+            axes.scatter(x, y, 8 + 130 * share, color=colour, marker=marker, linewidths=0)
+            axes.plot(x, y, color=colour, lw=1.2, label=label)
         axes.set(xlabel="confidence", ylabel="accuracy", xlim=(0, 1.02), ylim=(-0.02, 1.03))
         _percent(axes.xaxis)
         _percent(axes.yaxis)
@@ -80,7 +84,10 @@ def errors_plot(bins: Sequence[TimeBin]) -> str:
     """Error against timestep, of the label and of its closest rival."""
     with Plot() as plot:
         x = [(b.low + b.high) / 2 for b in bins]
-        series = (("label_error", FIRST, "o", "label"), ("rival_error", SECOND, "s", "closest rival"))
+        series = (
+            ("label_error", FIRST, "o", "label"),
+            ("rival_error", SECOND, "s", "closest rival"),
+        )
         for name, colour, marker, label in series:
             y = [getattr(b, name) for b in bins]
             plot.axes.plot(x, y, color=colour, marker=marker, label=label)
@@ -99,7 +106,9 @@ def contribution_plot(bins: Sequence[TimeBin]) -> str:
         colours = [FIRST if value >= 0 else SECOND for value in y]
         axes.bar(x, y, [0.92 * w for w in width], align="edge", color=colours, linewidth=0)
         at = [a + 0.46 * w for a, w in zip(x, width, strict=True)]
-        axes.errorbar(at, y, [b.stderr or 0.0 for b in bins], fmt="none", ecolor=INK, elinewidth=1.1)
+        axes.errorbar(
+            at, y, [b.stderr or 0.0 for b in bins], fmt="none", ecolor=INK, elinewidth=1.1
+        )
         axes.axhline(0, color=INK, lw=0.9)
         axes.set(xlabel="timestep", ylabel="rival − label, ± s.e.", xlim=(0, None))
     return plot.svg
@@ -116,7 +125,7 @@ def alive_plot(alive: Float64) -> str:
 
 def cost_plot(points: Mapping[str, Sequence[tuple[float, float]]]) -> str:
     """Accuracy against evaluations per image: method -> points of its runs."""
-    with Plot((6.4, 3.4)) as plot:
+    with Plot((4.6, 3.2)) as plot:
         axes = plot.axes
         styles = zip(cycle(SERIES), cycle(MARKERS), strict=False)
         for (method, values), (colour, marker) in zip(points.items(), styles, strict=False):
@@ -125,5 +134,5 @@ def cost_plot(points: Mapping[str, Sequence[tuple[float, float]]]) -> str:
         axes.set_xscale("symlog", linthresh=1)
         axes.set(xlabel="evaluations per image", ylabel="accuracy", xlim=(-0.15, None))
         _percent(axes.yaxis)
-        plot.legend(3)
+        plot.legend(2)
     return plot.svg

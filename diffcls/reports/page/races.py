@@ -72,8 +72,8 @@ def by_timestep(races: Sequence[Race], timesteps: Float64, count: int = 8) -> li
     """Errors against timestep, of the label and of its closest rival, in parts of equal width.
 
     The rival of an image is, of the other classes with most draws in common with the label, the one
-    of least error: one that dropped out early says little. Only pairs with both errors are counted, so
-    a difference is paired.
+    of least error: one that dropped out early says little. Only pairs with both errors are counted,
+    so a difference is paired.
     """
     if not len(timesteps):
         return []

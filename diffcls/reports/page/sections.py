@@ -172,9 +172,7 @@ def section(
     )
 
 
-def _notes(
-    results: RunResults, tables: ErrorTables | str, missing_images: str
-) -> dict[str, str]:
+def _notes(results: RunResults, tables: ErrorTables | str, missing_images: str) -> dict[str, str]:
     """Topic -> what is missing, and how to get it."""
     notes: dict[str, str] = {}
     if not results.records:

@@ -44,8 +44,11 @@ def options_of(
     if data_root is not None and not catalog.find(str(values.get("dataset", "digits"))).own:
         values["data_root"] = data_root
     try:
-        return replace(read_options(values), quiet=True, check_model=False)
-    except DiffclsError:
+        # a command of several methods has options that this one does not read
+        unused = EvaluationOptions(**values).unused()
+        read = {name: value for name, value in values.items() if name not in unused}
+        return replace(read_options(read), quiet=True, check_model=False)
+    except (DiffclsError, TypeError):
         return None
 
 

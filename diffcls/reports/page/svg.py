@@ -24,13 +24,13 @@ VARIABLES = {
     THIRD: "var(--series-3)",
     FOURTH: "var(--series-4)",
 }
-SIZE = (5.4, 3.0)
+SIZE = (4.2, 2.6)
 """Inches of a plot; the page scales it to the width of its column."""
 
 STYLE: dict[str, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "diffcls",
-    "font.size": 9.5,
+    "font.size": 10.5,
     "path.simplify_threshold": 0.5,
     "axes.edgecolor": RULE,
     "axes.labelcolor": INK,
@@ -60,7 +60,9 @@ def check_extra() -> None:
     Raises:
         UsageError: where matplotlib or Jinja2 is missing.
     """
-    missing = [n for n, m in (("matplotlib", "matplotlib"), ("Jinja2", "jinja2")) if not find_spec(m)]
+    missing = [
+        n for n, m in (("matplotlib", "matplotlib"), ("Jinja2", "jinja2")) if not find_spec(m)
+    ]
     if missing:
         raise UsageError(
             f"the report needs {' and '.join(missing)}", todo='pip install "diffcls[report]"'
@@ -104,7 +106,7 @@ class Plot:
 
     def legend(self, columns: int = 2) -> None:
         """The legend above the plot, where it hides no data."""
-        self.figure.legend(loc="outside upper left", ncols=columns, fontsize=9, handlelength=1.4)
+        self.figure.legend(loc="outside upper left", ncols=columns, fontsize=10, handlelength=1.4)
 
 
 def compact(svg: str) -> str:
@@ -127,7 +129,9 @@ def compact(svg: str) -> str:
     svg = re.sub(r' xmlns(:xlink)?="[^"]*"| version="[^"]*"', "", svg)
     svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", svg)
     svg = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg)
-    return re.sub(r"\s*\n\s*", " ", re.sub(r">\s+<", "><", svg)).replace("xlink:href", "href").strip()
+    return (
+        re.sub(r"\s*\n\s*", " ", re.sub(r">\s+<", "><", svg)).replace("xlink:href", "href").strip()
+    )
 
 
 def _font(match: re.Match[str]) -> str:

@@ -38,16 +38,13 @@
   // paired tests: one menu chooses the reference
   for (const group of all(".paired")) {
     const references = all(".reference", group);
-    const box = document.createElement("p");
     const label = document.createElement("label");
     const menu = document.createElement("select");
-    box.className = "choose";
     label.append("Reference", menu);
     label.className = "choose";
     references.forEach((one, i) => menu.append(new Option(one.querySelector("summary").textContent.replace(/^against\s*/, ""), i)));
     menu.addEventListener("change", () => references.forEach((one, i) => { one.open = i === Number(menu.value); }));
-    box.append(label);
-    group.querySelector("h3").after(box);
+    group.querySelector("h3").after(label);
   }
 
   // galleries: a text filters the cards
