@@ -15,15 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from helpers.browser import (
-    REQUIRED_VARIABLE,
-    SCHEMES,
-    WIDTHS,
-    Pages,
-    launch,
-    reason_to_skip,
-)
+from helpers.browser import REQUIRED_VARIABLE, Pages, reason_to_skip
 from helpers.page_audit import defects
+
+from benchmarks.core.chromium import SCHEMES, WIDTHS, chromium
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -48,12 +43,8 @@ def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> 
 # of a module, not of the session: playwright's event loop must not outlive its tests
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        chromium = launch(playwright)
-        yield chromium
-        chromium.close()
+    with chromium() as running:
+        yield running
 
 
 @pytest.fixture(params=WIDTHS)

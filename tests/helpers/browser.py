@@ -1,18 +1,13 @@
-"""Pages in headless Chromium, each with a log of its errors and of its requests.
-
-The browser has no network but this machine: another host's name is not found, so that a page that
-needs one fails here as it would for a visitor without a connection.
-"""
+"""Pages in headless Chromium, each with a log of its errors and of its requests."""
 
 from __future__ import annotations
 
-import importlib.util
-import os
-import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
+
+from benchmarks.core.chromium import missing, visitor
 
 if TYPE_CHECKING:
     from playwright.sync_api import (
@@ -20,54 +15,19 @@ if TYPE_CHECKING:
         CDPSession,
         ConsoleMessage,
         Page,
-        Playwright,
         Request,
         Response,
     )
 
-WIDTHS = {1280: 800, 390: 844}
-"""Width of the viewport to its height, in CSS pixels: a laptop and a phone held upright."""
-SCHEMES = ("light", "dark")
-EXECUTABLES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-EXECUTABLE_VARIABLE = "DIFFCLS_CHROMIUM"
-"""Environment variable with the path of the browser; without it, the first of `EXECUTABLES`."""
 REQUIRED_VARIABLE = "DIFFCLS_BROWSER_REQUIRED"
 """Environment variable: where it is 1, a missing browser is an error, not a skip."""
-
 LOCAL_SCHEMES = {"file", "data", "blob", "about"}
 LOCAL_HOSTS = {"127.0.0.1", "localhost", "::1"}
-ARGUMENTS = (
-    "--no-sandbox",  # in a container the user is often root
-    "--no-proxy-server",
-    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost",
-    "--font-render-hinting=none",
-    "--force-color-profile=srgb",
-)
-PHONE_WIDTH = 600
-"""Narrower viewports behave as a phone's: touch, and the page's own viewport tag counts."""
-
-
-def find_chromium() -> str | None:
-    """Path of the browser, None where there is none."""
-    named = os.environ.get(EXECUTABLE_VARIABLE)
-    if named:
-        return shutil.which(named)
-    return next(filter(None, map(shutil.which, EXECUTABLES)), None)
 
 
 def reason_to_skip() -> str | None:
     """What tests in the browser lack in this environment, None if nothing."""
-    for module in ("playwright", "axe_playwright_python"):
-        if importlib.util.find_spec(module) is None:
-            return f"needs {module}: pip install 'diffcls[browser]'"
-    if find_chromium() is None:
-        return f"needs Chromium: apt-get install chromium, or set {EXECUTABLE_VARIABLE}"
-    return None
-
-
-def launch(playwright: Playwright) -> Browser:
-    """The headless browser."""
-    return playwright.chromium.launch(executable_path=find_chromium(), args=list(ARGUMENTS))
+    return missing("playwright", "axe_playwright_python")
 
 
 def leaves_the_machine(url: str) -> bool:
@@ -145,17 +105,7 @@ class Pages:
             scheme: preferred colour scheme, "light" or "dark".
             javascript: whether the page's own scripts run.
         """
-        phone = width < PHONE_WIDTH
-        context = self.browser.new_context(
-            viewport={"width": width, "height": WIDTHS.get(width, 800)},
-            is_mobile=phone,
-            has_touch=phone,
-            color_scheme=scheme,  # type: ignore[arg-type]
-            reduced_motion="reduce",  # what is judged is the page at rest
-            locale="en-GB",
-            timezone_id="UTC",
-            service_workers="block",
-        )
+        context = visitor(self.browser, width, scheme)
         page = context.new_page()
         # playwright's own `java_script_enabled` cannot be undone, and axe needs promises
         log = PageLog(width, None if javascript else context.new_cdp_session(page))
