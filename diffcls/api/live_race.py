@@ -38,6 +38,8 @@ class RaceState:
         evaluations: forward passes of the model so far.
         seconds: time spent on the image so far.
         finished: whether this is the last state.
+        scale: nats per unit of a score: ``scale * differences`` are the log odds of the best label
+            over each other one.
     """
 
     labels: tuple[str, ...]
@@ -49,6 +51,7 @@ class RaceState:
     evaluations: int
     seconds: float
     finished: bool
+    scale: float
 
     @property
     def eliminated(self) -> list[tuple[str, int]]:
@@ -113,4 +116,5 @@ def _labelled(method: DiffusionMethod, state: SearchState) -> RaceState:
         evaluations=state.evaluations,
         seconds=state.seconds,
         finished=state.finished,
+        scale=method.likelihood_scale,
     )
