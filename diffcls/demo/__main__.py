@@ -14,8 +14,8 @@ from diffcls.support.errors import UsageError
 from diffcls.support.options import read
 
 INSTALL = 'pip install "diffcls[demo]"'
-EPILOG = """The page is served to this machine alone, unless --host names another address. Nothing that
-visitors send is kept, and nothing is loaded from the web: see docs/demo.md.
+EPILOG = """The page is served to this machine alone, unless --host names another address. Nothing
+that visitors send is kept, and nothing is loaded from the web: see docs/demo.md.
 
 examples:
   python -m diffcls.demo

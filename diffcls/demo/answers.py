@@ -7,7 +7,7 @@ visitor who stops, or closes the page, ends the computation.
 from __future__ import annotations
 
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import closing
 from typing import TYPE_CHECKING
 
@@ -42,14 +42,18 @@ def answer(models: Models, question: Question) -> Generator[Panels]:
         UsageError, DataError, ModelError: if the image cannot be classified. What fails later is
             said in its own panel.
     """
-    yield {**dict.fromkeys(PANELS, ""), "race": markup.message("Loading the model …")}
+    yield {
+        **dict.fromkeys(PANELS, ""),
+        "race": markup.section("The race", markup.message(markup.WAITING), "race"),
+    }
     last: RaceState | None = None
     with closing(_race(models, question)) as states:
-        for last, panel in states:
+        for state, panel in states:
+            last = state
             yield {"race": panel}
     assert last is not None
     first, second = (str(one["label"]) for one in last.prediction[:2])
-    stages = {
+    stages: dict[str, Callable[[], Generator[str]]] = {
         "evidence": lambda: _evidence(models, question, first, second),
         "samples": lambda: _samples(models, question, first),
         "clip": lambda: _clip(models, question, first),

@@ -20,7 +20,14 @@ App = Callable[[Message, Receive, Send], Awaitable[None]]
 PAGES = ("/", "/config", "/favicon.ico", "/manifest.json", "/robots.txt", "/theme.css")
 FOLDERS = ("/assets/", "/static/")
 API = "/gradio_api"
-CALLS = ("/upload", "/upload_progress", "/queue/join", "/queue/data", "/cancel", "/reset")
+CALLS: tuple[str, ...] = (
+    "/upload",
+    "/upload_progress",
+    "/queue/join",
+    "/queue/data",
+    "/cancel",
+    "/reset",
+)
 CALLS += ("/startup-events", "/theme.css")
 CALL_FOLDERS = ("/heartbeat/", "/file=")
 EXTRA_BYTES = 100_000

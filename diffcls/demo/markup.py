@@ -1,4 +1,4 @@
-"""Markup of the demo's panels: the race, the evidence, the samples, CLIP. Pure functions of data."""
+"""Markup of the demo's panels, from data: the race, the evidence, the samples, and CLIP."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 WAITING = "Working …"
 MIN_SHOWN_PIXELS = 256
 """Small images are enlarged to about this side by a whole factor, without smoothing."""
+MAX_CLIP_LABELS = 5
+"""Labels of CLIP's answer that are shown."""
 PRIVACY = (
     "Nothing is kept. Your image stays on this machine: in its memory, and in a temporary folder "
     "until you leave or ten minutes have passed. It is not logged, sent on, or used for anything "
@@ -40,6 +42,12 @@ def message(text: str, kind: str = "note") -> str:
     return f'<p class="dc-message dc-{kind}" role="{role}">{escape(text)}</p>'
 
 
+def welcome() -> str:
+    """The first panel before the first question."""
+    text = "Choose an example, or drop, paste or photograph an image of your own."
+    return section("The race", message(text), "race")
+
+
 # ---- the race -----------------------------------------------------------------------------------
 
 
@@ -51,7 +59,7 @@ def race(state: RaceState, published: int) -> str:
         published: evaluations of the published schedule for as many labels.
     """
     out = dict(state.eliminated)
-    order = range(len(state.labels))
+    order = list(range(len(state.labels)))
     if state.finished:
         order = [state.labels.index(str(one["label"])) for one in state.prediction]
     longest = max(int(state.draws.max()), 1)
@@ -102,10 +110,10 @@ def _cost(state: RaceState, published: int) -> str:
     times = ""
     if state.finished and spent:
         ratio = published / spent
-        times = f": {ratio:.0f} times fewer" if ratio >= 2 else f": {share:.0%} of them"
+        times = f", {ratio:.0f} times fewer" if ratio >= 2 else f", {share:.0%} of them"
     return (
         '<div class="dc-cost">'
-        f"<p><b>{spent:,}</b> evaluations{times}"
+        f"<p><span><b>{spent:,}</b> evaluations{times}</span>"
         f'<span class="dc-published">published schedule: {published:,}</span></p>'
         f'<div class="dc-track" aria-hidden="true">'
         f'<i style="width:{max(share, 0.004):.2%}"></i></div></div>'
@@ -219,9 +227,11 @@ def clip(answer: ClipAnswer, winner: str) -> str:
         f'<span class="dc-label">{escape(label)}</span>'
         f'<span class="dc-percent">{percent(p)}</span>'
         f'<span class="dc-bar" aria-hidden="true"><i style="width:{p:.2%}"></i></span></li>'
-        for label, p in answer.prediction
+        for label, p in answer.prediction[:MAX_CLIP_LABELS]
     )
-    note = f"{answer.name}, one pass over the image, the same prompts."
+    rest = len(answer.prediction) - MAX_CLIP_LABELS
+    note = f"{answer.name}: one pass over the image, the same prompts."
+    note += f" The first {MAX_CLIP_LABELS} labels of {len(answer.prediction)}." * (rest > 0)
     body = f'<p class="dc-answer"><strong>{escape(verdict)}</strong></p><ul class="dc-lanes">'
     return section("The same question to CLIP", f"{body}{lanes}</ul>", "clip", note)
 

@@ -20,6 +20,7 @@ INTRODUCTION = (
     "prompt predicts that noise best wins. Labels race on the same noise, and those that fall "
     "behind drop out."
 )
+EXAMPLES = "Examples, none of them a person's photograph: press one to classify it."
 STOPPED = "Stopped. Nothing further is computed."
 
 
@@ -47,9 +48,8 @@ class Page:
                 with gr.Column(scale=4, min_width=320, elem_classes="dc-inputs"):
                     self._inputs(gr, first, labels, template)
                 with gr.Column(scale=6, min_width=320, elem_classes="dc-outputs"):
-                    self._status = gr.HTML(elem_classes="dc-status-line")
                     self._panels = {
-                        name: gr.HTML(elem_classes=f"dc-{name}-panel") for name in PANELS
+                        name: gr.HTML(markup.welcome() if name == "race" else "") for name in PANELS
                     }
             gr.HTML(f'<footer class="dc-foot"><p>{markup.PRIVACY}</p></footer>')
             self._wire(gr, blocks)
@@ -61,6 +61,7 @@ class Page:
             sources=sources, type="filepath", label="Image", height=260, elem_classes="dc-image"
         )
         self._example_buttons = []
+        gr.HTML(f'<p class="dc-caption">{EXAMPLES}</p>')
         with gr.Row(elem_classes="dc-examples"):
             for i, example in enumerate(self._examples):
                 icon = self._service.uploads / f"example-{i}.png"
@@ -76,6 +77,7 @@ class Page:
         with gr.Row(elem_classes="dc-buttons"):
             self._classify = gr.Button("Classify", variant="primary", elem_id="classify")
             self._stop = gr.Button("Stop", elem_id="stop")
+        self._status = gr.HTML()
 
     def _wire(self, gr: Any, blocks: Any) -> None:
         private = {"api_visibility": "private"}

@@ -83,4 +83,7 @@ class Service:
 
 
 def _only_message(text: str) -> dict[str, str]:
-    return {**dict.fromkeys(PANELS, ""), "race": markup.message(text, "error")}
+    return {
+        **dict.fromkeys(PANELS, ""),
+        "race": markup.section("The race", markup.message(text, "error"), "race"),
+    }
