@@ -24,6 +24,7 @@ COMMANDS = Registry(
         "list": "diffcls.list:main",
         "checkpoints": "diffcls.checkpoints:main",
         "explain": "diffcls.explain.__main__:main",
+        "demo": "diffcls.demo.__main__:main",
     },
 )
 SUMMARIES = {
@@ -37,6 +38,7 @@ SUMMARIES = {
     "list": "list data sets, models, methods, searches, samplers or stored runs",
     "checkpoints": "compare checkpoints of a training, or several models",
     "explain": "show where the evidence for one label over another lies in an image",
+    "demo": "serve a web page that classifies visitors' images, live",
 }
 
 
