@@ -44,7 +44,7 @@ def answer(models: Models, question: Question) -> Generator[Panels]:
     """
     yield {
         **dict.fromkeys(PANELS, ""),
-        "race": markup.section("The race", markup.message(markup.WAITING), "race"),
+        "race": markup.section("The race", markup.waiting(), "race"),
     }
     last: RaceState | None = None
     with closing(_race(models, question)) as states:
@@ -60,8 +60,7 @@ def answer(models: Models, question: Question) -> Generator[Panels]:
     }
     titles = dict(zip(stages, ("Evidence", "Samples", "The same question to CLIP"), strict=True))
     for name, stage in stages.items():
-        waiting = markup.section(titles[name], markup.message(markup.WAITING), name)
-        yield {name: waiting}
+        yield {name: markup.section(titles[name], markup.waiting(), name)}
         try:
             with closing(stage()) as panels:
                 for panel in panels:

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from diffcls.demo.models import ClipAnswer
     from diffcls.explain.evidence import Evidence
 
-WAITING = "Working …"
 MIN_SHOWN_PIXELS = 256
 """Small images are enlarged to about this side by a whole factor, without smoothing."""
 MAX_CLIP_LABELS = 5
@@ -36,10 +35,20 @@ def section(title: str, body: str, name: str, note: str = "") -> str:
     )
 
 
-def message(text: str, kind: str = "note") -> str:
-    """A line for the visitor, read aloud by screen readers: kind ``note`` or ``error``."""
+def message(text: str, kind: str = "message") -> str:
+    """A line for the visitor, read aloud by screen readers.
+
+    Args:
+        text: the line.
+        kind: ``message``, ``waiting`` for what is still to come, or ``error``.
+    """
     role = "alert" if kind == "error" else "status"
     return f'<p class="dc-message dc-{kind}" role="{role}">{escape(text)}</p>'
+
+
+def waiting() -> str:
+    """The line of a panel whose content is being computed."""
+    return message("Working …", "waiting")
 
 
 def welcome() -> str:

@@ -126,7 +126,7 @@ class Page:
             None,
             self._status,
             cancels=runs,
-            queue=False,
+            concurrency_limit=None,  # it waits for no one
             show_progress="hidden",
             **private,
         )
