@@ -20,18 +20,26 @@ from benchmarks.core.demo_server import served_demo
 from benchmarks.core.processes import output_of
 from diffcls.cli import Parser, command
 from diffcls.support.errors import DiffclsError
-from diffcls.support.files import write_bytes
+from diffcls.support.files import make_folder, write_bytes
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
 IMAGES = "docs/images"
 MAX_BYTES = 200_000
-COLOURS = (256, 128, 64, 32)
-"""Palette sizes; the first that keeps an image within `MAX_BYTES` is used."""
+COLOURS = (None, 256, 128, 64, 32)
+"""Palette sizes, None for all colours; the first with an image within `MAX_BYTES` is used."""
 MILLISECONDS_TO_ANSWER = 120_000
 EVALUATION = ("-m", "diffcls.evaluate", "--limit", "60", "--draws", "20", "--quiet")
 """The run of the report: few draws, so that it has wrong and uncertain answers to show."""
+
+
+SHOW_RACE = """() => {
+    scrollTo(0, 0);
+    const race = document.querySelector(".dc-race");
+    if (race.getBoundingClientRect().bottom > innerHeight) race.scrollIntoView();
+}"""
+"""On a phone the race stands below the inputs."""
 
 
 @contextmanager
@@ -47,7 +55,7 @@ def ask_example(page: Page) -> None:
     """Let the demo answer its first example, to the last panel."""
     page.locator(".dc-example").first.click()
     page.wait_for_selector(".dc-clip .dc-lanes, .dc-clip .dc-error", timeout=MILLISECONDS_TO_ANSWER)
-    page.evaluate("scrollTo(0, 0)")
+    page.evaluate(SHOW_RACE)
 
 
 PAGES: dict[str, tuple[Callable[[], object], Callable[[Page], None] | None]] = {
@@ -58,7 +66,7 @@ PAGES: dict[str, tuple[Callable[[], object], Callable[[Page], None] | None]] = {
 
 
 def compress(png: bytes, limit: int = MAX_BYTES) -> bytes:
-    """The same picture with a palette, within `limit` bytes.
+    """The same picture within `limit` bytes, with a palette if it must.
 
     Raises:
         DiffclsError: if the smallest palette does not suffice.
@@ -68,7 +76,9 @@ def compress(png: bytes, limit: int = MAX_BYTES) -> bytes:
     image = Image.open(io.BytesIO(png)).convert("RGB")
     for colours in COLOURS:
         file = io.BytesIO()
-        reduced = image.quantize(colours, dither=Image.Dither.NONE)
+        reduced = image
+        if colours is not None:
+            reduced = image.quantize(colours, dither=Image.Dither.NONE)
         reduced.save(file, format="PNG", optimize=True)
         if file.tell() <= limit:
             return file.getvalue()
@@ -112,6 +122,7 @@ def _main(arguments: list[str]) -> int:
     unknown = [name for name in flags.pages if name not in PAGES]
     if unknown:
         p.error(f"no such page: {unknown[0]}; allowed: {', '.join(PAGES)}")
+    make_folder(Path(flags.output_dir))
     for name in flags.pages or PAGES:
         take(name, flags.widths, flags.schemes, Path(flags.output_dir))
     return 0

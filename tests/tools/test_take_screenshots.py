@@ -28,6 +28,7 @@ def test_a_picture_of_few_colours_is_kept_to_the_pixel() -> None:
 
 def test_a_picture_of_many_colours_gets_a_smaller_palette_until_it_fits() -> None:
     noise = np.random.default_rng(0).integers(0, 256, (100, 100, 3), np.uint8)
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(compress(as_png(noise))))), noise)
     sizes = []
     for limit in (11_000, 8_000):
         small = compress(as_png(noise), limit)
