@@ -94,6 +94,18 @@ def test_uploads_are_deleted_with_their_page_alone(answered: Service, tmp_path: 
     assert not Path(first["path"]).exists() and Path(second["path"]).exists()
 
 
+def test_an_image_that_two_visitors_chose_is_kept_until_both_have_left(
+    answered: Service, tmp_path: Path
+) -> None:
+    shared = upload(tmp_path)
+    ask(answered, shared, session="one")
+    ask(answered, shared, session="two")
+    answered.forget("one")
+    assert Path(shared["path"]).exists()
+    answered.forget("two")
+    assert not Path(shared["path"]).exists()
+
+
 # ---- presets and examples -----------------------------------------------------------------------
 
 
