@@ -28,7 +28,7 @@ SAMPLES = 4
 EVIDENCE_DRAWS = 48
 SECONDS_BETWEEN_UPDATES = 0.2
 SECONDS_OF_A_DROP = 0.08
-"""Least time for which a label is seen to drop out, where several do in one batch."""
+"""Least time between two updates in which labels drop out, where several do in one batch."""
 
 
 def answer(models: Models, question: Question) -> Generator[Panels]:

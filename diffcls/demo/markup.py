@@ -145,7 +145,7 @@ def _status(state: RaceState, k: int, out: dict[str, int]) -> str:
 def _lane(label: str, p: float, run: float, status: str, kind: str) -> str:
     return (
         f'<li class="dc-lane dc-lane-{kind}"><span class="dc-label">{escape(label)}</span>'
-        f'<span class="dc-percent">{percent(p)}</span>'
+        f'<span class="dc-percent">{escape(percent(p))}</span>'
         f'<span class="dc-bar" aria-hidden="true"><i style="width:{p:.2%}"></i></span>'
         f'<span class="dc-run" aria-hidden="true"><i style="width:{run:.2%}"></i></span>'
         f'<span class="dc-status">{escape(status)}</span></li>'
@@ -234,7 +234,7 @@ def clip(answer: ClipAnswer, winner: str) -> str:
     lanes = "".join(
         f'<li class="dc-lane dc-lane-{"first" if label == best else "in"}">'
         f'<span class="dc-label">{escape(label)}</span>'
-        f'<span class="dc-percent">{percent(p)}</span>'
+        f'<span class="dc-percent">{escape(percent(p))}</span>'
         f'<span class="dc-bar" aria-hidden="true"><i style="width:{p:.2%}"></i></span></li>'
         for label, p in answer.prediction[:MAX_CLIP_LABELS]
     )

@@ -21,6 +21,7 @@ INTRODUCTION = (
     "behind drop out."
 )
 EXAMPLES = "Examples, none of them a person's photograph: press one to classify it."
+WAITING = "Waiting for the model: questions are answered one after another."
 STOPPED = "Stopped. Nothing further is computed."
 
 
@@ -73,7 +74,9 @@ class Page:
         self._preset = gr.Radio(choices, value=first, label="Model trained on", visible=several)
         self._labels = gr.Textbox(labels, label="Labels, separated by commas", lines=2)
         reads_text = self._service.models.template(first, template) is not None
-        self._template = gr.Textbox(template, label="Prompt; {} is the label", visible=reads_text)
+        self._template = gr.Textbox(
+            template, label="Prompt, {} stands for the label", visible=reads_text
+        )
         with gr.Row(elem_classes="dc-buttons"):
             self._classify = gr.Button("Classify", variant="primary", elem_id="classify")
             self._stop = gr.Button("Stop", elem_id="stop")
@@ -101,41 +104,32 @@ class Page:
         asked: dict[str, Any] = {
             # the browser's own values: a file is opened by `open_upload` alone
             "preprocess": False,
-            "show_progress": "minimal",
-            "show_progress_on": self._status,
+            "show_progress": "hidden",
             "concurrency_limit": 1,
             "concurrency_id": "model",
             **private,
         }
-        runs = [
-            gr.on(
-                [self._classify.click, self._labels.submit, self._template.submit],
-                ask,
-                inputs,
-                outputs,
-                **asked,
-            )
-        ]
+        shown: dict[str, Any] = {"show_progress": "hidden", **private}
+        waits = {"fn": self._wait, "inputs": None, "outputs": outputs, **shown}
+        typed = [self._classify.click, self._labels.submit, self._template.submit]
+        runs = [gr.on(typed, **waits, concurrency_limit=None).then(ask, inputs, outputs, **asked)]
         for button, example in self._example_buttons:
-            chosen = button.click(
-                self._choose(example), None, inputs, show_progress="hidden", **private
-            )
-            runs.append(chosen.then(ask, inputs, outputs, **asked))
+            chosen = button.click(self._choose(example), None, inputs, **shown)
+            waiting = chosen.then(**waits, concurrency_limit=None)
+            runs.append(waiting.then(ask, inputs, outputs, **asked))
         self._stop.click(
             lambda: markup.message(STOPPED),
             None,
             self._status,
             cancels=runs,
             concurrency_limit=None,  # it waits for no one
-            show_progress="hidden",
-            **private,
+            **shown,
         )
         self._preset.input(
             self._service.start_of,
             self._preset,
             [self._labels, self._template],
-            show_progress="hidden",
-            **private,
+            **shown,
         )
 
         def closed(request: gr.Request) -> None:
@@ -143,6 +137,11 @@ class Page:
 
         closed.__annotations__["request"] = gr.Request
         blocks.unload(closed)
+
+    def _wait(self) -> list[str]:
+        """Texts of the outputs while other visitors' questions are answered."""
+        waiting = markup.message(WAITING, "waiting")
+        return ["", markup.section("The race", waiting, "race"), *[""] * (len(PANELS) - 1)]
 
     def _choose(self, example: Example) -> Any:
         def choose() -> tuple[Any, ...]:

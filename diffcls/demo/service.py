@@ -73,8 +73,12 @@ class Service:
         return Question(str(preset), image, read_labels(labels, most), read_template(template))
 
     def forget(self, session: str) -> None:
-        """Delete the uploads of a page that was closed."""
-        for path in self._files.pop(session, set()):
+        """Delete the uploads of a page that was closed.
+
+        Equal images of several visitors are one file, which is deleted with the last of them.
+        """
+        files = self._files.pop(session, set())
+        for path in files.difference(*self._files.values()):
             path.unlink(missing_ok=True)
 
     def start_of(self, preset: str) -> tuple[str, str]:

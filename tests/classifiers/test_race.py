@@ -158,6 +158,17 @@ def test_a_screen_drops_classes_before_their_first_draw(search: Any) -> None:
         assert after.evaluations >= before.evaluations
 
 
+def test_a_device_that_computes_by_itself_changes_no_state() -> None:
+    """There, a batch is collected while the next one runs."""
+    expected = list(method(Racing(DRAWS), batch_size=5).race(item(2)))
+    overlapping = method(Racing(DRAWS), batch_size=5)
+    overlapping._runner.overlaps = True
+    states = list(overlapping.race(item(2)))
+    assert [s.evaluations for s in states] == [s.evaluations for s in expected]
+    for one, two in zip(states, expected, strict=True):
+        assert np.array_equal(one.scores, two.scores) and np.array_equal(one.alive, two.alive)
+
+
 # ---- cancellation, and several races at once -----------------------------------------------------
 
 
