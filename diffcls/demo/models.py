@@ -56,6 +56,17 @@ class Models:
         self._clips: dict[str, ClipModel] = {}
         self._lock = threading.Lock()
 
+    def load(self) -> None:
+        """Load all models now, so that what is wrong with one is said before a visitor comes.
+
+        Raises:
+            UsageError, ModelError: see `classifier` and `diffcls.models.clip.load`.
+        """
+        if self.options.clip_model is not None:
+            self._clip(self.options.clip_model)
+        for preset in self.presets:
+            self.classifier(preset)
+
     def classifier(self, preset: str) -> ZeroShotImageClassifier:
         """The classifier of a preset.
 

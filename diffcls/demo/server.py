@@ -72,8 +72,7 @@ def running(options: DemoOptions) -> Iterator[Running]:
     with tempfile.TemporaryDirectory(prefix="diffcls-demo-") as folder:
         _close_gradio(folder)
         models = Models(options)
-        for name in models.presets:
-            models.classifier(name)
+        models.load()
         service = Service(models, Path(folder))
         images = examples(list(models.presets.values()), models.example)
         blocks = Page(service, images).build()

@@ -60,6 +60,18 @@ def test_wrong_values_are_refused_before_gradio_is_looked_for(
         assert capsys.readouterr().err.count("\n") == 1
 
 
+@needs_gradio
+@pytest.mark.parametrize(
+    "flags", ["--model nosuch", "--clip-model nosuch", "--device nosuch", "--dtype nosuch"]
+)
+def test_a_wrong_name_is_refused_before_anything_is_served(
+    flags: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--model", "digits", "--port", "0", *flags.split()]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == "" and "nosuch" in captured.err.splitlines()[-1]
+
+
 def test_a_port_that_is_taken_is_refused_and_zero_is_any_free_one() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
