@@ -39,6 +39,8 @@ COLUMNS = ("measure", "unit", "median", "lowest", "highest", "processes", "limit
 CORES = 2
 START_RACE = Path(__file__).with_name("pages_race.js")
 SECONDS_TO_ANSWER = 120.0
+UNREAD = ("fits",)
+"""Folders of the results that no report reads; they may be large."""
 MILLISECONDS_TO_SETTLE = 1000
 """A visitor needs longer to find the first example; the page is loaded by then."""
 
@@ -127,7 +129,7 @@ def measure_report(processes: int, results: Path) -> Samples:
     samples: Samples = {}
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / "results"
-        shutil.copytree(results, copy)
+        shutil.copytree(results, copy, ignore=shutil.ignore_patterns(*UNREAD))
         begun = time.perf_counter()
         output_of(["-m", "diffcls.report", "--output-dir", str(copy)])
         _append(samples, {WRITING: time.perf_counter() - begun})
