@@ -22,7 +22,7 @@ from typing import Any
 
 from benchmarks.core.chromium import chromium, visitor
 from benchmarks.core.demo_server import served_demo
-from benchmarks.core.flags import REFERENCE, add_report_only, entry_point, parser
+from benchmarks.core.flags import REFERENCE, add_data_root, add_report_only, entry_point, parser
 from benchmarks.core.processes import output_of
 from benchmarks.core.tables import (
     SIX_DIGITS,
@@ -31,7 +31,7 @@ from benchmarks.core.tables import (
     record_environment,
     write_rows,
 )
-from diffcls.support.errors import DiffclsError
+from diffcls.support.errors import DiffclsError, UsageError
 from diffcls.support.files import write_text
 
 TABLE, PAGE = "pages.csv", "PAGES.md"
@@ -119,19 +119,20 @@ def measure_demo(processes: int) -> Samples:
     return samples
 
 
-def measure_report(processes: int, results: Path) -> Samples:
+def measure_report(processes: int, results: Path, flags: Sequence[str] = ()) -> Samples:
     """Figures of the report of a results folder, opened by `processes` browsers.
 
     Args:
         processes: number of browsers.
-        results: the folder with leaderboard.csv, and the runs of which there are records.
+        results: the folder with leaderboard.csv and the runs.
+        flags: further flags of ``python -m diffcls.report``.
     """
     samples: Samples = {}
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / "results"
         shutil.copytree(results, copy, ignore=shutil.ignore_patterns(*UNREAD))
         begun = time.perf_counter()
-        output_of(["-m", "diffcls.report", "--output-dir", str(copy)])
+        output_of(["-m", "diffcls.report", "--output-dir", str(copy), *flags])
         _append(samples, {WRITING: time.perf_counter() - begun})
         report = copy / "report.html"
         _append(samples, {SIZE: report.stat().st_size / 1e6})
@@ -186,14 +187,29 @@ def _main(arguments: list[str]) -> int:
     add_report_only(p)
     p.add_argument("--processes", type=int, default=5, metavar="N", help="per figure (5)")
     p.add_argument(
-        "--results", default=REFERENCE, metavar="DIR", help=f"folder of the report ({REFERENCE})"
+        "--results",
+        default=REFERENCE,
+        metavar="DIR",
+        help=f"results of the report, with their runs ({REFERENCE})",
     )
+    add_data_root(p)
     flags = p.parse_args(arguments)
     output = Path(flags.output_dir)
     if not flags.report_only:
+        results = Path(flags.results)
+        if not (results / "runs").is_dir():
+            raise UsageError(
+                "--results has no runs to report",
+                given=str(results),
+                todo="run the benchmark leaderboard first, or name a folder of evaluations",
+            )
         cores = _take_cores()
         samples = measure_demo(flags.processes)
-        samples |= measure_report(flags.processes, Path(flags.results))
+        samples |= measure_report(
+            flags.processes,
+            results,
+            [] if flags.data_root is None else ["--data-root", flags.data_root],
+        )
         from diffcls.support.environment import set_threads
 
         set_threads(cores)

@@ -109,3 +109,10 @@ def test_the_browser_is_the_one_that_is_named(
 
 def test_pages_are_judged_on_a_laptop_and_on_a_phone() -> None:
     assert list(WIDTHS) == [1280, 390]
+
+
+def test_a_folder_without_runs_is_refused_before_anything_is_measured(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert pages.main(["--results", str(tmp_path), "--output-dir", str(tmp_path)]) == 2
+    assert "--results has no runs to report" in capsys.readouterr().err
