@@ -25,6 +25,7 @@ COMMANDS = Registry(
         "checkpoints": "diffcls.checkpoints:main",
         "report": "diffcls.report:main",
         "explain": "diffcls.explain.__main__:main",
+        "demo": "diffcls.demo.__main__:main",
     },
 )
 SUMMARIES = {
@@ -39,6 +40,7 @@ SUMMARIES = {
     "checkpoints": "compare checkpoints of a training, or several models",
     "report": "write a report of stored runs as one HTML page",
     "explain": "show where the evidence for one label over another lies in an image",
+    "demo": "serve a web page that classifies visitors' images, live",
 }
 
 
