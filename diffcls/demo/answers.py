@@ -104,7 +104,9 @@ def _evidence(models: Models, question: Question, first: str, second: str) -> Ge
 
 def _samples(models: Models, question: Question, label: str) -> Generator[str]:
     made: list[Image.Image] = []
-    generated = models.samples(question.preset, label, question.labels, question.template, SAMPLES)
+    generated = models.samples(
+        question.preset, label, question.labels, question.template, range(SAMPLES)
+    )
     with closing(generated):
         for image in generated:
             made.append(image)

@@ -170,5 +170,5 @@ def test_a_class_conditional_model_begins_with_its_own_classes(tmp_path: Path) -
     race = [next(changes) for _ in range(3)][-1]["race"]
     changes.close()
     assert all(f">{label}<" in race for label in labels)
-    (sample,) = own.samples("digits-pixels", labels[1], labels, TEMPLATE, 1)
+    (sample,) = own.samples("digits-pixels", labels[1], labels, TEMPLATE, [0])
     assert sample.size == (own.classifier("digits-pixels").denoiser.image_size,) * 2
