@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 CLIP_MISSING = 'CLIP is not installed on this machine; pip install "diffcls[clip]" adds it.'
 CLIP_UNNAMED = "No CLIP was named for this model; start the demo with --clip-model NAME."
 SAMPLER_STEPS, GUIDANCE = 16, 2.0
-EXAMPLE_NUMBER = 1000
+EXAMPLE_NUMBER = 1001
 """Number of a generated example: no sample of an answer is the example itself."""
 HUNDRED_CLASSES = 60
 """Labels from which the published stages for about a hundred classes are taken."""
