@@ -75,11 +75,9 @@ def _main(arguments: list[str]) -> int:
 
 
 def _report(rows: list[dict[str, object]], output_dir: str) -> None:
-    from diffcls.reports.terminal import format_summary, format_table
+    from diffcls.reports.terminal import print_tables
 
-    print(format_table(rows))
-    if summary := format_summary(rows):
-        print(f"\n{summary}\n")
+    print_tables(rows)
     for row in (row for row in rows if row["source"] == "measured"):
         print(f"{row['status']}: {output_dir}/leaderboard.csv, fingerprint {row['fingerprint']}")
 
