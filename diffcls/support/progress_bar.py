@@ -16,7 +16,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from diffcls.support.progress import Steps, describe_time
+from diffcls.support.steps import Steps, describe_time
 from diffcls.support.terminals import cell_width, console_of
 from diffcls.support.text import printable
 

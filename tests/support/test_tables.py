@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from helpers.pseudo_terminal import columns_of
 from helpers.properties import examples
+from helpers.pseudo_terminal import columns_of
 from hypothesis import strategies as st
 
 from diffcls.support.errors import RecordError
