@@ -60,7 +60,11 @@ def _main(arguments: list[str]) -> int:
         table = run_evaluation(**options, command=command)
     except FailedRuns as error:
         table, failures = error.rows, error.failures
-    if options.get("json") or options.get("dry_run"):
+    if options.get("json_format", DEFAULTS.json_format) != DEFAULTS.json_format:
+        from diffcls.reports.run_formats import as_json
+
+        print(as_json(table, options["json_format"]))
+    elif options.get("json") or options.get("dry_run"):
         print(json.dumps(table, indent=2, allow_nan=False))
     elif options.get("multi_label"):
         print("\n".join(describe(table)))

@@ -17,7 +17,15 @@ from diffcls.support.text import valid_text
 class Progress:
     """Progress on stderr: running accuracy, evaluations per image, images per second, time left."""
 
-    def __init__(self, total: int, stored: Sequence[Record], quiet: bool, title: str) -> None:
+    def __init__(
+        self,
+        total: int,
+        stored: Sequence[Record],
+        quiet: bool,
+        title: str,
+        listener: Callable[[Record], None] | None = None,
+    ) -> None:
+        self._listener = listener
         self._right = self._scored = self._evaluations = 0
         self._progress = progress.Progress(
             total, title, initial=len(stored), quiet=quiet, details=self._details
@@ -29,6 +37,8 @@ class Progress:
         """Count one more image."""
         self._count(record)
         self._progress.update()
+        if self._listener is not None:
+            self._listener(record)
 
     def _count(self, record: Record) -> None:
         if record.error is None:
