@@ -135,6 +135,8 @@ def _check_output(options: EvaluationOptions) -> None:
                     given=flag_of(name),
                     todo=f"remove {flag_of(name)}",
                 )
+    if options.log_to and options.multi_label:
+        raise UsageError("--log-to has no effect with --multi-label", todo="remove --log-to")
     for position, name in enumerate(options.log_to):
         check_installed(name)
         if name in options.log_to[:position]:

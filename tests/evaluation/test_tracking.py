@@ -144,6 +144,7 @@ def test_a_tracker_that_fails_ends_its_log_and_not_the_run(
     [
         ({"log_to": ("tensorbord",)}, "did you mean 'tensorboard'|tensorboard, wandb, mlflow"),
         ({"log_to": ("tensorboard", "tensorboard")}, "twice"),
+        ({"log_to": ("tensorboard",), "multi_label": True}, "--multi-label"),
         ({"json": True, "json_format": "csv"}, "clip_benchmark"),
         ({"json_format": "clip_benchmark"}, "without --json"),
         ({"json": True, "dry_run": True, "json_format": "model-index"}, "--dry-run"),
