@@ -86,7 +86,9 @@ def test_galleries_are_filtered_by_class(page_file: Path, open_page: Callable[..
     assert all("<dog>" in text for text in cards)
 
 
-def test_a_link_opens_the_section_of_its_run(page_file: Path, open_page: Callable[..., Any]) -> None:
+def test_a_link_opens_the_section_of_its_run(
+    page_file: Path, open_page: Callable[..., Any]
+) -> None:
     page = open_page(page_file)
     link = page.locator("#runs tbody a").first
     link.click()
