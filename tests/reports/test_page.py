@@ -21,7 +21,7 @@ from diffcls.support.errors import UsageError
 pytest.importorskip("matplotlib")
 pytest.importorskip("jinja2")
 
-NAMES = ("<script>alert(1)</script>", "dog & \"cat\"", "newt\x1b[2J")
+NAMES = ("<script>alert(1)</script>", 'dog & "cat"', "newt\x1b[2J")
 ANSWERS: dict[str, tuple[int, int | None]] = {
     f"<b>{i}</b>.jpg": (i % 3, (i + (i % 4 == 0)) % 3) for i in range(24)
 }
@@ -154,7 +154,9 @@ def test_a_kill_during_the_write_leaves_the_earlier_page(folder: Path) -> None:
         "from diffcls.report import main\n"
         f"main(['--output-dir', {str(folder)!r}])\n"
     )
-    ended = subprocess.run([sys.executable, "-c", killed], capture_output=True, env=dict(os.environ))
+    ended = subprocess.run(
+        [sys.executable, "-c", killed], capture_output=True, env=dict(os.environ)
+    )
     assert ended.returncode == -signal.SIGKILL
     assert (folder / "report.html").read_text(encoding="utf-8") == before
 
@@ -178,7 +180,9 @@ def test_a_missing_extra_is_one_line(
 
 def test_more_than_thirty_classes_list_pairs_instead_of_a_matrix(tmp_path: Path) -> None:
     names = tuple(f"class {k}" for k in range(31))
-    answers: dict[str, tuple[int, int | None]] = {f"{k}": (k, (k + (k > 28)) % 31) for k in range(31)}
+    answers: dict[str, tuple[int, int | None]] = {
+        f"{k}": (k, (k + (k > 28)) % 31) for k in range(31)
+    }
     prompts: dict[str, Any] = {"prompts": names, "class_of": tuple(range(31))}
     write_run(tmp_path, answers, class_names=names, **prompts)
     reader = PageReader(page_of(tmp_path))

@@ -24,9 +24,7 @@ LABELS = RNG.integers(0, 3, 120)
 def answers(right: float, ids: list[str] = IDS) -> dict[str, tuple[int, int | None]]:
     wrong = (LABELS + 1) % 3
     hit = RNG.random(120) < right
-    return {
-        i: (int(LABELS[k]), int(LABELS[k] if hit[k] else wrong[k])) for k, i in enumerate(ids)
-    }
+    return {i: (int(LABELS[k]), int(LABELS[k] if hit[k] else wrong[k])) for k, i in enumerate(ids)}
 
 
 def test_each_run_is_the_reference_once_and_p_is_that_of_scipy(tmp_path: Path) -> None:
@@ -92,7 +90,10 @@ def test_measured_rows_stand_before_published_ones_and_their_data_sets_first() -
     first, *others = table.groups["Zero-shot"]
     assert table.datasets[:2] == ["digits", "pets"]
     assert first.is_measured and first.model == "" and not any(o.is_measured for o in others)
-    assert {name: cell.accuracy for name, cell in first.cells.items()} == {"digits": 0.9, "pets": 0.8}
+    assert {name: cell.accuracy for name, cell in first.cells.items()} == {
+        "digits": 0.9,
+        "pets": 0.8,
+    }
 
 
 def test_two_models_on_one_data_set_are_two_lines() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from pathlib import Path
 
@@ -53,7 +54,9 @@ def test_accuracy_against_evaluations_ends_at_the_accuracy() -> None:
     correct = LABELS == ANSWERS
     curve = settled(EVALUATIONS, correct.astype(float))
     assert curve.finished[-1] == 1 and math.isclose(curve.correct[-1], correct.mean())
-    for value, finished, right in zip(curve.evaluations, curve.finished, curve.correct, strict=True):
+    for value, finished, right in zip(
+        curve.evaluations, curve.finished, curve.correct, strict=True
+    ):
         assert math.isclose(finished, (EVALUATIONS <= value).mean())
         assert math.isclose(right, (correct & (EVALUATIONS <= value)).mean())
 
@@ -62,8 +65,10 @@ def test_bands_of_evaluations_hold_each_image_once() -> None:
     correct = (LABELS == ANSWERS).astype(np.int64)
     parts = bands(EVALUATIONS, correct)
     assert sum(b.n for b in parts) == 400 and sum(b.correct for b in parts) == correct.sum()
-    assert all(a.high < b.low for a, b in zip(parts, parts[1:], strict=False))
-    assert [(b.low, b.high, b.n) for b in bands(np.full(9, 7), np.ones(9, dtype=int))] == [(7, 7, 9)]
+    assert all(a.high < b.low for a, b in itertools.pairwise(parts))
+    assert [(b.low, b.high, b.n) for b in bands(np.full(9, 7), np.ones(9, dtype=int))] == [
+        (7, 7, 9)
+    ]
 
 
 def test_bins_of_the_reliability_diagram_sum_to_the_ece() -> None:
@@ -77,7 +82,8 @@ def test_bins_of_the_reliability_diagram_sum_to_the_ece() -> None:
 def answers_of(count: int) -> dict[str, tuple[int, int | None]]:
     labels, answers = LABELS[:count] % 3, ANSWERS[:count] % 3
     return {
-        f"{i:03d}.jpg": (int(a), int(b)) for i, (a, b) in enumerate(zip(labels, answers, strict=True))
+        f"{i:03d}.jpg": (int(a), int(b))
+        for i, (a, b) in enumerate(zip(labels, answers, strict=True))
     }
 
 

@@ -124,14 +124,19 @@ def test_the_command_of_an_older_run_gives_its_options(folder: Path, results: Ru
         {**header, "command": command},
         results.run.row,
     )
-    options, own = options_of(older, options_of_command), options_of(results.run, options_of_command)
+    options, own = (
+        options_of(older, options_of_command),
+        options_of(results.run, options_of_command),
+    )
     assert options is not None and own is not None
     assert list(options.method) == ["diffusion"] and (options.limit, options.draws) == (12, 8)
     # the digits are bundled: a folder of local data has no effect on them
     assert options.data_root is None
 
 
-@pytest.mark.parametrize("text", ["", "diffcls.run_evaluation(...)", "python -m diffcls.train", "'"])
+@pytest.mark.parametrize(
+    "text", ["", "diffcls.run_evaluation(...)", "python -m diffcls.train", "'"]
+)
 def test_other_texts_are_no_command(text: str) -> None:
     assert options_of_command(text) is None
 
