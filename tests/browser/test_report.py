@@ -20,8 +20,8 @@ def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("browser")
     for seed in ("0", "1"):
         assert evaluate.main([*FLAGS, "--seed", seed, "--output-dir", str(out)]) == 0
-    names = ("a class of a very long name, as some data sets have them, with_no_space_to_break_at_all",
-             "<dog>", "newt")  # fmt: skip
+    long = "a class of a very long name, as some have it, with_no_space_to_break_at_all"
+    names = (long, "<dog>", "newt")
     answers = {f"folder/of/images/{i}.jpg": (i % 3, (i + (i % 2)) % 3) for i in range(30)}
     for seed in (0, 1):
         write_run(out, answers, seed=seed, class_names=names, evaluations=10 + seed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from pathlib import Path
 
@@ -64,7 +65,7 @@ def test_bands_of_evaluations_hold_each_image_once() -> None:
     correct = (LABELS == ANSWERS).astype(np.int64)
     parts = bands(EVALUATIONS, correct)
     assert sum(b.n for b in parts) == 400 and sum(b.correct for b in parts) == correct.sum()
-    assert all(a.high < b.low for a, b in zip(parts, parts[1:], strict=False))
+    assert all(a.high < b.low for a, b in itertools.pairwise(parts))
     assert [(b.low, b.high, b.n) for b in bands(np.full(9, 7), np.ones(9, dtype=int))] == [
         (7, 7, 9)
     ]
