@@ -1,6 +1,6 @@
 """Configuration of the documentation site, built by ``tox -e docs``.
 
-The source folder is the repository, not `docs/` alone. So pages keep their paths, and a link such as
+The source folder is the repository, not `docs/` alone. So pages keep their paths, and a link like
 ``../results/reference/SPEED.md`` leads to the same page here and where files are read one by one.
 """
 

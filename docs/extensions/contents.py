@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 HEADING = re.compile(r"^## (.+)$", re.M)
 ENTRY = re.compile(r"^\s*- \[([^\]]+)\]\(([^)#\s]+\.(?:md|ipynb))\)", re.M)
 
+AFTER_THE_THEME = 900
+
 
 def with_tables(text: str) -> str:
     """The text of a page with a hidden table of contents at the end of each section."""
@@ -37,7 +39,17 @@ def _read(app: Sphinx, docname: str, content: list[str]) -> None:
         content[0] = with_tables(content[0])
 
 
+def _give_levels(
+    app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: object
+) -> None:
+    """Captions of the navigation are headings for screen readers, which need a level."""
+    tree = "furo_navigation_tree"
+    if tree in context:
+        context[tree] = context[tree].replace('role="heading"', 'role="heading" aria-level="2"')
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register the extension."""
     app.connect("source-read", _read)
+    app.connect("html-page-context", _give_levels, priority=AFTER_THE_THEME)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
