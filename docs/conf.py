@@ -29,6 +29,7 @@ extensions = [
     "public_api",
     "mathml",
     "repository_links",
+    "source_pages",
 ]
 root_doc = "docs/index"
 include_patterns = [

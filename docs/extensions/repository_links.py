@@ -1,7 +1,8 @@
 """Links and images that suit a repository more than a site.
 
-A link to a folder leads to its README if that is a page, and is plain text otherwise. Images of
-other hosts, such as badges, are left out: the site loads nothing from the web.
+A link to a folder leads to its README if that is a page, and is plain text otherwise. A link whose
+text is the name of a page's file, such as `training.md`, is shown with the title of the page.
+Images of other hosts, such as badges, are left out: the site loads nothing from the web.
 """
 
 from __future__ import annotations
@@ -17,15 +18,18 @@ if TYPE_CHECKING:
     from sphinx.application import Sphinx
 
 
-class FolderLinks(SphinxPostTransform):
-    """Resolve links to folders, before MyST-Parser reports them as missing."""
+class PageLinks(SphinxPostTransform):
+    """Links to folders and by file names, before MyST-Parser resolves them."""
 
     default_priority = 5
 
     def run(self, **kwargs: Any) -> None:
         """Replace the links of one page."""
         for link in list(self.document.findall(addnodes.pending_xref)):
-            if link["reftype"] != "myst" or link.get("refdomain") == "doc":
+            if link["reftype"] != "myst":
+                continue
+            if link.get("refdomain") == "doc":
+                self._give_title(link)
                 continue
             relative, _ = self.env.relfn2path(link["reftarget"], link["refdoc"])
             if not self.env.srcdir.joinpath(relative).is_dir():
@@ -35,6 +39,12 @@ class FolderLinks(SphinxPostTransform):
                 link.update(refdomain="doc", reftarget=readme, reftargetid=None)
             else:
                 link.replace_self(link.children or [nodes.literal(text=relative)])
+
+    def _give_title(self, link: addnodes.pending_xref) -> None:
+        page, text = link["reftarget"], link.astext()
+        if page in self.env.titles and f"/{page}.md".endswith(f"/{text}"):
+            title = self.env.titles[page].astext()
+            link[:] = [nodes.inline(text=title, classes=["doc"])]
 
 
 class RemoteImages(SphinxTransform):
@@ -60,6 +70,6 @@ def _remove(node: nodes.Node) -> None:
 
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register the extension."""
-    app.add_post_transform(FolderLinks)
+    app.add_post_transform(PageLinks)
     app.add_transform(RemoteImages)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
