@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import ast
 import html
+import inspect
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from docutils import nodes
+from public_api import function_of
 from sphinx import addnodes
 from sphinx.transforms import SphinxTransform
 from sphinx.util.osutil import relative_uri
@@ -46,21 +49,38 @@ class SourceLinks(SphinxTransform):
             path = self.env.relfn2path(link["reftarget"])[0]
             if Path(path).suffix in LEXERS:
                 place = PLACE.fullmatch(link.astext())
-                link.replace_self(self._link(path, place and place[2], link.children))
+                link.replace_self(_link(self.env, path, place and place[2], link.children))
         for literal in list(self.document.findall(nodes.literal)):
             place = PLACE.fullmatch(literal.astext())
             path = f"diffcls/{place[1]}" if place else ""
             if place and not _in_link(literal) and (Path(self.env.srcdir) / path).is_file():
-                literal.replace_self(self._link(path, place[2], [literal.deepcopy()]))
+                literal.replace_self(_link(self.env, path, place[2], [literal.deepcopy()]))
 
-    def _link(self, path: str, name: str | None, children: list[nodes.Node]) -> nodes.reference:
-        page = self.env.docname
-        _listed(self.env).setdefault(page, set()).add(path)
-        anchor = f"#{name}" if name else ""
-        uri = relative_uri(f"{page}.html", f"{FOLDER}/{path}.html") + anchor
-        link = nodes.reference("", "", internal=True, refuri=uri, classes=["source"])
-        link.extend(children)
-        return link
+
+def _link(
+    env: BuildEnvironment, path: str, name: str | None, children: list[nodes.Node]
+) -> nodes.reference:
+    page = env.docname
+    _listed(env).setdefault(page, set()).add(path)
+    anchor = f"#{name}" if name else ""
+    uri = relative_uri(f"{page}.html", f"{FOLDER}/{path}.html") + anchor
+    link = nodes.reference("", "", internal=True, refuri=uri, classes=["source"])
+    link.extend(children)
+    return link
+
+
+def _link_signatures(app: Sphinx, doctree: nodes.document) -> None:
+    """Link each documented object to its definition."""
+    for signature in doctree.findall(addnodes.desc_signature):
+        if not signature.get("module"):
+            continue
+        thing: Any = sys.modules[signature["module"]]
+        for name in signature["fullname"].split("."):
+            thing = getattr(thing, name)
+        function = function_of(thing)
+        path = Path(inspect.getsourcefile(function) or "").relative_to(app.srcdir).as_posix()
+        text = nodes.inline("", "[source]", classes=["viewcode-link"])
+        signature += _link(app.env, path, function.__qualname__, [text])
 
 
 def _in_link(node: nodes.Node) -> bool:
@@ -135,6 +155,7 @@ def _pages(app: Sphinx) -> Iterator[tuple[str, dict[str, Any], str]]:
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register the extension."""
     app.add_transform(SourceLinks)
+    app.connect("doctree-read", _link_signatures)
     app.connect("env-purge-doc", _forget)
     app.connect("html-collect-pages", _pages)
     return {"parallel_read_safe": False, "parallel_write_safe": True}
