@@ -23,7 +23,9 @@ COMMANDS = Registry(
         "compare": "diffcls.compare:main",
         "list": "diffcls.list:main",
         "checkpoints": "diffcls.checkpoints:main",
+        "report": "diffcls.report:main",
         "explain": "diffcls.explain.__main__:main",
+        "demo": "diffcls.demo.__main__:main",
     },
 )
 SUMMARIES = {
@@ -36,7 +38,9 @@ SUMMARIES = {
     "compare": "compare stored runs, image by image, with paired intervals and tests",
     "list": "list data sets, models, methods, searches, samplers or stored runs",
     "checkpoints": "compare checkpoints of a training, or several models",
+    "report": "write a report of stored runs as one HTML page",
     "explain": "show where the evidence for one label over another lies in an image",
+    "demo": "serve a web page that classifies visitors' images, live",
 }
 
 

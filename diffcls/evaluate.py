@@ -56,6 +56,11 @@ def _main(arguments: list[str]) -> int:
     without_effect = [flag_of(name) for name in PUBLISHED_WITHOUT_EFFECT if name in options]
     if without_effect:
         warn(f"{' '.join(without_effect)}: accepted as published, without effect here")
+    with_report = bool(options.pop("report", False))
+    if with_report:
+        from diffcls.reports.page.evaluation import check_report
+
+        check_report(options)
     failures: dict[str, str] = {}
     try:
         table = run_evaluation(**options, command=command)
@@ -67,6 +72,8 @@ def _main(arguments: list[str]) -> int:
         print("\n".join(describe(table)))
     else:
         _report(table, options.get("output_dir", DEFAULTS.output_dir))
+    if with_report and table:
+        _write_report(table, options)
     for row in table:
         if row.get("source") == "measured" and failed_images(row):
             warn(f"{failed_images(row)} images could not be scored; their records say why")
@@ -83,6 +90,19 @@ def _report(rows: list[dict[str, object]], output_dir: str) -> None:
         print(f"\n{summary}\n")
     for row in (row for row in rows if row["source"] == "measured"):
         print(f"{row['status']}: {output_dir}/leaderboard.csv, fingerprint {row['fingerprint']}")
+
+
+def _write_report(rows: list[dict[str, object]], options: dict[str, object]) -> None:
+    """The report of the rows' runs; its line stays off stdout where that is JSON."""
+    from diffcls.cli.stored_command import options_of_command
+    from diffcls.evaluation.results import warn
+    from diffcls.reports.page.evaluation import report_of_rows
+
+    report = report_of_rows(rows, options, options_of_command)
+    if options.get("json"):
+        warn(str(report))
+    else:
+        print(report)
 
 
 if __name__ == "__main__":

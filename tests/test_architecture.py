@@ -56,7 +56,7 @@ WITHOUT_TORCH = ("support", "metrics", "diffusion", "data", "runs", "reports", "
 MAX_LINES = 300
 
 MODEL_LIBRARIES = {"torch", "torchvision", "diffusers", "transformers", "accelerate", "datasets"}
-EXTRAS = {"open_clip", "torchmetrics", "torch_fidelity", "matplotlib"}
+EXTRAS = {"open_clip", "torchmetrics", "torch_fidelity", "matplotlib", "gradio"}
 # each costs a good part of a second or more, and `--help` needs none of them
 SLOW_TO_IMPORT = MODEL_LIBRARIES | EXTRAS | {"pandas", "scipy", "sklearn"}
 

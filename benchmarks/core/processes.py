@@ -15,15 +15,19 @@ from collections.abc import Sequence
 from diffcls.support.errors import RecordError
 
 
+def import_path() -> str:
+    """The parent's `sys.path`, as the value of PYTHONPATH for a child."""
+    return os.pathsep.join(os.path.abspath(entry) for entry in sys.path)
+
+
 def run_python(arguments: Sequence[str]) -> subprocess.CompletedProcess[str]:
     """Run this interpreter with these arguments; stdout is captured, stderr is shown.
 
     The child has the parent's `sys.path`, and the current folder is not added (``-P``).
     """
-    path = os.pathsep.join(os.path.abspath(entry) for entry in sys.path)
     return subprocess.run(
         [sys.executable, "-P", *arguments],
-        env={**os.environ, "PYTHONPATH": path},
+        env={**os.environ, "PYTHONPATH": import_path()},
         stdout=subprocess.PIPE,
         text=True,
         check=False,

@@ -156,6 +156,14 @@ ENTRIES = (
         "benchmarks.speed.startup",
     ),
     Entry(
+        "pages",
+        "How soon does the demo answer, how often is it updated, how soon does the report open?",
+        0.05,
+        TWO_CORES,
+        ("PAGES.md", "pages.csv"),
+        "benchmarks.speed.pages",
+    ),
+    Entry(
         "class_heads",
         "Does a network with one output head per class pay?",
         0.5,

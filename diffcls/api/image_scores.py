@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from diffcls.classifiers.diffusion import DiffusionMethod
     from diffcls.scoring.class_scores import ClassScores
+    from diffcls.scoring.search_state import SearchState
 
 Decision = tuple["DiffusionMethod", Callable[["ClassScores"], Prediction]]
 """A method of classification, and its function from the scores of an image to the prediction."""
@@ -41,7 +42,7 @@ def classified(
         lock: held while images are scored; a thread may take it twice.
     """
     items = [Item(str(i), 0, open_image) for i, open_image in enumerate(openers)]
-    with lock, _rows(method, batch_size):
+    with lock, rows_of_method(method, batch_size):
         by_id = {result.image_id: result for result in method.classify(items)}
     return [by_id[item.image_id] for item in items]
 
@@ -84,7 +85,7 @@ def checked(result: ClassScores, index: int) -> ClassScores:
     raise DataError(f"image {index} cannot be scored: {result.error}")
 
 
-def prediction(method: DiffusionMethod, result: ClassScores) -> Prediction:
+def prediction(method: DiffusionMethod, result: ClassScores | SearchState) -> Prediction:
     """The labels of an image with their probabilities, best first."""
     p, labels = posterior(result.scores, method.likelihood_scale), method.prompts.class_names
     return [{"label": labels[k], "score": float(p[k])} for k in result.ranking]
@@ -100,7 +101,7 @@ def _open(image: Any, index: int, access: WebAccess) -> Image.Image:
 
 
 @contextmanager
-def _rows(method: DiffusionMethod, batch_size: int | None) -> Iterator[None]:
+def rows_of_method(method: DiffusionMethod, batch_size: int | None) -> Iterator[None]:
     """Context in which forward passes have another number of rows."""
     own = method.batch_size
     method.batch_size = batch_size or own

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Generator, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from diffcls.api import load_arguments
@@ -18,6 +18,7 @@ from diffcls.diffusion.timestep_allocation import EVEN
 from diffcls.support.errors import DataError, UsageError
 
 if TYPE_CHECKING:
+    from diffcls.api.live_race import RaceState
     from diffcls.classifiers.diffusion import DiffusionMethod
     from diffcls.explain.evidence import Evidence
     from diffcls.models.denoiser import Denoiser
@@ -91,6 +92,48 @@ class PromptScorer(OnPipelines):
         results = classified(method, openers, batch_size, self._lock)
         return [checked(result, i) for i, result in enumerate(results)]
 
+    def race(
+        self,
+        image: Any,
+        candidate_labels: Iterable[str],
+        hypothesis_template: str | Sequence[str] | None = None,
+        *,
+        batch_size: int | None = None,
+    ) -> Generator[RaceState]:
+        """The states of the search on one image, while it runs: one per draw, or per batch.
+
+        The last state holds what a call with the same arguments returns. The model works only while
+        a state is requested, and ``close()`` ends the computation. Several threads may iterate over
+        races of their own at the same time::
+
+            for state in classifier.race(image, ["cat", "dog", "fox"]):
+                print(state.evaluations, state.prediction[0], state.eliminated)
+
+        Args:
+            image: one image, in any form that a call takes.
+            candidate_labels, hypothesis_template, batch_size: as of a call.
+
+        Returns:
+            An iterator over `diffcls.api.live_race.RaceState`.
+
+        Raises:
+            UsageError: as a call.
+            DataError: as a call; for an image that cannot be read, with the first state.
+            ModelError: if the model is moved to another device meanwhile.
+        """
+        from diffcls.api import live_race
+
+        one = _one_image("race", image)
+        labels, rows = labels_of(candidate_labels), rows_of(batch_size)
+        given = self.hypothesis_template if hypothesis_template is None else hypothesis_template
+        method = self._method(labels, templates_of(given))
+        open_image = opener(one, "image", self.web_access)
+        return live_race.race(method, open_image, rows, self._lock, self._current_model)
+
+    def _current_model(self) -> Denoiser:
+        self._follow()
+        return self.denoiser
+
     def explain(
         self,
         image: Any,
@@ -122,9 +165,7 @@ class PromptScorer(OnPipelines):
         """
         from diffcls.explain.measurement import measure_evidence, thorough_method
 
-        batch, several = as_batch(image)
-        if several:
-            raise UsageError("explain takes one image", given=f"{len(batch)} images")
+        one_image = _one_image("explain", image)
         given = self.hypothesis_template if hypothesis_template is None else hypothesis_template
         pair = labels_of([label, other])
         labels = pair if candidate_labels is None else labels_of(candidate_labels)
@@ -137,7 +178,7 @@ class PromptScorer(OnPipelines):
             method = thorough_method(
                 self.denoiser, prompts, draws, self.seed, self.batch_size, self.allocation
             )
-            pixels = method.pixels(opener(batch[0], "image", self.web_access)())
+            pixels = method.pixels(opener(one_image, "image", self.web_access)())
             first, second = map(labels.index, pair)
             return measure_evidence(method, pixels, first, second, words)
 
@@ -181,3 +222,10 @@ class PromptScorer(OnPipelines):
             batch_size=self.batch_size,
             allocation=self.allocation,
         )
+
+
+def _one_image(function: str, image: Any) -> Any:
+    batch, several = as_batch(image)
+    if several:
+        raise UsageError(f"{function} takes one image", given=f"{len(batch)} images")
+    return batch[0]

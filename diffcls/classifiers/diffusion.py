@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import closing, suppress
 from typing import Any
 
 import numpy as np
@@ -33,6 +33,7 @@ from diffcls.scoring.image_state import ImageState, ScoringTask
 from diffcls.scoring.prefetch import Prefetcher
 from diffcls.scoring.queues import Queues
 from diffcls.scoring.scorer import Scorer, Scoring
+from diffcls.scoring.search_state import SearchProgress, SearchState
 from diffcls.search.aggregation import VOTES
 from diffcls.search.base import Search
 from diffcls.search.embeddings import Points
@@ -186,13 +187,39 @@ class DiffusionMethod:
 
     def classify(self, items: Iterable[Item]) -> Iterator[ClassScores]:
         """Scores of each image, in order of completion; see `diffcls.classifiers.base.Method`."""
+        for event in self._events(items):
+            if isinstance(event, ClassScores):
+                yield event
+
+    def race(self, item: Item) -> Generator[SearchState]:
+        """States of the search on one image, the last of which holds the scores of `classify`.
+
+        Closing the iterator ends the computation: no further batch is launched. The method has no
+        background prompt.
+
+        Raises:
+            DataError: if the image cannot be scored.
+        """
+        progress, image = SearchProgress(), None
+        with closing(self._events([item])) as events:
+            for event in events:
+                if isinstance(event, ImageState):
+                    image = event
+                    yield from progress.states(event)
+                elif event.error is not None or image is None:
+                    raise DataError(f"{event.error}")
+                else:
+                    yield from progress.last(image, event)
+
+    def _events(self, items: Iterable[Item]) -> Generator[ImageState | ClassScores]:
+        """Images that wait for further results, after each batch; and scores of finished ones."""
         reader = Prefetcher(map(self._checked, items), self._pixels, self.encode_batch)
         try:
             yield from self._classify(reader)
         finally:
             reader.close()
 
-    def _classify(self, reader: Prefetcher) -> Iterator[ClassScores]:
+    def _classify(self, reader: Prefetcher) -> Generator[ImageState | ClassScores]:
         runner, queues = self._runner, Queues(self._points)
         encoded: deque[ImageState] = deque()
         pending: Launched | None = None
@@ -201,7 +228,7 @@ class DiffusionMethod:
             # admit images until a full batch waits, and no more: memory stays bounded
             while queues.longest() < self.batch_size and (encoded or not exhausted):
                 if encoded:
-                    yield from self._advance(encoded.popleft(), queues)
+                    yield self._advance(encoded.popleft(), queues)
                     continue
                 started, failed = self._admit(reader)
                 exhausted = not started and not failed
@@ -210,17 +237,21 @@ class DiffusionMethod:
             launched = runner.launch(queues) if queues else None
             # on an accelerator, process the previous batch while this one runs
             ready, pending = (pending, launched) if runner.overlaps else (launched, None)
-            for image in runner.collect(ready) if ready else ():
-                yield from self._advance(image, queues)
+            if ready:
+                complete = runner.collect(ready)
+                yield from {
+                    id(image): image for image in ready.batch.images if image.pending
+                }.values()
+                for image in complete:
+                    yield self._advance(image, queues)
             if exhausted and not queues and pending is None:
                 return
 
-    def _advance(self, image: ImageState, queues: Queues) -> Iterator[ClassScores]:
+    def _advance(self, image: ImageState, queues: Queues) -> ImageState | ClassScores:
         """Queue the next requests of an image; its scores if there are none."""
         if image.error is None:
             queues.add(image)
-        if not image.pending:
-            yield final_scores(image)
+        return image if image.pending else final_scores(image)
 
     def _checked(self, item: Item) -> Item:
         if len(item.candidates) != self.prompts.asked:

@@ -122,6 +122,7 @@ def _add_output(add: Add) -> None:
         action="store_true",
         help="print the resolved specification and cost, and stop",
     )
+    add("--report", action="store_true", help="write DIR/report.html about the runs at the end")
     add("--json", action="store_true", help="machine output on stdout")
     add("--published", action="store_true", help="print the published figures after the rows")
     add("--quiet", action="store_true", help="no progress")

@@ -136,7 +136,25 @@ def shared_images(runs: Sequence[StoredRun]) -> SharedImages:
     """
     for run in runs[1:]:
         _check_same_data(runs[0], run)
-    results = [read_results(run) for run in runs]
+    shared = share([read_results(run) for run in runs])
+    if len(shared.image_ids) < shared.n_images:
+        parts = ", ".join(f"{r.run.fingerprint} {r.n_scored}" for r in shared.runs)
+        logger.warning(
+            "ONLY %d OF %d IMAGES ARE SHARED: all figures are on those that every run scored (%s)",
+            *(len(shared.image_ids), shared.n_images, parts),
+        )
+    return shared
+
+
+def share(results: Sequence[Results]) -> SharedImages:
+    """The images that all of some results scored, without a word about how many others there are.
+
+    Raises:
+        UsageError: for runs that cannot be compared.
+    """
+    runs = [one.run for one in results]
+    for run in runs[1:]:
+        _check_same_data(runs[0], run)
     _check_classes(results)
     ids = set.intersection(*(set(one.scored) for one in results))
     everything: set[str] = set().union(*({*one.scored, *one.failed} for one in results))
@@ -149,13 +167,7 @@ def shared_images(runs: Sequence[StoredRun]) -> SharedImages:
             todo="rerun them with the same --limit, --subset or --indices",
         )
     _check_labels(results, sorted(ids))
-    if len(ids) < n_images:
-        parts = ", ".join(f"{r.run.fingerprint} {r.n_scored}" for r in results)
-        logger.warning(
-            "ONLY %d OF %d IMAGES ARE SHARED: all figures are on those that every run scored (%s)",
-            *(len(ids), n_images, parts),
-        )
-    names = _class_names(runs[0])
+    names = class_names(runs[0])
     own_candidates = len(names) != results[0].n_candidates
     return SharedImages(results, sorted(ids), () if own_candidates else tuple(names), n_images)
 
@@ -166,7 +178,11 @@ def read_results(run: StoredRun) -> Results:
     Raises:
         RecordError: for records that cannot be read.
     """
-    records = run.records()
+    return results_of(run, run.records())
+
+
+def results_of(run: StoredRun, records: Sequence[Record]) -> Results:
+    """The results of a run, from its records: one per image."""
     scored = [record for record in records if record.error is None]
     return Results(
         run,
@@ -217,7 +233,7 @@ def _withheld(run: StoredRun) -> list[str] | None:
     return list(json.loads(settings)["withheld"]) if settings else None
 
 
-def _class_names(run: StoredRun) -> Sequence[str]:
+def class_names(run: StoredRun) -> Sequence[str]:
     """Names of the classes by index, "none of these" included."""
     names: Sequence[str] = run.spec.get("class_names", ())
     return names if _withheld(run) is None else (*names, NONE_OF_THESE)
@@ -226,7 +242,7 @@ def _class_names(run: StoredRun) -> Sequence[str]:
 def _check_classes(results: Sequence[Results]) -> None:
     first = results[0]
     for other in results[1:]:
-        names, others = (_class_names(r.run) for r in (first, other))
+        names, others = (class_names(r.run) for r in (first, other))
         counts = first.n_candidates or len(names), other.n_candidates or len(others)
         if counts[0] != counts[1] or len(names) != len(others):
             raise UsageError(

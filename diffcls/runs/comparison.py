@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -75,8 +76,6 @@ def compare(shared: SharedImages) -> Comparison:
         shared: runs with their results; all others are compared with the first one.
     """
     correct = shared.correct  # (R, n)
-    differences = [_difference(shared, r) for r in range(1, len(shared.runs))]
-    corrected = holm([one.p_value for one in differences])
     spec = shared.runs[0].run.spec
     return Comparison(
         dataset=str(spec["dataset"]),
@@ -85,12 +84,16 @@ def compare(shared: SharedImages) -> Comparison:
         n_shared=len(shared.image_ids),
         n_images=shared.n_images,
         runs=[_figures(shared, r, correct[r]) for r in range(len(shared.runs))],
-        differences=[
-            one.with_correction(float(p)) for one, p in zip(differences, corrected, strict=True)
-        ],
+        differences=with_holm([difference_of(shared, r) for r in range(1, len(shared.runs))]),
         groups=compare_groups(shared),
         images=_answers(shared),
     )
+
+
+def with_holm(differences: Sequence[Difference]) -> list[Difference]:
+    """The differences with their p-values corrected for their number."""
+    corrected = holm([one.p_value for one in differences])
+    return [one.with_correction(float(p)) for one, p in zip(differences, corrected, strict=True)]
 
 
 def _figures(shared: SharedImages, r: int, correct: Flags) -> RunFigures:
@@ -117,7 +120,8 @@ def _figures(shared: SharedImages, r: int, correct: Flags) -> RunFigures:
     )
 
 
-def _difference(shared: SharedImages, r: int) -> Difference:
+def difference_of(shared: SharedImages, r: int) -> Difference:
+    """Run `r` against the first one, its p-value not corrected."""
     before, after = shared.correct[0], shared.correct[r]
     gained, lost = int((after & ~before).sum()), int((before & ~after).sum())
     both, n = int((before & after).sum()), len(before)

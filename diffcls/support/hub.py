@@ -5,10 +5,11 @@ Without a network, the Hub's own libraries retry for half a minute.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
@@ -90,3 +91,21 @@ def cached_commit(folder: Path, revision: str) -> str | None:
     reference = folder / "refs" / revision
     commit = reference.read_text(encoding="utf-8").strip() if reference.is_file() else revision
     return commit if (folder / "snapshots" / commit).is_dir() else None
+
+
+@contextlib.contextmanager
+def offline() -> Iterator[None]:
+    """Offline mode of the Hub's libraries: what is not in the cache counts as missing."""
+    from huggingface_hub import constants
+
+    name, constant = "HF_DATASETS_OFFLINE", constants.HF_HUB_OFFLINE
+    before = os.environ.get(name)
+    os.environ[name], constants.HF_HUB_OFFLINE = "1", True
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = constant
+        if before is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = before

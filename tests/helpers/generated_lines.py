@@ -18,8 +18,10 @@ FIXED = {
     "train": "--images 64 --batch-size 8 --threads 1 --quiet --output-dir {OUT}/out",
     "replay": "{IN}/tables --vote mean",
     "compare": "dataset=digits --output-dir {OUT}/out",
+    "report": "dataset=digits --rescore 0 --output-dir {OUT}/out",
     "list": "runs --output-dir {OUT}/out",
     "explain": "{IN}/photos/a/0.png --labels one two --draws 2 --output-dir {OUT}/out",
+    "demo": "--model digits",
     "checkpoints": "digits --limit 2 --draws 2 --threads 1 --quiet --output-dir {OUT}/out",
 }
 """Sound arguments of each command, which would do little work."""
@@ -32,7 +34,7 @@ WRONG_WHOLE = ("1.5", "1e3", "9223372036854775808")
 WRONG_NAMES = ("nosuch", "x" * 5000, "../no/such", "{}", "%s%n", "None")
 FREE = frozenset({"extra", "output_dir", "save_errors", "prompts", "csv"})
 """Options whose value may be any name, or in `generate` any text."""
-FROM_ZERO = frozenset({"seed", "worker_idx", "guidance", "guide_weight"})
+FROM_ZERO = frozenset({"seed", "worker_idx", "guidance", "guide_weight", "port"})
 
 
 def generated_lines() -> list[Line]:
