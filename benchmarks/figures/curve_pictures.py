@@ -130,7 +130,7 @@ def race() -> Any:
         )
     axis.set(xlabel="draws per class", ylabel="mean error − leader's, in thousandths")
     axis.set_title(f"{int(alive.sum())} evaluations instead of {table.size}; × marks elimination")
-    axis.set_xlim(1.5, last + 5)
+    axis.set_xlim(1.5, last + 7)
     axis.margins(y=0.12)
     axis.grid(alpha=0.3)
     return figure
