@@ -190,6 +190,8 @@ def run_race(full: Table) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         n = counts(table)
         done = int(n.max())
         alive = np.flatnonzero(n == done)
-        errors = table[alive, :done].astype(np.float64)
-        curves[alive, done] = (errors - errors[leader(errors)]).mean(axis=1)
+        errors = table[alive, :done]
+        best = leader(errors)
+        difference = errors.astype(np.float64) - errors[best].astype(np.float64)
+        curves[alive, done] = difference.mean(axis=1)
     return curves, counts(table)
