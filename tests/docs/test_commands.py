@@ -95,7 +95,7 @@ def name_of(command: Command) -> str:
 
 def unique(*wanted: str) -> list[Command]:
     """Commands of these treatments, each text once."""
-    chosen = {c.text: c for c in reversed(COMMANDS) if treatments(c)[:1] in [[w] for w in wanted]}
+    chosen = {c.text: c for c in reversed(COMMANDS) if (treatments(c) or [""])[0] in wanted}
     return list(chosen.values())
 
 
