@@ -14,6 +14,7 @@ from benchmarks.core.flags import REFERENCE
 from diffcls.support.errors import unknown_name
 
 TWO_CORES = "2 CPU cores"
+HOW_IT_WORKS = "forward-chain reverse-chain bound-terms guidance latent-space race".split()
 
 
 @dataclass(frozen=True)
@@ -236,6 +237,14 @@ ENTRIES = (
         TWO_CORES,
         ("../../docs/images/overview.png",),
         "benchmarks.figures.overview",
+    ),
+    Entry(
+        "how_it_works",
+        "Pictures: chains, bound, guidance, latent space and a race, for docs/how-it-works.md",
+        0.02,
+        TWO_CORES,
+        tuple(f"../../docs/images/{name}.png" for name in HOW_IT_WORKS),
+        "benchmarks.figures.how_it_works",
     ),
     Entry(
         "samples",

@@ -81,8 +81,10 @@ def test_links_of_a_page_lead_to_files_and_headings(page: str) -> None:
 def test_files_that_a_page_names_exist(page: str) -> None:
     """The changelog is left out: it names files of earlier versions."""
     named = PATH.findall((ROOT / page).read_text(encoding="utf-8"))
-    made_by_runs = {"results/leaderboard.csv", "results/fidelity.csv"}
-    made = re.compile(r"results/(?:runs|fits|tables|checkpoints|reference/published_\w+\.md)")
+    made_by_runs = {"results/leaderboard.csv", "results/fidelity.csv", "results/report.html"}
+    made = re.compile(
+        r"results/(?:runs|fits|tables|checkpoints|evidence|reference/published_\w+\.md)"
+    )
     missing = [n for n in named if not exists(ROOT / n) and n not in made_by_runs]
     assert not [name for name in missing if not made.match(name)]
 
@@ -91,10 +93,11 @@ def test_the_readme_is_one_page() -> None:
     assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 150
 
 
-def test_every_page_of_the_documentation_is_in_the_readmes_table() -> None:
-    readme = targets((ROOT / "README.md").read_text(encoding="utf-8"))
-    pages = {name for name in PAGES if name.startswith("docs/")}
-    assert pages <= set(readme)
+def test_every_page_of_the_documentation_is_in_the_table_of_contents() -> None:
+    """The site is built from the lists of that page: see docs/extensions/contents.py."""
+    contents = targets((ROOT / "docs" / "index.md").read_text(encoding="utf-8"))
+    pages = {name.removeprefix("docs/") for name in PAGES if name.startswith("docs/")}
+    assert pages - set(contents) == {"index.md"}
 
 
 def test_one_command_of_each_kind_is_marked_for_continuous_integration() -> None:
@@ -106,10 +109,12 @@ def test_one_command_of_each_kind_is_marked_for_continuous_integration() -> None
 REFERENCE = re.compile(r"`([\w/]+\.py):([\w.]+)`")
 
 
-def test_code_that_the_views_name_exists() -> None:
-    """``docs/views.md`` gives each equation its place as `file.py:function`."""
-    places = REFERENCE.findall((ROOT / "docs" / "views.md").read_text(encoding="utf-8"))
-    assert len(places) >= 12
+@pytest.mark.parametrize(("page", "least"), [("views", 12), ("how-it-works", 18)])
+def test_code_that_a_page_names_beside_an_equation_exists(page: str, least: int) -> None:
+    """Places stand as `file.py:function`; a linked one is linked to that file."""
+    text = (ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8")
+    places = REFERENCE.findall(text)
+    assert len(places) >= least
     for file, name in places:
         path = ROOT / "diffcls" / file
         assert path.is_file(), file
@@ -118,6 +123,15 @@ def test_code_that_the_views_name_exists() -> None:
             assert re.search(rf"^\s*(?:(?:def|class) {part}\b|{part}\b.*=)", source, re.M), (
                 f"{file}:{name}"
             )
+    for file, target in re.findall(r"\[`([\w/]+\.py):[\w.]+`\]\(([^)]+)\)", text):
+        assert target == f"../diffcls/{file}"
+
+
+def test_pictures_of_the_pages_have_texts_and_are_small() -> None:
+    for page in sorted((ROOT / "docs").glob("*.md")):
+        for text, target in re.findall(r"!\[([^\]]*)\]\((images/[^)]+)\)", page.read_text("utf-8")):
+            assert len(text) > 20, f"{page.name}: {target}"
+            assert (page.parent / target).stat().st_size < 200_000, target
 
 
 def test_the_map_has_every_folder_of_the_package() -> None:
