@@ -220,5 +220,5 @@ def _findings(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
             text = f"{times:.2f} times the larger rate of chance, target 90% and 3 times chance"
         else:
             met = row["p"] >= 0.05
-            text = "not to be told from exchanged captions at the level of 5 %"
+            text = "no difference from exchanged captions established (p at least 0.05)"
         yield f"- {row['network']}: {text}: {'met' if met else 'missed'}."
