@@ -44,7 +44,8 @@ RUN = {
 DRY = re.compile(
     r"python -m diffcls\.evaluate(?: --dataset (?:digits|scenes/\S+)(?: scenes/\S+)*"
     r"(?: --model digits scenes --seed 0 1 2)?(?: --reject)?"
-    r"| --limit \d+(?: --search exhaustive)?(?: --draws \d+)?(?: --shard [01]/2| --save-errors tables)?"
+    r"| --limit \d+(?: --search exhaustive)?(?: --draws \d+)?"
+    r"(?: --shard [01]/2| --save-errors tables)?"
     r"| --split validation --search exhaustive .*)?"
 )
 """Evaluations on packaged data, of minutes: run with ``--dry-run``, which loads and times them."""
