@@ -66,7 +66,11 @@ def _main(arguments: list[str]) -> int:
         table = run_evaluation(**options, command=command)
     except FailedRuns as error:
         table, failures = error.rows, error.failures
-    if options.get("json") or options.get("dry_run"):
+    if options.get("json_format", DEFAULTS.json_format) != DEFAULTS.json_format:
+        from diffcls.reports.run_formats import as_json
+
+        print(as_json(table, options["json_format"]))
+    elif options.get("json") or options.get("dry_run"):
         print(json.dumps(table, indent=2, allow_nan=False))
     elif options.get("multi_label"):
         print("\n".join(describe(table)))
@@ -83,11 +87,9 @@ def _main(arguments: list[str]) -> int:
 
 
 def _report(rows: list[dict[str, object]], output_dir: str) -> None:
-    from diffcls.reports.terminal import format_summary, format_table
+    from diffcls.reports.terminal import print_tables
 
-    print(format_table(rows))
-    if summary := format_summary(rows):
-        print(f"\n{summary}\n")
+    print_tables(rows)
     for row in (row for row in rows if row["source"] == "measured"):
         print(f"{row['status']}: {output_dir}/leaderboard.csv, fingerprint {row['fingerprint']}")
 

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from diffcls.cli import command, parser_of
 from diffcls.support.options import check_text, read
 
-EPILOG = """A RUN is a fingerprint, its first digits, or a filter COLUMN=VALUE of the leaderboard, as
-of `diffcls.compare`; without any, all runs of the output folder are reported.
+EPILOG = """A RUN is a fingerprint, its first digits, or a filter COLUMN=VALUE of the leaderboard,
+as of `diffcls.compare`; without any, all runs of the output folder are reported.
 
 The page is one file that loads nothing else: leaderboard beside the published figures, paired
 tests against any run, and for each run its wrong and least certain images, confusion, calibration

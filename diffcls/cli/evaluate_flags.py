@@ -124,6 +124,10 @@ def _add_output(add: Add) -> None:
     )
     add("--report", action="store_true", help="write DIR/report.html about the runs at the end")
     add("--json", action="store_true", help="machine output on stdout")
+    formats = "of --json: leaderboard (default), clip_benchmark or model-index"
+    add("--json-format", metavar="F", help=formats)
+    trackers = "one or more of tensorboard, wandb and mlflow: figures during the run"
+    add("--log-to", nargs="+", metavar="T", help=trackers)
     add("--published", action="store_true", help="print the published figures after the rows")
     add("--quiet", action="store_true", help="no progress")
     add("--extra", metavar="TEXT", help="as published; a note without effect here")

@@ -6,6 +6,7 @@ visitor who stops, or closes the page, ends the computation.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Generator
 from contextlib import closing
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
 
     from diffcls.api.live_race import RaceState
 
+logger = logging.getLogger(__name__)
+
+FAILED = "Something went wrong on this machine; its log says more."
+"""Answer to a visitor after an unexpected failure."""
 PANELS = ("race", "evidence", "samples", "clip")
 Panels = dict[str, str]
 """Name of a panel -> its markup; panels that do not change are missing."""
@@ -65,9 +70,12 @@ def answer(models: Models, question: Question) -> Generator[Panels]:
             with closing(stage()) as panels:
                 for panel in panels:
                     yield {name: panel}
-        except DiffclsError as error:
-            said = markup.message(str(error), "error")
-            yield {name: markup.section(titles[name], said, name)}
+        except Exception as error:  # the panels before it stay
+            if not isinstance(error, DiffclsError):
+                logger.exception("a part of an answer failed")
+            said = str(error) if isinstance(error, DiffclsError) else FAILED
+            message = markup.message(said, "error")
+            yield {name: markup.section(titles[name], message, name)}
 
 
 def _race(models: Models, question: Question) -> Generator[tuple[RaceState, str]]:
@@ -104,7 +112,9 @@ def _evidence(models: Models, question: Question, first: str, second: str) -> Ge
 
 def _samples(models: Models, question: Question, label: str) -> Generator[str]:
     made: list[Image.Image] = []
-    generated = models.samples(question.preset, label, question.labels, question.template, SAMPLES)
+    generated = models.samples(
+        question.preset, label, question.labels, question.template, range(SAMPLES)
+    )
     with closing(generated):
         for image in generated:
             made.append(image)

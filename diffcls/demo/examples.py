@@ -20,7 +20,7 @@ SIDE_PIXELS = 128
 DIGITS = (3, 11, 13)
 """Images of the test split."""
 SCENES = (("a large red circle", 1), ("a medium green triangle", 4), ("two small blue squares", 3))
-GENERATED = {"cifar10": ("ship", "frog"), "fashion_mnist": ("sneaker", "dress")}
+GENERATED = {"cifar10": ("ship", "automobile"), "fashion_mnist": ("sneaker", "dress")}
 """Name of a model -> labels of the images that it generates."""
 
 

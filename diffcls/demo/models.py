@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 CLIP_MISSING = 'CLIP is not installed on this machine; pip install "diffcls[clip]" adds it.'
 CLIP_UNNAMED = "No CLIP was named for this model; start the demo with --clip-model NAME."
 SAMPLER_STEPS, GUIDANCE = 16, 2.0
+EXAMPLE_NUMBER = 1001
+"""Number of a generated example: no sample of an answer is the example itself."""
 HUNDRED_CLASSES = 60
 """Labels from which the published stages for about a hundred classes are taken."""
 
@@ -110,7 +112,12 @@ class Models:
         return given if self.classifier(preset).denoiser.labels is None else None
 
     def samples(
-        self, preset: str, label: str, labels: Sequence[str], template: str, count: int
+        self,
+        preset: str,
+        label: str,
+        labels: Sequence[str],
+        template: str,
+        numbers: Sequence[int],
     ) -> Generator[Image.Image]:
         """Images that the model generates for a label, one after another.
 
@@ -118,7 +125,7 @@ class Models:
             preset: name of the preset.
             label: one of `labels`.
             labels, template: of the question.
-            count: number of images.
+            numbers: number of each image, which determines its noise.
         """
         from diffcls.data.transforms import to_image
         from diffcls.generation.sample import sample
@@ -129,8 +136,8 @@ class Models:
         prompt = prompts.prompts[prompts.rows_of(list(labels).index(label))[0]]
         batches: Any = sample(
             classifier.denoiser,
-            [prompt] * count,
-            range(count),
+            [prompt] * len(numbers),
+            numbers,
             seed=self.options.seed,
             scale=GUIDANCE,
             steps=SAMPLER_STEPS,
@@ -142,7 +149,8 @@ class Models:
 
     def example(self, preset: Preset, label: str) -> Image.Image:
         """An image that the model generates for a label, for the examples."""
-        made = self.samples(preset.name, label, preset.labels, preset.template, 1)
+        number = [EXAMPLE_NUMBER]
+        made = self.samples(preset.name, label, preset.labels, preset.template, number)
         with closing(made) as images:
             return next(images)
 

@@ -20,8 +20,15 @@ INTRODUCTION = (
     "prompt predicts that noise best wins. Labels race on the same noise, and those that fall "
     "behind drop out."
 )
-EXAMPLES = "Examples, none of them a person's photograph: press one to classify it."
+EXAMPLES = "Examples: press one to classify it."
 WAITING = "Waiting for the model: questions are answered one after another."
+SHOW_RACE = """() => {
+  const race = document.querySelector('.dc-race');
+  const calm = matchMedia('(prefers-reduced-motion: reduce)').matches;
+  if (race && innerWidth < 700) race.scrollIntoView({behavior: calm ? 'auto' : 'smooth'});
+  return [];
+}"""
+"""On a phone, the race lies below the form."""
 STOPPED = "Stopped. Nothing further is computed."
 
 
@@ -110,7 +117,7 @@ class Page:
             **private,
         }
         shown: dict[str, Any] = {"show_progress": "hidden", **private}
-        waits = {"fn": self._wait, "inputs": None, "outputs": outputs, **shown}
+        waits = {"fn": self._wait, "inputs": None, "outputs": outputs, "js": SHOW_RACE, **shown}
         typed = [self._classify.click, self._labels.submit, self._template.submit]
         runs = [gr.on(typed, **waits, concurrency_limit=None).then(ask, inputs, outputs, **asked)]
         for button, example in self._example_buttons:

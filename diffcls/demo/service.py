@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from diffcls.demo import markup
-from diffcls.demo.answers import PANELS, answer
+from diffcls.demo.answers import FAILED, PANELS, answer
 from diffcls.demo.models import Models
 from diffcls.demo.questions import Question, open_upload, read_labels, read_template
 from diffcls.demo.rate_limit import RateLimit
@@ -61,7 +61,7 @@ class Service:
             yield _only_message(str(error))
         except Exception:  # the visitor learns nothing of the machine
             logger.exception("a question could not be answered")
-            yield _only_message("Something went wrong on this machine; its log says more.")
+            yield _only_message(FAILED)
 
     def _question(
         self, preset: Any, upload: Any, labels: Any, template: Any, session: str

@@ -18,9 +18,11 @@ from diffcls.evaluation.results import (
     put_row,
     warn_of_kept_settings,
 )
+from diffcls.evaluation.tracking import tracking
 from diffcls.runs import leaderboard
 from diffcls.runs.header import read_header
 from diffcls.runs.records import RecordStore
+from diffcls.runs.sharding import shard_of
 from diffcls.runs.spec import RunSpec
 from diffcls.support.errors import RecordError
 
@@ -61,6 +63,8 @@ def finished_row(
         header = read_header(store.folder / "run.json")
         warn_of_kept_settings(options, header)
         row = put_row(options, dataset, spec, description, store, header)
+        with tracking(options, spec, shard, len(shard_of(len(dataset), shard))) as trackers:
+            trackers.add_row(row)
     check_scored(row, shard)
     return row
 

@@ -22,6 +22,7 @@ from diffcls.evaluation.results import (
     warn_of_kept_settings,
 )
 from diffcls.evaluation.supervision import supervision_of
+from diffcls.evaluation.tracking import tracking
 from diffcls.runs import leaderboard
 from diffcls.runs.error_tables import ErrorArchive
 from diffcls.runs.records import RecordStore
@@ -70,13 +71,15 @@ def run(
             (preamble or Preamble()).print(options.dataset, plan.dataset, built.prompts)
             _before(plan, built, len(items))
         title = f"{plan.spec.dataset} {plan.spec.method}"
-        progress = Progress(len(positions), stored, options.quiet, title)
-        try:
-            if items:  # a finished run needs no fitted method
-                execute(built.method, items, store, progress, archive)
-        finally:
-            progress.close()
-        row = put_row(options, plan.dataset, plan.spec, plan.built, store, header)
+        with tracking(options, plan.spec, plan.shard, len(positions), stored) as trackers:
+            progress = Progress(len(positions), stored, options.quiet, title, trackers.add)
+            try:
+                if items:  # a finished run needs no fitted method
+                    execute(built.method, items, store, progress, archive)
+            finally:
+                progress.close()
+            row = put_row(options, plan.dataset, plan.spec, plan.built, store, header)
+            trackers.add_row(row)
         if isinstance(plan.dataset, OpenSet):
             report_rejection(plan, row, store, header["posterior_scale"])
     check_scored(row, plan.shard)

@@ -10,13 +10,15 @@ from diffcls.classifiers.options import ClassifierOptions
 from diffcls.diffusion.learned_weighting import read_weighting
 from diffcls.diffusion.parameterization import resolve_weighting
 from diffcls.diffusion.timestep_allocation import read_allocation
+from diffcls.integrations.trackers import check_installed
 from diffcls.support.environment import MAX_THREADS
-from diffcls.support.errors import unknown_name
-from diffcls.support.options import MAX_COUNT, MAX_WORKERS, free_text, read, within
+from diffcls.support.errors import UsageError, unknown_name
+from diffcls.support.options import MAX_COUNT, MAX_WORKERS, flag_of, free_text, read, within
 from diffcls.support.paths import UserPath
 from diffcls.support.text import valid_text
 
-UNSAVED = frozenset({"command", "json", "quiet", "published", "dry_run"})
+JSON_FORMATS = ("leaderboard", "clip_benchmark", "model-index")
+UNSAVED = frozenset({"command", "json", "json_format", "log_to", "quiet", "published", "dry_run"})
 """Options that are not kept with a run: how it was called, and what was printed."""
 
 
@@ -37,6 +39,9 @@ class EvaluationOptions(ClassifierOptions):
             identified by its fingerprint, and no image is scored twice.
         dry_run: print the resolved specification and its estimated cost, and stop.
         json, quiet: machine output; no progress.
+        json_format: of ``json``: ``leaderboard``, ``clip_benchmark`` or ``model-index``.
+        log_to: trackers that get the figures during the run, below the output folder:
+            ``tensorboard``, ``wandb``, ``mlflow``.
         published: print the published figures after the run's own rows.
         command: the command, as the leaderboard shows it.
     """
@@ -54,6 +59,8 @@ class EvaluationOptions(ClassifierOptions):
     load_stats: bool = False
     dry_run: bool = False
     json: bool = False
+    json_format: str = "leaderboard"
+    log_to: tuple[str, ...] = ()
     quiet: bool = False
     published: bool = False
     command: str = free_text("diffcls.run_evaluation(...)")
@@ -104,6 +111,7 @@ def read_options(arguments: Mapping[str, Any]) -> EvaluationOptions:
             known = EvaluationOptions.__dataclass_fields__
             raise unknown_name("argument of run_evaluation", name, known)
     options = read(EvaluationOptions, arguments)
+    _check_output(options)
     if options.allocation:
         options = replace(options, allocation=read_allocation(str(options.allocation)))
     if str(options.weighting).endswith(".json"):
@@ -111,3 +119,25 @@ def read_options(arguments: Mapping[str, Any]) -> EvaluationOptions:
     else:
         options = replace(options, weighting=resolve_weighting(str(options.weighting)))
     return options
+
+
+def _check_output(options: EvaluationOptions) -> None:
+    """Refuse an unknown format or tracker, a tracker that is not installed, and a format unread."""
+    if options.json_format not in JSON_FORMATS:
+        raise unknown_name("--json-format", options.json_format, JSON_FORMATS)
+    if options.json_format != JSON_FORMATS[0]:
+        if not options.json:
+            raise UsageError("--json-format has no effect without --json", todo="add --json")
+        for name in ("dry_run", "multi_label", "published"):
+            if getattr(options, name):
+                raise UsageError(
+                    f"--json-format {options.json_format} holds rows that were measured",
+                    given=flag_of(name),
+                    todo=f"remove {flag_of(name)}",
+                )
+    if options.log_to and options.multi_label:
+        raise UsageError("--log-to has no effect with --multi-label", todo="remove --log-to")
+    for position, name in enumerate(options.log_to):
+        check_installed(name)
+        if name in options.log_to[:position]:
+            raise UsageError("--log-to names a tracker twice", given=name)

@@ -6,7 +6,9 @@ fail without it. Here they run on the main process only, and the state is neithe
 
 from __future__ import annotations
 
+import json
 import logging
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,6 +19,8 @@ from diffcls.support.errors import UsageError, unknown_name
 
 Logger = Callable[[dict[str, float], int], None]
 """(values by name, step)."""
+PROJECT = "diffcls"
+"""Project of Weights & Biases, experiment of MLflow."""
 PACKAGES = {
     "tensorboard": "tensorboard",
     "wandb": "wandb",
@@ -52,6 +56,25 @@ class TrackerLog:
                 self._log_to_wandb(values, step)
             else:
                 self.tracker.log(dict(values), step=step)
+
+    def log_settings(self, settings: Mapping[str, Any]) -> None:
+        """Log what defines the run: a text in TensorBoard, parameters or configuration elsewhere.
+
+        Args:
+            settings: plain JSON types; nested ones are logged as JSON text.
+        """
+        with without_state(self.tracker):
+            if not self._is_ready:
+                self._start()
+            if self.tracker.name == "tensorboard":
+                text = json.dumps(settings, indent=2)
+                self.tracker.tracker.add_text("specification", f"```json\n{text}\n```")
+                return
+            scalars = {
+                name: value if isinstance(value, bool | int | float | str) else json.dumps(value)
+                for name, value in settings.items()
+            }
+            self.tracker.store_init_configuration(scalars)
 
     def close(self) -> None:
         """Finish the tracker, if it was started here; a later value starts it again."""
@@ -95,8 +118,7 @@ def logger_of(given: Any, project: str, folder: str | Path) -> Logger:
         UsageError: for an unknown name, a package that is not installed, or another object.
     """
     if isinstance(given, str):
-        if given not in PACKAGES:
-            raise unknown_name("logger", given, PACKAGES)
+        check_installed(given)
         return TrackerLog(_made(given, project, Path(folder)))
     if all(callable(getattr(given, name, None)) for name in ("log", "finish")) and hasattr(
         type(given), "requires_logging_directory"
@@ -112,6 +134,71 @@ def logger_of(given: Any, project: str, folder: str | Path) -> Logger:
     )
 
 
+def tracker_of_run(name: str, run: str, folder: Path, key: str) -> TrackerLog:
+    """A tracker of one run, whose files all lie below a folder.
+
+    Weights & Biases works offline and MLflow writes to a folder of its own, unless the user's
+    variables ``WANDB_MODE`` and ``MLFLOW_TRACKING_URI`` name something else.
+
+    Args:
+        name: a key of `PACKAGES`.
+        run: name of the run, as people read it.
+        folder: receives the files; it is created.
+        key: what identifies the run, where a tracker can continue one.
+
+    Raises:
+        UsageError: see `check_installed`.
+    """
+    check_installed(name)
+    folder.mkdir(parents=True, exist_ok=True)
+    if name == "tensorboard":
+        return TrackerLog(_made(name, run, folder))
+    if name == "mlflow":
+        if "MLFLOW_TRACKING_URI" not in os.environ and _active_run(name) is None:
+            _set_mlflow_store(folder.resolve())
+        place = folder.resolve().as_uri()
+        return TrackerLog(_made(name, PROJECT, folder, run_name=run, logging_dir=place))
+    for variable in ("WANDB_CONFIG_DIR", "WANDB_CACHE_DIR", "WANDB_DATA_DIR", "WANDB_ARTIFACT_DIR"):
+        os.environ.setdefault(variable, str(folder.resolve()))
+    import wandb
+
+    settings = wandb.Settings(silent=True, console="off", disable_git=True, save_code=False)
+    mode = os.environ.get("WANDB_MODE", "offline")
+    options = {"name": run, "id": key, "dir": str(folder), "mode": mode, "resume": "allow"}
+    return TrackerLog(_made(name, PROJECT, folder, settings=settings, **options))
+
+
+def _set_mlflow_store(folder: Path) -> None:
+    """MLflow's database below a folder; its files where mlflow-skinny has no database."""
+    from importlib.util import find_spec
+
+    import mlflow
+
+    if all(map(find_spec, ("sqlalchemy", "alembic"))):
+        mlflow.set_tracking_uri(f"sqlite:///{folder / 'mlflow.db'}")
+        return
+    os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
+    mlflow.set_tracking_uri(folder.as_uri())
+
+
+def check_installed(name: str) -> None:
+    """Refuse a tracker by name that is unknown, or whose package is not installed.
+
+    Raises:
+        UsageError: for either.
+    """
+    from importlib.util import find_spec
+
+    if name not in PACKAGES:
+        raise unknown_name("logger", name, PACKAGES)
+    if find_spec(PACKAGES[name]) is None:
+        raise UsageError(
+            f"the logger {name!r} needs the package {PACKAGES[name]}",
+            given="it is not installed",
+            todo=f"pip install {PACKAGES[name]}",
+        )
+
+
 def close_all(loggers: Sequence[Logger]) -> None:
     """Finish the trackers that were started here."""
     for logger in loggers:
@@ -119,15 +206,8 @@ def close_all(loggers: Sequence[Logger]) -> None:
             logger.close()
 
 
-def _made(name: str, project: str, folder: Path) -> Any:
-    from importlib.util import find_spec
-
-    if find_spec(PACKAGES[name]) is None:
-        raise UsageError(
-            f"the logger {name!r} needs the package {PACKAGES[name]}",
-            given="it is not installed",
-            todo=f"pip install {PACKAGES[name]}",
-        )
+def _made(name: str, project: str, folder: Path, /, **options: Any) -> Any:
+    check_installed(name)
     from accelerate import tracking
 
     kinds = {
@@ -138,7 +218,8 @@ def _made(name: str, project: str, folder: Path) -> Any:
     # a subclass: some versions of accelerate start a tracker when it is made
     kind = type(kinds[name].__name__, (kinds[name],), {"main_process_only": False})
     with _plain_messages(kinds[name]):
-        return kind(project, str(folder)) if name == "tensorboard" else kind(project)
+        places = (str(folder),) if name == "tensorboard" else ()
+        return kind(project, *places, **options)
 
 
 def _is_started(tracker: Any) -> bool:

@@ -1,13 +1,15 @@
-"""The leaderboard as a plain-text table for the terminal."""
+"""The leaderboard as a table: plain text, or by rich on a terminal."""
 
 from __future__ import annotations
 
 import math
 import statistics
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from diffcls.support.tables import align
+from diffcls.support.terminals import is_terminal
 from diffcls.support.text import printable
 
 
@@ -22,6 +24,30 @@ def format_table(rows: Sequence[Mapping[str, Any]]) -> str:
     Returns:
         One line per row, without a newline at the end.
     """
+    return align(table_cells(rows), _RIGHT)
+
+
+def print_tables(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Print leaderboard rows, and their summary if there is one.
+
+    On a terminal they are tables as wide as it is, see `diffcls.reports.wide_table`; in a pipe or
+    a file the plain text of `format_table` and `format_summary`.
+    """
+    summary = summary_cells(rows)
+    if not is_terminal(sys.stdout):
+        print(format_table(rows))
+        if summary:
+            print(f"\n{align(summary, _RIGHT_OF_SUMMARY)}\n")
+        return
+    from diffcls.reports.wide_table import print_table
+
+    print_table(table_cells(rows), _RIGHT)
+    if summary:
+        print_table(summary, _RIGHT_OF_SUMMARY)
+
+
+def table_cells(rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:
+    """The header and the cells of `format_table`."""
     shown = dict(_TABLE)
     if len({_text(row, "model") for row in rows}) < 2:
         del shown["model"]
@@ -29,8 +55,7 @@ def format_table(rows: Sequence[Mapping[str, Any]]) -> str:
         del shown["seed"]
     if all(_text(row, "source") == "measured" for row in rows):
         del shown["source"]
-    lines = [list(shown), *([show(row) for show in shown.values()] for row in rows)]
-    return align(lines, _RIGHT)
+    return [list(shown), *([show(row) for show in shown.values()] for row in rows)]
 
 
 def format_summary(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -45,6 +70,12 @@ def format_summary(rows: Sequence[Mapping[str, Any]]) -> str:
         seeds' intervals, as other noise does not make more images. The spread is the standard
         deviation of the accuracy over seeds (n − 1), in percentage points.
     """
+    lines = summary_cells(rows)
+    return align(lines, _RIGHT_OF_SUMMARY) if lines else ""
+
+
+def summary_cells(rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:
+    """The header and the cells of `format_summary`; empty where that is."""
     groups: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
     for row in rows:
         if _text(row, "source") == "measured":
@@ -52,10 +83,9 @@ def format_summary(rows: Sequence[Mapping[str, Any]]) -> str:
             groups.setdefault(key, []).append(row)
     measured = [row for group in groups.values() for row in group]
     if all(len({_text(row, name) for row in measured}) < 2 for name in _SEVERAL):
-        return ""
+        return []
     lines = [["dataset", "model", "method", "accuracy [95 %]", "seeds", "spread of seeds"]]
-    lines += [_summary_line(group) for group in groups.values()]
-    return align(lines, {"seeds", "spread of seeds"})
+    return lines + [_summary_line(group) for group in groups.values()]
 
 
 def _summary_line(group: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -124,3 +154,4 @@ _TABLE: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
 _SEVERAL = ("dataset", "model", "seed")
 _COMBINED = ("dataset", "model", "method")
 _RIGHT = frozenset(("seed", "mean per class", "evaluations/image", "seconds/image", "images"))
+_RIGHT_OF_SUMMARY = frozenset(("seeds", "spread of seeds"))

@@ -92,6 +92,8 @@ def compare(shared: SharedImages) -> Comparison:
 
 def with_holm(differences: Sequence[Difference]) -> list[Difference]:
     """The differences with their p-values corrected for their number."""
+    if not differences:
+        return []
     corrected = holm([one.p_value for one in differences])
     return [one.with_correction(float(p)) for one, p in zip(differences, corrected, strict=True)]
 

@@ -19,7 +19,7 @@ from diffcls.support.errors import RecordError, UsageError
 from diffcls.support.files import locked
 from diffcls.support.tables import read_csv, write_csv
 
-__all__ = ["COLUMNS", "published_rows", "read", "upsert"]
+__all__ = ["COLUMNS", "published_rows", "put_published", "read", "upsert"]
 
 Rows = Iterable[Mapping[str, Any]]
 
@@ -101,6 +101,36 @@ def upsert(path: str | os.PathLike[str], rows: Rows | Callable[[], Rows]) -> Non
         old = read(target) if target.exists() else []
         merged = _merged(old, fresh)
         write_csv(target, [COLUMNS, *([row[name] for name in COLUMNS] for row in merged)])
+
+
+def put_published(path: str | os.PathLike[str], rows: Rows) -> None:
+    """Put rows that were measured elsewhere into a leaderboard file, behind the measured ones.
+
+    A row replaces the published one of the same data set, method, model, search, setting, training
+    data and seed.
+
+    Args:
+        path: the CSV file; its folder is created.
+        rows: rows of a source that begins with ``published``.
+
+    Raises:
+        UsageError, RecordError: see `upsert`.
+    """
+    fresh = [cells_of(row) for row in rows]
+    for row in fresh:
+        if not row["source"].startswith("published"):
+            raise UsageError("row is not a published one", given=row["source"])
+    by_key = {_published_key(row): row for row in fresh}
+    with locked(path) as target:
+        old = read(target) if target.exists() else []
+        kept = [row for row in old if _published_key(row) not in by_key]
+        merged = _merged([*kept, *by_key.values()], {})
+        write_csv(target, [COLUMNS, *([row[name] for name in COLUMNS] for row in merged)])
+
+
+def _published_key(row: Mapping[str, str]) -> tuple[str, ...]:
+    names = ("source", "dataset", "method", "model", "search", "setting", "supervision", "seed")
+    return tuple(row[name] for name in names)
 
 
 def _check_header(path: str | os.PathLike[str], header: Sequence[str]) -> None:

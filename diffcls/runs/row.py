@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from numbers import Integral, Real
-from typing import Any, TypedDict
+from typing import Any, TypedDict, get_args, get_type_hints
 
-from diffcls.support.errors import UsageError
+from diffcls.support.errors import RecordError, UsageError
 from diffcls.support.tables import text_cell
 
 MEASURED = "measured"
@@ -61,6 +61,31 @@ def cells_of(row: Mapping[str, Any]) -> dict[str, str]:
         UsageError: for an infinite number.
     """
     return {name: _cell(row.get(name)) for name in COLUMNS}
+
+
+def values_of(cells: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of a row's cells: numbers where the column has numbers, None for an empty one.
+
+    Raises:
+        RecordError: for a cell of a numeric column that is no number.
+    """
+    hints = get_type_hints(Row)
+    return {name: _value(name, cells[name], hints[name]) for name in COLUMNS}
+
+
+def _value(name: str, cell: Any, hint: Any) -> Any:
+    kinds = set(get_args(hint) or (hint,))
+    if cell is None or cell == "":
+        return "" if kinds == {str} else None
+    kind = next(kind for kind in (int, float, str) if kind in kinds)
+    try:
+        return kind(cell)
+    except ValueError as error:
+        raise RecordError(
+            f"column {name} of the leaderboard is no number",
+            given=f"{cell!r:.40}",
+            todo="correct that cell",
+        ) from error
 
 
 def _cell(value: Any) -> str:

@@ -1,20 +1,25 @@
-"""Progress of long work: a bar on a terminal, elsewhere a line every half minute."""
+"""Progress of long work: a live bar on a terminal, elsewhere a line every half minute."""
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import Any
+
+from diffcls.support.steps import Steps, describe_time
+from diffcls.support.terminals import is_terminal
+
+__all__ = ["SECONDS_BETWEEN_LINES", "Progress", "describe_time"]
 
 SECONDS_BETWEEN_LINES = 30.0
 
 
 class Progress:
-    """Progress on stderr: tqdm's bar on a terminal, else one line every `SECONDS_BETWEEN_LINES`.
+    """Progress on stderr: a bar on a terminal, else one line every `SECONDS_BETWEEN_LINES`.
 
     A log file or a scheduler's output thus shows that a long work goes on, and when it may end.
+    The bar is rich's, which is imported where there is a terminal only.
 
     Args:
         total: number of steps.
@@ -23,7 +28,8 @@ class Progress:
         initial: number of steps that are done already.
         quiet: whether nothing is shown.
         clock: time in seconds, from any start.
-        options: further options of tqdm's bar.
+        details: further figures for the bar, most important first, computed each time it is shown;
+            None: the values of `set_values`.
     """
 
     def __init__(
@@ -35,50 +41,44 @@ class Progress:
         initial: int = 0,
         quiet: bool = False,
         clock: Callable[[], float] = time.monotonic,
-        **options: Any,
+        details: Callable[[], Sequence[str]] | None = None,
     ) -> None:
-        from tqdm import tqdm
+        self._steps = Steps(total, title, unit, initial, clock, details)
+        self._shown = self._steps.began
+        self._has_lines = not quiet
+        self._close: Callable[[], None] | None = None
+        if not quiet and is_terminal(sys.stderr):
+            from diffcls.support.progress_bar import show
 
-        self._bar = tqdm(
-            total=total,
-            initial=initial,
-            desc=title,
-            unit=unit,
-            disable=True if quiet else None,
-            **options,
-        )
-        self._total, self._title, self._unit = total, title, unit
-        self._lines = bool(self._bar.disable) and not quiet
-        self._done = self._initial = initial
-        self._values: dict[str, str] = {}
-        self._clock = clock
-        self._began = self._shown = clock()
+            self._has_lines = False
+            self._close = show(self._steps)
 
     def update(self, steps: int = 1) -> None:
         """Count steps that were done."""
-        self._bar.update(steps)
-        self._done += steps
-        now = self._clock()
-        if self._lines and now - self._shown >= SECONDS_BETWEEN_LINES:
+        self._steps.done += steps
+        if not self._has_lines:
+            return
+        now = self._steps.clock()
+        if now - self._shown >= SECONDS_BETWEEN_LINES:
             self._shown = now
-            print(f"diffcls: {self._line(now)}", file=sys.stderr, flush=True)
+            print(f"diffcls: {self._line()}", file=sys.stderr, flush=True)
 
     def set_values(self, **values: str) -> None:
         """Show values beside the count, such as a running accuracy."""
-        self._values = values
-        self._bar.set_postfix(values, refresh=False)
+        self._steps.values = values
 
-    def _line(self, now: float) -> str:
-        text = f"{self._title}: {self._done:,} of {self._total:,} {self._unit}"
-        text += "".join(f", {name} {value}" for name, value in self._values.items())
-        rate = (self._done - self._initial) / max(now - self._began, 1e-9)
-        if 0 < self._done < self._total and rate > 0:
-            text += f", {describe_time((self._total - self._done) / rate)} left"
-        return text
+    def _line(self) -> str:
+        steps = self._steps
+        text = f"{steps.title}: {steps.done:,} of {steps.total:,} {steps.unit}"
+        text += "".join(f", {name} {value}" for name, value in steps.values.items())
+        left = steps.seconds_left()
+        return text if left is None else f"{text}, {describe_time(left)} left"
 
     def close(self) -> None:
         """End the work; a bar's last state stays visible."""
-        self._bar.close()
+        if self._close is not None:
+            self._close()
+            self._close = None
 
     def __enter__(self) -> Progress:
         return self
@@ -90,10 +90,3 @@ class Progress:
         trace: TracebackType | None,
     ) -> None:
         self.close()
-
-
-def describe_time(seconds: float) -> str:
-    """``45 s``, ``12 min`` or ``3.5 h``."""
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:,.1f} h"

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from diffcls.support.errors import RecordError
 from diffcls.support.files import write_text
+from diffcls.support.terminals import cell_width
 from diffcls.support.text import valid_text
 
 MAX_CELL_CHARACTERS = 32_767
@@ -17,6 +18,8 @@ MAX_CELL_CHARACTERS = 32_767
 
 def align(lines: Sequence[Sequence[str]], right: Collection[str] = ()) -> str:
     """Cells in columns of equal width, with a rule below the header.
+
+    Widths are those of a terminal: a CJK character or an emoji takes two columns.
 
     Args:
         lines: the header, then the rows; each has the same number of cells.
@@ -28,15 +31,20 @@ def align(lines: Sequence[Sequence[str]], right: Collection[str] = ()) -> str:
     Raises:
         ValueError: for lines that differ in their number of cells.
     """
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    widths = [max(map(cell_width, column)) for column in zip(*lines, strict=True)]
     rule = ["-" * width for width in widths]
     return "\n".join(
         "  ".join(
-            cell.rjust(width) if name in right else cell.ljust(width)
+            _padded(cell, width, name in right)
             for name, cell, width in zip(lines[0], line, widths, strict=True)
         ).rstrip()
         for line in (lines[0], rule, *lines[1:])
     )
+
+
+def _padded(cell: str, width: int, right: bool) -> str:
+    spaces = " " * (width - cell_width(cell))
+    return spaces + cell if right else cell + spaces
 
 
 def text_cell(value: object) -> str:

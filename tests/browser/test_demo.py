@@ -98,6 +98,16 @@ def test_an_example_is_classified_at_one_press(
     assert winner(page) == "7"
 
 
+def test_on_a_phone_the_race_comes_into_view_by_itself(
+    served: Watched, open_page: Callable[..., Page]
+) -> None:
+    page = open_page(served.url, 390)
+    page.get_by_role("button", name="handwritten 7").click()
+    finished(page)
+    box = page.locator(".dc-race .dc-answer").bounding_box()
+    assert box is not None and 0 <= box["y"] < 844
+
+
 def test_a_wrong_question_is_answered_by_one_sentence_and_costs_nothing(
     served: Watched,
     open_page: Callable[..., Page],

@@ -115,11 +115,22 @@ def test_a_closed_answer_makes_no_further_forward_pass(
     assert list(panels) == [] and model.passes == spent
 
 
+@pytest.mark.parametrize(
+    ("failure", "said"),
+    [
+        (ModelError("no samples today"), "no samples today"),
+        (RuntimeError("/home/someone/secret"), "Something went wrong"),
+    ],
+)
 def test_what_fails_after_the_race_is_said_in_its_own_panel(
-    loaded: Models, question: Question, monkeypatch: pytest.MonkeyPatch
+    failure: Exception,
+    said: str,
+    loaded: Models,
+    question: Question,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def fail(*_: Any) -> Iterator[str]:
-        raise ModelError("no samples today")
+        raise failure
         yield ""
 
     without_clip(monkeypatch)
@@ -127,7 +138,7 @@ def test_what_fails_after_the_race_is_said_in_its_own_panel(
     final: dict[str, str] = {}
     for change in answer(loaded, question):
         final |= change
-    assert 'role="alert">no samples today' in final["samples"]
+    assert f'role="alert">{said}' in final["samples"] and "secret" not in final["samples"]
     assert "<img" in final["evidence"] and final["clip"]
 
 
@@ -170,5 +181,5 @@ def test_a_class_conditional_model_begins_with_its_own_classes(tmp_path: Path) -
     race = [next(changes) for _ in range(3)][-1]["race"]
     changes.close()
     assert all(f">{label}<" in race for label in labels)
-    (sample,) = own.samples("digits-pixels", labels[1], labels, TEMPLATE, 1)
+    (sample,) = own.samples("digits-pixels", labels[1], labels, TEMPLATE, [0])
     assert sample.size == (own.classifier("digits-pixels").denoiser.image_size,) * 2

@@ -66,12 +66,25 @@ def test_quiet_work_prints_nothing(
 def test_a_terminal_has_the_bar_and_no_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     clock, terminal = Clock(), Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setenv("TERM", "xterm")
     with Progress(10, "fitting", clock=clock) as progress:
         clock.now += 1000
         progress.update(10)
     shown = terminal.getvalue()
-    assert "diffcls:" not in shown and "\n" not in shown.rstrip("\n")
-    assert "fitting: 100%|" in shown and "10/10" in shown
+    assert "diffcls:" not in shown and "fitting" in shown and "10/10 img" in shown
+
+
+@pytest.mark.parametrize("term", ["dumb", "unknown"])
+def test_a_terminal_that_cannot_move_its_cursor_has_lines(
+    term: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, terminal = Clock(), Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setenv("TERM", term)
+    with Progress(10, "fitting", clock=clock) as progress:
+        clock.now += 50
+        progress.update(5)
+    assert terminal.getvalue() == "diffcls: fitting: 5 of 10 img, 50 s left\n"
 
 
 def test_time_left_counts_the_steps_of_this_process_alone(

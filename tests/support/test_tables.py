@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from helpers.properties import examples
+from helpers.pseudo_terminal import columns_of
 from hypothesis import strategies as st
 
 from diffcls.support.errors import RecordError
@@ -89,3 +90,10 @@ def test_cells_that_no_csv_reader_takes_replace_nothing(tmp_path: Path) -> None:
 def test_text_without_bytes_in_utf_8_becomes_escape_sequences(text: str, valid: str) -> None:
     assert valid_text(text) == valid == valid_text(valid)
     assert valid.encode("utf-8").decode("utf-8") == valid
+
+
+def test_cjk_and_emoji_take_two_columns_and_combining_accents_none() -> None:
+    names = ["cat", "猫", "犬🐕", "한국어", "cafe\u0301", "ｆｕｌｌ", "α"]
+    lines = align([["name", "n"], *([name, "1"] for name in names)]).splitlines()
+    # by Unicode's East Asian Width the second column ends at one place
+    assert {columns_of(line) for line in lines[1:]} == {len(lines[1])}

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from diffcls.classifiers.base import Method
 from diffcls.data.dataset import Dataset, Item
+from diffcls.metrics.statistics import wilson_interval
 from diffcls.runs.error_tables import ErrorArchive
 from diffcls.runs.records import Record, RecordStore
 from diffcls.scoring.class_scores import ClassScores
@@ -14,13 +15,21 @@ from diffcls.support.text import valid_text
 
 
 class Progress:
-    """Progress on stderr: running accuracy, images per second, time left."""
+    """Progress on stderr: running accuracy, evaluations per image, images per second, time left."""
 
-    def __init__(self, total: int, stored: Sequence[Record], quiet: bool, title: str) -> None:
+    def __init__(
+        self,
+        total: int,
+        stored: Sequence[Record],
+        quiet: bool,
+        title: str,
+        listener: Callable[[Record], None] | None = None,
+    ) -> None:
+        self._listener = listener
+        self._right = self._scored = self._evaluations = 0
         self._progress = progress.Progress(
-            total, title, initial=len(stored), quiet=quiet, dynamic_ncols=True
+            total, title, initial=len(stored), quiet=quiet, details=self._details
         )
-        self._right = self._scored = 0
         for record in stored:
             self._count(record)
 
@@ -28,12 +37,26 @@ class Progress:
         """Count one more image."""
         self._count(record)
         self._progress.update()
+        if self._listener is not None:
+            self._listener(record)
 
     def _count(self, record: Record) -> None:
         if record.error is None:
             self._scored += 1
             self._right += record.ranking[0] == record.label
+            self._evaluations += record.evaluations
             self._progress.set_values(accuracy=f"{self._right / self._scored:.1%}")
+
+    def _details(self) -> list[str]:
+        """The figures of the bar: accuracy with its 95 % interval, evaluations per image."""
+        right, scored = self._right, self._scored
+        if not scored:
+            return []
+        low, high = wilson_interval(right, scored)
+        return [
+            f"accuracy {right / scored:.1%} [{100 * low:.1f}, {100 * high:.1f}]",
+            f"{self._evaluations / scored:,.1f} evaluations/img",
+        ]
 
     def close(self) -> None:
         """Close the bar; its last state stays visible."""

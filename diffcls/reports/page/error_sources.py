@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -105,7 +106,7 @@ def rescored_tables(
     if not items:
         return "its images are not in the data set that was found"
     try:
-        with offline(), _threads(int(results.run.header["threads"])):
+        with offline(), _quiet(), _threads(int(results.run.header["threads"])):
             return _score(results, dataset, options, items, sample)
     except (DiffclsError, OSError, RuntimeError, MemoryError, ImportError) as error:
         return " ".join(str(error).split())
@@ -145,6 +146,18 @@ def _score(
     ordered = {item.image_id: races[item.image_id] for item in items if item.image_id in races}
     indices = np.asarray(plan.built.draws["indices"], dtype=np.int64)
     return ErrorTables(ordered, ids, indices, source)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the warnings that the run itself gave: they are not of the report."""
+    logger = logging.getLogger("diffcls")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 @contextmanager
