@@ -38,10 +38,6 @@ RUN = {
     "python -m diffcls.list datasets": "fast",
     "python -m diffcls.generate --class 7 --count 8 --trajectory": "slow",
     "python -m diffcls.likelihood": "slow",
-    "python -m diffcls.evaluate --limit 50": "slow",
-    "python -m diffcls.evaluate --limit 50 --search exhaustive --draws 20": "slow",
-    "python -m diffcls.evaluate --limit 20 --draws 8 --shard 0/2": "slow",
-    "python -m diffcls.evaluate --limit 20 --draws 8 --shard 1/2": "slow",
 }
 """Commands that run as they are, in a fresh folder; evaluations on packaged data: see `DRY`."""
 
