@@ -13,16 +13,22 @@ if TYPE_CHECKING:
 
 
 def _inline(translator: HTML5Translator, node: nodes.math) -> None:
-    translator.body.append(_converted(node, as_block=False))
+    translator.body.append(markup(node, as_block=False))
     raise nodes.SkipNode
 
 
 def _block(translator: HTML5Translator, node: nodes.math_block) -> None:
-    translator.body.append(f'<div class="math">{_converted(node, as_block=True)}</div>\n')
+    translator.body.append(f'<div class="math">{markup(node, as_block=True)}</div>\n')
     raise nodes.SkipNode
 
 
-def _converted(node: nodes.Element, as_block: bool) -> str:
+def markup(node: nodes.Element, as_block: bool) -> str:
+    """The MathML of a formula in LaTeX.
+
+    Args:
+        node: the formula.
+        as_block: whether it stands on a line of its own.
+    """
     return str(latex2mathml.tex2mathml(node.astext(), as_block=as_block))
 
 

@@ -13,7 +13,7 @@ from helpers.docs_site import built_site
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 Open = Callable[..., "Page"]
 Audit = Callable[..., None]

@@ -41,11 +41,16 @@ RUN = {
 }
 """Commands that run as they are, in a fresh folder; evaluations on packaged data: see `DRY`."""
 
+RUN_BLOCKS = {
+    "docs/start.md": "python -m diffcls.evaluate --limit 50",
+    "docs/cluster.md": "python -m diffcls.evaluate --limit 20 --draws 8 --shard 0/2",
+    "docs/report.md": "python -m diffcls.evaluate --limit 20 --draws 10 --save-errors tables",
+}
+"""Page -> first command of a block that runs as a whole, in a fresh folder; slow."""
+
 DRY = re.compile(
     r"python -m diffcls\.evaluate(?: --dataset (?:digits|scenes/\S+)(?: scenes/\S+)*"
     r"(?: --model digits scenes --seed 0 1 2)?(?: --reject)?"
-    r"| --limit \d+(?: --search exhaustive)?(?: --draws \d+)?"
-    r"(?: --shard [01]/2| --save-errors tables)?"
     r"| --split validation --search exhaustive .*)?"
 )
 """Evaluations on packaged data, of minutes: run with ``--dry-run``, which loads and times them."""
@@ -64,7 +69,8 @@ REASONS = {
     "needs runs of the reader": r"python -m diffcls\.(?:compare|report|replay) .*"
     r"|python -m diffcls\.(?:report|list runs .*)",
     "serves until it is stopped": r"python -m diffcls\.demo.*|tensorboard .*",
-    "needs three loggers": r".* --log-to tensorboard wandb mlflow",
+    "needs several GPUs, or a cluster": r"(?:torchrun|srun) .*",
+    "needs trackers, some of them with an account": r".* --log-to .*",
     "changes the reader's shell": r"diffcls --print-completion .*",
     "is a synopsis": SYNOPSIS.pattern,  # its place holders do not parse
 }
@@ -82,6 +88,8 @@ def treatments(command: Command) -> list[str]:
     """Ways in which a command is tested; the first one that applies counts."""
     if command.page in RUN_IN_ORDER:
         return ["run in order"]
+    if command in IN_RUN_BLOCKS:
+        return ["slow block"]
     if command.text in RUN:
         return [RUN[command.text]]
     if DRY.fullmatch(command.text):
@@ -90,6 +98,10 @@ def treatments(command: Command) -> list[str]:
 
 
 COMMANDS = all_commands()
+FIRST_OF_BLOCKS = [c for c in COMMANDS if RUN_BLOCKS.get(c.page) == c.text]
+IN_RUN_BLOCKS = {
+    c for c in COMMANDS for one in FIRST_OF_BLOCKS if (c.page, c.line) == (one.page, one.line)
+}
 
 
 def name_of(command: Command) -> str:
@@ -140,6 +152,8 @@ def test_every_command_is_run_or_has_a_reason(command: Command) -> None:
 def test_no_row_of_the_tables_is_left_over() -> None:
     texts = {command.text for command in COMMANDS}
     assert set(RUN) <= texts
+    assert len(FIRST_OF_BLOCKS) == len(RUN_BLOCKS)
+    assert set(RUN_IN_ORDER) <= {command.page for command in COMMANDS}
     assert set(REASONS) <= {why for command in COMMANDS for why in reasons(command)}
 
 
@@ -156,6 +170,8 @@ def test_flags_and_values_of_a_command_are_accepted(
 ) -> None:
     module, arguments = module_of(command.text)
     package, _, name = module.partition(".")
+    if package == "tools":
+        assert ROOT.joinpath(*module.split(".")).with_suffix(".py").is_file()
     if SYNOPSIS.search(command.text) or package not in ("diffcls", "benchmarks"):
         return
     pytest.importorskip("torch")
@@ -194,6 +210,15 @@ def test_a_fast_command_runs(command: Command, tmp_path: Path) -> None:
 def test_a_slow_command_runs(command: Command, tmp_path: Path) -> None:
     done = run(command.text, tmp_path)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("first", FIRST_OF_BLOCKS, ids=name_of)
+def test_a_block_runs_as_a_whole(first: Command, tmp_path: Path) -> None:
+    for command in COMMANDS:
+        if (command.page, command.line) == (first.page, first.line):
+            done = run(command.text, tmp_path)
+            assert done.returncode == 0, f"{command.text}\n{done.stderr}"
 
 
 @pytest.mark.slow

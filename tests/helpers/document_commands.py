@@ -15,7 +15,7 @@ from diffcls.support.options import read
 
 ROOT = Path(__file__).parents[2]
 BLOCK = re.compile(r"^```(bash|sh|shell|console|python)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
-SYNOPSIS = re.compile(r"\[FLAG …\]|\bNAME\b")
+SYNOPSIS = re.compile(r"…|\bNAME\b")
 """Marks a line that says how a command is called, and is no command itself."""
 
 OPTIONS = {
@@ -106,14 +106,17 @@ def all_commands() -> list[Command]:
 
 
 def module_of(text: str) -> tuple[str, list[str]]:
-    """Module and arguments of ``python -m MODULE …`` or ``diffcls NAME …``; else ("", [])."""
+    """Module and arguments of ``python -m MODULE …`` or ``diffcls NAME …``; else ("", []).
+
+    ``torchrun`` and ``srun`` may stand in front, and the output may go to a file.
+    """
     words = shlex.split(text)
-    if ">" in words:  # where the shell sends the output
-        words = words[: words.index(">")]
+    words = words[: words.index(">")] if ">" in words else words
     if words[0] == "diffcls" and len(words) > 1 and not words[1].startswith("-"):
         return f"diffcls.{words[1]}", words[2:]
-    if words[:2] == ["python", "-m"]:
-        return words[2], words[3:]
+    if words[0] in ("python", "torchrun", "srun") and "-m" in words:
+        module, *arguments = words[words.index("-m") + 1 :]
+        return module, arguments
     return "", []
 
 
