@@ -97,8 +97,8 @@ def _report(rows: list[dict[str, object]], output_dir: str) -> None:
 def _write_report(rows: list[dict[str, object]], options: dict[str, object]) -> None:
     """The report of the rows' runs; its line stays off stdout where that is JSON."""
     from diffcls.cli.stored_command import options_of_command
-    from diffcls.evaluation.results import warn
     from diffcls.reports.page.evaluation import report_of_rows
+    from diffcls.support.notices import warn
 
     report = report_of_rows(rows, options, options_of_command)
     if options.get("json"):

@@ -12,6 +12,7 @@ import numpy as np
 from benchmarks.accuracy.report import MET, MISSED
 from benchmarks.core.benchmark import Benchmark
 from benchmarks.core.compare import compare, records_of
+from benchmarks.core.tables import format_p
 from diffcls.metrics.compositional import pair_scores
 from diffcls.metrics.statistics import mcnemar_exact, wilson_interval
 from diffcls.models.loading import CARD, WEIGHTS
@@ -118,7 +119,7 @@ def _losses(
             verb = "loses to" if gap > 0 else "beats"
             differences[verb].append(
                 f"- `{dataset}`: {verb} {method} ({row['supervision']}) by {abs(gap):.1%}, p "
-                f"{_p(p)}"
+                f"{format_p(p)}"
             )
     lines = ["## Significant losses of the diffusion method", ""]
     if not any(AGAINST in rows for rows in table.values()):
@@ -146,7 +147,7 @@ def _details(
                 chance, agree = compare(
                     records[f"{dataset}: {method}"], records[f"{dataset}: {AGAINST}"]
                 )
-                equal, p = f"{agree} of {row['n_scored']}", _p(chance)
+                equal, p = f"{agree} of {row['n_scored']}", format_p(chance)
             ece = "" if row["ece"] is None else f"{row['ece']:.3f}"
             lines.append(
                 f"| {method} | {row['accuracy']:.1%} | {row['ci_low']:.1%} to {row['ci_high']:.1%} "
@@ -157,10 +158,6 @@ def _details(
             )
         lines.append("")
     return lines
-
-
-def _p(p: float) -> str:
-    return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def _pairs(
@@ -193,9 +190,10 @@ def _pairs(
             correct_here, correct_there = (
                 [flags[n][i] for n in both] for flags in (scores, against)
             )
+            p = format_p(mcnemar_exact(correct_here, correct_there)) if both else ""
             lines.append(
                 f"| {method} | {name} | {np.mean(correct):.1%} | {low:.1%} to {high:.1%} | "
-                f"{chance} % | {_p(mcnemar_exact(correct_here, correct_there)) if both else ''} |"
+                f"{chance} % | {p} |"
             )
     return [*lines, ""]
 

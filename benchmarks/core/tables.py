@@ -36,6 +36,11 @@ def write_rows(
     write_csv(path, [columns, *lines])
 
 
+def format_p(p: float) -> str:
+    """A p-value for a page."""
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
 def read_rows(path: Path) -> list[dict[str, Any]]:
     """The rows of a table: numbers where cells hold numbers, None where they are empty.
 

@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from diffcls.evaluation.options import EvaluationOptions
-from diffcls.evaluation.results import warn
 from diffcls.integrations.trackers import TrackerLog, tracker_of_run
 from diffcls.metrics.statistics import wilson_interval
 from diffcls.runs.record import Record
 from diffcls.runs.spec import RunSpec
 from diffcls.support.files import write_text
+from diffcls.support.notices import warn
 
 FOLDER = "tracking"
 POINTS = 200

@@ -6,23 +6,14 @@ import numpy as np
 import torch
 
 from benchmarks.accuracy.pointing import dilated, peak, reinitialise, shuffle
-from diffcls.explain.evidence import Evidence
 from diffcls.models.loading import load
 
 
-def evidence(values: np.ndarray) -> Evidence:
-    """A map of given differences, the same on both draws; 4 pixels to a cell."""
-    pixels = np.zeros((4 * values.shape[0], 4 * values.shape[1], 3), np.uint8)
-    return Evidence("a", "b", np.stack([values, values]), np.array([1.0, 2.0]), 1.0, pixels)
-
-
-def test_a_neighbourhood_outweighs_a_larger_single_cell() -> None:
-    values = np.zeros((8, 8))
-    values[2:5, 2:5] = 1.0
-    values[6, 6], values[6, 5] = 3.0, -3.0
-    row, column = peak(evidence(values))
-    assert (row // 4, column // 4) == (3, 3)
-    assert np.unravel_index(values.argmax(), values.shape) == (6, 6)
+def test_the_peak_of_a_map_is_its_largest_value_and_that_of_minus_the_map_its_smallest() -> None:
+    values = np.zeros((8, 12))
+    values[2, 11], values[7, 3] = 1.0, -3.0
+    assert peak(values) == (2, 11)
+    assert peak(-values) == (7, 3)
 
 
 def test_an_object_is_dilated_by_a_cell_in_each_direction() -> None:

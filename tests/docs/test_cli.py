@@ -46,7 +46,7 @@ def command_lines(text: str) -> list[list[str]]:
     """The arguments after ``python -m`` or ``diffcls`` of each command in a page's bash blocks."""
     blocks = re.findall(r"```bash\n(.*?)```", text, re.DOTALL)
     lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
-    commands = [part for line in lines for part in re.split(r"&&|\|\|", line)]
+    commands = [part for line in lines for part in re.split(r"&&|\|\|| > ", line)]
     words = [shlex.split(line, comments=True) for line in commands]
     modules = [w[w.index("-m") + 1 :] for w in words if "-m" in w and "python" in w[0]]
     scripts = [[f"diffcls.{w[1]}", *w[2:]] for w in words if w[:1] == ["diffcls"] and len(w) > 1]

@@ -48,6 +48,8 @@ RUN = {
 DRY = re.compile(
     r"python -m diffcls\.evaluate(?: --dataset (?:digits|scenes/\S+)(?: scenes/\S+)*"
     r"(?: --model digits scenes --seed 0 1 2)?(?: --reject)?"
+    r"| --limit \d+(?: --search exhaustive)?(?: --draws \d+)?"
+    r"(?: --shard [01]/2| --save-errors tables)?"
     r"| --split validation --search exhaustive .*)?"
 )
 """Evaluations on packaged data, of minutes: run with ``--dry-run``, which loads and times them."""
@@ -65,7 +67,8 @@ REASONS = {
     r"|.* --data-root data.*|python -m diffcls\.checkpoints .*|.* PATH/.*|python eval_prob.*",
     "needs runs of the reader": r"python -m diffcls\.(?:compare|report|replay) .*"
     r"|python -m diffcls\.(?:report|list runs .*)",
-    "serves until it is stopped": r"python -m diffcls\.demo.*",
+    "serves until it is stopped": r"python -m diffcls\.demo.*|tensorboard .*",
+    "needs three loggers": r".* --log-to tensorboard wandb mlflow",
     "changes the reader's shell": r"diffcls --print-completion .*",
     "is a synopsis": SYNOPSIS.pattern,  # its place holders do not parse
 }

@@ -108,6 +108,8 @@ def all_commands() -> list[Command]:
 def module_of(text: str) -> tuple[str, list[str]]:
     """Module and arguments of ``python -m MODULE …`` or ``diffcls NAME …``; else ("", [])."""
     words = shlex.split(text)
+    if ">" in words:  # where the shell sends the output
+        words = words[: words.index(">")]
     if words[0] == "diffcls" and len(words) > 1 and not words[1].startswith("-"):
         return f"diffcls.{words[1]}", words[2:]
     if words[:2] == ["python", "-m"]:
