@@ -15,12 +15,12 @@ def percent(fraction: float, digits: int = 1) -> str:
         fraction: 0.5 gives ``50.0 %``, 0.9999 gives ``> 99.9 %``; it may lie outside [0, 1].
         digits: decimals.
     """
-    unit = 10.0 ** -(digits + 2)
-    if 0 < fraction < unit:
-        return f"< {100 * unit:.{digits}f} %"
-    if 1 - unit < fraction < 1:
-        return f"> {100 * (1 - unit):.{digits}f} %"
-    return f"{with_minus(f'{100 * fraction:.{digits}f}')} %"
+    text, unit = f"{100 * fraction:.{digits}f}", 10.0**-digits
+    if fraction > 0 and float(text) == 0:
+        return f"< {unit:.{digits}f} %"
+    if fraction < 1 and float(text) == 100:
+        return f"> {100 - unit:.{digits}f} %"
+    return f"{with_minus(text)} %"
 
 
 def signed(value: float, digits: int = 1) -> str:
