@@ -18,7 +18,7 @@ _EXPORTS = Registry(
         "ZeroShotImageClassifier": "diffcls.api.zero_shot:ZeroShotImageClassifier",
         "DiffusionClassifier": "diffcls.api.estimator:DiffusionClassifier",
         "fit_temperature": "diffcls.metrics.calibration:fit_temperature",
-        "run_evaluation": "diffcls.evaluation.run:run_evaluation",
+        "run_evaluation": "diffcls.cli.reported_evaluation:run_evaluation",
         "compare_runs": "diffcls.runs.comparison:compare_runs",
         "measure_fidelity": "diffcls.generation.fidelity:measure_fidelity",
         "estimate_likelihood": "diffcls.generation.dataset_likelihood:estimate_likelihood",

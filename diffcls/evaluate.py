@@ -48,6 +48,7 @@ def _main(arguments: list[str]) -> int:
     options = vars(parser().parse_args(arguments))
     command = shlex.join(["python", "-m", "diffcls.evaluate", *arguments])
 
+    from diffcls.cli.reported_evaluation import check_report, write_report
     from diffcls.evaluation.multi_label import describe
     from diffcls.evaluation.results import failed_images
     from diffcls.evaluation.run import FailedRuns, run_evaluation
@@ -56,28 +57,27 @@ def _main(arguments: list[str]) -> int:
     without_effect = [flag_of(name) for name in PUBLISHED_WITHOUT_EFFECT if name in options]
     if without_effect:
         warn(f"{' '.join(without_effect)}: accepted as published, without effect here")
-    with_report = bool(options.pop("report", False))
-    if with_report:
-        from diffcls.reports.page.evaluation import check_report
-
-        check_report(options)
+    reported = check_report(options)
     failures: dict[str, str] = {}
     try:
         table = run_evaluation(**options, command=command)
     except FailedRuns as error:
         table, failures = error.rows, error.failures
-    if options.get("json_format", DEFAULTS.json_format) != DEFAULTS.json_format:
+    has_format = options.get("json_format", DEFAULTS.json_format) != DEFAULTS.json_format
+    is_json = has_format or options.get("json") or options.get("dry_run")
+    if has_format:
         from diffcls.reports.run_formats import as_json
 
         print(as_json(table, options["json_format"]))
-    elif options.get("json") or options.get("dry_run"):
+    elif is_json:
         print(json.dumps(table, indent=2, allow_nan=False))
     elif options.get("multi_label"):
         print("\n".join(describe(table)))
     else:
         _report(table, options.get("output_dir", DEFAULTS.output_dir))
-    if with_report and table:
-        _write_report(table, options)
+    if reported and table:
+        # its line stays off stdout where that is JSON
+        (warn if is_json else print)(write_report(table, options))
     for row in table:
         if row.get("source") == "measured" and failed_images(row):
             warn(f"{failed_images(row)} images could not be scored; their records say why")
@@ -92,19 +92,6 @@ def _report(rows: list[dict[str, object]], output_dir: str) -> None:
     print_tables(rows)
     for row in (row for row in rows if row["source"] == "measured"):
         print(f"{row['status']}: {output_dir}/leaderboard.csv, fingerprint {row['fingerprint']}")
-
-
-def _write_report(rows: list[dict[str, object]], options: dict[str, object]) -> None:
-    """The report of the rows' runs; its line stays off stdout where that is JSON."""
-    from diffcls.cli.stored_command import options_of_command
-    from diffcls.reports.page.evaluation import report_of_rows
-    from diffcls.support.notices import warn
-
-    report = report_of_rows(rows, options, options_of_command)
-    if options.get("json"):
-        warn(str(report))
-    else:
-        print(report)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from html import escape
 from typing import TYPE_CHECKING
 
+from diffcls.support.number_text import percent
+
 if TYPE_CHECKING:
     from PIL import Image
 
@@ -150,15 +152,6 @@ def _lane(label: str, p: float, run: float, status: str, kind: str) -> str:
         f'<span class="dc-run" aria-hidden="true"><i style="width:{run:.2%}"></i></span>'
         f'<span class="dc-status">{escape(status)}</span></li>'
     )
-
-
-def percent(p: float) -> str:
-    """A probability in percent; never rounded to 0 or 100 where it is neither."""
-    if 0 < p < 0.001:
-        return "< 0.1 %"
-    if 0.999 < p < 1:
-        return "> 99.9 %"
-    return f"{100 * p:.1f} %"
 
 
 # ---- evidence, samples, CLIP --------------------------------------------------------------------

@@ -39,7 +39,8 @@ class EvaluationOptions(ClassifierOptions):
             identified by its fingerprint, and no image is scored twice.
         dry_run: print the resolved specification and its estimated cost, and stop.
         json, quiet: machine output; no progress.
-        json_format: of ``json``: ``leaderboard``, ``clip_benchmark`` or ``model-index``.
+        json_format: of what the command prints: ``leaderboard``, ``clip_benchmark`` or
+            ``model-index``; the returned rows are the leaderboard's.
         log_to: trackers that get the figures during the run, below the output folder:
             ``tensorboard``, ``wandb``, ``mlflow``.
         published: print the published figures after the run's own rows.

@@ -129,7 +129,7 @@ def difference_of(shared: SharedImages, r: int) -> Difference:
     both, n = int((before & after).sum()), len(before)
     low, high = newcombe_interval(both, gained, lost, n - both - gained - lost)
     changes = _class_changes(shared, r)
-    evaluations = float(shared.evaluations[0].sum())
+    before_cost, after_cost = (float(shared.evaluations[i].sum()) for i in (0, r))
     return Difference(
         fingerprint=shared.runs[r].run.fingerprint,
         against=shared.runs[0].run.fingerprint,
@@ -140,7 +140,7 @@ def difference_of(shared: SharedImages, r: int) -> Difference:
         n_lost=lost,
         n_same_answer=int((shared.answers[0] == shared.answers[r]).sum()),
         p_value=mcnemar_exact(after, before),
-        cost_ratio=float(shared.evaluations[r].sum()) / evaluations if evaluations else None,
+        cost_ratio=after_cost / before_cost if before_cost and after_cost else None,
         classes_gained=[one for one in changes if one.change > 0],
         classes_lost=[one for one in reversed(changes) if one.change < 0],
     )

@@ -81,7 +81,7 @@ class Difference:
         n_gained, n_lost: images that only this run, or only the other one, classifies correctly.
         n_same_answer: images with the same answer, correct or not.
         p_value: McNemar's exact test.
-        cost_ratio: its evaluations divided by the other's; None where those are 0.
+        cost_ratio: its evaluations divided by the other's; None where either takes none.
         classes_gained, classes_lost: see `ClassChange`, the greatest change first.
         p_holm: p-value corrected for the number of comparisons.
     """

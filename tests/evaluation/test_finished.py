@@ -155,5 +155,5 @@ def test_arguments_are_visible_to_an_editor() -> None:
     from diffcls.evaluation.options import EvaluationOptions
 
     shown = inspect.signature(diffcls.run_evaluation).parameters
-    assert list(shown) == list(EvaluationOptions.__dataclass_fields__)
+    assert list(shown) == [*EvaluationOptions.__dataclass_fields__, "report"]
     assert shown["dataset"].default == "digits"

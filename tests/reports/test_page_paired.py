@@ -106,6 +106,32 @@ def test_two_models_on_one_data_set_are_two_lines() -> None:
     assert [line.cells["digits"].is_best for line in lines] == [True, False]
 
 
+def test_chance_is_never_the_best_and_comes_last() -> None:
+    chance = {"method": "reference", "model": "chance", "fingerprint": "a"}
+    rows = [
+        row(dataset="d", accuracy="0.1", **chance),
+        row(dataset="e", accuracy="0.9", **chance),
+        row(dataset="e", method="clip", accuracy="0.8", fingerprint="b"),
+    ]
+    first, last = shape(rows, with_published=False).groups["Zero-shot"]
+    assert (first.method, first.cells["e"].is_best) == ("clip", True)
+    assert last.is_chance and not any(cell.is_best for cell in last.cells.values())
+
+
+def test_versions_of_a_model_are_not_averaged_and_the_newest_comes_first() -> None:
+    clip = {"method": "clip", "model": "one"}
+    rows = [
+        row(dataset="d", accuracy="0.5", fingerprint="a", revision="x", date="2026-01-01", **clip),
+        row(dataset="e", accuracy="0.6", fingerprint="b", revision="z", date="2026-01-01", **clip),
+        row(dataset="d", accuracy="0.7", fingerprint="c", revision="y", date="2026-02-01", **clip),
+        row(dataset="d", accuracy="0.9", fingerprint="d", revision="y", date="2026-02-02", **clip),
+    ]
+    new, old = shape(rows, with_published=False).groups["Zero-shot"]
+    assert new.cells["d"].accuracies == [0.7, 0.9] and new.cells["e"].accuracies == [0.6]
+    assert new.setting == "" and old.setting == "earlier model version"
+    assert {name: cell.accuracies for name, cell in old.cells.items()} == {"d": [0.5]}
+
+
 def test_seeds_share_a_cell_with_their_mean() -> None:
     rows = [
         row(dataset="d", method="diffusion", accuracy=a, fingerprint=a, ci_low="0.1", ci_high="0.9")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from helpers.page_reader import PageReader
 from helpers.stored_runs import write_run
 
+import diffcls
 from diffcls import evaluate, report
 from diffcls.cli.stored_command import options_of_command
 from diffcls.reports.page.error_sources import ErrorTables, rescored_tables, saved_tables
@@ -104,6 +106,34 @@ def test_evaluate_reports_at_its_end_and_its_stdout_stays_json(
     (row,) = json.loads(printed.out)
     assert "report.html: 1 run" in printed.err
     assert f'id="run-{row["fingerprint"]}"' in (out / "report.html").read_text(encoding="utf-8")
+
+
+def test_run_evaluation_reports_as_the_flag_does(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = folder / "results"
+    (out / "report.html").unlink(missing_ok=True)
+    flags = {"limit": 12, "draws": 8, "threads": 1, "batch_size": 16, "check_model": False}
+    rows = diffcls.run_evaluation(**flags, quiet=True, output_dir=str(out), report=True)
+    printed = capsys.readouterr()
+    assert "report.html: 1 run" in printed.err and printed.out == ""
+    html = (out / "report.html").read_text(encoding="utf-8")
+    assert f'id="run-{rows[0]["fingerprint"]}"' in html
+    assert "report" not in rows[0]
+
+
+@pytest.mark.parametrize("name", ["dry_run", "multi_label"])
+def test_run_evaluation_refuses_a_report_of_nothing(name: str, tmp_path: Path) -> None:
+    with pytest.raises(diffcls.UsageError, match="--report has no effect with --"):
+        diffcls.run_evaluation(**{name: True}, report=True, output_dir=str(tmp_path))
+    with pytest.raises(diffcls.UsageError, match="--report takes no value"):
+        diffcls.run_evaluation(report="yes", output_dir=str(tmp_path))
+
+
+def test_run_evaluation_takes_each_flag_of_the_command() -> None:
+    flags = {action.dest for action in evaluate.parser()._actions} - {"help", "config"}
+    shown = inspect.signature(diffcls.run_evaluation).parameters
+    assert set(shown) == flags | {"command"}
 
 
 @pytest.mark.parametrize("flag", ["--dry-run", "--multi-label"])

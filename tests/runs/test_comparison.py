@@ -70,6 +70,7 @@ def test_cost_ratio_against_a_method_without_evaluations_is_not_defined(tmp_path
     first = write_run(tmp_path, FIRST, evaluations=0, method="reference", search="")
     second = write_run(tmp_path, SECOND)
     assert compare_runs(first, second, output_dir=tmp_path).differences[0].cost_ratio is None
+    assert compare_runs(second, first, output_dir=tmp_path).differences[0].cost_ratio is None
 
 
 def test_probabilities_are_those_of_runs_with_a_posterior(tmp_path: Path) -> None:

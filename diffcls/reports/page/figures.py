@@ -11,6 +11,7 @@ from diffcls.reports.page import plots
 from diffcls.reports.page.races import Race, TimeBin, classes_alive
 from diffcls.reports.page.reliability import Calibration
 from diffcls.reports.page.results import RunResults, settled
+from diffcls.support.number_text import percent
 
 
 @dataclass(frozen=True)
@@ -28,11 +29,6 @@ class Figure:
     svg: str
     alternative: str
     caption: str
-
-
-def percent(value: float, digits: int = 1) -> str:
-    """0.5 -> ``50.0 %``."""
-    return f"{100 * value:.{digits}f} %"
 
 
 def evaluation_figures(results: RunResults) -> list[Figure]:

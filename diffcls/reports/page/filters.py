@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from diffcls.support import number_text
 from diffcls.support.text import printable
 
 Value = float | str | None
@@ -12,14 +13,12 @@ Value = float | str | None
 
 def percent(value: Value, digits: int = 1) -> str:
     """0.5 or its text -> ``50.0 %``; empty for a missing figure."""
-    return "" if value in (None, "") else f"{100 * float(value):.{digits}f} %"
+    return "" if value in (None, "") else number_text.percent(float(value), digits)
 
 
 def points(value: Value, digits: int = 1) -> str:
     """A difference of fractions in percentage points, signed: 0.05 -> ``+5.0``."""
-    if value in (None, ""):
-        return ""
-    return f"{100 * float(value):+.{digits}f}".replace("-", "−")
+    return "" if value in (None, "") else number_text.signed(100 * float(value), digits)
 
 
 def amount(value: Value) -> str:
@@ -30,12 +29,14 @@ def amount(value: Value) -> str:
     return f"{number:.3f}" if 0 < abs(number) < 1 else f"{number:,.1f}".removesuffix(".0")
 
 
+def evaluations(value: Value) -> str:
+    """Evaluations per image; a dash for methods that take none, since their cost is not 0."""
+    return "—" if value not in (None, "") and not float(value) else amount(value)
+
+
 def p_value(value: Value) -> str:
-    """A p-value: three decimals, or two digits where it is smaller."""
-    if value in (None, ""):
-        return ""
-    number = float(value)
-    return f"{number:.3f}" if number >= 0.001 else f"{number:.1e}"
+    """A p-value; empty for a missing one."""
+    return "" if value in (None, "") else number_text.p_value(float(value))
 
 
 def interval(low: Value, high: Value) -> str:
@@ -57,10 +58,13 @@ def shown(text: object) -> str:
 
 FILTERS: dict[str, Callable[..., Any]] = {
     "percent": percent,
+    "minus": number_text.with_minus,
     "points": points,
     "amount": amount,
     "p": p_value,
     "interval": interval,
     "method": method,
+    "method_of_run": lambda run: method({n: run.column(n) for n in ("method", "search")}),
+    "evaluations": evaluations,
     "shown": shown,
 }

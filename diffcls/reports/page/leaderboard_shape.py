@@ -17,6 +17,9 @@ GROUPS = {
 """Value of the column ``supervision`` -> title; the zero-shot group comes first."""
 
 Row = Mapping[str, Any]
+CHANCE = ("reference", "chance")
+"""Method and model of random answers: no competitor, so never the best, and listed last."""
+EARLIER = "earlier model version"
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,7 @@ class Line:
         setting: setting, if it is not the default one.
         source: ``measured`` or that of the published figures.
         cells: data set -> cell.
+        is_chance: whether its answers are random.
     """
 
     method: str
@@ -59,6 +63,7 @@ class Line:
     setting: str
     source: str
     cells: Mapping[str, Cell]
+    is_chance: bool = False
 
     @property
     def is_measured(self) -> bool:
@@ -102,7 +107,11 @@ def shape(measured: Sequence[Row], with_published: bool = True) -> Shape:
 
 
 def _lines(rows: Sequence[Row]) -> list[Line]:
-    """Rows of one method, search and setting share a line, if no data set has two models."""
+    """Rows of one method, search and setting share a line, if no data set has two models.
+
+    A cell averages runs that differ in the seed alone: of a model that was replaced, each version
+    has a line of its own, the newest first. Chance comes last.
+    """
     by_method: dict[tuple[str, str, str], list[Row]] = {}
     for row in rows:
         method = "/".join(filter(None, (str(row["method"]), str(row["search"] or ""))))
@@ -118,8 +127,33 @@ def _lines(rows: Sequence[Row]) -> list[Line]:
         parts = [members] if own else [[r for r in members if str(r["model"]) == n] for n in names]
         for part in parts:
             model = str(part[0]["model"]) if len({r["model"] for r in part}) == 1 else ""
-            lines.append(Line(method, model, setting, source, _cells(part)))
-    return lines
+            is_chance = (method, model) == CHANCE
+            for version, own_rows in enumerate(_versions(part)):
+                note = ", ".join(filter(None, (setting, EARLIER if version else "")))
+                lines.append(Line(method, model, note, source, _cells(own_rows), is_chance))
+    return sorted(lines, key=lambda line: line.is_chance)
+
+
+def _versions(rows: Sequence[Row]) -> list[list[Row]]:
+    """Rows by version of the model, the newest of each data set first."""
+    dates: dict[str, dict[tuple[str, str], str]] = {}
+    for row in rows:
+        of_dataset = dates.setdefault(str(row["dataset"]), {})
+        date = str(row.get("date") or "")
+        of_dataset[_version(row)] = max(date, of_dataset.get(_version(row), ""))
+    ordered = {
+        dataset: sorted(found, key=lambda one: found[one], reverse=True)
+        for dataset, found in dates.items()
+    }
+    by_age: dict[int, list[Row]] = {}
+    for row in rows:
+        by_age.setdefault(ordered[str(row["dataset"])].index(_version(row)), []).append(row)
+    return [by_age[age] for age in sorted(by_age)]
+
+
+def _version(row: Row) -> tuple[str, str]:
+    """Revision of the model, and the setting with its templates."""
+    return str(row.get("revision") or ""), str(row["setting"] or "")
 
 
 def _cells(rows: Sequence[Row]) -> dict[str, Cell]:
@@ -141,18 +175,20 @@ def _with_best(lines: Sequence[Line]) -> list[Line]:
     best: dict[tuple[str, bool], float] = {}
     for line in lines:
         for dataset, cell in line.cells.items():
-            key = dataset, line.is_measured
-            best[key] = max(best.get(key, 0.0), cell.accuracy)
+            if not line.is_chance:
+                key = dataset, line.is_measured
+                best[key] = max(best.get(key, 0.0), cell.accuracy)
     return [
         Line(
             *(line.method, line.model, line.setting, line.source),
             {
                 name: Cell(
                     *(cell.accuracies, cell.low, cell.high, cell.fingerprints),
-                    is_best=cell.accuracy == best[name, line.is_measured],
+                    is_best=not line.is_chance and cell.accuracy == best[name, line.is_measured],
                 )
                 for name, cell in line.cells.items()
             },
+            line.is_chance,
         )
         for line in lines
     ]

@@ -10,7 +10,7 @@ from typing import Any
 from diffcls.reports.page import filters
 from diffcls.reports.page.figures import Figure
 from diffcls.reports.page.generators import Generator
-from diffcls.reports.page.leaderboard_shape import shape
+from diffcls.reports.page.leaderboard_shape import CHANCE, shape
 from diffcls.reports.page.paired import Group
 from diffcls.reports.page.plots import cost_plot
 from diffcls.reports.page.sections import CLASSES_SHOWN, PAIRS_SHOWN, Section
@@ -79,8 +79,9 @@ def costs(rows: Sequence[Mapping[str, Any]]) -> list[Figure]:
     """Accuracy against evaluations per image, a plot for each data set with a search."""
     by_dataset: dict[str, dict[str, list[tuple[float, float]]]] = {}
     for row in rows:
-        if row["accuracy"] and row["evaluations_per_image"]:
-            method = "/".join(filter(None, (row["method"], row["search"])))
+        is_chance = (row["method"], row["model"]) == CHANCE
+        if row["accuracy"] and row["evaluations_per_image"] and not is_chance:
+            method = filters.method(row)
             point = float(row["evaluations_per_image"]), float(row["accuracy"])
             by_dataset.setdefault(row["dataset"], {}).setdefault(method, []).append(point)
     figures = []
@@ -88,17 +89,19 @@ def costs(rows: Sequence[Mapping[str, Any]]) -> list[Figure]:
         points = [point for values in methods.values() for point in values]
         if len(points) < 2 or not any(evaluations for evaluations, _ in points):
             continue
-        best = max(points, key=lambda point: point[1])
         spent = [point for point in points if point[0]]
+        best = max(spent, key=lambda point: point[1])
         cheapest = min(spent, key=lambda point: point[0])
+        free = [accuracy for evaluations, accuracy in points if not evaluations]
         figures.append(
             Figure(
                 dataset,
                 cost_plot(methods),
                 f"Scatter plot: accuracy by evaluations per image of the runs on {dataset}.",
-                f"{len(points)} runs. The highest accuracy, {filters.percent(best[1])}, takes "
-                f"{best[0]:,.4g} evaluations per image; of those with any, the cheapest takes "
-                f"{cheapest[0]:,.4g} with {filters.percent(cheapest[1])}.",
+                f"{len(points)} runs. Of those with evaluations of the denoiser, the highest "
+                f"accuracy, {filters.percent(best[1])}, takes {best[0]:,.4g} per image; the "
+                f"cheapest takes {cheapest[0]:,.4g} with {filters.percent(cheapest[1])}."
+                + (f" Without any: at most {filters.percent(max(free))}." if free else ""),
             )
         )
     return figures

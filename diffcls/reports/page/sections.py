@@ -195,7 +195,9 @@ def _notes(results: RunResults, tables: ErrorTables | str, missing_images: str) 
         )
     if len(np.unique(results.evaluations)) == 1:
         notes["evaluations"] = (
-            f"Every image took {results.evaluations[0]} "
+            "The method takes no evaluations of the denoiser; its cost is its seconds per image."
+            if not results.evaluations.any()
+            else f"Every image took {results.evaluations[0]} "
             f"{'evaluation' if results.evaluations[0] == 1 else 'evaluations'} of the denoiser, "
             "so accuracy does not vary with them."
         )
