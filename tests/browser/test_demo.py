@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from helpers.browser import ARGUMENTS, find_chromium
 from helpers.demo_server import Watched, demo
 from PIL import Image
 
 from diffcls.data.load import load_dataset
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Page
+    from playwright.sync_api import Browser, Page
 
 pytestmark = [
     pytest.mark.slow,
@@ -96,6 +97,25 @@ def test_an_example_is_classified_at_one_press(
     page.get_by_role("button", name="handwritten 7").click()
     finished(page)
     assert winner(page) == "7"
+
+
+def test_a_photograph_by_the_camera_is_classified(served: Watched, browser: Browser) -> None:
+    """With Chromium's own picture in place of a camera."""
+    fake = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
+    camera = browser.browser_type.launch(executable_path=find_chromium(), args=[*ARGUMENTS, *fake])
+    try:
+        page = camera.new_context(permissions=["camera"]).new_page()
+        page.goto(served.url)
+        page.get_by_role("button", name="Capture from camera").click()
+        page.locator(".dc-image button", has_text="Webcam").first.click()
+        page.wait_for_function("document.querySelector('.dc-image video')?.videoWidth > 0")
+        page.get_by_role("button", name="capture photo").click()
+        page.wait_for_selector(".dc-image img:not(.hide)", timeout=MILLISECONDS)
+        page.get_by_role("button", name="Classify").click()
+        finished(page)
+        assert page.locator(".dc-race .dc-lane").count() == 10
+    finally:
+        camera.close()
 
 
 def test_on_a_phone_the_race_comes_into_view_by_itself(
