@@ -21,14 +21,21 @@ INTRODUCTION = (
     "behind drop out."
 )
 EXAMPLES = "Examples: press one to classify it."
-WAITING = "Waiting for the model: questions are answered one after another."
-SHOW_RACE = """() => {
+WORDS = " The model generates the image of a word first."
+SHOW_RACE = """(...given) => {
   const race = document.querySelector('.dc-race');
   const calm = matchMedia('(prefers-reduced-motion: reduce)').matches;
   if (race && innerWidth < 700) race.scrollIntoView({behavior: calm ? 'auto' : 'smooth'});
-  return [];
+  return given;
 }"""
 """On a phone, the race lies below the form."""
+DESCRIBE_IMAGE = """() => {
+  const describe = () => document.querySelectorAll('.dc-image img:not([alt])').forEach(
+    image => { image.alt = 'The image to classify'; });
+  new MutationObserver(describe).observe(document.body, {subtree: true, childList: true});
+  describe();
+}"""
+"""gradio gives the image no alternative text."""
 STOPPED = "Stopped. Nothing further is computed."
 
 
@@ -69,12 +76,19 @@ class Page:
             sources=sources, type="filepath", label="Image", height=260, elem_classes="dc-image"
         )
         self._example_buttons = []
-        gr.HTML(f'<p class="dc-caption">{EXAMPLES}</p>')
+        words = any(example.word for example in self._examples)
+        gr.HTML(f'<p class="dc-caption">{EXAMPLES}{WORDS * words}</p>')
         with gr.Row(elem_classes="dc-examples"):
             for i, example in enumerate(self._examples):
-                icon = self._service.uploads / f"example-{i}.png"
-                example.image.save(icon)
-                button = gr.Button(example.title, icon=icon, size="sm", elem_classes="dc-example")
+                kind = ["dc-example"]
+                icon = None
+                if example.word:
+                    kind.append("dc-word")
+                else:
+                    icon = self._service.uploads / f"example-{i}.png"
+                    example.image.save(icon)
+                title = example.word or example.title
+                button = gr.Button(title, icon=icon, size="sm", elem_classes=kind)
                 self._example_buttons.append((button, example))
         choices = [(preset.title, name) for name, preset in self._service.models.presets.items()]
         several = len(choices) > 1
@@ -90,73 +104,97 @@ class Page:
         self._status = gr.HTML()
 
     def _wire(self, gr: Any, blocks: Any) -> None:
-        private = {"api_visibility": "private"}
         inputs = [self._preset, self._image, self._labels, self._template]
         outputs = [self._status, *self._panels.values()]
 
-        def ask(
+        def press(
             preset: Any, image: Any, labels: Any, template: Any, request: gr.Request
-        ) -> Generator[dict[Any, str]]:
-            visitor = request.client.host if request.client else ""
-            panels = self._service.ask(
-                preset, image, labels, template, visitor, request.session_hash or ""
-            )
-            with closing(panels):
-                yield {self._status: ""}
-                for changed in panels:
-                    yield {self._panels[name]: text for name, text in changed.items()}
+        ) -> dict[Any, Any]:
+            session = _session(request)
+            return self._shown(self._service.press(session, preset, image, labels, template))
 
-        # gradio reads the type at run time, where a local import is not found
-        ask.__annotations__["request"] = gr.Request
-        asked: dict[str, Any] = {
+        def choose(example: Example) -> Any:
+            def chosen(request: gr.Request) -> dict[Any, Any]:
+                labels, template = self._service.start_of(example.preset)
+                given = (example.preset, example, labels, template)
+                panels = self._service.press(_session(request), *given)
+                image = example.image if example.is_ready else None
+                form = (example.preset, image, labels, template)
+                return {**dict(zip(inputs, form, strict=True)), **self._shown(panels)}
+
+            return _of_request(chosen, gr)
+
+        def ask(request: gr.Request) -> Generator[dict[Any, Any]]:
+            visitor = request.client.host if request.client else ""
+            with closing(self._service.answers(_session(request), visitor)) as panels:
+                for changed in panels:
+                    yield self._shown(changed, clear=False)
+            # gradio sends the last panels again at the end, over what a later press has shown
+            yield {self._status: gr.skip()}
+
+        def stop(request: gr.Request) -> dict[Any, Any]:
+            changed = self._shown(self._service.end(_session(request), STOPPED))
+            return {**changed, self._status: markup.message(STOPPED)}
+
+        def choose_model(preset: str, request: gr.Request) -> dict[Any, Any]:
+            start = zip(inputs[2:], self._service.start_of(preset), strict=True)
+            return {**self._shown(self._service.reset(_session(request))), **dict(start)}
+
+        def change_image(request: gr.Request) -> dict[Any, Any]:
+            return self._shown(self._service.reset(_session(request)))
+
+        def closed(request: gr.Request) -> None:
+            self._service.forget(_session(request))
+
+        always = {
             # the browser's own values: a file is opened by `open_upload` alone
             "preprocess": False,
             "show_progress": "hidden",
-            "concurrency_limit": 1,
-            "concurrency_id": "model",
-            **private,
+            "trigger_mode": "multiple",
+            "api_visibility": "private",
         }
-        shown: dict[str, Any] = {"show_progress": "hidden", **private}
-        waits = {"fn": self._wait, "inputs": None, "outputs": outputs, "js": SHOW_RACE, **shown}
+        # presses never wait for the model, and keep their order
+        at_once = {**always, "concurrency_limit": 1, "concurrency_id": "presses"}
+        model = {**always, "concurrency_limit": 1, "concurrency_id": "model"}
+        answer = [self._image, *outputs]
         typed = [self._classify.click, self._labels.submit, self._template.submit]
-        runs = [gr.on(typed, **waits, concurrency_limit=None).then(ask, inputs, outputs, **asked)]
+        pressed = gr.on(typed, _of_request(press, gr), inputs, outputs, js=SHOW_RACE, **at_once)
+        pressed.then(_of_request(ask, gr), None, answer, **model)
         for button, example in self._example_buttons:
-            chosen = button.click(self._choose(example), None, inputs, **shown)
-            waiting = chosen.then(**waits, concurrency_limit=None)
-            runs.append(waiting.then(ask, inputs, outputs, **asked))
-        self._stop.click(
-            lambda: markup.message(STOPPED),
-            None,
-            self._status,
-            cancels=runs,
-            concurrency_limit=None,  # it waits for no one
-            **shown,
-        )
+            chosen = button.click(
+                choose(example),
+                None,
+                [*inputs, *outputs],
+                js=SHOW_RACE,
+                **at_once,
+            )
+            chosen.then(_of_request(ask, gr), None, answer, **model)
+        self._stop.click(_of_request(stop, gr), None, outputs, **at_once)
         self._preset.input(
-            self._service.start_of,
+            _of_request(choose_model, gr),
             self._preset,
-            [self._labels, self._template],
-            **shown,
+            [*inputs[2:], *outputs],
+            **at_once,
         )
+        self._image.input(_of_request(change_image, gr), None, outputs, **at_once)
+        blocks.unload(_of_request(closed, gr))
+        blocks.load(None, None, None, js=DESCRIBE_IMAGE, api_visibility="private")
 
-        def closed(request: gr.Request) -> None:
-            self._service.forget(request.session_hash or "")
-
-        closed.__annotations__["request"] = gr.Request
-        blocks.unload(closed)
-
-    def _wait(self) -> list[str]:
-        """Texts of the outputs while other visitors' questions are answered."""
-        waiting = markup.message(WAITING, "waiting")
-        return ["", markup.section("The race", waiting, "race"), *[""] * (len(PANELS) - 1)]
-
-    def _choose(self, example: Example) -> Any:
-        def choose() -> tuple[Any, ...]:
-            return (example.preset, example.image, *self._service.start_of(example.preset))
-
-        return choose
+    def _shown(self, panels: dict[str, Any], clear: bool = True) -> dict[Any, Any]:
+        """Panels by the parts of the page that show them; the status line is cleared."""
+        parts = {**self._panels, "image": self._image}
+        status = {self._status: ""} if clear else {}
+        return {**status, **{parts[name]: shown for name, shown in panels.items()}}
 
 
+def _of_request(step: Any, gr: Any) -> Any:
+    """A step that is told its request: gradio finds no local import in a type's name."""
+    step.__annotations__["request"] = gr.Request
+    return step
+
+
+def _session(request: Any) -> str:
+    return request.session_hash or ""
 def style() -> str:
     """The page's style sheet."""
     return resources.files("diffcls.demo").joinpath("page.css").read_text(encoding="utf-8")

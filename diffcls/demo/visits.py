@@ -1,0 +1,109 @@
+"""Questions of each open page: the newest counts, and every older one is superseded."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Press:
+    """What was on the page when a button was pressed.
+
+    Args:
+        number: count of the page's presses.
+        preset, upload, labels, template: inputs, as the browser sent them; the upload may also be
+            an example of the demo's own.
+    """
+
+    number: int
+    preset: Any
+    upload: Any
+    labels: Any
+    template: Any
+
+
+@dataclass
+class Visit:
+    """One open page.
+
+    Args:
+        number: count of its presses.
+        waiting: the press that has not been answered yet.
+        shown: the panels of the newest question.
+    """
+
+    number: int = 0
+    waiting: Press | None = None
+    shown: dict[str, str] = field(default_factory=dict)
+
+
+class Visits:
+    """The open pages, by the names of their sessions.
+
+    Args:
+        most: pages whose questions may wait at a time.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._visits: dict[str, Visit] = {}
+        self._lock = threading.Lock()
+
+    def press(self, session: str, *inputs: Any) -> bool:
+        """A new question, in place of all older ones of its page.
+
+        Args:
+            session: the page.
+            inputs: preset, upload, labels and template.
+
+        Returns:
+            False if too many other pages wait: the question is not taken.
+        """
+        with self._lock:
+            visit = self._end(session)
+            if sum(one.waiting is not None for one in self._visits.values()) >= self._most:
+                return False
+            visit.waiting = Press(visit.number, *inputs)
+            return True
+
+    def end(self, session: str) -> dict[str, str]:
+        """End all questions of a page; returns the panels that it showed."""
+        with self._lock:
+            shown = self._visits[session].shown if session in self._visits else {}
+            self._end(session)
+            return shown
+
+    def _end(self, session: str) -> Visit:
+        visit = self._visits.setdefault(session, Visit())
+        visit.number += 1
+        visit.waiting, visit.shown = None, {}
+        return visit
+
+    def take(self, session: str) -> Press | None:
+        """The question of a page that waits; None if it was taken already, or ended."""
+        with self._lock:
+            visit = self._visits.get(session)
+            if visit is None or visit.waiting is None:
+                return None
+            taken, visit.waiting = visit.waiting, None
+            return taken
+
+    def is_newest(self, session: str, press: Press) -> bool:
+        """Whether the page has seen no other press since."""
+        visit = self._visits.get(session)
+        return visit is not None and visit.number == press.number
+
+    def show(self, session: str, press: Press, panels: dict[str, str]) -> bool:
+        """Remember panels of an answer; False if it is superseded, and must not be shown."""
+        with self._lock:
+            if not self.is_newest(session, press):
+                return False
+            self._visits[session].shown.update(panels)
+            return True
+
+    def forget(self, session: str) -> None:
+        """The page was closed: its questions end."""
+        with self._lock:
+            self._visits.pop(session, None)
