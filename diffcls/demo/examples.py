@@ -69,7 +69,9 @@ def examples(presets: Sequence[Preset], generate: Generate) -> list[Example]:
 def _of(preset: Preset, generate: Generate) -> Iterator[Example]:
     if preset.name in GENERATED:
         for label in GENERATED[preset.name]:
-            yield Example(f"{label}, generated", preset.name, partial(generate, preset, label), label)
+            yield Example(
+                f"{label}, generated", preset.name, partial(generate, preset, label), label
+            )
         return
     if preset.name != "scenes":
         yield from _digits(preset)

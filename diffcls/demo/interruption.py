@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 
-class Interrupted(Exception):  # noqa: N818 - no error: nobody waits for the answer any more
+class Interrupted(Exception):
     """The computation was interrupted."""
 
 

@@ -30,8 +30,8 @@ SHOW_RACE = """(...given) => {
 }"""
 """On a phone, the race lies below the form."""
 DESCRIBE_IMAGE = """() => {
-  const describe = () => document.querySelectorAll('.dc-image img:not([alt])').forEach(
-    image => { image.alt = 'The image to classify'; });
+  const describe = () => document.querySelectorAll('.dc-image img').forEach(
+    image => { if (!image.alt) image.alt = 'The image to classify'; });
   new MutationObserver(describe).observe(document.body, {subtree: true, childList: true});
   describe();
 }"""
@@ -195,6 +195,8 @@ def _of_request(step: Any, gr: Any) -> Any:
 
 def _session(request: Any) -> str:
     return request.session_hash or ""
+
+
 def style() -> str:
     """The page's style sheet."""
     return resources.files("diffcls.demo").joinpath("page.css").read_text(encoding="utf-8")
