@@ -22,11 +22,16 @@ INTRODUCTION = (
 )
 EXAMPLES = "Examples: press one to classify it."
 WORDS = " The model generates the image of a word first."
+COUNT = """(count, ...given) => {
+  window.dcPresses = (window.dcPresses || 0) + 1;
+  return [window.dcPresses, ...given];
+}"""
+"""Requests of quick presses may overtake each other; their count tells their order."""
 SHOW_RACE = """(...given) => {
   const race = document.querySelector('.dc-race');
   const calm = matchMedia('(prefers-reduced-motion: reduce)').matches;
   if (race && innerWidth < 700) race.scrollIntoView({behavior: calm ? 'auto' : 'smooth'});
-  return given;
+  return COUNT(...given);
 }"""
 """On a phone, the race lies below the form."""
 DESCRIBE_IMAGE = """() => {
@@ -36,6 +41,7 @@ DESCRIBE_IMAGE = """() => {
   describe();
 }"""
 """gradio gives the image no alternative text."""
+SHOW_RACE = SHOW_RACE.replace("COUNT", f"({COUNT})")
 STOPPED = "Stopped. Nothing further is computed."
 
 
@@ -108,16 +114,18 @@ class Page:
         outputs = [self._status, *self._panels.values()]
 
         def press(
-            preset: Any, image: Any, labels: Any, template: Any, request: gr.Request
+            count: Any, preset: Any, image: Any, labels: Any, template: Any, request: gr.Request
         ) -> dict[Any, Any]:
-            session = _session(request)
-            return self._shown(self._service.press(session, preset, image, labels, template))
+            given = (preset, image, labels, template, count)
+            return self._shown(self._service.press(_session(request), *given))
 
         def choose(example: Example) -> Any:
-            def chosen(request: gr.Request) -> dict[Any, Any]:
+            def chosen(count: Any, request: gr.Request) -> dict[Any, Any]:
                 labels, template = self._service.start_of(example.preset)
                 given = (example.preset, example, labels, template)
-                panels = self._service.press(_session(request), *given)
+                panels = self._service.press(_session(request), *given, count)
+                if not panels:
+                    return self._shown(panels)
                 image = example.image if example.is_ready else None
                 form = (example.preset, image, labels, template)
                 return {**dict(zip(inputs, form, strict=True)), **self._shown(panels)}
@@ -132,20 +140,22 @@ class Page:
             # gradio sends the last panels again at the end, over what a later press has shown
             yield {self._status: gr.skip()}
 
-        def stop(request: gr.Request) -> dict[Any, Any]:
-            changed = self._shown(self._service.end(_session(request), STOPPED))
+        def stop(count: Any, request: gr.Request) -> dict[Any, Any]:
+            changed = self._shown(self._service.end(_session(request), STOPPED, count))
             return {**changed, self._status: markup.message(STOPPED)}
 
-        def choose_model(preset: str, request: gr.Request) -> dict[Any, Any]:
+        def choose_model(count: Any, preset: str, request: gr.Request) -> dict[Any, Any]:
             start = zip(inputs[2:], self._service.start_of(preset), strict=True)
-            return {**self._shown(self._service.reset(_session(request))), **dict(start)}
+            panels = self._service.reset(_session(request), count)
+            return {**self._shown(panels), **(dict(start) if panels else {})}
 
-        def change_image(request: gr.Request) -> dict[Any, Any]:
-            return self._shown(self._service.reset(_session(request)))
+        def change_image(count: Any, request: gr.Request) -> dict[Any, Any]:
+            return self._shown(self._service.reset(_session(request), count))
 
         def closed(request: gr.Request) -> None:
             self._service.forget(_session(request))
 
+        count = gr.Number(visible=False)
         always = {
             # the browser's own values: a file is opened by `open_upload` alone
             "preprocess": False,
@@ -158,30 +168,40 @@ class Page:
         model = {**always, "concurrency_limit": 1, "concurrency_id": "model"}
         answer = [self._image, *outputs]
         typed = [self._classify.click, self._labels.submit, self._template.submit]
-        pressed = gr.on(typed, _of_request(press, gr), inputs, outputs, js=SHOW_RACE, **at_once)
+        pressed = gr.on(
+            typed, _of_request(press, gr), [count, *inputs], outputs, js=SHOW_RACE, **at_once
+        )
         pressed.then(_of_request(ask, gr), None, answer, **model)
         for button, example in self._example_buttons:
             chosen = button.click(
                 choose(example),
-                None,
+                count,
                 [*inputs, *outputs],
                 js=SHOW_RACE,
                 **at_once,
             )
             chosen.then(_of_request(ask, gr), None, answer, **model)
-        self._stop.click(_of_request(stop, gr), None, outputs, **at_once)
+        self._stop.click(_of_request(stop, gr), count, outputs, js=COUNT, **at_once)
         self._preset.input(
             _of_request(choose_model, gr),
-            self._preset,
+            [count, self._preset],
             [*inputs[2:], *outputs],
+            js=COUNT,
             **at_once,
         )
-        self._image.input(_of_request(change_image, gr), None, outputs, **at_once)
+        self._image.input(_of_request(change_image, gr), count, outputs, js=COUNT, **at_once)
         blocks.unload(_of_request(closed, gr))
         blocks.load(None, None, None, js=DESCRIBE_IMAGE, api_visibility="private")
 
     def _shown(self, panels: dict[str, Any], clear: bool = True) -> dict[Any, Any]:
-        """Panels by the parts of the page that show them; the status line is cleared."""
+        """Panels by the parts of the page that show them; the status line is cleared.
+
+        Of a press that a later one has overtaken, nothing is shown.
+        """
+        import gradio as gr
+
+        if not panels:
+            return {self._status: gr.skip()}
         parts = {**self._panels, "image": self._image}
         status = {self._status: ""} if clear else {}
         return {**status, **{parts[name]: shown for name, shown in panels.items()}}

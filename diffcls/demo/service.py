@@ -43,7 +43,13 @@ class Service:
         self._files: dict[str, set[Path]] = {}
 
     def press(
-        self, session: str, preset: Any, upload: Any, labels: Any, template: Any
+        self,
+        session: str,
+        preset: Any,
+        upload: Any,
+        labels: Any,
+        template: Any,
+        number: Any = None,
     ) -> dict[str, str]:
         """Take the question of a press, in place of all earlier ones of its page.
 
@@ -51,11 +57,14 @@ class Service:
             session: the visitor's page.
             preset, upload, labels, template: inputs of the page, as the browser sends them; the
                 upload may also be an `Example`.
+            number: count of the press in the browser.
 
         Returns:
-            The panels until the answer begins.
+            The panels until the answer begins; none if a later press came first.
         """
-        taken = self._visits.press(session, preset, upload, labels, template)
+        taken = self._visits.press(session, preset, upload, labels, template, number=number)
+        if taken is None:
+            return {}
         return _only(markup.message(WAITING, "waiting") if taken else markup.message(BUSY, "error"))
 
     def answers(self, session: str, visitor: str) -> Generator[dict[str, Any]]:
@@ -120,7 +129,7 @@ class Service:
         labels = read_labels(press.labels, options.max_labels)
         return Question(str(press.preset), image, labels, read_template(press.template))
 
-    def end(self, session: str, text: str) -> dict[str, str]:
+    def end(self, session: str, text: str, number: Any = None) -> dict[str, str]:
         """End the questions of a page.
 
         Args:
@@ -130,18 +139,21 @@ class Service:
         Returns:
             The panels that change: those that were still being computed.
         """
-        shown = self._visits.end(session)
+        shown = self._visits.end(session, number)
+        if shown is None:
+            return {}
         if not shown.get("evidence"):  # it follows the race
             return _only(markup.message(text))
         return {name: "" for name in PANELS[1:] if markup.is_unfinished(shown.get(name, ""))}
 
-    def reset(self, session: str) -> dict[str, str]:
+    def reset(self, session: str, number: Any = None) -> dict[str, str]:
         """End the questions of a page, whose answer no longer belongs to its inputs.
 
         Returns:
             The panels as of a new page.
         """
-        self._visits.end(session)
+        if self._visits.end(session, number) is None:
+            return {}
         return {**dict.fromkeys(PANELS, ""), "race": markup.welcome()}
 
     def forget(self, session: str) -> None:

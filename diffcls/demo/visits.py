@@ -17,7 +17,7 @@ class Press:
             an example of the demo's own.
     """
 
-    number: int
+    number: float
     preset: Any
     upload: Any
     labels: Any
@@ -34,7 +34,7 @@ class Visit:
         shown: the panels of the newest question.
     """
 
-    number: int = 0
+    number: float = 0
     waiting: Press | None = None
     shown: dict[str, str] = field(default_factory=dict)
 
@@ -51,33 +51,43 @@ class Visits:
         self._visits: dict[str, Visit] = {}
         self._lock = threading.Lock()
 
-    def press(self, session: str, *inputs: Any) -> bool:
+    def press(self, session: str, *inputs: Any, number: Any = None) -> bool | None:
         """A new question, in place of all older ones of its page.
 
         Args:
             session: the page.
             inputs: preset, upload, labels and template.
+            number: count of the press in the browser, whose requests may overtake each other.
 
         Returns:
-            False if too many other pages wait: the question is not taken.
+            False if too many other pages wait: the question is not taken. None if a later press
+            came first: nothing of this one may be shown.
         """
         with self._lock:
-            visit = self._end(session)
+            visit = self._end(session, number)
+            if visit is None:
+                return None
             if sum(one.waiting is not None for one in self._visits.values()) >= self._most:
                 return False
             visit.waiting = Press(visit.number, *inputs)
             return True
 
-    def end(self, session: str) -> dict[str, str]:
-        """End all questions of a page; returns the panels that it showed."""
+    def end(self, session: str, number: Any = None) -> dict[str, str] | None:
+        """End all questions of a page; returns the panels that it showed.
+
+        None if a press later than `number` came first.
+        """
         with self._lock:
             shown = self._visits[session].shown if session in self._visits else {}
-            self._end(session)
-            return shown
+            return None if self._end(session, number) is None else shown
 
-    def _end(self, session: str) -> Visit:
+    def _end(self, session: str, number: Any) -> Visit | None:
         visit = self._visits.setdefault(session, Visit())
-        visit.number += 1
+        if not isinstance(number, (int, float)):
+            number = visit.number + 1
+        if not number > visit.number:
+            return None
+        visit.number = number
         visit.waiting, visit.shown = None, {}
         return visit
 

@@ -96,6 +96,16 @@ def test_no_more_pages_wait_than_allowed_and_a_second_press_takes_no_place(steps
     assert BUSY not in press(steps, "three")["race"]
 
 
+def test_a_press_that_was_overtaken_by_a_later_one_changes_nothing(steps: Service) -> None:
+    assert steps.press("s", "digits", example(), "new, b", "{}", 8)
+    assert steps.press("s", "digits", example(), "old, b", "{}", 7) == {}
+    assert steps.end("s", "Stopped.", 6) == {} and steps.reset("s", 5) == {}
+    assert list(steps.answers("s", "v"))[-3] == {"race": "race of new"}
+    steps.end("s", "Stopped.", 10)
+    assert steps.press("s", "digits", example(), "old, b", "{}", 9) == {}
+    assert list(steps.answers("s", "v")) == []
+
+
 def test_a_closed_page_is_not_answered(steps: Service) -> None:
     press(steps, "s")
     steps.forget("s")
@@ -120,14 +130,16 @@ def test_a_superseded_question_ends_before_its_next_forward_pass(
 
     inner._denoiser.predict = watched
     stop = 0
-    press(one, "s", "3, 7")
-    before = 0
-    for changed in one.answers("s", "v"):
-        before = len(passes)
-        if "dc-waiting" in changed.get(stage, ""):
-            break
+    for _ in range(2):  # what the first question leaves in memory costs no further pass
+        passes.clear()
+        press(one, "s", "3, 7")
+        before = 0
+        for changed in one.answers("s", "v"):
+            before = len(passes)
+            if "dc-waiting" in changed.get(stage, ""):
+                break
     passes.clear()
-    stop = before + 2
+    stop = before + 1
     press(one, "s", "3, 7")
     list(one.answers("s", "v"))
     assert len(passes) == stop and model.passes > 0
