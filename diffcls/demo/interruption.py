@@ -53,16 +53,15 @@ class Interruptible:
     def __init__(self, denoiser: Any, interruption: Interruption) -> None:
         self._denoiser, self._interruption = denoiser, interruption
 
-    def predict(self, *inputs: Any, **named: Any) -> Any:
-        """The denoiser's own prediction.
-
-        Raises:
-            Interrupted: before it, if it is no longer wanted.
-        """
-        self._interruption.check()
-        return self._denoiser.predict(*inputs, **named)
-
     def __getattr__(self, name: str) -> Any:
         if name in ("_denoiser", "_interruption"):  # before it is set, as by pickle
             raise AttributeError(name)
-        return getattr(self._denoiser, name)
+        found = getattr(self._denoiser, name)
+        if not name.startswith("predict"):
+            return found
+
+        def predict(*inputs: Any, **named: Any) -> Any:
+            self._interruption.check()
+            return found(*inputs, **named)
+
+        return predict

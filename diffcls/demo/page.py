@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from contextlib import closing
+from functools import partial
 from importlib import resources
 from typing import Any
 
@@ -121,33 +122,27 @@ class Page:
 
         def choose(example: Example) -> Any:
             def chosen(count: Any, request: gr.Request) -> dict[Any, Any]:
-                labels, template = self._service.start_of(example.preset)
-                given = (example.preset, example, labels, template)
-                panels = self._service.press(_session(request), *given, count)
-                if not panels:
-                    return self._shown(panels)
-                image = example.image if example.is_ready else None
-                form = (example.preset, image, labels, template)
-                return {**dict(zip(inputs, form, strict=True)), **self._shown(panels)}
+                given = (example.preset, example, *self._service.start_of(example.preset), count)
+                return self._shown(self._service.press(_session(request), *given))
 
             return _of_request(chosen, gr)
+
+        def restate(request: gr.Request) -> dict[Any, Any]:
+            return self._shown(self._service.state(_session(request)))
 
         def ask(request: gr.Request) -> Generator[dict[Any, Any]]:
             visitor = request.client.host if request.client else ""
             with closing(self._service.answers(_session(request), visitor)) as panels:
                 for changed in panels:
-                    yield self._shown(changed, clear=False)
+                    yield self._shown(changed)
             # gradio sends the last panels again at the end, over what a later press has shown
-            yield {self._status: gr.skip()}
+            yield self._shown({})
 
         def stop(count: Any, request: gr.Request) -> dict[Any, Any]:
-            changed = self._shown(self._service.end(_session(request), STOPPED, count))
-            return {**changed, self._status: markup.message(STOPPED)}
+            return self._shown(self._service.end(_session(request), STOPPED, count))
 
         def choose_model(count: Any, preset: str, request: gr.Request) -> dict[Any, Any]:
-            start = zip(inputs[2:], self._service.start_of(preset), strict=True)
-            panels = self._service.reset(_session(request), count)
-            return {**self._shown(panels), **(dict(start) if panels else {})}
+            return self._shown(self._service.reset(_session(request), count, preset))
 
         def change_image(count: Any, request: gr.Request) -> dict[Any, Any]:
             return self._shown(self._service.reset(_session(request), count))
@@ -166,45 +161,34 @@ class Page:
         # presses never wait for the model, and keep their order
         at_once = {**always, "concurrency_limit": 1, "concurrency_id": "presses"}
         model = {**always, "concurrency_limit": 1, "concurrency_id": "model"}
-        answer = [self._image, *outputs]
+        everything = [*inputs, *outputs]
+
+        def press_of(event: Any, step: Any, given: Any, js: str = COUNT) -> Any:
+            """Answers of quick presses may reach the page in another order than their requests."""
+            pressed = event(_of_request(step, gr), given, everything, js=js, **at_once)
+            return pressed.then(_of_request(restate, gr), None, everything, **at_once)
+
         typed = [self._classify.click, self._labels.submit, self._template.submit]
-        pressed = gr.on(
-            typed, _of_request(press, gr), [count, *inputs], outputs, js=SHOW_RACE, **at_once
-        )
-        pressed.then(_of_request(ask, gr), None, answer, **model)
+        asked = [press_of(partial(gr.on, typed), press, [count, *inputs], SHOW_RACE)]
         for button, example in self._example_buttons:
-            chosen = button.click(
-                choose(example),
-                count,
-                [*inputs, *outputs],
-                js=SHOW_RACE,
-                **at_once,
-            )
-            chosen.then(_of_request(ask, gr), None, answer, **model)
-        self._stop.click(_of_request(stop, gr), count, outputs, js=COUNT, **at_once)
-        self._preset.input(
-            _of_request(choose_model, gr),
-            [count, self._preset],
-            [*inputs[2:], *outputs],
-            js=COUNT,
-            **at_once,
-        )
-        self._image.input(_of_request(change_image, gr), count, outputs, js=COUNT, **at_once)
+            asked.append(press_of(button.click, choose(example), count, SHOW_RACE))
+        for one in asked:
+            one.then(_of_request(ask, gr), None, everything, **model)
+        press_of(self._stop.click, stop, count)
+        press_of(self._preset.input, choose_model, [count, self._preset])
+        press_of(self._image.input, change_image, count)
         blocks.unload(_of_request(closed, gr))
         blocks.load(None, None, None, js=DESCRIBE_IMAGE, api_visibility="private")
 
-    def _shown(self, panels: dict[str, Any], clear: bool = True) -> dict[Any, Any]:
-        """Panels by the parts of the page that show them; the status line is cleared.
-
-        Of a press that a later one has overtaken, nothing is shown.
-        """
+    def _shown(self, panels: dict[str, Any]) -> dict[Any, Any]:
+        """Panels and inputs by the parts of the page that show them; all others stay."""
         import gradio as gr
 
-        if not panels:
-            return {self._status: gr.skip()}
-        parts = {**self._panels, "image": self._image}
-        status = {self._status: ""} if clear else {}
-        return {**status, **{parts[name]: shown for name, shown in panels.items()}}
+        names = ("preset", "image", "labels", "template", "status")
+        own = (self._preset, self._image, self._labels, self._template, self._status)
+        parts = {**self._panels, **dict(zip(names, own, strict=True))}
+        # gradio takes no empty answer
+        return {self._status: gr.skip(), **{parts[name]: one for name, one in panels.items()}}
 
 
 def _of_request(step: Any, gr: Any) -> Any:

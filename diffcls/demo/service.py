@@ -50,7 +50,7 @@ class Service:
         labels: Any,
         template: Any,
         number: Any = None,
-    ) -> dict[str, str]:
+    ) -> dict[str, Any]:
         """Take the question of a press, in place of all earlier ones of its page.
 
         Args:
@@ -60,12 +60,22 @@ class Service:
             number: count of the press in the browser.
 
         Returns:
-            The panels until the answer begins; none if a later press came first.
+            The panels until the answer begins, and the inputs of an example. None of them if a
+            later press came first.
         """
         taken = self._visits.press(session, preset, upload, labels, template, number=number)
         if taken is None:
             return {}
-        return _only(markup.message(WAITING, "waiting") if taken else markup.message(BUSY, "error"))
+        said = markup.message(WAITING, "waiting") if taken else markup.message(BUSY, "error")
+        form: dict[str, Any] = {}
+        if isinstance(upload, Example):
+            image = upload.image if upload.is_ready else None
+            form = {"preset": preset, "image": image, "labels": labels, "template": template}
+        return self._visits.note(session, {**form, **_only(said), "status": ""})
+
+    def state(self, session: str) -> dict[str, Any]:
+        """What a page shows since its newest press; answers of older ones may arrive late."""
+        return self._visits.state(session)
 
     def answers(self, session: str, visitor: str) -> Generator[dict[str, Any]]:
         """The panels of the answer to a page's newest question, as they change.
@@ -134,7 +144,8 @@ class Service:
 
         Args:
             session: the page.
-            text: what the first panel says in place of a race that was not over.
+            text: what the page says, in place of a race that was not over, too.
+            number: count of the press in the browser.
 
         Returns:
             The panels that change: those that were still being computed.
@@ -142,19 +153,30 @@ class Service:
         shown = self._visits.end(session, number)
         if shown is None:
             return {}
-        if not shown.get("evidence"):  # it follows the race
-            return _only(markup.message(text))
-        return {name: "" for name in PANELS[1:] if markup.is_unfinished(shown.get(name, ""))}
+        changed = _only(markup.message(text))
+        if shown.get("evidence"):  # it follows the race, which stays
+            changed = {p: "" for p in PANELS if markup.is_unfinished(shown.get(p, ""))}
+        kept = {name: shown[name] for name in PANELS if name in shown}
+        self._visits.note(session, {**kept, **changed, "status": markup.message(text)})
+        return {**changed, "status": markup.message(text)}
 
-    def reset(self, session: str, number: Any = None) -> dict[str, str]:
+    def reset(self, session: str, number: Any = None, preset: str | None = None) -> dict[str, str]:
         """End the questions of a page, whose answer no longer belongs to its inputs.
 
+        Args:
+            session: the page.
+            number: count of the press in the browser.
+            preset: the preset that was chosen, if one was.
+
         Returns:
-            The panels as of a new page.
+            The panels as of a new page, and the labels and template that the preset begins with.
         """
         if self._visits.end(session, number) is None:
             return {}
-        return {**dict.fromkeys(PANELS, ""), "race": markup.welcome()}
+        panels = {**dict.fromkeys(PANELS, ""), "race": markup.welcome(), "status": ""}
+        if preset is not None:
+            panels["labels"], panels["template"] = self.start_of(preset)
+        return self._visits.note(session, panels)
 
     def forget(self, session: str) -> None:
         """Delete the uploads of a page that was closed.

@@ -31,12 +31,12 @@ class Visit:
     Args:
         number: count of its presses.
         waiting: the press that has not been answered yet.
-        shown: the panels of the newest question.
+        shown: what the page shows, or soon will: panels and inputs that its newest press set.
     """
 
     number: float = 0
     waiting: Press | None = None
-    shown: dict[str, str] = field(default_factory=dict)
+    shown: dict[str, Any] = field(default_factory=dict)
 
 
 class Visits:
@@ -72,7 +72,7 @@ class Visits:
             visit.waiting = Press(visit.number, *inputs)
             return True
 
-    def end(self, session: str, number: Any = None) -> dict[str, str] | None:
+    def end(self, session: str, number: Any = None) -> dict[str, Any] | None:
         """End all questions of a page; returns the panels that it showed.
 
         None if a press later than `number` came first.
@@ -112,6 +112,18 @@ class Visits:
                 return False
             self._visits[session].shown.update(panels)
             return True
+
+    def note(self, session: str, panels: dict[str, Any]) -> dict[str, Any]:
+        """Remember, and return, what a page shows after its newest press."""
+        with self._lock:
+            self._visits.setdefault(session, Visit()).shown.update(panels)
+        return panels
+
+    def state(self, session: str) -> dict[str, Any]:
+        """What a page shows, or soon will, since its newest press."""
+        with self._lock:
+            visit = self._visits.get(session)
+            return {} if visit is None else dict(visit.shown)
 
     def forget(self, session: str) -> None:
         """The page was closed: its questions end."""
