@@ -44,7 +44,7 @@ def parser() -> argparse.ArgumentParser:
     add("--host", metavar="ADDRESS", help=f"address to serve on ({LOOPBACK}: this machine alone)")
     add("--port", type=int, metavar="N", help="port; 0: any free one (first free one from 7860)")
     add = p.add_argument_group("limits").add_argument
-    add("--max-upload-mb", type=int, metavar="N", help="megabytes of an upload (5)")
+    add("--max-upload-mb", type=int, metavar="N", help="megabytes of an upload (15)")
     add("--max-labels", type=int, metavar="N", help="labels of a question (20)")
     add("--rate", type=int, metavar="N", help="questions per minute and visitor (20)")
     add("--queue", type=int, metavar="N", help="visitors that may wait (16)")

@@ -13,6 +13,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 from diffcls.demo import markup
+from diffcls.demo.interruption import Interrupted
 from diffcls.demo.models import Models, published_cost
 from diffcls.demo.questions import Question
 from diffcls.support.errors import DiffclsError
@@ -70,6 +71,8 @@ def answer(models: Models, question: Question) -> Generator[Panels]:
             with closing(stage()) as panels:
                 for panel in panels:
                     yield {name: panel}
+        except Interrupted:
+            raise
         except Exception as error:  # the panels before it stay
             if not isinstance(error, DiffclsError):
                 logger.exception("a part of an answer failed")

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from html import escape
 from typing import TYPE_CHECKING
 
-from diffcls.support.number_text import percent
+from diffcls.support.number_text import percent, with_minus
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -46,6 +46,11 @@ def message(text: str, kind: str = "message") -> str:
     """
     role = "alert" if kind == "error" else "status"
     return f'<p class="dc-message dc-{kind}" role="{role}">{escape(text)}</p>'
+
+
+def is_unfinished(panel: str) -> bool:
+    """Whether a panel is still being computed."""
+    return "dc-waiting" in panel or "dc-empty" in panel
 
 
 def waiting() -> str:
@@ -136,12 +141,12 @@ def _status(state: RaceState, k: int, out: dict[str, int]) -> str:
     if label in out:
         draws = out[label]
         left = f"out after {draws} draw{'s' * (draws != 1)}" if draws else "out before a draw"
-        return f"{left}, {state.scale * float(state.differences[k]):.1f} nats behind"
+        return f"{left}, {nats(state.scale * float(state.differences[k]))} nats behind"
     if _leads(state, k):
         return "ahead" if not state.finished else "winner"
     if not state.draws[k]:
         return "waiting"
-    return f"{state.scale * float(state.differences[k]):.1f} nats behind"
+    return f"{nats(state.scale * float(state.differences[k]))} nats behind"
 
 
 def _lane(label: str, p: float, run: float, status: str, kind: str) -> str:
@@ -152,6 +157,16 @@ def _lane(label: str, p: float, run: float, status: str, kind: str) -> str:
         f'<span class="dc-run" aria-hidden="true"><i style="width:{run:.2%}"></i></span>'
         f'<span class="dc-status">{escape(status)}</span></li>'
     )
+
+
+def nats(value: float, sign: str = "") -> str:
+    """A number of nats to one digit, with a true minus sign.
+
+    Args:
+        value: the number.
+        sign: ``+`` to write the sign of positive numbers, too.
+    """
+    return with_minus(f"{value:{sign}.1f}")
 
 
 # ---- evidence, samples, CLIP --------------------------------------------------------------------
@@ -180,7 +195,9 @@ def evidence(found: Evidence) -> str:
         f'<i class="dc-against"></i>for {escape(other)} <i class="dc-neither"></i>noise</p>'
         + _by_time(found),
         "evidence",
-        f"The parts add up to {found.log_odds:.1f} ± {error:.1f} nats.",
+        f"The parts add up to {nats(found.log_odds)} ± {error:.1f} nats, by "
+        f"{found.differences.shape[0]} draws of both labels. The race estimates from the few draws "
+        "until a label drops out, and may differ.",
     )
 
 
@@ -189,12 +206,12 @@ def _by_time(found: Evidence) -> str:
     most = max((abs(part["difference"]) for part in parts), default=0.0) or 1.0
     rows = []
     for part in parts:
-        nats, width = part["difference"] * found.scale, abs(part["difference"]) / most
-        kind = "for" if nats >= 0 else "against"
+        value, width = part["difference"] * found.scale, abs(part["difference"]) / most
+        kind = "for" if value >= 0 else "against"
         rows.append(
             f"<tr><th scope='row'>{part['from']:.0f} to {part['to']:.0f}</th>"
             f'<td><span class="dc-time"><i class="dc-{kind}" style="width:{width:.1%}"></i></span>'
-            f"</td><td class='dc-number'>{nats:+.1f}</td></tr>"
+            f"</td><td class='dc-number'>{nats(value, '+')}</td></tr>"
         )
     return (
         '<table class="dc-times"><caption>Which noise levels decided</caption>'

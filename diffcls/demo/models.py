@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from diffcls.api.zero_shot import ZeroShotImageClassifier
+from diffcls.demo.interruption import Interruptible, Interruption
 from diffcls.demo.options import DemoOptions
 from diffcls.demo.presets import Preset, presets
 from diffcls.search.paper import Paper
@@ -56,6 +57,7 @@ class Models:
         self.presets = {preset.name: preset for preset in presets(options)}
         self._classifiers: dict[str, ZeroShotImageClassifier] = {}
         self._clips: dict[str, ClipModel] = {}
+        self.interruption = Interruption()
         self._lock = threading.Lock()
 
     def load(self) -> None:
@@ -100,6 +102,8 @@ class Models:
                 given=preset,
                 allowed="a text-conditional or class-conditional model",
             )
+        interruptible: Any = Interruptible(made.denoiser, self.interruption)
+        made.denoiser = interruptible
         return made
 
     def labels(self, preset: str) -> tuple[str, ...]:

@@ -46,7 +46,7 @@ class DemoOptions:
     batch_size: int = within(1, MAX_ROWS, 16)
     host: str = LOOPBACK
     port: int | None = within(0, MAX_PORT)
-    max_upload_mb: int = within(1, MAX_UPLOAD_MB, 5)
+    max_upload_mb: int = within(1, MAX_UPLOAD_MB, 15)
     max_labels: int = within(2, MAX_LABELS, 20)
     rate: int = within(1, MAX_RATE, 20)
     queue: int = within(1, MAX_QUEUE, 16)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from contextlib import closing
+from functools import partial
 from importlib import resources
 from typing import Any
 
@@ -21,14 +22,27 @@ INTRODUCTION = (
     "behind drop out."
 )
 EXAMPLES = "Examples: press one to classify it."
-WAITING = "Waiting for the model: questions are answered one after another."
-SHOW_RACE = """() => {
+WORDS = " The model generates the image of a word first."
+COUNT = """(count, ...given) => {
+  window.dcPresses = (window.dcPresses || 0) + 1;
+  return [window.dcPresses, ...given];
+}"""
+"""Requests of quick presses may overtake each other; their count tells their order."""
+SHOW_RACE = """(...given) => {
   const race = document.querySelector('.dc-race');
   const calm = matchMedia('(prefers-reduced-motion: reduce)').matches;
   if (race && innerWidth < 700) race.scrollIntoView({behavior: calm ? 'auto' : 'smooth'});
-  return [];
+  return COUNT(...given);
 }"""
 """On a phone, the race lies below the form."""
+DESCRIBE_IMAGE = """() => {
+  const describe = () => document.querySelectorAll('.dc-image img').forEach(
+    image => { if (!image.alt) image.alt = 'The image to classify'; });
+  new MutationObserver(describe).observe(document.body, {subtree: true, childList: true});
+  describe();
+}"""
+"""gradio gives the image no alternative text."""
+SHOW_RACE = SHOW_RACE.replace("COUNT", f"({COUNT})")
 STOPPED = "Stopped. Nothing further is computed."
 
 
@@ -69,12 +83,19 @@ class Page:
             sources=sources, type="filepath", label="Image", height=260, elem_classes="dc-image"
         )
         self._example_buttons = []
-        gr.HTML(f'<p class="dc-caption">{EXAMPLES}</p>')
+        words = any(example.word for example in self._examples)
+        gr.HTML(f'<p class="dc-caption">{EXAMPLES}{WORDS * words}</p>')
         with gr.Row(elem_classes="dc-examples"):
             for i, example in enumerate(self._examples):
-                icon = self._service.uploads / f"example-{i}.png"
-                example.image.save(icon)
-                button = gr.Button(example.title, icon=icon, size="sm", elem_classes="dc-example")
+                kind = ["dc-example"]
+                icon = None
+                if example.word:
+                    kind.append("dc-word")
+                else:
+                    icon = self._service.uploads / f"example-{i}.png"
+                    example.image.save(icon)
+                title = example.word or example.title
+                button = gr.Button(title, icon=icon, size="sm", elem_classes=kind)
                 self._example_buttons.append((button, example))
         choices = [(preset.title, name) for name, preset in self._service.models.presets.items()]
         several = len(choices) > 1
@@ -90,71 +111,94 @@ class Page:
         self._status = gr.HTML()
 
     def _wire(self, gr: Any, blocks: Any) -> None:
-        private = {"api_visibility": "private"}
         inputs = [self._preset, self._image, self._labels, self._template]
         outputs = [self._status, *self._panels.values()]
 
-        def ask(
-            preset: Any, image: Any, labels: Any, template: Any, request: gr.Request
-        ) -> Generator[dict[Any, str]]:
-            visitor = request.client.host if request.client else ""
-            panels = self._service.ask(
-                preset, image, labels, template, visitor, request.session_hash or ""
-            )
-            with closing(panels):
-                yield {self._status: ""}
-                for changed in panels:
-                    yield {self._panels[name]: text for name, text in changed.items()}
+        def press(
+            count: Any, preset: Any, image: Any, labels: Any, template: Any, request: gr.Request
+        ) -> dict[Any, Any]:
+            given = (preset, image, labels, template, count)
+            return self._shown(self._service.press(_session(request), *given))
 
-        # gradio reads the type at run time, where a local import is not found
-        ask.__annotations__["request"] = gr.Request
-        asked: dict[str, Any] = {
+        def choose(example: Example) -> Any:
+            def chosen(count: Any, request: gr.Request) -> dict[Any, Any]:
+                given = (example.preset, example, *self._service.start_of(example.preset), count)
+                return self._shown(self._service.press(_session(request), *given))
+
+            return _of_request(chosen, gr)
+
+        def restate(request: gr.Request) -> dict[Any, Any]:
+            return self._shown(self._service.state(_session(request)))
+
+        def ask(request: gr.Request) -> Generator[dict[Any, Any]]:
+            visitor = request.client.host if request.client else ""
+            with closing(self._service.answers(_session(request), visitor)) as panels:
+                for changed in panels:
+                    yield self._shown(changed)
+            # gradio sends the last panels again at the end, over what a later press has shown
+            yield self._shown({})
+
+        def stop(count: Any, request: gr.Request) -> dict[Any, Any]:
+            return self._shown(self._service.end(_session(request), STOPPED, count))
+
+        def choose_model(count: Any, preset: str, request: gr.Request) -> dict[Any, Any]:
+            return self._shown(self._service.reset(_session(request), count, preset))
+
+        def change_image(count: Any, request: gr.Request) -> dict[Any, Any]:
+            return self._shown(self._service.reset(_session(request), count))
+
+        def closed(request: gr.Request) -> None:
+            self._service.forget(_session(request))
+
+        count = gr.Number(visible=False)
+        always = {
             # the browser's own values: a file is opened by `open_upload` alone
             "preprocess": False,
             "show_progress": "hidden",
-            "concurrency_limit": 1,
-            "concurrency_id": "model",
-            **private,
+            "trigger_mode": "multiple",
+            "api_visibility": "private",
         }
-        shown: dict[str, Any] = {"show_progress": "hidden", **private}
-        waits = {"fn": self._wait, "inputs": None, "outputs": outputs, "js": SHOW_RACE, **shown}
+        # presses never wait for the model, and keep their order
+        at_once = {**always, "concurrency_limit": 1, "concurrency_id": "presses"}
+        model = {**always, "concurrency_limit": 1, "concurrency_id": "model"}
+        everything = [*inputs, *outputs]
+
+        def press_of(event: Any, step: Any, given: Any, js: str = COUNT) -> Any:
+            """Answers of quick presses may reach the page in another order than their requests."""
+            pressed = event(_of_request(step, gr), given, everything, js=js, **at_once)
+            return pressed.then(_of_request(restate, gr), None, everything, **at_once)
+
         typed = [self._classify.click, self._labels.submit, self._template.submit]
-        runs = [gr.on(typed, **waits, concurrency_limit=None).then(ask, inputs, outputs, **asked)]
+        asked = [press_of(partial(gr.on, typed), press, [count, *inputs], SHOW_RACE)]
         for button, example in self._example_buttons:
-            chosen = button.click(self._choose(example), None, inputs, **shown)
-            waiting = chosen.then(**waits, concurrency_limit=None)
-            runs.append(waiting.then(ask, inputs, outputs, **asked))
-        self._stop.click(
-            lambda: markup.message(STOPPED),
-            None,
-            self._status,
-            cancels=runs,
-            concurrency_limit=None,  # it waits for no one
-            **shown,
-        )
-        self._preset.input(
-            self._service.start_of,
-            self._preset,
-            [self._labels, self._template],
-            **shown,
-        )
+            asked.append(press_of(button.click, choose(example), count, SHOW_RACE))
+        for one in asked:
+            one.then(_of_request(ask, gr), None, everything, **model)
+        press_of(self._stop.click, stop, count)
+        press_of(self._preset.input, choose_model, [count, self._preset])
+        press_of(self._image.input, change_image, count)
+        blocks.unload(_of_request(closed, gr))
+        blocks.load(None, None, None, js=DESCRIBE_IMAGE, api_visibility="private")
 
-        def closed(request: gr.Request) -> None:
-            self._service.forget(request.session_hash or "")
+    def _shown(self, panels: dict[str, Any]) -> dict[Any, Any]:
+        """Panels and inputs by the parts of the page that show them; all others stay."""
+        import gradio as gr
 
-        closed.__annotations__["request"] = gr.Request
-        blocks.unload(closed)
+        names = ("preset", "image", "labels", "template", "status")
+        own = (self._preset, self._image, self._labels, self._template, self._status)
+        parts = {**self._panels, **dict(zip(names, own, strict=True))}
+        # gradio takes no empty answer
+        return {self._status: gr.skip(), **{parts[name]: one for name, one in panels.items()}}
 
-    def _wait(self) -> list[str]:
-        """Texts of the outputs while other visitors' questions are answered."""
-        waiting = markup.message(WAITING, "waiting")
-        return ["", markup.section("The race", waiting, "race"), *[""] * (len(PANELS) - 1)]
 
-    def _choose(self, example: Example) -> Any:
-        def choose() -> tuple[Any, ...]:
-            return (example.preset, example.image, *self._service.start_of(example.preset))
+def _of_request(step: Any, gr: Any) -> Any:
+    """A step that is told its request: gradio finds no local import in a type's name."""
+    step.__annotations__["request"] = gr.Request
+    return step
 
-        return choose
+
+def _session(request: Any) -> str:
+    return request.session_hash or ""
 
 
 def style() -> str:

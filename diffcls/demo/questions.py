@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from PIL import Image
 
 MAX_LABEL_CHARACTERS, MAX_TEMPLATE_CHARACTERS = 100, 200
-MAX_PIXELS = 30_000_000
-"""Pixels of an upload; a small file may hold an image that fills the memory."""
+MAX_PIXELS = 50_000_000
+"""Pixels of an upload, as a phone's camera makes; a small file may hold many more."""
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,8 @@ from diffcls.demo.service import Service
 from diffcls.support.errors import UsageError
 
 FIRST_PORT, LAST_PORT = 7860, 7959
+EVENTS_PER_QUESTION = 20
+"""Presses that gradio's queue holds per waiting page; `Visits` counts the pages themselves."""
 FONTS = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "Helvetica Neue", "sans-serif"]
 MONOSPACE = ["ui-monospace", "Consolas", "monospace"]
 
@@ -76,7 +78,8 @@ def running(options: DemoOptions) -> Iterator[Running]:
         service = Service(models, Path(folder))
         images = examples(list(models.presets.values()), models.example)
         blocks = Page(service, images).build()
-        blocks.queue(max_size=options.queue, default_concurrency_limit=1, api_open=False)
+        events = EVENTS_PER_QUESTION * options.queue
+        blocks.queue(max_size=events, default_concurrency_limit=1, api_open=False)
         _, url, _ = blocks.launch(**_arguments(options, port))
         try:
             yield Running(str(url), service)

@@ -126,5 +126,17 @@ def test_the_parts_of_the_evidence_add_up_to_what_the_panel_says() -> None:
     found = evidence()
     reader = Reader(markup.evidence(found))
     assert f"{found.log_odds:.1f} ± {found.difference_stderr * found.scale:.1f} nats" in reader.text
-    parts = [float(cell) for cell in re.findall(r"[+-]\d+\.\d", reader.text)]
+    cells = re.findall(r"[+\u2212-]\d+\.\d", reader.text)
+    assert not any(cell.startswith("-") for cell in cells)
+    parts = [float(cell.replace("\u2212", "-")) for cell in cells]
     assert sum(parts) == pytest.approx(found.log_odds, abs=0.05 * len(parts) + 0.01)
+
+
+def test_negative_nats_have_a_minus_sign_and_no_hyphen() -> None:
+    assert (markup.nats(-1.25), markup.nats(2.04)) == ("\u22121.2", "2.0")
+    assert (markup.nats(-0.5, "+"), markup.nats(0.5, "+")) == ("\u22120.5", "+0.5")
+
+
+def test_the_evidence_says_that_the_race_estimates_from_fewer_draws() -> None:
+    text = Reader(markup.evidence(evidence())).text
+    assert "by 8 draws of both labels" in text and "may differ" in text

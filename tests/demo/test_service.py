@@ -41,7 +41,8 @@ def upload(folder: Path) -> dict[str, str]:
 
 def ask(one: Service, given: Any, labels: str = "a, b", template: str = "{}", **who: str) -> str:
     visitor, session = who.get("visitor", "v"), who.get("session", "s")
-    (panels,) = one.ask("digits", given, labels, template, visitor, session)
+    one.press(session, "digits", given, labels, template)
+    (panels,) = one.answers(session, visitor)
     return panels["race"]
 
 
@@ -131,6 +132,9 @@ def test_examples_are_digits_and_scenes_and_images_that_the_models_generate() ->
         return Image.new("RGB", (32, 32))
 
     found = examples.examples(BUNDLED, generate)
+    assert not generated  # the page is served before a model makes an image
+    for example in found:
+        assert example.image is example.image  # made once
     assert {example.preset for example in found} == {preset.name for preset in BUNDLED}
     assert generated == [
         (name, label) for name in ("cifar10", "fashion_mnist") for label in examples.GENERATED[name]
