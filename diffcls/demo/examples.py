@@ -6,9 +6,11 @@ models themselves, when one is first chosen, so that the page is served at once.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from diffcls.demo.presets import Preset
@@ -50,6 +52,21 @@ class Example:
     def image(self) -> Image.Image:
         """The RGB image, made at its first use."""
         return _enlarged(self.make())
+
+    def file(self, folder: Path) -> Path:
+        """The image as a file, written at once: a file that is being sent never changes.
+
+        Args:
+            folder: folder of the file.
+        """
+        name = hashlib.sha256(f"{self.preset}/{self.title}".encode()).hexdigest()[:16]
+        path = folder / f"{name}.png"
+        if not path.is_file():
+            folder.mkdir(exist_ok=True)
+            part = folder / f"{name}.part"
+            self.image.save(part, format="PNG")
+            part.replace(path)
+        return path
 
 
 Generate = Callable[[Preset, str], "Image.Image"]

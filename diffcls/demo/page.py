@@ -86,14 +86,13 @@ class Page:
         words = any(example.word for example in self._examples)
         gr.HTML(f'<p class="dc-caption">{EXAMPLES}{WORDS * words}</p>')
         with gr.Row(elem_classes="dc-examples"):
-            for i, example in enumerate(self._examples):
+            for example in self._examples:
                 kind = ["dc-example"]
                 icon = None
                 if example.word:
                     kind.append("dc-word")
                 else:
-                    icon = self._service.uploads / f"example-{i}.png"
-                    example.image.save(icon)
+                    icon = example.file(self._service.examples)
                 title = example.word or example.title
                 button = gr.Button(title, icon=icon, size="sm", elem_classes=kind)
                 self._example_buttons.append((button, example))

@@ -38,6 +38,7 @@ class Service:
 
     def __init__(self, models: Models, uploads: Path) -> None:
         self.models, self.uploads = models, uploads
+        self.examples = uploads / "examples"
         self._rate = RateLimit(models.options.rate)
         self._visits = Visits(models.options.queue)
         self._files: dict[str, set[Path]] = {}
@@ -69,7 +70,7 @@ class Service:
         said = markup.message(WAITING, "waiting") if taken else markup.message(BUSY, "error")
         form: dict[str, Any] = {}
         if isinstance(upload, Example):
-            image = upload.image if upload.is_ready else None
+            image = str(upload.file(self.examples)) if upload.is_ready else None
             form = {"preset": preset, "image": image, "labels": labels, "template": template}
         return self._visits.note(session, {**form, **_only(said), "status": ""})
 
@@ -117,7 +118,7 @@ class Service:
             if question is None:
                 if not press.upload.is_ready:
                     yield _only(markup.message(GENERATING, "waiting"))
-                yield {"image": press.upload.image}
+                yield {"image": str(press.upload.file(self.examples))}
                 question = self._question(press, session)
             with closing(answer(self.models, question)) as panels:
                 yield from panels
@@ -135,7 +136,9 @@ class Service:
             image = press.upload.image
         else:
             image = open_upload(press.upload, self.uploads, options.max_upload_bytes)
-            self._files.setdefault(session, set()).add(Path(press.upload["path"]))
+            path = Path(press.upload["path"])
+            if path.parent != self.examples:  # those stay
+                self._files.setdefault(session, set()).add(path)
         labels = read_labels(press.labels, options.max_labels)
         return Question(str(press.preset), image, labels, read_template(press.template))
 
