@@ -113,7 +113,7 @@ def test_a_press_that_was_overtaken_by_a_later_one_changes_nothing(steps: Servic
     assert list(steps.answers("s", "v"))[-3] == {"race": "race of new"}
     steps.end("s", "Stopped.", 10)
     assert steps.press("s", "digits", example(), "old, b", "{}", 9) == {}
-    assert "Stopped." in steps.state("s")["status"]  # what the page is told after each press
+    assert "Stopped." in steps.state("s")["status"]  # what the page shows after each press
     assert list(steps.answers("s", "v")) == []
 
 
