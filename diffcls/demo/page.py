@@ -191,7 +191,7 @@ class Page:
 
 
 def _of_request(step: Any, gr: Any) -> Any:
-    """A step that receives its request: gradio finds no local import in a type's name."""
+    """A step that takes its request: gradio finds no local import in a type's name."""
     step.__annotations__["request"] = gr.Request
     return step
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from diffcls.demo.options import DemoOptions
 from diffcls.demo.questions import (
     MAX_LABEL_CHARACTERS,
     MAX_PIXELS,
@@ -111,6 +112,12 @@ def test_a_file_or_image_that_is_too_large_is_refused_before_it_is_decoded(tmp_p
     assert bomb.stat().st_size < 50_000
     with pytest.raises(DataError, match="at most 50 million pixels"):
         open_upload({"path": str(bomb)}, tmp_path, MEGABYTE)
+
+
+def test_a_photograph_of_a_phone_is_within_the_default_limits() -> None:
+    """Of 50 megapixels, as common sensors make, and of up to 15 MB."""
+    assert 8160 * 6120 <= MAX_PIXELS < 89_478_485  # from there on, Pillow warns of a bomb
+    assert DemoOptions().max_upload_bytes == 15_000_000
 
 
 def test_what_is_no_image_is_refused_with_the_formats_that_are_read(tmp_path: Path) -> None:
