@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import importlib
+import posixpath
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -292,8 +293,9 @@ def table() -> str:
 
 
 def _linked(file: str) -> str:
-    name = file.rpartition("/")[2]
-    return f"[{name}](../{REFERENCE}/{file})" if _is_committed(file) else f"`{name}`"
+    name = file.rstrip("/").rpartition("/")[2]
+    path = posixpath.normpath(f"../{REFERENCE}/{file}") + ("/" if file.endswith("/") else "")
+    return f"[{name}]({path})" if _is_committed(file) else f"`{name}`"
 
 
 def _is_committed(file: str) -> bool:

@@ -33,6 +33,12 @@ def test_dead_links_are_found(tmp_path: Path) -> None:
     ]
 
 
+def test_the_workflow_keeps_the_folder_that_tox_builds() -> None:
+    workflow = (ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8")
+    (kept,) = re.findall(r"name: documentation\n\s+path: (\S+)", workflow)
+    assert f"{{toxinidir}}/{kept}" in (ROOT / "tox.ini").read_text(encoding="utf-8")
+
+
 def test_loads_from_the_web_are_found(tmp_path: Path) -> None:
     (tmp_path / "a.html").write_text(
         '<a href="https://e.org">e</a><script src="https://e.org/a.js"></script>'
