@@ -175,6 +175,8 @@ def test_flags_and_values_of_a_command_are_accepted(
     if SYNOPSIS.search(command.text) or package not in ("diffcls", "benchmarks"):
         return
     pytest.importorskip("torch")
+    for tracker in {"wandb", "mlflow"} & set(arguments):
+        pytest.importorskip(tracker)
     monkeypatch.chdir(tmp_path)
     if package == "diffcls":
         make_files(arguments, tmp_path)

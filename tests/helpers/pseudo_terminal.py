@@ -7,6 +7,7 @@ import fcntl
 import os
 import pty
 import re
+import signal
 import struct
 import subprocess
 import sys
@@ -71,6 +72,8 @@ def run_on_terminal(
         stdout=subprocess.PIPE if stdout_is_pipe else side,
         stderr=side,
         env=variables,
+        # a shell starts background jobs with Ctrl-C ignored, which processes inherit
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     held = os.dup(side)  # the settings can be read after the process has ended
     os.close(side)
