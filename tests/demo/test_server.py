@@ -151,7 +151,14 @@ def test_an_upload_beyond_the_limit_is_refused(served: Watched) -> None:
 def test_the_command_leaves_no_file_behind(end: signal.Signals, code: int, tmp_path: Path) -> None:
     environment = {**os.environ, "TMPDIR": str(tmp_path), "PYTHONPATH": os.pathsep.join(sys.path)}
     words = [sys.executable, "-m", "diffcls.demo", "--model", "digits", "--port", "0"]
-    with subprocess.Popen(words, stdout=subprocess.PIPE, env=environment, text=True) as process:
+    with subprocess.Popen(
+        words,
+        stdout=subprocess.PIPE,
+        env=environment,
+        text=True,
+        # a shell starts background jobs with Ctrl-C ignored, which processes inherit
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    ) as process:
         assert process.stdout is not None
         line = process.stdout.readline()
         assert "http://127.0.0.1:" in line and "this machine alone" in line
