@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from helpers.browser import ARGUMENTS, find_chromium
 from helpers.demo_server import Watched, demo
 from PIL import Image
 
+from benchmarks.core.chromium import ARGUMENTS, find_chromium
 from diffcls.data.load import load_dataset
 
 if TYPE_CHECKING:
