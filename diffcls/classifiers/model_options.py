@@ -104,6 +104,7 @@ def diffusion(options: ClassifierOptions, spec: DatasetSpec, prompts: PromptSet)
 
     from diffcls.classifiers.diffusion import DiffusionMethod
     from diffcls.classifiers.rejection import with_rejection
+    from diffcls.models.text_defaults import recorded_of
     from diffcls.scoring.scorer import Scoring
 
     scoring = Scoring(loss, options.weighting)
@@ -150,6 +151,7 @@ def diffusion(options: ClassifierOptions, spec: DatasetSpec, prompts: PromptSet)
         noise=_file_hash(options.noise_path),
         allocation=allocation,
         interpolation=denoiser.interpolation,
+        text_defaults=recorded_of(denoiser),
         draws={
             "indices": method.plan.indices,
             "alpha": denoiser.schedule.alpha,
@@ -190,6 +192,7 @@ def describe(
         noise=_file_hash(options.noise_path),
         supervision="hybrid" if name == "propose" else None,
         allocation=build_allocation(options, card),
+        text_defaults=given.text_defaults_of(model_of(options, spec)),
     )
 
 

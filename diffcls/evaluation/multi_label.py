@@ -225,6 +225,7 @@ def definition(options: EvaluationOptions, data: Dataset, subset: str) -> dict[s
         "errors": [options.loss, options.weighting, options.allocation or card.allocation],
         "seed": options.seed,
         "images": [options.img_size, options.interpolation, _precision(options)],
+        **({"text_defaults": added} if (added := given.text_defaults_of(model)) else {}),
         "scoring_version": SCORING_VERSION,
     }
 

@@ -217,4 +217,5 @@ def spec_of(
         vote=options.vote,
         allocation=described.allocation,
         rejection=described.rejection,
+        text_defaults=described.text_defaults,
     )

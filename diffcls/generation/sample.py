@@ -107,9 +107,12 @@ class _Plan:
 
 def _batches(plan: _Plan, trajectory: bool) -> Iterator[Batch]:
     denoiser, prompts = plan.denoiser, plan.prompts
-    empty = denoiser.encode_prompts([""]) if plan.scale != 1.0 else None
     unique = sorted(set(prompts))
-    cond, place = denoiser.encode_prompts(unique), {text: i for i, text in enumerate(unique)}
+    # in one call with the empty prompt, last: encodings of one length
+    guides = [""] if plan.scale != 1.0 else []
+    cond, place = denoiser.encode_prompts([*unique, *guides]), {t: i for i, t in enumerate(unique)}
+    last = torch.tensor([len(unique)], device=denoiser.device)
+    empty = cond.rows(last) if guides else None
     for start in range(0, len(prompts), plan.batch_size):
         chosen = range(start, min(start + plan.batch_size, len(prompts)))
         filled = [*chosen, *[chosen[-1]] * (plan.batch_size - len(chosen))]

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from diffcls.models.components import first_line
 from diffcls.models.denoiser import Denoiser, ModelCard
+from diffcls.models.family_table import FAMILY_TABLE
 from diffcls.support.errors import DiffclsError, ModelError
 from diffcls.support.registry import Registry
 
@@ -14,22 +15,7 @@ if TYPE_CHECKING:
 
     from diffcls.models.families.base import PipelineDenoiser
 
-# pipeline class in a folder's model_index.json -> adapter; the classes of a family's parts are in
-# `diffcls.models.model_index`
-FAMILIES = Registry(
-    "model family",
-    {
-        "StableDiffusionPipeline": "diffcls.models.families.stable_diffusion:StableDiffusionDenoiser",  # noqa: E501
-        "StableDiffusionXLPipeline": "diffcls.models.families.stable_diffusion_xl:StableDiffusionXLDenoiser",  # noqa: E501
-        "StableDiffusion3Pipeline": "diffcls.models.families.stable_diffusion_3:StableDiffusion3Denoiser",  # noqa: E501
-        "FluxPipeline": "diffcls.models.families.flux:FluxDenoiser",
-        "PixArtAlphaPipeline": "diffcls.models.families.pixart:PixArtDenoiser",
-        "PixArtSigmaPipeline": "diffcls.models.families.pixart:PixArtDenoiser",
-        "DiTPipeline": "diffcls.models.families.dit:DiTDenoiser",
-        "DDPMPipeline": "diffcls.models.families.pixel_unet:PixelUNetDenoiser",
-        "DDIMPipeline": "diffcls.models.families.pixel_unet:PixelUNetDenoiser",
-    },
-)
+FAMILIES = Registry("model family", {name: family.adapter for name, family in FAMILY_TABLE.items()})
 
 
 def adapted(

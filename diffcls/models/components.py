@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diffcls.models.configs import check_files, check_tokenizer, check_values
+from diffcls.models.family_table import AUTOENCODERS
 from diffcls.models.json_files import read_json
 from diffcls.models.model_index import ModelIndex
 from diffcls.models.quiet import loading
@@ -47,7 +48,7 @@ def open_pipeline(index: ModelIndex, dtype: torch.dtype) -> Any:
     with loading():
         for part, place in index.parts.items():
             # an autoencoder may overflow in half precision, and is cheap beside the denoiser
-            part_dtype = torch.float32 if part == "vae" else dtype
+            part_dtype = torch.float32 if part in AUTOENCODERS else dtype
             parts[part] = None
             if place is not None:
                 parts[part] = _open_part(*place, folder / part, part_dtype, variants)

@@ -49,7 +49,7 @@ class Conditioning(Mapping[str, "torch.Tensor"]):
 
     @staticmethod
     def concatenate(parts: Sequence[Conditioning]) -> Conditioning:
-        """All prompts of all parts, in order."""
+        """All prompts of all parts, in order, encoded to one length."""
         import torch
 
         return Conditioning({k: torch.cat([part[k] for part in parts]) for k in parts[0]})

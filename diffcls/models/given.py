@@ -51,6 +51,13 @@ def card_of_text_model(model: Model, lora: str | None = None) -> ModelCard | Non
     return loading.card_of_text_model(os.fspath(model), lora) if is_name(model) else None
 
 
+def text_defaults_of(model: Model) -> str:
+    """What the pipeline of a text model adds to every prompt, as JSON; empty if nothing."""
+    from diffcls.models.text_defaults import recorded
+
+    return recorded(loading.family_of(os.fspath(model)) if is_name(model) else type(model).__name__)
+
+
 def load(
     model: Model,
     device: str | None = "auto",

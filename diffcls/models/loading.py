@@ -12,6 +12,7 @@ from diffcls.models import hub, single_file
 from diffcls.models.adapters import adapted
 from diffcls.models.components import check_finite, open_pipeline
 from diffcls.models.denoiser import Denoiser, ModelCard
+from diffcls.models.family_table import FAMILY_TABLE
 from diffcls.models.hub_names import MODELS
 from diffcls.models.kept import kept
 from diffcls.models.lora import merge
@@ -116,8 +117,10 @@ def read_card(files: ModelFiles) -> ModelCard:
     return replace(card, revision=revision_of(_files_of(read_index(folder)), folder, card))
 
 
-CLASS_ID_FAMILIES = ("DiTPipeline", "DDPMPipeline", "DDIMPipeline")
-"""Families that read class ids instead of texts."""
+def family_of(name: str) -> str:
+    """Name of the pipeline class of a model; empty for a single file, which does not name one."""
+    place = find(name, weights=False).path
+    return "" if place.is_file() else read_index(place).family
 
 
 @kept
@@ -130,7 +133,7 @@ def card_of_text_model(name: str, lora: str | None = None) -> ModelCard | None:
     place = find(name, weights=False)
     if place.path.is_file():
         return None
-    if read_index(place.path).family in CLASS_ID_FAMILIES:
+    if FAMILY_TABLE[read_index(place.path).family].reads_class_ids:
         return None
     card = read_card(place)
     return (

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from diffcls.models.model_index import PARTS
+from diffcls.models.family_table import AUTOENCODERS, FAMILY_TABLE
 from diffcls.models.pipeline_view import family_of, modules_of, unwrapped
 from diffcls.support.errors import ModelError
 from diffcls.support.hashing import DIGEST_LENGTH, canonical_json, hash_json
@@ -44,7 +44,9 @@ def revision_of(pipeline: Any) -> str:
     for name, part in modules_of(pipeline).items():
         for path, tensor in weights(part):
             # the autoencoder computes in single precision, whatever its weights are stored in
-            values = tensor.float() if name == "vae" and tensor.is_floating_point() else tensor
+            values = (
+                tensor.float() if name in AUTOENCODERS and tensor.is_floating_point() else tensor
+            )
             if not torch.isfinite(values).all():
                 raise ModelError(f"weights of part {name!r} are not finite", given=path)
             digest.update(f"{name}.{path} {values.dtype} {tuple(values.shape)}".encode())
@@ -77,7 +79,7 @@ def description_of(pipeline: Any, vocabularies: bool = True) -> dict[str, Any]:
     """
     family = family_of(pipeline)
     parts: dict[str, Any] = {}
-    for name in sorted(PARTS[family]):
+    for name in sorted(FAMILY_TABLE[family].parts):
         part = unwrapped(getattr(pipeline, name, None))
         if part is None:
             continue

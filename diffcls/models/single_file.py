@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from diffcls.models.components import check_parts, first_line
+from diffcls.models.family_table import AUTOENCODERS
 from diffcls.models.model_index import ModelIndex
 from diffcls.support.errors import ModelError, UsageError
 
@@ -94,6 +95,7 @@ def open_file(path: Path, index: ModelIndex, kind: Any, dtype: Any) -> Any:
             given=str(path),
             todo=f"check that it is complete, and of the same architecture as {folder}",
         ) from error
-    if getattr(pipeline, "vae", None) is not None:
-        torch.nn.Module.to(pipeline.vae, torch.float32)
+    for name in AUTOENCODERS:
+        if getattr(pipeline, name, None) is not None:
+            torch.nn.Module.to(getattr(pipeline, name), torch.float32)
     return pipeline

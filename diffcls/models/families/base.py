@@ -10,9 +10,15 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from diffcls.models.autoencoder import Autoencoder
+from diffcls.models.autoencoder_kinds import autoencoder_of
 from diffcls.models.denoiser import Conditioning, ModelCard
-from diffcls.models.families.checks import check_tokenizer, square_side, training_noise
+from diffcls.models.families.checks import (
+    check_tokenizer,
+    square_side,
+    text_config,
+    training_noise,
+)
+from diffcls.models.family_table import AUTOENCODERS
 from diffcls.models.prompt_truncation import token_keys
 from diffcls.models.quiet import quiet
 from diffcls.support.errors import ModelError, UsageError
@@ -57,8 +63,9 @@ class PipelineDenoiser(ABC):
         self.pipeline = pipeline
         self.network: Any = getattr(pipeline, self.part).to(self.device).eval()
         self.network.requires_grad_(False)  # only prompts and images are differentiated
-        vae = getattr(pipeline, "vae", None)
-        self.autoencoder = None if vae is None else Autoencoder(vae, self.device)
+        parts = [getattr(pipeline, name, None) for name in AUTOENCODERS]
+        vae = next((part for part in parts if part is not None), None)
+        self.autoencoder = None if vae is None else autoencoder_of(vae, self.device)
         self.schedule, self.parameterization = training_noise(pipeline.scheduler, self.time_scale)
         self._timesteps = torch.tensor(
             self.schedule.timesteps, dtype=torch.float32, device=self.device
@@ -139,7 +146,7 @@ class PipelineDenoiser(ABC):
             tokenizer = parts[name.replace("text_encoder", "tokenizer")]
             if tokenizer is None:
                 raise ModelError("a text encoder of the model has no tokenizer", given=name)
-            limit = getattr(encoder.config, "max_position_embeddings", None)
+            limit = getattr(text_config(encoder), "max_position_embeddings", None)
             if limit is not None:  # a tokenizer saved without a limit has 1e30
                 tokenizer.model_max_length = min(tokenizer.model_max_length, limit)
             check_tokenizer(name, tokenizer, encoder)

@@ -65,9 +65,15 @@ def square_side(size: object, factor: int) -> int:
     raise ModelError("sample_size in the config of the network is wrong", given=size)
 
 
+def text_config(encoder: Any) -> Any:
+    """Config of a text encoder; that of its text part, for an encoder of texts and images."""
+    config = encoder.config
+    return config.get_text_config() if hasattr(config, "get_text_config") else config
+
+
 def check_tokenizer(name: str, tokenizer: Any, encoder: Any) -> None:
     """Raise ModelError for a tokenizer of another text encoder, or one without a vocabulary."""
-    rows, tokens = int(encoder.config.vocab_size), len(tokenizer)
+    rows, tokens = int(text_config(encoder).vocab_size), len(tokenizer)
     if tokens > rows:
         raise ModelError(
             "tokenizer and text encoder do not fit each other",
