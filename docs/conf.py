@@ -57,6 +57,10 @@ python_use_unqualified_type_names = True
 python_maximum_signature_line_length = 80
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True
+nitpicky = True
+# annotations name types of other libraries and of inner modules, which have no page here; what a
+# docstring says that it raises has one
+nitpick_ignore_regex = [("py:class", r".*")]
 # only their names are read, so the site is built without them
 autodoc_mock_imports = [
     "accelerate",

@@ -1,8 +1,8 @@
 """Screenshots of report and demo for README and docs, taken in headless Chromium.
 
-``python -m tools.take_screenshots`` runs a small evaluation, writes its report, starts the demo,
-asks it one example, and saves ``PAGE-WIDTH-SCHEME.png`` of both pages. All that they show follows
-from seeds, except for dates and times; the fonts are those of this machine.
+``python -m tools.take_screenshots`` runs the README's evaluation, writes its report, starts the
+demo, asks it one example, and saves ``PAGE-WIDTH-SCHEME.png`` of the pages. All that they show
+follows from seeds, except for dates and times; the fonts are those of this machine.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ MAX_BYTES = 200_000
 COLOURS = (None, 256, 128, 64, 32)
 """Palette sizes, None for all colours; the first with an image within `MAX_BYTES` is used."""
 MILLISECONDS_TO_ANSWER = 120_000
-EVALUATION = ("-m", "diffcls.evaluate", "--limit", "60", "--draws", "20", "--quiet")
-"""The run of the report: few draws, so that it has wrong and uncertain answers to show."""
+EVALUATION = ("-m", "diffcls.evaluate", "--quiet")
+"""The run of the report is the first command of the README."""
 
 
 SHOW_RACE = """() => {
@@ -44,11 +44,17 @@ SHOW_RACE = """() => {
 
 @contextmanager
 def report() -> Iterator[str]:
-    """Address of the report of a small evaluation."""
+    """Address of the report of `EVALUATION`."""
     with tempfile.TemporaryDirectory() as folder:
         output_of([*EVALUATION, "--output-dir", folder])
         output_of(["-m", "diffcls.report", "--output-dir", folder])
         yield (Path(folder) / "report.html").as_uri()
+
+
+def show_wrong_images(page: Page) -> None:
+    """Scroll to the gallery of wrong images."""
+    heading = page.get_by_role("heading", name="Wrong images")
+    heading.evaluate("heading => heading.scrollIntoView({behavior: 'instant'})")
 
 
 def ask_example(page: Page) -> None:
@@ -60,6 +66,7 @@ def ask_example(page: Page) -> None:
 
 PAGES: dict[str, tuple[Callable[[], object], Callable[[Page], None] | None]] = {
     "report": (report, None),
+    "report-images": (report, show_wrong_images),
     "demo": (served_demo, ask_example),
 }
 """Name of a page -> context manager of its address, and what is done in it before the picture."""

@@ -84,6 +84,7 @@ def load_denoiser(options: ClassifierOptions, spec: DatasetSpec) -> tuple[Denois
         options.img_size,
         lora=options.lora,
         model_config=options.model_config,
+        variant=options.variant,
     )
     return denoiser, str(denoiser.device)
 
@@ -177,7 +178,7 @@ def describe(
         return None
     if dtype is None or options.class_ids or options.model_config:
         return None
-    card = given.card_of_text_model(model_of(options, spec), options.lora)
+    card = given.card_of_text_model(model_of(options, spec), options.lora, options.variant)
     if card is None:
         return None
     batch_size(options.batch_size)  # refuses what cannot be a batch size

@@ -22,7 +22,9 @@ from diffcls.support.paths import UserPath, expand_fields
 MAX_DRAWS = 100_000
 MAX_PIXELS = 16_384
 """Side of an image."""
-MODEL_OPTIONS = frozenset({"model", "version", "model_config", "lora", "img_size", "dtype"})
+MODEL_OPTIONS = frozenset(
+    {"model", "version", "model_config", "lora", "variant", "img_size", "dtype"}
+)
 """Options of a diffusion model, which every method with one reads."""
 PROMPT_OPTIONS = frozenset({"prompts", "template", "ensemble"})
 SEQUENCES = ("method", "template", "stages", "n_samples", "to_keep")
@@ -53,6 +55,8 @@ class ClassifierOptions:
         version: version of Stable Diffusion, as the published script names the model.
         model_config: folder, name or Hub id that completes a single-file model.
         lora: ``FILE`` or ``FILE:WEIGHT``, merged into the model.
+        variant: which weights of a model's folder are read where a part has several, such as
+            ``non_ema``; default: those for the precision.
         method: one or more methods; each gives a row.
         search: name of the search; None: racing, or paper if stages are given.
         draws: (timestep, noise) draws per class at most.
@@ -106,6 +110,7 @@ class ClassifierOptions:
     version: str | None = None
     model_config: UserPath | None = None
     lora: UserPath | None = None
+    variant: str | None = None
     method: Sequence[str] = ("diffusion",)
     search: str | None = None
     draws: int | None = within(1, MAX_DRAWS)

@@ -64,6 +64,7 @@ def _add_model(add: Add) -> None:
     add("--images-per-class", type=int, metavar="N", help="of synthetic: generated images")
     add("--version", metavar="V", help="version of Stable Diffusion, as published: 1-4 … 2-1")
     add("--model-config", metavar="ID|DIR", help="configuration of a single-file model")
+    add("--variant", metavar="NAME", help="weights to read where a part has several (non_ema)")
     add("--lora", metavar="FILE[:W]", help="LoRA weights to merge, with their weight (1)")
     add("--class-ids", metavar="FILE", help="CSV: classidx, classid; for class-conditional models")
     add("--check-model", action=argparse.BooleanOptionalAction, help="self-test at load (on)")

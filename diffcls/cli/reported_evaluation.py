@@ -45,7 +45,8 @@ def run_evaluation(arguments: Mapping[str, Any]) -> Rows:
         written, and each row is the resolved specification with the estimated cost.
 
     Raises:
-        FailedRuns: after all others are done, where some of several combinations failed.
+        diffcls.evaluation.run.FailedRuns: after all others are done, where some of several
+            combinations failed.
         DiffclsError: see `diffcls.support.errors`; the same call resumes an interrupted run.
     """
     options = dict(arguments)

@@ -210,7 +210,7 @@ def definition(options: EvaluationOptions, data: Dataset, subset: str) -> dict[s
 
     spec = catalog.find(options.dataset)
     model = model_options.model_of(options, spec)
-    card = given.card_of_text_model(model, options.lora)
+    card = given.card_of_text_model(model, options.lora, options.variant)
     if card is None:
         raise UsageError(
             "--multi-label needs a text-to-image model in a folder, or a name", given=shown(model)

@@ -93,6 +93,8 @@ def check_names(options: EvaluationOptions) -> None:
         read_text(Path(options.classnames), "--classnames")
     if options.noise_path is not None and not Path(options.noise_path).is_file():
         raise UsageError("--noise-path not found", options.noise_path, "an existing file")
+    if options.variant == "":
+        raise UsageError("--variant is empty", given="''", todo="remove it, or name a variant")
     if options.lora is not None:
         from diffcls.models.lora import parse
 

@@ -58,21 +58,11 @@ class FailedRuns(DiffclsError):
 
 @takes(EvaluationArguments, read_combinations)
 def run_evaluation(combinations: Combinations) -> list[dict[str, Any]]:
-    """Evaluate methods on data sets and put a row for each combination into the leaderboard.
+    """`diffcls.run_evaluation` without its report; results and errors are documented there.
 
     Args:
         combinations: the fields of `diffcls.evaluation.combinations.EvaluationArguments`, as
-            keyword arguments; they are the flags of ``python -m diffcls.evaluate``. Data set,
-            model and seed may be lists: all combinations are checked before the first one starts.
-
-    Returns:
-        One row per combination, by data set, model, seed and method, its keys the leaderboard's
-        columns; with ``published``, the published rows after them. With ``dry_run`` nothing is
-        written, and each row is the resolved specification with the estimated cost.
-
-    Raises:
-        FailedRuns: after all others are done, where some of several combinations failed.
-        DiffclsError: see `diffcls.support.errors`; the same call resumes an interrupted run.
+            keyword arguments.
     """
     check_each(combinations.runs, lambda one: check_names(one.options))
     options = combinations.options

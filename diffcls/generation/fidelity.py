@@ -95,7 +95,8 @@ def measure_fidelity(options: FidelityOptions) -> list[FidelityResult]:
 
     Raises:
         UsageError, DataError, ModelError: for options that do not fit, or missing data.
-        Interrupted: on Ctrl-C, with the partial result of one guidance weight.
+        diffcls.generation.options.Interrupted: on Ctrl-C, with the partial result of one
+            guidance weight.
     """
     return list(measurements(options))
 

@@ -160,7 +160,8 @@ def of_model(
     ``labels`` are missing for an unconditional model.
 
     Raises:
-        Interrupted: on Ctrl-C, with the features of the images generated so far, if any.
+        diffcls.generation.options.Interrupted: on Ctrl-C, with the features of the images
+            generated so far, if any.
     """
     from diffcls.generation import sample as sampling
 

@@ -150,7 +150,7 @@ def generate_images(options: GenerationOptions) -> GenerationResult:
 
     Raises:
         UsageError, DataError, ModelError: for options that do not fit the model, or missing files.
-        Interrupted: on Ctrl-C, with the images finished so far, if any.
+        diffcls.generation.options.Interrupted: on Ctrl-C, with the images finished so far, if any.
     """
     options.check_data()
     with options.opened(options.dtype) as denoiser:

@@ -9,12 +9,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from diffcls.data.class_names import normalise
-from diffcls.models.family_table import FAMILY_TABLE, optional_parts
+from diffcls.models.family_table import FAMILY_TABLE, NETWORKS, network_part, optional_parts
 from diffcls.models.pipeline_view import unwrapped
 from diffcls.models.quiet import quiet
 from diffcls.support.errors import UsageError, unknown_name
 
-NETWORKS = ("unet", "transformer")
 NAMES = tuple(sorted({name for family in FAMILY_TABLE.values() for name in family.parts}))
 """Names of the parts of all families."""
 
@@ -77,7 +76,7 @@ def _family_of(parts: Mapping[str, Any]) -> str:
     fitting = []
     for family, row in FAMILY_TABLE.items():
         expected = row.parts
-        network = next(name for name in NETWORKS if name in expected)
+        network = network_part(family)
         required = expected.keys() - optional_parts(family)
         if required <= parts.keys() and all(
             re.fullmatch(expected[name][1], type(parts[name]).__name__)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,30 +30,47 @@ CONFIGS = ("config.json", "scheduler_config.json")
 logger = logging.getLogger(__name__)
 
 
-def open_pipeline(index: ModelIndex, dtype: torch.dtype) -> Any:
+def open_pipeline(
+    index: ModelIndex,
+    dtype: torch.dtype,
+    given: Mapping[str, Any] | None = None,
+    variant: str | None = None,
+) -> Any:
     """Open a pipeline; each part is loaded on its own so that missing tensors are detected.
 
     Args:
         index: index of the pipeline's folder, as ``save_pretrained`` writes it.
         dtype: data type of all parts but the autoencoder, which stays in float32.
+        given: parts that are loaded already, by name.
+        variant: see `diffcls.models.weight_files.choose_variant`.
 
     Raises:
-        ModelError: for a part that is missing, incomplete or not finite, for a config with values
+        ModelError: for a variant that no part has, a part that is missing, incomplete or not
+            finite, for a config with values
             that the part cannot have, and for parts that do not form a pipeline.
     """
     import torch
 
     folder = index.path.parent
-    parts: dict[str, Any] = {}
+    parts: dict[str, Any] = dict(given or {})
     variants: dict[str, str] = {}
     with loading():
         for part, place in index.parts.items():
+            if part in parts:
+                continue
             # an autoencoder may overflow in half precision, and is cheap beside the denoiser
             part_dtype = torch.float32 if part in AUTOENCODERS else dtype
             parts[part] = None
             if place is not None:
-                parts[part] = _open_part(*place, folder / part, part_dtype, variants)
-        _report_variants(variants, dtype != torch.float32)
+                parts[part] = _open_part(*place, folder / part, part_dtype, variants, variant)
+        if variant is not None and variant not in variants.values():
+            raise ModelError(
+                "no part of the model has weights of the chosen variant",
+                given=variant,
+                allowed=sorted(_variants_below(folder, index)),
+                todo="remove --variant, or choose one of these",
+            )
+        _report_variants(variants, dtype != torch.float32, variant)
         return _pipeline_of(index, parts)
 
 
@@ -78,7 +96,12 @@ def _pipeline_of(index: ModelIndex, parts: dict[str, Any]) -> Any:
 
 
 def _open_part(
-    library: str, class_name: str, folder: Path, dtype: torch.dtype, variants: dict[str, str]
+    library: str,
+    class_name: str,
+    folder: Path,
+    dtype: torch.dtype,
+    variants: dict[str, str],
+    chosen: str | None,
 ) -> Any:
     """A part of a pipeline; the variant of its weights is added to `variants`."""
     import torch
@@ -92,7 +115,7 @@ def _open_part(
             code = {"trust_remote_code": False} if "Tokenizer" in class_name else {}
             return kind.from_pretrained(folder, local_files_only=True, **code)
         names = [path.name for path in folder.iterdir()]
-        variant = choose_variant(str(folder), names, half=dtype != torch.float32)
+        variant = choose_variant(str(folder), names, dtype != torch.float32, chosen)
         variants[folder.name] = variant
         module, info = kind.from_pretrained(
             folder,
@@ -177,9 +200,16 @@ def _check_part(kind: Any, folder: Path) -> None:
             check_values(path, read_json(path), own)
 
 
-def _report_variants(variants: dict[str, str], half: bool) -> None:
-    """Name the variant of the weights, unless the files have none or one for the precision."""
-    usual = ("", *HALVES) if half else ("",)
+def _variants_below(folder: Path, index: ModelIndex) -> set[str]:
+    """Variants of all parts; weights without one are left out."""
+    places = [folder / part for part, place in index.parts.items() if place is not None]
+    names = ([path.name for path in place.iterdir()] for place in places if place.is_dir())
+    return {variant for part in names for variant in variants_of(part)} - {""}
+
+
+def _report_variants(variants: dict[str, str], half: bool, chosen: str | None) -> None:
+    """Name the variant of the weights, unless it is the chosen one, or one for the precision."""
+    usual = ("", chosen, *HALVES) if half else ("", chosen)
     named = {part: variant for part, variant in variants.items() if variant not in usual}
     if named:
         logger.warning(
@@ -193,8 +223,17 @@ def check_finite(part: str, module: Any) -> None:
     import torch
 
     for name, tensor in module.state_dict().items():
-        if tensor.is_meta or not torch.isfinite(tensor.float()).all():
+        if tensor.is_meta or not torch.isfinite(_values(tensor)).all():
             raise ModelError(f"weights of part {part!r} are not finite", given=name)
+
+
+def _values(tensor: Any) -> Any:
+    """A weight in single precision, from its blocks where it is quantised as in GGUF."""
+    if not hasattr(tensor, "quant_type"):
+        return tensor.float()
+    from diffusers.quantizers.gguf.utils import dequantize_gguf_tensor
+
+    return dequantize_gguf_tensor(tensor).float()
 
 
 def _check_tokenizer(folder: Path) -> None:

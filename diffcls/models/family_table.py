@@ -229,6 +229,14 @@ UNUSED = ("safety_checker", "feature_extractor", "image_encoder", "watermarker")
 """Parts that classification does not use, and that are not opened."""
 
 
+NETWORKS = ("unet", "transformer")
+
+
+def network_part(family: str) -> str:
+    """Name of the denoising network among the parts of a pipeline of the family."""
+    return next(name for name in NETWORKS if name in FAMILY_TABLE[family].parts)
+
+
 def optional_parts(family: str) -> frozenset[str]:
     """Parts that a pipeline of the family may lack."""
     return frozenset(name for group in FAMILY_TABLE[family].optional for name in group)

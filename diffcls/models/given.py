@@ -46,9 +46,11 @@ def images_seen(model: Model) -> int | None:
     return in_memory.images_seen(model)
 
 
-def card_of_text_model(model: Model, lora: str | None = None) -> ModelCard | None:
+def card_of_text_model(
+    model: Model, lora: str | None = None, variant: str | None = None
+) -> ModelCard | None:
     """See `diffcls.models.loading.card_of_text_model`; None for a model in memory."""
-    return loading.card_of_text_model(os.fspath(model), lora) if is_name(model) else None
+    return loading.card_of_text_model(os.fspath(model), lora, variant) if is_name(model) else None
 
 
 def text_defaults_of(model: Model) -> str:
@@ -65,6 +67,7 @@ def load(
     img_size: int | None = None,
     lora: str | None = None,
     model_config: str | None = None,
+    variant: str | None = None,
 ) -> Denoiser:
     """The denoiser of a model.
 
@@ -73,7 +76,7 @@ def load(
             `diffcls.models.in_memory.denoiser_of`.
         device: see `diffcls.models.devices.resolve_device`; ``auto`` of a pipeline: where it is.
         dtype: precision; ``auto`` of a pipeline: its own.
-        img_size, lora, model_config: see `diffcls.models.loading.load`.
+        img_size, lora, model_config, variant: see `diffcls.models.loading.load`.
 
     Raises:
         UsageError, ModelError: see these functions; and for a LoRA file or a completing model with
@@ -83,10 +86,11 @@ def load(
         dtype = devices.resolve_dtype(dtype)
     if is_name(model):
         place = devices.resolve_device(device)
-        return loading.load(os.fspath(model), place, dtype, img_size, lora, model_config)
+        return loading.load(os.fspath(model), place, dtype, img_size, lora, model_config, variant)
     for flag, value, todo in (
         ("--lora", lora, "load it into the pipeline: pipe.load_lora_weights(FILE)"),
         ("--model-config", model_config, "remove it"),
+        ("--variant", variant, "choose it when loading: from_pretrained(…, variant=NAME)"),
     ):
         if value is not None:
             raise UsageError(f"{flag} is for models in files, not in memory", value, todo=todo)

@@ -34,7 +34,7 @@ def _directive(match: re.Match[str]) -> str:
     module, _, name = match.group(1).rpartition(".")
     thing = getattr(import_module(module), name)
     kind, options = "function", []
-    if inspect.isclass(thing) and issubclass(thing, Exception):
+    if inspect.isclass(thing) and issubclass(thing, BaseException):
         kind = "exception"
     elif inspect.isclass(thing):
         kind, options = (

@@ -94,3 +94,34 @@ def test_a_link_opens_the_section_of_its_run(
     link.click()
     target = page.locator(f"details.run{link.get_attribute('href')}")
     target.locator(".body").wait_for(state="visible")
+
+
+PRINTED_WIDTH = 688
+"""CSS pixels across a portrait A4 page between the margins of 14 mm of the report."""
+MIN_FONT_SIZE = 7.0
+
+
+def test_printed_confusion_matrices_fit_a_portrait_page(
+    tmp_path: Path, open_page: Callable[..., Any]
+) -> None:
+    """Up to 30 classes, the most of which a matrix is shown."""
+    for size in (10, 22, 30):
+        names = tuple(f"a dish with a name {k:02}" for k in range(size))
+        answers = {f"{i}.jpg": (i % size, (i + i // 1000) % size) for i in range(1000 + size)}
+        prompts = {"class_names": names, "prompts": names, "class_of": tuple(range(size))}
+        write_run(tmp_path, answers, seed=size, **prompts)
+    assert report.main(["--output-dir", str(tmp_path)]) == 0
+    page = open_page(tmp_path / "report.html", PRINTED_WIDTH)
+    page.emulate_media(media="print")
+    matrices = page.locator(".matrix").all()
+    assert len(matrices) == 3
+    for matrix in matrices:
+        box = matrix.bounding_box()
+        assert box["x"] >= 0 and box["x"] + box["width"] <= PRINTED_WIDTH
+        cells = matrix.locator("tbody :is(th, td)")
+        assert cells.evaluate_all("cells => cells.every(c => c.scrollWidth <= c.clientWidth)")
+        names = matrix.locator("thead span:not(.hidden)")
+        widths = "names => names.map(n => n.clientWidth - n.closest('th').clientWidth)"
+        assert max(names.evaluate_all(widths)) <= 0
+        sizes = "cells => cells.map(c => parseFloat(getComputedStyle(c).fontSize))"
+        assert min(cells.evaluate_all(sizes)) > MIN_FONT_SIZE

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from helpers.demo_server import Watched, demo
+from helpers.processes import default_interrupt
 
 from diffcls.demo import __main__ as command
 from diffcls.demo import main
@@ -156,8 +157,7 @@ def test_the_command_leaves_no_file_behind(end: signal.Signals, code: int, tmp_p
         stdout=subprocess.PIPE,
         env=environment,
         text=True,
-        # a shell starts background jobs with Ctrl-C ignored, which processes inherit
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        preexec_fn=default_interrupt,
     ) as process:
         assert process.stdout is not None
         line = process.stdout.readline()

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import functools
 import math
 
 import numpy as np
@@ -47,6 +48,12 @@ def found(count: int, model: GaussianDenoiser, **how) -> np.ndarray:
     return estimate(model, x0, ids, model.encode_prompts([""]), Estimator(**how))
 
 
+@functools.cache
+def terms_of_all_levels(variance: str) -> np.ndarray:
+    """Terms of 3,000 images at every level of the chain."""
+    return found(3000, denoiser(), variance=variance)
+
+
 def negative_log_p(x0: torch.Tensor) -> np.ndarray:
     return -norm(0, S).logpdf(x0.double().numpy()).reshape(len(x0), -1).sum(axis=1)
 
@@ -80,7 +87,7 @@ def expected_kl(schedule: NoiseSchedule, variance: np.ndarray) -> np.ndarray:
 def test_fixed_variances_miss_the_likelihood_by_their_own_closed_form(kind):
     model = denoiser()
     variance = reverse_variances(chain(model.schedule), kind)
-    terms = found(2000, model, variance=kind)
+    terms = terms_of_all_levels(kind)
     expected = D * expected_kl(model.schedule, variance).sum()
     stderr = terms[:, STEPS].std() / math.sqrt(len(terms))
     assert terms[:, STEPS].mean() == pytest.approx(expected, abs=4 * stderr)
@@ -125,8 +132,7 @@ def test_the_priors_term_is_what_the_end_of_the_chain_still_knows():
 
 
 def test_few_levels_estimate_the_same_sum():
-    model = denoiser()
-    whole, few = (found(3000, model, variance="large", levels=n) for n in (10**6, 7))
+    whole, few = terms_of_all_levels("large"), found(3000, denoiser(), variance="large", levels=7)
     gap = few[:, STEPS] - whole[:, STEPS]
     assert abs(gap.mean()) < 4 * gap.std() / math.sqrt(len(gap))
     assert few[:, STEPS].std() > whole[:, STEPS].std()  # and the standard error says so
@@ -164,10 +170,9 @@ def test_an_images_bound_depends_on_neither_batch_nor_company():
 
 def test_l_simple_is_the_mean_square_of_the_noises_residual():
     # E‖ε − E[ε | x_t]‖² = 1 − σ²/(α²S² + σ²) a dimension
-    model = denoiser()
-    s = model.schedule
+    s = denoiser().schedule
     expected = (1 - s.sigma**2 / (s.alpha**2 * S**2 + s.sigma**2)).mean()
-    assert found(2000, model)[:, SIMPLE].mean() == pytest.approx(expected, rel=0.02)
+    assert terms_of_all_levels("large")[:, SIMPLE].mean() == pytest.approx(expected, rel=0.02)
 
 
 def grid(bins: int = 256) -> torch.Tensor:

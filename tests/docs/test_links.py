@@ -128,8 +128,9 @@ def test_code_that_a_page_names_beside_an_equation_exists(page: str, least: int)
 
 
 def test_pictures_of_the_pages_have_texts_and_are_small() -> None:
-    for page in sorted((ROOT / "docs").glob("*.md")):
-        for text, target in re.findall(r"!\[([^\]]*)\]\((images/[^)]+)\)", page.read_text("utf-8")):
+    for page in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]:
+        pictures = re.findall(r"!\[([^\]]*)\]\(([\w/]*images/[^)]+)\)", page.read_text("utf-8"))
+        for text, target in pictures:
             assert len(text) > 20, f"{page.name}: {target}"
             assert (page.parent / target).stat().st_size < 200_000, target
 

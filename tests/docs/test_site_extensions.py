@@ -6,6 +6,7 @@ import importlib
 import inspect
 from pathlib import Path
 from types import ModuleType
+from xml.etree import ElementTree
 
 import pytest
 
@@ -38,6 +39,42 @@ def test_a_formula_becomes_mathml(monkeypatch: pytest.MonkeyPatch) -> None:
     inline = mathml.markup(nodes.math("", r"x_t = \alpha x_0"), as_block=False)
     assert inline.startswith("<math") and "<msub>" in inline and "α" in inline
     assert 'display="block"' in mathml.markup(nodes.math_block("", "1"), as_block=True)
+
+
+def leaves(element: ElementTree.Element) -> list[str]:
+    return [part.text or "" for part in element.iter() if not len(part)]
+
+
+def test_a_subscript_stands_beside_an_accented_symbol(monkeypatch: pytest.MonkeyPatch) -> None:
+    """TeX puts it there; below the symbol it would read as a limit."""
+    mathml = extension("mathml", monkeypatch)
+    from docutils import nodes
+
+    for symbol, letter in ((r"\hat x", "x"), (r"\hat{x}", "x"), (r"\bar\varepsilon", "ε")):
+        root = ElementTree.fromstring(mathml.markup(nodes.math("", f"{symbol}_0"), False))
+        (beside,) = root
+        assert beside.tag.endswith("}msub")
+        above, subscript = beside
+        assert above.tag.endswith("}mover") and leaves(above)[0] == letter
+        assert leaves(subscript) == ["0"]
+    (limits,) = ElementTree.fromstring(mathml.markup(nodes.math("", r"\sum_a^b"), True))
+    assert limits.tag.endswith("}munderover") and leaves(limits) == ["∑", "a", "b"]
+
+
+def test_a_function_stands_apart_from_its_argument(monkeypatch: pytest.MonkeyPatch) -> None:
+    mathml = extension("mathml", monkeypatch)
+    from docutils import nodes
+
+    assert "rspace" in mathml.markup(nodes.math("", r"\log p"), as_block=False)
+    assert "rspace" not in mathml.markup(nodes.math("", r"\log(p)"), as_block=False)
+
+
+def test_an_unknown_command_of_a_formula_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    mathml = extension("mathml", monkeypatch)
+    from docutils import nodes
+
+    with pytest.raises(mathml.MathError, match="nosuch"):
+        mathml.markup(nodes.math("", r"\nosuch"), as_block=False)
 
 
 def test_a_place_is_the_line_of_the_definition(monkeypatch: pytest.MonkeyPatch) -> None:

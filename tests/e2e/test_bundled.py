@@ -171,12 +171,12 @@ def test_plain_diffusers_loads_and_samples_it_without_a_dtype() -> None:
 
 
 def test_held_out_images_are_recognised(tmp_path: Path) -> None:
-    assert accuracy(tmp_path, limit=100) >= 0.95
+    assert accuracy(tmp_path, limit=50) >= 0.98
 
 
 def test_text_encoder_distinguishes_words() -> None:
     classifier = diffcls.ZeroShotImageClassifier.from_pretrained("digits")
-    items = load_dataset("digits", "test").items[:20]
+    items = load_dataset("digits", "test").items[:12]
     images = [item.open() for item in items]
     for labels in ("zero one two three four five six seven eight nine".split(), list("0123456789")):
         answers = classifier(images, candidate_labels=labels)
@@ -184,7 +184,7 @@ def test_text_encoder_distinguishes_words() -> None:
             answer[0]["label"] == labels[item.label]
             for answer, item in zip(answers, items, strict=True)
         )
-        assert right >= 18
+        assert right >= 11
 
 
 @pytest.mark.slow

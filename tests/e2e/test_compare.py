@@ -22,7 +22,7 @@ import diffcls
 from diffcls import compare, evaluate
 from diffcls.evaluation.run import run_evaluation
 
-IMAGES = 60
+IMAGES = 30
 
 
 @pytest.fixture(scope="module")
@@ -180,17 +180,17 @@ def test_images_of_an_interrupted_run_are_left_out_and_counted(
     out, fingerprints = runs
     path = records_of(out, fingerprints[2])
     whole = path.read_text().splitlines(keepends=True)
-    path.write_text("".join(whole[:40]) + whole[40][:30])  # killed while it wrote a line
+    path.write_text("".join(whole[:20]) + whole[20][:30])  # killed while it wrote a line
     result, err = printed([*fingerprints[1:3], "--output-dir", out], capsys)
-    assert "ONLY 40 OF 60 IMAGES ARE SHARED" in err
-    assert (result["n_shared"], result["n_images"]) == (40, IMAGES)
+    assert "ONLY 20 OF 30 IMAGES ARE SHARED" in err
+    assert (result["n_shared"], result["n_images"]) == (20, IMAGES)
     figures = result["runs"][1]
-    assert (figures["status"], figures["n_scored"], figures["n_asked"]) == ("partial", 40, IMAGES)
+    assert (figures["status"], figures["n_scored"], figures["n_asked"]) == ("partial", 20, IMAGES)
     expected = computed(out, fingerprints[1], fingerprints[2])
     assert result["differences"][0]["ci_low"] == pytest.approx(expected["ci_low"])
     compare.main([*fingerprints[1:3], "--output-dir", str(out)])
     text, _ = capsys.readouterr()
-    assert "40 OF 60 images" in text and "40 of 60 (partial)" in text
+    assert "20 OF 30 images" in text and "20 of 30 (partial)" in text
 
 
 def test_classes_and_images_on_which_runs_differ_are_those_of_their_records(
@@ -252,7 +252,7 @@ def test_text_names_the_runs_the_methods_and_what_matched(
     for fingerprint in fingerprints[2:]:
         assert fingerprint[:8] in text
     assert fingerprints[0][:8] not in text
-    for words in ("digits, test: 60 images", "Newcombe", "McNemar", "Wilson", "× 1"):
+    for words in ("digits, test: 30 images", "Newcombe", "McNemar", "Wilson", "× 1"):
         assert words in text
 
 
@@ -279,7 +279,7 @@ def test_runs_that_were_killed_and_resumed_compare_as_those_that_were_not(
     assert status == -signal.SIGKILL and (killed / "runs" / fingerprints[2]).is_dir()
     shutil.copytree(out / "runs" / fingerprints[3], killed / "runs" / fingerprints[3])
     result, err = printed([*fingerprints[2:], "--output-dir", killed], capsys)
-    assert result["n_shared"] == 3 and "ONLY 3 OF 60" in err
+    assert result["n_shared"] == 3 and "ONLY 3 OF 30" in err
     assert evaluate.main([*flags, "--output-dir", str(killed)]) == 0
     resumed, err = printed([*fingerprints[2:], "--output-dir", killed], capsys)
     undisturbed, _ = printed([*fingerprints[2:], "--output-dir", out], capsys)

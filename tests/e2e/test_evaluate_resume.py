@@ -14,7 +14,7 @@ from helpers.interrupted_runs import answers, cut_off, lines
 
 from diffcls import evaluate
 
-IMAGES = 60
+IMAGES = 30
 FLAGS = ["--limit", str(IMAGES), "--draws", "12", "--threads", "1", "--quiet"]
 
 
@@ -81,7 +81,7 @@ def test_shards_give_the_records_of_a_single_run(
     here = [*flags, "--output-dir", str(tmp_path)]
     assert evaluate.main([*here, "--shard", "0/3", "--json"]) == 0
     (first,) = json.loads(capsys.readouterr().out)
-    assert (first["status"], first["n_asked"], first["n_scored"]) == ("partial", IMAGES, 20)
+    assert (first["status"], first["n_asked"], first["n_scored"]) == ("partial", IMAGES, 10)
     assert evaluate.main([*here, "--n_workers", "3", "--worker_idx", "1"]) == 0
     monkeypatch.setenv("RANK", "2")
     monkeypatch.setenv("WORLD_SIZE", "3")
@@ -90,7 +90,7 @@ def test_shards_give_the_records_of_a_single_run(
     assert sorted(path.name for path in tmp_path.glob("runs/*/records-*.jsonl")) == [
         f"records-{i}-of-3.jsonl" for i in range(3)
     ]
-    assert [len(path.read_text().splitlines()) for path in tmp_path.glob("runs/*/rec*")] == [20] * 3
+    assert [len(path.read_text().splitlines()) for path in tmp_path.glob("runs/*/rec*")] == [10] * 3
     assert answers(tmp_path) == answers(undisturbed)
     assert row(tmp_path, flags, capsys) == row(undisturbed, flags, capsys)
 
@@ -108,7 +108,7 @@ def begin(out: Path, undisturbed: Path, count: int) -> None:
 def test_run_without_shards_resumes_with_two(
     tmp_path: Path, flags: list[str], undisturbed: Path
 ) -> None:
-    begin(tmp_path, undisturbed, 25)
+    begin(tmp_path, undisturbed, 12)
     for shard in ("0/2", "1/2"):
         assert evaluate.main([*flags, "--output-dir", str(tmp_path), "--shard", shard]) == 0
     assert answers(tmp_path) == answers(undisturbed)
@@ -129,7 +129,7 @@ def test_resumed_run_keeps_its_batch_shape_and_threads(
         return errors(scorer, *request)
 
     monkeypatch.setattr(Scorer, "errors", noted)
-    begin(tmp_path, undisturbed, 40)
+    begin(tmp_path, undisturbed, 20)
     other = ["--batch-size", "24", "--threads", "2", "--output-dir", str(tmp_path)]
     assert evaluate.main([*flags, *other]) == 0
     assert shapes == {(64, 1)}

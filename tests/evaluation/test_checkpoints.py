@@ -33,7 +33,7 @@ def models(tiny_pipeline: Callable[[str], Path], tmp_path_factory: pytest.TempPa
 
 
 def compared(models: Path, output: Path, **changes: Any) -> Any:
-    options: dict[str, Any] = {"dataset": "digits", "limit": 40, "draws": 2, "quiet": True}
+    options: dict[str, Any] = {"dataset": "digits", "limit": 20, "draws": 2, "quiet": True}
     options |= {"checkpoints": [str(models)], "output_dir": str(output), "threads": 1}
     return compare_checkpoints(**{**options, **changes})
 
@@ -55,9 +55,9 @@ def test_accuracies_and_tests_are_those_of_a_count_over_the_records(
         records = [json.loads(line) for line in path.read_text().splitlines()]
         answers.append({r["image_id"]: r["ranking"][0] == r["label"] for r in records})
     assert [row["checkpoint"] for row in rows] == ["checkpoint-1", "checkpoint-2", "checkpoint-3"]
-    assert [row["accuracy"] for row in rows] == [sum(a.values()) / 40 for a in answers]
+    assert [row["accuracy"] for row in rows] == [sum(a.values()) / 20 for a in answers]
     assert len({row["accuracy"] for row in rows}) > 1
-    assert all(row["accuracy_n_scored"] == row["accuracy_n_asked"] == 40 for row in rows)
+    assert all(row["accuracy_n_scored"] == row["accuracy_n_asked"] == 20 for row in rows)
 
     def p(a: dict[str, bool], b: dict[str, bool]) -> float:
         gained = sum(b[image] and not a[image] for image in a)

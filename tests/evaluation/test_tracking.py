@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers import wandb_files
 
 from diffcls import run_evaluation
 from diffcls.metrics.statistics import wilson_interval
@@ -109,6 +110,31 @@ def test_mlflow_gets_them_in_a_store_below_the_output_folder(
         assert run.data.params["dataset"] == "digits" and run.info.status == "FINISHED"
     finally:
         mlflow.set_tracking_uri(before)
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.slow
+def test_wandb_gets_the_curve_and_the_row_once_off_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("wandb")
+    for name in ("MODE", "DIR", "CONFIG_DIR", "CACHE_DIR", "DATA_DIR", "ARTIFACT_DIR"):
+        monkeypatch.setenv(f"WANDB_{name}", "")  # so that it is as before at the end
+        monkeypatch.delenv(f"WANDB_{name}")
+    monkeypatch.chdir(tmp_path)
+    (row,) = run_evaluation(**SMALL, output_dir="out", log_to=("wandb",))
+    assert run_evaluation(**SMALL, output_dir="out", log_to=("wandb",)) == [row]
+    points, config = wandb_files.logged(Path("out"))
+    running = [point for point in points if "running/accuracy" in point]
+    assert [
+        (point["running/step"], point["running/accuracy"], point["running/ci_high"])
+        for point in running
+    ] == expected_curve(Path("out"))
+    (final,) = [point for point in points if "final/accuracy" in point]
+    assert final["final/step"] == 12
+    for name in ("accuracy", "ci_low", "ci_high", "seconds_per_image", "evaluations_per_image"):
+        assert final[f"final/{name}"] == row[name]
+    assert config["fingerprint"] == row["fingerprint"] and config["dataset"] == "digits"
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 

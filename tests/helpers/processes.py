@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,14 @@ import numpy as np
 
 from diffcls.runs import leaderboard
 from diffcls.support.cache import Arrays, fitted
+
+
+def default_interrupt() -> None:
+    """As `preexec_fn` of a process: Ctrl-C ends it, in background jobs of a shell too.
+
+    A shell starts background jobs with SIGINT ignored, and processes inherit that.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 class Maker:

@@ -7,7 +7,6 @@ import fcntl
 import os
 import pty
 import re
-import signal
 import struct
 import subprocess
 import sys
@@ -16,6 +15,8 @@ import unicodedata
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+from helpers.processes import default_interrupt
 
 ROOT = Path(__file__).parents[2]
 CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
@@ -72,8 +73,7 @@ def run_on_terminal(
         stdout=subprocess.PIPE if stdout_is_pipe else side,
         stderr=side,
         env=variables,
-        # a shell starts background jobs with Ctrl-C ignored, which processes inherit
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        preexec_fn=default_interrupt,
     )
     held = os.dup(side)  # the settings can be read after the process has ended
     os.close(side)

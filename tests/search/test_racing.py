@@ -102,8 +102,15 @@ GAPS: dict[str, Callable[[int, np.random.Generator], Any]] = {
 }
 
 
-@pytest.mark.parametrize("confidence", [0.8, 0.95])
-@pytest.mark.parametrize("draws", [25, 50])
+@pytest.mark.parametrize(
+    ("draws", "confidence"),
+    [
+        (25, 0.8),
+        (50, 0.95),
+        pytest.param(25, 0.95, marks=pytest.mark.slow),
+        pytest.param(50, 0.8, marks=pytest.mark.slow),
+    ],
+)
 @pytest.mark.parametrize(
     ("classes", "count"), [(2, 300), (10, 80), (MIN_RIVALS_FOR_PROFILE + 5, 30)]
 )

@@ -248,16 +248,23 @@ class PipelineDenoiser(ABC):
     def float32(self) -> Iterator[None]:
         """Context in which the network runs in single precision."""
         own_dtype = self.dtype
-        dtypes = [tensor.dtype for tensor in self._weights()]  # some may be in float32 already
+        weights = [tensor for tensor in self._weights() if tensor.is_floating_point()]
+        dtypes = [tensor.dtype for tensor in weights]  # some may be in float32 already
+        # layers of quantised weights, which have a type that they compute in
+        quantised = [m for m in self.network.modules() if hasattr(m, "compute_dtype")]
         self.dtype = torch.float32
-        # not diffusers' own `to`, which warns about parts kept in float32
-        torch.nn.Module.to(self.network, self.dtype)
         try:
+            for tensor in weights:
+                tensor.data = tensor.data.float()
+            for module in quantised:
+                module.compute_dtype = torch.float32
             yield
         finally:
             self.dtype = own_dtype
-            for tensor, dtype in zip(self._weights(), dtypes, strict=True):
+            for tensor, dtype in zip(weights, dtypes, strict=True):
                 tensor.data = tensor.data.to(dtype)
+            for module in quantised:
+                module.compute_dtype = own_dtype
 
     def _weights(self) -> list[Tensor]:
         return [*self.network.parameters(), *self.network.buffers()]
