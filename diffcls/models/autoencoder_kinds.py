@@ -65,7 +65,15 @@ class Flux2Autoencoder(Autoencoder):
 
 
 class QuantisedAutoencoder(Autoencoder):
-    """``VQModel``, whose latents are used before they are quantised (Kandinsky 3)."""
+    """``VQModel``, whose latents are used before they are quantised (Kandinsky 3).
+
+    They are not scaled: no pipeline reads the ``scaling_factor`` of the config, whose default is
+    another autoencoder's.
+    """
+
+    def __init__(self, vae: Any, device: torch.device) -> None:
+        super().__init__(vae, device)
+        self._scale, self._shift = 1.0, 0.0
 
     def _encoded(self, images: Tensor) -> Tensor:
         latents: Tensor = self.vae.encode(images).latents

@@ -208,6 +208,7 @@ FAMILY_TABLE: Mapping[str, Family] = {
             "unet": UNET,
             "scheduler": SCHEDULER,
         },
+        text_defaults=("clean_caption",),
     ),
     "PRXPipeline": Family(
         f"{ADAPTERS}.prx:PRXDenoiser",

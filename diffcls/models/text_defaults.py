@@ -8,12 +8,14 @@ from typing import Any
 from diffcls.models.family_table import FAMILY_TABLE
 from diffcls.support.hashing import canonical_json
 
+CLEANING = "clean_caption"
+
 
 def text_defaults(family: str) -> dict[str, Any]:
     """Parameter of the pipeline's ``__call__`` -> its default, of those that shape the prompt.
 
     Sana's instruction, for one, is a default of ``__call__`` and not of ``encode_prompt``, and
-    changes every encoding.
+    changes every encoding. Captions are cleaned only where the libraries for it are installed.
 
     Args:
         family: name of the pipeline's class.
@@ -24,7 +26,17 @@ def text_defaults(family: str) -> dict[str, Any]:
     import diffusers
 
     parameters = inspect.signature(getattr(diffusers, family).__call__).parameters
-    return {name: parameters[name].default for name in names}
+    defaults = {name: parameters[name].default for name in names}
+    if defaults.get(CLEANING):
+        defaults[CLEANING] = cleans_captions()
+    return defaults
+
+
+def cleans_captions() -> bool:
+    """Whether diffusers' pipelines can clean captions: else they write them in lower case only."""
+    from diffusers.utils import is_bs4_available, is_ftfy_available
+
+    return bool(is_bs4_available() and is_ftfy_available())
 
 
 def recorded(family: str) -> str:

@@ -38,6 +38,7 @@ class Reference:
             noise, v, or noise − x0, by `predicts`, whatever sign the network has.
         predicts: ``epsilon``, ``v_prediction`` or ``flow``.
         latents, images: (pipe, images) -> x0, and back.
+        scales_latents: whether latents are shifted or scaled.
         size: side of the images in pixels, where it is not the network's own.
     """
 
@@ -49,4 +50,5 @@ class Reference:
     predicts: str = "flow"
     latents: Callable[[Any, Tensor], Tensor] = kl_latents
     images: Callable[[Any, Tensor], Tensor] = kl_images
+    scales_latents: bool = True
     size: int | None = 32

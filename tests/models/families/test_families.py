@@ -159,6 +159,7 @@ def test_truncated_prompts_raise_a_warning(
     folders: Folders, family: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     model, reads = loaded(folders(family)), TOKENS[family]
+    caplog.clear()  # what is reported on loading
     with caplog.at_level(logging.WARNING, logger="diffcls"):
         model.encode_prompts(["three", "seven"])
         assert not own_messages(caplog)

@@ -29,6 +29,9 @@ __all__ = ["folders"]  # fixture
 PROMPTS = ["a photo of a three", "zero"]
 TOLERANCE = 1e-5
 DRAWS = range(len(INDICES))
+BATCH = 8
+"""A multiple of what a processor computes at once, with layers as narrow as these: what is left
+over is computed by other instructions, with other last bits."""
 
 pytestmark = pytest.mark.parametrize("name", sorted(TEXT))
 
@@ -101,6 +104,8 @@ def test_missing_statistics_of_the_latents_are_seen(
     model = loaded(folders(name))
     if not model.is_latent:
         pytest.skip("a model of pixels has no latents")
+    if name in REFERENCES and not REFERENCES[name].scales_latents:
+        pytest.skip("the latents of this family are neither shifted nor scaled")
     right = errors_of(model)
     monkeypatch.setattr(model.autoencoder, "_shift", 0.0)
     monkeypatch.setattr(model.autoencoder, "_scale", 1.0)
@@ -129,14 +134,14 @@ def test_bits_depend_on_neither_order_nor_company_nor_shard(folders: Folders, na
 
     def scored(order: list[int], chosen: list[tuple[int, int, int]]) -> dict[Any, float]:
         cond = model.encode_prompts([texts[p] for p in order])
-        scorer = Scorer(model, cond, plan, batch_size=7)
+        scorer = Scorer(model, cond, plan, batch_size=BATCH)
         place = {p: row for row, p in enumerate(order)}
-        found = scorer.errors(
-            x0[[i for i, _, _ in chosen]],
-            torch.tensor([place[p] for _, p, _ in chosen]),
-            [j for _, _, j in chosen],
-        )
-        return dict(zip(chosen, found.tolist(), strict=True))
+        found: list[float] = []
+        for batch in (chosen[k : k + BATCH] for k in range(0, len(chosen), BATCH)):
+            rows = torch.tensor([place[p] for _, p, _ in batch])
+            x = x0[[i for i, _, _ in batch]]
+            found += scorer.errors(x, rows, [j for _, _, j in batch]).tolist()
+        return dict(zip(chosen, found, strict=True))
 
     usual = scored(list(range(10)), pairs)
     shuffled = [pairs[k] for k in torch.randperm(len(pairs), generator=seeded()).tolist()]
