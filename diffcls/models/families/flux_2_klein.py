@@ -16,7 +16,7 @@ QWEN_TOKENS = 512
 
 
 class Flux2KleinDenoiser(PipelineDenoiser):
-    """FLUX.2 klein (Black Forest Labs 2026): three layers of Qwen3, side by side, padding included."""
+    """FLUX.2 klein (Black Forest Labs 2026): three layers of Qwen3, padding too."""
 
     time_scale = 1.0
 
