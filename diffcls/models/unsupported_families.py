@@ -37,14 +37,12 @@ EDIT = "an image to be edited is part of its input"
 SMALL_IMAGE = "a smaller image is part of its input"
 PRIOR = "its network is conditioned on an image embedding that another model, the prior, samples"
 STAGES = "it denoises in stages, and the latents of one condition the next"
-DISTILLED = (
-    "it is distilled to a few steps: its output is not the mean that the error of a prompt is "
-    "measured with"
-)
+DISTILLED = "it is distilled to a few steps, and no longer predicts the noise that was added"
 AUTOREGRESSIVE = "an autoregressive model samples a part of the condition"
 VIDEO = "it generates videos"
 NOT_BUILT = "it is not built here yet"
 VISION = "it is not built here yet: its text encoder is a model of vision and language"
+REFERENCE_IMAGES = "it is not built here yet: it also reads reference images"
 CHATGLM = "it is not built here yet: its text encoder, ChatGLM, is no class of transformers"
 TWO_NETWORKS = (
     "it is not built here yet: its text encoder is a model of vision and language, and guidance "
@@ -122,8 +120,8 @@ UNSUPPORTED: Mapping[str, Unsupported] = {
         NucleusMoEImagePipeline="QwenImagePipeline",
         PRXPixelPipeline="PRXPipeline",
         QwenImage21Pipeline="QwenImagePipeline",
-        ZImageOmniPipeline="ZImagePipeline",
     ),
+    **_each(REFERENCE_IMAGES, ZImageOmniPipeline="ZImagePipeline"),
     **_each(TWO_NETWORKS, Ideogram4Pipeline=""),
     **_each(
         CHATGLM,
