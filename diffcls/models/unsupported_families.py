@@ -116,7 +116,7 @@ UNSUPPORTED: Mapping[str, Unsupported] = {
     **_each(
         VISION,
         Flux2Pipeline="Flux2KleinPipeline",
-        Krea2Pipeline="FluxPipeline",
+        Krea2Pipeline="QwenImagePipeline",
         NucleusMoEImagePipeline="QwenImagePipeline",
         PRXPixelPipeline="PRXPipeline",
         QwenImage21Pipeline="QwenImagePipeline",
