@@ -96,7 +96,7 @@ def supported() -> str:
     if missing:
         raise SystemExit(f"no facts in tools/document_families.py for {', '.join(missing)}")
     head = [
-        "| pipeline class | short names | predicts | autoencoder | text encoders | |",
+        "| pipeline class | short names | predicts | autoencoder | text encoders | notes |",
         "|---|---|---|---|---|---|",
     ]
     return "\n".join([*head, *map(_row, FAMILY_TABLE)])
