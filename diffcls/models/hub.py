@@ -14,7 +14,7 @@ from diffcls.support.errors import ModelError
 from diffcls.support.hub import REQUEST_TIMEOUT_SECONDS, ask_hub, cached_commit, repository_cache
 
 REPOSITORY_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
-FILE_PATTERNS = ("*.json", "*.txt", "*.model", "*.safetensors")
+FILE_PATTERNS = ("*.json", "*.txt", "*.model", "*.jinja", "*.safetensors")
 """Files that a pipeline is loaded from; pickles are left out."""
 Get = Callable[[list[str]], Path]
 """Paths of files of a repository -> the folder they are downloaded to."""

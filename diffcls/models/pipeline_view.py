@@ -244,6 +244,12 @@ def _own(value: Any) -> Any:
     return copy.copy(value) if type(value) in (dict, list, set) else value
 
 
+def text_config(encoder: Any) -> Any:
+    """Config of a text encoder; that of its text part, for an encoder of texts and images."""
+    config = encoder.config
+    return config.get_text_config() if hasattr(config, "get_text_config") else config
+
+
 def dtype_of(network: nn.Module) -> torch.dtype:
     """The data type of most of a network's weights."""
     counts: Counter[torch.dtype] = Counter()

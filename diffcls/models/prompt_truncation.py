@@ -65,6 +65,11 @@ def token_keys(tokenizers: Sequence[Any], prompts: Sequence[str]) -> list[Hashab
     return list(zip(*by_tokenizer, strict=True))
 
 
+def token_counts(tokenizer: Any, texts: Sequence[str]) -> Iterator[int]:
+    """Number of tokens of each text, without truncation."""
+    return (len(tokens) for _, tokens in _tokens(tokenizer, texts))
+
+
 def _tokens(tokenizer: Any, prompts: Sequence[str]) -> Iterator[tuple[str, list[int]]]:
     """Each prompt with its tokens."""
     for first in range(0, len(prompts), PROMPTS_PER_CHUNK):

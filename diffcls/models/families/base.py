@@ -12,13 +12,9 @@ from torch import Tensor
 
 from diffcls.models.autoencoder_kinds import autoencoder_of
 from diffcls.models.denoiser import Conditioning, ModelCard
-from diffcls.models.families.checks import (
-    check_tokenizer,
-    square_side,
-    text_config,
-    training_noise,
-)
+from diffcls.models.families.checks import check_tokenizer, square_side, training_noise
 from diffcls.models.family_table import AUTOENCODERS
+from diffcls.models.pipeline_view import text_config
 from diffcls.models.prompt_truncation import token_keys
 from diffcls.models.quiet import quiet
 from diffcls.support.errors import ModelError, UsageError
@@ -128,7 +124,7 @@ class PipelineDenoiser(ABC):
             encoder = getattr(self.pipeline, name)
             if encoder is None:
                 raise ModelError("a text encoder of the model is missing", given=name)
-            widths[name] = int(getattr(encoder.config, field))
+            widths[name] = int(getattr(text_config(encoder), field))
         if sum(widths.values()) != width:
             given = ", ".join(f"{name} has {w}" for name, w in widths.items())
             raise ModelError(
@@ -151,7 +147,8 @@ class PipelineDenoiser(ABC):
                 tokenizer.model_max_length = min(tokenizer.model_max_length, limit)
             check_tokenizer(name, tokenizer, encoder)
         if hasattr(self.pipeline, "tokenizer_max_length"):  # some pipelines keep a copy
-            self.pipeline.tokenizer_max_length = self.pipeline.tokenizer.model_max_length
+            known = (self.pipeline.tokenizer_max_length, self.pipeline.tokenizer.model_max_length)
+            self.pipeline.tokenizer_max_length = min(known)
 
     def _shape(self, img_size: int | None) -> tuple[tuple[int, int, int], int]:
         factor = 1 if self.autoencoder is None else self.autoencoder.factor

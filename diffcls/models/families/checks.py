@@ -9,6 +9,7 @@ import torch
 from diffcls.diffusion.draws import noise
 from diffcls.diffusion.parameterization import Parameterization, parameterization_of
 from diffcls.diffusion.schedule import NoiseSchedule
+from diffcls.models.pipeline_view import text_config
 from diffcls.support.errors import ModelError, UsageError
 from diffcls.support.seeding import key
 
@@ -63,12 +64,6 @@ def square_side(size: object, factor: int) -> int:
             todo=f"choose their side with --img-size, for instance --img-size {min(height, width)}",
         )
     raise ModelError("sample_size in the config of the network is wrong", given=size)
-
-
-def text_config(encoder: Any) -> Any:
-    """Config of a text encoder; that of its text part, for an encoder of texts and images."""
-    config = encoder.config
-    return config.get_text_config() if hasattr(config, "get_text_config") else config
 
 
 def check_tokenizer(name: str, tokenizer: Any, encoder: Any) -> None:
