@@ -118,8 +118,8 @@ def test_tokenizer_without_a_limit_gets_its_encoders(copy: Copy, family: str) ->
 
 @pytest.mark.parametrize(
     ("family", "largest"),
-    # tables of 32 × 32 and 8 × 8 positions, of patches of 2 latents of 2 pixels
-    [("sd3", 128), ("aura_flow", 32)],
+    # tables of 32, 8 and 16 positions a row, of patches of 2 latents of 2 pixels
+    [("sd3", 128), ("aura_flow", 32), ("cogview_3_plus", 64)],
 )
 def test_more_positions_than_the_table_has_are_refused(
     copy: Copy, family: str, largest: int
