@@ -1,11 +1,10 @@
-"""Lumina-Image 2: a flow transformer of text and image tokens in one sequence, of Gemma's states."""
+"""Lumina-Image 2: a flow transformer of text and image in one sequence, conditioned on Gemma."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from diffcls.models.denoiser import Conditioning
