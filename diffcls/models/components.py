@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import logging
 from collections.abc import Mapping
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     import torch
 
 CONFIGS = ("config.json", "scheduler_config.json")
+NOT_EXPORTED = {"T5GemmaEncoder": "diffusers.pipelines.prx"}
+"""Classes that transformers does not export; diffusers derives a loader of their configs."""
 logger = logging.getLogger(__name__)
 
 
@@ -152,9 +155,10 @@ def _class_of(library: str, class_name: str, part: str) -> Any:
     import diffusers
     import transformers
 
-    kind = getattr(
-        {"diffusers": diffusers, "transformers": transformers}[library], class_name, None
-    )
+    place = {"diffusers": diffusers, "transformers": transformers}[library]
+    if class_name in NOT_EXPORTED:
+        place = importlib.import_module(NOT_EXPORTED[class_name])
+    kind = getattr(place, class_name, None)
     base = diffusers.SchedulerMixin if part == "scheduler" else object
     if not isinstance(kind, type) or not issubclass(kind, base):
         raise ModelError(

@@ -44,7 +44,8 @@ class Family:
         optional: parts that a pipeline may lack, each group with all of its members.
         reads_class_ids: whether the model reads class ids instead of texts.
         text_defaults: parameters of the pipeline's ``__call__`` whose default values become part of
-            every prompt, such as an instruction; they are part of a run's specification.
+            every prompt, such as an instruction; they are part of a run's specification. A default
+            of None stands for the pipeline's attribute of the same name.
     """
 
     adapter: str
@@ -165,7 +166,11 @@ FAMILY_TABLE: Mapping[str, Family] = {
         text_defaults=("complex_human_instruction",),
     ),
     "Lumina2Pipeline": _transformer(
-        "Lumina2Transformer2DModel", "lumina_2:Lumina2Denoiser", GEMMA, TOKENIZER
+        "Lumina2Transformer2DModel",
+        "lumina_2:Lumina2Denoiser",
+        GEMMA,
+        TOKENIZER,
+        text_defaults=("system_prompt",),
     ),
     "ChromaPipeline": _transformer(
         "ChromaTransformer2DModel", "chroma:ChromaDenoiser", T5, T5_TOKENIZER

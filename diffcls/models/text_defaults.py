@@ -11,25 +11,39 @@ from diffcls.support.hashing import canonical_json
 CLEANING = "clean_caption"
 
 
-def text_defaults(family: str) -> dict[str, Any]:
+def text_defaults(family: str, pipeline: Any = None) -> dict[str, Any]:
     """Parameter of the pipeline's ``__call__`` -> its default, of those that shape the prompt.
 
     Sana's instruction, for one, is a default of ``__call__`` and not of ``encode_prompt``, and
-    changes every encoding. Captions are cleaned only where the libraries for it are installed.
+    changes every encoding. For a default of None, such as that of Lumina's system prompt, the
+    pipeline uses its own attribute of that name. Captions are cleaned only where the libraries for
+    it are installed.
 
     Args:
         family: name of the pipeline's class.
+        pipeline: the loaded pipeline, whose attributes may have been changed.
     """
     names = FAMILY_TABLE[family].text_defaults
     if not names:
         return {}
     import diffusers
 
-    parameters = inspect.signature(getattr(diffusers, family).__call__).parameters
+    kind = getattr(diffusers, family)
+    parameters = inspect.signature(kind.__call__).parameters
     defaults = {name: parameters[name].default for name in names}
+    of_pipeline = [name for name, default in defaults.items() if default is None]
+    if of_pipeline:
+        pipeline = _without_parts(kind) if pipeline is None else pipeline
+        defaults |= {name: getattr(pipeline, name) for name in of_pipeline}
     if defaults.get(CLEANING):
         defaults[CLEANING] = cleans_captions()
     return defaults
+
+
+def _without_parts(kind: Any) -> Any:
+    """A pipeline of a class without its parts."""
+    parameters = list(inspect.signature(kind.__init__).parameters.values())[1:]
+    return kind(**{p.name: None for p in parameters if p.default is p.empty})
 
 
 def cleans_captions() -> bool:
@@ -39,12 +53,13 @@ def cleans_captions() -> bool:
     return bool(is_bs4_available() and is_ftfy_available())
 
 
-def recorded(family: str) -> str:
+def recorded(family: str, pipeline: Any = None) -> str:
     """The text defaults as JSON for a run's specification; empty where there are none."""
-    defaults = text_defaults(family) if family in FAMILY_TABLE else {}
+    defaults = text_defaults(family, pipeline) if family in FAMILY_TABLE else {}
     return canonical_json(defaults) if defaults else ""
 
 
 def recorded_of(denoiser: Any) -> str:
     """`recorded` of a loaded model; empty for one that is no pipeline of diffusers."""
-    return recorded(type(getattr(denoiser, "pipeline", None)).__name__)
+    pipeline = getattr(denoiser, "pipeline", None)
+    return recorded(type(pipeline).__name__, pipeline)

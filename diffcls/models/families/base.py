@@ -82,7 +82,8 @@ class PipelineDenoiser(ABC):
     def _channels(self) -> tuple[int, int]:
         """Input channels of the network, and output channels without a learned variance."""
         config = self.network.config
-        inputs, outputs = int(config.in_channels), int(config.out_channels)
+        inputs = int(config.in_channels)
+        outputs = int(config.get("out_channels", None) or inputs)  # some name the inputs only
         if self.may_learn_variance and outputs == 2 * inputs:
             outputs = inputs
         return inputs, outputs

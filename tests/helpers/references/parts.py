@@ -56,3 +56,44 @@ def autoencoder_of_factor_8(channels: int = 4, **config: Any) -> Any:
         sample_size=32,
         **config,
     )
+
+
+# ---- Gemma and the autoencoder of Sana ----------------------------------------------------------
+
+
+def gemma_encoder(vocabulary: int, width: int = 32) -> Any:
+    """A ``Gemma2Model`` of two layers."""
+    from transformers import Gemma2Config, Gemma2Model
+
+    return Gemma2Model(
+        Gemma2Config(
+            vocab_size=vocabulary,
+            hidden_size=width,
+            intermediate_size=2 * width,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            num_key_value_heads=2,
+            head_dim=16,
+            query_pre_attn_scalar=16,
+            max_position_embeddings=2048,
+        )
+    )
+
+
+def deep_compression_autoencoder(channels: int = 4, **config: Any) -> Any:
+    """An ``AutoencoderDC`` of factor 4."""
+    from diffusers import AutoencoderDC
+
+    return AutoencoderDC(
+        latent_channels=channels,
+        attention_head_dim=4,
+        encoder_block_types=("ResBlock", "ResBlock", "EfficientViTBlock"),
+        decoder_block_types=("ResBlock", "ResBlock", "EfficientViTBlock"),
+        encoder_block_out_channels=(8, 8, 16),
+        decoder_block_out_channels=(8, 8, 16),
+        encoder_layers_per_block=(1, 1, 1),
+        decoder_layers_per_block=(1, 1, 1),
+        encoder_qkv_multiscales=((), (), (5,)),
+        decoder_qkv_multiscales=((), (), (5,)),
+        **config,
+    )

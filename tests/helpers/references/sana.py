@@ -1,4 +1,4 @@
-"""Sana: the pipeline's own text, with the instruction of its call, and its network call."""
+"""Reference of Sana: ``diffusers.SanaPipeline.__call__``, without guidance."""
 
 from __future__ import annotations
 
@@ -7,66 +7,41 @@ from typing import Any
 
 import torch
 from helpers.references.base import Reference
-from helpers.references.parts import gemma_tokenizer
+from helpers.references.parts import (
+    deep_compression_autoencoder,
+    gemma_encoder,
+    gemma_tokenizer,
+)
 from torch import Tensor
 
-WIDTH = 32
 
+def instruction() -> list[str]:
+    from diffusers import SanaPipeline
 
-def gemma_encoder(vocabulary: int) -> Any:
-    from transformers import Gemma2Config, Gemma2Model
-
-    return Gemma2Model(
-        Gemma2Config(
-            vocab_size=vocabulary,
-            hidden_size=WIDTH,
-            intermediate_size=64,
-            num_hidden_layers=2,
-            num_attention_heads=2,
-            num_key_value_heads=2,
-            head_dim=16,
-            query_pre_attn_scalar=16,
-        )
-    )
-
-
-def deep_compression(channels: int = 4) -> Any:
-    from diffusers import AutoencoderDC
-
-    return AutoencoderDC(
-        latent_channels=channels,
-        encoder_block_types=("ResBlock", "ResBlock", "EfficientViTBlock"),
-        decoder_block_types=("ResBlock", "ResBlock", "EfficientViTBlock"),
-        encoder_block_out_channels=(8, 8, 16),
-        decoder_block_out_channels=(8, 8, 16),
-        encoder_layers_per_block=(1, 1, 1),
-        decoder_layers_per_block=(1, 1, 1),
-        encoder_qkv_multiscales=((), (), (5,)),
-        decoder_qkv_multiscales=((), (), (5,)),
-        attention_head_dim=8,
-        scaling_factor=0.1,
-    )
+    return inspect.signature(SanaPipeline.__call__).parameters["complex_human_instruction"].default
 
 
 def build() -> Any:
     from diffusers import DPMSolverMultistepScheduler, SanaPipeline, SanaTransformer2DModel
 
     tokenizer = gemma_tokenizer()
+    tokenizer.add_tokens([line.strip() for line in instruction()])  # a token for each, not a byte
     return SanaPipeline(
         tokenizer=tokenizer,
         text_encoder=gemma_encoder(len(tokenizer)),
-        vae=deep_compression(),
+        vae=deep_compression_autoencoder(scaling_factor=0.41),
         transformer=SanaTransformer2DModel(
             in_channels=4,
             out_channels=4,
             num_attention_heads=2,
-            attention_head_dim=16,
+            attention_head_dim=12,
             num_layers=2,
             num_cross_attention_heads=2,
-            cross_attention_head_dim=16,
-            cross_attention_dim=32,
-            caption_channels=WIDTH,
+            cross_attention_head_dim=12,
+            cross_attention_dim=24,
+            caption_channels=32,
             sample_size=8,
+            timestep_scale=0.5,
         ),
         scheduler=DPMSolverMultistepScheduler(
             prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0
@@ -75,12 +50,8 @@ def build() -> Any:
 
 
 def encoded(pipe: Any, prompts: list[str]) -> dict[str, Tensor]:
-    call = inspect.signature(pipe.__call__).parameters
-    text, mask, *_ = pipe.encode_prompt(
-        list(prompts),
-        do_classifier_free_guidance=False,
-        complex_human_instruction=call["complex_human_instruction"].default,
-        max_sequence_length=call["max_sequence_length"].default,
+    text, mask, _, _ = pipe.encode_prompt(
+        prompts, False, device="cpu", complex_human_instruction=instruction()
     )
     return {"text": text, "mask": mask}
 
@@ -104,5 +75,5 @@ def images(pipe: Any, x0: Tensor) -> Tensor:
 
 
 REFERENCES = {
-    "sana": Reference("SanaPipeline", build, 299, encoded, output, latents=latents, images=images)
+    "sana": Reference("SanaPipeline", build, 314, encoded, output, latents=latents, images=images)
 }
