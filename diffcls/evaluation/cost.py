@@ -194,11 +194,19 @@ def _fewer_draws(plan: Plan, evaluations: float) -> dict[str, Any]:
     }
 
 
-def advice(seconds: float) -> str | None:
-    """Advice for a work of more than an hour; None for a shorter one."""
+def advice(seconds: float, search: str | None) -> str | None:
+    """Advice for a work of more than an hour; None for a shorter one.
+
+    Args:
+        seconds: time at most.
+        search: name of the search; None: the default, racing, which stops early.
+    """
     if seconds <= SECONDS_PER_HOUR:
         return None
+    time, ways = describe_time(seconds), "--limit, --budget 1h or --search racing"
+    if search in (None, "racing"):
+        time, ways = f"{time}, less as far as racing stops early", "--limit or --budget 1h"
     return (
-        f"this may take {describe_time(seconds)}; to shorten it, use --limit, --budget 1h or "
-        "--search racing; it can be interrupted and resumed at any time"
+        f"this may take {time}; to shorten it, use {ways}; "
+        "it can be interrupted and resumed at any time"
     )

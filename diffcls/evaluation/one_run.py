@@ -100,7 +100,7 @@ def _before(plan: Plan, built: Built, images: int) -> None:
     cost_of_images = measure(dataclasses.replace(plan, built=built), images)
     if not options.quiet:
         warn(str(cost_of_images))
-    if not options.budget and (long := advice(cost_of_images.seconds)):
+    if not options.budget and (long := advice(cost_of_images.seconds, built.search)):
         warn(long)
 
 

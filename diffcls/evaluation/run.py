@@ -182,7 +182,8 @@ class _Session:
     def _say(self, total: TotalCost) -> None:
         options = self.combinations.options
         if not options.quiet:
-            warn(f"{self.combinations}: {total.text(options.budget, len(self.combinations.runs))}")
+            text = total.text(options.budget, len(self.combinations.runs), options.search)
+            warn(f"{self.combinations}: {text}")
 
     def _images(self, one: Run) -> tuple[Dataset, str]:
         dataset, subset = self.images[one.data_options]

@@ -50,12 +50,13 @@ class TotalCost:
             total.seconds += row["seconds_at_most"] + row.get("fit_seconds", 0.0)
         return total
 
-    def text(self, budget: str | None, runs: int) -> str:
+    def text(self, budget: str | None, runs: int, search: str | None) -> str:
         """The total in one line.
 
         Args:
             budget: the share of a time budget that each run has, or None.
             runs: number of all runs of the command, finished ones included.
+            search: name of their search; None: the default.
         """
         seconds, counts = self.seconds, f"{runs} runs"
         left = self.runs + self.unknown
@@ -69,4 +70,4 @@ class TotalCost:
         )
         if self.unknown:
             text += f", without {self.unknown} whose cost is not known"
-        return f"{text}; {long}" if (long := advice(seconds)) and budget is None else text
+        return f"{text}; {long}" if (long := advice(seconds, search)) and budget is None else text

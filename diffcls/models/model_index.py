@@ -13,9 +13,11 @@ from typing import Any
 
 from diffcls.models.family_table import FAMILY_TABLE, UNUSED, optional_parts
 from diffcls.models.json_files import read_json, shortened, wrong_value
+from diffcls.models.unsupported_families import refusal
 from diffcls.support.errors import ModelError
 
 INDEX = "model_index.json"
+SAVE_AS = "save it so: {name}.from_pretrained(FOLDER).save_pretrained(NEW_FOLDER)"
 
 
 @dataclass(frozen=True)
@@ -49,9 +51,7 @@ def read_index(folder: Path) -> ModelIndex:
     content = read_json(path)
     family = content.get("_class_name")
     if not isinstance(family, str) or family not in FAMILY_TABLE:
-        raise ModelError(
-            "model family not supported", given=shortened(family), allowed=FAMILY_TABLE
-        )
+        raise refusal("model family not supported", shortened(family), SAVE_AS)
     classes, optional = FAMILY_TABLE[family].parts, optional_parts(family)
     parts: dict[str, tuple[str, str] | None] = {}
     settings: dict[str, Any] = {}

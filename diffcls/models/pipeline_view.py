@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from diffcls.models.family_table import FAMILY_TABLE, UNUSED, optional_parts
 from diffcls.models.model_index import shown
+from diffcls.models.unsupported_families import refusal
 from diffcls.support.errors import ModelError, UsageError
 
 WRAPPERS = {
@@ -38,6 +39,7 @@ NOT_COPIED = (
 LIBRARIES = ("transformers", "diffusers", "accelerate", "torch")
 """Libraries whose hooks record outputs or move weights."""
 logger = logging.getLogger(__name__)
+FROM_PIPE = "call {name}.from_pipe(pipe)"
 REMOVE_HOOKS = "call pipe.remove_all_hooks() and pipe.to(DEVICE) first"
 
 
@@ -57,12 +59,7 @@ def family_of(pipeline: Any) -> str:
             allowed="a name, path or Hub id, or a pipeline object of diffusers",
         )
     if not kind.__module__.startswith("diffusers.") or kind.__name__ not in FAMILY_TABLE:
-        raise ModelError(
-            "pipeline of a class that is not supported",
-            given=kind.__name__,
-            allowed=FAMILY_TABLE,
-            todo="StableDiffusionPipeline.from_pipe(pipe), for one, shares the parts of another",
-        )
+        raise refusal("pipeline of a class that is not supported", kind.__name__, FROM_PIPE)
     for name, (library, pattern) in FAMILY_TABLE[kind.__name__].parts.items():
         part = getattr(pipeline, name, None)
         if part is None and name in optional_parts(kind.__name__):

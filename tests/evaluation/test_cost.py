@@ -136,6 +136,21 @@ def test_cost_is_reported_before_the_first_evaluation(
     monkeypatch.setattr(DiffusionMethod, "seconds_per_batch", lambda self: 3600.0)
     evaluate(tmp_path / "slow", budget=None, draws=4, quiet=False)
     assert "this may take 8.0 h; to shorten it, use --limit, --budget 1h" in capsys.readouterr().err
+    evaluate(tmp_path / "racing", budget=None, draws=4, quiet=False, search="racing")
+    err = capsys.readouterr().err
+    assert "this may take 8.0 h, less as far as racing stops early; to shorten it, use" in err
+    assert "--search racing" not in err
+
+
+@pytest.mark.parametrize("search", ["exhaustive", "paper", "gradient"])
+def test_a_long_run_of_another_search_is_pointed_to_racing(search: str) -> None:
+    assert "use --limit, --budget 1h or --search racing;" in str(cost.advice(3601.0, search))
+    assert cost.advice(3600.0, search) is None
+
+
+def test_racing_is_not_advised_where_the_search_is_racing_or_the_default() -> None:
+    for search in ("racing", None):
+        assert "--search" not in str(cost.advice(3601.0, search))
 
 
 def test_kept_options_describe_the_run_that_was_fitted_to_the_budget(tmp_path: Path) -> None:

@@ -19,11 +19,12 @@ pipeline has 512 px and a factor of 8 in its code."""
 
 
 class HunyuanDiTDenoiser(PipelineDenoiser):
-    """HunyuanDiT (Li et al. 2024), in Chinese and English, with a learned variance.
+    """HunyuanDiT (Li et al. 2024), in Chinese and English, with a learned variance."""
 
-    The timestep has the data type of the weights, as in the pipeline: float16 holds all of them,
-    bfloat16 rounds those above 256.
-    """
+    def __init__(self, pipeline: Any, *args: Any, **kwargs: Any) -> None:
+        super().__init__(pipeline, *args, **kwargs)
+        embedding = self.network.time_extra_emb
+        embedding.register_forward_pre_hook(_keep_time_exact, with_kwargs=True)
 
     def _channels(self) -> tuple[int, int]:
         channels = int(self.network.config.in_channels)  # learn_sigma doubles those of the output
@@ -65,7 +66,7 @@ class HunyuanDiTDenoiser(PipelineDenoiser):
     def _forward(self, x_t: Tensor, timestep: Tensor, cond: Conditioning) -> Tensor:
         out: Tensor = self.network(
             x_t,
-            timestep.to(self.dtype),
+            timestep,
             encoder_hidden_states=cond["text"].to(self.dtype),
             text_embedding_mask=cond["mask"],
             encoder_hidden_states_t5=cond["text_t5"].to(self.dtype),
@@ -83,7 +84,7 @@ class HunyuanDiTDenoiser(PipelineDenoiser):
         factor = self.image_size // self.sample_shape[1]
         target = [side * factor for side in x_t.shape[2:]]
         sizes = torch.tensor([*original.default, *target, *corner.default])
-        return sizes.to(x_t.device, self.dtype).repeat(len(x_t), 1)
+        return sizes.to(x_t.device, torch.float32).repeat(len(x_t), 1)
 
     def _rotary(self, x_t: Tensor) -> Any:
         """Cosines and sines (h·w/p², D) of the rotary embedding of the patches' positions."""
@@ -95,3 +96,12 @@ class HunyuanDiTDenoiser(PipelineDenoiser):
         crop = library.get_resize_crop_region_for_grid(grid, BASE_SIDE // patch)
         width = self.network.inner_dim // self.network.num_heads
         return get_2d_rotary_pos_embed(width, crop, grid, device=x_t.device, output_type="pt")
+
+
+def _keep_time_exact(_: Any, inputs: tuple[Any, ...], options: dict[str, Any]) -> Any:
+    """Inputs of the embedding of time, whose output gets the data type of the text.
+
+    The network gives it the timestep's, which the pipeline therefore rounds to that of the weights:
+    in bfloat16 a timestep above 256 is then another one.
+    """
+    return inputs, {**options, "hidden_dtype": inputs[1].dtype}

@@ -76,6 +76,20 @@ def test_pooling_with_padding_would_be_seen(folders: Folders) -> None:
     assert (padded - right).abs().max() > 1e-3
 
 
+@torch.inference_mode()
+def test_hunyuan_reads_exact_times_in_half_precision(folders: Folders) -> None:
+    folder = str(folders("hunyuan_dit"))
+    model: Any = loading.load(folder, img_size=32, dtype=torch.bfloat16)
+    seen: list[Tensor] = []
+    embedding = model.network.time_extra_emb
+    handle = embedding.time_proj.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    index = torch.tensor([257, 999])  # bfloat16 has 256 and 1000
+    x_t = torch.ones(2, *model.sample_shape, dtype=torch.bfloat16)
+    model.predict(x_t, index, model.encode_prompts(TEXTS[:2]))
+    handle.remove()
+    assert seen[0].tolist() == [257.0, 999.0]
+
+
 def test_size_of_kandinsky_is_the_default_of_its_pipeline(folders: Folders) -> None:
     assert loading.load(str(folders("kandinsky_3"))).image_size == 1024
     with pytest.raises(UsageError, match=r"image size does not fit.*multiple of 16"):
