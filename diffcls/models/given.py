@@ -57,7 +57,9 @@ def text_defaults_of(model: Model) -> str:
     """What the pipeline of a text model adds to every prompt, as JSON; empty if nothing."""
     from diffcls.models.text_defaults import recorded
 
-    return recorded(loading.family_of(os.fspath(model)) if is_name(model) else type(model).__name__)
+    if is_name(model):
+        return recorded(loading.family_of(os.fspath(model)))
+    return recorded(type(model).__name__, model)
 
 
 def load(

@@ -177,7 +177,7 @@ def linear_layer(network: torch.nn.Module) -> str:
     named = [
         name
         for name, module in network.named_modules()
-        if isinstance(module, torch.nn.Linear) and name.endswith("to_q")
+        if isinstance(module, torch.nn.Linear) and name.endswith(("to_q", "img_qkv_proj"))
     ]
     return named[-1]
 

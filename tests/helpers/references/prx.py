@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -19,25 +20,36 @@ TOKENS = 64
 def text_encoder(vocabulary: int) -> Any:
     import diffusers.pipelines.prx as prx
     import transformers
-    from transformers import T5GemmaConfig
-    from transformers.models.t5gemma.configuration_t5gemma import T5GemmaModuleConfig
     from transformers.models.t5gemma.modeling_t5gemma import T5GemmaEncoder
 
-    module = T5GemmaModuleConfig(
-        vocab_size=vocabulary,
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=2,
-        head_dim=16,
-        query_pre_attn_scalar=16,
-        max_position_embeddings=512,
-    )
     # transformers may have replaced the module in which diffusers had set its class
     transformers.T5GemmaEncoder = prx.T5GemmaEncoder
-    # saved with both parts, as the published models are, and with the encoder's own entries
-    return T5GemmaEncoder(T5GemmaConfig(encoder=module, decoder=module, **module.to_dict()))
+    module = {
+        "vocab_size": vocabulary,
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 2,
+        "head_dim": 16,
+        "query_pre_attn_scalar": 16,
+        "max_position_embeddings": 512,
+    }
+    encoder = T5GemmaEncoder(with_decoder(module).encoder)
+    encoder.save_pretrained = partial(save_with_decoder, encoder)
+    return encoder
+
+
+def with_decoder(module: dict[str, Any]) -> Any:
+    from transformers import T5GemmaConfig
+
+    return T5GemmaConfig(encoder=dict(module), decoder=dict(module))
+
+
+def save_with_decoder(encoder: Any, folder: Any, **options: Any) -> None:
+    """Save with the config of encoder and decoder, of which diffusers reads the encoder's."""
+    type(encoder).save_pretrained(encoder, folder, **options)
+    with_decoder(encoder.config.to_dict()).save_pretrained(folder)
 
 
 def pipeline(vae: Any, channels: int, patch_size: int = 2, **config: Any) -> Any:
