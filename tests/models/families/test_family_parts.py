@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -162,3 +163,13 @@ def test_third_encoder_of_sd3_is_optional_with_its_tokenizer_alone(copy: Copy) -
     path.write_text(json.dumps({**index, "tokenizer_3": [None, None]}))
     with pytest.raises(ModelError, match="only one of text_encoder_3 and tokenizer_3"):
         loading.load(str(path.parent))
+
+
+@pytest.mark.parametrize("family", ["chroma", "flux", "sd1"])
+def test_loading_announces_no_changes_of_the_libraries(
+    family: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = saved(family, tmp_path_factory.getbasetemp())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", FutureWarning)
+        loading.load(str(folder), img_size=32)
