@@ -40,8 +40,8 @@ FACTS: dict[str, Fact] = {
     "FluxPipeline": Fact(
         FLOW, "2×2 packed latents; `dev` is distilled with guidance: its input is 1"
     ),
-    "PixArtAlphaPipeline": Fact(LEARNED, "prompts in lower case, not cleaned"),
-    "PixArtSigmaPipeline": Fact(LEARNED, "prompts in lower case, not cleaned; up to 300 tokens"),
+    "PixArtAlphaPipeline": Fact(LEARNED, "prompts cleaned"),
+    "PixArtSigmaPipeline": Fact(LEARNED, "prompts cleaned; up to 300 tokens"),
     "DiTPipeline": Fact(LEARNED, "class ids instead of prompts"),
     "DDPMPipeline": Fact(NOISE, "class ids, or unconditional"),
     "DDIMPipeline": Fact(NOISE, "class ids, or unconditional"),

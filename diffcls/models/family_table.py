@@ -84,7 +84,11 @@ _STABLE_DIFFUSION = {
     "scheduler": SCHEDULER,
 }
 _PIXART = _transformer(
-    "PixArtTransformer2DModel|Transformer2DModel", "pixart:PixArtDenoiser", T5, T5_TOKENIZER
+    "PixArtTransformer2DModel|Transformer2DModel",
+    "pixart:PixArtDenoiser",
+    T5,
+    T5_TOKENIZER,
+    text_defaults=("clean_caption",),
 )
 _PIXEL_UNET = Family(
     f"{ADAPTERS}.pixel_unet:PixelUNetDenoiser",

@@ -51,6 +51,25 @@ def report_truncation(
     warn_of_truncation(long, limit)
 
 
+def in_chat_template(tokenizer: Any, prompts: Sequence[str], thinking: bool) -> list[str]:
+    """Each prompt as the message of a user, in the tokenizer's chat template.
+
+    Args:
+        tokenizer: with a ``chat_template``.
+        prompts: all prompts.
+        thinking: the template's ``enable_thinking``.
+    """
+    return [
+        tokenizer.apply_chat_template(
+            [{"role": "user", "content": prompt}],
+            tokenize=False,
+            add_generation_prompt=True,
+            enable_thinking=thinking,
+        )
+        for prompt in prompts
+    ]
+
+
 def warn_of_truncation(truncated: Sequence[str], limit: int) -> None:
     """Log a warning with the number of truncated prompts, if there are any, and the first."""
     if truncated:

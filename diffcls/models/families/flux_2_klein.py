@@ -9,7 +9,7 @@ from torch import Tensor
 from diffcls.models.denoiser import Conditioning
 from diffcls.models.families.base import PipelineDenoiser
 from diffcls.models.packing import tokens, untokened
-from diffcls.models.prompt_truncation import report_truncation
+from diffcls.models.prompt_truncation import in_chat_template, report_truncation
 from diffcls.models.text_defaults import text_defaults
 
 QWEN_TOKENS = 512
@@ -37,16 +37,8 @@ class Flux2KleinDenoiser(PipelineDenoiser):
     def encode_prompts(self, prompts: Sequence[str]) -> Conditioning:
         """Encode prompts; warns about prompts that will be truncated."""
         tokenizer = self.pipeline.tokenizer
-        texts = [
-            tokenizer.apply_chat_template(
-                [{"role": "user", "content": prompt}],
-                tokenize=False,
-                add_generation_prompt=True,
-                enable_thinking=False,
-            )
-            for prompt in prompts
-        ]
-        report_truncation(tokenizer, texts, QWEN_TOKENS)
+        texts = in_chat_template(tokenizer, prompts, thinking=False)
+        report_truncation(tokenizer, prompts, QWEN_TOKENS, texts)
         return super().encode_prompts(prompts)
 
     def _encode(self, prompts: Sequence[str]) -> dict[str, Tensor]:

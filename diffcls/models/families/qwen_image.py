@@ -40,7 +40,7 @@ class QwenImageDenoiser(PipelineDenoiser):
         pipe = self.pipeline
         limit = pipe.tokenizer_max_length + pipe.prompt_template_encode_start_idx
         texts = [pipe.prompt_template_encode.format(prompt) for prompt in prompts]
-        report_truncation(pipe.tokenizer, texts, limit)
+        report_truncation(pipe.tokenizer, prompts, limit, texts)
         self._length = longest(pipe.tokenizer, texts, limit)
         return super().encode_prompts(prompts)
 

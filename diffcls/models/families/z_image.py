@@ -10,7 +10,7 @@ from torch import Tensor
 from diffcls.models.denoiser import Conditioning
 from diffcls.models.families.base import PipelineDenoiser
 from diffcls.models.families.padding import extended, longest
-from diffcls.models.prompt_truncation import report_truncation
+from diffcls.models.prompt_truncation import in_chat_template, report_truncation
 
 QWEN_TOKENS = 512
 IMAGE_SIDE = 1024
@@ -45,16 +45,8 @@ class ZImageDenoiser(PipelineDenoiser):
     def encode_prompts(self, prompts: Sequence[str]) -> Conditioning:
         """Encode prompts, padded to the longest; warns about prompts that will be truncated."""
         tokenizer = self.pipeline.tokenizer
-        texts = [
-            tokenizer.apply_chat_template(
-                [{"role": "user", "content": prompt}],
-                tokenize=False,
-                add_generation_prompt=True,
-                enable_thinking=True,
-            )
-            for prompt in prompts
-        ]
-        report_truncation(tokenizer, texts, QWEN_TOKENS)
+        texts = in_chat_template(tokenizer, prompts, thinking=True)
+        report_truncation(tokenizer, prompts, QWEN_TOKENS, texts)
         self._length = longest(tokenizer, texts, QWEN_TOKENS)
         return super().encode_prompts(prompts)
 

@@ -122,7 +122,7 @@ def test_missing_libraries_of_cleaning_are_reported(
 ) -> None:
     monkeypatch.setattr(deepfloyd_if, "cleans_captions", lambda: False)
     loading.load(str(folders("deepfloyd_if")))
-    assert "pip install beautifulsoup4 ftfy" in caplog.text
+    assert 'pip install "diffcls[captions]"' in caplog.text
     caplog.clear()
     monkeypatch.setattr(deepfloyd_if, "cleans_captions", lambda: True)
     loading.load(str(folders("deepfloyd_if")))
