@@ -131,7 +131,6 @@ UNSUPPORTED: Mapping[str, Unsupported] = {
     **_each(
         NOT_BUILT,
         CogView3PlusPipeline="CogView4Pipeline",
-        LuminaPipeline="Lumina2Pipeline",
         OvisImagePipeline="QwenImagePipeline",
     ),
 }
