@@ -198,6 +198,9 @@ FAMILY_TABLE: Mapping[str, Family] = {
         (TRANSFORMERS, "GlmModel"),
         TOKENIZER,
     ),
+    "CogView3PlusPipeline": _transformer(
+        "CogView3PlusTransformer2DModel", "cogview_3_plus:CogView3PlusDenoiser", T5, T5_TOKENIZER
+    ),
     "HunyuanDiTPipeline": _transformer(
         "HunyuanDiT2DModel",
         "hunyuan_dit:HunyuanDiTDenoiser",

@@ -130,7 +130,6 @@ UNSUPPORTED: Mapping[str, Unsupported] = {
     ),
     **_each(
         NOT_BUILT,
-        CogView3PlusPipeline="CogView4Pipeline",
         OvisImagePipeline="QwenImagePipeline",
     ),
 }

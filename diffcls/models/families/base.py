@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager
@@ -98,6 +99,14 @@ class PipelineDenoiser(ABC):
         """
         return self.network.config.get("sample_size", None)
 
+    def _positions(self) -> int | None:
+        """Rows, and columns, of a table of positions of patches; None without such a table."""
+        return None
+
+    def _default(self, name: str) -> Any:
+        """Default of a parameter of the pipeline's ``__call__``."""
+        return inspect.signature(type(self.pipeline).__call__).parameters[name].default
+
     def _check_parts(self) -> None:
         """Raise ModelError if network and autoencoder do not fit each other."""
         inputs, outputs = self._channels()
@@ -158,6 +167,13 @@ class PipelineDenoiser(ABC):
         if size < step or size % step:
             raise UsageError(
                 "image size does not fit the model", given=size, allowed=f"a multiple of {step}"
+            )
+        positions = self._positions()
+        if positions is not None and size > positions * step:
+            raise UsageError(
+                "image size does not fit the model",
+                given=size,
+                allowed=f"at most {positions * step}",
             )
         return (self._channels()[0], size // factor, size // factor), size
 
