@@ -52,6 +52,9 @@ FACTS: dict[str, Fact] = {
         "prompts in a chat template, hidden states of three layers; all but `base` are distilled",
     ),
     "SanaPipeline": Fact(FLOW, "prompts in lower case, after an instruction"),
+    "LuminaPipeline": Fact(
+        FLOW, "prompts are cleaned where beautifulsoup4 and ftfy are installed; no LoRA"
+    ),
     "Lumina2Pipeline": Fact(FLOW, "prompts after a system prompt"),
     "ChromaPipeline": Fact(FLOW, "2×2 packed latents; padding is masked, unlike in diffusers"),
     "AuraFlowPipeline": Fact(FLOW, "1024 px unless `--img-size` is given"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import logging
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -89,7 +90,9 @@ def _pipeline_of(index: ModelIndex, parts: dict[str, Any]) -> Any:
     if "safety_checker" in parts:
         extra["requires_safety_checker"] = False
     try:
-        return pipeline_class(**parts, **extra)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # raised by the library's own classes
+            return pipeline_class(**parts, **extra)
     except Exception as error:  # whatever a constructor raises on values of another type
         raise ModelError(
             f"the parts do not form a {index.family} ({first_line(error)})",

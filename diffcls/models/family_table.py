@@ -169,6 +169,13 @@ FAMILY_TABLE: Mapping[str, Family] = {
         vae=(DIFFUSERS, "AutoencoderDC"),
         text_defaults=("complex_human_instruction",),
     ),
+    "LuminaPipeline": _transformer(
+        "LuminaNextDiT2DModel",
+        "lumina:LuminaDenoiser",
+        (TRANSFORMERS, "GemmaModel|GemmaPreTrainedModel|GemmaForCausalLM"),
+        TOKENIZER,
+        text_defaults=("clean_caption",),
+    ),
     "Lumina2Pipeline": _transformer(
         "Lumina2Transformer2DModel",
         "lumina_2:Lumina2Denoiser",

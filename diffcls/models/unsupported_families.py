@@ -130,7 +130,6 @@ UNSUPPORTED: Mapping[str, Unsupported] = {
     ),
     **_each(
         NOT_BUILT,
-        LuminaPipeline="Lumina2Pipeline",
         OvisImagePipeline="QwenImagePipeline",
     ),
 }
