@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
 from diffcls.models.denoiser import Conditioning
 from diffcls.models.families.base import PipelineDenoiser
 from diffcls.models.packing import tokens, untokened
+from diffcls.models.pipeline_view import text_config
 from diffcls.models.prompt_truncation import in_chat_template, report_truncation
 from diffcls.models.text_defaults import text_defaults
+from diffcls.support.errors import ModelError
 
 QWEN_TOKENS = 512
 
@@ -33,6 +36,13 @@ class Flux2KleinDenoiser(PipelineDenoiser):
         self._layers = tuple(text_defaults("Flux2KleinPipeline")["text_encoder_out_layers"])
         width, count = int(self.network.config.joint_attention_dim), len(self._layers)
         self._check_text(width // count, text_encoder="hidden_size")
+        depth = int(text_config(self.pipeline.text_encoder).num_hidden_layers)
+        if depth < max(self._layers):
+            raise ModelError(
+                "the text encoder has fewer layers than the pipeline reads",
+                given=f"{depth} layers",
+                allowed=f"at least {max(self._layers)}",
+            )
 
     def encode_prompts(self, prompts: Sequence[str]) -> Conditioning:
         """Encode prompts; warns about prompts that will be truncated."""
@@ -42,14 +52,21 @@ class Flux2KleinDenoiser(PipelineDenoiser):
         return super().encode_prompts(prompts)
 
     def _encode(self, prompts: Sequence[str]) -> dict[str, Tensor]:
-        """``text`` (P, 512, 3·D); the network reads no mask."""
-        text, _ = self.pipeline.encode_prompt(
-            list(prompts),
-            device=self.device,
-            max_sequence_length=QWEN_TOKENS,
-            text_encoder_out_layers=self._layers,
-        )
-        return {"text": text}
+        """``text`` (P, 512, 3·D); the network reads no mask.
+
+        One prompt at a time: the encoder computes the logits of all positions, too, and those of
+        16 prompts would take gigabytes.
+        """
+        encoded = [
+            self.pipeline.encode_prompt(
+                prompt,
+                device=self.device,
+                max_sequence_length=QWEN_TOKENS,
+                text_encoder_out_layers=self._layers,
+            )[0]
+            for prompt in prompts
+        ]
+        return {"text": torch.cat(encoded)}
 
     def _forward(self, x_t: Tensor, timestep: Tensor, cond: Conditioning) -> Tensor:
         rows, columns = x_t.shape[2:]

@@ -44,6 +44,19 @@ def narrow_t5() -> Any:
     return T5EncoderModel(T5Config(**{**settings, "d_model": WIDTH // 2}))
 
 
+def test_text_encoder_without_the_layers_that_klein_reads_is_refused(copy: Copy) -> None:
+    from transformers import Qwen3Config, Qwen3ForCausalLM
+
+    folder = copy("flux_2_klein")
+    settings = json.loads((folder / "text_encoder" / "config.json").read_text())
+    settings |= {"num_hidden_layers": 26, "layer_types": None}
+    shutil.rmtree(folder / "text_encoder")
+    Qwen3ForCausalLM(Qwen3Config(**settings)).save_pretrained(folder / "text_encoder")
+    with pytest.raises(ModelError, match="fewer layers than the pipeline reads") as refused:
+        loading.load(str(folder), img_size=32)
+    assert "26 layers" in str(refused.value) and "at least 27" in str(refused.value)
+
+
 @pytest.mark.parametrize(
     ("family", "part", "build", "given"),
     [
