@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from diffcls.models.components import first_line
 from diffcls.models.denoiser import Denoiser, ModelCard
 from diffcls.models.family_table import FAMILY_TABLE
+from diffcls.models.memory_options import WHOLE_ON_DEVICE, MemoryOptions
 from diffcls.support.errors import DiffclsError, ModelError
 from diffcls.support.registry import Registry
 
@@ -26,12 +27,13 @@ def adapted(
     dtype: torch.dtype,
     img_size: int | None,
     given: str,
+    memory: MemoryOptions = WHOLE_ON_DEVICE,
 ) -> Denoiser:
     """The denoiser of a pipeline, after one small pass through all of its parts.
 
     Args:
         family: name of the pipeline's class.
-        pipeline, card, device, dtype, img_size: see `diffcls.models.families.base`.
+        pipeline, card, device, dtype, img_size, memory: see `diffcls.models.families.base`.
         given: the model's place or class, for the message.
 
     Raises:
@@ -44,8 +46,10 @@ def adapted(
 
     adapter: type[PipelineDenoiser] = FAMILIES.load(family)
     try:
-        denoiser = adapter(pipeline, card, device, dtype, img_size)
+        denoiser = adapter(pipeline, card, device, dtype, img_size, memory)
         run_once(denoiser)
+        if memory.compile:
+            denoiser.network.compile(dynamic=False)
     except (DiffclsError, MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:  # values of configs that no class checks

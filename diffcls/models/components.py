@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 from diffcls.models.configs import check_files, check_tokenizer, check_values
 from diffcls.models.family_table import AUTOENCODERS
 from diffcls.models.json_files import read_json
+from diffcls.models.memory_options import WHOLE_ON_DEVICE, MemoryOptions
 from diffcls.models.model_index import ModelIndex
+from diffcls.models.quantisation import loading_arguments
 from diffcls.models.quiet import loading
 from diffcls.models.weight_files import (
     CONVERT,
@@ -29,12 +31,19 @@ CONFIGS = ("config.json", "scheduler_config.json")
 logger = logging.getLogger(__name__)
 
 
-def open_pipeline(index: ModelIndex, dtype: torch.dtype) -> Any:
+def open_pipeline(
+    index: ModelIndex,
+    dtype: torch.dtype,
+    memory: MemoryOptions = WHOLE_ON_DEVICE,
+    device: str = "cpu",
+) -> Any:
     """Open a pipeline; each part is loaded on its own so that missing tensors are detected.
 
     Args:
         index: index of the pipeline's folder, as ``save_pretrained`` writes it.
         dtype: data type of all parts but the autoencoder, which stays in float32.
+        memory: its quantisation and device map are those of text encoders and network.
+        device: place of quantised parts, which cannot be moved.
 
     Raises:
         ModelError: for a part that is missing, incomplete or not finite, for a config with values
@@ -51,7 +60,10 @@ def open_pipeline(index: ModelIndex, dtype: torch.dtype) -> Any:
             part_dtype = torch.float32 if part in AUTOENCODERS else dtype
             parts[part] = None
             if place is not None:
-                parts[part] = _open_part(*place, folder / part, part_dtype, variants)
+                extra = (
+                    {} if part in AUTOENCODERS else _extra(place[0], part, dtype, memory, device)
+                )
+                parts[part] = _open_part(*place, folder / part, part_dtype, variants, extra)
         _report_variants(variants, dtype != torch.float32)
         return _pipeline_of(index, parts)
 
@@ -77,13 +89,30 @@ def _pipeline_of(index: ModelIndex, parts: dict[str, Any]) -> Any:
         ) from error
 
 
+def _extra(
+    library: str, part: str, dtype: torch.dtype, memory: MemoryOptions, device: str
+) -> dict[str, Any]:
+    """Arguments of ``from_pretrained`` for a text encoder or a network."""
+    if memory.device_map is not None:
+        return {"device_map": memory.device_map}
+    role = "text" if part.startswith("text_encoder") else "network"
+    if memory.quantise is None or not memory.quantise.includes(role):
+        return {}
+    return loading_arguments(memory.quantise, library, dtype, device)
+
+
 def _open_part(
-    library: str, class_name: str, folder: Path, dtype: torch.dtype, variants: dict[str, str]
+    library: str,
+    class_name: str,
+    folder: Path,
+    dtype: torch.dtype,
+    variants: dict[str, str],
+    extra: dict[str, Any],
 ) -> Any:
     """A part of a pipeline; the variant of its weights is added to `variants`."""
     import torch
 
-    kind = _class_of(library, class_name, folder.name)
+    kind = class_of_part(library, class_name, folder.name)
     if not folder.is_dir():
         raise ModelError("a part of the model is missing", given=str(folder))
     _check_part(kind, folder)
@@ -101,6 +130,7 @@ def _open_part(
             output_loading_info=True,
             variant=variant or None,
             local_files_only=True,
+            **extra,
             **({"trust_remote_code": False} if library == "transformers" else {}),
         )
     except DiffclsError:
@@ -124,7 +154,7 @@ def _open_part(
     return module
 
 
-def _class_of(library: str, class_name: str, part: str) -> Any:
+def class_of_part(library: str, class_name: str, part: str) -> Any:
     """A class that `diffcls.models.model_index` accepts."""
     import diffusers
     import transformers
@@ -153,7 +183,7 @@ def check_parts(index: ModelIndex) -> None:
         folder = index.path.parent / part
         if place is None or not folder.is_dir():
             continue
-        _check_part(_class_of(*place, part), folder)
+        _check_part(class_of_part(*place, part), folder)
         names = [path.name for path in folder.iterdir()]
         if any(name.endswith(PICKLES) for name in names) and "" not in variants_of(names):
             raise ModelError(

@@ -111,7 +111,7 @@ def run_once(denoiser: Any) -> None:
     out = denoiser.predict(x_t, index, cond)
     if denoiser.autoencoder is not None:
         pixels = torch.zeros(1, 3, *(side * denoiser.autoencoder.factor,) * 2)
-        latents = denoiser.autoencoder.encode(pixels)
+        latents = denoiser.encode_images(pixels)
         _check_output("autoencoder", latents, x_t)
     _check_output(denoiser.part, out, x_t)
 
