@@ -8,7 +8,7 @@ from diffcls.models.components import first_line
 from diffcls.models.denoiser import Denoiser, ModelCard
 from diffcls.models.family_table import FAMILY_TABLE
 from diffcls.models.memory_options import WHOLE_ON_DEVICE, MemoryOptions
-from diffcls.support.errors import DiffclsError, ModelError
+from diffcls.support.errors import DiffclsError, ModelError, UsageError
 from diffcls.support.registry import Registry
 
 if TYPE_CHECKING:
@@ -48,8 +48,6 @@ def adapted(
     try:
         denoiser = adapter(pipeline, card, device, dtype, img_size, memory)
         run_once(denoiser)
-        if memory.compile:
-            denoiser.network.compile(dynamic=False)
     except (DiffclsError, MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:  # values of configs that no class checks
@@ -58,4 +56,25 @@ def adapted(
             given=given,
             todo="check the configs of the model's parts",
         ) from error
+    if memory.compile:
+        _compile(denoiser)
     return denoiser
+
+
+def _compile(denoiser: PipelineDenoiser) -> None:
+    """Compile the network for static shapes, in place, and run it once.
+
+    Raises:
+        UsageError: where torch cannot, such as without a C++ compiler.
+    """
+    from diffcls.models.families.checks import run_once
+
+    denoiser.network.compile(dynamic=False)
+    try:
+        run_once(denoiser)
+    except Exception as error:  # each backend has its own exceptions
+        raise UsageError(
+            f"--compile: torch cannot compile the network ({first_line(error)})",
+            given=type(denoiser.network).__name__,
+            todo="install a C++ compiler such as g++, or remove --compile",
+        ) from error

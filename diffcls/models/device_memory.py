@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 CGROUP_FILES = (
@@ -16,7 +15,7 @@ CGROUP_FILES = (
 
 
 def free_memory(device: str) -> int | None:
-    """Bytes that a model may take on a device; None where it cannot be told.
+    """Bytes that a model may take on a device; None where it is unknown.
 
     Args:
         device: ``cpu``, ``cuda``, ``cuda:N`` or ``mps``. Apple's GPUs share the machine's memory.
@@ -59,13 +58,3 @@ def _cached() -> int:
     except OSError:
         return 0
     return sum(int(line.split()[1]) for line in lines if line.split()[0] == "inactive_file")
-
-
-def resident_bytes() -> int:
-    """Bytes of this process in memory now; 0 where it cannot be told."""
-    try:
-        import psutil
-
-        return int(psutil.Process(os.getpid()).memory_info().rss)
-    except (ImportError, OSError, RuntimeError):
-        return 0

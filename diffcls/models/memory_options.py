@@ -113,10 +113,8 @@ def check_memory_options(options: MemoryOptions) -> None:
             given=str(quantise),
             todo=f"pip install {quantise.library}, or pip install 'diffcls[quantize]'",
         )
-    if options.offload == "sequential" or options.device_map:
-        raise _excluded(
-            "--quantize", "--device-map" if options.device_map else "--offload sequential"
-        )
+    if offloads or options.device_map:  # libraries of quantised weights place them themselves
+        raise _excluded("--quantize", "--device-map" if options.device_map else "--offload")
 
 
 def _excluded(flag: str, other: str, reason: str = "") -> UsageError:
