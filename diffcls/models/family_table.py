@@ -153,6 +153,12 @@ FAMILY_TABLE: Mapping[str, Family] = {
         (TRANSFORMERS, "Qwen3Model|Qwen3ForCausalLM"),
         QWEN_TOKENIZER,
     ),
+    "OvisImagePipeline": _transformer(
+        "OvisImageTransformer2DModel",
+        "ovis_image:OvisImageDenoiser",
+        (TRANSFORMERS, "Qwen3Model|Qwen3ForCausalLM"),
+        QWEN_TOKENIZER,
+    ),
     "Flux2KleinPipeline": _transformer(
         "Flux2Transformer2DModel",
         "flux_2_klein:Flux2KleinDenoiser",

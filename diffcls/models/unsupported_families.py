@@ -132,7 +132,6 @@ UNSUPPORTED: Mapping[str, Unsupported] = {
         NOT_BUILT,
         CogView3PlusPipeline="CogView4Pipeline",
         LuminaPipeline="Lumina2Pipeline",
-        OvisImagePipeline="QwenImagePipeline",
     ),
 }
 """Class of a pipeline -> why it is refused."""
