@@ -53,10 +53,16 @@ FACTS: dict[str, Fact] = {
         "prompts in a chat template, hidden states of three layers; all but `base` are distilled",
     ),
     "SanaPipeline": Fact(FLOW, "prompts in lower case, after an instruction"),
+    "LuminaPipeline": Fact(
+        FLOW, "prompts are cleaned where beautifulsoup4 and ftfy are installed; no LoRA"
+    ),
     "Lumina2Pipeline": Fact(FLOW, "prompts after a system prompt"),
-    "ChromaPipeline": Fact(FLOW, "2×2 packed latents; a mask over texts and image"),
-    "AuraFlowPipeline": Fact(FLOW),
-    "CogView4Pipeline": Fact(FLOW, "the size of the image is an input"),
+    "ChromaPipeline": Fact(FLOW, "2×2 packed latents; padding is masked, unlike in diffusers"),
+    "AuraFlowPipeline": Fact(FLOW, "1024 px unless `--img-size` is given"),
+    "CogView4Pipeline": Fact(
+        FLOW, "the size of the image is an input; prompts are padded one by one"
+    ),
+    "CogView3PlusPipeline": Fact("v", "224 tokens; the size of the image is an input"),
     "HunyuanDiTPipeline": Fact(
         "v, learned variance", "77 and 256 tokens; the size of the image is an input up to v1.1"
     ),

@@ -47,6 +47,28 @@ class Autoencoder:
         constants = [_constant(name, value) for value in values]
         return torch.tensor(constants, device=self.device).reshape(-1, 1, 1)
 
+    def save_memory(self, slicing: bool, tiling: bool) -> None:
+        """Compute image by image (`slicing`), and large images tile by tile (`tiling`).
+
+        Raises:
+            ModelError: for an autoencoder of diffusers that cannot.
+        """
+        for flag, wanted, method in (
+            ("--vae-slicing", slicing, "enable_slicing"),
+            ("--vae-tiling", tiling, "enable_tiling"),
+        ):
+            if wanted and not hasattr(self.vae, method):
+                name = type(self.vae).__name__
+                raise ModelError(f"{flag}: the autoencoder cannot", given=name, todo="remove it")
+            if wanted:
+                getattr(self.vae, method)()
+
+    def is_tiled(self, side: int) -> bool:
+        """Whether images of `side` pixels are encoded tile by tile, which changes their latents."""
+        names = ("tile_sample_min_size", "tile_sample_min_height")
+        tiles: list[int] = [getattr(self.vae, name) for name in names if hasattr(self.vae, name)]
+        return bool(getattr(self.vae, "use_tiling", False)) and side > min(tiles, default=0)
+
     @torch.inference_mode()
     def encode(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) in [−1, 1] -> (B, C, h, w): the posterior's mean, shifted and scaled."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import logging
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 from diffcls.models.configs import check_files, check_tokenizer, check_values
 from diffcls.models.family_table import AUTOENCODERS
 from diffcls.models.json_files import read_json
+from diffcls.models.memory_options import WHOLE_ON_DEVICE, MemoryOptions
 from diffcls.models.model_index import ModelIndex
+from diffcls.models.quantisation import loading_arguments
 from diffcls.models.quiet import loading
 from diffcls.models.weight_files import (
     CONVERT,
@@ -38,6 +41,8 @@ def open_pipeline(
     dtype: torch.dtype,
     given: Mapping[str, Any] | None = None,
     variant: str | None = None,
+    memory: MemoryOptions = WHOLE_ON_DEVICE,
+    device: str = "cpu",
 ) -> Any:
     """Open a pipeline; each part is loaded on its own so that missing tensors are detected.
 
@@ -46,6 +51,8 @@ def open_pipeline(
         dtype: data type of all parts but the autoencoder, which stays in float32.
         given: parts that are loaded already, by name.
         variant: see `diffcls.models.weight_files.choose_variant`.
+        memory: its quantisation and device map are those of text encoders and network.
+        device: place of quantised parts, which cannot be moved.
 
     Raises:
         ModelError: for a variant that no part has, a part that is missing, incomplete or not
@@ -65,7 +72,11 @@ def open_pipeline(
             part_dtype = torch.float32 if part in AUTOENCODERS else dtype
             parts[part] = None
             if place is not None:
-                parts[part] = _open_part(*place, folder / part, part_dtype, variants, variant)
+                extra = (
+                    {} if part in AUTOENCODERS else _extra(place[0], part, dtype, memory, device)
+                )
+                opened = _open_part(*place, folder / part, part_dtype, variants, variant, extra)
+                parts[part] = opened
         if variant is not None and variant not in variants.values():
             raise ModelError(
                 "no part of the model has weights of the chosen variant",
@@ -89,13 +100,27 @@ def _pipeline_of(index: ModelIndex, parts: dict[str, Any]) -> Any:
     if "safety_checker" in parts:
         extra["requires_safety_checker"] = False
     try:
-        return pipeline_class(**parts, **extra)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # raised by the library's own classes
+            return pipeline_class(**parts, **extra)
     except Exception as error:  # whatever a constructor raises on values of another type
         raise ModelError(
             f"the parts do not form a {index.family} ({first_line(error)})",
             given=str(index.path),
             allowed="the parts that save_pretrained writes",
         ) from error
+
+
+def _extra(
+    library: str, part: str, dtype: torch.dtype, memory: MemoryOptions, device: str
+) -> dict[str, Any]:
+    """Arguments of ``from_pretrained`` for a text encoder or a network."""
+    if memory.device_map is not None:
+        return {"device_map": memory.device_map}
+    role = "text" if part.startswith("text_encoder") else "network"
+    if memory.quantise is None or not memory.quantise.includes(role):
+        return {}
+    return loading_arguments(memory.quantise, library, dtype, device)
 
 
 def _open_part(
@@ -105,11 +130,12 @@ def _open_part(
     dtype: torch.dtype,
     variants: dict[str, str],
     chosen: str | None,
+    extra: dict[str, Any],
 ) -> Any:
     """A part of a pipeline; the variant of its weights is added to `variants`."""
     import torch
 
-    kind = _class_of(library, class_name, folder.name)
+    kind = class_of_part(library, class_name, folder.name)
     if not folder.is_dir():
         raise ModelError("a part of the model is missing", given=str(folder))
     _check_part(kind, folder)
@@ -127,6 +153,7 @@ def _open_part(
             output_loading_info=True,
             variant=variant or None,
             local_files_only=True,
+            **extra,
             **({"trust_remote_code": False} if library == "transformers" else {}),
         )
     except DiffclsError:
@@ -150,7 +177,7 @@ def _open_part(
     return module
 
 
-def _class_of(library: str, class_name: str, part: str) -> Any:
+def class_of_part(library: str, class_name: str, part: str) -> Any:
     """A class that `diffcls.models.model_index` accepts."""
     import diffusers
     import transformers
@@ -180,7 +207,7 @@ def check_parts(index: ModelIndex) -> None:
         folder = index.path.parent / part
         if place is None or not folder.is_dir():
             continue
-        _check_part(_class_of(*place, part), folder)
+        _check_part(class_of_part(*place, part), folder)
         names = [path.name for path in folder.iterdir()]
         if any(name.endswith(PICKLES) for name in names) and "" not in variants_of(names):
             raise ModelError(

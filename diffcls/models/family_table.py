@@ -175,6 +175,13 @@ FAMILY_TABLE: Mapping[str, Family] = {
         vae=(DIFFUSERS, "AutoencoderDC"),
         text_defaults=("complex_human_instruction",),
     ),
+    "LuminaPipeline": _transformer(
+        "LuminaNextDiT2DModel",
+        "lumina:LuminaDenoiser",
+        (TRANSFORMERS, "GemmaModel|GemmaPreTrainedModel|GemmaForCausalLM"),
+        TOKENIZER,
+        text_defaults=("clean_caption",),
+    ),
     "Lumina2Pipeline": _transformer(
         "Lumina2Transformer2DModel",
         "lumina_2:Lumina2Denoiser",
@@ -196,6 +203,9 @@ FAMILY_TABLE: Mapping[str, Family] = {
         "cogview_4:CogView4Denoiser",
         (TRANSFORMERS, "GlmModel"),
         TOKENIZER,
+    ),
+    "CogView3PlusPipeline": _transformer(
+        "CogView3PlusTransformer2DModel", "cogview_3_plus:CogView3PlusDenoiser", T5, T5_TOKENIZER
     ),
     "HunyuanDiTPipeline": _transformer(
         "HunyuanDiT2DModel",

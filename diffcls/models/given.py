@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from diffcls.models import devices, loading
 from diffcls.models.denoiser import Denoiser, ModelCard
+from diffcls.models.memory_options import WHOLE_ON_DEVICE, MemoryOptions, check_devices, given_flags
 from diffcls.models.model_argument import Model, is_name
 from diffcls.support.errors import UsageError
 
@@ -70,6 +71,7 @@ def load(
     lora: str | None = None,
     model_config: str | None = None,
     variant: str | None = None,
+    memory: MemoryOptions = WHOLE_ON_DEVICE,
 ) -> Denoiser:
     """The denoiser of a model.
 
@@ -78,7 +80,7 @@ def load(
             `diffcls.models.in_memory.denoiser_of`.
         device: see `diffcls.models.devices.resolve_device`; ``auto`` of a pipeline: where it is.
         dtype: precision; ``auto`` of a pipeline: its own.
-        img_size, lora, model_config, variant: see `diffcls.models.loading.load`.
+        img_size, lora, model_config, variant, memory: see `diffcls.models.loading.load`.
 
     Raises:
         UsageError, ModelError: see these functions; and for a LoRA file or a completing model with
@@ -88,11 +90,15 @@ def load(
         dtype = devices.resolve_dtype(dtype)
     if is_name(model):
         place = devices.resolve_device(device)
-        return loading.load(os.fspath(model), place, dtype, img_size, lora, model_config, variant)
+        check_devices(memory, place, _gpus())
+        return loading.load(
+            os.fspath(model), place, dtype, img_size, lora, model_config, variant, memory
+        )
     for flag, value, todo in (
         ("--lora", lora, "load it into the pipeline: pipe.load_lora_weights(FILE)"),
         ("--model-config", model_config, "remove it"),
         ("--variant", variant, "choose it when loading: from_pretrained(…, variant=NAME)"),
+        *((flag, value, "set it on the pipeline") for flag, value in given_flags(memory).items()),
     ):
         if value is not None:
             raise UsageError(f"{flag} is for models in files, not in memory", value, todo=todo)
@@ -100,3 +106,9 @@ def load(
 
     own = device in (None, "auto")
     return denoiser_of(model, None if own else devices.resolve_device(device), dtype, img_size)
+
+
+def _gpus() -> int:
+    import torch
+
+    return int(torch.cuda.device_count()) if torch.cuda.is_available() else 0

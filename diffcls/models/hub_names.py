@@ -102,6 +102,9 @@ MODELS: Mapping[str, HubModel] = {
     "sana-512": HubModel(
         "Efficient-Large-Model/Sana_1600M_512px_diffusers", family="SanaPipeline", licence=OTHER
     ),
+    "lumina-next": HubModel(
+        "Alpha-VLLM/Lumina-Next-SFT-diffusers", family="LuminaPipeline", licence=APACHE
+    ),
     "lumina-2": HubModel("Alpha-VLLM/Lumina-Image-2.0", family="Lumina2Pipeline", licence=APACHE),
     "chroma": HubModel("lodestones/Chroma1-HD", family="ChromaPipeline", licence=APACHE),
     "auraflow": HubModel("fal/AuraFlow-v0.3", family="AuraFlowPipeline", licence=APACHE),

@@ -12,11 +12,13 @@ from diffcls.models import hub, single_file
 from diffcls.models.adapters import adapted
 from diffcls.models.components import open_pipeline
 from diffcls.models.denoiser import Denoiser, ModelCard
+from diffcls.models.devices import default_dtype
 from diffcls.models.family_table import FAMILY_TABLE, network_part
 from diffcls.models.hub_names import MODELS
 from diffcls.models.kept import kept
 from diffcls.models.lora import merge
 from diffcls.models.lora import revision_of as lora_revision
+from diffcls.models.memory_options import WHOLE_ON_DEVICE, MemoryOptions
 from diffcls.models.model_index import INDEX, ModelIndex, read_index
 from diffcls.models.quiet import loading
 from diffcls.models.revision import files_below, revision_of
@@ -185,6 +187,7 @@ def load(
     lora: str | None = None,
     model_config: str | None = None,
     variant: str | None = None,
+    memory: MemoryOptions = WHOLE_ON_DEVICE,
 ) -> Denoiser:
     """Load the denoiser of a model.
 
@@ -195,16 +198,16 @@ def load(
         lora: ``FILE`` or ``FILE:WEIGHT``, merged into the model.
         model_config: for a single file: the name or folder of the model that completes it.
         variant: which weights of a folder are read, such as ``non_ema``, where a part has several.
+        memory: how the model is held in memory.
 
     Raises:
-        UsageError: for an unknown name.
+        UsageError: for an unknown name, or a single file that is to be quantised.
         ModelError: for a family that is not supported, a missing file or tensor, or weights that
             are not finite.
     """
     import torch
 
-    if dtype is None:
-        dtype = torch.float32 if torch.device(device).type == "cpu" else torch.bfloat16
+    dtype = default_dtype(str(device)) if dtype is None else dtype
     half = dtype != torch.float32
     files = find(name, half, variant=variant)
     completion = None
@@ -223,13 +226,26 @@ def load(
         card = replace(card, revision=hash_json(both))
     with loading():
         if completion is None:
-            pipeline = open_pipeline(index, dtype, variant=variant)
+            pipeline = open_pipeline(
+                index, dtype, variant=variant, memory=memory, device=str(device)
+            )
         else:
+            _refuse_for_file(memory)
             pipeline = single_file.open_file(files.path, index, dtype)
         if lora is not None:
             card = replace(card, revision=f"{card.revision} + {merge(pipeline, lora)}")
         given = str(index.path.parent)
-        return adapted(index.family, pipeline, card, device, dtype, img_size, given=given)
+        return adapted(index.family, pipeline, card, device, dtype, img_size, given, memory)
+
+
+def _refuse_for_file(memory: MemoryOptions) -> None:
+    for flag, value in (("--quantize", memory.quantise), ("--device-map", memory.device_map)):
+        if value is not None:
+            raise UsageError(
+                f"{flag} is for pipeline folders, and --model is a single file",
+                given=str(value),
+                todo="remove it, or save the pipeline as a folder with save_pretrained",
+            )
 
 
 def _completion(path: Path, model_config: str | None, half: bool) -> ModelFiles:

@@ -27,6 +27,11 @@ COMPLETED_BY: Mapping[str, str] = {
     "sd35_large": "sd35-large",
     "flux-dev": "flux-dev",
     "flux-schnell": "flux-schnell",
+    "auraflow": "auraflow",
+    "chroma": "chroma",
+    "lumina2": "lumina-2",
+    "sana": "sana",
+    "z-image-turbo": "z-image-turbo",
 }
 
 
@@ -53,11 +58,17 @@ def completed_by(path: Path) -> str:
     Raises:
         ModelError: for a file that is incomplete, or of an unsupported architecture.
     """
-    from diffusers.loaders.single_file_utils import infer_diffusers_model_type
+    from diffusers.loaders.single_file_utils import (
+        CHECKPOINT_KEY_NAMES,
+        infer_diffusers_model_type,
+    )
 
     _check_gguf_library(path)
     try:
-        kind = str(infer_diffusers_model_type(_shapes(path)))
+        shapes = _shapes(path)
+        kind = str(infer_diffusers_model_type(shapes))
+        if kind == "v1" and CHECKPOINT_KEY_NAMES[kind] not in shapes:
+            kind = "none of those that diffusers knows"  # its answer to whatever it does not know
     except Exception as error:  # damaged headers raise different exceptions
         raise ModelError(f"cannot read model file ({error})", given=str(path)) from error
     if kind not in COMPLETED_BY:

@@ -169,6 +169,13 @@ def output_by_hand(pipe: Any, x_t: Tensor, t: float, cond: dict[str, Tensor]) ->
     return pipe.unet(x_t, time, class_labels=cond["class_id"]).sample
 
 
+def chain_of(pipe: Any) -> Any:
+    """The library's scheduler with the variance-preserving chain of the pipeline's training."""
+    if "snr_shift_scale" in pipe.scheduler.config:
+        return pipe.scheduler  # DDPM's knows no such shift
+    return DDPMScheduler.from_config(pipe.scheduler.config)
+
+
 def error_by_hand(pipe: Any, x0: Tensor, eps: Tensor, index: int, cond: dict[str, Tensor]) -> float:
     """The mean squared error of the noise that the output implies, with the library's scheduler."""
     reference = of_pipeline(pipe)
@@ -179,7 +186,7 @@ def error_by_hand(pipe: Any, x0: Tensor, eps: Tensor, index: int, cond: dict[str
         velocity = output_by_hand(pipe, x_t, 1000 * sigma, cond)  # ε − x0
         predicted = x_t + (1 - sigma) * velocity
         return float(((predicted - eps) ** 2).mean())
-    scheduler = DDPMScheduler.from_config(pipe.scheduler.config)
+    scheduler = chain_of(pipe)
     t = torch.tensor([index])
     x_t = scheduler.add_noise(x0, eps, t)
     out = output_by_hand(pipe, x_t, index, cond)

@@ -280,3 +280,12 @@ def test_quantised_file_without_its_library_says_what_to_install(
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ModelError, match=r'pip install "diffcls\[gguf\]"'):
         loading.load(str(tmp_path / "mine.gguf"))
+
+
+def test_file_that_is_not_recognised_is_no_stable_diffusion(
+    flux_folder: Path, tmp_path: Path
+) -> None:
+    renamed = {f"own.{name}": tensor for name, tensor in network_weights(flux_folder).items()}
+    save_file(renamed, tmp_path / "mine.safetensors")
+    with pytest.raises(ModelError, match=r"not recognised.*--model-config"):
+        loading.load(str(tmp_path / "mine.safetensors"))

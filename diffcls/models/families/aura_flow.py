@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from torch import Tensor
@@ -17,6 +18,13 @@ class AuraFlowDenoiser(PipelineDenoiser):
     """AuraFlow (Fal 2024)."""
 
     time_scale = 1.0
+
+    def _native_size(self) -> object:
+        # the config has half the side that the pipeline generates
+        return self.autoencoder and self._default("height") // self.autoencoder.factor
+
+    def _positions(self) -> int:
+        return math.isqrt(self.network.config.pos_embed_max_size)  # rows times columns
 
     def _check_parts(self) -> None:
         super()._check_parts()

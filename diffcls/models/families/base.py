@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
@@ -12,11 +14,19 @@ from torch import Tensor
 
 from diffcls.models.autoencoder_kinds import autoencoder_of
 from diffcls.models.denoiser import Conditioning, ModelCard
-from diffcls.models.families.checks import check_tokenizer, square_side, training_noise
+from diffcls.models.families.checks import (
+    check_tokenizer,
+    first_not_finite,
+    square_side,
+    training_noise,
+)
 from diffcls.models.family_table import AUTOENCODERS
+from diffcls.models.memory_options import WHOLE_ON_DEVICE, MemoryOptions
 from diffcls.models.pipeline_view import text_config
+from diffcls.models.precision import in_float32, is_convertible
 from diffcls.models.prompt_truncation import token_keys
 from diffcls.models.quiet import quiet
+from diffcls.models.residence import Residence, is_quantised
 from diffcls.support.errors import ModelError, UsageError
 
 PROMPTS_PER_BATCH = 16
@@ -31,6 +41,7 @@ class PipelineDenoiser(ABC):
         card: name, revision, temperature.
         device, dtype: device and precision of the network.
         img_size: side of the images in pixels; default: the size that the network was trained on.
+        memory: how the parts are held in memory.
 
     Raises:
         ModelError: if the parts do not fit each other.
@@ -43,6 +54,8 @@ class PipelineDenoiser(ABC):
     """Timestep input of a flow model's network, divided by sigma."""
     may_learn_variance: ClassVar[bool] = False
     """Whether the second half of the output may be a learned variance."""
+    copies_convolutions_on_cpu: ClassVar[bool] = False
+    """Whether the network's convolutions get another memory layout on a CPU."""
     interpolation: str = "bicubic"
     """Resizing of images, see `diffcls.data.transforms.to_pixels`."""
     labels: tuple[str, ...] | None = None
@@ -54,14 +67,20 @@ class PipelineDenoiser(ABC):
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
         img_size: int | None = None,
+        memory: MemoryOptions = WHOLE_ON_DEVICE,
     ) -> None:
         self.card, self.device, self.dtype = card, torch.device(device), dtype
         self.pipeline = pipeline
-        self.network: Any = getattr(pipeline, self.part).to(self.device).eval()
+        self._residence = Residence(self.device, memory.offload, memory.device_map is not None)
+        self.network: Any = getattr(pipeline, self.part).eval()
+        self._residence.hold("network", self.network)
         self.network.requires_grad_(False)  # only prompts and images are differentiated
         parts = [getattr(pipeline, name, None) for name in AUTOENCODERS]
         vae = next((part for part in parts if part is not None), None)
         self.autoencoder = None if vae is None else autoencoder_of(vae, self.device)
+        if self.autoencoder is not None:
+            self.autoencoder.save_memory(memory.vae_slicing, memory.vae_tiling)
+            self._residence.hold("autoencoder", self.autoencoder.vae)
         self.schedule, self.parameterization = training_noise(pipeline.scheduler, self.time_scale)
         self._timesteps = torch.tensor(
             self.schedule.timesteps, dtype=torch.float32, device=self.device
@@ -97,6 +116,14 @@ class PipelineDenoiser(ABC):
         It may be a pair (h, w), or None.
         """
         return self.network.config.get("sample_size", None)
+
+    def _positions(self) -> int | None:
+        """Rows, and columns, of a table of positions of patches; None without such a table."""
+        return None
+
+    def _default(self, name: str) -> Any:
+        """Default of a parameter of the pipeline's ``__call__``."""
+        return inspect.signature(type(self.pipeline).__call__).parameters[name].default
 
     def _check_parts(self) -> None:
         """Raise ModelError if network and autoencoder do not fit each other."""
@@ -139,7 +166,7 @@ class PipelineDenoiser(ABC):
         for name, encoder in parts.items():
             if not name.startswith("text_encoder") or encoder is None:
                 continue
-            encoder.to(self.device).eval()
+            self._residence.hold("text", encoder.eval())
             tokenizer = parts[name.replace("text_encoder", "tokenizer")]
             if tokenizer is None:
                 raise ModelError("a text encoder of the model has no tokenizer", given=name)
@@ -159,17 +186,28 @@ class PipelineDenoiser(ABC):
             raise UsageError(
                 "image size does not fit the model", given=size, allowed=f"a multiple of {step}"
             )
+        positions = self._positions()
+        if positions is not None and size > positions * step:
+            raise UsageError(
+                "image size does not fit the model",
+                given=size,
+                allowed=f"at most {positions * step}",
+            )
         return (self._channels()[0], size // factor, size // factor), size
 
     def encode_images(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) -> x0 (B, C, h, w): the posterior's mean, shifted and scaled."""
         if self.autoencoder is None:
             return images.to(self.device, torch.float32)
+        self._residence.need("autoencoder")
         return self.autoencoder.encode(images)
 
     def decode_latents(self, x0: Tensor) -> Tensor:
         """x0 (B, C, h, w) -> images (B, 3, H, W)."""
-        return x0 if self.autoencoder is None else self.autoencoder.decode(x0)
+        if self.autoencoder is None:
+            return x0
+        self._residence.need("autoencoder")
+        return self.autoencoder.decode(x0)
 
     @torch.inference_mode()
     def encode_prompts(self, prompts: Sequence[str]) -> Conditioning:
@@ -178,12 +216,15 @@ class PipelineDenoiser(ABC):
         Raises:
             ModelError: if the encoding of a prompt is not finite, in single precision too.
         """
+        self._residence.need("text")
         cond = self._encode_all(prompts)
-        if _first_not_finite(cond) is not None and self.dtype != torch.float32:
-            for module in self._text_encoders():
-                module.float()
+        if first_not_finite(cond) is not None and self.dtype != torch.float32:
+            with self._residence.whole("text"):
+                for module in self._text_encoders():
+                    if not is_quantised(module):
+                        module.float()
             cond = self._encode_all(prompts)
-        bad = _first_not_finite(cond)
+        bad = first_not_finite(cond)
         if bad is not None:
             raise ModelError("the encoding of a prompt is not finite", given=prompts[bad])
         return cond
@@ -238,42 +279,21 @@ class PipelineDenoiser(ABC):
         The network's second half is in [−1, 1] and v in [0, 1]: v = (out + 1)/2 (Nichol and
         Dhariwal 2021, eq. 15; `diffcls.diffusion.process.learned_variance`).
         """
+        self._residence.need("network")
         out, channels = self._forward(x_t, self._timesteps[index], cond), x_t.shape[1]
         mixture = (out[:, channels:] + 1) / 2 if self.learns_variance else None
         return out[:, :channels], mixture
 
     @contextmanager
     def float32(self) -> Iterator[None]:
-        """Context in which the network runs in single precision."""
+        """Context in which the network runs in single precision; quantised weights stay so."""
         own_dtype = self.dtype
-        weights = [tensor for tensor in self._weights() if tensor.is_floating_point()]
-        dtypes = [tensor.dtype for tensor in weights]  # some may be in float32 already
-        # layers of quantised weights, which have a type that they compute in
-        quantised = [m for m in self.network.modules() if hasattr(m, "compute_dtype")]
-        self.dtype = torch.float32
-        try:
-            for tensor in weights:
-                tensor.data = tensor.data.float()
-            for module in quantised:
-                module.compute_dtype = torch.float32
+        if not is_convertible(self.network):
             yield
-        finally:
-            self.dtype = own_dtype
-            for tensor, dtype in zip(weights, dtypes, strict=True):
-                tensor.data = tensor.data.to(dtype)
-            for module in quantised:
-                module.compute_dtype = own_dtype
-
-    def _weights(self) -> list[Tensor]:
-        return [*self.network.parameters(), *self.network.buffers()]
-
-
-def _first_not_finite(cond: Conditioning) -> int | None:
-    """Index of the first prompt whose encoding is not finite, or None."""
-    for tensor in cond.values():
-        # in chunks: bounds the memory needed beside the encodings
-        rows = (part.reshape(len(part), -1) for part in tensor.split(64))
-        finite = torch.cat([torch.isfinite(part).all(dim=1) for part in rows])
-        if not bool(finite.all()):
-            return int(finite.logical_not().nonzero()[0])
-    return None
+            return
+        self.dtype = torch.float32
+        with in_float32(self.network, own_dtype, partial(self._residence.whole, "network")):
+            try:
+                yield
+            finally:
+                self.dtype = own_dtype

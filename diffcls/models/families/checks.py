@@ -9,6 +9,7 @@ import torch
 from diffcls.diffusion.draws import noise
 from diffcls.diffusion.parameterization import Parameterization, parameterization_of
 from diffcls.diffusion.schedule import NoiseSchedule
+from diffcls.models.denoiser import Conditioning
 from diffcls.models.pipeline_view import text_config
 from diffcls.support.errors import ModelError, UsageError
 from diffcls.support.seeding import key
@@ -84,6 +85,17 @@ def check_tokenizer(name: str, tokenizer: Any, encoder: Any) -> None:
         )
 
 
+def first_not_finite(cond: Conditioning) -> int | None:
+    """Index of the first prompt whose encoding is not finite, or None."""
+    for tensor in cond.values():
+        # in chunks: bounds the memory needed beside the encodings
+        rows = (part.reshape(len(part), -1) for part in tensor.split(64))
+        finite = torch.cat([torch.isfinite(part).all(dim=1) for part in rows])
+        if not bool(finite.all()):
+            return int(finite.logical_not().nonzero()[0])
+    return None
+
+
 @torch.inference_mode()
 def run_once(denoiser: Any) -> None:
     """Run each part once on a small input: some values of a config fail only there.
@@ -106,7 +118,7 @@ def run_once(denoiser: Any) -> None:
     out = denoiser.predict(x_t, index, cond)
     if denoiser.autoencoder is not None:
         pixels = torch.zeros(1, 3, *(side * denoiser.autoencoder.factor,) * 2)
-        latents = denoiser.autoencoder.encode(pixels)
+        latents = denoiser.encode_images(pixels)
         _check_output("autoencoder", latents, x_t)
     _check_output(denoiser.part, out, x_t)
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from diffcls.models.denoiser import Conditioning
 from diffcls.models.families.base import PipelineDenoiser
@@ -16,7 +17,12 @@ T5_TOKENS = 512
 
 
 class ChromaDenoiser(PipelineDenoiser):
-    """Chroma1 (Lodestone Rock 2025): all padding but its first token is masked."""
+    """Chroma1 (Lodestone Rock 2025): all padding but its first token is masked, as in training.
+
+    diffusers' pipeline gives the network the same mask as numbers, which its attention adds to the
+    logits, so that padding is read like text (huggingface/diffusers, issues 11724 and 12116); short
+    prompts have nearly nothing else. Here the mask is boolean, and hides it.
+    """
 
     time_scale = 1.0
 
@@ -48,15 +54,13 @@ class ChromaDenoiser(PipelineDenoiser):
             do_classifier_free_guidance=False,
             max_sequence_length=T5_TOKENS,
         )
-        return {"text": text, "mask": mask}
+        return {"text": text, "mask": mask.long()}
 
     def _forward(self, x_t: Tensor, timestep: Tensor, cond: Conditioning) -> Tensor:
         packed = patches(x_t)
         rows, columns = packed.shape[2:]
         text = cond["text"].to(self.dtype)
-        mask = self.pipeline._prepare_attention_mask(
-            len(x_t), rows * columns, self.dtype, cond["mask"].to(self.dtype)
-        )
+        mask = pad(cond["mask"].bool(), (0, rows * columns), value=True)  # texts before images
         out: Tensor = self.network(
             hidden_states=tokens(packed),
             timestep=timestep.to(self.dtype),

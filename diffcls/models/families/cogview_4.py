@@ -61,16 +61,23 @@ class CogView4Denoiser(PipelineDenoiser):
         return {"text": torch.cat(texts), "mask": torch.cat(masks)}
 
     def _forward(self, x_t: Tensor, timestep: Tensor, cond: Conditioning) -> Tensor:
-        factor = self.image_size // self.sample_shape[1]
-        size = [[side * factor for side in x_t.shape[2:]]]
-        sizes = torch.tensor(size, device=x_t.device, dtype=self.dtype).repeat(len(x_t), 1)
         out: Tensor = self.network(
             x_t,
             encoder_hidden_states=cond["text"].to(self.dtype),
             timestep=timestep,
-            original_size=sizes,
-            target_size=sizes,
-            crop_coords=torch.zeros_like(sizes),
             attention_kwargs={"text_attn_mask": cond["mask"].to(torch.int32)},
+            **image_sizes(self, x_t),
         ).sample
         return out
+
+
+def image_sizes(denoiser: PipelineDenoiser, x_t: Tensor) -> dict[str, Tensor]:
+    """Inputs of CogView's networks: the images' size in pixels, uncropped, each (B, 2)."""
+    factor = denoiser.image_size // denoiser.sample_shape[1]
+    size = [[side * factor for side in x_t.shape[2:]]]
+    sizes = torch.tensor(size, device=x_t.device, dtype=denoiser.dtype).repeat(len(x_t), 1)
+    return {
+        "original_size": sizes,
+        "target_size": sizes,
+        "crop_coords": torch.zeros_like(sizes),
+    }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Sequence
 from typing import Any
 
@@ -79,11 +78,10 @@ class HunyuanDiTDenoiser(PipelineDenoiser):
 
     def _sizes(self, x_t: Tensor) -> Tensor:
         """(B, 6) original size, target size and corner of the crop, in pixels."""
-        parameters = inspect.signature(type(self.pipeline).__call__).parameters
-        original, corner = parameters["original_size"], parameters["crops_coords_top_left"]
+        original, corner = self._default("original_size"), self._default("crops_coords_top_left")
         factor = self.image_size // self.sample_shape[1]
         target = [side * factor for side in x_t.shape[2:]]
-        sizes = torch.tensor([*original.default, *target, *corner.default])
+        sizes = torch.tensor([*original, *target, *corner])
         return sizes.to(x_t.device, torch.float32).repeat(len(x_t), 1)
 
     def _rotary(self, x_t: Tensor) -> Any:

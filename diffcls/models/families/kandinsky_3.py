@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Sequence
 from typing import Any
 
@@ -40,8 +39,7 @@ class Kandinsky3Denoiser(PipelineDenoiser):
 
     def _native_size(self) -> object:
         # no config has a size: the default of the pipeline, in pixels
-        default = inspect.signature(type(self.pipeline).__call__).parameters["height"].default
-        return None if self.autoencoder is None else default // self.autoencoder.factor
+        return self.autoencoder and self._default("height") // self.autoencoder.factor
 
     def _check_parts(self) -> None:
         super()._check_parts()

@@ -48,7 +48,7 @@ class PRXDenoiser(PipelineDenoiser):
             raise UsageError(
                 "a model of this family cleans prompts with ftfy, which is not installed",
                 given=type(self.pipeline).__name__,
-                todo="pip install ftfy",
+                todo='pip install "diffcls[captions]"',
             )
 
     def encode_prompts(self, prompts: Sequence[str]) -> Conditioning:

@@ -1,4 +1,4 @@
-"""Chroma: the pipeline's own packing, mask and network call."""
+"""Chroma: the pipeline's own packing, and its network's call with the tokens not masked alone."""
 
 from __future__ import annotations
 
@@ -35,19 +35,20 @@ def build() -> Any:
 
 def encoded(pipe: Any, prompts: list[str]) -> dict[str, Tensor]:
     text, _, mask, *_ = pipe.encode_prompt(prompts, do_classifier_free_guidance=False)
-    return {"text": text, "mask": mask}
+    return {"text": text, "mask": mask.long()}
 
 
 def output(pipe: Any, x_t: Tensor, t: float, cond: dict[str, Tensor]) -> Tensor:
     _, channels, h, w = x_t.shape
+    # without the masked tokens, and without the pipeline's mask, which diffusers adds to the logits
+    text = cond["text"][cond["mask"].bool()][None]
     packed = pipe._pack_latents(x_t, 1, channels, h, w)
     out = pipe.transformer(
         hidden_states=packed,
         timestep=torch.tensor([t]) / 1000,
-        encoder_hidden_states=cond["text"],
-        txt_ids=torch.zeros(cond["text"].shape[1], 3),
+        encoder_hidden_states=text,
+        txt_ids=torch.zeros(text.shape[1], 3),
         img_ids=pipe._prepare_latent_image_ids(1, h // 2, w // 2, "cpu", torch.float32),
-        attention_mask=pipe._prepare_attention_mask(1, packed.shape[1], x_t.dtype, cond["mask"]),
         return_dict=False,
     )[0]
     size = h * pipe.vae_scale_factor

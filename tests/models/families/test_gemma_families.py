@@ -1,4 +1,4 @@
-"""Sana, Lumina-Image 2 and PRX: what their pipelines predict, from texts of Gemma's encoders."""
+"""Sana, Lumina and PRX: what their pipelines predict, from texts of Gemma's encoders."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ TEXTS = ["a photo of a three", "Zero", "a photo of handwritten digit seven."]
 UNBINNED = {"use_resolution_binning": False}
 CALLS: dict[str, dict[str, Any]] = {
     "sana": {"height": 32, "width": 32, **UNBINNED},
+    "lumina": {"height": 32, "width": 32},
     "lumina_2": {"height": 32, "width": 32},
     "prx": UNBINNED,
     "prx_deep_compression": UNBINNED,
@@ -145,7 +146,7 @@ def test_sizes_of_prx_are_in_pixels(folders: Folders) -> None:
 
 def test_prx_needs_ftfy(folders: Folders, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("diffusers.utils.is_ftfy_available", lambda: False)
-    with pytest.raises(UsageError, match=r"cleans prompts with ftfy.*pip install ftfy"):
+    with pytest.raises(UsageError, match=r"cleans prompts with ftfy.*diffcls\[captions\]"):
         loading.load(str(folders("prx")))
 
 

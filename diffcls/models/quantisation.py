@@ -1,0 +1,38 @@
+"""Quantised loading: the arguments of ``from_pretrained`` for 8- and 4-bit weights."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from diffcls.models.memory_options import Quantisation
+
+if TYPE_CHECKING:
+    import torch
+
+
+def loading_arguments(
+    quantise: Quantisation, library: str, dtype: torch.dtype, device: str
+) -> dict[str, Any]:
+    """Keyword arguments that have a part's linear layers quantised while it is loaded.
+
+    Args:
+        quantise: bits and library.
+        library: ``diffusers`` or ``transformers``, whose class is loaded.
+        dtype: precision of the layers that stay as they are, and of the products.
+        device: where the part computes.
+    """
+    import importlib
+
+    loader = importlib.import_module(library)
+    if quantise.library == "torchao":
+        from torchao.quantization import Int4WeightOnlyConfig, Int8WeightOnlyConfig
+
+        kind = Int8WeightOnlyConfig if quantise.bits == 8 else Int4WeightOnlyConfig
+        config = loader.TorchAoConfig(kind())
+    elif quantise.bits == 8:
+        config = loader.BitsAndBytesConfig(load_in_8bit=True)
+    else:
+        config = loader.BitsAndBytesConfig(
+            load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype
+        )
+    return {"quantization_config": config, "device_map": {"": device}}

@@ -1,0 +1,108 @@
+"""Memory of a run: refused before loading where it does not fit, and shown by a dry run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from diffcls import evaluate
+from diffcls.models import loading, memory_check
+
+ARGUMENTS = ["--limit", "2", "--draws", "2", "--no-check-model", "--device", "cpu"]
+
+
+@pytest.fixture
+def never_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise AssertionError("weights were read")
+
+    monkeypatch.setattr(loading, "open_pipeline", refuse)
+
+
+def has_free(monkeypatch: pytest.MonkeyPatch, size: int | None) -> None:
+    monkeypatch.setattr(memory_check, "free_memory", lambda device: size)
+
+
+def run(tmp_path: Path, *arguments: str) -> int:
+    return evaluate.main([*ARGUMENTS, "--output-dir", str(tmp_path / "out"), *arguments])
+
+
+def error_of(capsys: pytest.CaptureFixture[str]) -> str:
+    lines = capsys.readouterr().err.strip().splitlines()
+    return lines[-1]
+
+
+@pytest.mark.usefixtures("never_loaded")
+def test_a_model_that_cannot_fit_is_refused_before_loading_with_the_flags_by_which_it_fits(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    has_free(monkeypatch, 20_000_000)
+    assert run(tmp_path) == 2
+    text = error_of(capsys)
+    assert "--model does not fit on cpu: evaluating 64 rows needs 23.9 MB" in text
+    assert "20.0 MB are free" in text
+    assert "add --batch-size 16 (" in text and "or --dtype bfloat16 (" in text
+    assert "--no-check-memory" in text
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.usefixtures("never_loaded")
+def test_where_no_flag_suffices_alone_a_combination_that_fits_is_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    has_free(monkeypatch, 7_500_000)
+    assert run(tmp_path) == 2
+    assert "add --dtype bfloat16 --vae-slicing --batch-size 1 (" in error_of(capsys)
+
+
+@pytest.mark.usefixtures("never_loaded")
+def test_where_nothing_suffices_the_memory_that_would_is_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    has_free(monkeypatch, 1_000_000)
+    assert run(tmp_path) == 2
+    assert "choose a device with" in error_of(capsys)
+
+
+def test_the_flags_that_a_refusal_names_are_accepted(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    has_free(monkeypatch, 20_000_000)
+    assert run(tmp_path, "--batch-size", "16", "--quiet") == 0
+
+
+@pytest.mark.parametrize("free", [None, 1])
+def test_a_model_is_loaded_where_memory_is_unknown_or_not_to_be_checked(
+    free: int | None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    has_free(monkeypatch, free)
+    flags = ["--quiet"] if free is None else ["--quiet", "--no-check-memory"]
+    assert run(tmp_path, *flags) == 0
+
+
+def test_a_dry_run_shows_the_memory_as_a_table_and_as_json(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(tmp_path, "--dry-run", "--batch-size", "8") == 0
+    out, err = capsys.readouterr()
+    (row,) = json.loads(out)
+    memory = row["memory"]
+    parts = {part["part"]: part for part in memory["parts"]}
+    assert memory["parameters"] == sum(part["parameters"] for part in parts.values())
+    assert memory["batch_size"] == 8 and memory["img_size"] == 32
+    assert row["evaluations_per_second"] > 0
+    lines = err.splitlines()
+    assert any("memory forecast, 32 px, float32 on cpu, " in line for line in lines)
+    (unet,) = [line for line in lines if line.startswith("unet ")]
+    assert f"{parts['unet']['parameters']:,}" in unet
+
+
+def test_a_dry_run_shows_the_memory_of_a_model_that_it_refuses(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    has_free(monkeypatch, 1_000_000)
+    assert run(tmp_path, "--dry-run") == 2
+    assert "evaluating 64 rows" in capsys.readouterr().err
