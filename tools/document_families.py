@@ -47,6 +47,7 @@ FACTS: dict[str, Fact] = {
     "DDIMPipeline": Fact(NOISE, "class ids, or unconditional"),
     "QwenImagePipeline": Fact(FLOW, "prompts in a template; statistics per channel of the latents"),
     "ZImagePipeline": Fact(FLOW, "prompts in a chat template; `turbo` is distilled to a few steps"),
+    "OvisImagePipeline": Fact(FLOW, "2×2 packed latents; prompts after a system prompt"),
     "Flux2KleinPipeline": Fact(
         FLOW,
         "prompts in a chat template, hidden states of three layers; all but `base` are distilled",

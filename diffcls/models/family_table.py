@@ -45,7 +45,7 @@ class Family:
         reads_class_ids: whether the model reads class ids instead of texts.
         text_defaults: parameters of the pipeline's ``__call__`` whose default values become part of
             every prompt, such as an instruction; they are part of a run's specification. A default
-            of None stands for the pipeline's attribute of the same name.
+            of None, or none, stands for the pipeline's attribute of the same name.
     """
 
     adapter: str
@@ -146,12 +146,20 @@ FAMILY_TABLE: Mapping[str, Family] = {
         (TRANSFORMERS, "Qwen2_5_VLForConditionalGeneration"),
         QWEN_TOKENIZER,
         vae=(DIFFUSERS, "AutoencoderKLQwenImage"),
+        text_defaults=("prompt_template_encode",),
     ),
     "ZImagePipeline": _transformer(
         "ZImageTransformer2DModel",
         "z_image:ZImageDenoiser",
         (TRANSFORMERS, "Qwen3Model|Qwen3ForCausalLM"),
         QWEN_TOKENIZER,
+    ),
+    "OvisImagePipeline": _transformer(
+        "OvisImageTransformer2DModel",
+        "ovis_image:OvisImageDenoiser",
+        (TRANSFORMERS, "Qwen3Model|Qwen3ForCausalLM"),
+        QWEN_TOKENIZER,
+        text_defaults=("system_prompt",),
     ),
     "Flux2KleinPipeline": _transformer(
         "Flux2Transformer2DModel",

@@ -12,12 +12,12 @@ CLEANING = "clean_caption"
 
 
 def text_defaults(family: str, pipeline: Any = None) -> dict[str, Any]:
-    """Parameter of the pipeline's ``__call__`` -> its default, of those that shape the prompt.
+    """What shapes every prompt, by name: the `text_defaults` of the family, with their values.
 
     Sana's instruction, for one, is a default of ``__call__`` and not of ``encode_prompt``, and
-    changes every encoding. For a default of None, such as that of Lumina's system prompt, the
-    pipeline uses its own attribute of that name. Captions are cleaned only where the libraries for
-    it are installed.
+    changes every encoding. For a default of None, such as that of Lumina's system prompt, and
+    where ``__call__`` has no such parameter, the pipeline uses its own attribute of that name.
+    Captions are cleaned only where the libraries for it are installed.
 
     Args:
         family: name of the pipeline's class.
@@ -30,7 +30,7 @@ def text_defaults(family: str, pipeline: Any = None) -> dict[str, Any]:
 
     kind = getattr(diffusers, family)
     parameters = inspect.signature(kind.__call__).parameters
-    defaults = {name: parameters[name].default for name in names}
+    defaults = {n: parameters[n].default if n in parameters else None for n in names}
     of_pipeline = [name for name, default in defaults.items() if default is None]
     if of_pipeline:
         pipeline = _without_parts(kind) if pipeline is None else pipeline

@@ -40,7 +40,6 @@ STAGES = "it denoises in stages, and the latents of one condition the next"
 DISTILLED = "it is distilled to a few steps, and no longer predicts the noise that was added"
 AUTOREGRESSIVE = "an autoregressive model samples a part of the condition"
 VIDEO = "it generates videos"
-NOT_BUILT = "it is not built here yet"
 VISION = "it is not built here yet: its text encoder is a model of vision and language"
 REFERENCE_IMAGES = "it is not built here yet: it also reads reference images"
 CHATGLM = "it is not built here yet: its text encoder, ChatGLM, is no class of transformers"
@@ -127,10 +126,6 @@ UNSUPPORTED: Mapping[str, Unsupported] = {
         CHATGLM,
         KolorsPipeline="StableDiffusionXLPipeline",
         KolorsPAGPipeline="StableDiffusionXLPipeline",
-    ),
-    **_each(
-        NOT_BUILT,
-        OvisImagePipeline="QwenImagePipeline",
     ),
 }
 """Class of a pipeline -> why it is refused."""

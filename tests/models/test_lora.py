@@ -166,7 +166,7 @@ def test_truncated_file_is_refused(tmp_path: Path, tiny_pipeline: Pipelines) -> 
 
 WITHOUT_LORA = {
     *("PixArtAlphaPipeline", "PixArtSigmaPipeline", "HunyuanDiTPipeline", "PRXPipeline"),
-    *("CogView3PlusPipeline", "LuminaPipeline"),
+    *("CogView3PlusPipeline", "LuminaPipeline", "OvisImagePipeline"),
     "Kandinsky3Pipeline",  # its network has no adapters
 }
 """Pipelines that diffusers loads no LoRA into."""

@@ -21,16 +21,18 @@ from diffcls.models.text_defaults import recorded, recorded_of, text_defaults
 __all__ = ["folders"]  # fixture
 
 
-def system_prompt() -> str:
-    from diffusers import Lumina2Pipeline
+def attribute(family: str, name: str) -> dict[str, str]:
+    """Attribute of a pipeline without parts."""
+    import diffusers
 
-    pipeline = Lumina2Pipeline(*5 * [None])
-    return str(pipeline.system_prompt)
+    return {name: str(getattr(getattr(diffusers, family)(*5 * [None]), name))}
 
 
 DEFAULTS = {
     "sana": lambda: {"complex_human_instruction": instruction()},
-    "lumina_2": lambda: {"system_prompt": system_prompt()},
+    "lumina_2": lambda: attribute("Lumina2Pipeline", "system_prompt"),
+    "qwen_image": lambda: attribute("QwenImagePipeline", "prompt_template_encode"),
+    "ovis_image": lambda: attribute("OvisImagePipeline", "system_prompt"),
 }
 
 
