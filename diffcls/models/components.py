@@ -15,7 +15,7 @@ from diffcls.models.family_table import AUTOENCODERS
 from diffcls.models.json_files import read_json
 from diffcls.models.memory_options import WHOLE_ON_DEVICE, MemoryOptions
 from diffcls.models.model_index import ModelIndex
-from diffcls.models.quantisation import loading_arguments
+from diffcls.models.quantisation import check_quantised, is_packed, loading_arguments
 from diffcls.models.quiet import loading
 from diffcls.models.weight_files import (
     CONVERT,
@@ -174,6 +174,8 @@ def _open_part(
             todo="download the file again",
         )
     check_finite(folder.name, module)
+    if "quantization_config" in extra:
+        check_quantised(folder.name, module)
     return module
 
 
@@ -254,6 +256,8 @@ def check_finite(part: str, module: Any) -> None:
     import torch
 
     for name, tensor in module.state_dict().items():
+        if is_packed(tensor) and not hasattr(tensor, "quant_type"):
+            continue  # few bits have no value that is not finite; scales of GGUF's blocks may have
         if tensor.is_meta or not torch.isfinite(_values(tensor)).all():
             raise ModelError(f"weights of part {part!r} are not finite", given=name)
 

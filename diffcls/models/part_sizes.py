@@ -163,7 +163,7 @@ def _bytes_of(
         return count * float(tensor.element_size())
     if quantise is not None and isinstance(layer, torch.nn.Linear) and name.endswith(".weight"):
         return count * (quantise.bits + SCALE_BITS[quantise.bits]) / 8
-    if not isinstance(tensor, torch.nn.Parameter):
+    if name.rpartition(".")[2] in layer._non_persistent_buffers_set:  # computed, not loaded
         return count * float(tensor.element_size())
     # T5, for one, keeps layers in single precision whose values overflow in float16
     kept = [*(getattr(kind, "_keep_in_fp32_modules_strict", None) or ())]

@@ -29,8 +29,8 @@ class Residence:
     def hold(self, role: str, module: Any) -> None:
         """Place a part: on the device, or in main memory until its role is needed."""
         self._modules.setdefault(role, []).append(module)
-        if self._placed or is_quantised(module):
-            return  # libraries of quantised weights place them while they load
+        if self._placed or _is_fixed(module):
+            return
         if self.offload == "none":
             module.to(self.device)
         elif self._is_by_layer(role):
@@ -45,10 +45,10 @@ class Residence:
         for other, modules in self._modules.items():
             if other != role and not self._is_by_layer(other):
                 for module in modules:
-                    _move(module, torch.device("cpu"))
+                    module.to("cpu")
         if not self._is_by_layer(role):
             for module in self._modules.get(role, []):
-                _move(module, self.device)
+                module.to(self.device)
         self._present = role
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
@@ -82,6 +82,7 @@ def is_quantised(module: Any) -> bool:
     return getattr(module, "hf_quantizer", None) is not None
 
 
-def _move(module: Any, device: torch.device) -> None:
-    if not is_quantised(module):
-        module.to(device)
+def _is_fixed(module: Any) -> bool:
+    """Whether weights have their place since they were loaded, as those of bitsandbytes."""
+    names = ("is_loaded_in_8bit", "is_loaded_in_4bit")
+    return any(getattr(module, name, False) for name in names)

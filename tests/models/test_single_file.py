@@ -289,3 +289,16 @@ def test_file_that_is_not_recognised_is_no_stable_diffusion(
     save_file(renamed, tmp_path / "mine.safetensors")
     with pytest.raises(ModelError, match=r"not recognised.*--model-config"):
         loading.load(str(tmp_path / "mine.safetensors"))
+
+
+def test_quantised_file_with_a_scale_that_is_not_finite_is_refused(
+    flux_folder: Path, tmp_path: Path
+) -> None:
+    gguf = pytest.importorskip("gguf", reason="gguf is not installed")
+    write_gguf(tmp_path / "mine.gguf", network_weights(flux_folder))
+    reader = gguf.GGUFReader(tmp_path / "mine.gguf", "r+")
+    (blocks,) = [t.data for t in reader.tensors if t.name == "context_embedder.weight"]
+    blocks[0, :2] = [0x00, 0x7E]  # float16's NaN, the scale of the first block
+    reader.data.flush()
+    with pytest.raises(ModelError, match="not finite.*context_embedder"):
+        opened(tmp_path / "mine.gguf", flux_folder)
