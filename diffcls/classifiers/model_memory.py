@@ -41,6 +41,16 @@ def memory_options(options: ClassifierOptions) -> MemoryOptions:
     return memory
 
 
+def changes_of_numbers(options: ClassifierOptions) -> dict[str, object]:
+    """The options of memory that change numbers, only where they are given, for a hash."""
+    changes: dict[str, object] = {}
+    if options.quantize is not None:
+        changes["quantize"] = str(parse_quantisation(options.quantize))
+    if options.vae_tiling:
+        changes["vae_tiling"] = True
+    return changes
+
+
 def forecast_of(
     options: ClassifierOptions, model: Model, batch_size: int, prompts: int
 ) -> Forecast | None:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffcls.classifiers import METHODS
+from diffcls.classifiers.model_memory import changes_of_numbers
 from diffcls.data import catalog
 from diffcls.data.dataset import Dataset
 from diffcls.data.load import load_dataset
@@ -226,6 +227,7 @@ def definition(options: EvaluationOptions, data: Dataset, subset: str) -> dict[s
         "seed": options.seed,
         "images": [options.img_size, options.interpolation, _precision(options)],
         **({"text_defaults": added} if (added := given.text_defaults_of(model)) else {}),
+        **changes_of_numbers(options),
         "scoring_version": SCORING_VERSION,
     }
 

@@ -116,8 +116,8 @@ def warn_of_kept_settings(options: EvaluationOptions, header: dict[str, Any]) ->
             flag = f"--{name.replace('_', '-')}"
             warn(f"{flag} ignored: the run keeps the {header[name]} of its first start")
     if options.compile != header.get("compiled", False):
-        state = "without" if options.compile else "with"
-        warn(f"the run keeps on {state} --compile, as it was first started")
+        form = "without" if options.compile else "with"
+        warn(f"the run goes on {form} --compile, as at its first start")
 
 
 def check_scored(row: dict[str, Any], shard: tuple[int, int]) -> None:

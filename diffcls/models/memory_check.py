@@ -10,13 +10,15 @@ from diffcls.models import single_file
 from diffcls.models.device_memory import free_memory
 from diffcls.models.forecast import Forecast, Workload, forecast, readable
 from diffcls.models.loading import find
-from diffcls.models.memory_options import Quantisation
+from diffcls.models.memory_options import parse_quantisation
 from diffcls.models.model_index import ModelIndex, read_index
 from diffcls.support.errors import UsageError
 
 if TYPE_CHECKING:
     import torch
 
+MAX_COMBINATIONS = 3
+"""Combinations of flags that a refusal names."""
 Change = tuple[str, Workload]
 """Flags, and the workload that they give."""
 
@@ -68,7 +70,7 @@ def check_memory(of: Forecast) -> None:
 def remedies(index: ModelIndex, work: Workload, free: int) -> str:
     """The flags by which a model would fit, each with the memory that it then needs.
 
-    Single flags where one suffices, else the first combination that does.
+    Single flags where one suffices, else the first combinations that do.
     """
     fitting = []
     for flags, changed in _changes(work):
@@ -77,15 +79,17 @@ def remedies(index: ModelIndex, work: Workload, free: int) -> str:
             fitting.append(f"{flags} ({readable(size)})")
     if fitting:
         return f"add {', or '.join(fitting)}; --no-check-memory tries it nevertheless"
-    given: list[str] = []
     size = forecast(index, work).peak.size
-    for flags, changed in _cumulative(work):
-        given.append(flags)
-        size = forecast(index, changed).peak.size
-        if size <= free:
-            return f"add {' '.join(given)} ({readable(size)})"
-    with_flags = f" for {' '.join(given)}" if given else ""
-    return f"choose a device with {readable(size)} free{with_flags}, or a smaller model"
+    for flags, changed in _combinations(work):
+        needed = forecast(index, changed).peak.size
+        size = min(size, needed)
+        if needed <= free:
+            fitting.append(f"{flags} ({readable(needed)})")
+        if len(fitting) == MAX_COMBINATIONS:
+            break
+    if fitting:
+        return f"add {', or '.join(fitting)}"
+    return f"choose a device with {readable(size)} free, or a smaller model"
 
 
 def _changes(work: Workload) -> Iterator[Change]:
@@ -97,42 +101,51 @@ def _changes(work: Workload) -> Iterator[Change]:
         yield "--vae-slicing", replace(work, options=replace(options, vae_slicing=True))
     by_library = options.quantise is not None or options.device_map is not None
     if options.offload == "none" and not on_cpu and not by_library:
-        yield "--offload encoders", replace(work, options=replace(options, offload="encoders"))
+        yield "--offload encoders", _offloaded(work, "encoders")
     if options.offload != "sequential" and not on_cpu and not by_library:
-        yield "--offload sequential", replace(work, options=replace(options, offload="sequential"))
+        yield "--offload sequential", _offloaded(work, "sequential")
     if work.dtype.itemsize > 2:
         yield "--dtype bfloat16", replace(work, dtype=_half())
     if options.offload == "none" and not by_library:
-        for text in ("text:8bit", "text:4bit", "all:8bit", "all:4bit"):
-            parts, bits = text.split(":")
-            quantise = Quantisation(parts, int(bits[0]))
-            changed = replace(work, options=replace(options, quantise=quantise))
-            yield f"--quantize {text}", changed
+        for text in _quantisations(on_cpu):
+            yield f"--quantize {text}", _quantised(work, text)
 
 
-def _cumulative(work: Workload) -> Iterator[Change]:
-    """Changes one upon the other, each of which is worth most of its kind."""
-    on_cpu = work.device == "cpu"
-    by_library = work.options.quantise is not None or work.options.device_map is not None
+def _combinations(work: Workload) -> Iterator[Change]:
+    """Combinations of changes: each adds one, or another kind of the last one."""
+    options, on_cpu, flags = work.options, work.device == "cpu", ""
     if work.dtype.itemsize > 2:
-        work = replace(work, dtype=_half())
-        yield "--dtype bfloat16", work
-    if not work.options.vae_slicing:
-        work = replace(work, options=replace(work.options, vae_slicing=True))
-        yield "--vae-slicing", work
-    if on_cpu and work.batch_size > 1:
-        for rows in (4, 1):
-            if rows < work.batch_size:
-                work = replace(work, batch_size=rows)
-        yield f"--batch-size {work.batch_size}", work
-    if by_library:
+        work, flags = replace(work, dtype=_half()), "--dtype bfloat16 "
+    if not options.vae_slicing:
+        options = replace(options, vae_slicing=True)
+        work, flags = replace(work, options=options), f"{flags}--vae-slicing "
+    if flags:
+        yield flags.strip(), work
+    if work.batch_size > 1:
+        work, flags = replace(work, batch_size=1), f"{flags}--batch-size 1 "
+        yield flags.strip(), work
+    if options.offload != "none" or options.quantise is not None or options.device_map is not None:
         return
-    if not on_cpu and work.options.offload != "sequential":
-        work = replace(work, options=replace(work.options, offload="sequential"))
-        yield "--offload sequential", work
-    elif on_cpu:
-        work = replace(work, options=replace(work.options, quantise=Quantisation("all", 4)))
-        yield "--quantize all:4bit", work
+    if not on_cpu:
+        yield f"{flags}--offload encoders", _offloaded(work, "encoders")
+    for text in _quantisations(on_cpu):
+        yield f"{flags}--quantize {text}", _quantised(work, text)
+    if not on_cpu:
+        yield f"{flags}--offload sequential", _offloaded(work, "sequential")
+
+
+def _quantisations(on_cpu: bool) -> tuple[str, ...]:
+    """Values of ``--quantize`` that work on a device; bitsandbytes needs a GPU for networks."""
+    on_gpu = ("text:4bit", "all:8bit", "all:4bit")
+    return ("text:8bit", *(("all:8bit:torchao",) if on_cpu else on_gpu))
+
+
+def _quantised(work: Workload, text: str) -> Workload:
+    return replace(work, options=replace(work.options, quantise=parse_quantisation(text)))
+
+
+def _offloaded(work: Workload, offload: str) -> Workload:
+    return replace(work, options=replace(work.options, offload=offload))
 
 
 def _smaller(rows: int) -> Sequence[int]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from diffcls import evaluate
@@ -106,3 +108,63 @@ def test_a_dry_run_shows_the_memory_of_a_model_that_it_refuses(
     has_free(monkeypatch, 1_000_000)
     assert run(tmp_path, "--dry-run") == 2
     assert "evaluating 64 rows" in capsys.readouterr().err
+
+
+def fingerprint(tmp_path: Path, capsys: pytest.CaptureFixture[str], *flags: str) -> tuple[str, Any]:
+    capsys.readouterr()
+    assert run(tmp_path, "--dry-run", "--quiet", *flags) == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    return row["fingerprint"], row["spec"]
+
+
+def test_tiles_are_part_of_the_specification_where_they_change_the_latents(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The digits' autoencoder has tiles of 32 px."""
+    plain, spec = fingerprint(tmp_path, capsys)
+    assert "vae_tiling" not in spec and "quantize" not in spec
+    for flags in (["--vae-slicing"], ["--vae-tiling"]):
+        assert fingerprint(tmp_path, capsys, *flags)[0] == plain
+    tiled, spec = fingerprint(tmp_path, capsys, "--vae-tiling", "--img-size", "64")
+    assert spec["vae_tiling"] is True
+    assert tiled != fingerprint(tmp_path, capsys, "--img-size", "64")[0]
+
+
+@pytest.mark.parametrize(
+    ("flags", "text"),
+    [
+        (["--offload", "encoders"], "--offload has no effect on a CPU"),
+        (["--device-map", "balanced"], "--device-map spreads a model over several GPUs"),
+        (["--quantize", "all"], "--quantize is not PARTS:BITS"),
+        (["--method", "sd-features", "--vae-tiling"], "--vae-tiling has no effect here"),
+        (["--method", "clip", "--offload", "encoders"], "--offload has no effect here"),
+    ],
+)
+def test_flags_without_effect_are_refused_by_name(
+    flags: list[str], text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [*flags, "--limit", "2", "--device", "cpu", "--output-dir", str(tmp_path / "out")]
+    assert evaluate.main(arguments) == 2
+    assert text in error_of(capsys)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch compiles with g++ on a CPU")
+def test_a_compiled_run_gives_the_same_scores_and_a_resumed_one_keeps_its_form(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ["--batch-size", "8", "--search", "exhaustive", "--save-errors"]
+    assert run(tmp_path, *flags, str(tmp_path / "plain")) == 0
+    shutil.move(tmp_path / "out", tmp_path / "first")
+    assert run(tmp_path, *flags, str(tmp_path / "compiled"), "--compile") == 0
+    (header,) = (tmp_path / "out" / "runs").glob("*/run.json")
+    assert json.loads(header.read_text())["compiled"] is True
+    (other,) = (tmp_path / "first" / "runs").glob("*/run.json")
+    assert header.parent.name == other.parent.name
+    tables = [sorted((tmp_path / name).rglob("*.npz")) for name in ("plain", "compiled")]
+    for plain, compiled in zip(*tables, strict=True):
+        a, b = (np.load(path)["errors"] for path in (plain, compiled))
+        np.testing.assert_allclose(a, b, atol=1e-5)
+    capsys.readouterr()
+    assert run(tmp_path, "--batch-size", "8", "--search", "exhaustive") == 0
+    assert "the run goes on with --compile" in capsys.readouterr().err

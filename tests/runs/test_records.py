@@ -121,7 +121,7 @@ def test_fingerprint_depends_only_on_settings_that_define_numbers() -> None:
     assert [f.name for f in dataclasses.fields(RunSpec)] == (
         "dataset data_revision split subset class_names prompts class_of model model_revision "
         "method search search_options img_size loss weighting seed dtype noise scoring_version "
-        "interpolation aggregate vote allocation rejection text_defaults"
+        "interpolation aggregate vote allocation rejection text_defaults quantize vae_tiling"
     ).split()
     turned = dict(reversed(list(SPEC.search_options.items())))
     assert dataclasses.replace(SPEC, search_options=turned).fingerprint == SPEC.fingerprint
