@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from diffcls.models.components import class_of_part, first_line
+from diffcls.models.components import NOT_EXPORTED, class_of_part, first_line
 from diffcls.models.family_table import AUTOENCODERS
 from diffcls.models.json_files import read_json
 from diffcls.models.memory_options import Quantisation
@@ -128,7 +128,9 @@ def _on_meta(kind: Any, folder: Path, config: Mapping[str, Any]) -> Any:
     try:
         with torch.device("meta"):
             if hasattr(kind, "config_class") and kind.config_class is not None:
-                return kind(kind.config_class.from_dict(dict(config)))
+                whole = kind.config_class.from_dict(dict(config))
+                # their config is that of an encoder and a decoder
+                return kind(whole.encoder if kind.__name__ in NOT_EXPORTED else whole)
             return kind.from_config(dict(config))
     except Exception as error:  # each class has its own exceptions
         raise ModelError(

@@ -169,6 +169,14 @@ def output_by_hand(pipe: Any, x_t: Tensor, t: float, cond: dict[str, Tensor]) ->
     return pipe.unet(x_t, time, class_labels=cond["class_id"]).sample
 
 
+def is_flow(pipe: Any) -> bool:
+    """Whether the network predicts noise − x0; Sana's sampler is not one of flow matching alone."""
+    reference = of_pipeline(pipe)
+    if reference is not None:
+        return reference.predicts == "flow"
+    return isinstance(pipe.scheduler, FlowMatchEulerDiscreteScheduler)
+
+
 def chain_of(pipe: Any) -> Any:
     """The library's scheduler with the variance-preserving chain of the pipeline's training."""
     if "snr_shift_scale" in pipe.scheduler.config:
@@ -178,9 +186,7 @@ def chain_of(pipe: Any) -> Any:
 
 def error_by_hand(pipe: Any, x0: Tensor, eps: Tensor, index: int, cond: dict[str, Tensor]) -> float:
     """The mean squared error of the noise that the output implies, with the library's scheduler."""
-    reference = of_pipeline(pipe)
-    predicts = None if reference is None else reference.predicts
-    if predicts == "flow" or isinstance(pipe.scheduler, FlowMatchEulerDiscreteScheduler):
+    if is_flow(pipe):
         sigma = (index + 0.5) / 1000
         x_t = (1 - sigma) * x0 + sigma * eps
         velocity = output_by_hand(pipe, x_t, 1000 * sigma, cond)  # ε − x0

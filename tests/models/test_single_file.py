@@ -300,5 +300,5 @@ def test_quantised_file_with_a_scale_that_is_not_finite_is_refused(
     (blocks,) = [t.data for t in reader.tensors if t.name == "context_embedder.weight"]
     blocks[0, :2] = [0x00, 0x7E]  # float16's NaN, the scale of the first block
     reader.data.flush()
-    with pytest.raises(ModelError, match="not finite.*context_embedder"):
+    with pytest.raises(ModelError, match=r"not finite.*context_embedder"):
         opened(tmp_path / "mine.gguf", flux_folder)

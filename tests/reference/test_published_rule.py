@@ -16,6 +16,7 @@ from helpers.library_pipelines import (
     chain_of,
     encoded_by_hand,
     folders,
+    is_flow,
     latents_by_hand,
     model,
     output_by_hand,
@@ -52,7 +53,7 @@ def stages() -> list[list[int]]:
 
 def noise_residual(pipe: Any, x0: Any, eps: Any, index: int, cond: Any) -> Any:
     """Residual of the noise that the network's native output implies."""
-    if type(pipe.scheduler).__name__.startswith("FlowMatch"):
+    if is_flow(pipe):
         sigma = (index + 0.5) / T
         x_t = (1 - sigma) * x0 + sigma * eps
         result = x_t + (1 - sigma) * output_by_hand(pipe, x_t, 1000 * sigma, cond)
