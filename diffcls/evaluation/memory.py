@@ -33,7 +33,7 @@ def describe_memory(forecast: Forecast) -> str:
 
     work = forecast.workload
     dtype = str(work.dtype).removeprefix("torch.")
-    free = free_memory(work.device)
+    free = free_memory(work.device, all_gpus=work.options.device_map is not None)
     has = "" if free is None else f", {readable(free)} free"
     return (
         f"memory forecast, {forecast.img_size} px, {dtype} on {work.device}{has}\n\n"

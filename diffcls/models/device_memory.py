@@ -14,20 +14,21 @@ CGROUP_FILES = (
 """Limit and use of a container, in versions 2 and 1 of the kernel's control groups."""
 
 
-def free_memory(device: str) -> int | None:
+def free_memory(device: str, all_gpus: bool = False) -> int | None:
     """Bytes that a model may take on a device; None where it is unknown.
 
     Args:
         device: ``cpu``, ``cuda``, ``cuda:N`` or ``mps``. Apple's GPUs share the machine's memory.
+        all_gpus: of all GPUs together, for a model that is spread over them.
     """
     if device.startswith("cuda"):
         import torch
 
+        places = range(torch.cuda.device_count()) if all_gpus else [device]
         try:
-            free, _ = torch.cuda.mem_get_info(device)
+            return sum(int(torch.cuda.mem_get_info(place)[0]) for place in places)
         except (RuntimeError, ValueError, AssertionError):
             return None
-        return int(free)
     return _of_machine()
 
 

@@ -51,7 +51,7 @@ def check_memory(of: Forecast) -> None:
     Raises:
         UsageError: with the flags by which it would fit.
     """
-    free = free_memory(of.workload.device)
+    free = _free(of.workload)
     if free is None:
         return
     least = of
@@ -59,9 +59,10 @@ def check_memory(of: Forecast) -> None:
         least = forecast(of.index, replace(of.workload, batch_size=1))
     if least.peak.size <= free:
         return
-    peak = least.peak
+    peak, spread = least.peak, of.workload.options.device_map is not None
+    place = "all GPUs together" if spread else of.workload.device
     raise UsageError(
-        f"--model does not fit on {of.workload.device}: {peak.name} needs {readable(peak.size)}, "
+        f"--model does not fit on {place}: {peak.name} needs {readable(peak.size)}, "
         f"and {readable(free)} are free",
         todo=remedies(of.index, least.workload, free),
     )
@@ -75,7 +76,8 @@ def remedies(index: ModelIndex, work: Workload, free: int) -> str:
     fitting = []
     for flags, changed in _changes(work):
         size = forecast(index, changed).peak.size
-        if size <= free:
+        room = _free(changed) if changed.options.device_map else free
+        if room is not None and size <= room:
             fitting.append(f"{flags} ({readable(size)})")
     if fitting:
         return f"add {', or '.join(fitting)}; --no-check-memory tries it nevertheless"
@@ -92,6 +94,17 @@ def remedies(index: ModelIndex, work: Workload, free: int) -> str:
     return f"choose a device with {readable(size)} free, or a smaller model"
 
 
+def _free(work: Workload) -> int | None:
+    """Bytes free for a workload: of all GPUs, if its layers are spread over them."""
+    return free_memory(work.device, all_gpus=work.options.device_map is not None)
+
+
+def _gpus(device: str) -> int:
+    import torch
+
+    return torch.cuda.device_count() if device.startswith("cuda") else 0
+
+
 def _changes(work: Workload) -> Iterator[Change]:
     """Single changes, from those that leave the numbers as they are to those that do not."""
     options, on_cpu = work.options, work.device == "cpu"
@@ -101,6 +114,9 @@ def _changes(work: Workload) -> Iterator[Change]:
         yield "--vae-slicing", replace(work, options=replace(options, vae_slicing=True))
     by_library = options.quantise is not None or options.device_map is not None
     if options.offload == "none" and not on_cpu and not by_library:
+        if _gpus(work.device) > 1:
+            balanced = replace(options, device_map="balanced")
+            yield "--device-map balanced", replace(work, options=balanced)
         yield "--offload encoders", _offloaded(work, "encoders")
     if options.offload != "sequential" and not on_cpu and not by_library:
         yield "--offload sequential", _offloaded(work, "sequential")

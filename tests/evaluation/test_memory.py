@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from diffcls import evaluate
 from diffcls.models import loading, memory_check
+from diffcls.models.forecast import Workload, forecast
+from diffcls.support.errors import UsageError
 
 ARGUMENTS = ["--limit", "2", "--draws", "2", "--no-check-model", "--device", "cpu"]
 
@@ -25,7 +29,7 @@ def never_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def has_free(monkeypatch: pytest.MonkeyPatch, size: int | None) -> None:
-    monkeypatch.setattr(memory_check, "free_memory", lambda device: size)
+    monkeypatch.setattr(memory_check, "free_memory", lambda *_, **__: size)
 
 
 def run(tmp_path: Path, *arguments: str) -> int:
@@ -168,3 +172,37 @@ def test_a_compiled_run_gives_the_same_scores_and_a_resumed_one_keeps_its_form(
     capsys.readouterr()
     assert run(tmp_path, "--batch-size", "8", "--search", "exhaustive") == 0
     assert "the run goes on with --compile" in capsys.readouterr().err
+
+
+# ---- several GPUs -------------------------------------------------------------------------------
+
+
+def on_two_gpus(monkeypatch: pytest.MonkeyPatch, each: int) -> Workload:
+    """A run of a model on the first of two GPUs, with `each` bytes free on either."""
+    free = {False: each, True: 2 * each}
+    monkeypatch.setattr(memory_check, "free_memory", lambda _, all_gpus=False: free[all_gpus])
+    monkeypatch.setattr(memory_check, "_gpus", lambda _: 2)
+    return Workload(device="cuda", dtype=torch.float32, batch_size=1, img_size=32)
+
+
+def test_a_model_that_fits_two_gpus_is_advised_to_be_spread(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    index = memory_check.index_of("digits")
+    work = on_two_gpus(monkeypatch, 10_000_000)
+    with pytest.raises(UsageError, match=r"fit on cuda: .* 10\.0 MB are free; add --device-map"):
+        memory_check.check_memory(forecast(index, work))
+
+
+def test_a_model_that_is_spread_may_need_what_all_gpus_have_together(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    index = memory_check.index_of("digits")
+    for each, fits in ((10_000_000, True), (5_000_000, False)):
+        work = on_two_gpus(monkeypatch, each)
+        work = replace(work, options=replace(work.options, device_map="balanced"))
+        if fits:
+            memory_check.check_memory(forecast(index, work))
+        else:
+            with pytest.raises(UsageError, match=r"fit on all GPUs together: .* 10\.0 MB are free"):
+                memory_check.check_memory(forecast(index, work))
