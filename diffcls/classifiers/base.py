@@ -68,6 +68,8 @@ class Built:
             `diffcls.diffusion.timestep_allocation`.
         interpolation: the model's resizing of images, in effect unless another one is given.
         rejection: of ``--reject``: its settings as JSON, see `diffcls.classifiers.rejection`.
+        text_defaults: what the model's pipeline adds to every prompt, as JSON.
+        vae_tiling: whether images are encoded tile by tile.
         draws: for a method with a search: ``indices`` (N,) of its draws into the schedule, and the
             schedule's ``alpha`` and ``sigma`` (T,).
         fitting: what the method fits before its first image; None if nothing.
@@ -93,6 +95,8 @@ class Built:
     allocation: str = "even"
     interpolation: str = "bicubic"
     rejection: str = ""
+    text_defaults: str = ""
+    vae_tiling: bool = False
     draws: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     fitting: Fitting | None = None
 
@@ -117,6 +121,8 @@ class Description:
     allocation: str = "even"
     interpolation: str = "bicubic"
     rejection: str = ""
+    text_defaults: str = ""
+    vae_tiling: bool = False
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from diffcls.classifiers.base import Built, Description, MethodKind
+from diffcls.classifiers.model_memory import check_memory, memory_options
 from diffcls.classifiers.options import MODEL_OPTIONS, PROMPT_OPTIONS, ClassifierOptions
 from diffcls.classifiers.rejection_options import background_of, check_rejection
 from diffcls.classifiers.search_options import (
@@ -69,21 +70,34 @@ def check(options: ClassifierOptions, spec: DatasetSpec) -> None:
     given.check(model_of(options, spec))
 
 
-def load_denoiser(options: ClassifierOptions, spec: DatasetSpec) -> tuple[Denoiser, str]:
+def load_denoiser(
+    options: ClassifierOptions, spec: DatasetSpec, prompts: int = 1
+) -> tuple[Denoiser, str]:
     """Load the diffusion model that the options name; returns it and its device.
 
+    Args:
+        options: options of the evaluation.
+        spec: catalog entry of the data set, for its default model.
+        prompts: number of prompts that stay encoded.
+
     Raises:
+        UsageError: for a model that does not fit in memory.
         UsageError, ModelError: see `diffcls.models.given.load`.
     """
     from diffcls.models import given
 
+    model = model_of(options, spec)
+    if options.check_memory:
+        check_memory(options, model, batch_size(options.batch_size), prompts)
     denoiser = given.load(
-        model_of(options, spec),
+        model,
         options.device,
         options.dtype,
         options.img_size,
         lora=options.lora,
         model_config=options.model_config,
+        variant=options.variant,
+        memory=memory_options(options),
     )
     return denoiser, str(denoiser.device)
 
@@ -104,10 +118,11 @@ def diffusion(options: ClassifierOptions, spec: DatasetSpec, prompts: PromptSet)
 
     from diffcls.classifiers.diffusion import DiffusionMethod
     from diffcls.classifiers.rejection import with_rejection
+    from diffcls.models.text_defaults import recorded_of
     from diffcls.scoring.scorer import Scoring
 
     scoring = Scoring(loss, options.weighting)
-    denoiser, device = load_denoiser(options, spec)
+    denoiser, device = load_denoiser(options, spec, len(prompts))
     if denoiser.labels is not None:
         prompts = _prompts_by_id(options, denoiser.labels, prompts)
     elif options.class_ids:
@@ -150,6 +165,9 @@ def diffusion(options: ClassifierOptions, spec: DatasetSpec, prompts: PromptSet)
         noise=_file_hash(options.noise_path),
         allocation=allocation,
         interpolation=denoiser.interpolation,
+        text_defaults=recorded_of(denoiser),
+        vae_tiling=denoiser.autoencoder is not None
+        and denoiser.autoencoder.is_tiled(denoiser.image_size),
         draws={
             "indices": method.plan.indices,
             "alpha": denoiser.schedule.alpha,
@@ -173,9 +191,10 @@ def describe(
     dtype = devices.dtype_without_torch(options.dtype, options.device)
     if options.reject:  # its posterior needs the fitted calibration
         return None
-    if dtype is None or options.class_ids or options.model_config:
+    # whether images are tiled depends on the autoencoder
+    if dtype is None or options.class_ids or options.model_config or options.vae_tiling:
         return None
-    card = given.card_of_text_model(model_of(options, spec), options.lora)
+    card = given.card_of_text_model(model_of(options, spec), options.lora, options.variant)
     if card is None:
         return None
     batch_size(options.batch_size)  # refuses what cannot be a batch size
@@ -190,6 +209,7 @@ def describe(
         noise=_file_hash(options.noise_path),
         supervision="hybrid" if name == "propose" else None,
         allocation=build_allocation(options, card),
+        text_defaults=given.text_defaults_of(model_of(options, spec)),
     )
 
 
@@ -242,7 +262,8 @@ DIFFUSION = MethodKind(
     | {"class_ids", "search", "draws", "confidence", "max_evaluations", "candidates", "stages"}
     | {"n_samples", "to_keep", "n_trials", "loss", "weighting", "allocation", "aggregate", "vote"}
     | {"interpolation", "noise_path", "save_errors", "budget"}
-    | {"reject", "multi_label", "background_prompt"},
+    | {"reject", "multi_label", "background_prompt"}
+    | {"vae_tiling", "compile", "quantize"},
     describe,
 )
 """Diffusion classifier: the class whose prompt gives the lowest denoising error."""

@@ -22,7 +22,10 @@ from diffcls.support.paths import UserPath, expand_fields
 MAX_DRAWS = 100_000
 MAX_PIXELS = 16_384
 """Side of an image."""
-MODEL_OPTIONS = frozenset({"model", "version", "model_config", "lora", "img_size", "dtype"})
+MODEL_OPTIONS = frozenset(
+    {"model", "version", "model_config", "lora", "variant", "img_size", "dtype"}
+    | {"offload", "vae_slicing", "device_map", "check_memory"}
+)
 """Options of a diffusion model, which every method with one reads."""
 PROMPT_OPTIONS = frozenset({"prompts", "template", "ensemble"})
 SEQUENCES = ("method", "template", "stages", "n_samples", "to_keep")
@@ -53,6 +56,8 @@ class ClassifierOptions:
         version: version of Stable Diffusion, as the published script names the model.
         model_config: folder, name or Hub id that completes a single-file model.
         lora: ``FILE`` or ``FILE:WEIGHT``, merged into the model.
+        variant: which weights of a model's folder are read where a part has several, such as
+            ``non_ema``; default: those for the precision.
         method: one or more methods; each gives a row.
         search: name of the search; None: racing, or paper if stages are given.
         draws: (timestep, noise) draws per class at most.
@@ -85,6 +90,10 @@ class ClassifierOptions:
         background_prompt: text of the background; None: the empty prompt. With ``{}`` it is each
             label's own negation, of `multi_label` only.
         seed: seed of the noise.
+        offload, vae_slicing, vae_tiling, compile, device_map: how the model is held in memory, see
+            `diffcls.models.memory_options.MemoryOptions`.
+        quantize: ``PARTS:BITS[:LIBRARY]``, see `diffcls.models.memory_options.Quantisation`.
+        check_memory: whether a model is refused that does not fit by the forecast.
         dtype, device: precision of the network and the device it runs on.
         batch_size: rows of a forward pass, or "auto".
         noise_path: file with the noise of the first draws.
@@ -106,6 +115,7 @@ class ClassifierOptions:
     version: str | None = None
     model_config: UserPath | None = None
     lora: UserPath | None = None
+    variant: str | None = None
     method: Sequence[str] = ("diffusion",)
     search: str | None = None
     draws: int | None = within(1, MAX_DRAWS)
@@ -132,6 +142,13 @@ class ClassifierOptions:
     multi_label: bool = False
     background_prompt: str | None = free_text()
     seed: int = within(0, MAX_SEED, 0)
+    offload: str = "none"
+    vae_slicing: bool = False
+    vae_tiling: bool = False
+    compile: bool = False
+    quantize: str | None = None
+    device_map: str | None = None
+    check_memory: bool = True
     dtype: str = "auto"
     device: str = "auto"
     batch_size: int | str | None = within(1, MAX_ROWS, words=("auto",))

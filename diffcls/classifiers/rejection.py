@@ -20,6 +20,7 @@ from diffcls.classifiers.base import Built
 from diffcls.classifiers.diffusion import DiffusionMethod
 from diffcls.classifiers.fitting import FitCost, Fitting
 from diffcls.classifiers.labelled_data import check_classes, is_quiet
+from diffcls.classifiers.model_memory import changes_of_numbers
 from diffcls.classifiers.options import ClassifierOptions
 from diffcls.classifiers.rejection_options import CALIBRATION_SPLIT
 from diffcls.data.class_ids import class_prompts
@@ -161,6 +162,7 @@ def with_rejection(built: Built, options: ClassifierOptions, seed: int) -> Built
         "search": [built.search, dict(built.search_options), options.aggregate],
         "errors": [built.loss, options.weighting, built.allocation, built.noise, options.seed],
         "images": [built.img_size, options.interpolation or built.interpolation, built.dtype],
+        **changes_of_numbers(options),
     }
 
     def fit() -> Arrays:

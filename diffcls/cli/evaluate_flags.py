@@ -64,6 +64,7 @@ def _add_model(add: Add) -> None:
     add("--images-per-class", type=int, metavar="N", help="of synthetic: generated images")
     add("--version", metavar="V", help="version of Stable Diffusion, as published: 1-4 … 2-1")
     add("--model-config", metavar="ID|DIR", help="configuration of a single-file model")
+    add("--variant", metavar="NAME", help="weights to read where a part has several (non_ema)")
     add("--lora", metavar="FILE[:W]", help="LoRA weights to merge, with their weight (1)")
     add("--class-ids", metavar="FILE", help="CSV: classidx, classid; for class-conditional models")
     add("--check-model", action=argparse.BooleanOptionalAction, help="self-test at load (on)")
@@ -111,6 +112,13 @@ def _add_execution(add: Add) -> None:
     add("--shard", metavar="i/n", help="only every n-th image from the i-th, i from 0")
     add("--n-workers", type=int, metavar="n", help="the same, as published")
     add("--worker-idx", type=int, metavar="i", help="the same, as published")
+    add("--offload", metavar="O", help="none (default), encoders or sequential: to main memory")
+    add("--vae-slicing", action="store_true", help="encode images one by one: less memory")
+    add("--vae-tiling", action="store_true", help="encode large images by tiles: approximate")
+    add("--quantize", metavar="P:B", help="weights: text, network or all, then :8bit or :4bit")
+    add("--device-map", metavar="M", help="balanced: spread the model over several GPUs")
+    add("--compile", action="store_true", help="compile the network (torch.compile)")
+    add("--check-memory", action=argparse.BooleanOptionalAction, help="refuse what cannot fit (on)")
     add("--budget", metavar="TIME", help="fit images and draws to a time: 90m, 2h, 1h30m")
 
 

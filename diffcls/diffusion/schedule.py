@@ -158,6 +158,10 @@ class NoiseSchedule:
         if is_flow(config, class_name):
             return cls.rectified_flow(int(config.get("num_train_timesteps", 1000)), flow_time_scale)
         zero_snr = bool(config.get("rescale_betas_zero_snr", False))
+        if config.get("snr_shift_scale") is not None:  # of CogView 3 and CogVideoX
+            others = {"snr_shift_scale": None, "rescale_betas_zero_snr": False}
+            plain = cls.from_diffusers({**config, **others}, class_name)
+            return plain._with_snr_divided_by(float(config["snr_shift_scale"]), zero_snr)
         if config.get("trained_betas") is not None:
             return cls._of_betas(np.asarray(config["trained_betas"], dtype=np.float64), zero_snr)
         steps = int(config.get("num_train_timesteps", 1000))
@@ -182,12 +186,19 @@ class NoiseSchedule:
     @classmethod
     def _of_betas(cls, betas: Float64, rescale_zero_snr: bool) -> NoiseSchedule:
         schedule = cls.from_betas(betas)
-        if not rescale_zero_snr:
-            return schedule
+        return schedule._rescaled_to_zero_snr() if rescale_zero_snr else schedule
+
+    def _rescaled_to_zero_snr(self) -> NoiseSchedule:
         # √ᾱ'_t = (√ᾱ_t − √ᾱ_T) · √ᾱ_0/(√ᾱ_0 − √ᾱ_T)   (Lin et al. 2024, algorithm 1)
-        root = schedule.alpha
+        root = self.alpha
         root = (root - root[-1]) * root[0] / (root[0] - root[-1])
-        return cls.from_alphas_cumprod(root**2)
+        return self.from_alphas_cumprod(root**2)
+
+    def _with_snr_divided_by(self, scale: float, rescale_zero_snr: bool) -> NoiseSchedule:
+        # SNR' = SNR/s, so ᾱ' = ᾱ/(s + (1 − s)·ᾱ)   (Esser et al. 2024, eq. 23)
+        signal = self.alpha**2
+        shifted = self.from_alphas_cumprod(signal / (scale + (1 - scale) * signal))
+        return shifted._rescaled_to_zero_snr() if rescale_zero_snr else shifted
 
 
 def is_flow(config: Mapping[str, Any], class_name: str = "") -> bool:

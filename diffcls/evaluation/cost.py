@@ -14,6 +14,7 @@ from diffcls.classifiers.fitting import FitCost
 from diffcls.classifiers.search_options import build_search, most_evaluations
 from diffcls.data import catalog
 from diffcls.data.subsets import choose
+from diffcls.evaluation.memory import memory_of
 from diffcls.evaluation.plan import Plan, choose_images, make_plan
 from diffcls.evaluation.time_budget import SECONDS_PER_HOUR, read_time
 from diffcls.runs.sharding import shard_of
@@ -92,6 +93,12 @@ def estimate(plan: Plan) -> dict[str, Any]:
         "prompts": list(plan.built.prompts.prompts),
         "passed_over": dict(plan.dataset.passed_over),
     }
+    if cost.seconds > 0 and plan.built.search:
+        rate = cost.images * cost.evaluations / cost.seconds
+        row["evaluations_per_second"] = float(f"{rate:.3g}")
+    memory = memory_of(plan.spec.method, plan.options, len(plan.prompts))
+    if memory is not None:
+        row["memory"] = memory.as_dict()
     if cost.fit is not None:
         row.update(fit_evaluations=cost.fit.evaluations, fit_images=cost.fit.training_images)
         row.update(fit_seconds=round(cost.fit.seconds, 1))

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffcls.classifiers import METHODS
+from diffcls.classifiers.model_memory import changes_of_numbers
 from diffcls.data import catalog
 from diffcls.data.dataset import Dataset
 from diffcls.data.load import load_dataset
@@ -210,7 +211,7 @@ def definition(options: EvaluationOptions, data: Dataset, subset: str) -> dict[s
 
     spec = catalog.find(options.dataset)
     model = model_options.model_of(options, spec)
-    card = given.card_of_text_model(model, options.lora)
+    card = given.card_of_text_model(model, options.lora, options.variant)
     if card is None:
         raise UsageError(
             "--multi-label needs a text-to-image model in a folder, or a name", given=shown(model)
@@ -225,6 +226,8 @@ def definition(options: EvaluationOptions, data: Dataset, subset: str) -> dict[s
         "errors": [options.loss, options.weighting, options.allocation or card.allocation],
         "seed": options.seed,
         "images": [options.img_size, options.interpolation, _precision(options)],
+        **({"text_defaults": added} if (added := given.text_defaults_of(model)) else {}),
+        **changes_of_numbers(options),
         "scoring_version": SCORING_VERSION,
     }
 

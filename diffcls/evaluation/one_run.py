@@ -57,11 +57,14 @@ def run(
     with RecordStore(output, plan.spec, plan.shard, plan.dataset) as store:
         header = store.header(proposed)
         warn_of_kept_settings(options, header)
-        if header["threads"] != threads():
+        compiled = bool(header.get("compiled", False))
+        if header["threads"] != threads() or compiled != options.compile:
             set_threads(header["threads"])
-            # prompts were encoded with other threads, which affects their last bits
+            # prompts were encoded with other threads, or the network runs in another form, which
+            # affects last bits
             kind = METHODS.load(plan.spec.method)
-            built = kind.build(options, catalog.find(options.dataset), plan.prompts)
+            own = dataclasses.replace(options, compile=compiled)
+            built = kind.build(own, catalog.find(options.dataset), plan.prompts)
         built.method.batch_size = int(header["batch_size"])
         positions = shard_of(len(plan.dataset), plan.shard)
         items = waiting(plan.dataset, store, positions, archive)

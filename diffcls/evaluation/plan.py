@@ -7,6 +7,7 @@ from pathlib import Path
 
 from diffcls.classifiers import METHODS
 from diffcls.classifiers.base import Built, Description
+from diffcls.classifiers.model_memory import memory_options
 from diffcls.data import catalog
 from diffcls.data.class_names import rename_classes
 from diffcls.data.class_tables import announce_order
@@ -19,6 +20,7 @@ from diffcls.data.prompts import AGGREGATES, PromptSet
 from diffcls.data.subsets import choose
 from diffcls.evaluation.options import EvaluationOptions
 from diffcls.evaluation.time_budget import read_time
+from diffcls.models.memory_options import parse_quantisation
 from diffcls.runs.sharding import shard_from
 from diffcls.runs.spec import RunSpec
 from diffcls.support.errors import DataError, UsageError, unknown_name
@@ -93,10 +95,13 @@ def check_names(options: EvaluationOptions) -> None:
         read_text(Path(options.classnames), "--classnames")
     if options.noise_path is not None and not Path(options.noise_path).is_file():
         raise UsageError("--noise-path not found", options.noise_path, "an existing file")
+    if options.variant == "":
+        raise UsageError("--variant is empty", given="''", todo="remove it, or name a variant")
     if options.lora is not None:
         from diffcls.models.lora import parse
 
         parse(options.lora)
+    memory_options(options)
     for flag, path in (("--prompts", options.prompts), ("--class-ids", options.class_ids)):
         if path is not None and not Path(path).is_file():
             raise DataError(f"{flag}: file not found", given=str(path), todo="check the path")
@@ -217,4 +222,7 @@ def spec_of(
         vote=options.vote,
         allocation=described.allocation,
         rejection=described.rejection,
+        text_defaults=described.text_defaults,
+        quantize=str(parse_quantisation(options.quantize)) if options.quantize else "",
+        vae_tiling=described.vae_tiling,
     )

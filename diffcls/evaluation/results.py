@@ -43,6 +43,8 @@ def header_of(plan: Plan) -> dict[str, Any]:
         "options": plan.options.resolved(),
         "date": clock(),
     }
+    if plan.options.compile:
+        header["compiled"] = True
     if plan.options.model is not None and not is_name(plan.options.model):
         header["model_source"] = valid_text(shown(plan.options.model))
     check_proposed(header)
@@ -108,11 +110,14 @@ def is_complete(dataset: Dataset, store: RecordStore, shard: tuple[int, int]) ->
 
 
 def warn_of_kept_settings(options: EvaluationOptions, header: dict[str, Any]) -> None:
-    """Warn if the run keeps another batch size or number of threads than was requested."""
+    """Warn if the run keeps other settings of its first start than were requested."""
     for name, requested in (("batch_size", options.batch_size), ("threads", options.threads)):
         if requested not in (None, "auto") and int(requested) != header[name]:
             flag = f"--{name.replace('_', '-')}"
             warn(f"{flag} ignored: the run keeps the {header[name]} of its first start")
+    if options.compile != header.get("compiled", False):
+        form = "without" if options.compile else "with"
+        warn(f"the run goes on {form} --compile, as at its first start")
 
 
 def check_scored(row: dict[str, Any], shard: tuple[int, int]) -> None:

@@ -23,6 +23,7 @@ from diffcls.evaluation.combinations import (
 )
 from diffcls.evaluation.cost import Cost, estimate, fit, measure
 from diffcls.evaluation.finished import finished_row
+from diffcls.evaluation.memory import describe_memory, memory_of
 from diffcls.evaluation.multi_label import evaluate_multi_label, prepare
 from diffcls.evaluation.one_run import run
 from diffcls.evaluation.plan import Plan, build_prompts, check_names, choose_images, make_plan
@@ -205,7 +206,16 @@ class _Session:
         dataset, subset = self._images(one)
         return make_plan(one.method, one.options, dataset, subset, self.shard)
 
+    def _show_memory(self, one: Run) -> None:
+        """Print the memory that a run will need, before its model is loaded."""
+        prompts = build_prompts(one.options, self._images(one)[0])
+        memory = memory_of(one.method, one.options, len(prompts))
+        if memory is not None and not one.options.quiet:
+            warn(describe_memory(memory))
+
     def _run(self, one: Run) -> dict[str, Any]:
+        if one.options.dry_run:
+            self._show_memory(one)
         plan = self._plan(one)
         if one.options.budget and plan.built.search:
             plan = fit(plan, one.options.budget)

@@ -18,7 +18,7 @@ from diffcls.generation import samplers
 from diffcls.generation.guidance import guided
 from diffcls.generation.samplers import Sampler
 from diffcls.generation.solvers import Predict
-from diffcls.models.denoiser import Denoiser
+from diffcls.models.denoiser import Conditioning, Denoiser
 from diffcls.support.seeding import key
 
 BatchGuidance = Callable[[Predict, Sequence[int]], Predict]
@@ -107,9 +107,11 @@ class _Plan:
 
 def _batches(plan: _Plan, trajectory: bool) -> Iterator[Batch]:
     denoiser, prompts = plan.denoiser, plan.prompts
-    empty = denoiser.encode_prompts([""]) if plan.scale != 1.0 else None
     unique = sorted(set(prompts))
-    cond, place = denoiser.encode_prompts(unique), {text: i for i, text in enumerate(unique)}
+    # in one call with the empty prompt, last: encodings of one length
+    guides = [""] if plan.scale != 1.0 else []
+    cond, place = denoiser.encode_prompts([*unique, *guides]), {t: i for i, t in enumerate(unique)}
+    empty = Conditioning({k: rows[-1:] for k, rows in cond.items()}) if guides else None
     for start in range(0, len(prompts), plan.batch_size):
         chosen = range(start, min(start + plan.batch_size, len(prompts)))
         filled = [*chosen, *[chosen[-1]] * (plan.batch_size - len(chosen))]

@@ -9,13 +9,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from diffcls.data.class_names import normalise
-from diffcls.models.model_index import OPTIONAL, PARTS
+from diffcls.models.family_table import FAMILY_TABLE, NETWORKS, network_part, optional_parts
 from diffcls.models.pipeline_view import unwrapped
 from diffcls.models.quiet import quiet
 from diffcls.support.errors import UsageError, unknown_name
 
-NETWORKS = ("unet", "transformer")
-NAMES = tuple(sorted({name for parts in PARTS.values() for name in parts}))
+NAMES = tuple(sorted({name for family in FAMILY_TABLE.values() for name in family.parts}))
 """Names of the parts of all families."""
 
 
@@ -75,11 +74,15 @@ def has_names(pipeline: Any, class_names: Sequence[str]) -> bool:
 def _family_of(parts: Mapping[str, Any]) -> str:
     """The family with these parts; of several, the one that uses the most of them."""
     fitting = []
-    for family, expected in PARTS.items():
-        network = next(name for name in NETWORKS if name in expected)
-        required = expected.keys() - set(OPTIONAL)
-        pattern = expected[network][1]
-        if required <= parts.keys() and re.fullmatch(pattern, type(parts[network]).__name__):
+    for family, row in FAMILY_TABLE.items():
+        expected = row.parts
+        network = network_part(family)
+        required = expected.keys() - optional_parts(family)
+        if required <= parts.keys() and all(
+            re.fullmatch(expected[name][1], type(parts[name]).__name__)
+            for name in (network, "text_encoder")
+            if name in required
+        ):
             fitting.append((len(expected.keys() & parts.keys()), family))
     if not fitting:
         given = {name: type(part).__name__ for name, part in parts.items()}

@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from diffcls.models.components import first_line
 from diffcls.models.denoiser import Denoiser, ModelCard
-from diffcls.support.errors import DiffclsError, ModelError
+from diffcls.models.family_table import FAMILY_TABLE
+from diffcls.models.memory_options import WHOLE_ON_DEVICE, MemoryOptions
+from diffcls.support.errors import DiffclsError, ModelError, UsageError
 from diffcls.support.registry import Registry
 
 if TYPE_CHECKING:
@@ -14,22 +16,7 @@ if TYPE_CHECKING:
 
     from diffcls.models.families.base import PipelineDenoiser
 
-# pipeline class in a folder's model_index.json -> adapter; the classes of a family's parts are in
-# `diffcls.models.model_index`
-FAMILIES = Registry(
-    "model family",
-    {
-        "StableDiffusionPipeline": "diffcls.models.families.stable_diffusion:StableDiffusionDenoiser",  # noqa: E501
-        "StableDiffusionXLPipeline": "diffcls.models.families.stable_diffusion_xl:StableDiffusionXLDenoiser",  # noqa: E501
-        "StableDiffusion3Pipeline": "diffcls.models.families.stable_diffusion_3:StableDiffusion3Denoiser",  # noqa: E501
-        "FluxPipeline": "diffcls.models.families.flux:FluxDenoiser",
-        "PixArtAlphaPipeline": "diffcls.models.families.pixart:PixArtDenoiser",
-        "PixArtSigmaPipeline": "diffcls.models.families.pixart:PixArtDenoiser",
-        "DiTPipeline": "diffcls.models.families.dit:DiTDenoiser",
-        "DDPMPipeline": "diffcls.models.families.pixel_unet:PixelUNetDenoiser",
-        "DDIMPipeline": "diffcls.models.families.pixel_unet:PixelUNetDenoiser",
-    },
-)
+FAMILIES = Registry("model family", {name: family.adapter for name, family in FAMILY_TABLE.items()})
 
 
 def adapted(
@@ -40,12 +27,13 @@ def adapted(
     dtype: torch.dtype,
     img_size: int | None,
     given: str,
+    memory: MemoryOptions = WHOLE_ON_DEVICE,
 ) -> Denoiser:
     """The denoiser of a pipeline, after one small pass through all of its parts.
 
     Args:
         family: name of the pipeline's class.
-        pipeline, card, device, dtype, img_size: see `diffcls.models.families.base`.
+        pipeline, card, device, dtype, img_size, memory: see `diffcls.models.families.base`.
         given: the model's place or class, for the message.
 
     Raises:
@@ -58,7 +46,7 @@ def adapted(
 
     adapter: type[PipelineDenoiser] = FAMILIES.load(family)
     try:
-        denoiser = adapter(pipeline, card, device, dtype, img_size)
+        denoiser = adapter(pipeline, card, device, dtype, img_size, memory)
         run_once(denoiser)
     except (DiffclsError, MemoryError, torch.OutOfMemoryError):
         raise
@@ -68,4 +56,25 @@ def adapted(
             given=given,
             todo="check the configs of the model's parts",
         ) from error
+    if memory.compile:
+        _compile(denoiser)
     return denoiser
+
+
+def _compile(denoiser: PipelineDenoiser) -> None:
+    """Compile the network for static shapes, in place, and run it once.
+
+    Raises:
+        UsageError: where torch cannot, such as without a C++ compiler.
+    """
+    from diffcls.models.families.checks import run_once
+
+    denoiser.network.compile(dynamic=False)
+    try:
+        run_once(denoiser)
+    except Exception as error:  # each backend has its own exceptions
+        raise UsageError(
+            f"--compile: torch cannot compile the network ({first_line(error)})",
+            given=type(denoiser.network).__name__,
+            todo="install a C++ compiler such as g++, or remove --compile",
+        ) from error

@@ -1,8 +1,8 @@
-"""Autoencoder between pixels and latents: any of diffusers, constants from its own config."""
+"""Autoencoder between pixels and latents, with the constants of its own config."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -23,12 +23,15 @@ class Autoencoder:
         factor: pixels per side of a latent value.
     """
 
+    channel_entry: ClassVar[str] = "latent_channels"
+    """Entry of the config with the number of channels."""
+
     def __init__(self, vae: Any, device: torch.device) -> None:
         self.vae: Any = vae.to(device).eval().requires_grad_(False)
         self.device = device
         config = vae.config
-        self.channels = int(config.latent_channels)
-        self.factor = 2 ** (len(config.block_out_channels) - 1)
+        self.channels = int(config[self.channel_entry])
+        self.factor = self._factor()
         scale, shift = config.get("scaling_factor", None), config.get("shift_factor", None)
         self._scale: float | Tensor = _constant("scaling_factor", 1.0 if scale is None else scale)
         self._shift: float | Tensor = _constant("shift_factor", 0.0 if shift is None else shift)
@@ -44,15 +47,49 @@ class Autoencoder:
         constants = [_constant(name, value) for value in values]
         return torch.tensor(constants, device=self.device).reshape(-1, 1, 1)
 
+    def save_memory(self, slicing: bool, tiling: bool) -> None:
+        """Compute image by image (`slicing`), and large images tile by tile (`tiling`).
+
+        Raises:
+            ModelError: for an autoencoder of diffusers that cannot.
+        """
+        for flag, wanted, method in (
+            ("--vae-slicing", slicing, "enable_slicing"),
+            ("--vae-tiling", tiling, "enable_tiling"),
+        ):
+            if wanted and not hasattr(self.vae, method):
+                name = type(self.vae).__name__
+                raise ModelError(f"{flag}: the autoencoder cannot", given=name, todo="remove it")
+            if wanted:
+                getattr(self.vae, method)()
+
+    def is_tiled(self, side: int) -> bool:
+        """Whether images of `side` pixels are encoded tile by tile, which changes their latents."""
+        names = ("tile_sample_min_size", "tile_sample_min_height")
+        tiles: list[int] = [getattr(self.vae, name) for name in names if hasattr(self.vae, name)]
+        return bool(getattr(self.vae, "use_tiling", False)) and side > min(tiles, default=0)
+
     @torch.inference_mode()
     def encode(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) in [−1, 1] -> (B, C, h, w): the posterior's mean, shifted and scaled."""
-        mean: Tensor = self.vae.encode(images.to(self.device, torch.float32)).latent_dist.mean
+        mean = self._encoded(images.to(self.device, torch.float32))
         return (mean - self._shift) * self._scale
 
     def decode(self, x0: Tensor) -> Tensor:
         """(B, C, h, w) -> images (B, 3, H, W); differentiable."""
         z = x0.to(self.device, torch.float32) / self._scale + self._shift
+        return self._decoded(z)
+
+    def _factor(self) -> int:
+        return int(2 ** (len(self.vae.config.block_out_channels) - 1))
+
+    def _encoded(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) -> latents (B, C, h, w) as the encoder gives them."""
+        mean: Tensor = self.vae.encode(images).latent_dist.mean
+        return mean
+
+    def _decoded(self, z: Tensor) -> Tensor:
+        """The inverse of `_encoded`."""
         images: Tensor = self.vae.decode(z).sample
         return images
 

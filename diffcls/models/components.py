@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import logging
+import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diffcls.models.configs import check_files, check_tokenizer, check_values
+from diffcls.models.family_table import AUTOENCODERS
 from diffcls.models.json_files import read_json
+from diffcls.models.memory_options import WHOLE_ON_DEVICE, MemoryOptions
 from diffcls.models.model_index import ModelIndex
+from diffcls.models.quantisation import check_quantised, is_packed, loading_arguments
 from diffcls.models.quiet import loading
 from diffcls.models.weight_files import (
     CONVERT,
@@ -25,33 +31,60 @@ if TYPE_CHECKING:
     import torch
 
 CONFIGS = ("config.json", "scheduler_config.json")
+NOT_EXPORTED = {"T5GemmaEncoder": "diffusers.pipelines.prx"}
+"""Classes that transformers does not export; diffusers derives a loader of their configs."""
 logger = logging.getLogger(__name__)
 
 
-def open_pipeline(index: ModelIndex, dtype: torch.dtype) -> Any:
+def open_pipeline(
+    index: ModelIndex,
+    dtype: torch.dtype,
+    given: Mapping[str, Any] | None = None,
+    variant: str | None = None,
+    memory: MemoryOptions = WHOLE_ON_DEVICE,
+    device: str = "cpu",
+) -> Any:
     """Open a pipeline; each part is loaded on its own so that missing tensors are detected.
 
     Args:
         index: index of the pipeline's folder, as ``save_pretrained`` writes it.
         dtype: data type of all parts but the autoencoder, which stays in float32.
+        given: parts that are loaded already, by name.
+        variant: see `diffcls.models.weight_files.choose_variant`.
+        memory: its quantisation and device map are those of text encoders and network.
+        device: place of quantised parts, which cannot be moved.
 
     Raises:
-        ModelError: for a part that is missing, incomplete or not finite, for a config with values
+        ModelError: for a variant that no part has, a part that is missing, incomplete or not
+            finite, for a config with values
             that the part cannot have, and for parts that do not form a pipeline.
     """
     import torch
 
     folder = index.path.parent
-    parts: dict[str, Any] = {}
+    parts: dict[str, Any] = dict(given or {})
     variants: dict[str, str] = {}
     with loading():
         for part, place in index.parts.items():
+            if part in parts:
+                continue
             # an autoencoder may overflow in half precision, and is cheap beside the denoiser
-            part_dtype = torch.float32 if part == "vae" else dtype
+            part_dtype = torch.float32 if part in AUTOENCODERS else dtype
             parts[part] = None
             if place is not None:
-                parts[part] = _open_part(*place, folder / part, part_dtype, variants)
-        _report_variants(variants, dtype != torch.float32)
+                extra = (
+                    {} if part in AUTOENCODERS else _extra(place[0], part, dtype, memory, device)
+                )
+                opened = _open_part(*place, folder / part, part_dtype, variants, variant, extra)
+                parts[part] = opened
+        if variant is not None and variant not in variants.values():
+            raise ModelError(
+                "no part of the model has weights of the chosen variant",
+                given=variant,
+                allowed=sorted(_variants_below(folder, index)),
+                todo="remove --variant, or choose one of these",
+            )
+        _report_variants(variants, dtype != torch.float32, variant)
         return _pipeline_of(index, parts)
 
 
@@ -67,7 +100,9 @@ def _pipeline_of(index: ModelIndex, parts: dict[str, Any]) -> Any:
     if "safety_checker" in parts:
         extra["requires_safety_checker"] = False
     try:
-        return pipeline_class(**parts, **extra)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # raised by the library's own classes
+            return pipeline_class(**parts, **extra)
     except Exception as error:  # whatever a constructor raises on values of another type
         raise ModelError(
             f"the parts do not form a {index.family} ({first_line(error)})",
@@ -76,13 +111,31 @@ def _pipeline_of(index: ModelIndex, parts: dict[str, Any]) -> Any:
         ) from error
 
 
+def _extra(
+    library: str, part: str, dtype: torch.dtype, memory: MemoryOptions, device: str
+) -> dict[str, Any]:
+    """Arguments of ``from_pretrained`` for a text encoder or a network."""
+    if memory.device_map is not None:
+        return {"device_map": memory.device_map}
+    role = "text" if part.startswith("text_encoder") else "network"
+    if memory.quantise is None or not memory.quantise.includes(role):
+        return {}
+    return loading_arguments(memory.quantise, library, dtype, device)
+
+
 def _open_part(
-    library: str, class_name: str, folder: Path, dtype: torch.dtype, variants: dict[str, str]
+    library: str,
+    class_name: str,
+    folder: Path,
+    dtype: torch.dtype,
+    variants: dict[str, str],
+    chosen: str | None,
+    extra: dict[str, Any],
 ) -> Any:
     """A part of a pipeline; the variant of its weights is added to `variants`."""
     import torch
 
-    kind = _class_of(library, class_name, folder.name)
+    kind = class_of_part(library, class_name, folder.name)
     if not folder.is_dir():
         raise ModelError("a part of the model is missing", given=str(folder))
     _check_part(kind, folder)
@@ -91,7 +144,7 @@ def _open_part(
             code = {"trust_remote_code": False} if "Tokenizer" in class_name else {}
             return kind.from_pretrained(folder, local_files_only=True, **code)
         names = [path.name for path in folder.iterdir()]
-        variant = choose_variant(str(folder), names, half=dtype != torch.float32)
+        variant = choose_variant(str(folder), names, dtype != torch.float32, chosen)
         variants[folder.name] = variant
         module, info = kind.from_pretrained(
             folder,
@@ -100,6 +153,7 @@ def _open_part(
             output_loading_info=True,
             variant=variant or None,
             local_files_only=True,
+            **extra,
             **({"trust_remote_code": False} if library == "transformers" else {}),
         )
     except DiffclsError:
@@ -120,17 +174,20 @@ def _open_part(
             todo="download the file again",
         )
     check_finite(folder.name, module)
+    if "quantization_config" in extra:
+        check_quantised(folder.name, module)
     return module
 
 
-def _class_of(library: str, class_name: str, part: str) -> Any:
+def class_of_part(library: str, class_name: str, part: str) -> Any:
     """A class that `diffcls.models.model_index` accepts."""
     import diffusers
     import transformers
 
-    kind = getattr(
-        {"diffusers": diffusers, "transformers": transformers}[library], class_name, None
-    )
+    place = {"diffusers": diffusers, "transformers": transformers}[library]
+    if class_name in NOT_EXPORTED:
+        place = importlib.import_module(NOT_EXPORTED[class_name])
+    kind = getattr(place, class_name, None)
     base = diffusers.SchedulerMixin if part == "scheduler" else object
     if not isinstance(kind, type) or not issubclass(kind, base):
         raise ModelError(
@@ -152,7 +209,7 @@ def check_parts(index: ModelIndex) -> None:
         folder = index.path.parent / part
         if place is None or not folder.is_dir():
             continue
-        _check_part(_class_of(*place, part), folder)
+        _check_part(class_of_part(*place, part), folder)
         names = [path.name for path in folder.iterdir()]
         if any(name.endswith(PICKLES) for name in names) and "" not in variants_of(names):
             raise ModelError(
@@ -176,9 +233,16 @@ def _check_part(kind: Any, folder: Path) -> None:
             check_values(path, read_json(path), own)
 
 
-def _report_variants(variants: dict[str, str], half: bool) -> None:
-    """Name the variant of the weights, unless the files have none or one for the precision."""
-    usual = ("", *HALVES) if half else ("",)
+def _variants_below(folder: Path, index: ModelIndex) -> set[str]:
+    """Variants of all parts; weights without one are left out."""
+    places = [folder / part for part, place in index.parts.items() if place is not None]
+    names = ([path.name for path in place.iterdir()] for place in places if place.is_dir())
+    return {variant for part in names for variant in variants_of(part)} - {""}
+
+
+def _report_variants(variants: dict[str, str], half: bool, chosen: str | None) -> None:
+    """Name the variant of the weights, unless it is the chosen one, or one for the precision."""
+    usual = ("", chosen, *HALVES) if half else ("", chosen)
     named = {part: variant for part, variant in variants.items() if variant not in usual}
     if named:
         logger.warning(
@@ -192,8 +256,19 @@ def check_finite(part: str, module: Any) -> None:
     import torch
 
     for name, tensor in module.state_dict().items():
-        if tensor.is_meta or not torch.isfinite(tensor.float()).all():
+        if is_packed(tensor) and not hasattr(tensor, "quant_type"):
+            continue  # few bits have no value that is not finite; scales of GGUF's blocks may have
+        if tensor.is_meta or not torch.isfinite(_values(tensor)).all():
             raise ModelError(f"weights of part {part!r} are not finite", given=name)
+
+
+def _values(tensor: Any) -> Any:
+    """A weight in single precision, from its blocks where it is quantised as in GGUF."""
+    if not hasattr(tensor, "quant_type"):
+        return tensor.float()
+    from diffusers.quantizers.gguf.utils import dequantize_gguf_tensor
+
+    return dequantize_gguf_tensor(tensor).float()
 
 
 def _check_tokenizer(folder: Path) -> None:

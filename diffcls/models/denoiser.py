@@ -49,10 +49,24 @@ class Conditioning(Mapping[str, "torch.Tensor"]):
 
     @staticmethod
     def concatenate(parts: Sequence[Conditioning]) -> Conditioning:
-        """All prompts of all parts, in order."""
-        import torch
+        """All prompts of all parts, in order.
 
-        return Conditioning({k: torch.cat([part[k] for part in parts]) for k in parts[0]})
+        Texts of another length are padded with zeros, which their mask marks as padding.
+        """
+        import torch
+        from torch.nn.functional import pad
+
+        joined = {}
+        for name in parts[0]:
+            tensors = [part[name] for part in parts]
+            longest = max(t.shape[1] if t.ndim > 1 else 0 for t in tensors)
+            if any(t.ndim > 1 and t.shape[1] != longest for t in tensors):
+                # (P, L, …) -> (P, longest, …): `pad` counts axes from the last one
+                tensors = [
+                    pad(t, (*[0, 0] * (t.ndim - 2), 0, longest - t.shape[1])) for t in tensors
+                ]
+            joined[name] = torch.cat(tensors)
+        return Conditioning(joined)
 
 
 @dataclass(frozen=True)

@@ -58,6 +58,13 @@ def _unknown_device(name: str) -> UsageError:
     return UsageError("unknown device", given=name, allowed="auto, cpu, cuda, cuda:N, mps")
 
 
+def default_dtype(device: str) -> torch.dtype:
+    """The precision of a model on a device where none is requested."""
+    import torch
+
+    return torch.float32 if torch.device(device).type == "cpu" else torch.bfloat16
+
+
 def resolve_dtype(name: str | None) -> torch.dtype | None:
     """The torch dtype of ``float32``, ``float16`` or ``bfloat16``; None for ``auto``.
 

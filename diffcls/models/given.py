@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from diffcls.models import devices, loading
 from diffcls.models.denoiser import Denoiser, ModelCard
+from diffcls.models.memory_options import WHOLE_ON_DEVICE, MemoryOptions, check_devices, given_flags
 from diffcls.models.model_argument import Model, is_name
 from diffcls.support.errors import UsageError
 
@@ -46,9 +47,20 @@ def images_seen(model: Model) -> int | None:
     return in_memory.images_seen(model)
 
 
-def card_of_text_model(model: Model, lora: str | None = None) -> ModelCard | None:
+def card_of_text_model(
+    model: Model, lora: str | None = None, variant: str | None = None
+) -> ModelCard | None:
     """See `diffcls.models.loading.card_of_text_model`; None for a model in memory."""
-    return loading.card_of_text_model(os.fspath(model), lora) if is_name(model) else None
+    return loading.card_of_text_model(os.fspath(model), lora, variant) if is_name(model) else None
+
+
+def text_defaults_of(model: Model) -> str:
+    """What the pipeline of a text model adds to every prompt, as JSON; empty if nothing."""
+    from diffcls.models.text_defaults import recorded
+
+    if is_name(model):
+        return recorded(loading.family_of(os.fspath(model)))
+    return recorded(type(model).__name__, model)
 
 
 def load(
@@ -58,6 +70,8 @@ def load(
     img_size: int | None = None,
     lora: str | None = None,
     model_config: str | None = None,
+    variant: str | None = None,
+    memory: MemoryOptions = WHOLE_ON_DEVICE,
 ) -> Denoiser:
     """The denoiser of a model.
 
@@ -66,7 +80,7 @@ def load(
             `diffcls.models.in_memory.denoiser_of`.
         device: see `diffcls.models.devices.resolve_device`; ``auto`` of a pipeline: where it is.
         dtype: precision; ``auto`` of a pipeline: its own.
-        img_size, lora, model_config: see `diffcls.models.loading.load`.
+        img_size, lora, model_config, variant, memory: see `diffcls.models.loading.load`.
 
     Raises:
         UsageError, ModelError: see these functions; and for a LoRA file or a completing model with
@@ -76,10 +90,15 @@ def load(
         dtype = devices.resolve_dtype(dtype)
     if is_name(model):
         place = devices.resolve_device(device)
-        return loading.load(os.fspath(model), place, dtype, img_size, lora, model_config)
+        check_devices(memory, place, _gpus())
+        return loading.load(
+            os.fspath(model), place, dtype, img_size, lora, model_config, variant, memory
+        )
     for flag, value, todo in (
         ("--lora", lora, "load it into the pipeline: pipe.load_lora_weights(FILE)"),
         ("--model-config", model_config, "remove it"),
+        ("--variant", variant, "choose it when loading: from_pretrained(…, variant=NAME)"),
+        *((flag, value, "set it on the pipeline") for flag, value in given_flags(memory).items()),
     ):
         if value is not None:
             raise UsageError(f"{flag} is for models in files, not in memory", value, todo=todo)
@@ -87,3 +106,9 @@ def load(
 
     own = device in (None, "auto")
     return denoiser_of(model, None if own else devices.resolve_device(device), dtype, img_size)
+
+
+def _gpus() -> int:
+    import torch
+
+    return int(torch.cuda.device_count()) if torch.cuda.is_available() else 0

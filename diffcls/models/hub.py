@@ -14,7 +14,7 @@ from diffcls.support.errors import ModelError
 from diffcls.support.hub import REQUEST_TIMEOUT_SECONDS, ask_hub, cached_commit, repository_cache
 
 REPOSITORY_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
-FILE_PATTERNS = ("*.json", "*.txt", "*.model", "*.safetensors")
+FILE_PATTERNS = ("*.json", "*.txt", "*.model", "*.jinja", "*.safetensors")
 """Files that a pipeline is loaded from; pickles are left out."""
 Get = Callable[[list[str]], Path]
 """Paths of files of a repository -> the folder they are downloaded to."""
@@ -30,13 +30,21 @@ def named(name: str) -> HubModel | None:
     return HubModel(repo_id, revision)
 
 
-def fetch(model: HubModel, half: bool = False, weights: bool = True) -> tuple[Path, str]:
+def fetch(
+    model: HubModel,
+    half: bool = False,
+    weights: bool = True,
+    variant: str | None = None,
+    without: str = "",
+) -> tuple[Path, str]:
     """The folder of a model's pipeline, downloaded unless cached, and its commit.
 
     Args:
         model: the model.
         half: prefer weights in half precision, if the repository has them.
         weights: download the weights too, not only configs and tokenizers.
+        variant: see `diffcls.models.weight_files.choose_variant`.
+        without: part of which only the config is needed.
 
     Raises:
         ModelError: for a model that does not exist or is gated, or that is not cached while the Hub
@@ -47,7 +55,8 @@ def fetch(model: HubModel, half: bool = False, weights: bool = True) -> tuple[Pa
         if INDEX not in files:
             raise ModelError("not a diffusers pipeline on the Hub", given=str(model))
         # a family or part that is not supported is refused before its weights are downloaded
-        return required_files(files, read_index(get([INDEX])).parts, half, weights)
+        parts = read_index(get([INDEX])).parts
+        return required_files(files, parts, half, weights, variant, without)
 
     return fetch_files(model, choose, "choose the folder of a pipeline: --model PATH")
 
@@ -89,7 +98,12 @@ def fetch_files(
 
 
 def required_files(
-    files: list[str], parts: Mapping[str, Any], half: bool, weights: bool = True
+    files: list[str],
+    parts: Mapping[str, Any],
+    half: bool,
+    weights: bool = True,
+    variant: str | None = None,
+    without: str = "",
 ) -> list[str]:
     """Paths of the files that a pipeline needs: each part's weights in one variant, no pickles.
 
@@ -98,6 +112,7 @@ def required_files(
         parts: the parts of the pipeline that are used, by name; None for others.
         half: whether to prefer variants in half precision.
         weights: whether weights are needed, and not only configs and tokenizers.
+        variant, without: see `fetch`.
 
     Raises:
         ModelError: for a part whose weights are not stored as safetensors.
@@ -107,11 +122,11 @@ def required_files(
         folder = [p.rpartition("/")[2] for p in files if p.rpartition("/")[0] == part]
         readable = [n for n in folder if any(Path(n).match(pattern) for pattern in FILE_PATTERNS)]
         needed = [n for n in readable if ".safetensors" not in n]
-        if weights and "config.json" in folder:  # the part is a network
-            variant = choose_variant(part, folder, half)
+        if weights and part != without and "config.json" in folder:  # the part is a network
+            chosen_variant = choose_variant(part, folder, half, variant)
             indexes = [n for n in readable if n.endswith(".json") and n not in needed]
-            needed += variants_of(folder)[variant]
-            needed += [n for n in indexes if _index_variant(n) == variant]
+            needed += variants_of(folder)[chosen_variant]
+            needed += [n for n in indexes if _index_variant(n) == chosen_variant]
         chosen += [f"{part}/{name}" for name in needed]
     return [path for path in files if path in chosen]
 

@@ -30,6 +30,9 @@ class HubModel:
 
 OPENRAIL2 = "openrail++"
 SD3_LICENCE = "stabilityai-ai-community"
+APACHE = "apache-2.0"
+OTHER = "other"
+"""Terms of its own, without an identifier on the Hub."""
 
 MODELS: Mapping[str, HubModel] = {
     "sd14": HubModel("CompVis/stable-diffusion-v1-4"),
@@ -69,7 +72,7 @@ MODELS: Mapping[str, HubModel] = {
         gated=True,
     ),
     "flux-schnell": HubModel(
-        "black-forest-labs/FLUX.1-schnell", family="FluxPipeline", licence="apache-2.0"
+        "black-forest-labs/FLUX.1-schnell", family="FluxPipeline", licence=APACHE
     ),
     "pixart-alpha": HubModel(
         "PixArt-alpha/PixArt-XL-2-512x512", family="PixArtAlphaPipeline", licence=OPENRAIL2
@@ -84,4 +87,39 @@ MODELS: Mapping[str, HubModel] = {
     "dit-512": HubModel(
         "facebook/DiT-XL-2-512", "refs/pr/1", family="DiTPipeline", licence="cc-by-nc-4.0"
     ),
+    "qwen-image": HubModel("Qwen/Qwen-Image", family="QwenImagePipeline", licence=APACHE),
+    "z-image": HubModel("Tongyi-MAI/Z-Image", family="ZImagePipeline", licence=APACHE),
+    "z-image-turbo": HubModel("Tongyi-MAI/Z-Image-Turbo", family="ZImagePipeline", licence=APACHE),
+    "flux2-klein-4b": HubModel(
+        "black-forest-labs/FLUX.2-klein-4B", family="Flux2KleinPipeline", licence=APACHE
+    ),
+    "flux2-klein-base-4b": HubModel(
+        "black-forest-labs/FLUX.2-klein-base-4B", family="Flux2KleinPipeline", licence=APACHE
+    ),
+    "sana": HubModel(
+        "Efficient-Large-Model/Sana_1600M_1024px_diffusers", family="SanaPipeline", licence=OTHER
+    ),
+    "sana-512": HubModel(
+        "Efficient-Large-Model/Sana_1600M_512px_diffusers", family="SanaPipeline", licence=OTHER
+    ),
+    "lumina-next": HubModel(
+        "Alpha-VLLM/Lumina-Next-SFT-diffusers", family="LuminaPipeline", licence=APACHE
+    ),
+    "lumina-2": HubModel("Alpha-VLLM/Lumina-Image-2.0", family="Lumina2Pipeline", licence=APACHE),
+    "chroma": HubModel("lodestones/Chroma1-HD", family="ChromaPipeline", licence=APACHE),
+    "auraflow": HubModel("fal/AuraFlow-v0.3", family="AuraFlowPipeline", licence=APACHE),
+    "cogview4": HubModel("zai-org/CogView4-6B", family="CogView4Pipeline", licence=APACHE),
+    "hunyuan-dit": HubModel(
+        "Tencent-Hunyuan/HunyuanDiT-v1.2-Diffusers",
+        family="HunyuanDiTPipeline",
+        licence="tencent-hunyuan-community",
+    ),
+    "kandinsky-3": HubModel(
+        "kandinsky-community/kandinsky-3", family="Kandinsky3Pipeline", licence=APACHE
+    ),
+    "deepfloyd-if": HubModel(
+        "DeepFloyd/IF-I-XL-v1.0", family="IFPipeline", licence="deepfloyd-if-license", gated=True
+    ),
+    "prx-512": HubModel("Photoroom/prx-512-t2i-sft", family="PRXPipeline", licence=APACHE),
+    "prx-1024": HubModel("Photoroom/prx-1024-t2i-beta", family="PRXPipeline", licence=APACHE),
 }

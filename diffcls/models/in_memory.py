@@ -13,6 +13,7 @@ from diffcls.models import loading
 from diffcls.models.adapters import FAMILIES, adapted
 from diffcls.models.denoiser import Denoiser, ModelCard
 from diffcls.models.evaluation_state import evaluating
+from diffcls.models.family_table import AUTOENCODERS
 from diffcls.models.model_argument import IN_MEMORY, shown
 from diffcls.models.pipeline_revision import revision_of, state_of
 from diffcls.models.pipeline_view import cast, dtype_of, family_of, modules_of, view_of
@@ -68,10 +69,11 @@ def denoiser_of(
     network = getattr(view, FAMILIES.load(family).part)
     if dtype is not None:
         for name, part in vars(view).items():
-            if isinstance(part, torch.nn.Module) and name != "vae":
+            if isinstance(part, torch.nn.Module) and name not in AUTOENCODERS:
                 cast(part, dtype)
-    if getattr(view, "vae", None) is not None:
-        cast(view.vae, torch.float32)
+    for name in AUTOENCODERS:
+        if getattr(view, name, None) is not None:
+            cast(getattr(view, name), torch.float32)
     place = _device_of(pipeline, network) if device is None else device
     with loading_quietly():
         denoiser = adapted(

@@ -5,17 +5,20 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from diffcls.models import card as cards
 from diffcls.models import hub, single_file
 from diffcls.models.adapters import adapted
-from diffcls.models.components import check_finite, open_pipeline
+from diffcls.models.components import open_pipeline
 from diffcls.models.denoiser import Denoiser, ModelCard
+from diffcls.models.devices import default_dtype
+from diffcls.models.family_table import FAMILY_TABLE, network_part
 from diffcls.models.hub_names import MODELS
 from diffcls.models.kept import kept
 from diffcls.models.lora import merge
 from diffcls.models.lora import revision_of as lora_revision
+from diffcls.models.memory_options import WHOLE_ON_DEVICE, MemoryOptions
 from diffcls.models.model_index import INDEX, ModelIndex, read_index
 from diffcls.models.quiet import loading
 from diffcls.models.revision import files_below, revision_of
@@ -82,12 +85,18 @@ def check_name(name: str) -> None:
         raise unknown_name("model", name, [*bundled(), *MODELS, *forms])
 
 
-def find(name: str, half: bool = False, weights: bool = True) -> ModelFiles:
+def find(
+    name: str,
+    half: bool = False,
+    weights: bool = True,
+    variant: str | None = None,
+    without: str = "",
+) -> ModelFiles:
     """Find a model by bundled or short name, path, or Hub id; Hub models are downloaded.
 
     Args:
         name: bundled or short name, path, or Hub id.
-        half, weights: see `diffcls.models.hub.fetch`.
+        half, weights, variant, without: see `diffcls.models.hub.fetch`.
 
     Raises:
         UsageError, ModelError: see `check_name` and `diffcls.models.hub.fetch`.
@@ -101,7 +110,7 @@ def find(name: str, half: bool = False, weights: bool = True) -> ModelFiles:
     model = hub.named(name)
     if model is None:
         raise unknown_name("model", name, MODELS)
-    folder, commit = hub.fetch(model, half, weights)
+    folder, commit = hub.fetch(model, half, weights, variant, without)
     return ModelFiles(folder, name.partition("@")[0], commit)
 
 
@@ -116,12 +125,16 @@ def read_card(files: ModelFiles) -> ModelCard:
     return replace(card, revision=revision_of(_files_of(read_index(folder)), folder, card))
 
 
-CLASS_ID_FAMILIES = ("DiTPipeline", "DDPMPipeline", "DDIMPipeline")
-"""Families that read class ids instead of texts."""
+def family_of(name: str) -> str:
+    """Name of the pipeline class of a model; empty for a single file, which does not name one."""
+    place = find(name, weights=False).path
+    return "" if place.is_file() else read_index(place).family
 
 
 @kept
-def card_of_text_model(name: str, lora: str | None = None) -> ModelCard | None:
+def card_of_text_model(
+    name: str, lora: str | None = None, variant: str | None = None
+) -> ModelCard | None:
     """The card of a text-conditional pipeline, without loading its weights; None for other models.
 
     Raises:
@@ -130,12 +143,17 @@ def card_of_text_model(name: str, lora: str | None = None) -> ModelCard | None:
     place = find(name, weights=False)
     if place.path.is_file():
         return None
-    if read_index(place.path).family in CLASS_ID_FAMILIES:
+    if FAMILY_TABLE[read_index(place.path).family].reads_class_ids:
         return None
-    card = read_card(place)
+    card = _of_variant(read_card(place), variant)
     return (
         card if lora is None else replace(card, revision=f"{card.revision} + {lora_revision(lora)}")
     )
+
+
+def _of_variant(card: ModelCard, variant: str | None) -> ModelCard:
+    """The card of the chosen weights of a model."""
+    return card if variant is None else replace(card, revision=f"{card.revision} {variant}")
 
 
 def trained_on(name: str) -> tuple[str, ...]:
@@ -168,6 +186,8 @@ def load(
     img_size: int | None = None,
     lora: str | None = None,
     model_config: str | None = None,
+    variant: str | None = None,
+    memory: MemoryOptions = WHOLE_ON_DEVICE,
 ) -> Denoiser:
     """Load the denoiser of a model.
 
@@ -177,21 +197,22 @@ def load(
         img_size: side of the images in pixels; default: that of the model's training.
         lora: ``FILE`` or ``FILE:WEIGHT``, merged into the model.
         model_config: for a single file: the name or folder of the model that completes it.
+        variant: which weights of a folder are read, such as ``non_ema``, where a part has several.
+        memory: how the model is held in memory.
 
     Raises:
-        UsageError: for an unknown name.
+        UsageError: for an unknown name, or a single file that is to be quantised.
         ModelError: for a family that is not supported, a missing file or tensor, or weights that
             are not finite.
     """
     import torch
 
-    if dtype is None:
-        dtype = torch.float32 if torch.device(device).type == "cpu" else torch.bfloat16
-    files = find(name, half=dtype != torch.float32)
+    dtype = default_dtype(str(device)) if dtype is None else dtype
+    half = dtype != torch.float32
+    files = find(name, half, variant=variant)
     completion = None
     if files.path.is_file():
-        config = model_config or single_file.completed_by(files.path)
-        completion = find(config, weights=False)
+        completion = _completion(files.path, model_config, half)
     elif model_config is not None:
         raise UsageError(
             "--model-config completes a single file, and --model is a pipeline",
@@ -199,28 +220,38 @@ def load(
             todo="remove --model-config",
         )
     index = read_index((completion or files).path)
-    card = read_card(files)
+    card = _of_variant(read_card(files), variant)
     if completion is not None:  # tokenizer, schedule and whatever the file lacks
         both = [card.revision, read_card(completion).revision]
         card = replace(card, revision=hash_json(both))
     with loading():
         if completion is None:
-            pipeline = open_pipeline(index, dtype)
+            pipeline = open_pipeline(
+                index, dtype, variant=variant, memory=memory, device=str(device)
+            )
         else:
-            pipeline = _open_file(files.path, index, dtype)
+            _refuse_for_file(memory)
+            pipeline = single_file.open_file(files.path, index, dtype)
         if lora is not None:
             card = replace(card, revision=f"{card.revision} + {merge(pipeline, lora)}")
         given = str(index.path.parent)
-        return adapted(index.family, pipeline, card, device, dtype, img_size, given=given)
+        return adapted(index.family, pipeline, card, device, dtype, img_size, given, memory)
 
 
-def _open_file(path: Path, index: ModelIndex, dtype: torch.dtype) -> Any:
-    import diffusers
-    import torch
+def _refuse_for_file(memory: MemoryOptions) -> None:
+    for flag, value in (("--quantize", memory.quantise), ("--device-map", memory.device_map)):
+        if value is not None:
+            raise UsageError(
+                f"{flag} is for pipeline folders, and --model is a single file",
+                given=str(value),
+                todo="remove it, or save the pipeline as a folder with save_pretrained",
+            )
 
-    kind = getattr(diffusers, index.family)
-    pipeline = single_file.open_file(path, index, kind, dtype)
-    for name, part in pipeline.components.items():
-        if isinstance(part, torch.nn.Module):
-            check_finite(name, part)
-    return pipeline
+
+def _completion(path: Path, model_config: str | None, half: bool) -> ModelFiles:
+    """The model that completes a single file, with the weights that the file lacks."""
+    config = model_config or single_file.completed_by(path)
+    if not single_file.holds_network_alone(path):
+        return find(config, weights=False)
+    part = network_part(read_index(find(config, weights=False).path).family)
+    return find(config, half, without=part)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from diffcls.models.components import check_finite, first_line
+from diffcls.models.family_table import network_part
 from diffcls.models.quiet import loading
 from diffcls.support.errors import DiffclsError, ModelError, UsageError
 from diffcls.support.hashing import hash_file
@@ -69,10 +70,11 @@ def merge(pipeline: Any, text: str) -> str:
     path, scale = parse(text)
     if importlib.util.find_spec("peft") is None:
         raise ModelError("--lora needs peft", todo='pip install "diffcls[lora]"')
-    if not hasattr(pipeline, "load_lora_weights"):
-        raise ModelError(
-            "--lora is not supported by this model family", given=type(pipeline).__name__
-        )
+    family = type(pipeline).__name__
+    # Kandinsky 3's pipeline has the method, its network does not
+    network = getattr(pipeline, network_part(family))
+    if not hasattr(pipeline, "load_lora_weights") or not hasattr(network, "load_lora_adapter"):
+        raise ModelError("--lora is not supported by this model family", given=family)
     in_file = _modules(_check_tensors(path))
     before = _snapshot(pipeline)
     try:

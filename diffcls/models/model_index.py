@@ -1,7 +1,6 @@
 """Index of a pipeline, ``model_index.json``: its family, and the class of each of its parts.
 
-Only the classes that a family uses are accepted. All of them are part of diffusers and
-transformers: a model cannot name a class that loads code of its own, such as ``AutoModel``.
+Only the classes that `diffcls.models.family_table` lists are accepted.
 """
 
 from __future__ import annotations
@@ -12,81 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from diffcls.models.family_table import FAMILY_TABLE, UNUSED, optional_parts
 from diffcls.models.json_files import read_json, shortened, wrong_value
+from diffcls.models.unsupported_families import refusal
 from diffcls.support.errors import ModelError
 
 INDEX = "model_index.json"
-DIFFUSERS, TRANSFORMERS = "diffusers", "transformers"
-
-ANY_SCHEDULER = (DIFFUSERS, r"\w+Scheduler")
-AUTOENCODER = (DIFFUSERS, "AutoencoderKL")
-CLIP_TEXT = (TRANSFORMERS, "CLIPTextModel")
-CLIP_TEXT_PROJECTED = (TRANSFORMERS, "CLIPTextModelWithProjection")
-CLIP_TOKENIZER = (TRANSFORMERS, "CLIPTokenizer|CLIPTokenizerFast")
-T5 = (TRANSFORMERS, "T5EncoderModel")
-T5_TOKENIZER = (TRANSFORMERS, "T5Tokenizer|T5TokenizerFast")
-UNET = (DIFFUSERS, "UNet2DConditionModel")
-PIXART = {
-    "vae": AUTOENCODER,
-    "text_encoder": T5,
-    "tokenizer": T5_TOKENIZER,
-    "transformer": (DIFFUSERS, "PixArtTransformer2DModel|Transformer2DModel"),
-    "scheduler": ANY_SCHEDULER,
-}
-PIXEL_UNET = {"unet": (DIFFUSERS, "UNet2DModel"), "scheduler": ANY_SCHEDULER}
-
-# family -> part -> its library and the pattern of its class
-PARTS: Mapping[str, Mapping[str, tuple[str, str]]] = {
-    "StableDiffusionPipeline": {
-        "vae": AUTOENCODER,
-        "text_encoder": CLIP_TEXT,
-        "tokenizer": CLIP_TOKENIZER,
-        "unet": UNET,
-        "scheduler": ANY_SCHEDULER,
-    },
-    "StableDiffusionXLPipeline": {
-        "vae": AUTOENCODER,
-        "text_encoder": CLIP_TEXT,
-        "text_encoder_2": CLIP_TEXT_PROJECTED,
-        "tokenizer": CLIP_TOKENIZER,
-        "tokenizer_2": CLIP_TOKENIZER,
-        "unet": UNET,
-        "scheduler": ANY_SCHEDULER,
-    },
-    "StableDiffusion3Pipeline": {
-        "vae": AUTOENCODER,
-        "text_encoder": CLIP_TEXT_PROJECTED,
-        "text_encoder_2": CLIP_TEXT_PROJECTED,
-        "text_encoder_3": T5,
-        "tokenizer": CLIP_TOKENIZER,
-        "tokenizer_2": CLIP_TOKENIZER,
-        "tokenizer_3": T5_TOKENIZER,
-        "transformer": (DIFFUSERS, "SD3Transformer2DModel"),
-        "scheduler": ANY_SCHEDULER,
-    },
-    "FluxPipeline": {
-        "vae": AUTOENCODER,
-        "text_encoder": CLIP_TEXT,
-        "text_encoder_2": T5,
-        "tokenizer": CLIP_TOKENIZER,
-        "tokenizer_2": T5_TOKENIZER,
-        "transformer": (DIFFUSERS, "FluxTransformer2DModel"),
-        "scheduler": ANY_SCHEDULER,
-    },
-    "PixArtAlphaPipeline": PIXART,
-    "PixArtSigmaPipeline": PIXART,
-    "DiTPipeline": {
-        "vae": AUTOENCODER,
-        "transformer": (DIFFUSERS, "DiTTransformer2DModel|Transformer2DModel"),
-        "scheduler": ANY_SCHEDULER,
-    },
-    "DDPMPipeline": PIXEL_UNET,
-    "DDIMPipeline": PIXEL_UNET,
-}
-OPTIONAL = ("text_encoder_3", "tokenizer_3")
-"""Parts that a pipeline may lack: SD 3 runs without T5."""
-UNUSED = ("safety_checker", "feature_extractor", "image_encoder")
-"""Parts that classification does not use, and that are not opened."""
+SAVE_AS = "save it so: {name}.from_pretrained(FOLDER).save_pretrained(NEW_FOLDER)"
 
 
 @dataclass(frozen=True)
@@ -119,9 +50,9 @@ def read_index(folder: Path) -> ModelIndex:
     path = folder / INDEX
     content = read_json(path)
     family = content.get("_class_name")
-    if not isinstance(family, str) or family not in PARTS:
-        raise ModelError("model family not supported", given=shortened(family), allowed=PARTS)
-    classes = PARTS[family]
+    if not isinstance(family, str) or family not in FAMILY_TABLE:
+        raise refusal("model family not supported", shortened(family), SAVE_AS)
+    classes, optional = FAMILY_TABLE[family].parts, optional_parts(family)
     parts: dict[str, tuple[str, str] | None] = {}
     settings: dict[str, Any] = {}
     for name, entry in content.items():
@@ -140,14 +71,15 @@ def read_index(folder: Path) -> ModelIndex:
         else:
             settings[name] = entry
     for name in classes:
-        if parts.get(name) is None and name not in OPTIONAL:
+        if parts.get(name) is None and name not in optional:
             raise ModelError(
                 f"part {name!r} of the model is missing",
                 given=str(path),
                 allowed=f"the parts of a {family}: {', '.join(classes)}",
             )
-    if (parts.get(OPTIONAL[0]) is None) != (parts.get(OPTIONAL[1]) is None):
-        raise ModelError(f"only one of {' and '.join(OPTIONAL)} is there", given=str(path))
+    for group in FAMILY_TABLE[family].optional:
+        if len({parts.get(name) is None for name in group}) == 2:
+            raise ModelError(f"only one of {' and '.join(group)} is there", given=str(path))
     _check_class_names(path, settings.get("id2label", {}))
     named = [
         name
@@ -168,13 +100,22 @@ def _class_of(
     class_name = entry[1]
     known = isinstance(class_name, str) and re.fullmatch(pattern, class_name, re.ASCII)
     if entry[0] != library or not known:
-        shown = pattern.replace("|", ", ").replace(r"\w+", "any ")
         raise ModelError(
             f"part {part!r} of the model is of a class that this family does not use",
             given=shortened(entry),
-            allowed=f"{shown} of {library}; code of a model is never run",
+            allowed=f"{shown(pattern)} of {library}; code of a model is never run",
         )
     return library, class_name
+
+
+def shown(pattern: str) -> str:
+    """The classes that a pattern of `diffcls.models.family_table` accepts, for a message."""
+    names = pattern.replace(r"\w+", "any ").replace("(?:Fast)?", "")
+    group = re.fullmatch(r"(.*?)\(\?:(.*)\)(\w*)", names)
+    if group is None:
+        return names.replace("|", ", ")
+    plain, stems, end = group.groups()
+    return ", ".join([*plain.strip("|").split("|"), *(s + end for s in stems.split("|"))])
 
 
 def _check_class_names(path: Path, names: object) -> None:

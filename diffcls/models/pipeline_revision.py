@@ -16,8 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from diffcls.models.model_index import PARTS
-from diffcls.models.pipeline_view import family_of, modules_of, unwrapped
+from diffcls.models.family_table import AUTOENCODERS, FAMILY_TABLE
+from diffcls.models.pipeline_view import family_of, modules_of, text_config, unwrapped
 from diffcls.support.errors import ModelError
 from diffcls.support.hashing import DIGEST_LENGTH, canonical_json, hash_json
 
@@ -44,7 +44,9 @@ def revision_of(pipeline: Any) -> str:
     for name, part in modules_of(pipeline).items():
         for path, tensor in weights(part):
             # the autoencoder computes in single precision, whatever its weights are stored in
-            values = tensor.float() if name == "vae" and tensor.is_floating_point() else tensor
+            values = (
+                tensor.float() if name in AUTOENCODERS and tensor.is_floating_point() else tensor
+            )
             if not torch.isfinite(values).all():
                 raise ModelError(f"weights of part {name!r} are not finite", given=path)
             digest.update(f"{name}.{path} {values.dtype} {tuple(values.shape)}".encode())
@@ -77,7 +79,7 @@ def description_of(pipeline: Any, vocabularies: bool = True) -> dict[str, Any]:
     """
     family = family_of(pipeline)
     parts: dict[str, Any] = {}
-    for name in sorted(PARTS[family]):
+    for name in sorted(FAMILY_TABLE[family].parts):
         part = unwrapped(getattr(pipeline, name, None))
         if part is None:
             continue
@@ -125,13 +127,20 @@ def _of_config(part: Any) -> dict[str, Any]:
         arguments = inspect.signature(type(part).__init__).parameters
         defaults = {name: argument.default for name, argument in arguments.items()}
     config = {
-        name: value
+        name: _without_files(value)
         for name, value in entries.items()
         if not name.startswith("_")
         and name not in OF_FILES
         and not (name in defaults and _plain(defaults[name]) == _plain(value))
     }
     return {"class": type(part).__name__, "config": config}
+
+
+def _without_files(value: Any) -> Any:
+    """A value of a config without the entries of `OF_FILES` in configs within it."""
+    if not isinstance(value, Mapping):
+        return value
+    return {name: _without_files(v) for name, v in value.items() if name not in OF_FILES}
 
 
 def _plain(value: Any) -> Any:
@@ -184,9 +193,12 @@ def _of_tokenizer(tokenizer: Any, encoder: Any, vocabularies: bool) -> dict[str,
             "merges": sorted([list(pair), rank] for pair, rank in ranks.items()),
             "pieces": hashlib.sha256(model.serialized_model_proto()).hexdigest() if model else "",
         }
-    limit = getattr(encoder.config, "max_position_embeddings", None)
+    limit = getattr(text_config(encoder), "max_position_embeddings", None)
     tokens = int(tokenizer.model_max_length)
+    # a template that some pipelines put every prompt into
+    template = getattr(tokenizer, "chat_template", None)
     return {
+        **({"chat_template": template} if template else {}),
         "rules": hash_json(rules),
         "special": {name: str(token) for name, token in tokenizer.special_tokens_map.items()},
         "padding_side": tokenizer.padding_side,

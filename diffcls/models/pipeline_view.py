@@ -17,7 +17,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from diffcls.models.model_index import OPTIONAL, PARTS, UNUSED
+from diffcls.models.family_table import FAMILY_TABLE, UNUSED, optional_parts
+from diffcls.models.model_index import shown
+from diffcls.models.unsupported_families import refusal
 from diffcls.support.errors import ModelError, UsageError
 
 WRAPPERS = {
@@ -37,6 +39,7 @@ NOT_COPIED = (
 LIBRARIES = ("transformers", "diffusers", "accelerate", "torch")
 """Libraries whose hooks record outputs or move weights."""
 logger = logging.getLogger(__name__)
+FROM_PIPE = "call {name}.from_pipe(pipe)"
 REMOVE_HOOKS = "call pipe.remove_all_hooks() and pipe.to(DEVICE) first"
 
 
@@ -55,16 +58,11 @@ def family_of(pipeline: Any) -> str:
             given=f"{kind.__module__}.{kind.__qualname__}",
             allowed="a name, path or Hub id, or a pipeline object of diffusers",
         )
-    if not kind.__module__.startswith("diffusers.") or kind.__name__ not in PARTS:
-        raise ModelError(
-            "pipeline of a class that is not supported",
-            given=kind.__name__,
-            allowed=PARTS,
-            todo="StableDiffusionPipeline.from_pipe(pipe), for one, shares the parts of another",
-        )
-    for name, (library, pattern) in PARTS[kind.__name__].items():
+    if not kind.__module__.startswith("diffusers.") or kind.__name__ not in FAMILY_TABLE:
+        raise refusal("pipeline of a class that is not supported", kind.__name__, FROM_PIPE)
+    for name, (library, pattern) in FAMILY_TABLE[kind.__name__].parts.items():
         part = getattr(pipeline, name, None)
-        if part is None and name in OPTIONAL:
+        if part is None and name in optional_parts(kind.__name__):
             continue
         if part is None:
             raise ModelError(f"part {name!r} of the pipeline is missing", given=kind.__name__)
@@ -74,11 +72,10 @@ def family_of(pipeline: Any) -> str:
             and re.fullmatch(pattern, base.__name__, re.ASCII)
             for base in type(part).__mro__
         ):
-            shown = pattern.replace("|", ", ").replace(r"\w+", "any ")
             raise ModelError(
                 f"part {name!r} of the pipeline is of a class that this family does not use",
                 given=type(part).__name__,
-                allowed=f"{shown} of {library}",
+                allowed=f"{shown(pattern)} of {library}",
             )
     return kind.__name__
 
@@ -101,7 +98,8 @@ def modules_of(pipeline: Any) -> dict[str, nn.Module]:
     Raises:
         UsageError, ModelError: see `family_of` and `check_weights`.
     """
-    parts = {n: unwrapped(getattr(pipeline, n, None)) for n in sorted(PARTS[family_of(pipeline)])}
+    names = sorted(FAMILY_TABLE[family_of(pipeline)].parts)
+    parts = {name: unwrapped(getattr(pipeline, name, None)) for name in names}
     networks = {name: part for name, part in parts.items() if isinstance(part, nn.Module)}
     for name, network in networks.items():
         check_weights(name, network)
@@ -125,7 +123,7 @@ def view_of(pipeline: Any) -> Any:
     for name, network in networks.items():
         _warn_of_hooks(name, network)
         vars(view)[name] = _module_view(network, views)
-    for name in PARTS[type(pipeline).__name__]:
+    for name in FAMILY_TABLE[type(pipeline).__name__].parts:
         if "tokenizer" in name:  # its limits, and those of its compiled part, are set on each use
             vars(view)[name] = copy.deepcopy(getattr(pipeline, name, None))
     return view
@@ -244,6 +242,12 @@ def _tensor_view(tensor: Tensor | None, views: dict[int, Any]) -> Tensor | None:
 def _own(value: Any) -> Any:
     """An attribute's value for a view: collections are its own, one level deep."""
     return copy.copy(value) if type(value) in (dict, list, set) else value
+
+
+def text_config(encoder: Any) -> Any:
+    """Config of a text encoder; that of its text part, for an encoder of texts and images."""
+    config = encoder.config
+    return config.get_text_config() if hasattr(config, "get_text_config") else config
 
 
 def dtype_of(network: nn.Module) -> torch.dtype:

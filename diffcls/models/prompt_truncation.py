@@ -15,32 +15,59 @@ PROMPTS_PER_CHUNK = 64
 """Prompts tokenized together; bounds memory, as a tokenizer stores kilobytes for each."""
 
 
-def report_truncation(tokenizer: Any, prompts: Sequence[str], limit: int | None = None) -> None:
+def report_truncation(
+    tokenizer: Any,
+    prompts: Sequence[str],
+    limit: int | None = None,
+    texts: Sequence[str] | None = None,
+) -> None:
     """Warn about prompts longer than the model's context.
 
     Args:
         tokenizer: tokenizer of the text encoder with the longest context.
         prompts: all prompts.
-        limit: maximum tokens of a prompt; default: the tokenizer's own.
+        limit: maximum tokens of a text; default: the tokenizer's own.
+        texts: the prompts as the encoder reads them, such as within a template or after an
+            instruction; default: the prompts.
 
     Raises:
         ModelError: if two different prompts become equal by truncation.
     """
-    limit = limit or tokenizer.model_max_length
-    long = [text for text, tokens in _tokens(tokenizer, prompts) if len(tokens) > limit]
+    limit, texts = limit or tokenizer.model_max_length, prompts if texts is None else texts
+    tokenized = zip(prompts, _tokens(tokenizer, texts), strict=True)
+    long = [prompt for prompt, (_, tokens) in tokenized if len(tokens) > limit]
     if not long:
         return
     # the end token is always last
-    first_with: dict[tuple[int, ...], str] = {}
-    for text, tokens in _tokens(tokenizer, prompts):
-        other = first_with.setdefault(tuple(tokens[: limit - 1]), text)
-        if other != text and text in long:
+    first_with: dict[tuple[int, ...], tuple[str, str]] = {}
+    for prompt, (text, tokens) in zip(prompts, _tokens(tokenizer, texts), strict=True):
+        other, other_text = first_with.setdefault(tuple(tokens[: limit - 1]), (prompt, text))
+        if other_text != text and prompt in long:
             raise ModelError(
                 f"two prompts are equal after truncation to {limit} tokens",
-                given=[other, text],
+                given=[other, prompt],
                 todo="shorten the template or the labels",
             )
     warn_of_truncation(long, limit)
+
+
+def in_chat_template(tokenizer: Any, prompts: Sequence[str], thinking: bool) -> list[str]:
+    """Each prompt as the message of a user, in the tokenizer's chat template.
+
+    Args:
+        tokenizer: with a ``chat_template``.
+        prompts: all prompts.
+        thinking: the template's ``enable_thinking``.
+    """
+    return [
+        tokenizer.apply_chat_template(
+            [{"role": "user", "content": prompt}],
+            tokenize=False,
+            add_generation_prompt=True,
+            enable_thinking=thinking,
+        )
+        for prompt in prompts
+    ]
 
 
 def warn_of_truncation(truncated: Sequence[str], limit: int) -> None:
@@ -63,6 +90,11 @@ def token_keys(tokenizers: Sequence[Any], prompts: Sequence[str]) -> list[Hashab
         for tokenizer in tokenizers
     ]
     return list(zip(*by_tokenizer, strict=True))
+
+
+def token_counts(tokenizer: Any, texts: Sequence[str]) -> Iterator[int]:
+    """Number of tokens of each text, without truncation."""
+    return (len(tokens) for _, tokens in _tokens(tokenizer, texts))
 
 
 def _tokens(tokenizer: Any, prompts: Sequence[str]) -> Iterator[tuple[str, list[int]]]:

@@ -8,6 +8,7 @@ a time, and messages return when the last of all threads has left `quiet`.
 from __future__ import annotations
 
 import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -67,8 +68,9 @@ def alone() -> Iterator[None]:
 
 @contextmanager
 def loading() -> Iterator[None]:
-    """Both contexts of this module: `alone`, and `quiet`."""
-    with alone(), quiet():
+    """Both contexts of this module: `alone`, and `quiet`; the libraries announce no changes."""
+    with alone(), quiet(), warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # raised by the libraries' own calls
         yield
 
 

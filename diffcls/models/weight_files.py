@@ -38,13 +38,14 @@ def variants_of(names: Iterable[str]) -> dict[str, list[str]]:
     return by_variant
 
 
-def choose_variant(folder: str, names: Iterable[str], half: bool) -> str:
+def choose_variant(folder: str, names: Iterable[str], half: bool, chosen: str | None = None) -> str:
     """The variant of a part's weights that is read.
 
     Args:
         folder: the part's folder, for messages.
         names: names of the files in it.
         half: whether the model runs in half precision.
+        chosen: variant that goes before all others, in the parts that have it.
 
     Raises:
         ModelError: for a folder without safetensors, or with several variants of which none is
@@ -52,7 +53,7 @@ def choose_variant(folder: str, names: Iterable[str], half: bool) -> str:
     """
     names = sorted(names)
     variants = variants_of(names)
-    for variant in PREFERRED[half]:
+    for variant in PREFERRED[half] if chosen is None else (chosen, *PREFERRED[half]):
         if variant in variants:
             return variant
     if len(variants) == 1:

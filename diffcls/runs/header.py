@@ -9,6 +9,7 @@ from typing import Any
 from diffcls.support.errors import RecordError, UsageError
 from diffcls.support.hashing import hash_json
 from diffcls.support.stored_json import (
+    FLAG,
     OBJECT,
     TEXT,
     first_breach,
@@ -39,8 +40,10 @@ OPTIONAL = {
     "img_size": optional(integer(1, MAX_IMAGE_SIZE)),
     "model_source": TEXT,
     "options": optional(OBJECT),
+    "compiled": FLAG,
 }
-"""Keys that earlier versions did not write; the source of a model in memory is for people."""
+"""Keys that earlier versions did not write, or that most runs lack. The source of a model in memory
+is for people; whether the network is compiled affects last bits, as batch shape and threads do."""
 
 REMEDY = "move the run's folder away, then rerun the same command"
 

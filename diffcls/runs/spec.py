@@ -14,7 +14,10 @@ from diffcls.support.hashing import canonical_json, hash_json
 SCORING_VERSION = 2
 """Part of every fingerprint; increased whenever a change to the code changes numbers."""
 
-ADDED_LATER = ("interpolation", "aggregate", "vote", "allocation", "rejection")
+ADDED_LATER = (
+    *("interpolation", "aggregate", "vote", "allocation", "rejection", "text_defaults"),
+    *("quantize", "vae_tiling"),
+)
 """Fields that are left out of the fingerprint at their defaults."""
 
 
@@ -41,6 +44,10 @@ class RunSpec:
             theirs.
         rejection: of ``--reject``: background prompt, withheld labels and calibration images, as
             JSON; added later, too.
+        text_defaults: what the model's pipeline adds to every prompt, see
+            `diffcls.models.text_defaults`, as JSON; added later, too.
+        quantize: ``PARTS:BITS:LIBRARY`` of quantised weights, or empty; added later, too.
+        vae_tiling: whether images are encoded tile by tile; added later, too.
     """
 
     dataset: str
@@ -67,6 +74,9 @@ class RunSpec:
     vote: str = "mean"
     allocation: str = "even"
     rejection: str = ""
+    text_defaults: str = ""
+    quantize: str = ""
+    vae_tiling: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         """The spec in plain JSON types."""

@@ -70,6 +70,7 @@ class Breach:
 
 
 TEXT = Rule("a text", lambda value: type(value) is str)
+FLAG = Rule("true or false", lambda value: type(value) is bool)
 OBJECT = Rule("an object", lambda value: type(value) is dict)
 
 

@@ -162,8 +162,8 @@ def test_costs_are_described(cost: FitCost, text: str) -> None:
 def test_total_names_finished_and_unknown_runs() -> None:
     total = TotalCost()
     total.add(None)
-    assert total.text(None, 3) == (
+    assert total.text(None, 3, None) == (
         "3 runs, 2 finished before; 0 images, 0 evaluations at most: 0 s at most in total, "
         "without 1 whose cost is not known"
     )
-    assert "60 s at most in total" in TotalCost(runs=2, seconds=9000.0).text("30s", 2)
+    assert "60 s at most in total" in TotalCost(runs=2, seconds=9000.0).text("30s", 2, None)

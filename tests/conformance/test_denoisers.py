@@ -142,7 +142,7 @@ def test_prompts_have_equal_keys_if_and_only_if_their_conditioning_is_equal(
     elif isinstance(model, GaussianDenoiser):
         texts = [*PROMPTS, PROMPTS[1]]
     else:
-        texts = [*PROMPTS, "Zero", " zero ", "a photo of a  3.", "A Photo of a 3."]
+        texts = [*PROMPTS, PROMPTS[1], "Zero", " zero ", "a photo of a  3.", "A Photo of a 3."]
     keys = list(model.prompt_keys(texts))
     cond = model.encode_prompts(texts)
     equal = 0

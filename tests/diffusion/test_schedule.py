@@ -69,6 +69,19 @@ def test_signal_left_is_that_of_diffusers(config: dict[str, Any]) -> None:
     assert ours.alpha**2 == pytest.approx(recomputed, abs=1e-6)
 
 
+@pytest.mark.parametrize("zero_snr", [False, True])
+@pytest.mark.parametrize("scale", [1.0, 3.0, 4.0])
+@pytest.mark.parametrize("name", ["CogVideoXDDIMScheduler", "CogVideoXDPMScheduler"])
+def test_shifted_snr_is_that_of_diffusers(name: str, scale: float, zero_snr: bool) -> None:
+    diffusers = pytest.importorskip("diffusers", reason="the reference is diffusers")
+    reference = getattr(diffusers, name)(snr_shift_scale=scale, rescale_betas_zero_snr=zero_snr)
+    ours = NoiseSchedule.from_diffusers(reference.config)
+    assert ours.alpha**2 == pytest.approx(reference.alphas_cumprod.double().numpy(), abs=1e-6)
+    unshifted = NoiseSchedule.from_diffusers({**reference.config, "snr_shift_scale": 1.0})
+    if not zero_snr:
+        assert ours.snr == pytest.approx(unshifted.snr / scale)
+
+
 def test_noised_image_is_that_of_diffusers() -> None:
     torch = pytest.importorskip("torch", reason="diffusers noises tensors")
     reference = ddpm_scheduler(SD)

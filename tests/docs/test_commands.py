@@ -35,6 +35,7 @@ RUN_IN_ORDER = ("docs/tutorial.md",)
 
 RUN = {
     "python -m benchmarks.run": "fast",
+    "python -m diffcls.evaluate --dry-run --limit 3": "fast",
     "python -m diffcls.list datasets": "fast",
     "python -m diffcls.generate --class 7 --count 8 --trajectory": "slow",
     "python -m diffcls.likelihood": "slow",

@@ -16,7 +16,7 @@ from diffcls import ZeroShotImageClassifier, run_evaluation
 from diffcls.classifiers import METHODS
 from diffcls.data.catalog import SPECS, DatasetSpec
 from diffcls.models.adapters import FAMILIES
-from diffcls.models.model_index import PARTS
+from diffcls.models.family_table import FAMILY_TABLE
 from diffcls.search import SEARCHES
 from diffcls.support.registry import Registry
 
@@ -131,7 +131,7 @@ def test_a_family_of_the_page_is_an_adapter_with_its_rows(
     source = "from diffcls.models.families.dit import DiTDenoiser\n\n\n"
     source += "class Own(DiTDenoiser):\n    pass\n"
     add("own_family", source, FAMILIES, {"OwnPipeline": "own_family:Own"})
-    monkeypatch.setitem(PARTS, "OwnPipeline", PARTS["DiTPipeline"])  # type: ignore[misc]
+    monkeypatch.setitem(FAMILY_TABLE, "OwnPipeline", FAMILY_TABLE["DiTPipeline"])  # type: ignore[misc]
     folder = tiny_families.saved("dit", tmp_path)
     index = folder / "model_index.json"
     text = index.read_text(encoding="utf-8")

@@ -165,7 +165,9 @@ def test_unknown_aggregate_is_refused() -> None:
 def test_defaults_of_later_flags_keep_older_fingerprints() -> None:
     plain = dry([])
     assert dry(["--interpolation", "bicubic", "--aggregate", "classes"]) == plain | {
-        "seconds_at_most": pytest.approx(plain["seconds_at_most"], abs=1e9)
+        # measured
+        "seconds_at_most": pytest.approx(plain["seconds_at_most"], abs=1e9),
+        "evaluations_per_second": pytest.approx(plain["evaluations_per_second"], abs=1e9),
     }
     others = [["--interpolation", "bilinear"], ["--aggregate", "prompts"]]
     assert len({plain["fingerprint"], *(dry(o)["fingerprint"] for o in others)}) == 3

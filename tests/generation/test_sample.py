@@ -134,5 +134,5 @@ def test_prompts_are_encoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(model, "encode_prompts", spy)
     drawn(model, ["b", "a"] * 10, list(range(20)), steps=1, batch_size=4)
-    assert asked == [[""], ["a", "b"]]
+    assert asked == [["a", "b", ""]]
     assert np.isfinite(model.schedule.alpha).all()

@@ -36,5 +36,5 @@ def on_fake_cuda(pipe: Any, mode: FakeTensorMode, monkeypatch: pytest.MonkeyPatc
     # torch cannot move a module of fake tensors, and these are on the device already
     monkeypatch.setattr(nn.Module, "to", lambda self, *args, **kwargs: self)
     # fake tensors have no values to check
-    monkeypatch.setattr("diffcls.models.families.base._first_not_finite", lambda cond: None)
+    monkeypatch.setattr("diffcls.models.families.base.first_not_finite", lambda cond: None)
     return StableDiffusionDenoiser(pipe, ModelCard("fake", "0"), "cuda")

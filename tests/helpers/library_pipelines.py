@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 import torch
 from diffusers import DDPMScheduler, DiffusionPipeline, FlowMatchEulerDiscreteScheduler
+from helpers.references import REFERENCES, of_pipeline
+from helpers.references.base import kl_images, kl_latents
 from helpers.tiny_families import (
     FAMILIES,
     loaded,
@@ -27,6 +29,7 @@ TOKENS = {"sd1": 77, "sd2": 77, "sdxl": 77, "sd3": 256, "sd3_without_t5": 77} | 
     "pixart_sigma": 300,
     "pixart_sizes": 120,
 }
+TOKENS |= {name: reference.tokens for name, reference in REFERENCES.items()}
 
 
 INDICES = torch.tensor([30, 420, 700, 980])
@@ -81,21 +84,23 @@ def images(model: Any, count: int) -> Tensor:
 
 
 def latents_by_hand(pipe: Any, x: Tensor) -> Tensor:
-    if not hasattr(pipe, "vae"):
-        return x
-    config = pipe.vae.config
-    mode = pipe.vae.encode(x).latent_dist.mode()
-    return (mode - (config.shift_factor or 0.0)) * config.scaling_factor
+    reference = of_pipeline(pipe)
+    if reference is not None:
+        return reference.latents(pipe, x)
+    return kl_latents(pipe, x) if hasattr(pipe, "vae") else x
 
 
 def images_by_hand(pipe: Any, x0: Tensor) -> Tensor:
-    if not hasattr(pipe, "vae"):
-        return x0
-    config = pipe.vae.config
-    return pipe.vae.decode(x0 / config.scaling_factor + (config.shift_factor or 0.0)).sample
+    reference = of_pipeline(pipe)
+    if reference is not None:
+        return reference.images(pipe, x0)
+    return kl_images(pipe, x0) if hasattr(pipe, "vae") else x0
 
 
 def encoded_by_hand(pipe: Any, prompts: list[str]) -> dict[str, Tensor]:
+    reference = of_pipeline(pipe)
+    if reference is not None:
+        return reference.encoded(pipe, prompts)
     match type(pipe).__name__:
         case "StableDiffusionPipeline":
             return {"text": pipe.encode_prompt(prompts, "cpu", 1, False)[0]}
@@ -116,6 +121,9 @@ def encoded_by_hand(pipe: Any, prompts: list[str]) -> dict[str, Tensor]:
 
 def output_by_hand(pipe: Any, x_t: Tensor, t: float, cond: dict[str, Tensor]) -> Tensor:
     """The network's output for one image, t in 0–1000."""
+    reference = of_pipeline(pipe)
+    if reference is not None:
+        return reference.output(pipe, x_t, t, cond)
     time = torch.tensor([t])
     match type(pipe).__name__:
         case "StableDiffusionPipeline":
@@ -161,15 +169,30 @@ def output_by_hand(pipe: Any, x_t: Tensor, t: float, cond: dict[str, Tensor]) ->
     return pipe.unet(x_t, time, class_labels=cond["class_id"]).sample
 
 
+def is_flow(pipe: Any) -> bool:
+    """Whether the network predicts noise − x0; Sana's sampler is not one of flow matching alone."""
+    reference = of_pipeline(pipe)
+    if reference is not None:
+        return reference.predicts == "flow"
+    return isinstance(pipe.scheduler, FlowMatchEulerDiscreteScheduler)
+
+
+def chain_of(pipe: Any) -> Any:
+    """The library's scheduler with the variance-preserving chain of the pipeline's training."""
+    if "snr_shift_scale" in pipe.scheduler.config:
+        return pipe.scheduler  # DDPM's knows no such shift
+    return DDPMScheduler.from_config(pipe.scheduler.config)
+
+
 def error_by_hand(pipe: Any, x0: Tensor, eps: Tensor, index: int, cond: dict[str, Tensor]) -> float:
     """The mean squared error of the noise that the output implies, with the library's scheduler."""
-    if isinstance(pipe.scheduler, FlowMatchEulerDiscreteScheduler):
+    if is_flow(pipe):
         sigma = (index + 0.5) / 1000
         x_t = (1 - sigma) * x0 + sigma * eps
         velocity = output_by_hand(pipe, x_t, 1000 * sigma, cond)  # ε − x0
         predicted = x_t + (1 - sigma) * velocity
         return float(((predicted - eps) ** 2).mean())
-    scheduler = DDPMScheduler.from_config(pipe.scheduler.config)
+    scheduler = chain_of(pipe)
     t = torch.tensor([index])
     x_t = scheduler.add_noise(x0, eps, t)
     out = output_by_hand(pipe, x_t, index, cond)

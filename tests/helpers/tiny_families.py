@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from helpers.references import REFERENCES
 from torch import nn
 
 WIDTH = 32
@@ -338,6 +339,7 @@ TEXT: dict[str, Builder] = {
         pixart_sizes,
     )
 }
+TEXT |= {name: reference.build for name, reference in REFERENCES.items()}
 CLASSES: dict[str, Builder] = {b.__name__: b for b in (dit, class_unet)}
 FAMILIES = {**TEXT, **CLASSES}
 
@@ -372,11 +374,15 @@ def loaded(folder: Path) -> Any:
 
 def size_of(name: str) -> int | None:
     """Image size if it differs from the network's own: that of Flux is 1024."""
+    if name in REFERENCES:
+        return REFERENCES[name].size
     return 32 if name.startswith("flux") else None
 
 
 def predicts(name: str) -> str:
     """Prediction type of the family."""
+    if name in REFERENCES:
+        return REFERENCES[name].predicts
     if name.startswith(("sd3", "flux")):
         return "flow"
     return "v_prediction" if name == "sd2" else "epsilon"

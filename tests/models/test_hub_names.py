@@ -194,7 +194,7 @@ def test_half_precision_files_are_loaded_if_there_are_no_others(
 def test_pickles_are_not_opened(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"model{suffix}"
     path.write_bytes(b"\x80\x04")
-    with pytest.raises(UsageError, match=r"not a safetensors file.*safetensors"):
+    with pytest.raises(UsageError, match=r"neither a safetensors nor a GGUF file.*safetensors"):
         loading.check_name(str(path))
 
 

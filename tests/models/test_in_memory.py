@@ -408,7 +408,15 @@ def test_names_that_do_not_fit_the_classes_are_refused(name: str, count: int) ->
         denoiser_of(built(name), labels=["a"] * count)
 
 
-def test_every_supported_class_is_one_of_the_adapters(sd1: Any) -> None:
-    with pytest.raises(ModelError) as refused:
+def test_another_pipeline_of_the_same_parts_names_the_supported_class(sd1: Any) -> None:
+    with pytest.raises(ModelError, match="Img2ImgPipeline'; allowed: StableDiffusionPipeline,"):
         denoiser_of(_image_to_image(sd1))
+
+
+def test_an_unknown_pipeline_names_every_supported_class(sd1: Any) -> None:
+    own = type("OwnPipeline", (type(sd1),), {"__module__": "diffusers.pipelines.own"})
+    other = object.__new__(own)
+    vars(other).update(vars(sd1))
+    with pytest.raises(ModelError) as refused:
+        denoiser_of(other)
     assert all(name in str(refused.value) for name in adapters.FAMILIES)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from helpers import tiny_families
 from helpers.library_pipelines import Folders, folders
 from safetensors.torch import save_file
 from torch import Tensor
@@ -159,3 +160,52 @@ def test_truncated_file_is_refused(tmp_path: Path, tiny_pipeline: Pipelines) -> 
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(ModelError, match="cannot read the LoRA"):
         merged(tiny_pipeline("epsilon"), path)
+
+
+# ---- every family -------------------------------------------------------------------------------
+
+WITHOUT_LORA = {
+    *("PixArtAlphaPipeline", "PixArtSigmaPipeline", "HunyuanDiTPipeline", "PRXPipeline"),
+    *("CogView3PlusPipeline", "LuminaPipeline", "OvisImagePipeline"),
+    "Kandinsky3Pipeline",  # its network has no adapters
+}
+"""Pipelines that diffusers loads no LoRA into."""
+
+
+def linear_layer(network: torch.nn.Module) -> str:
+    """Name of a query projection of the network, the last one."""
+    named = [
+        name
+        for name, module in network.named_modules()
+        if isinstance(module, torch.nn.Linear) and name.endswith(("to_q", "img_qkv_proj"))
+    ]
+    return named[-1]
+
+
+@pytest.mark.parametrize("name", sorted(tiny_families.TEXT))
+@torch.inference_mode()
+def test_lora_of_every_family_is_merged_into_the_weights(
+    tmp_path: Path, folders: Folders, name: str
+) -> None:
+    plain = tiny_families.loaded(folders(name))
+    layer = linear_layer(plain.network)
+    weight = plain.network.get_parameter(f"{layer}.weight")
+    rng = torch.Generator().manual_seed(5)
+    a, b = torch.randn(2, weight.shape[1], generator=rng), torch.randn(weight.shape[0], 2)
+    prefix = f"{plain.part}.{layer}"
+    path = write(tmp_path, {f"{prefix}.lora_A.weight": a, f"{prefix}.lora_B.weight": b})
+
+    def tuned() -> Any:
+        return loading.load(str(folders(name)), img_size=plain.image_size, lora=f"{path}:0.5")
+
+    if type(plain.pipeline).__name__ in WITHOUT_LORA:
+        with pytest.raises(ModelError, match="--lora is not supported by this model family"):
+            tuned()
+        return
+    model = tuned()
+    # W + ½·B·A  (Hu et al. 2021, eq. 3, with alpha equal to the rank)
+    wanted = weight + 0.5 * b @ a
+    torch.testing.assert_close(model.network.get_parameter(f"{layer}.weight"), wanted)
+    for other, tensor in plain.network.named_parameters():
+        if other != f"{layer}.weight":
+            assert torch.equal(model.network.get_parameter(other), tensor), other

@@ -13,6 +13,7 @@ import pytest
 import torch
 from helpers.log_messages import own_messages
 from helpers.payloads import rewrite
+from safetensors.torch import load_file, save_file
 
 from diffcls.models import hub, loading
 from diffcls.models.quiet import quiet
@@ -87,6 +88,49 @@ def test_pickles_alone_are_refused_with_a_way_to_convert_them(folder: Path, part
     line = str(caught.value)
     assert "pickles, which are never opened" in line and str(pickle) in line
     assert "save_pretrained" in line and "\n" not in line
+
+
+@pytest.fixture
+def with_averages(folder: Path) -> Path:
+    """The folder with a second set of the U-Net's weights, as some models hold them."""
+    path = folder / "unet/diffusion_pytorch_model.safetensors"
+    tensors = {name: 2 * tensor for name, tensor in load_file(path).items()}
+    save_file(tensors, path.with_name("diffusion_pytorch_model.non_ema.safetensors"))
+    return folder
+
+
+def test_chosen_variant_is_read_where_a_part_has_it(
+    with_averages: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    plain: Any = loading.load(str(with_averages))
+    with caplog.at_level(logging.WARNING, logger="diffcls"):
+        other: Any = loading.load(str(with_averages), variant="non_ema")
+    assert not own_messages(caplog)  # it was asked for
+    for name, tensor in plain.network.state_dict().items():
+        assert torch.equal(other.network.state_dict()[name], 2 * tensor), name
+    text = plain.pipeline.text_encoder.state_dict()
+    for name, tensor in other.pipeline.text_encoder.state_dict().items():
+        assert torch.equal(text[name], tensor), name
+    assert other.card.revision == f"{plain.card.revision} non_ema"
+    described = loading.card_of_text_model(str(with_averages), variant="non_ema")
+    assert described is not None and described.revision == other.card.revision
+
+
+def test_variant_that_no_part_has_is_refused_with_those_there_are(with_averages: Path) -> None:
+    with pytest.raises(ModelError, match=r"chosen variant: 'ema'.*non_ema.*remove --variant"):
+        loading.load(str(with_averages), variant="ema")
+
+
+def test_chosen_variant_is_downloaded_and_a_part_without_its_weights() -> None:
+    parts = {"unet": ("diffusers", "UNet2DConditionModel"), "vae": ("diffusers", "AutoencoderKL")}
+    stem = "diffusion_pytorch_model"
+    files = ["model_index.json", "unet/config.json", "vae/config.json"]
+    weights = [f"unet/{stem}.safetensors", f"unet/{stem}.non_ema.safetensors"]
+    all_files = [*files, *weights, f"vae/{stem}.safetensors"]
+    chosen = hub.required_files(all_files, parts, half=False, variant="non_ema")
+    assert chosen == [*files, weights[1], f"vae/{stem}.safetensors"]
+    chosen = hub.required_files(all_files, parts, half=False, without="unet")
+    assert chosen == [*files, f"vae/{stem}.safetensors"]
 
 
 def test_files_of_one_variant_are_downloaded() -> None:

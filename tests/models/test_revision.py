@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -68,7 +70,17 @@ def test_order_of_the_classes_of_a_noisy_classifier_is_in_its_revision(tmp_path:
         assert noisy_classifier.revision(bundled) == weights
 
 
-def test_every_family_has_an_adapter_and_a_table_of_its_parts() -> None:
-    from diffcls.models.model_index import PARTS
+def test_every_family_has_an_adapter_and_known_parts() -> None:
+    import diffusers
+    import transformers
 
-    assert set(PARTS) == set(FAMILIES)
+    from diffcls.models.families.base import PipelineDenoiser
+    from diffcls.models.family_table import FAMILY_TABLE
+
+    libraries = {"diffusers": dir(diffusers), "transformers": dir(transformers)}
+    for name, family in FAMILY_TABLE.items():
+        assert issubclass(FAMILIES.load(name), PipelineDenoiser)
+        accepted = set(inspect.signature(getattr(diffusers, name)).parameters)
+        assert set(family.parts) <= accepted
+        for part, (library, pattern) in family.parts.items():
+            assert any(re.fullmatch(pattern, one) for one in libraries[library]), (name, part)

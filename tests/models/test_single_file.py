@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from helpers.tiny_families import save, sd1
+from helpers.tiny_families import flux, save, sd1
 from safetensors.torch import load_file, save_file
 
 from diffcls.models import loading
@@ -160,3 +160,145 @@ def test_incomplete_checkpoint_is_refused(folder: Path, tmp_path: Path, gone: st
     save_file(tensors, tmp_path / "mine.safetensors")
     with pytest.raises(ModelError):
         loading.load(str(tmp_path / "mine.safetensors"), model_config=str(folder))
+
+
+# ---- a network alone ----------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def flux_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("network") / "flux"
+    save(flux, made)
+    return made
+
+
+def predictions(model: Any) -> torch.Tensor:
+    x_t = torch.randn(2, *model.sample_shape, generator=torch.Generator().manual_seed(2))
+    cond = model.encode_prompts(["zero", "a photo of a three"])
+    out: torch.Tensor = model.predict(x_t, torch.tensor([300, 700]), cond)
+    return out
+
+
+def network_weights(pipeline: Path) -> dict[str, torch.Tensor]:
+    return dict(load_file(pipeline / "transformer/diffusion_pytorch_model.safetensors"))
+
+
+def opened(path: Path, config: Path) -> Any:
+    return loading.load(str(path), model_config=str(config), img_size=32)
+
+
+@torch.inference_mode()
+def test_network_alone_is_completed_by_all_other_parts(flux_folder: Path, tmp_path: Path) -> None:
+    changed = {name: 1.5 * tensor for name, tensor in network_weights(flux_folder).items()}
+    save_file(changed, tmp_path / "mine.safetensors")
+    tuned = Path(shutil.copytree(flux_folder, tmp_path / "tuned"))
+    save_file(changed, tuned / "transformer/diffusion_pytorch_model.safetensors")
+    single = opened(tmp_path / "mine.safetensors", flux_folder)
+    wanted = predictions(loading.load(str(tuned), img_size=32))
+    assert torch.equal(predictions(single), wanted)
+    assert not torch.equal(wanted, predictions(loading.load(str(flux_folder), img_size=32)))
+
+
+def test_network_with_a_missing_tensor_is_refused(flux_folder: Path, tmp_path: Path) -> None:
+    tensors = network_weights(flux_folder)
+    del tensors["proj_out.weight"]
+    save_file(tensors, tmp_path / "mine.safetensors")
+    with pytest.raises(ModelError, match=r"proj_out\.weight|cannot load model file"):
+        opened(tmp_path / "mine.safetensors", flux_folder)
+
+
+def write_gguf(path: Path, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Write a GGUF file of 8-bit blocks of 32 where these fit; returns what it holds."""
+    gguf = pytest.importorskip("gguf", reason="gguf is not installed")
+    writer, held = gguf.GGUFWriter(path, "flux"), {}
+    kind = gguf.GGMLQuantizationType.Q8_0
+    for name, tensor in tensors.items():
+        array = tensor.numpy()
+        if array.ndim == 2 and array.shape[1] % 32 == 0:
+            blocks = gguf.quantize(array, kind)
+            writer.add_tensor(name, blocks, raw_dtype=kind)
+            values = torch.from_numpy(gguf.dequantize(blocks, kind).reshape(array.shape))
+            held[name] = values.half().float()  # diffusers multiplies codes and scales in float16
+        else:
+            writer.add_tensor(name, array)
+            held[name] = tensor
+    for write in ("header", "kv_data", "tensors"):
+        getattr(writer, f"write_{write}_to_file")()
+    writer.close()
+    return held
+
+
+@torch.inference_mode()
+def test_quantised_file_computes_with_its_dequantised_weights(
+    flux_folder: Path, tmp_path: Path
+) -> None:
+    held = write_gguf(tmp_path / "mine.gguf", network_weights(flux_folder))
+    plain = Path(shutil.copytree(flux_folder, tmp_path / "plain"))
+    save_file(held, plain / "transformer/diffusion_pytorch_model.safetensors")
+    single = opened(tmp_path / "mine.gguf", flux_folder)
+    wanted = predictions(loading.load(str(plain), img_size=32))
+    torch.testing.assert_close(predictions(single), wanted, rtol=1e-5, atol=1e-5)
+    exact = predictions(loading.load(str(flux_folder), img_size=32))
+    assert (exact - wanted).abs().max() > 1e-3
+    weights = {str(tensor.dtype) for tensor in single.network.parameters()}
+    assert "torch.uint8" in weights  # they stay quantised
+
+
+@torch.inference_mode()
+def test_quantised_network_retries_in_single_precision(flux_folder: Path, tmp_path: Path) -> None:
+    write_gguf(tmp_path / "mine.gguf", network_weights(flux_folder))
+    single = opened(tmp_path / "mine.gguf", flux_folder)
+    half: Any = loading.load(
+        str(tmp_path / "mine.gguf"), "cpu", torch.bfloat16, 32, model_config=str(flux_folder)
+    )
+    before = half.predict(*_inputs(half, torch.bfloat16))
+    with half.float32():
+        retried = half.predict(*_inputs(half, torch.float32))
+    assert retried.dtype == torch.float32
+    wanted = single.predict(*_inputs(single, torch.float32))
+    assert (retried - wanted).abs().max() < 0.05 * wanted.std()
+    assert torch.equal(half.predict(*_inputs(half, torch.bfloat16)), before)
+
+
+def _inputs(model: Any, dtype: torch.dtype) -> tuple[Any, ...]:
+    x_t = torch.randn(1, *model.sample_shape, generator=torch.Generator().manual_seed(2))
+    return x_t.to(dtype), torch.tensor([500]), model.encode_prompts(["zero"])
+
+
+def test_damaged_quantised_file_is_refused(flux_folder: Path, tmp_path: Path) -> None:
+    write_gguf(tmp_path / "mine.gguf", network_weights(flux_folder))
+    whole = (tmp_path / "mine.gguf").read_bytes()
+    (tmp_path / "cut.gguf").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ModelError, match="cannot load model file"):
+        opened(tmp_path / "cut.gguf", flux_folder)
+
+
+def test_quantised_file_without_its_library_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mine.gguf").write_bytes(b"GGUF")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ModelError, match=r'pip install "diffcls\[gguf\]"'):
+        loading.load(str(tmp_path / "mine.gguf"))
+
+
+def test_file_that_is_not_recognised_is_no_stable_diffusion(
+    flux_folder: Path, tmp_path: Path
+) -> None:
+    renamed = {f"own.{name}": tensor for name, tensor in network_weights(flux_folder).items()}
+    save_file(renamed, tmp_path / "mine.safetensors")
+    with pytest.raises(ModelError, match=r"not recognised.*--model-config"):
+        loading.load(str(tmp_path / "mine.safetensors"))
+
+
+def test_quantised_file_with_a_scale_that_is_not_finite_is_refused(
+    flux_folder: Path, tmp_path: Path
+) -> None:
+    gguf = pytest.importorskip("gguf", reason="gguf is not installed")
+    write_gguf(tmp_path / "mine.gguf", network_weights(flux_folder))
+    reader = gguf.GGUFReader(tmp_path / "mine.gguf", "r+")
+    (blocks,) = [t.data for t in reader.tensors if t.name == "context_embedder.weight"]
+    blocks[0, :2] = [0x00, 0x7E]  # float16's NaN, the scale of the first block
+    reader.data.flush()
+    with pytest.raises(ModelError, match=r"not finite.*context_embedder"):
+        opened(tmp_path / "mine.gguf", flux_folder)

@@ -13,8 +13,10 @@ import torch
 from helpers.library_pipelines import (
     IDS,
     WORDS,
+    chain_of,
     encoded_by_hand,
     folders,
+    is_flow,
     latents_by_hand,
     model,
     output_by_hand,
@@ -51,15 +53,12 @@ def stages() -> list[list[int]]:
 
 def noise_residual(pipe: Any, x0: Any, eps: Any, index: int, cond: Any) -> Any:
     """Residual of the noise that the network's native output implies."""
-    from diffusers import DDPMScheduler
-
-    config = dict(pipe.scheduler.config)
-    if type(pipe.scheduler).__name__.startswith("FlowMatch"):
+    if is_flow(pipe):
         sigma = (index + 0.5) / T
         x_t = (1 - sigma) * x0 + sigma * eps
         result = x_t + (1 - sigma) * output_by_hand(pipe, x_t, 1000 * sigma, cond)
     else:
-        scheduler = DDPMScheduler.from_config(config)
+        scheduler = chain_of(pipe)
         x_t = scheduler.add_noise(x0, eps, torch.tensor([index]))
         result = output_by_hand(pipe, x_t, index, cond)
         if scheduler.config.prediction_type == "v_prediction":

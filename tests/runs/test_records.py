@@ -121,7 +121,7 @@ def test_fingerprint_depends_only_on_settings_that_define_numbers() -> None:
     assert [f.name for f in dataclasses.fields(RunSpec)] == (
         "dataset data_revision split subset class_names prompts class_of model model_revision "
         "method search search_options img_size loss weighting seed dtype noise scoring_version "
-        "interpolation aggregate vote allocation rejection"
+        "interpolation aggregate vote allocation rejection text_defaults quantize vae_tiling"
     ).split()
     turned = dict(reversed(list(SPEC.search_options.items())))
     assert dataclasses.replace(SPEC, search_options=turned).fingerprint == SPEC.fingerprint
@@ -139,6 +139,7 @@ def test_later_field_is_in_the_spec_only_if_it_is_set() -> None:
         "vote": "rank",
         "allocation": "learned@made:0=1,1=2",
         "rejection": '{"background": ""}',
+        "text_defaults": '{"instruction": "Describe."}',
     }
     assert not set(later) & set(SPEC.as_dict())
     for change in ({name: value} for name, value in later.items()):

@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from diffcls.models.autoencoder import Autoencoder
+from diffcls.models.autoencoder_kinds import autoencoder_of
 from diffcls.models.denoiser import Conditioning, ModelCard
-from diffcls.models.families.checks import check_tokenizer, square_side, training_noise
+from diffcls.models.families.checks import (
+    check_tokenizer,
+    first_not_finite,
+    square_side,
+    training_noise,
+)
+from diffcls.models.family_table import AUTOENCODERS
+from diffcls.models.memory_options import WHOLE_ON_DEVICE, MemoryOptions
+from diffcls.models.pipeline_view import text_config
+from diffcls.models.precision import in_float32, is_convertible
 from diffcls.models.prompt_truncation import token_keys
 from diffcls.models.quiet import quiet
+from diffcls.models.residence import Residence, is_quantised
 from diffcls.support.errors import ModelError, UsageError
 
 PROMPTS_PER_BATCH = 16
@@ -29,6 +41,7 @@ class PipelineDenoiser(ABC):
         card: name, revision, temperature.
         device, dtype: device and precision of the network.
         img_size: side of the images in pixels; default: the size that the network was trained on.
+        memory: how the parts are held in memory.
 
     Raises:
         ModelError: if the parts do not fit each other.
@@ -41,6 +54,8 @@ class PipelineDenoiser(ABC):
     """Timestep input of a flow model's network, divided by sigma."""
     may_learn_variance: ClassVar[bool] = False
     """Whether the second half of the output may be a learned variance."""
+    copies_convolutions_on_cpu: ClassVar[bool] = False
+    """Whether the network's convolutions get another memory layout on a CPU."""
     interpolation: str = "bicubic"
     """Resizing of images, see `diffcls.data.transforms.to_pixels`."""
     labels: tuple[str, ...] | None = None
@@ -52,13 +67,20 @@ class PipelineDenoiser(ABC):
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
         img_size: int | None = None,
+        memory: MemoryOptions = WHOLE_ON_DEVICE,
     ) -> None:
         self.card, self.device, self.dtype = card, torch.device(device), dtype
         self.pipeline = pipeline
-        self.network: Any = getattr(pipeline, self.part).to(self.device).eval()
+        self._residence = Residence(self.device, memory.offload, memory.device_map is not None)
+        self.network: Any = getattr(pipeline, self.part).eval()
+        self._residence.hold("network", self.network)
         self.network.requires_grad_(False)  # only prompts and images are differentiated
-        vae = getattr(pipeline, "vae", None)
-        self.autoencoder = None if vae is None else Autoencoder(vae, self.device)
+        parts = [getattr(pipeline, name, None) for name in AUTOENCODERS]
+        vae = next((part for part in parts if part is not None), None)
+        self.autoencoder = None if vae is None else autoencoder_of(vae, self.device)
+        if self.autoencoder is not None:
+            self.autoencoder.save_memory(memory.vae_slicing, memory.vae_tiling)
+            self._residence.hold("autoencoder", self.autoencoder.vae)
         self.schedule, self.parameterization = training_noise(pipeline.scheduler, self.time_scale)
         self._timesteps = torch.tensor(
             self.schedule.timesteps, dtype=torch.float32, device=self.device
@@ -78,7 +100,8 @@ class PipelineDenoiser(ABC):
     def _channels(self) -> tuple[int, int]:
         """Input channels of the network, and output channels without a learned variance."""
         config = self.network.config
-        inputs, outputs = int(config.in_channels), int(config.out_channels)
+        inputs = int(config.in_channels)
+        outputs = int(config.get("out_channels", None) or inputs)  # some name the inputs only
         if self.may_learn_variance and outputs == 2 * inputs:
             outputs = inputs
         return inputs, outputs
@@ -93,6 +116,14 @@ class PipelineDenoiser(ABC):
         It may be a pair (h, w), or None.
         """
         return self.network.config.get("sample_size", None)
+
+    def _positions(self) -> int | None:
+        """Rows, and columns, of a table of positions of patches; None without such a table."""
+        return None
+
+    def _default(self, name: str) -> Any:
+        """Default of a parameter of the pipeline's ``__call__``."""
+        return inspect.signature(type(self.pipeline).__call__).parameters[name].default
 
     def _check_parts(self) -> None:
         """Raise ModelError if network and autoencoder do not fit each other."""
@@ -121,7 +152,7 @@ class PipelineDenoiser(ABC):
             encoder = getattr(self.pipeline, name)
             if encoder is None:
                 raise ModelError("a text encoder of the model is missing", given=name)
-            widths[name] = int(getattr(encoder.config, field))
+            widths[name] = int(getattr(text_config(encoder), field))
         if sum(widths.values()) != width:
             given = ", ".join(f"{name} has {w}" for name, w in widths.items())
             raise ModelError(
@@ -135,16 +166,17 @@ class PipelineDenoiser(ABC):
         for name, encoder in parts.items():
             if not name.startswith("text_encoder") or encoder is None:
                 continue
-            encoder.to(self.device).eval()
+            self._residence.hold("text", encoder.eval())
             tokenizer = parts[name.replace("text_encoder", "tokenizer")]
             if tokenizer is None:
                 raise ModelError("a text encoder of the model has no tokenizer", given=name)
-            limit = getattr(encoder.config, "max_position_embeddings", None)
+            limit = getattr(text_config(encoder), "max_position_embeddings", None)
             if limit is not None:  # a tokenizer saved without a limit has 1e30
                 tokenizer.model_max_length = min(tokenizer.model_max_length, limit)
             check_tokenizer(name, tokenizer, encoder)
         if hasattr(self.pipeline, "tokenizer_max_length"):  # some pipelines keep a copy
-            self.pipeline.tokenizer_max_length = self.pipeline.tokenizer.model_max_length
+            known = (self.pipeline.tokenizer_max_length, self.pipeline.tokenizer.model_max_length)
+            self.pipeline.tokenizer_max_length = min(known)
 
     def _shape(self, img_size: int | None) -> tuple[tuple[int, int, int], int]:
         factor = 1 if self.autoencoder is None else self.autoencoder.factor
@@ -154,17 +186,28 @@ class PipelineDenoiser(ABC):
             raise UsageError(
                 "image size does not fit the model", given=size, allowed=f"a multiple of {step}"
             )
+        positions = self._positions()
+        if positions is not None and size > positions * step:
+            raise UsageError(
+                "image size does not fit the model",
+                given=size,
+                allowed=f"at most {positions * step}",
+            )
         return (self._channels()[0], size // factor, size // factor), size
 
     def encode_images(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) -> x0 (B, C, h, w): the posterior's mean, shifted and scaled."""
         if self.autoencoder is None:
             return images.to(self.device, torch.float32)
+        self._residence.need("autoencoder")
         return self.autoencoder.encode(images)
 
     def decode_latents(self, x0: Tensor) -> Tensor:
         """x0 (B, C, h, w) -> images (B, 3, H, W)."""
-        return x0 if self.autoencoder is None else self.autoencoder.decode(x0)
+        if self.autoencoder is None:
+            return x0
+        self._residence.need("autoencoder")
+        return self.autoencoder.decode(x0)
 
     @torch.inference_mode()
     def encode_prompts(self, prompts: Sequence[str]) -> Conditioning:
@@ -173,12 +216,15 @@ class PipelineDenoiser(ABC):
         Raises:
             ModelError: if the encoding of a prompt is not finite, in single precision too.
         """
+        self._residence.need("text")
         cond = self._encode_all(prompts)
-        if _first_not_finite(cond) is not None and self.dtype != torch.float32:
-            for module in self._text_encoders():
-                module.float()
+        if first_not_finite(cond) is not None and self.dtype != torch.float32:
+            with self._residence.whole("text"):
+                for module in self._text_encoders():
+                    if not is_quantised(module):
+                        module.float()
             cond = self._encode_all(prompts)
-        bad = _first_not_finite(cond)
+        bad = first_not_finite(cond)
         if bad is not None:
             raise ModelError("the encoding of a prompt is not finite", given=prompts[bad])
         return cond
@@ -233,35 +279,21 @@ class PipelineDenoiser(ABC):
         The network's second half is in [−1, 1] and v in [0, 1]: v = (out + 1)/2 (Nichol and
         Dhariwal 2021, eq. 15; `diffcls.diffusion.process.learned_variance`).
         """
+        self._residence.need("network")
         out, channels = self._forward(x_t, self._timesteps[index], cond), x_t.shape[1]
         mixture = (out[:, channels:] + 1) / 2 if self.learns_variance else None
         return out[:, :channels], mixture
 
     @contextmanager
     def float32(self) -> Iterator[None]:
-        """Context in which the network runs in single precision."""
+        """Context in which the network runs in single precision; quantised weights stay so."""
         own_dtype = self.dtype
-        dtypes = [tensor.dtype for tensor in self._weights()]  # some may be in float32 already
-        self.dtype = torch.float32
-        # not diffusers' own `to`, which warns about parts kept in float32
-        torch.nn.Module.to(self.network, self.dtype)
-        try:
+        if not is_convertible(self.network):
             yield
-        finally:
-            self.dtype = own_dtype
-            for tensor, dtype in zip(self._weights(), dtypes, strict=True):
-                tensor.data = tensor.data.to(dtype)
-
-    def _weights(self) -> list[Tensor]:
-        return [*self.network.parameters(), *self.network.buffers()]
-
-
-def _first_not_finite(cond: Conditioning) -> int | None:
-    """Index of the first prompt whose encoding is not finite, or None."""
-    for tensor in cond.values():
-        # in chunks: bounds the memory needed beside the encodings
-        rows = (part.reshape(len(part), -1) for part in tensor.split(64))
-        finite = torch.cat([torch.isfinite(part).all(dim=1) for part in rows])
-        if not bool(finite.all()):
-            return int(finite.logical_not().nonzero()[0])
-    return None
+            return
+        self.dtype = torch.float32
+        with in_float32(self.network, own_dtype, partial(self._residence.whole, "network")):
+            try:
+                yield
+            finally:
+                self.dtype = own_dtype

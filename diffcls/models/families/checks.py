@@ -9,6 +9,8 @@ import torch
 from diffcls.diffusion.draws import noise
 from diffcls.diffusion.parameterization import Parameterization, parameterization_of
 from diffcls.diffusion.schedule import NoiseSchedule
+from diffcls.models.denoiser import Conditioning
+from diffcls.models.pipeline_view import text_config
 from diffcls.support.errors import ModelError, UsageError
 from diffcls.support.seeding import key
 
@@ -67,7 +69,7 @@ def square_side(size: object, factor: int) -> int:
 
 def check_tokenizer(name: str, tokenizer: Any, encoder: Any) -> None:
     """Raise ModelError for a tokenizer of another text encoder, or one without a vocabulary."""
-    rows, tokens = int(encoder.config.vocab_size), len(tokenizer)
+    rows, tokens = int(text_config(encoder).vocab_size), len(tokenizer)
     if tokens > rows:
         raise ModelError(
             "tokenizer and text encoder do not fit each other",
@@ -81,6 +83,17 @@ def check_tokenizer(name: str, tokenizer: Any, encoder: Any) -> None:
             given=name.replace("text_encoder", "tokenizer"),
             todo="check that the files of its vocabulary are complete",
         )
+
+
+def first_not_finite(cond: Conditioning) -> int | None:
+    """Index of the first prompt whose encoding is not finite, or None."""
+    for tensor in cond.values():
+        # in chunks: bounds the memory needed beside the encodings
+        rows = (part.reshape(len(part), -1) for part in tensor.split(64))
+        finite = torch.cat([torch.isfinite(part).all(dim=1) for part in rows])
+        if not bool(finite.all()):
+            return int(finite.logical_not().nonzero()[0])
+    return None
 
 
 @torch.inference_mode()
@@ -105,7 +118,7 @@ def run_once(denoiser: Any) -> None:
     out = denoiser.predict(x_t, index, cond)
     if denoiser.autoencoder is not None:
         pixels = torch.zeros(1, 3, *(side * denoiser.autoencoder.factor,) * 2)
-        latents = denoiser.autoencoder.encode(pixels)
+        latents = denoiser.encode_images(pixels)
         _check_output("autoencoder", latents, x_t)
     _check_output(denoiser.part, out, x_t)
 

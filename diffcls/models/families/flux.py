@@ -9,6 +9,7 @@ from torch import Tensor
 
 from diffcls.models.denoiser import Conditioning
 from diffcls.models.families.base import PipelineDenoiser
+from diffcls.models.packing import patches, positions, tokens, unpatched, untokened
 from diffcls.models.prompt_truncation import report_truncation
 
 T5_TOKENS = 512
@@ -53,27 +54,16 @@ class FluxDenoiser(PipelineDenoiser):
         return {"text": text, "pooled": pooled}
 
     def _forward(self, x_t: Tensor, timestep: Tensor, cond: Conditioning) -> Tensor:
-        count, channels, height, width = x_t.shape
-        rows, columns = height // 2, width // 2
-        # (B, C, h, w) -> (B, C, h/2, 2, w/2, 2) -> (B, h/2·w/2, 4·C)
-        tokens = x_t.reshape(count, channels, rows, 2, columns, 2)
-        tokens = tokens.permute(0, 2, 4, 1, 3, 5).reshape(count, rows * columns, 4 * channels)
+        packed = patches(x_t)
+        rows, columns = packed.shape[2:]
         guided = self.network.config.guidance_embeds
         out: Tensor = self.network(
-            hidden_states=tokens,
+            hidden_states=tokens(packed),
             timestep=timestep,
-            guidance=torch.full((count,), NO_GUIDANCE, device=x_t.device) if guided else None,
+            guidance=torch.full((len(x_t),), NO_GUIDANCE, device=x_t.device) if guided else None,
             pooled_projections=cond["pooled"].to(self.dtype),
             encoder_hidden_states=cond["text"].to(self.dtype),
             txt_ids=torch.zeros(cond["text"].shape[1], 3, device=x_t.device, dtype=self.dtype),
-            img_ids=self._positions(rows, columns).to(x_t.device, self.dtype),
+            img_ids=positions(rows, columns).to(x_t.device, self.dtype),
         ).sample
-        # (B, h/2·w/2, 4·C) -> (B, h/2, w/2, C, 2, 2) -> (B, C, h, w)
-        out = out.reshape(count, rows, columns, channels, 2, 2).permute(0, 3, 1, 4, 2, 5)
-        return out.reshape(count, channels, height, width)
-
-    @staticmethod
-    def _positions(rows: int, columns: int) -> Tensor:
-        """(rows·columns, 3): 0, row and column of each token."""
-        row, column = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
-        return torch.stack([torch.zeros_like(row), row, column], dim=-1).reshape(-1, 3)
+        return unpatched(untokened(out, rows, columns))

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from diffcls.models.denoiser import Conditioning
-from diffcls.models.families.base import PipelineDenoiser
+from diffcls.models.families.cleaned_captions import CleanedCaptions
 from diffcls.models.prompt_truncation import report_truncation
+from diffcls.models.text_defaults import cleans_captions
 
 TOKENS = {"PixArtAlphaPipeline": 120, "PixArtSigmaPipeline": 300}
 
 
-class PixArtDenoiser(PipelineDenoiser):
+class PixArtDenoiser(CleanedCaptions):
     """PixArt-α (Chen et al. 2023) and PixArt-Σ (Chen et al. 2024), with a learned variance."""
 
     may_learn_variance = True
@@ -26,12 +27,8 @@ class PixArtDenoiser(PipelineDenoiser):
 
     def encode_prompts(self, prompts: Sequence[str]) -> Conditioning:
         """Encode prompts; warns about prompts that will be truncated."""
-        report_truncation(self.pipeline.tokenizer, prompts, self._tokens)
+        report_truncation(self.pipeline.tokenizer, prompts, self._tokens, self._cleaned(prompts))
         return super().encode_prompts(prompts)
-
-    def prompt_keys(self, prompts: Sequence[str]) -> Sequence[Hashable]:
-        """The token ids of the prompts in lower case, as the pipeline reads them."""
-        return super().prompt_keys(self.pipeline._text_preprocessing(list(prompts)))
 
     def _encode(self, prompts: Sequence[str]) -> dict[str, Tensor]:
         """``text`` (P, L, D) and ``mask`` (P, L), 1 where there is a token."""
@@ -40,6 +37,7 @@ class PixArtDenoiser(PipelineDenoiser):
             do_classifier_free_guidance=False,
             device=self.device,
             max_sequence_length=self._tokens,
+            clean_caption=cleans_captions(),
         )
         return {"text": text, "mask": mask}
 

@@ -18,6 +18,7 @@ class StableDiffusionDenoiser(PipelineDenoiser):
     """Stable Diffusion 1.x and 2.x (Rombach et al. 2022), and the bundled latent models."""
 
     part = "unet"
+    copies_convolutions_on_cpu = True
 
     def __init__(self, pipeline: Any, *args: Any, **kwargs: Any) -> None:
         super().__init__(pipeline, *args, **kwargs)

@@ -9,7 +9,6 @@ from torch import Tensor
 from diffcls.models.denoiser import Conditioning
 from diffcls.models.families.base import PipelineDenoiser
 from diffcls.models.prompt_truncation import report_truncation
-from diffcls.support.errors import UsageError
 
 T5_TOKENS = 256
 
@@ -25,15 +24,8 @@ class StableDiffusion3Denoiser(PipelineDenoiser):
         if self.pipeline.text_encoder_3 is not None:
             self._check_text(config.joint_attention_dim, text_encoder_3="d_model")
 
-    def _shape(self, img_size: int | None) -> tuple[tuple[int, int, int], int]:
-        shape, size = super()._shape(img_size)
-        # positional embeddings are cropped from a table of this many rows and columns
-        largest = self.network.config.pos_embed_max_size * self._patch() * size // shape[1]
-        if size > largest:
-            raise UsageError(
-                "image size does not fit the model", given=size, allowed=f"at most {largest}"
-            )
-        return shape, size
+    def _positions(self) -> int:
+        return int(self.network.config.pos_embed_max_size)
 
     def encode_prompts(self, prompts: Sequence[str]) -> Conditioning:
         """Encode prompts; warns about prompts that the encoder of the longest context truncates."""

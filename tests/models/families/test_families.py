@@ -27,6 +27,7 @@ from helpers.library_pipelines import (
     prompts_of,
 )
 from helpers.log_messages import own_messages
+from helpers.references import REFERENCES
 from helpers.tiny_families import (
     CLASSES,
     TEXT,
@@ -159,14 +160,15 @@ def test_truncated_prompts_raise_a_warning(
     folders: Folders, family: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     model, reads = loaded(folders(family)), TOKENS[family]
+    caplog.clear()  # what is reported on loading
     with caplog.at_level(logging.WARNING, logger="diffcls"):
         model.encode_prompts(["three", "seven"])
         assert not own_messages(caplog)
-        # more than CLIP reads, less than T5 does
-        model.encode_prompts(["three" + " photo" * 100])
-        expected = [f"1 prompts are truncated to {reads} tokens"] if reads == 77 else []
-        assert [message.partition(",")[0] for message in own_messages(caplog)] == expected
-        caplog.clear()
+        if family not in REFERENCES:  # more than CLIP reads, less than T5 does
+            model.encode_prompts(["three" + " photo" * 100])
+            expected = [f"1 prompts are truncated to {reads} tokens"] if reads == 77 else []
+            assert [message.partition(",")[0] for message in own_messages(caplog)] == expected
+            caplog.clear()
         model.encode_prompts(["three" + " photo" * 600, "seven" + " photo" * 600])
     (message,) = own_messages(caplog)
     assert f"2 prompts are truncated to {reads} tokens" in message

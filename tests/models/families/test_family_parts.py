@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,19 @@ def narrow_t5() -> Any:
 
     settings = t5_encoder().config.to_dict()
     return T5EncoderModel(T5Config(**{**settings, "d_model": WIDTH // 2}))
+
+
+def test_text_encoder_without_the_layers_that_klein_reads_is_refused(copy: Copy) -> None:
+    from transformers import Qwen3Config, Qwen3ForCausalLM
+
+    folder = copy("flux_2_klein")
+    settings = json.loads((folder / "text_encoder" / "config.json").read_text())
+    settings |= {"num_hidden_layers": 26, "layer_types": None}
+    shutil.rmtree(folder / "text_encoder")
+    Qwen3ForCausalLM(Qwen3Config(**settings)).save_pretrained(folder / "text_encoder")
+    with pytest.raises(ModelError, match="fewer layers than the pipeline reads") as refused:
+        loading.load(str(folder), img_size=32)
+    assert "26 layers" in str(refused.value) and "at least 27" in str(refused.value)
 
 
 @pytest.mark.parametrize(
@@ -116,16 +130,23 @@ def test_tokenizer_without_a_limit_gets_its_encoders(copy: Copy, family: str) ->
         assert torch.equal(unlimited[part], tensor), part
 
 
-def test_sd3_refuses_more_positions_than_its_table_has(copy: Copy) -> None:
-    folder = str(copy("sd3"))
-    # 32 positions of patches of 2 latents of 2 pixels
-    model = loading.load(folder, img_size=128)
+@pytest.mark.parametrize(
+    ("family", "largest"),
+    # tables of 32, 8 and 16 positions a row, of patches of 2 latents of 2 pixels
+    [("sd3", 128), ("aura_flow", 32), ("cogview_3_plus", 64)],
+)
+def test_more_positions_than_the_table_has_are_refused(
+    copy: Copy, family: str, largest: int
+) -> None:
+    folder = str(copy(family))
+    model = loading.load(folder, img_size=largest)
     cond = model.encode_prompts(["zero"])
     assert model.predict(torch.zeros(1, *model.sample_shape), torch.tensor([3]), cond).ndim == 4
+    size = largest + 4
     with pytest.raises(
-        UsageError, match="image size does not fit the model: 132; allowed: at most 128"
+        UsageError, match=f"image size does not fit the model: {size}; allowed: at most {largest}"
     ):
-        loading.load(folder, img_size=132)
+        loading.load(folder, img_size=size)
 
 
 @torch.inference_mode()
@@ -155,3 +176,13 @@ def test_third_encoder_of_sd3_is_optional_with_its_tokenizer_alone(copy: Copy) -
     path.write_text(json.dumps({**index, "tokenizer_3": [None, None]}))
     with pytest.raises(ModelError, match="only one of text_encoder_3 and tokenizer_3"):
         loading.load(str(path.parent))
+
+
+@pytest.mark.parametrize("family", ["chroma", "flux", "sd1"])
+def test_loading_announces_no_changes_of_the_libraries(
+    family: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = saved(family, tmp_path_factory.getbasetemp())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", FutureWarning)
+        loading.load(str(folder), img_size=32)
