@@ -9,33 +9,20 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from diffcls.models.denoiser import Conditioning
-from diffcls.models.families.base import PipelineDenoiser
+from diffcls.models.families.packed import PackedDenoiser
 from diffcls.models.packing import patches, positions, tokens, unpatched, untokened
 from diffcls.models.prompt_truncation import report_truncation
 
 T5_TOKENS = 512
 
 
-class ChromaDenoiser(PipelineDenoiser):
+class ChromaDenoiser(PackedDenoiser):
     """Chroma1 (Lodestone Rock 2025): all padding but its first token is masked, as in training.
 
     diffusers' pipeline gives the network the same mask as numbers, which its attention adds to the
     logits, so that padding is read like text (huggingface/diffusers, issues 11724 and 12116); short
     prompts have nearly nothing else. Here the mask is boolean, and hides it.
     """
-
-    time_scale = 1.0
-
-    def _channels(self) -> tuple[int, int]:
-        # a token holds 2×2 pixels of the latents
-        config = self.network.config
-        return int(config.in_channels) // 4, int(config.out_channels or config.in_channels) // 4
-
-    def _patch(self) -> int:
-        return 2
-
-    def _native_size(self) -> object:
-        return self.pipeline.default_sample_size  # the network's config has none
 
     def _check_parts(self) -> None:
         super()._check_parts()

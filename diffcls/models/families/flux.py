@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from diffcls.models.denoiser import Conditioning
-from diffcls.models.families.base import PipelineDenoiser
+from diffcls.models.families.packed import PackedDenoiser
 from diffcls.models.packing import patches, positions, tokens, unpatched, untokened
 from diffcls.models.prompt_truncation import report_truncation
 
@@ -19,21 +19,8 @@ velocity of p(x|prompt). The pipeline's default of 3.5 extrapolates away from th
 output, and its error bounds no likelihood."""
 
 
-class FluxDenoiser(PipelineDenoiser):
+class FluxDenoiser(PackedDenoiser):
     """Flux.1: dev, with a guidance scale as input, and schnell, without."""
-
-    time_scale = 1.0
-
-    def _channels(self) -> tuple[int, int]:
-        # a token holds 2×2 pixels of the latents
-        config = self.network.config
-        return int(config.in_channels) // 4, int(config.out_channels or config.in_channels) // 4
-
-    def _patch(self) -> int:
-        return 2
-
-    def _native_size(self) -> object:
-        return self.pipeline.default_sample_size  # the network's config has none
 
     def _check_parts(self) -> None:
         super()._check_parts()

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from diffcls.models.denoiser import Conditioning
-from diffcls.models.families.base import PipelineDenoiser
+from diffcls.models.families.packed import PackedDenoiser
 from diffcls.models.packing import patches, positions, tokens, unpatched, untokened
 from diffcls.models.prompt_truncation import report_truncation
 
@@ -16,24 +16,11 @@ QWEN_TOKENS = 256
 """Without the beginning of the template, whose states the pipeline drops."""
 
 
-class OvisImageDenoiser(PipelineDenoiser):
+class OvisImageDenoiser(PackedDenoiser):
     """Ovis-Image (Alibaba 2025): the prompt follows the pipeline's system prompt.
 
     States of padding are set to 0, and the network reads them: it has no mask.
     """
-
-    time_scale = 1.0
-
-    def _channels(self) -> tuple[int, int]:
-        # a token holds 2×2 pixels of the latents
-        config = self.network.config
-        return int(config.in_channels) // 4, int(config.out_channels or config.in_channels) // 4
-
-    def _patch(self) -> int:
-        return 2
-
-    def _native_size(self) -> object:
-        return self.pipeline.default_sample_size  # the network's config has none
 
     def _check_parts(self) -> None:
         super()._check_parts()

@@ -8,28 +8,20 @@ import torch
 from torch import Tensor
 
 from diffcls.models.denoiser import Conditioning
-from diffcls.models.families.base import PipelineDenoiser
 from diffcls.models.families.flux import NO_GUIDANCE
+from diffcls.models.families.packed import PackedDenoiser
 from diffcls.models.families.padding import extended, longest, padded_to
 from diffcls.models.packing import patches, tokens, unpatched, untokened
 from diffcls.models.prompt_truncation import report_truncation
 
 
-class QwenImageDenoiser(PipelineDenoiser):
+class QwenImageDenoiser(PackedDenoiser):
     """Qwen-Image (Wu et al. 2025): the prompt within the pipeline's template, masked."""
 
-    time_scale = 1.0
-
     def _channels(self) -> tuple[int, int]:
-        # a token holds 2×2 pixels of the latents
+        # unlike Flux's, the output channels are those of one pixel
         config = self.network.config
         return int(config.in_channels) // 4, int(config.out_channels or config.in_channels // 4)
-
-    def _patch(self) -> int:
-        return 2
-
-    def _native_size(self) -> object:
-        return self.pipeline.default_sample_size  # the network's config has none
 
     def _check_parts(self) -> None:
         super()._check_parts()
