@@ -57,6 +57,12 @@ def finished(page: Page) -> None:
     )
 
 
+def settled(page: Page) -> None:
+    """Wait until gradio's own spinner has gone, which a busy machine shows for seconds."""
+    spinner = 'svg[viewBox="-1200 -1200 3000 3000"]'
+    page.wait_for_function(f"!document.querySelector('{spinner}')", timeout=MILLISECONDS)
+
+
 def winner(page: Page) -> str:
     return page.inner_text(".dc-race .dc-answer strong")
 
@@ -71,6 +77,7 @@ def test_a_visit_from_upload_to_clip(
 ) -> None:
     page = open_page(served.url, width, scheme)
     page.wait_for_selector("#classify")
+    settled(page)
     audit(page)
     ask(page, digit)
     finished(page)
@@ -85,6 +92,7 @@ def test_a_visit_from_upload_to_clip(
     assert page.locator(".dc-samples img").count() == 4
     if importlib.util.find_spec("open_clip") is not None:
         assert page.locator(".dc-clip .dc-lane").count() == 4
+    settled(page)
     audit(page)
 
 
@@ -139,6 +147,7 @@ def test_a_wrong_question_is_answered_by_one_sentence_and_costs_nothing(
     page.wait_for_selector(".dc-error:has-text('no image')")
     ask(page, digit, labels="only one")
     page.wait_for_selector(".dc-error:has-text('too few labels')")
+    settled(page)
     audit(page)
     assert served.model.passes == before
 
