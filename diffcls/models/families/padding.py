@@ -25,14 +25,8 @@ def longest(tokenizer: Any, texts: Sequence[str], limit: int) -> int:
 def padded_to(pipeline: Any, length: int) -> Iterator[None]:
     """Context in which the pipeline's tokenizer pads every batch to `length` tokens."""
     tokenizer = pipeline.tokenizer
-
-    def tokenize(*args: Any, **kwargs: Any) -> Any:
-        if kwargs.get("padding") in (True, "longest"):
-            kwargs |= {"padding": "max_length", "max_length": length, "truncation": True}
-        return tokenizer(*args, **kwargs)
-
     # not by setattr, with which a pipeline writes to its config
-    vars(pipeline)["tokenizer"] = _Padding(tokenizer, tokenize)
+    vars(pipeline)["tokenizer"] = _Padding(tokenizer, length)
     try:
         yield
     finally:
@@ -40,13 +34,15 @@ def padded_to(pipeline: Any, length: int) -> Iterator[None]:
 
 
 class _Padding:
-    """A tokenizer that is called by another function, and else is itself."""
+    """A tokenizer that pads to one length instead of the longest text of a batch."""
 
-    def __init__(self, tokenizer: Any, call: Any) -> None:
-        self._tokenizer, self._call = tokenizer, call
+    def __init__(self, tokenizer: Any, length: int) -> None:
+        self._tokenizer, self._length = tokenizer, length
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self._call(*args, **kwargs)
+        if kwargs.get("padding") in (True, "longest"):
+            kwargs |= {"padding": "max_length", "max_length": self._length, "truncation": True}
+        return self._tokenizer(*args, **kwargs)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._tokenizer, name)

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from helpers.references.base import Reference
-from helpers.references.parts import autoencoder_of_factor_8, qwen_tokenizer
+from helpers.references.parts import autoencoder_of_factor_8, qwen3_encoder, qwen_tokenizer
 from torch import Tensor
 
 WIDTH = 32
@@ -18,22 +18,12 @@ def build() -> Any:
         OvisImagePipeline,
         OvisImageTransformer2DModel,
     )
-    from transformers import Qwen3Config, Qwen3Model
 
     tokenizer = qwen_tokenizer()
-    encoder = Qwen3Config(
-        vocab_size=len(tokenizer),
-        hidden_size=WIDTH,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=2,
-        head_dim=16,
-    )
     return OvisImagePipeline(
         scheduler=FlowMatchEulerDiscreteScheduler(),
         vae=autoencoder_of_factor_8(4, scaling_factor=0.36, shift_factor=0.12),
-        text_encoder=Qwen3Model(encoder),
+        text_encoder=qwen3_encoder(len(tokenizer), WIDTH),
         tokenizer=tokenizer,
         transformer=OvisImageTransformer2DModel(
             in_channels=16,

@@ -97,3 +97,20 @@ def deep_compression_autoencoder(channels: int = 4, **config: Any) -> Any:
         decoder_qkv_multiscales=((), (), (5,)),
         **config,
     )
+
+
+def qwen3_encoder(vocabulary: int, width: int) -> Any:
+    """A text encoder of Qwen3's class, of two layers."""
+    from transformers import Qwen3Config, Qwen3Model
+
+    return Qwen3Model(
+        Qwen3Config(
+            vocab_size=vocabulary,
+            hidden_size=width,
+            intermediate_size=64,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            num_key_value_heads=2,
+            head_dim=16,
+        )
+    )
