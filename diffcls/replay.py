@@ -39,7 +39,7 @@ def parser() -> argparse.ArgumentParser:
     add("--search", nargs="+", metavar="S", help="searches (as saved)")
     weightings = "weightings: names or FILE.json (as saved)"
     add("--weighting", nargs="+", metavar="W", help=weightings)
-    add("--vote", nargs="+", metavar="V", help="mean, rank, majority (as saved)")
+    add("--vote", nargs="+", metavar="V", help="mean, log, rank, majority (as saved)")
     add("--draws", type=int, metavar="N", help="draws per class at most (all that were saved)")
     add("--confidence", type=float, metavar="P", help="of racing: confidence")
     add("--max-evaluations", type=int, metavar="N", help="of racing: evaluations per image")

@@ -68,6 +68,8 @@ class Built:
             `diffcls.diffusion.timestep_allocation`.
         interpolation: the model's resizing of images, in effect unless another one is given.
         rejection: of ``--reject``: its settings as JSON, see `diffcls.classifiers.rejection`.
+        class_prior: of ``--class-bias`` and ``--combine``: what its fit depends on, as JSON, see
+            `diffcls.classifiers.class_prior`.
         text_defaults: what the model's pipeline adds to every prompt, as JSON.
         vae_tiling: whether images are encoded tile by tile.
         draws: for a method with a search: ``indices`` (N,) of its draws into the schedule, and the
@@ -95,6 +97,7 @@ class Built:
     allocation: str = "even"
     interpolation: str = "bicubic"
     rejection: str = ""
+    class_prior: str = ""
     text_defaults: str = ""
     vae_tiling: bool = False
     draws: Mapping[str, NDArray[Any]] = field(default_factory=dict)
@@ -121,6 +124,7 @@ class Description:
     allocation: str = "even"
     interpolation: str = "bicubic"
     rejection: str = ""
+    class_prior: str = ""
     text_defaults: str = ""
     vae_tiling: bool = False
 

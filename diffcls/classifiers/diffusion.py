@@ -16,12 +16,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from diffcls.classifiers.aggregation_options import check_aggregation
 from diffcls.classifiers.background import check_background
 from diffcls.data.dataset import Item
 from diffcls.data.distinct_prompts import check_distinct
-from diffcls.data.prompts import AGGREGATES, PromptSet
+from diffcls.data.prompts import PromptSet
 from diffcls.data.transforms import load_image, to_pixels
-from diffcls.diffusion.draws import DrawPlan
+from diffcls.diffusion.draws import DrawPlan, rotation
 from diffcls.diffusion.timestep_allocation import EVEN, allocate
 from diffcls.models.denoiser import Conditioning, Denoiser
 from diffcls.models.self_test import check_model
@@ -29,7 +30,7 @@ from diffcls.scoring.batch_runner import BatchRunner, Launched
 from diffcls.scoring.batch_size import largest_worthwhile
 from diffcls.scoring.class_scores import ClassScores
 from diffcls.scoring.final_scores import final_scores
-from diffcls.scoring.image_state import ImageState, ScoringTask
+from diffcls.scoring.image_state import ClassPrior, ImageState, ScoringTask
 from diffcls.scoring.prefetch import Prefetcher
 from diffcls.scoring.queues import Queues
 from diffcls.scoring.scorer import Scorer, Scoring
@@ -37,7 +38,7 @@ from diffcls.scoring.search_state import SearchProgress, SearchState
 from diffcls.search.aggregation import VOTES
 from diffcls.search.base import Search
 from diffcls.search.embeddings import Points
-from diffcls.support.errors import DataError, UsageError, unknown_name
+from diffcls.support.errors import DataError, UsageError
 
 
 class DiffusionMethod:
@@ -61,7 +62,7 @@ class DiffusionMethod:
             model's own.
         aggregate: ``classes``: the errors of a class's prompts are averaged, and classes compete;
             ``prompts``: prompts compete, as in the published script, and a class has the score of
-            its best prompt.
+            its best prompt; ``rotate``: each draw evaluates one of a class's prompts.
         vote: aggregation of the draws, see `diffcls.search.aggregation`.
         allocation: distribution of the draws over timesteps, see
             `diffcls.diffusion.timestep_allocation`.
@@ -89,22 +90,7 @@ class DiffusionMethod:
         allocation: str = EVEN,
         background: str | None = None,
     ) -> None:
-        if aggregate not in AGGREGATES:
-            raise unknown_name("aggregate", aggregate, AGGREGATES)
-        if aggregate == "prompts" and prompts.asked:
-            raise UsageError(
-                "--aggregate prompts needs classes that all images share",
-                given="images with candidates of their own",
-                todo="choose --aggregate classes",
-            )
-        if vote not in VOTES:
-            raise unknown_name("vote", vote, VOTES)
-        if search.screen is not None and (aggregate == "prompts" or prompts.asked):
-            raise UsageError(
-                "a screen needs classes that all images share",
-                given="prompts that race" if aggregate == "prompts" else "candidates of an image",
-                todo="choose --search racing",
-            )
+        check_aggregation(aggregate, vote, prompts, search)
         self.denoiser, self.prompts, self.search = denoiser, prompts, search
         self.encode_batch = encode_batch
         schedule = denoiser.schedule
@@ -135,7 +121,12 @@ class DiffusionMethod:
             subtract_empty=bool(prompts.asked) and vote == "mean",
             keep_errors=keep_errors,
             background=background is not None,
+            turn=rotation(prompts.templates, len(self.plan), seed)
+            if aggregate == "rotate"
+            else None,
         )
+        self.class_prior: ClassPrior | None = None
+        """Prior of each image's classes; see `diffcls.classifiers.class_prior`."""
         screen = search.screen
         # a screen is of the candidates alone
         shown = Conditioning({name: rows[: len(prompts)] for name, rows in cond.items()})
@@ -289,8 +280,11 @@ class DiffusionMethod:
         shape = (self._rows, len(self.plan))
         began = time.perf_counter()
         screening = self._start_screening(item.open) if self._start_screening else None
+        prior = self.class_prior(item.open) if self.class_prior else None
         seconds += time.perf_counter() - began
-        return ImageState(item.image_id, item.candidates, x0, shape, self.task, screening, seconds)
+        return ImageState(
+            item.image_id, item.candidates, x0, shape, self.task, screening, prior, seconds
+        )
 
     def pixels(self, image: Any) -> NDArray[np.float32]:
         """(3, H, W) in [−1, 1]: an image as the model receives it; see `load_image`."""

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from diffcls.classifiers.base import Built, Description, MethodKind
+from diffcls.classifiers.class_prior_options import check_class_prior
 from diffcls.classifiers.model_memory import check_memory, memory_options
 from diffcls.classifiers.options import MODEL_OPTIONS, PROMPT_OPTIONS, ClassifierOptions
 from diffcls.classifiers.rejection_options import background_of, check_rejection
@@ -67,6 +68,7 @@ def check(options: ClassifierOptions, spec: DatasetSpec) -> None:
     build_search(options, spec)
     check_allocation(options)
     check_rejection(options)
+    check_class_prior(options, spec)
     given.check(model_of(options, spec))
 
 
@@ -174,6 +176,10 @@ def diffusion(options: ClassifierOptions, spec: DatasetSpec, prompts: PromptSet)
             "sigma": denoiser.schedule.sigma,
         },
     )
+    if options.class_bias is not None or options.combine is not None:
+        from diffcls.classifiers.class_prior_fit import with_class_prior
+
+        return with_class_prior(built, options, spec)
     return with_rejection(built, options, options.seed) if options.reject else built
 
 
@@ -189,7 +195,8 @@ def describe(
     from diffcls.models import devices, given
 
     dtype = devices.dtype_without_torch(options.dtype, options.device)
-    if options.reject:  # its posterior needs the fitted calibration
+    if options.reject or options.class_bias is not None or options.combine is not None:
+        # the posterior needs the fit
         return None
     # whether images are tiled depends on the autoencoder
     if dtype is None or options.class_ids or options.model_config or options.vae_tiling:
@@ -262,7 +269,7 @@ DIFFUSION = MethodKind(
     | {"class_ids", "search", "draws", "confidence", "max_evaluations", "candidates", "stages"}
     | {"n_samples", "to_keep", "n_trials", "loss", "weighting", "allocation", "aggregate", "vote"}
     | {"interpolation", "noise_path", "save_errors", "budget"}
-    | {"reject", "multi_label", "background_prompt"}
+    | {"reject", "multi_label", "background_prompt", "class_bias", "combine"}
     | {"vae_tiling", "compile", "quantize"},
     describe,
 )

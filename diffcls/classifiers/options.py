@@ -74,8 +74,9 @@ class ClassifierOptions:
             CSV ``classidx, classname`` or ``folder, classname``.
         class_ids: CSV file with the class ids of a class-conditional model.
         aggregate: ``classes``: a class's prompts are averaged before classes are compared;
-            ``prompts``: prompts race and the best one's class wins, as in the published script.
-        vote: aggregation of the draws: ``mean``, ``rank`` or ``majority``.
+            ``prompts``: prompts race and the best one's class wins, as in the published script;
+            ``rotate``: each draw evaluates one of the templates, the same for all classes.
+        vote: aggregation of the draws: ``mean``, ``log``, ``rank`` or ``majority``.
         img_size: side of the images, in pixels.
         interpolation: resizing of images: bicubic, bilinear, lanczos or adm; None: the model's
             own, adm for DiT and bicubic for all others.
@@ -89,6 +90,9 @@ class ClassifierOptions:
         multi_label: whether each label is decided by itself; for data sets of several objects.
         background_prompt: text of the background; None: the empty prompt. With ``{}`` it is each
             label's own negation, of `multi_label` only.
+        class_bias: number of unlabelled images of the training split from which a bias of the
+            classes is estimated, see `diffcls.metrics.class_prior.match_prior`.
+        combine: ``clip``: the posterior is combined with that of zero-shot CLIP.
         seed: seed of the noise.
         offload, vae_slicing, vae_tiling, compile, device_map: how the model is held in memory, see
             `diffcls.models.memory_options.MemoryOptions`.
@@ -141,6 +145,8 @@ class ClassifierOptions:
     reject: bool = False
     multi_label: bool = False
     background_prompt: str | None = free_text()
+    class_bias: int | None = within(1, MAX_COUNT)
+    combine: str | None = None
     seed: int = within(0, MAX_SEED, 0)
     offload: str = "none"
     vae_slicing: bool = False
@@ -187,6 +193,8 @@ class ClassifierOptions:
             "loss": self.loss,
             "allocation": self.allocation and self.allocation.partition(":")[0],
             "reject": self.background_prompt or "empty prompt" if self.reject else None,
+            "class_bias": self.class_bias,
+            "combine": self.combine,
             "weighting": None if self.weighting == "uniform" else self.weighting.partition(":")[0],
         }
         return " ".join(f"{k}={v}" for k, v in given.items() if v is not None) or "default"

@@ -155,6 +155,8 @@ def most_evaluations(
         prompts_per_row = prompts_per_row[:left]
     if aggregate == "prompts":
         prompts_per_row = np.ones(len(prompts), dtype=np.int64)
+    if aggregate == "rotate":
+        prompts_per_row = np.ones(len(prompts_per_row), dtype=np.int64)
     if prompts.asked:
         prompts_per_row = prompts_per_row[: prompts.asked]
     table = np.full((len(prompts_per_row), len(search.plan(1000))), np.nan, dtype=np.float32)

@@ -38,8 +38,9 @@ def _add_data(add: Add) -> None:
     add("--classnames", metavar="FILE", help="names of the classes of own data: lines or a CSV")
     add("--template", nargs="+", metavar="T", help="prompt templates with {}")
     add("--ensemble", metavar="E", help="imagenet80, imagenet7, siglip or siglip81")
-    add("--aggregate", metavar="A", help="prompts of a class: classes (mean) or prompts (best)")
-    add("--vote", metavar="V", help="aggregation of draws: mean (default), rank or majority")
+    several = "prompts of a class: classes (mean), prompts (best) or rotate (one per draw)"
+    add("--aggregate", metavar="A", help=several)
+    add("--vote", metavar="V", help="aggregation of draws: mean (default), log, rank or majority")
     add("--reject", action="store_true", help="withhold a third of the labels: none of these")
     add("--multi-label", action="store_true", help="decide each label by itself: scenes/relations")
     add("--background-prompt", metavar="TEXT", help="of both, instead of the empty prompt")
@@ -93,6 +94,8 @@ def _add_method(add: Add) -> None:
     )
     add("--weighting", metavar="W", help="weighting over time: a name or learned file (uniform)")
     add("--allocation", metavar="A", help="of draws over time: even, a name or a learned file")
+    add("--class-bias", type=int, metavar="N", help="correct the classes on N unlabelled images")
+    add("--combine", metavar="M", help="clip: the posterior times that of CLIP; a hybrid")
     add("--img-size", type=int, metavar="PX", help="side of the images (default: the model's)")
     add(
         "--interpolation",

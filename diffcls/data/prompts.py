@@ -20,8 +20,9 @@ from diffcls.support.errors import UsageError
 if TYPE_CHECKING:
     from diffcls.data.dataset import Dataset
 
-AGGREGATES = ("classes", "prompts")
-"""Treatment of several prompts per class: average their errors, or let each prompt compete."""
+AGGREGATES = ("classes", "prompts", "rotate")
+"""Treatment of several prompts per class: average their errors, let each prompt compete, or
+evaluate one of them per draw, the same template for all classes."""
 
 
 @dataclass(frozen=True)
@@ -154,6 +155,32 @@ class PromptSet:
         np.add.at(total, np.array(self.class_of), errors)
         counts = np.bincount(self.class_of, minlength=self.n_classes)
         return (total / counts[:, None]).astype(np.float32)
+
+    def rotated(self, errors: NDArray[np.float32], turn: NDArray[np.int64]) -> NDArray[np.float32]:
+        """(K, N) errors of classes from (P, N) errors of prompts: one prompt of each per draw.
+
+        Args:
+            errors: errors of the prompts, NaN where not evaluated.
+            turn: (N,) which of its prompts each class has on a draw.
+        """
+        rows = np.array(self._rows)[:, turn]  # (K, N)
+        return errors[rows, np.arange(errors.shape[1])]
+
+    @cached_property
+    def templates(self) -> int:
+        """Number of prompts of each class.
+
+        Raises:
+            UsageError: if classes differ in it.
+        """
+        counts = {len(rows) for rows in self._rows}
+        if len(counts) > 1:
+            raise UsageError(
+                "--aggregate rotate needs as many prompts for each class, the same templates",
+                given=f"{min(counts)} to {max(counts)} prompts a class",
+                todo="choose --aggregate classes",
+            )
+        return counts.pop()
 
     def rows_of(self, class_index: int) -> tuple[int, ...]:
         """Indices of the prompts of one class."""

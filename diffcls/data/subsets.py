@@ -66,6 +66,29 @@ def choose(
     return part, f"{len(part)}:{content_hash(*(item.image_id for item in part.items))}"
 
 
+def sample(dataset: Dataset, count: int) -> tuple[Dataset, str]:
+    """A keyed random sample that reads no label, and its entry in the run's fingerprint.
+
+    Unlike that of `choose` it is not stratified, which takes labels.
+
+    Args:
+        dataset: the whole split.
+        count: size of the sample, at least 1.
+
+    Raises:
+        UsageError: for more images than the split has.
+    """
+    if not 1 <= count <= len(dataset):
+        raise UsageError(
+            f"sample of the split {dataset.split} out of range",
+            given=count,
+            allowed=f"1 to {len(dataset):,} images",
+        )
+    generator = random.Random(key("unlabelled", dataset.name, dataset.split))
+    part = dataset.take(sorted(generator.sample(range(len(dataset)), count)))
+    return part, f"{len(part)}:{content_hash(*(item.image_id for item in part.items))}"
+
+
 def hold_out(dataset: Dataset, count: int) -> tuple[Dataset, Dataset]:
     """A split without a fixed, stratified sample of `count` images, and that sample.
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from diffcls.support.errors import UsageError
-from diffcls.support.seeding import key
+from diffcls.support.seeding import key, keyed_generator
 from diffcls.support.types import Int64
 
 if TYPE_CHECKING:
@@ -87,6 +87,17 @@ def published_order(length: int, samples: Sequence[int]) -> tuple[Int64, Int64]:
         order.extend(i for i in stage if i not in evaluated)
         ends.append(len(order))
     return grid[np.array(order)].astype(np.int64), np.array(ends, dtype=np.int64)
+
+
+def rotation(templates: int, draws: int, seed: int) -> Int64:
+    """(draws,) the template of each draw: every block of `templates` draws has each template once.
+
+    The order within a block is a keyed random permutation. A fixed order would pair templates with
+    timesteps, as the parity of a draw decides on which side of the middle its timestep lies.
+    """
+    blocks = -(-draws // templates)
+    orders = [keyed_generator(seed, f"rotation {i}").permutation(templates) for i in range(blocks)]
+    return np.concatenate(orders)[:draws].astype(np.int64)
 
 
 @dataclass(frozen=True)

@@ -184,6 +184,8 @@ def _fewer_draws(plan: Plan, evaluations: float) -> dict[str, Any]:
         rows, prompts = plan.prompts.n_classes, len(plan.built.prompts)
         if plan.options.aggregate == "prompts":
             rows = prompts
+        if plan.options.aggregate == "rotate":
+            prompts = rows
         return {
             "max_evaluations": max(MIN_DRAWS_PER_CLASS * rows, int(evaluations * rows / prompts))
         }

@@ -49,8 +49,9 @@ def run(
     output = Path(options.output_dir)
     if (output / LEADERBOARD).exists():
         leaderboard.read(output / LEADERBOARD)  # refuse a damaged file before the work
-    if built.rejection and not options.quiet and (cost := fit_cost(built)):
-        warn(f"{plan.spec.method} is calibrated first: {cost}")
+    if built.search and not options.quiet and (cost := fit_cost(built)):
+        verb = "calibrated" if built.rejection else "fitted"
+        warn(f"{plan.spec.method} is {verb} first: {cost}")
     proposed = header_of(plan)  # refuses an impossible batch size before anything is written
     archive = _archive(plan, tables_per_run)
     supervision_of(options, plan.dataset, built)  # refuse damaged hashes before the work

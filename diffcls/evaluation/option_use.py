@@ -26,6 +26,8 @@ RUN_OPTIONS = frozenset(
 """Options that every run reads, whatever its method."""
 SEARCH_READS: Mapping[str, frozenset[str]] = {"propose": frozenset({"clip_model"})}
 """Options of another method that a search reads, too; its own are the fields of its class."""
+COMBINATION_READS = frozenset({"clip_model"})
+"""Options of another method that ``--combine`` reads, too."""
 
 
 def readers() -> dict[str, tuple[str, ...]]:
@@ -37,6 +39,8 @@ def readers() -> dict[str, tuple[str, ...]]:
     for name, options in SEARCH_READS.items():
         for option in options:
             table[option] = (*table.get(option, ()), f"--search {name}")
+    for option in COMBINATION_READS:
+        table[option] = (*table.get(option, ()), "--combine clip")
     return table
 
 
@@ -50,6 +54,8 @@ def unused(options: ClassifierOptions) -> dict[str, str]:
     read = frozenset[str]().union(*(_kind(name).reads for name in options.method))
     if "search" in read:
         read |= SEARCH_READS.get(search_name(options), frozenset())
+    if "combine" in read and options.combine is not None:
+        read |= COMBINATION_READS
     reasons = {
         option: f"has no effect here, it is of {' and '.join(names)}"
         for option, names in readers().items()

@@ -225,4 +225,5 @@ def spec_of(
         text_defaults=described.text_defaults,
         quantize=str(parse_quantisation(options.quantize)) if options.quantize else "",
         vae_tiling=described.vae_tiling,
+        class_prior=described.class_prior,
     )

@@ -16,7 +16,7 @@ SCORING_VERSION = 2
 
 ADDED_LATER = (
     *("interpolation", "aggregate", "vote", "allocation", "rejection", "text_defaults"),
-    *("quantize", "vae_tiling"),
+    *("quantize", "vae_tiling", "class_prior"),
 )
 """Fields that are left out of the fingerprint at their defaults."""
 
@@ -48,6 +48,8 @@ class RunSpec:
             `diffcls.models.text_defaults`, as JSON; added later, too.
         quantize: ``PARTS:BITS:LIBRARY`` of quantised weights, or empty; added later, too.
         vae_tiling: whether images are encoded tile by tile; added later, too.
+        class_prior: of ``--class-bias`` and ``--combine``: what the fit depends on, as JSON; added
+            later, too.
     """
 
     dataset: str
@@ -77,6 +79,7 @@ class RunSpec:
     text_defaults: str = ""
     quantize: str = ""
     vae_tiling: bool = False
+    class_prior: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         """The spec in plain JSON types."""

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import chain
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,10 +17,12 @@ from diffcls.data.prompts import PromptSet
 from diffcls.search.base import Search
 from diffcls.search.error_table import Table
 from diffcls.search.screening import Screening
-from diffcls.support.types import Int64
+from diffcls.support.types import Float64, Int64
 
 Pairs = Int64
 """(M, 2) prompt and draw of one image: a compact form of M requests."""
+ClassPrior = Callable[[Callable[[], Any]], Float64]
+"""A function that opens the image -> the prior of its classes, see `ImageState`."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,8 @@ class ScoringTask:
         keep_errors: whether the error table is returned with the scores.
         background: whether the last row of an image's table is a background prompt, which is
             scored beside the best candidate.
+        turn: (N,) which of its prompts a class has on each draw, see `PromptSet.rotated`; None: all
+            of them.
     """
 
     prompts: PromptSet
@@ -44,12 +49,17 @@ class ScoringTask:
     subtract_empty: bool
     keep_errors: bool
     background: bool = False
+    turn: Int64 | None = None
 
     def expand(self, rows: Int64, draws: Int64) -> Pairs:
         """(M', 2) the prompts of rows (M,) of the search's table, each on its draw (M,)."""
         if self.prompts_race:
             return np.stack([rows, draws], axis=1)
         prompts = [self.prompts.rows_of(row) for row in rows.tolist()]
+        if self.turn is not None:
+            turns = self.turn[draws].tolist()
+            chosen = [own[turn] for own, turn in zip(prompts, turns, strict=True)]
+            return np.stack([np.array(chosen, dtype=np.int64), draws], axis=1)
         each = np.repeat(draws, [len(some) for some in prompts])
         flat = np.fromiter(chain.from_iterable(prompts), np.int64, len(each))
         return np.stack([flat, each], axis=1)
@@ -66,6 +76,8 @@ class ImageState:
             prompt or a background prompt.
         task: settings of the run.
         screening: the screening of this image, if the search has a screen.
+        prior: (K,) logarithm of each class's prior over the likelihood scale, in units of the
+            error, which the search subtracts from the errors of all draws; None: a uniform prior.
         seconds: its share of the time so far.
         evaluations: its cost so far.
         error: description of a failure, or None.
@@ -82,6 +94,7 @@ class ImageState:
     shape: tuple[int, int]
     task: ScoringTask
     screening: Screening | None = None
+    prior: Float64 | None = None
     seconds: float = 0.0
     evaluations: int = 0
     error: str | None = None

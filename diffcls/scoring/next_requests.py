@@ -55,15 +55,18 @@ def likely_next(state: ImageState) -> Iterator[Pairs]:
 def search_table(state: ImageState) -> Table:
     """The table that the search sees: a row per competing class, or per competing prompt."""
     table = state.table if state.task.prompts_race else class_table(state)
+    if state.prior is not None:
+        table = (table - state.prior[:, None]).astype(np.float32)
     if state.screening is not None:
         table = table[state.screening.shortlist]
     return state.task.aggregate(table)
 
 
 def class_table(state: ImageState) -> Table:
-    """(K, N) errors of the image's candidate classes, each the mean over its prompts."""
-    prompts = state.task.prompts
-    table = prompts.average(state.table[: len(prompts)])
+    """(K, N) errors of the image's candidate classes: the mean over a class's prompts, or one."""
+    prompts, turn = state.task.prompts, state.task.turn
+    of_prompts = state.table[: len(prompts)]
+    table = prompts.average(of_prompts) if turn is None else prompts.rotated(of_prompts, turn)
     return table[list(state.candidates)] if state.candidates else table
 
 

@@ -1,4 +1,4 @@
-"""Aggregation of an image's draws into one answer: by mean, rank or majority vote.
+"""Aggregation of an image's draws into one answer: by mean, logarithm, rank or majority vote.
 
 Each function maps an error table to another one, which is then averaged over draws, so every search
 runs with every aggregation.
@@ -16,6 +16,21 @@ from diffcls.search.error_table import Table
 def mean(errors: Table) -> Table:
     """The errors themselves: the lowest mean error wins, as published."""
     return errors
+
+
+def log(errors: Table) -> Table:
+    """(K, N) logarithms of the errors: what is left of the errors' ratio to any baseline.
+
+        Σ_j log(e_kj / b_j) = Σ_j log e_kj − Σ_j log b_j
+
+    The second sum is the same for all classes, so the ratio to the empty prompt's error, or to the
+    mean over classes, ranks them as log e_kj alone does, without its evaluations. If the residual
+    of d dimensions at draw j is Gaussian of unknown variance, −(d/2)·Σ_j log e_kj is the
+    log-likelihood with the variance of each class and draw at its maximum (Box and Cox 1964,
+    section 3). A factor common to all classes, such as a weighting over time, changes nothing.
+    """
+    # an error of 0 would be infinitely good
+    return np.log(np.maximum(errors, np.finfo(np.float32).tiny)).astype(np.float32)
 
 
 def rank(errors: Table) -> Table:
@@ -39,4 +54,9 @@ def majority(errors: Table) -> Table:
     return np.where(evaluated, 1.0 - share, np.nan).astype(np.float32)
 
 
-VOTES: Mapping[str, Callable[[Table], Table]] = {"mean": mean, "rank": rank, "majority": majority}
+VOTES: Mapping[str, Callable[[Table], Table]] = {
+    "mean": mean,
+    "log": log,
+    "rank": rank,
+    "majority": majority,
+}

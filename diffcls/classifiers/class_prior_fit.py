@@ -1,0 +1,181 @@
+"""Fit of a class prior from the options of an evaluation: its images, its cache and its cost."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from diffcls.classifiers.base import Built
+from diffcls.classifiers.class_prior import (
+    Fitted,
+    PriorMethod,
+    biased,
+    combined,
+    fit_bias,
+    fit_combination,
+)
+from diffcls.classifiers.class_prior_options import LABELLED_SPLIT, UNLABELLED_SPLIT
+from diffcls.classifiers.diffusion import DiffusionMethod
+from diffcls.classifiers.fitting import FitCost, Fitting
+from diffcls.classifiers.labelled_data import check_classes, is_quiet
+from diffcls.classifiers.model_memory import changes_of_numbers
+from diffcls.classifiers.options import ClassifierOptions
+from diffcls.classifiers.search_options import clip_revision
+from diffcls.data.catalog import DatasetSpec
+from diffcls.data.class_names import rename_classes
+from diffcls.data.dataset import Dataset
+from diffcls.data.load import load_dataset
+from diffcls.data.prompts import PromptSet
+from diffcls.data.subsets import choose, sample
+from diffcls.data.transforms import load_image
+from diffcls.metrics.class_prior import PRIOR_STRENGTH
+from diffcls.support.cache import Arrays, fitted, is_fitted
+from diffcls.support.errors import UsageError
+from diffcls.support.notices import warn
+from diffcls.support.types import Float64
+from diffcls.support.version import __version__
+
+COMBINATION_IMAGES = 200
+"""Validation images, a stratified sample, on which the exponents of a combination are fitted."""
+KIND = "class-prior"
+
+
+def with_class_prior(built: Built, options: ClassifierOptions, spec: DatasetSpec) -> Built:
+    """The classifier with the prior that the options describe, fitted when it is needed.
+
+    The fit is stored in the output folder under all that defines it. Test images are not read.
+
+    Args:
+        built: the classifier.
+        options: options of the evaluation, with ``class_bias`` or ``combine``.
+        spec: catalog entry of the data set, for its CLIP model.
+    """
+    assert isinstance(built.method, DiffusionMethod)
+    if built.prompts.asked:
+        raise UsageError(
+            "--class-bias and --combine need classes that all images share",
+            given="images with candidates of their own",
+            todo="choose another data set",
+        )
+    if options.class_bias is not None:
+        return _with_bias(built, built.method, options, options.class_bias)
+    return _with_clip(built, built.method, options, spec)
+
+
+def _with_bias(
+    built: Built, method: DiffusionMethod, options: ClassifierOptions, count: int
+) -> Built:
+    data, subset = sample(_images(built, options, UNLABELLED_SPLIT), count)
+    rule = {"class_bias": [data.revision, data.split, subset], "strength": PRIOR_STRENGTH}
+
+    def fit() -> Arrays:
+        return fit_bias(method, data.items, is_quiet(options))
+
+    def use(arrays: Arrays) -> Fitted:
+        return biased(method, np.asarray(arrays["bias"], dtype=np.float64))
+
+    return _fitted(built, options, rule, len(data), fit, use)
+
+
+def _with_clip(
+    built: Built, method: DiffusionMethod, options: ClassifierOptions, spec: DatasetSpec
+) -> Built:
+    whole = _images(built, options, LABELLED_SPLIT)
+    data, subset = choose(whole, limit=min(COMBINATION_IMAGES, len(whole)))
+    name = options.clip_model or spec.clip
+    rule = {"combine": [name, clip_revision(name)], "fit": [data.revision, data.split, subset]}
+    log_clip = clip_log_probabilities(name, str(method.denoiser.device), built.prompts)
+
+    def fit() -> Arrays:
+        return fit_combination(
+            method, lambda item: log_clip(item.open), data.items, is_quiet(options)
+        )
+
+    def use(arrays: Arrays) -> Fitted:
+        return combined(method, log_clip, float(arrays["own"]), float(arrays["other"]))
+
+    return replace(_fitted(built, options, rule, len(data), fit, use), supervision="hybrid")
+
+
+def clip_log_probabilities(
+    name: str, device: str, prompts: PromptSet
+) -> Callable[[Callable[[], Any]], Float64]:
+    """A function that opens an image -> (K,) log-posterior of a CLIP model.
+
+    Args:
+        name: name of the CLIP model, see `diffcls.models.clip.load`.
+        device: where it runs.
+        prompts: the candidate classes.
+    """
+    import torch
+
+    from diffcls.models import clip
+
+    model = clip.load(name, device)
+    classifier = model.classifier(prompts.prompts, prompts.class_of)
+
+    def log_p(open_image: Callable[[], Any]) -> Float64:
+        pixels = model.preprocess(load_image(open_image()))
+        logits = model.logits(torch.stack([pixels]), classifier)[0]
+        return logits.double().log_softmax(dim=0).cpu().numpy().astype(np.float64)
+
+    return log_p
+
+
+def _images(built: Built, options: ClassifierOptions, split: str) -> Dataset:
+    data: Dataset = load_dataset(
+        options.dataset, split, options.data_root, options.image_column, options.label_column
+    )
+    if options.classnames is not None:
+        data = rename_classes(data, options.classnames)
+    check_classes(split, data.class_names, options.split, built.prompts.class_names)
+    return data
+
+
+def _fitted(
+    built: Built,
+    options: ClassifierOptions,
+    rule: dict[str, Any],
+    images: int,
+    fit: Callable[[], Arrays],
+    use: Callable[[Arrays], Fitted],
+) -> Built:
+    """The classifier with a prior whose fit is cached under all that defines it."""
+    method = built.method
+    assert isinstance(method, DiffusionMethod)
+    defined_by = {
+        **rule,
+        "version": __version__,
+        "model": [built.card.name, built.card.revision, built.card.temperature],
+        "prompts": [list(built.prompts.prompts), list(built.prompts.class_of)],
+        "search": [built.search, dict(built.search_options), options.aggregate],
+        "errors": [built.loss, options.weighting, built.allocation, built.noise, options.seed],
+        "images": [built.img_size, options.interpolation or built.interpolation, built.dtype],
+        **changes_of_numbers(options),
+    }
+
+    def made() -> Arrays:
+        arrays = fit()
+        if not is_quiet(options):
+            spent = int(arrays["evaluations"])
+            warn(f"class prior fitted on {images:,} images by {spent:,} evaluations")
+        return arrays
+
+    def stored() -> Fitted:
+        return use(fitted(options.output_dir, KIND, defined_by, made))
+
+    def cost() -> FitCost:
+        evaluations = images * built.most_evaluations
+        batches = -(-evaluations // method.batch_size)
+        return FitCost(evaluations, 0, batches * method.seconds_per_batch())
+
+    return replace(
+        built,
+        method=PriorMethod(method, stored),
+        class_prior=json.dumps(rule, sort_keys=True, ensure_ascii=False),
+        fitting=Fitting(lambda: is_fitted(options.output_dir, KIND, defined_by), cost),
+    )
