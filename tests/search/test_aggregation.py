@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import stats
 
-from diffcls.search.aggregation import VOTES, majority, mean, rank
+from diffcls.search.aggregation import VOTES, log, majority, mean, rank
 from diffcls.search.error_table import Table, ranking
 
 tables = st.tuples(st.integers(2, 7), st.integers(1, 9)).flatmap(
@@ -46,7 +46,32 @@ def test_mean_does_not_change_the_errors(errors: Table) -> None:
     assert mean(errors) is errors
 
 
-@pytest.mark.parametrize("name", VOTES)
+@given(tables, st.data())
+def test_baseline_common_to_all_classes_cancels_from_differences_and_from_log_ratios(
+    errors: Table, data: st.DataObject
+) -> None:
+    """So the empty prompt's error, subtracted or divided by, ranks no class otherwise."""
+    drawn = data.draw(st.lists(st.integers(1, 9), min_size=errors.shape[1], max_size=60))
+    baseline = np.array(drawn[: errors.shape[1]], dtype=np.float64)
+    above = errors.astype(np.float64) + 1
+    order = [ranking(t.astype(np.float32)) for t in (above, above - baseline)]
+    assert np.array_equal(*order)
+    difference = np.log(above / baseline).mean(axis=1) - log(above.astype(np.float32)).mean(axis=1)
+    assert difference == pytest.approx(difference[0], abs=1e-5)
+
+
+def test_logarithm_is_the_likelihood_of_a_gaussian_residual_of_unknown_variance() -> None:
+    residual = np.random.default_rng(0).normal(0, 1.7, (3, 400))  # classes, dimensions
+    at_best = [
+        stats.norm.logpdf(r, 0, np.sqrt((r**2).mean())).sum()  # the variance of maximum likelihood
+        for r in residual
+    ]
+    errors = (residual**2).mean(axis=1, keepdims=True).astype(np.float32)
+    found = -400 / 2 * log(errors)[:, 0].astype(np.float64)
+    assert np.diff(found) == pytest.approx(np.diff(at_best), abs=1e-2)
+
+
+@pytest.mark.parametrize("name", ["mean", "rank", "majority"])
 @given(errors=tables)
 def test_noise_common_to_all_classes_changes_nothing(name: str, errors: Table) -> None:
     shift = np.arange(errors.shape[1], dtype=np.float32)
