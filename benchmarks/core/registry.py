@@ -114,6 +114,14 @@ ENTRIES = (
         "benchmarks.accuracy.multi_label",
     ),
     Entry(
+        "beyond",
+        "Which rules are more accurate than the published one at equal cost?",
+        0.4,
+        "1 CPU core",
+        ("beyond.md", "beyond.csv"),
+        "benchmarks.accuracy.beyond",
+    ),
+    Entry(
         "searches",
         "How do accuracy and evaluations trade off, for every search and setting?",
         2,

@@ -34,7 +34,7 @@ from diffcls.data.subsets import choose, sample
 from diffcls.data.transforms import load_image
 from diffcls.metrics.class_prior import PRIOR_STRENGTH
 from diffcls.support.cache import Arrays, fitted, is_fitted
-from diffcls.support.errors import UsageError
+from diffcls.support.errors import DataError, UsageError
 from diffcls.support.notices import warn
 from diffcls.support.types import Float64
 from diffcls.support.version import __version__
@@ -121,7 +121,10 @@ def clip_log_probabilities(
     def log_p(open_image: Callable[[], Any]) -> Float64:
         pixels = model.preprocess(load_image(open_image()))
         logits = model.logits(torch.stack([pixels]), classifier)[0]
-        return logits.double().log_softmax(dim=0).cpu().numpy().astype(np.float64)
+        posterior = logits.double().log_softmax(dim=0).cpu().numpy()
+        if not np.isfinite(posterior).all():
+            raise DataError(f"the posterior of {name} is not finite")
+        return np.asarray(posterior, dtype=np.float64)
 
     return log_p
 
