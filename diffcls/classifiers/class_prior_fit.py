@@ -69,7 +69,14 @@ def with_class_prior(built: Built, options: ClassifierOptions, spec: DatasetSpec
 def _with_bias(
     built: Built, method: DiffusionMethod, options: ClassifierOptions, count: int
 ) -> Built:
-    data, subset = sample(_images(built, options, UNLABELLED_SPLIT), count)
+    whole = _images(built, options, UNLABELLED_SPLIT)
+    if count > len(whole):
+        raise UsageError(
+            "--class-bias out of range",
+            given=count,
+            allowed=f"1 to {len(whole):,}, the images of split {whole.split}",
+        )
+    data, subset = sample(whole, count)
     rule = {"class_bias": [data.revision, data.split, subset], "strength": PRIOR_STRENGTH}
 
     def fit() -> Arrays:

@@ -52,7 +52,7 @@ def test_scores_are_those_without_the_bias_plus_the_bias(tmp_path: Path) -> None
     (plain,) = diffcls.run_evaluation(**options(tmp_path, **exhaustive))
     (row,) = diffcls.run_evaluation(**options(tmp_path, **exhaustive, **BIAS))
     assert row["fingerprint"] != plain["fingerprint"]
-    assert (plain["setting"], row["setting"]) == ("default", "class_bias=12")
+    assert (plain["setting"], row["setting"]) == ("draws=4", "draws=4 class_bias=12")
     assert row["supervision"] == plain["supervision"]  # no label is read
     assert row["evaluations_per_image"] == plain["evaluations_per_image"] == 40
     header = json.loads((tmp_path / "runs" / row["fingerprint"] / "run.json").read_text())
@@ -72,7 +72,7 @@ def test_scores_are_logarithms_of_the_product_with_clip(tmp_path: Path) -> None:
         method="clip", output_dir=str(tmp_path), limit=10, quiet=True, check_model=False
     )
     (row,) = diffcls.run_evaluation(**options(tmp_path, **exhaustive, **CLIP))
-    assert row["supervision"] == "hybrid" and row["setting"] == "combine=clip"
+    assert row["supervision"] == "hybrid" and row["setting"] == "draws=4 combine=clip"
     assert row["evaluations_per_image"] == 40
     fit = stored_fit(tmp_path)
     headers = [
@@ -148,7 +148,7 @@ def test_sample_of_unlabelled_images_reads_no_label() -> None:
     )
     assert [i.image_id for i in sample(blind, 50)[0].items] == [i.image_id for i in part.items]
     assert subset.startswith("50:") and sample(data, 51)[1] != subset
-    with pytest.raises(UsageError, match=r"given: 1098; allowed: 1 to 1,097 images"):
+    with pytest.raises(UsageError, match=r"out of range: 1098; allowed: 1 to 1,097 images"):
         sample(data, 1098)
 
 
@@ -156,7 +156,7 @@ Refusal = tuple[dict[str, Any], str]
 REFUSALS: list[Refusal] = [
     ({**BIAS, "split": "train"}, "--class-bias is fitted on other images, of split train"),
     ({**CLIP, "split": "validation"}, "--combine is fitted on other images, of split validation"),
-    ({**BIAS, "dataset": "objectnet"}, "given: objectnet has no such split"),
+    ({**BIAS, "dataset": "objectnet"}, "of split train: 'objectnet has no such split'"),
     ({**BIAS, "dataset": "scenes/pairs"}, "--class-bias is fitted on other images"),
     ({**CLIP, "dataset": "scenes/pairs"}, "need classes that all images share"),
     ({**BIAS, **CLIP}, "--class-bias and --combine exclude each other"),
@@ -167,7 +167,10 @@ REFUSALS: list[Refusal] = [
     ({**BIAS, "vote": "log"}, "--class-bias and --vote exclude each other"),
     ({**BIAS, "aggregate": "prompts"}, "--class-bias and --aggregate exclude each other"),
     ({"combine": "dino"}, "unknown --combine: 'dino'"),
-    ({"class_bias": 2000}, "sample of the split train out of range"),
+    (
+        {"class_bias": 2000},
+        "--class-bias out of range: 2000; allowed: 1 to 1,097, the images of split train",
+    ),
     ({"class_bias": 0}, "--class-bias"),
     ({"clip_model": "clip-digits"}, "clip-model has no effect here.*--combine clip"),
 ]
