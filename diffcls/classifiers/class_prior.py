@@ -16,7 +16,7 @@ import numpy as np
 
 from diffcls.classifiers.diffusion import DiffusionMethod
 from diffcls.data.dataset import Item
-from diffcls.metrics.class_prior import fit_product, match_prior
+from diffcls.metrics.class_prior import PRIOR_STRENGTH, fit_product, match_prior
 from diffcls.scoring.class_scores import ClassScores
 from diffcls.scoring.image_state import ClassPrior
 from diffcls.support.cache import Arrays
@@ -112,13 +112,18 @@ def scored(
     return kept, scores, sum(result.evaluations for result in found.values())
 
 
-def fit_bias(method: DiffusionMethod, items: Sequence[Item], quiet: bool = True) -> Arrays:
+def fit_bias(
+    method: DiffusionMethod,
+    items: Sequence[Item],
+    quiet: bool = True,
+    strength: float = PRIOR_STRENGTH,
+) -> Arrays:
     """The (K,) log-prior ``bias`` of classes on unlabelled images, and the ``evaluations`` spent.
 
     See `diffcls.metrics.class_prior.match_prior`; the images' labels are not read.
     """
     _, scores, evaluations = scored(method, items, quiet)
-    bias = match_prior(method.likelihood_scale * scores)
+    bias = match_prior(method.likelihood_scale * scores, strength)
     return {"bias": bias, "evaluations": np.array(evaluations)}
 
 

@@ -15,8 +15,9 @@ from diffcls.metrics.validation import floats, same_length
 from diffcls.support.errors import UsageError
 from diffcls.support.types import Float64
 
-PRIOR_STRENGTH = 1.0
-"""Images' worth of a standard normal prior on each class's bias."""
+PRIOR_STRENGTH = 20.0
+"""Precision of the normal prior on each class's bias: that of a deviation of 0.22 in log-odds. It was
+chosen on validation images of cifar10; classes are never exactly balanced in a sample."""
 
 
 def match_prior(log_likelihoods: ArrayLike, strength: float = PRIOR_STRENGTH) -> Float64:

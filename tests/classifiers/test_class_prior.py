@@ -83,12 +83,12 @@ def test_class_bias_from_unlabelled_images_restores_bayes_rule(search: Search) -
     """A model whose classes are shifted by known amounts answers as one without the shift."""
     images = items(400, 120)
     right, wrong = method(search), method(search, OFFSETS)
-    found = fit_bias(wrong, items(0, 200))["bias"]
+    found = fit_bias(wrong, items(0, 200), strength=1e-3)["bias"]
     snr = right.denoiser.schedule.alpha / right.denoiser.schedule.sigma
     added = (snr[right.plan.indices] ** 2).mean() * np.square(OFFSETS) / 3
     # the bias in units of the error; what is left over is that of a sample of 200 images
     rest = found / right.likelihood_scale - (added - added.mean())
-    of_sample = fit_bias(right, items(0, 200))["bias"] / right.likelihood_scale
+    of_sample = fit_bias(right, items(0, 200), strength=1e-3)["bias"] / right.likelihood_scale
     assert rest == pytest.approx(of_sample, abs=0.1 * np.ptp(added))
     corrected = PriorMethod(wrong, lambda: biased(wrong, found))
     bayes = accuracy(right, images)
