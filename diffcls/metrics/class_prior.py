@@ -16,8 +16,10 @@ from diffcls.support.errors import UsageError
 from diffcls.support.types import Float64
 
 PRIOR_STRENGTH = 20.0
-"""Precision of the normal prior on each class's bias: that of a deviation of 0.22 in log-odds. It was
-chosen on validation images of cifar10; classes are never exactly balanced in a sample."""
+"""Precision of the normal prior on each class's bias, a standard deviation of 0.22 in log-odds.
+
+Chosen on validation images of cifar10: classes are never exactly balanced in a sample.
+"""
 
 
 def match_prior(log_likelihoods: ArrayLike, strength: float = PRIOR_STRENGTH) -> Float64:
