@@ -26,6 +26,10 @@ def check_class_prior(options: ClassifierOptions, spec: DatasetSpec) -> None:
             _check(flag, split, options, spec)
     if options.class_bias is not None and options.combine is not None:
         raise UsageError("--class-bias and --combine exclude each other", todo="remove one")
+    if options.combine is not None:
+        from diffcls.models.clip import check_name
+
+        check_name(options.clip_model or spec.clip)
 
 
 def _check(flag: str, split: str, options: ClassifierOptions, spec: DatasetSpec) -> None:

@@ -168,6 +168,7 @@ NAMES: Mapping[str, Callable[[], Iterable[str]]] = {
     "aggregate": _aggregates,
     "interpolation": _resizings,
     "dtype": _dtypes,
+    "combine": lambda: ("clip",),
     "split": lambda: ("test", "validation", "train"),
     "device": lambda: ("auto", "cpu", "cuda", "mps"),
 }

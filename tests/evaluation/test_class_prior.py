@@ -166,6 +166,7 @@ REFUSALS: list[Refusal] = [
     ({**CLIP, "save_errors": "tables"}, "--combine and --save-errors exclude each other"),
     ({**BIAS, "vote": "log"}, "--class-bias and --vote exclude each other"),
     ({**BIAS, "aggregate": "prompts"}, "--class-bias and --aggregate exclude each other"),
+    ({**CLIP, "clip_model": "test_vit"}, "unknown CLIP"),
     ({"combine": "dino"}, "unknown --combine: 'dino'"),
     (
         {"class_bias": 2000},
