@@ -20,12 +20,11 @@ SEARCHES: Mapping[str, tuple[str, str]] = {
     "paper": ("#E69F00", "s"),
     "racing": ("#009E73", "D"),
     "gradient": ("#CC79A7", "v"),
-    "tree": ("#D55E00", "^"),
 }
 BENCHMARKS = {"cifar10": "CIFAR-10, 10 classes", "scenes/attributes": "scenes, 96 classes"}
 TRAINING = "fashion_mnist-pixels@"
 """Begins the model names of one training's checkpoints in ``fidelity.csv``."""
-BELOW = ("exhaustive", "tree")
+BELOW = ("exhaustive",)
 """Searches whose names stand below their intervals: points beside them have theirs above."""
 INK, SOFT = "#222222", "#EAF2F8"
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from diffcls.data.dataset import Dataset
 
 CLASSES = (10, 30, 100, 300, 1000)
-SEARCHES = ("racing", "tree", "gradient")
+SEARCHES = ("racing", "gradient")
 IMAGES = 100
 BATCH_SIZES = (8, 16, 32, 64, 128, 256)
 IMAGE_COUNTS = (50, 200, 800)

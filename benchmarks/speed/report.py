@@ -51,8 +51,8 @@ def _page(points_of: PointsOf, environment: str) -> Iterator[str]:
     yield from ("# Searches: accuracy against evaluations", "")
     yield (
         f"Written by `python -m benchmarks.run searches`{environment}. `racing` is best-arm "
-        "identification by paired differences, `halving` is successive halving, `gradient` and "
-        "`tree` screen the classes before a race, `paper` is the published procedure (on even "
+        "identification by paired differences, `halving` is successive halving, `gradient` "
+        "screens the classes before a race, `paper` is the published procedure (on even "
         "draws and a part of the same images), and the full table is `exhaustive` on all draws. "
         "Every class was scored on every draw once, for all images of a table; searches that need "
         "only these errors were replayed from them, all others were run. An evaluation is one "

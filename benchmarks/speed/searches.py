@@ -73,7 +73,7 @@ CONFIDENCES = (0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.99)
 BUDGETS = (10, 20, 40, 100)
 CANDIDATES = (2, 3, 4, 10)
 """Values of ``--candidates`` in addition to the default."""
-SCREENED = ("tree", "gradient")
+SCREENED = ("gradient",)
 TABLES = "tables"
 
 
@@ -119,7 +119,7 @@ def runs(one: Measured, output: Path) -> dict[str, list[str]]:
         "paper default": [*paper_images, "--search", "paper"],
         "racing default": [*all_images, "--search", "racing"],
     }
-    for search in ("tree", "gradient"):
+    for search in SCREENED:
         all_runs[f"{search} default"] = [*all_images, "--search", search]
     for count in CANDIDATES:
         options = ["--search", "gradient", "--candidates", str(count)]

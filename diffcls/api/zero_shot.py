@@ -43,7 +43,7 @@ class ZeroShotImageClassifier(PromptScorer):
 
     Args:
         denoiser: the model; see `from_pretrained` for a name or a path.
-        search: racing, paper, exhaustive, halving, gradient or tree; propose with `proposer`.
+        search: racing, paper, exhaustive, halving or gradient; propose with `proposer`.
         search_options: options of that search, such as ``draws=50``.
         seed: seed of the noise.
         batch_size: rows of every forward pass of the model.

@@ -63,7 +63,7 @@ class ClassifierOptions:
         draws: (timestep, noise) draws per class at most.
         confidence: confidence of racing, in (0, 1).
         max_evaluations: evaluations (class, draw) per image at most, of racing.
-        candidates: size of the shortlist of tree, gradient or propose.
+        candidates: size of the shortlist of gradient or propose.
         stages: stages of paper, as texts ``SAMPLES:KEEP``.
         n_samples, to_keep, n_trials: the same in the published script's spelling; `n_trials` noises
             per timestep.

@@ -9,7 +9,7 @@ from diffcls.cli import OneOrMore, Parser
 from diffcls.cli.flags import Add, rows
 
 METHODS = "one or more of diffusion (default), clip, sd-features, features, synthetic, reference"
-SEARCHES = "racing (default), paper, exhaustive, halving, tree, gradient or propose"
+SEARCHES = "racing (default), paper, exhaustive, halving, gradient or propose"
 SEVERAL: dict[str, Any] = {"action": OneOrMore}
 """Of a flag that takes several values: every combination is a run."""
 
@@ -77,12 +77,7 @@ def _add_method(add: Add) -> None:
     add("--draws", type=int, metavar="N", help="(timestep, noise) draws per class at most")
     add("--confidence", type=float, metavar="P", help="of racing: confidence, between 0 and 1")
     add("--max-evaluations", type=int, metavar="N", help="of racing: evaluations per image at most")
-    add(
-        "--candidates",
-        type=int,
-        metavar="N",
-        help="of tree, gradient, propose: size of the shortlist",
-    )
+    add("--candidates", type=int, metavar="N", help="of gradient, propose: size of the shortlist")
     add("--stages", nargs="+", metavar="N:K", help="of paper: samples:kept, stage by stage")
     add("--n-samples", nargs="+", type=int, metavar="N", help="the same, as published")
     add("--to-keep", nargs="+", type=int, metavar="K", help="the same, as published")

@@ -17,8 +17,8 @@ SEARCHES = Registry(
         "exhaustive": "diffcls.search.exhaustive:Exhaustive",
         "halving": "diffcls.search.halving:Halving",
         # composed of a screen and a race
-        "tree": "diffcls.search.tree:Tree",
         "gradient": "diffcls.search.gradient:Gradient",
         "propose": "diffcls.search.propose:Propose",
     },
+    removed={"tree": "choose --search gradient, or racing, the most accurate"},
 )

@@ -6,7 +6,7 @@ import importlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from diffcls.support.errors import unknown_name
+from diffcls.support.errors import UsageError, unknown_name
 
 
 class Registry(Mapping[str, str]):
@@ -18,17 +18,32 @@ class Registry(Mapping[str, str]):
     Args:
         kind: kind of the named objects, as messages call it ("search", "method").
         places: name to ``"module:attribute"``.
+        removed: names that earlier versions had, each with what to do instead; they are unknown,
+            but the message says so.
     """
 
-    def __init__(self, kind: str, places: Mapping[str, str]) -> None:
+    def __init__(
+        self, kind: str, places: Mapping[str, str], removed: Mapping[str, str] | None = None
+    ) -> None:
         self.kind = kind
         self._places = dict(places)
+        self._removed = dict(removed or {})
 
     def __getitem__(self, name: str) -> str:
         try:
             return self._places[name]
         except KeyError:
-            raise unknown_name(self.kind, name, self._places) from None
+            raise self._unknown(name) from None
+
+    def _unknown(self, name: str) -> UsageError:
+        if name not in self._removed:
+            return unknown_name(self.kind, name, self._places)
+        return UsageError(
+            f"this {self.kind} was removed",
+            given=name,
+            allowed=list(self._places),
+            todo=self._removed[name],
+        )
 
     def __contains__(self, name: object) -> bool:
         # Mapping's own test expects KeyError; ours raises UsageError
@@ -44,7 +59,8 @@ class Registry(Mapping[str, str]):
         """The object behind `name`.
 
         Raises:
-            UsageError: for an unknown name, with the allowed ones and a "did you mean".
+            UsageError: for an unknown name, with the allowed ones and a "did you mean"; and for a
+                removed one, with what to do instead.
         """
         module, attribute = self[name].split(":")
         return getattr(importlib.import_module(module), attribute)

@@ -151,7 +151,7 @@ def test_only_searches_that_need_the_network_are_run() -> None:
     for one in searches.BENCHMARKS:
         run = {name.partition(" ")[0] for name in searches.runs(one, Path("results"))}
         replayed = {search for search, _ in searches._replays(one)}
-        assert run == {"exhaustive", "paper", "racing", "tree", "gradient"}
+        assert run == {"exhaustive", "paper", "racing", "gradient"}
         assert replayed == {"exhaustive", "racing", "halving"}
         assert all(o.get("draws", 0) <= one.draws for _, o in searches._replays(one))
         assert searches.DEFAULT_DRAWS == Racing().draws

@@ -43,7 +43,6 @@ from diffcls.search.exhaustive import Exhaustive
 from diffcls.search.gradient import Gradient
 from diffcls.search.propose import Proposal
 from diffcls.search.screening import EVALUATIONS_PER_GRADIENT_PROBE, ScreenedSearch
-from diffcls.search.tree import Tree
 
 # ---- accuracy and cost --------------------------------------------------------------------------
 
@@ -146,9 +145,9 @@ def test_probes_and_evaluations_are_counted(
     answers = list(built.classify(items(K)))
     race = sum(int(np.isfinite(table(answer)).sum()) for answer in answers)
     assert counted["errors"] == race
-    # one screen has gradient probes alone, the other none
-    assert (counted["gradients"] > 0) == isinstance(search, Gradient)
-    assert (counted["errors_at"] > 0) == isinstance(search, Tree)
+    # one screen has gradient probes alone, the other also probes without
+    assert counted["gradients"] > 0
+    assert (counted["errors_at"] > 0) == (search is SCREENS["one by one"])
     total = race + EVALUATIONS_PER_GRADIENT_PROBE * counted["gradients"] + counted["errors_at"]
     assert sum(answer.evaluations for answer in answers) == total
 
@@ -183,13 +182,12 @@ def test_the_bundled_model_classifies_digits_as_well_as_without_a_screen() -> No
 
     whole = answers(Exhaustive(6))
     # one draw is too few to distinguish ten classes
-    for search in (Gradient(6, candidates=4, round_draws=2), Tree(6, candidates=4)):
-        result = answers(search)
-        same = [result[i].ranking[0] == whole[i].ranking[0] for i in whole]
-        right = [result[one.image_id].ranking[0] == one.label for one in chosen]
-        # one near-tie in sixteen may differ
-        assert sum(same) >= 15 and sum(right) >= 15
-        assert np.mean([answer.evaluations for answer in result.values()]) < 60 * 0.8
+    result = answers(Gradient(6, candidates=4, round_draws=2))
+    same = [result[i].ranking[0] == whole[i].ranking[0] for i in whole]
+    right = [result[one.image_id].ranking[0] == one.label for one in chosen]
+    # one near-tie in sixteen may differ
+    assert sum(same) >= 15 and sum(right) >= 15
+    assert np.mean([answer.evaluations for answer in result.values()]) < 60 * 0.8
 
 
 # ---- independent of batch composition -----------------------------------------------------------
@@ -205,7 +203,10 @@ def built_and_chosen(
     templates = [*catalog.find("digits").templates, "{}"]
     prompts = PromptSet.from_templates(digits.class_names, templates)
     model = loading.load(str(tiny_pipeline("v_prediction")))
-    searches = {"gradient": Gradient(6, 0.5, candidates=3), "tree": Tree(6, 0.5, candidates=3)}
+    searches = {
+        "gradient": Gradient(6, 0.5, candidates=3),
+        "one by one": Gradient(6, 0.5, candidates=3, width=2.1),
+    }
 
     def build(name: str) -> tuple[DiffusionMethod, list[Item]]:
         options: dict[str, Any] = {"batch_size": B, "encode_batch": 4, "keep_errors": True}

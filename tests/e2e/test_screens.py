@@ -23,7 +23,7 @@ from diffcls.search.propose import UNPROPOSED_ERROR
 from diffcls.support.errors import UsageError
 
 Pipelines = Callable[[str], Path]
-NETWORK = ("gradient", "tree")
+NETWORK = ("gradient",)
 ALL = (*NETWORK, "propose")
 
 
@@ -59,7 +59,7 @@ def refused(
             (f"--search {name} --candidates 0", "candidates out of range: 0; allowed: 1 to")
             for name in ALL
         ),
-        ("--search tree --candidates two", "--candidates: not a whole number: 'two'"),
+        ("--search gradient --candidates two", "--candidates: not a whole number: 'two'"),
         ("--candidates 3", "'racing' has no such option: 'candidates'; allowed: draws, confidence"),
         ("--search gradient --draws 0", "draws out of range: 0"),
         ("--search gradient --confidence 1", "confidence out of range: 1.0"),
@@ -78,6 +78,8 @@ def refused(
         ),
         ("--search propose --clip-model no-such", "unknown CLIP model: 'no-such'"),
         ("--search gradeint", "did you mean 'gradient'?"),
+        ("--search tree", "this search was removed: 'tree'; allowed: racing, paper, exhaustive"),
+        ("--search tree --candidates 3", "; choose --search gradient, or racing"),
     ],
 )
 def test_option_that_excludes_a_screen_is_refused(
@@ -170,8 +172,6 @@ def test_replay_refuses_what_needs_the_network(
         ({"search": "gradient", "candidates": 3}, 2 * 3 + 3 * 10),
         ({"search": "gradient", "candidates": 10}, 10 * 10),
         ({"search": "propose", "candidates": 3}, 3 * 10),
-        # groups: 9 dropped at most, and 3 left on each of 2 levels, 4 draws each
-        ({"search": "tree", "candidates": 3}, (9 + 2 * 3) * 4 + 3 * 10),
     ],
 )
 def test_dry_run_reports_the_maximum_cost_per_image(

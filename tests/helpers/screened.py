@@ -14,9 +14,8 @@ from diffcls.data.prompts import PromptSet
 from diffcls.data.transforms import to_image
 from diffcls.models.gaussian import GaussianDenoiser
 from diffcls.search.gradient import Gradient
-from diffcls.search.tree import Tree
 
-# four families of three classes each, a structure for the tree
+# four families of three classes each
 FAMILIES, EACH, SIDE = 4, 3, 4
 
 
@@ -41,7 +40,11 @@ MEAN_OF = {name: torch.tensor(MEANS[k], dtype=torch.float32) for k, name in enum
 B, DRAWS = 16, 20
 
 
-SCREENS = {"gradient": Gradient(DRAWS, candidates=3), "tree": Tree(DRAWS, candidates=3)}
+# the first has gradient probes alone, the second also probes single classes without a gradient
+SCREENS = {
+    "gradient": Gradient(DRAWS, candidates=3),
+    "one by one": Gradient(DRAWS, candidates=3, width=2.1),
+}
 
 
 each_screen = pytest.mark.parametrize("search", SCREENS.values(), ids=SCREENS)

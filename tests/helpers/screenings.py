@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from diffcls.search.clustering import cluster
 from diffcls.search.gradient import Gradient, GradientScreening
 from diffcls.search.screening import Probe, Screening
-from diffcls.search.tree import Tree, TreeScreening, grow
 from diffcls.support.types import Float64
 
 SEEDS = st.integers(0, 2**32 - 1)
@@ -26,14 +25,6 @@ GRADIENTS = st.builds(
     density=st.floats(0.01, 3),
     shrink=st.floats(0.05, 0.95),
     width=st.floats(0.01, 5),
-)
-TREES = st.builds(
-    Tree,
-    draws=st.integers(1, 12),
-    candidates=st.integers(1, 8),
-    branches=st.integers(2, 7),
-    level_draws=st.integers(2, 5),
-    beam=st.integers(1, 9),
 )
 
 Results = Callable[[Probe], np.ndarray]
@@ -87,11 +78,6 @@ def distances(classes: int, seed: int = 0) -> Float64:
     return result
 
 
-def start(
-    options: Gradient | Tree, classes: int, seed: int = 0
-) -> GradientScreening | TreeScreening:
-    if isinstance(options, Gradient):
-        among, screen = distances(classes, seed), options.screen
-        return GradientScreening(screen, among, cluster(among, screen.points(classes)))
-    screen = options.screen
-    return TreeScreening(screen, classes, grow(distances(classes, seed), screen.branches))
+def start(options: Gradient, classes: int, seed: int = 0) -> GradientScreening:
+    among, screen = distances(classes, seed), options.screen
+    return GradientScreening(screen, among, cluster(among, screen.points(classes)))

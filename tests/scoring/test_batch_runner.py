@@ -26,7 +26,6 @@ from diffcls.search.gradient import Gradient
 from diffcls.search.halving import Halving
 from diffcls.search.paper import Paper
 from diffcls.search.racing import Racing
-from diffcls.search.tree import Tree
 from diffcls.support.errors import ModelError
 
 K = 8
@@ -142,7 +141,6 @@ def test_batches_are_full_until_images_run_out() -> None:
         (Halving(12, start=2), {}),
         (Paper((3, 12), (4, 1)), {}),
         (Gradient(12, candidates=5), {}),
-        (Tree(12, candidates=5), {}),
     ],
 )
 def test_speculative_evaluations_in_free_rows_change_no_result(

@@ -7,10 +7,9 @@ import pytest
 from helpers.screenings import CLASSES, FEWER, GRADIENTS, SEEDS, cost, distances, drive, noisy
 from hypothesis import given
 
-from diffcls.search.clustering import cluster
+from diffcls.search.clustering import Group, cluster
 from diffcls.search.gradient import Expansions, Gradient, GradientScreening
 from diffcls.search.racing import order_in_time
-from diffcls.search.tree import Group
 from diffcls.support.types import Float64
 
 pytestmark = pytest.mark.filterwarnings("error")

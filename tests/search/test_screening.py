@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from helpers.screenings import CLASSES, FEWER, GRADIENTS, SEEDS, TREES, cost, drive, noisy, start
+from helpers.screenings import CLASSES, FEWER, GRADIENTS, SEEDS, cost, drive, noisy, start
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,16 +15,15 @@ from diffcls.data.prompts import PromptSet
 from diffcls.search.gradient import Gradient
 from diffcls.search.propose import Proposal, Propose
 from diffcls.search.screening import last_differences
-from diffcls.search.tree import Tree
 from diffcls.support.errors import UsageError
 
 pytestmark = pytest.mark.filterwarnings("error")
 
 
 @FEWER
-@given(st.one_of(GRADIENTS, TREES), CLASSES, SEEDS, st.sampled_from([0.0, 0.3, 30.0]))
+@given(GRADIENTS, CLASSES, SEEDS, st.sampled_from([0.0, 0.3, 30.0]))
 def test_shortlist_and_cost_stay_within_the_declared_limits(
-    options: Gradient | Tree, classes: int, seed: int, spread: float
+    options: Gradient, classes: int, seed: int, spread: float
 ) -> None:
     truth = np.random.default_rng(seed).normal(size=classes)
     screening = start(options, classes, seed)
@@ -41,9 +40,9 @@ def test_shortlist_and_cost_stay_within_the_declared_limits(
 
 
 @FEWER
-@given(st.one_of(GRADIENTS, TREES), CLASSES, SEEDS)
+@given(GRADIENTS, CLASSES, SEEDS)
 def test_the_best_class_survives_where_errors_are_far_apart(
-    options: Gradient | Tree, classes: int, seed: int
+    options: Gradient, classes: int, seed: int
 ) -> None:
     truth = np.random.default_rng(seed).permutation(classes).astype(np.float64)
     screening = start(options, classes, seed)
@@ -51,16 +50,15 @@ def test_the_best_class_survives_where_errors_are_far_apart(
     drive(screening, noisy(truth, seed, 0.002))
     best = int(truth.argmin())
     assert best in screening.shortlist
-    # a tree compares groups, in which all classes have one error
-    if isinstance(options, Gradient) and classes > options.candidates:
+    if classes > options.candidates:
         assert set(screening.shortlist.tolist()) == set(np.argsort(truth)[: options.candidates])
 
 
 @pytest.mark.parametrize(
-    "options", [Gradient(), Gradient(candidates=1), Tree(), Tree(candidates=1, beam=7)], ids=repr
+    "options", [Gradient(), Gradient(candidates=1), Gradient(candidates=2, width=3)], ids=repr
 )
 @pytest.mark.parametrize("classes", [2, 3, 6, 7, 40])
-def test_classes_with_equal_errors_keep_their_order(options: Gradient | Tree, classes: int) -> None:
+def test_classes_with_equal_errors_keep_their_order(options: Gradient, classes: int) -> None:
     screenings = [start(options, classes) for _ in range(2)]
     for screening in screenings:
         drive(screening, noisy(np.ones(classes), 0, 0.0))
@@ -68,15 +66,12 @@ def test_classes_with_equal_errors_keep_their_order(options: Gradient | Tree, cl
     assert np.array_equal(
         screenings[0].deficits(screenings[0].shortlist[0]), screenings[1].deficits(0)
     )
-    if isinstance(options, Gradient):
-        assert screenings[0].shortlist.tolist() == list(range(min(classes, options.candidates)))
+    assert screenings[0].shortlist.tolist() == list(range(min(classes, options.candidates)))
 
 
-@pytest.mark.parametrize("options", [Gradient(candidates=9), Tree(candidates=9)], ids=repr)
 @pytest.mark.parametrize("classes", [2, 9])
-def test_no_more_classes_than_candidates_are_raced_at_once(
-    options: Gradient | Tree, classes: int
-) -> None:
+def test_no_more_classes_than_candidates_are_raced_at_once(classes: int) -> None:
+    options = Gradient(candidates=9)
     screening = start(options, classes)
     assert screening.request() is None
     assert screening.shortlist.tolist() == list(range(classes))
@@ -84,8 +79,8 @@ def test_no_more_classes_than_candidates_are_raced_at_once(
     assert options.screen.limits(classes) == (0, classes)
 
 
-@pytest.mark.parametrize("options", [Gradient(40), Tree(40)], ids=repr)
-def test_a_thousand_classes_cost_less_than_one_evaluation_each(options: Gradient | Tree) -> None:
+def test_a_thousand_classes_cost_less_than_one_evaluation_each() -> None:
+    options = Gradient(40)
     truth = np.random.default_rng(1).uniform(1, 2, 1000)
     truth[777] = 0.0
     screening = start(options, 1000)
@@ -96,9 +91,9 @@ def test_a_thousand_classes_cost_less_than_one_evaluation_each(options: Gradient
 
 
 def test_a_budget_is_refused_as_the_race_does_not_know_the_cost_of_its_screen() -> None:
-    for kind in (Gradient, Tree):
+    for kind in (Gradient, Propose):
         with pytest.raises(UsageError, match=r"--max-evaluations.*without a screen: 50"):
-            kind(budget=50)
+            kind(budget=50, proposer="x") if kind is Propose else kind(budget=50)
 
 
 @pytest.mark.parametrize(
@@ -112,10 +107,7 @@ def test_a_budget_is_refused_as_the_race_does_not_know_the_cost_of_its_screen() 
         (lambda: Gradient(shrink=1.0), r"shrink out of range: 1.0; allowed: \(0, 1\)"),
         (lambda: Gradient(shrink=float("nan")), "shrink out of range: nan"),
         (lambda: Gradient(draws=0), "draws out of range"),
-        (lambda: Tree(candidates=-1), "candidates out of range: -1"),
-        (lambda: Tree(branches=1), "branches out of range: 1; allowed: 2 or more"),
-        (lambda: Tree(level_draws=1), "level_draws out of range: 1; allowed: 2 or more"),
-        (lambda: Tree(beam=0), "beam out of range: 0"),
+        (lambda: Gradient(candidates=-1), "candidates out of range: -1"),
         (lambda: Propose(), "--search propose needs a CLIP model"),
     ],
 )
@@ -163,5 +155,3 @@ def test_the_maximum_cost_is_that_of_the_screen_and_of_a_race_to_the_end() -> No
     two = PromptSet.from_templates([f"{k}" for k in range(10)], ["{}", "a {}"])
     assert most_evaluations(gradient, two) == 2 * 3 + 2 * 3 * 20
     assert most_evaluations(Propose(20, candidates=3, proposer="x"), two) == 2 * 3 * 20
-    for draws in (10, 40):
-        assert most_evaluations(Tree(draws), one) < 10 * draws + 60

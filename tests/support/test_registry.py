@@ -59,6 +59,17 @@ def test_unknown_name_is_a_usage_error_that_names_the_others(ask: object) -> Non
     assert caught.value.__suppress_context__
 
 
+def test_a_removed_name_is_unknown_but_the_message_says_what_to_use() -> None:
+    registry = Registry("number", PLACES, removed={"real": "choose fraction"})
+    assert "real" not in registry and list(registry) == ["ordered", "fraction"]
+    for ask in (Registry.__getitem__, Registry.load):
+        with pytest.raises(UsageError) as caught:
+            ask(registry, "real")
+        assert str(caught.value) == (
+            "this number was removed: 'real'; allowed: ordered, fraction; choose fraction"
+        )
+
+
 def test_membership_never_raises() -> None:
     registry = Registry("number", PLACES)
     assert "fraction" in registry
