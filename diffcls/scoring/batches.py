@@ -126,18 +126,19 @@ class ProbeBatch(Requests[ProbeRequest]):
     Args:
         requests, requeue: see `Requests`.
         points: embeddings between the prompts.
-        gradient: see `diffcls.search.screening.Probe`.
+        gradient, features: see `diffcls.search.screening.Probe`.
     """
 
     points: Points
     gradient: bool
+    features: bool = False
 
     def fill(self, free_rows: int) -> None:
         """Nothing: the next probes depend on the results of these."""
 
     def select(self, rows: Sequence[int]) -> ProbeBatch:
         chosen = [self.requests[row] for row in rows]
-        return ProbeBatch(chosen, self.requeue, self.points, self.gradient)
+        return ProbeBatch(chosen, self.requeue, self.points, self.gradient, self.features)
 
     def measure(self, scorer: Scorer) -> Tensor:
         x0 = torch.stack([request.image.x0 for request in self.requests])
@@ -145,8 +146,11 @@ class ProbeBatch(Requests[ProbeRequest]):
         draws = [request.probe.draw for request in self.requests]
         if not self.gradient:
             return scorer.errors_at(x0, at, draws)[:, None]
-        errors, gradients = scorer.gradients(x0, at, draws)
-        return self.points.first_order(errors, gradients, at)
+        if not self.features:
+            errors, gradients = scorer.gradients(x0, at, draws)
+            return self.points.first_order(errors, gradients, at)
+        errors, gradients, features = scorer.gradients_and_features(x0, at, draws)
+        return torch.cat([self.points.first_order(errors, gradients, at), features], dim=1)
 
     def deliver(self, results: Tensor) -> None:
         for (image, place, probe), result in zip(self.requests, results.numpy(), strict=True):

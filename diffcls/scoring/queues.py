@@ -48,15 +48,15 @@ class EvaluationQueue:
 
 
 class ProbeQueue:
-    """Probes in order, all with gradients or all without.
+    """Probes of one kind in order.
 
     Args:
         points: embeddings between the prompts; None if the search has no screen.
-        gradient: see `diffcls.search.screening.Probe`.
+        gradient, features: see `diffcls.search.screening.Probe`.
     """
 
-    def __init__(self, points: Points | None, gradient: bool) -> None:
-        self._points, self._gradient = points, gradient
+    def __init__(self, points: Points | None, gradient: bool, features: bool = False) -> None:
+        self._points, self._gradient, self._features = points, gradient, features
         self._requests: deque[ProbeRequest] = deque()
 
     def __len__(self) -> int:
@@ -70,7 +70,7 @@ class ProbeQueue:
         """Remove the first probes, at most `size`."""
         assert self._points is not None
         requests = [self._requests.popleft() for _ in range(min(size, len(self._requests)))]
-        return ProbeBatch(requests, self._put_back, self._points, self._gradient)
+        return ProbeBatch(requests, self._put_back, self._points, self._gradient, self._features)
 
     def _put_back(self, requests: Sequence[ProbeRequest]) -> None:
         self._requests.extendleft(reversed(requests))
@@ -85,12 +85,13 @@ class Queues:
 
     def __init__(self, points: Points | None = None) -> None:
         self.evaluations = EvaluationQueue()
-        self.point_probes = ProbeQueue(points, gradient=False)
-        self.gradient_probes = ProbeQueue(points, gradient=True)
+        self._probes = {
+            (gradient, features): ProbeQueue(points, gradient, features)
+            for gradient, features in ((False, False), (True, False), (True, True))
+        }
         self._all: tuple[EvaluationQueue | ProbeQueue, ...] = (
             self.evaluations,
-            self.point_probes,
-            self.gradient_probes,
+            *self._probes.values(),
         )
 
     def __len__(self) -> int:
@@ -108,7 +109,7 @@ class Queues:
                 image.probe_results = [None] * len(probes)
                 image.pending = len(probes)
                 for place, probe in enumerate(probes):
-                    queue = self.gradient_probes if probe.gradient else self.point_probes
+                    queue = self._probes[probe.gradient, probe.features]
                     queue.append(ProbeRequest(image, place, probe))
                 return
         image.requested, pairs = next_evaluations(image)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -14,6 +16,7 @@ from diffcls.diffusion.draws import DrawPlan
 from diffcls.diffusion.parameterization import BOUND_LOSSES, LOSSES, check_loss, loss_weight
 from diffcls.models.denoiser import Conditioning, Denoiser
 from diffcls.scoring.bound_error import BoundError
+from diffcls.scoring.network_features import NetworkFeatures
 from diffcls.scoring.noise_bank import NoiseBank
 from diffcls.support.errors import UsageError, unknown_name
 
@@ -161,6 +164,26 @@ class Scorer:
         Raises:
             UsageError: as `errors`.
         """
+        errors, gradients, _ = self._expansions(x0, points, draws, None)
+        return errors, gradients
+
+    def gradients_and_features(
+        self, x0: Tensor, points: Conditioning, draws: Sequence[int]
+    ) -> tuple[Tensor, Conditioning, Tensor]:
+        """As `gradients`, and the network's features in the same forward pass, (M, F) float32."""
+        return self._expansions(x0, points, draws, self._features)
+
+    @cached_property
+    def _features(self) -> NetworkFeatures:
+        return NetworkFeatures(self.denoiser.network)
+
+    def _expansions(
+        self,
+        x0: Tensor,
+        points: Conditioning,
+        draws: Sequence[int],
+        reader: NetworkFeatures | None,
+    ) -> tuple[Tensor, Conditioning, Tensor]:
         parts = []
         self._rows(points.count)  # raises for more than a batch
         # a backward pass keeps all activations in memory: a part of a batch at a time
@@ -168,17 +191,20 @@ class Scorer:
         for first in range(0, points.count, size):
             here = slice(first, first + size)
             at = Conditioning({name: tensor[here] for name, tensor in points.items()})
-            parts.append(self._gradients_of_part(x0[here], at, draws[here], size))
-        errors, gradients = zip(*parts, strict=True)
-        names = gradients[0].keys()
-        return torch.cat(errors), Conditioning(
-            {name: torch.cat([part[name] for part in gradients]) for name in names}
-        )
+            parts.append(self._expansions_of_part(x0[here], at, draws[here], size, reader))
+        errors, gradients, features = zip(*parts, strict=True)
+        joined = {name: torch.cat([part[name] for part in gradients]) for name in gradients[0]}
+        return torch.cat(errors), Conditioning(joined), torch.cat(features)
 
-    def _gradients_of_part(
-        self, x0: Tensor, points: Conditioning, draws: Sequence[int], shape: int
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """`gradients` of at most `shape` triples, padded to that."""
+    def _expansions_of_part(
+        self,
+        x0: Tensor,
+        points: Conditioning,
+        draws: Sequence[int],
+        shape: int,
+        reader: NetworkFeatures | None,
+    ) -> tuple[Tensor, dict[str, Tensor], Tensor]:
+        """`_expansions` of at most `shape` triples, padded to that."""
         count = points.count
         rows = self._rows(count, shape)
         with torch.inference_mode(False), torch.enable_grad():
@@ -188,13 +214,16 @@ class Scorer:
             leaves = {
                 k: v.float().requires_grad_() for k, v in padded.items() if v.is_floating_point()
             }
-            errors = self._measure(x0, Conditioning({**padded, **leaves}), draws, shape)
+            with reader.collected() if reader else nullcontext():
+                at = Conditioning({**padded, **leaves})
+                errors = self._measure(x0, at, draws, shape, reader)
             # the gradient of a mean over C·h·w values is too small for half precision, so the
             # backward pass starts from the sum
             size = float(x0[0].numel())
             of_sum = torch.autograd.grad(errors.sum() * size, list(leaves.values()))
         gradients = {k: g[:count] / size for k, g in zip(leaves, of_sum, strict=True)}
-        return errors.detach()[:count], gradients
+        features = reader.result() if reader else errors.new_empty(shape, 0)
+        return errors.detach()[:count], gradients, features[:count]
 
     def _rows(self, count: int, shape: int | None = None) -> Tensor:
         """(B,) index of the triple in each row of the batch, padded with the last one."""
@@ -204,15 +233,25 @@ class Scorer:
         return torch.arange(size).clamp(max=count - 1)
 
     def _measure(
-        self, x0: Tensor, cond: Conditioning, draws: Sequence[int], shape: int | None = None
+        self,
+        x0: Tensor,
+        cond: Conditioning,
+        draws: Sequence[int],
+        shape: int | None = None,
+        reader: NetworkFeatures | None = None,
     ) -> Tensor:
         """(B,) errors; x0 and draws are padded here, `cond` already has `shape` rows (None: B)."""
-        terms, weight = self._terms(x0, cond, draws, shape)
+        terms, weight = self._terms(x0, cond, draws, shape, reader)
         error: Tensor = sum(term.mean(dim=(1, 2, 3)) for term in terms) * weight
         return error
 
     def _terms(
-        self, x0: Tensor, cond: Conditioning, draws: Sequence[int], shape: int | None = None
+        self,
+        x0: Tensor,
+        cond: Conditioning,
+        draws: Sequence[int],
+        shape: int | None = None,
+        reader: NetworkFeatures | None = None,
     ) -> tuple[list[Tensor], Tensor]:
         """Terms (B, C, h, w) of the errors and the weight (B,) of each row; see `_measure`."""
         rows, device = self._rows(len(draws), shape), self.denoiser.device
@@ -228,6 +267,8 @@ class Scorer:
             terms = self._bound.terms(x_t, index, cond, columns, target, to_noise)
             return terms, self._weight[columns]
         out = self.denoiser.predict(x_t.to(self.denoiser.dtype), index, cond)
+        if reader is not None:
+            reader.keep_prediction(out)
         # ε − ε̂ = (α/det)·(target − out), target = a·x0 + b·ε
         target = to_noise * (a * x0 + b * noise)
         loss = self._elementwise(to_noise * out.float(), target, reduction="none")

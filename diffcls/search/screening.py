@@ -36,11 +36,14 @@ class Probe:
         draw: index of the (timestep, noise) pair.
         gradient: whether the result is the first-order error of every class,
             ``e(c̄) + ⟨∂e/∂c, c_k − c̄⟩`` as (K,), rather than the error at the point alone.
+        features: whether the (F,) features of the network follow these in the result, of a probe
+            with a gradient; see `diffcls.scoring.network_features`.
     """
 
     members: tuple[int, ...]
     draw: int
     gradient: bool
+    features: bool = False
 
     @property
     def evaluations(self) -> int:
