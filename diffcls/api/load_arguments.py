@@ -84,6 +84,11 @@ def build_search(search: str, options: Mapping[str, Any]) -> Any:
     Raises:
         UsageError: for an unknown search, or an option that it does not have.
     """
+    if search == "learned":
+        raise UsageError(
+            "search='learned' is fitted on unlabelled images, which a call has not",
+            todo="choose search='gradient', or run python -m diffcls.evaluate --search learned",
+        )
     try:
         return SEARCHES.load(search)(**options)
     except TypeError as error:

@@ -9,6 +9,8 @@ import time
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing, suppress
+from copy import copy
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +20,7 @@ from torch import Tensor
 
 from diffcls.classifiers.aggregation_options import check_aggregation
 from diffcls.classifiers.background import check_background
+from diffcls.classifiers.batch_timing import seconds_per_batch
 from diffcls.data.dataset import Item
 from diffcls.data.distinct_prompts import check_distinct
 from diffcls.data.prompts import PromptSet
@@ -27,7 +30,6 @@ from diffcls.diffusion.timestep_allocation import EVEN, allocate
 from diffcls.models.denoiser import Conditioning, Denoiser
 from diffcls.models.self_test import check_model
 from diffcls.scoring.batch_runner import BatchRunner, Launched
-from diffcls.scoring.batch_size import largest_worthwhile
 from diffcls.scoring.class_scores import ClassScores
 from diffcls.scoring.final_scores import final_scores
 from diffcls.scoring.image_state import ClassPrior, ImageState, ScoringTask
@@ -38,6 +40,7 @@ from diffcls.scoring.search_state import SearchProgress, SearchState
 from diffcls.search.aggregation import VOTES
 from diffcls.search.base import Search
 from diffcls.search.embeddings import Points
+from diffcls.search.screening import Screen, StartScreening
 from diffcls.support.errors import DataError, UsageError
 
 
@@ -127,12 +130,27 @@ class DiffusionMethod:
         )
         self.class_prior: ClassPrior | None = None
         """Prior of each image's classes; see `diffcls.classifiers.class_prior`."""
-        screen = search.screen
         # a screen is of the candidates alone
-        shown = Conditioning({name: rows[: len(prompts)] for name, rows in cond.items()})
-        self._start_screening = None if screen is None else screen.prepare(prompts, shown)
-        self._points = None if screen is None else Points(prompts, shown)
+        self.candidate_conditioning = Conditioning(
+            {name: rows[: len(prompts)] for name, rows in cond.items()}
+        )
+        self._start_screening: StartScreening | None = None
+        self._points: Points | None = None
         self._runner = BatchRunner(self.scorer)
+        if search.screen is not None:
+            self.use_screen(search.screen)
+
+    def use_screen(self, screen: Screen) -> None:
+        """Screen all images by `screen`, that of the search or one with a fit of its own."""
+        self._start_screening = screen.prepare(self.prompts, self.candidate_conditioning)
+        self._points = Points(self.prompts, self.candidate_conditioning)
+
+    def with_search(self, search: Search) -> DiffusionMethod:
+        """This classifier, with its model and draws, by another search without a screen."""
+        other = copy(self)
+        other.search, other.task = search, replace(self.task, search=search)
+        other._start_screening = other._points = None
+        return other
 
     @property
     def batch_size(self) -> int:
@@ -143,26 +161,9 @@ class DiffusionMethod:
     def batch_size(self, rows: int) -> None:
         self.scorer.batch_size = rows
 
-    def choose_batch_size(self) -> None:
-        """Set `batch_size` to the one with the most evaluations per second on this device."""
-
-        def seconds(rows: int) -> float:
-            self.batch_size = rows
-            return self.seconds_per_batch()
-
-        self.batch_size = largest_worthwhile(seconds)
-
     def seconds_per_batch(self) -> float:
-        """Time of one full forward pass of the denoiser in seconds, measured now."""
-        rows = range(self.batch_size)
-        x0 = torch.zeros(self.batch_size, *self.denoiser.sample_shape)
-        prompts = torch.tensor([row % len(self.prompts) for row in rows])
-        draws = [row % len(self.plan) for row in rows]
-        began = 0.0
-        for _ in range(2):  # the first one warms up
-            began = time.perf_counter()
-            self.scorer.errors(x0, prompts, draws).cpu()  # waits for the accelerator
-        return time.perf_counter() - began
+        """See `diffcls.classifiers.base.Method`."""
+        return seconds_per_batch(self.scorer)
 
     def check(self, items: Sequence[Item]) -> None:
         """See `diffcls.models.self_test.check_model`; images that cannot be read are skipped."""
@@ -260,12 +261,10 @@ class DiffusionMethod:
         started, failed = [], batch.failed
         if not batch.items:
             return [], failed
-        # padded with the last image to one shape, so that latents do not depend on the batch
-        padded = batch.pixels + batch.pixels[-1:] * (self.encode_batch - len(batch.pixels))
-        latents = self.denoiser.encode_images(torch.from_numpy(np.stack(padded)))
+        latents = self.encode(batch.pixels)
         share = (time.perf_counter() - began) / len(batch.items)
         finite = torch.isfinite(latents).flatten(1).all(dim=1).tolist()
-        for item, x0, whole in zip(batch.items, latents, finite, strict=False):
+        for item, x0, whole in zip(batch.items, latents, finite, strict=True):
             if whole:
                 try:
                     started.append(self._start(item, x0, share))
@@ -285,6 +284,12 @@ class DiffusionMethod:
         return ImageState(
             item.image_id, item.candidates, x0, shape, self.task, screening, prior, seconds
         )
+
+    def encode(self, pixels: list[NDArray[np.float32]]) -> Tensor:
+        """(M, C, h, w) of at most `encode_batch` images (3, H, W), in a batch of one shape."""
+        # so latents do not depend on the batch
+        padded = pixels + pixels[-1:] * (self.encode_batch - len(pixels))
+        return self.denoiser.encode_images(torch.from_numpy(np.stack(padded)))[: len(pixels)]
 
     def pixels(self, image: Any) -> NDArray[np.float32]:
         """(3, H, W) in [−1, 1]: an image as the model receives it; see `load_image`."""

@@ -16,6 +16,7 @@ from diffcls.classifiers.search_options import (
     build_search,
     check_allocation,
     most_evaluations,
+    search_name,
     search_options,
 )
 from diffcls.data.catalog import DatasetSpec
@@ -25,6 +26,7 @@ from diffcls.models.denoiser import Denoiser
 from diffcls.models.model_argument import Model, shown
 from diffcls.support.errors import UsageError, unknown_name
 from diffcls.support.hashing import hash_file
+from diffcls.support.registry import Registry
 
 DEFAULT_BATCH_SIZE = 64
 VERSIONS = {
@@ -39,6 +41,12 @@ VERSIONS = {
 """Value of the published script's ``--version`` -> model name."""
 METHODS_WITHOUT_DENOISER = frozenset({"clip", "features", "reference"})
 """Methods without a diffusion model: if only such are given, --model names their model."""
+
+
+SEARCH_FITS = Registry(
+    "fitted search", {"learned": "diffcls.classifiers.learned_screen:with_learned_screen"}
+)
+"""Searches that are fitted before the first image -> (built, options, search) -> fitted."""
 
 
 def model_of(options: ClassifierOptions, spec: DatasetSpec) -> Model:
@@ -118,6 +126,7 @@ def diffusion(options: ClassifierOptions, spec: DatasetSpec, prompts: PromptSet)
     name, search = build_search(options, spec)
     loss = build_loss(options, spec)
 
+    from diffcls.classifiers.batch_timing import choose_batch_size
     from diffcls.classifiers.diffusion import DiffusionMethod
     from diffcls.classifiers.rejection import with_rejection
     from diffcls.models.text_defaults import recorded_of
@@ -150,7 +159,7 @@ def diffusion(options: ClassifierOptions, spec: DatasetSpec, prompts: PromptSet)
         background=background_of(options),
     )
     if options.batch_size in (None, "auto") and denoiser.device.type != "cpu":
-        method.choose_batch_size()
+        choose_batch_size(method.scorer)
     built = Built(
         method=method,
         card=denoiser.card,
@@ -180,6 +189,8 @@ def diffusion(options: ClassifierOptions, spec: DatasetSpec, prompts: PromptSet)
         from diffcls.classifiers.class_prior_fit import with_class_prior
 
         return with_class_prior(built, options, spec)
+    if name in SEARCH_FITS:
+        built = SEARCH_FITS.load(name)(built, options, search)
     return with_rejection(built, options, options.seed) if options.reject else built
 
 
@@ -195,6 +206,8 @@ def describe(
     from diffcls.models import devices, given
 
     dtype = devices.dtype_without_torch(options.dtype, options.device)
+    if search_name(options) in SEARCH_FITS:  # the images of the fit are read first
+        return None
     if options.reject or options.class_bias is not None or options.combine is not None:
         # the posterior needs the fit
         return None
@@ -267,6 +280,7 @@ DIFFUSION = MethodKind(
     MODEL_OPTIONS
     | PROMPT_OPTIONS
     | {"class_ids", "search", "draws", "confidence", "max_evaluations", "candidates", "stages"}
+    | {"fit_images", "fit_classes", "fit_folder", "fit"}
     | {"n_samples", "to_keep", "n_trials", "loss", "weighting", "allocation", "aggregate", "vote"}
     | {"interpolation", "noise_path", "save_errors", "budget"}
     | {"reject", "multi_label", "background_prompt", "class_bias", "combine"}

@@ -63,7 +63,11 @@ class ClassifierOptions:
         draws: (timestep, noise) draws per class at most.
         confidence: confidence of racing, in (0, 1).
         max_evaluations: evaluations (class, draw) per image at most, of racing.
-        candidates: size of the shortlist of gradient or propose.
+        candidates: size of the shortlist of gradient, learned or propose.
+        fit_images, fit_classes: unlabelled images that the search ``learned`` is fitted on, and
+            random classes whose errors are measured on each of them.
+        fit_folder: folder of these images; None: the training split.
+        fit: file with the stored fit of other classes, for the same model.
         stages: stages of paper, as texts ``SAMPLES:KEEP``.
         n_samples, to_keep, n_trials: the same in the published script's spelling; `n_trials` noises
             per timestep.
@@ -126,6 +130,10 @@ class ClassifierOptions:
     confidence: float | None = within(0, 1, whole=False, is_open=True)
     max_evaluations: int | None = within(1, MAX_COUNT)
     candidates: int | None = within(1, MAX_COUNT)
+    fit_images: int | None = within(50, MAX_COUNT)
+    fit_classes: int | None = within(10, MAX_COUNT)
+    fit_folder: UserPath | None = None
+    fit: UserPath | None = None
     stages: Sequence[str] | None = None
     n_samples: Sequence[int] | None = within(1, MAX_DRAWS)
     to_keep: Sequence[int] | None = within(1, MAX_COUNT)
@@ -184,6 +192,8 @@ class ClassifierOptions:
             "confidence": self.confidence,
             "max_evaluations": self.max_evaluations,
             "candidates": self.candidates,
+            "fit_images": self.fit_images,
+            "fit_classes": self.fit_classes,
             "stages": self.stages and ",".join(self.stages),
             "n_samples": self.n_samples and ",".join(map(str, self.n_samples)),
             "to_keep": self.to_keep and ",".join(map(str, self.to_keep)),

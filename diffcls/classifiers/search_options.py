@@ -21,6 +21,8 @@ FLAGS = {
     "budget": "max_evaluations",
     "trials": "n_trials",
     "candidates": "candidates",
+    "fit_images": "fit_images",
+    "fit_classes": "fit_classes",
 }
 """Option of a search -> the flag that sets it."""
 

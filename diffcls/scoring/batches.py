@@ -161,6 +161,8 @@ class ProbeBatch(Requests[ProbeRequest]):
                 )
             image.probe_results[place] = result if probe.gradient else result[0]
             image.evaluations += probe.evaluations
+            if probe.reuse:
+                image.keep_for_race(probe.members[0], probe.draw, float(result[0]))
 
 
 def speculate(images: Sequence[ImageState], free_rows: int) -> list[Evaluation]:

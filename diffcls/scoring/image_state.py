@@ -86,6 +86,7 @@ class ImageState:
             first and after the last one.
         probe_results: result of each requested probe, None while it is pending.
         speculative: (prompt, draw) -> error of evaluations made before they were requested.
+        counted: those of `speculative` whose cost is counted already, as that of probes.
     """
 
     image_id: str
@@ -102,6 +103,7 @@ class ImageState:
     requested: Int64 | None = None
     probe_results: list[NDArray[np.floating] | None] = field(default_factory=list)
     speculative: dict[tuple[int, int], float] = field(default_factory=dict)
+    counted: set[tuple[int, int]] = field(default_factory=set)
 
     @cached_property
     def table(self) -> Table:
@@ -119,7 +121,16 @@ class ImageState:
         if not math.isfinite(error):
             return False
         self.record(prompt, draw, error)
+        if (prompt, draw) in self.counted:
+            self.evaluations -= 1
         return True
+
+    def keep_for_race(self, k: int, draw: int, error: float) -> None:
+        """Keep the error at the embedding of a class of one prompt: it is its evaluation."""
+        prompts = self.task.prompts.rows_of(k)
+        if len(prompts) == 1:
+            self.speculative[prompts[0], draw] = error
+            self.counted.add((prompts[0], draw))
 
     def deliver_probes(self) -> None:
         """Pass the results of the last probes, if any, to the screening."""

@@ -17,6 +17,7 @@ SEARCHES = Registry(
         "exhaustive": "diffcls.search.exhaustive:Exhaustive",
         "halving": "diffcls.search.halving:Halving",
         # composed of a screen and a race
+        "learned": "diffcls.search.learned:Learned",
         "gradient": "diffcls.search.gradient:Gradient",
         "propose": "diffcls.search.propose:Propose",
     },

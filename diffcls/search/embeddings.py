@@ -74,6 +74,8 @@ class Points:
     @torch.inference_mode()
     def _mean(self, group: tuple[int, ...]) -> dict[str, Tensor]:
         """Name -> mean over the classes of a group; masks are combined by logical or."""
+        if len(group) == 1 and len(rows := self.prompts.rows_of(group[0])) == 1:
+            return {name: tensor[rows[0]] for name, tensor in self._cond.items()}
         if group in self._cache:
             self._cache.move_to_end(group)
             return self._cache[group]

@@ -38,12 +38,15 @@ class Probe:
             ``e(c̄) + ⟨∂e/∂c, c_k − c̄⟩`` as (K,), rather than the error at the point alone.
         features: whether the (F,) features of the network follow these in the result, of a probe
             with a gradient; see `diffcls.scoring.network_features`.
+        reuse: whether the race uses the result as well, of a probe of a single class without a
+            gradient; if the class has a single prompt, that is the evaluation of this prompt.
     """
 
     members: tuple[int, ...]
     draw: int
     gradient: bool
     features: bool = False
+    reuse: bool = False
 
     @property
     def evaluations(self) -> int:

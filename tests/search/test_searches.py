@@ -30,7 +30,7 @@ pytestmark = pytest.mark.filterwarnings("error")
 def test_every_search_without_a_screen_is_tested_here() -> None:
     # searches with a screen need more than a table: see test_screening.py
     screened = {name for name in SEARCHES if issubclass(SEARCHES.load(name), ScreenedSearch)}
-    assert screened == {"gradient", "propose"}
+    assert screened == {"gradient", "learned", "propose"}
     assert {name.split(",")[0] for name in MAKE} == set(SEARCHES) - screened
     for name, make in MAKE.items():
         assert type(make(12)) is SEARCHES.load(name.split(",")[0])
