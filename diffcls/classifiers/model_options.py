@@ -275,7 +275,7 @@ DIFFUSION = MethodKind(
     MODEL_OPTIONS
     | PROMPT_OPTIONS
     | {"class_ids", "search", "draws", "confidence", "max_evaluations", "candidates", "stages"}
-    | {"fit_images", "fit_classes", "fit_folder", "fit"}
+    | {"fit_images", "fit_classes"}
     | {"n_samples", "to_keep", "n_trials", "loss", "weighting", "allocation", "aggregate", "vote"}
     | {"interpolation", "noise_path", "save_errors", "budget"}
     | {"reject", "multi_label", "background_prompt", "class_bias", "combine"}
