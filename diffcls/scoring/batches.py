@@ -16,6 +16,7 @@ from diffcls.scoring.next_requests import NO_PAIRS, likely_next
 from diffcls.scoring.scorer import Scorer
 from diffcls.search.embeddings import Points
 from diffcls.search.screening import Probe
+from diffcls.support.free_memory import release_free_memory
 
 
 class Evaluation(NamedTuple):
@@ -145,8 +146,13 @@ class ProbeBatch(Requests[ProbeRequest]):
         draws = [request.probe.draw for request in self.requests]
         if not self.gradient:
             return scorer.errors_at(x0, at, draws)[:, None]
+        # a backward pass needs blocks of other sizes than the forward passes before and after it
+        release_free_memory()
         errors, gradients = scorer.gradients(x0, at, draws)
-        return self.points.first_order(errors, gradients, at)
+        result = self.points.first_order(errors, gradients, at)
+        del errors, gradients
+        release_free_memory()
+        return result
 
     def deliver(self, results: Tensor) -> None:
         for (image, place, probe), result in zip(self.requests, results.numpy(), strict=True):
