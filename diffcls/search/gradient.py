@@ -243,7 +243,8 @@ class Expansions:
     def add(self, groups: Groups, first_order: Float64) -> None:
         """Add the expansions at the means of M groups, (M, K)."""
         # the same draws give the same expansion
-        new = [n for n, group in enumerate(groups) if group not in self._members]
+        first = {group: n for n, group in reversed([*enumerate(groups)])}
+        new = sorted(n for group, n in first.items() if group not in self._members)
         if not new:
             return
         if self._first_squares is not None and not self._members:
