@@ -8,8 +8,8 @@ import numpy as np
 from hypothesis import settings
 from hypothesis import strategies as st
 
-from diffcls.search.clustering import cluster
-from diffcls.search.gradient import Gradient, GradientScreening
+from diffcls.search.clustering import ClassDistances
+from diffcls.search.gradient import Gradient, GradientScreening, first_points
 from diffcls.search.screening import Probe, Screening
 from diffcls.support.types import Float64
 
@@ -72,12 +72,11 @@ def embeddings(classes: int, seed: int) -> Float64:
     return points[rng.integers(0, classes, classes)]
 
 
-def distances(classes: int, seed: int = 0) -> Float64:
+def distances(classes: int, seed: int = 0) -> ClassDistances:
     points = embeddings(classes, seed)
-    result: Float64 = np.linalg.norm(points[:, None] - points[None], axis=-1)
-    return result
+    return ClassDistances.from_gram(points @ points.T)
 
 
 def start(options: Gradient, classes: int, seed: int = 0) -> GradientScreening:
     among, screen = distances(classes, seed), options.screen
-    return GradientScreening(screen, among, cluster(among, screen.points(classes)))
+    return GradientScreening(screen, among, first_points(screen, among))
