@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,8 +14,10 @@ from torch import Tensor
 from diffcls.diffusion.draws import DrawPlan
 from diffcls.diffusion.parameterization import BOUND_LOSSES, LOSSES, check_loss, loss_weight
 from diffcls.models.denoiser import Conditioning, Denoiser
+from diffcls.models.shared_layers import SharedLayers
 from diffcls.scoring.bound_error import BoundError
 from diffcls.scoring.noise_bank import NoiseBank
+from diffcls.scoring.prefix_cache import PrefixCache
 from diffcls.support.errors import UsageError, unknown_name
 
 GRADIENT_BATCH_PARTS = 4
@@ -57,10 +60,13 @@ class Scorer:
         plan: the draws; their indices must lie within the denoiser's schedule.
         scoring: loss and weighting.
         batch_size: B, rows of every forward pass.
+        share_prefix: whether `errors` computes the layers that no prompt affects once for all
+            prompts of an (image, draw), see `diffcls.scoring.prefix_cache`; the last bits of an
+            error then are others, as those of other batch sizes are.
 
     Raises:
-        UsageError: for draws outside the schedule, a batch size below 1, or a loss of the bound for
-            a model without a learned variance.
+        UsageError: for draws outside the schedule, a batch size below 1, a loss of the bound for
+            a model without a learned variance, or a prefix to share that the model does not have.
     """
 
     def __init__(
@@ -70,6 +76,7 @@ class Scorer:
         plan: DrawPlan,
         scoring: Scoring | None = None,
         batch_size: int = 64,
+        share_prefix: bool = False,
     ) -> None:
         if batch_size < 1:
             raise UsageError("batch size out of range", given=batch_size, allowed="1 or more")
@@ -84,6 +91,9 @@ class Scorer:
         self._elementwise = getattr(F, LOSSES.get(loss, LOSSES["l2"]))
         self._bound = BoundError(denoiser, plan.indices, loss) if loss in BOUND_LOSSES else None
         self._constants(plan)
+        self._layers = SharedLayers(denoiser, cond) if share_prefix else None
+        self._dtype = denoiser.dtype
+        self._prefixes: PrefixCache | None = None
 
     def _constants(self, plan: DrawPlan) -> None:
         """(N,) constants of each draw, computed in float64 and then moved."""
@@ -99,11 +109,14 @@ class Scorer:
         self._gains = torch.tensor(columns, dtype=torch.float32, device=device)
 
     @torch.inference_mode()
-    def errors(self, x0: Tensor, prompts: Tensor, draws: Sequence[int]) -> Tensor:
+    def errors(
+        self, x0: Tensor | Sequence[Tensor], prompts: Tensor, draws: Sequence[int]
+    ) -> Tensor:
         """Errors of at most B triples.
 
         Args:
-            x0: (M, C, h, w) float32, M <= B: the image of each triple.
+            x0: (M, C, h, w) float32, M <= B: the image of each triple, as one tensor or as M of
+                them; a prefix is shared among triples whose image is the same object.
             prompts: (M,) index of its prompt.
             draws: (M,) index of its draw.
 
@@ -115,7 +128,9 @@ class Scorer:
         """
         rows = self._rows(len(prompts))
         cond = self.cond.rows(prompts[rows].to(self.denoiser.device))
-        return self._measure(x0, cond, draws)[: len(prompts)]
+        images = list(x0)
+        with self._shared(images, draws, rows):
+            return self._measure(torch.stack(images), cond, draws)[: len(prompts)]
 
     @torch.inference_mode()
     def error_maps(self, x0: Tensor, prompts: Tensor, draws: Sequence[int]) -> Tensor:
@@ -196,6 +211,19 @@ class Scorer:
         gradients = {k: g[:count] / size for k, g in zip(leaves, of_sum, strict=True)}
         return errors.detach()[:count], gradients
 
+    def _shared(
+        self, images: Sequence[Tensor], draws: Sequence[int], rows: Tensor
+    ) -> AbstractContextManager[None]:
+        """Context in which the network's shared layers, if any, are not computed per prompt."""
+        # in another precision, for inputs that overflow, all layers are computed
+        if self._layers is None or self.denoiser.dtype != self._dtype:
+            return nullcontext()
+        if self._prefixes is None or self._prefixes.batch_size != self.batch_size:
+            self._prefixes = PrefixCache(
+                self._layers, self.cond, self._inputs, self.batch_size, len(self.plan)
+            )
+        return self._prefixes.rows(images, draws, rows)
+
     def _rows(self, count: int, shape: int | None = None) -> Tensor:
         """(B,) index of the triple in each row of the batch, padded with the last one."""
         size = self.batch_size if shape is None else shape
@@ -215,14 +243,10 @@ class Scorer:
         self, x0: Tensor, cond: Conditioning, draws: Sequence[int], shape: int | None = None
     ) -> tuple[list[Tensor], Tensor]:
         """Terms (B, C, h, w) of the errors and the weight (B,) of each row; see `_measure`."""
-        rows, device = self._rows(len(draws), shape), self.denoiser.device
-        noise = torch.stack([self.noise[j] for j in draws])[rows.to(device)]
-        x0, columns = (v[rows.to(v.device)].to(device) for v in (x0, torch.tensor(draws)))
-        gains = self._gains[columns].T.reshape(5, -1, 1, 1, 1)
-        alpha, sigma, a, b, to_noise = gains
-        # x_t = α·x0 + σ·ε, in float32 whatever the network's dtype
-        x_t = alpha * x0 + sigma * noise
+        rows = self._rows(len(draws), shape)
+        x_t, x0, noise, columns = self._noisy(x0, draws, rows)
         index = self._index[columns]
+        _, _, a, b, to_noise = self._gains[columns].T.reshape(5, -1, 1, 1, 1)
         if self._bound is not None:
             target = a * x0 + b * noise
             terms = self._bound.terms(x_t, index, cond, columns, target, to_noise)
@@ -232,3 +256,19 @@ class Scorer:
         target = to_noise * (a * x0 + b * noise)
         loss = self._elementwise(to_noise * out.float(), target, reduction="none")
         return [loss], self._weight[columns]
+
+    def _noisy(
+        self, x0: Tensor, draws: Sequence[int], rows: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """x_t, x0 and noise (B, C, h, w) and draws (B,) of the triples in `rows`."""
+        device = self.denoiser.device
+        noise = torch.stack([self.noise[j] for j in draws])[rows.to(device)]
+        x0, columns = (v[rows.to(v.device)].to(device) for v in (x0, torch.tensor(draws)))
+        alpha, sigma = self._gains[columns, :2].T.reshape(2, -1, 1, 1, 1)
+        # x_t = α·x0 + σ·ε, in float32 whatever the network's dtype
+        return alpha * x0 + sigma * noise, x0, noise, columns
+
+    def _inputs(self, images: Sequence[Tensor], draws: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Noisy images (R, C, h, w) in the network's dtype and schedule indices (R,)."""
+        x_t, *_, columns = self._noisy(torch.stack(list(images)), draws, torch.arange(len(draws)))
+        return x_t.to(self.denoiser.dtype), self._index[columns]
