@@ -22,7 +22,8 @@ def memory_options(options: ClassifierOptions) -> MemoryOptions:
     """How the options have a model held in memory.
 
     Raises:
-        UsageError: see `diffcls.models.memory_options.check_memory_options`.
+        UsageError: see `diffcls.models.memory_options.check_memory_options`; for a compiled
+            network whose layers are to be shared.
     """
     quantise = None if options.quantize is None else parse_quantisation(options.quantize)
     if quantise is not None and options.lora is not None:
@@ -38,6 +39,12 @@ def memory_options(options: ClassifierOptions) -> MemoryOptions:
         device_map=options.device_map,
     )
     check_memory_options(memory)
+    if options.share_prefix and options.compile:
+        raise UsageError(
+            "--share-prefix and --compile exclude each other",
+            "a compiled network is one piece",
+            todo="remove one",
+        )
     return memory
 
 

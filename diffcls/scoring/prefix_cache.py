@@ -20,7 +20,8 @@ from diffcls.models.shared_layers import SharedLayers, tensors_of, with_tensors
 PASSES_PER_BATCH = 4
 """Passes of shared layers that compute a whole batch: the fewer rows, the fewer are padding."""
 MAX_BYTES = 64 << 20
-"""Memory for outputs beyond those of one batch, which always have room."""
+"""Memory for outputs beyond those of one batch, which always have room. The least recently used ones
+are dropped first, and recomputed bit for bit when they are needed again."""
 
 Noisy = Callable[[Sequence[Tensor], Sequence[int]], tuple[Tensor, Tensor]]
 """Images (R times (C, h, w)) and draws (R,) -> x_t (R, C, h, w) and schedule index (R,)."""
@@ -35,8 +36,6 @@ class PrefixCache:
         noisy: inputs of the network for images and draws.
         batch_size: rows of a forward pass of the whole network.
         draws: N, the number of draws.
-        max_bytes: see `MAX_BYTES`; the least recently used outputs are dropped first, and
-            recomputed bit for bit when they are needed again.
     """
 
     def __init__(
@@ -46,11 +45,9 @@ class PrefixCache:
         noisy: Noisy,
         batch_size: int,
         draws: int,
-        max_bytes: int = MAX_BYTES,
     ) -> None:
         self.batch_size = batch_size
         self._layers, self._noisy, self._draws = layers, noisy, draws
-        self._max_bytes = max_bytes
         self._size = -(-batch_size // PASSES_PER_BATCH)
         device = next(iter(cond.values())).device
         self._cond = cond.rows(torch.zeros(self._size, dtype=torch.int64, device=device))
@@ -116,7 +113,7 @@ class PrefixCache:
         unique = {id(tensor): tensor for tensor in tensors_of(outputs)}.values()
         of_row = sum(tensor.numel() * tensor.element_size() for tensor in unique) // self._size
         # a batch's own rows and the speculative ones of its last pass
-        return self.batch_size + self._size + self._max_bytes // max(1, of_row)
+        return self.batch_size + self._size + MAX_BYTES // max(1, of_row)
 
     def _slot(self, image: Tensor, draw: int) -> int:
         assert self._pool is not None
