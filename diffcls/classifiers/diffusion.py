@@ -67,7 +67,6 @@ class DiffusionMethod:
             `diffcls.diffusion.timestep_allocation`.
         background: a prompt that is scored beside the best candidate on all N draws of the search,
             "" for the empty one; None for no background. See `diffcls.classifiers.background`.
-        share_prefix: see `diffcls.scoring.scorer.Scorer`.
 
     Raises:
         UsageError: for an unknown aggregate or vote, and for a combination that is not supported.
@@ -89,7 +88,6 @@ class DiffusionMethod:
         vote: str = "mean",
         allocation: str = EVEN,
         background: str | None = None,
-        share_prefix: bool = False,
     ) -> None:
         if aggregate not in AGGREGATES:
             raise unknown_name("aggregate", aggregate, AGGREGATES)
@@ -120,7 +118,7 @@ class DiffusionMethod:
         texts = [*prompts.prompts, *last]
         self._rows = len(texts)
         cond = denoiser.encode_prompts(texts)
-        self.scorer = Scorer(denoiser, cond, self.plan, scoring, batch_size, share_prefix)
+        self.scorer = Scorer(denoiser, cond, self.plan, scoring, batch_size)
         self.interpolation = interpolation or denoiser.interpolation
         prompts_race = aggregate == "prompts" and len(prompts) > prompts.n_classes
         self._first_row = [prompts.rows_of(k)[0] for k in range(prompts.n_classes)]

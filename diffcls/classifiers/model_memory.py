@@ -22,8 +22,7 @@ def memory_options(options: ClassifierOptions) -> MemoryOptions:
     """How the options have a model held in memory.
 
     Raises:
-        UsageError: see `diffcls.models.memory_options.check_memory_options`; for a compiled
-            network whose layers are to be shared.
+        UsageError: see `diffcls.models.memory_options.check_memory_options`.
     """
     quantise = None if options.quantize is None else parse_quantisation(options.quantize)
     if quantise is not None and options.lora is not None:
@@ -39,12 +38,6 @@ def memory_options(options: ClassifierOptions) -> MemoryOptions:
         device_map=options.device_map,
     )
     check_memory_options(memory)
-    if options.share_prefix and options.compile:
-        raise UsageError(
-            "--share-prefix and --compile exclude each other",
-            "a compiled network is one piece",
-            todo="remove one",
-        )
     return memory
 
 

@@ -146,7 +146,6 @@ def diffusion(options: ClassifierOptions, spec: DatasetSpec, prompts: PromptSet)
         vote=options.vote,
         allocation=allocation,
         background=background_of(options),
-        share_prefix=options.share_prefix,
     )
     if options.batch_size in (None, "auto") and denoiser.device.type != "cpu":
         method.choose_batch_size()
@@ -264,7 +263,7 @@ DIFFUSION = MethodKind(
     | {"n_samples", "to_keep", "n_trials", "loss", "weighting", "allocation", "aggregate", "vote"}
     | {"interpolation", "noise_path", "save_errors", "budget"}
     | {"reject", "multi_label", "background_prompt"}
-    | {"vae_tiling", "compile", "quantize", "share_prefix"},
+    | {"vae_tiling", "compile", "quantize"},
     describe,
 )
 """Diffusion classifier: the class whose prompt gives the lowest denoising error."""

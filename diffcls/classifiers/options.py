@@ -92,8 +92,6 @@ class ClassifierOptions:
         seed: seed of the noise.
         offload, vae_slicing, vae_tiling, compile, device_map: how the model is held in memory, see
             `diffcls.models.memory_options.MemoryOptions`.
-        share_prefix: whether the layers before the first cross-attention run once per (image,
-            draw) instead of once per prompt.
         quantize: ``PARTS:BITS[:LIBRARY]``, see `diffcls.models.memory_options.Quantisation`.
         check_memory: whether a model is refused that does not fit by the forecast.
         dtype, device: precision of the network and the device it runs on.
@@ -148,7 +146,6 @@ class ClassifierOptions:
     vae_slicing: bool = False
     vae_tiling: bool = False
     compile: bool = False
-    share_prefix: bool = False
     quantize: str | None = None
     device_map: str | None = None
     check_memory: bool = True

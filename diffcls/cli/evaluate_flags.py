@@ -118,7 +118,6 @@ def _add_execution(add: Add) -> None:
     add("--quantize", metavar="P:B", help="weights: text, network or all, then :8bit or :4bit")
     add("--device-map", metavar="M", help="balanced: spread the model over several GPUs")
     add("--compile", action="store_true", help="compile the network (torch.compile)")
-    add("--share-prefix", action="store_true", help="run layers before the prompt's once per draw")
     add("--check-memory", action=argparse.BooleanOptionalAction, help="refuse what cannot fit (on)")
     add("--budget", metavar="TIME", help="fit images and draws to a time: 90m, 2h, 1h30m")
 

@@ -18,7 +18,6 @@ from diffcls.evaluation.results import (
     LEADERBOARD,
     check_scored,
     header_of,
-    kept_forms,
     put_row,
     warn_of_kept_settings,
 )
@@ -58,12 +57,13 @@ def run(
     with RecordStore(output, plan.spec, plan.shard, plan.dataset) as store:
         header = store.header(proposed)
         warn_of_kept_settings(options, header)
-        own = dataclasses.replace(options, **kept_forms(header))
-        if header["threads"] != threads() or own != options:
+        compiled = bool(header.get("compiled", False))
+        if header["threads"] != threads() or compiled != options.compile:
             set_threads(header["threads"])
             # prompts were encoded with other threads, or the network runs in another form, which
             # affects last bits
             kind = METHODS.load(plan.spec.method)
+            own = dataclasses.replace(options, compile=compiled)
             built = kind.build(own, catalog.find(options.dataset), plan.prompts)
         built.method.batch_size = int(header["batch_size"])
         positions = shard_of(len(plan.dataset), plan.shard)

@@ -23,11 +23,6 @@ from diffcls.support.notices import warn
 from diffcls.support.text import valid_text
 
 LEADERBOARD = "leaderboard.csv"
-FORMS = {
-    "compiled": ("compile", "--compile"),
-    "shared_prefix": ("share_prefix", "--share-prefix"),
-}
-"""Key of a run's header -> option and flag of a form of the computation that affects last bits."""
 
 
 def header_of(plan: Plan) -> dict[str, Any]:
@@ -48,7 +43,8 @@ def header_of(plan: Plan) -> dict[str, Any]:
         "options": plan.options.resolved(),
         "date": clock(),
     }
-    header |= {key: True for key, (option, _) in FORMS.items() if getattr(plan.options, option)}
+    if plan.options.compile:
+        header["compiled"] = True
     if plan.options.model is not None and not is_name(plan.options.model):
         header["model_source"] = valid_text(shown(plan.options.model))
     check_proposed(header)
@@ -119,15 +115,9 @@ def warn_of_kept_settings(options: EvaluationOptions, header: dict[str, Any]) ->
         if requested not in (None, "auto") and int(requested) != header[name]:
             flag = f"--{name.replace('_', '-')}"
             warn(f"{flag} ignored: the run keeps the {header[name]} of its first start")
-    for key, (option, flag) in FORMS.items():
-        if getattr(options, option) != header.get(key, False):
-            form = "without" if getattr(options, option) else "with"
-            warn(f"the run goes on {form} {flag}, as at its first start")
-
-
-def kept_forms(header: dict[str, Any]) -> dict[str, bool]:
-    """The options of the form in which a run computes, as at its first start."""
-    return {option: bool(header.get(key, False)) for key, (option, _) in FORMS.items()}
+    if options.compile != header.get("compiled", False):
+        form = "without" if options.compile else "with"
+        warn(f"the run goes on {form} --compile, as at its first start")
 
 
 def check_scored(row: dict[str, Any], shard: tuple[int, int]) -> None:

@@ -7,17 +7,16 @@ return NaN.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from diffcls.models.denoiser import Conditioning, Denoiser
-from diffcls.support.errors import UsageError
 
-MIN_SHARE = 0.01
+MIN_SHARE = 0.02
 """Share of a network's operations from which on shared layers are worth their bookkeeping."""
 TRIAL_ROWS = 2
 """Rows of the passes that look for shared layers: enough to tell which axis is that of the rows."""
@@ -31,91 +30,16 @@ class _Complete(Exception):
 
 
 class SharedLayers:
-    """Layers of a denoiser's network that no prompt affects, in the order in which they run.
+    """Layers of a denoiser's network that no prompt affects; see `find_shared_layers`.
 
     Args:
         denoiser: the model.
-        cond: encoded prompts, at least one.
-
-    Attributes:
+        layers: modules of its network, in the order in which they run.
         share: their share of the floating-point operations of a forward pass.
-
-    Raises:
-        UsageError: for a model without such layers, or where they are too few to be worth it: the
-            prompt enters a joint-attention transformer, SDXL (by its pooled embedding) and a
-            class-conditional model at the first layers.
     """
 
-    def __init__(self, denoiser: Denoiser, cond: Conditioning) -> None:
-        self._denoiser = denoiser
-        self.share = 0.0
-        self._layers: list[Any] = []
-        floating = all(tensor.is_floating_point() for tensor in cond.values())
-        if denoiser.network is not None and floating:
-            with torch.inference_mode():
-                self._find(cond)
-        if self.share < MIN_SHARE:
-            raise UsageError(
-                "--share-prefix has no effect on this model",
-                given=f"{denoiser.card.name}, {100 * self.share:.1f} % of whose operations come "
-                "before the first one that depends on the prompt",
-                allowed="models with a U-Net or transformer whose prompts enter by cross-attention",
-                todo="remove it",
-            )
-
-    def _find(self, cond: Conditioning) -> None:
-        """Set `_layers` and `share`, by passes over a few rows of noise."""
-        from torch.utils.flop_counter import FlopCounterMode
-
-        device, length = self._denoiser.device, len(self._denoiser.schedule)
-        noise = torch.randn(
-            TRIAL_ROWS, *self._denoiser.sample_shape, generator=torch.Generator().manual_seed(0)
-        )
-        x_t = noise.to(device, self._denoiser.dtype)
-        index = torch.tensor([length // 3, length // 2], device=device)
-        at = cond.rows(torch.zeros(TRIAL_ROWS, dtype=torch.int64, device=device))
-        unknown = Conditioning({name: tensor * float("nan") for name, tensor in at.items()})
-        with FlopCounterMode(display=False) as whole:
-            finished = self._run_watched(lambda: self._denoiser.predict(x_t, index, unknown))
-        found = _outermost(self._denoiser.network, finished)
-        expected = [finished[name][0] for name in found]
-        modules = dict(self._denoiser.network.named_modules())  # type: ignore[union-attr]
-        self._layers = [modules[name] for name in found]
-        if not found:
-            return
-        with FlopCounterMode(display=False) as shared:
-            outputs = self.compute(x_t, index, at)
-        # a layer that turns NaN into numbers would pass for one that no prompt affects
-        if not all(map(_equal, outputs, expected)):
-            self._layers = []
-            return
-        self.share = shared.get_total_flops() / max(1, whole.get_total_flops())
-
-    def _run_watched(self, run: Callable[[], object]) -> dict[str, list[Any]]:
-        """Output of each call of each module that ended before the first one with NaN."""
-        finished: dict[str, list[Any]] = {}
-        reached = False
-
-        def watch(name: str) -> Callable[[Any, Any, Any], None]:
-            def hook(_module: Any, _inputs: Any, output: Any) -> None:
-                nonlocal reached
-                reached = reached or not all(
-                    bool(torch.isfinite(tensor).all()) for tensor in tensors_of(output)
-                )
-                # later calls of a module count, too: a module of two calls is not one layer
-                if not reached or name in finished:
-                    finished.setdefault(name, []).append(output)
-
-            return hook
-
-        modules = self._denoiser.network.named_modules()  # type: ignore[union-attr]
-        handles = [module.register_forward_hook(watch(name)) for name, module in modules]
-        try:
-            run()
-        finally:
-            for handle in handles:
-                handle.remove()
-        return finished
+    def __init__(self, denoiser: Denoiser, layers: Sequence[Any], share: float = 0.0) -> None:
+        self._denoiser, self.layers, self.share = denoiser, list(layers), share
 
     @torch.inference_mode()
     def compute(self, x_t: Tensor, index: Tensor, cond: Conditioning) -> Outputs:
@@ -130,18 +54,15 @@ class SharedLayers:
         def recorded(place: int, forward: Callable[..., Any]) -> Callable[..., Any]:
             def call(*args: Any, **kwargs: Any) -> Any:
                 outputs[place] = forward(*args, **kwargs)
-                if len(outputs) == len(self._layers):
+                if len(outputs) == len(self.layers):
                     raise _Complete
                 return outputs[place]
 
             return call
 
-        with self._replaced(recorded):
-            try:
-                self._denoiser.predict(x_t, index, cond)
-            except _Complete:
-                pass
-        return [outputs[place] for place in range(len(self._layers))]
+        with self._replaced(recorded), suppress(_Complete):
+            self._denoiser.predict(x_t, index, cond)
+        return [outputs[place] for place in range(len(self.layers))]
 
     @contextmanager
     def given(self, outputs: Outputs) -> Iterator[None]:
@@ -158,16 +79,86 @@ class SharedLayers:
         self, replacement: Callable[[int, Callable[..., Any]], Callable[..., Any]]
     ) -> Iterator[None]:
         """Context in which each layer has another ``forward``."""
-        own = [vars(layer).get("forward") for layer in self._layers]  # of hooks of accelerate
         try:
-            for place, layer in enumerate(self._layers):
+            for place, layer in enumerate(self.layers):
                 layer.forward = replacement(place, layer.forward)
             yield
         finally:
-            for layer, forward in zip(self._layers, own, strict=True):
+            for layer in self.layers:
                 vars(layer).pop("forward", None)
-                if forward is not None:
-                    layer.forward = forward
+
+
+def find_shared_layers(denoiser: Denoiser, cond: Conditioning) -> SharedLayers | None:
+    """The layers that no prompt affects, found by passes over a few rows of noise.
+
+    Args:
+        denoiser: the model.
+        cond: encoded prompts, at least one.
+
+    Returns:
+        None for a model without such layers, or where they are too few to be worth it: the prompt
+        enters a joint-attention transformer, SDXL (by its pooled embedding) and a class-conditional
+        model at the first layers. Also for a network that is compiled, or whose layers are moved
+        between devices.
+    """
+    from torch.utils.flop_counter import FlopCounterMode
+
+    if not _is_plain(denoiser.network) or not all(t.is_floating_point() for t in cond.values()):
+        return None
+    noise = torch.randn(
+        TRIAL_ROWS, *denoiser.sample_shape, generator=torch.Generator().manual_seed(0)
+    )
+    x_t = noise.to(denoiser.device, denoiser.dtype)
+    index = torch.arange(1, 1 + TRIAL_ROWS, device=denoiser.device) * len(denoiser.schedule) // 4
+    with torch.inference_mode():
+        at = cond.rows(torch.zeros_like(index))
+        unknown = Conditioning({name: tensor * float("nan") for name, tensor in at.items()})
+        with FlopCounterMode(display=False) as whole:
+            finished = _finished(denoiser, lambda: denoiser.predict(x_t, index, unknown))
+        names = _outermost(denoiser.network, finished)
+        modules = dict(denoiser.network.named_modules())  # type: ignore[union-attr]
+        shared = SharedLayers(denoiser, [modules[name] for name in names])
+        with FlopCounterMode(display=False) as part:
+            outputs = shared.compute(x_t, index, at) if names else []
+    # a layer that turned NaN into numbers would pass for one that no prompt affects
+    independent = all(
+        map(torch.equal, tensors_of(outputs), tensors_of([finished[name][0] for name in names]))
+    )
+    shared.share = part.get_total_flops() / max(1, whole.get_total_flops())
+    return shared if independent and shared.share >= MIN_SHARE else None
+
+
+def _is_plain(network: Any) -> bool:
+    """Whether the layers of a network can be replaced: it is not compiled, and has no hooks."""
+    if network is None or getattr(network, "_compiled_call_impl", None) is not None:
+        return False
+    return not any("forward" in vars(module) for module in network.modules())
+
+
+def _finished(denoiser: Denoiser, run: Callable[[], object]) -> dict[str, list[Any]]:
+    """Outputs of all calls of each module whose first call ended before NaN reached any."""
+    finished: dict[str, list[Any]] = {}
+    reached = False
+
+    def watch(name: str) -> Callable[[Any, Any, Any], None]:
+        def hook(_module: Any, _inputs: Any, output: Any) -> None:
+            nonlocal reached
+            finite = all(bool(torch.isfinite(tensor).all()) for tensor in tensors_of(output))
+            reached = reached or not finite
+            # later calls count, too: a module that is called twice is not one layer
+            if not reached or name in finished:
+                finished.setdefault(name, []).append(output)
+
+        return hook
+
+    modules = denoiser.network.named_modules()  # type: ignore[union-attr]
+    handles = [module.register_forward_hook(watch(name)) for name, module in modules]
+    try:
+        run()
+    finally:
+        for handle in handles:
+            handle.remove()
+    return finished
 
 
 def tensors_of(output: Any) -> list[Tensor]:
@@ -210,7 +201,3 @@ def _has_rows(output: Any) -> bool:
     if isinstance(output, Tensor):
         return output.ndim > 0 and len(output) == TRIAL_ROWS
     return type(output) is tuple and bool(output) and all(map(_has_rows, output))
-
-
-def _equal(one: Any, other: Any) -> bool:
-    return all(map(torch.equal, tensors_of(one), tensors_of(other)))

@@ -41,11 +41,9 @@ OPTIONAL = {
     "model_source": TEXT,
     "options": optional(OBJECT),
     "compiled": FLAG,
-    "shared_prefix": FLAG,
 }
 """Keys that earlier versions did not write, or that most runs lack. The source of a model in memory
-is for people; whether the network is compiled, or shares its first layers among prompts, affects
-last bits, as batch shape and threads do."""
+is for people; whether the network is compiled affects last bits, as batch shape and threads do."""
 
 REMEDY = "move the run's folder away, then rerun the same command"
 

@@ -1,28 +1,36 @@
 """Prefix cache: the shared layers' outputs of each (image, draw), computed once for all classes.
 
-Rows are computed in passes of one shape, padded if fewer are needed, so that they are independent of
-batch composition as errors are; see `diffcls.scoring.scorer.Scorer`.
+The layers run in passes of a quarter of a batch. On many devices a row's bits do not depend on how
+many rows a pass of these layers has; this is measured on the first batch, and where it does not
+hold nothing is shared. So errors are the same to the bit, shared or not, and each batch may do what
+is faster.
 """
 
 from __future__ import annotations
 
+import logging
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from diffcls.models.denoiser import Conditioning
-from diffcls.models.shared_layers import SharedLayers, tensors_of, with_tensors
+from diffcls.models.denoiser import Conditioning, Denoiser
+from diffcls.models.shared_layers import SharedLayers, find_shared_layers, tensors_of, with_tensors
+
+logger = logging.getLogger(__name__)
 
 PASSES_PER_BATCH = 4
 """Passes of shared layers that compute a whole batch: the fewer rows, the fewer are padding."""
-MAX_BYTES = 64 << 20
-"""Memory for outputs beyond those of one batch, which always have room. The least recently used ones
-are dropped first, and recomputed bit for bit when they are needed again."""
+MAX_DRAWS_PER_BATCH = 0.5
+"""Distinct (image, draw) per row of a batch above which sharing costs more than it saves."""
+FIRST_BATCHES = 8
+"""Batches before shared layers are looked for, which takes some passes: a short run has none."""
 
+Pair = tuple[Tensor, int]
+"""Image (C, h, w) and draw."""
 Noisy = Callable[[Sequence[Tensor], Sequence[int]], tuple[Tensor, Tensor]]
 """Images (R times (C, h, w)) and draws (R,) -> x_t (R, C, h, w) and schedule index (R,)."""
 
@@ -30,100 +38,126 @@ Noisy = Callable[[Sequence[Tensor], Sequence[int]], tuple[Tensor, Tensor]]
 class PrefixCache:
     """Outputs of shared layers on the device, by image and draw.
 
+    It holds them for as many (image, draw) as a batch has rows, so it needs no more memory than the
+    same layers in a forward pass; the least recently used ones are dropped first.
+
     Args:
-        layers: the shared layers.
+        denoiser: the model.
         cond: encoding of any prompts; the first one stands for all.
         noisy: inputs of the network for images and draws.
-        batch_size: rows of a forward pass of the whole network.
+        batch_size: B, rows of a forward pass of the whole network.
         draws: N, the number of draws.
     """
 
     def __init__(
-        self,
-        layers: SharedLayers,
-        cond: Conditioning,
-        noisy: Noisy,
-        batch_size: int,
-        draws: int,
+        self, denoiser: Denoiser, cond: Conditioning, noisy: Noisy, batch_size: int, draws: int
     ) -> None:
         self.batch_size = batch_size
-        self._layers, self._noisy, self._draws = layers, noisy, draws
+        self._denoiser, self._prompt, self._noisy, self._draws = denoiser, cond, noisy, draws
+        self._dtype = denoiser.dtype
         self._size = -(-batch_size // PASSES_PER_BATCH)
-        device = next(iter(cond.values())).device
-        self._cond = cond.rows(torch.zeros(self._size, dtype=torch.int64, device=device))
+        self._batches = 0
+        self._layers: SharedLayers | None = None
+        self._pool: _Pool | None = None
         self._slots: OrderedDict[tuple[int, int], int] = OrderedDict()
+        self._free = list(range(batch_size))
         # the image of each slot, kept alive: its id stands for it in the keys
         self._images: dict[int, Tensor] = {}
-        self._pool: _Pool | None = None
 
     def rows(
         self, images: Sequence[Tensor], draws: Sequence[int], rows: Tensor
     ) -> AbstractContextManager[None]:
-        """Context in which the shared layers' outputs of these rows stand for the layers.
+        """Context of a forward pass, in which the shared layers are not computed if that is faster.
 
         Args:
-            images: the image of each triple; equal ones are the same object.
-            draws: its draw.
+            images: (M,) the image of each triple; equal ones are the same object.
+            draws: (M,) its draw.
             rows: (B,) index of the triple in each row of the batch.
         """
         keys = [(id(image), draw) for image, draw in zip(images, draws, strict=True)]
-        wanted = dict(zip(keys, zip(images, draws, strict=True), strict=True))
-        for key in wanted:
-            if key in self._slots:
-                self._slots.move_to_end(key)
-        missing = [pair for key, pair in wanted.items() if key not in self._slots]
-        for first in range(0, len(missing), self._size):
-            chunk = missing[first : first + self._size]
-            if len(chunk) < self._size:
-                chunk += self._following(wanted.values(), self._size - len(chunk))
-            self._compute(chunk)
-        assert self._pool is not None
-        slots = torch.tensor([self._slots[key] for key in keys])[rows]
-        return self._layers.given(self._pool.take(slots))
+        pairs = dict(zip(keys, zip(images, draws, strict=True), strict=True))
+        missing = [pair for key, pair in pairs.items() if key not in self._slots]
+        is_worthwhile = (
+            len(pairs) <= MAX_DRAWS_PER_BATCH * self.batch_size and len(missing) <= self._size
+        )
+        # in another precision, for inputs that overflow, all layers are computed
+        if not is_worthwhile or self._denoiser.dtype != self._dtype or not self._is_ready():
+            return nullcontext()
+        for key in pairs.keys() & self._slots.keys():
+            self._slots.move_to_end(key)
+        if missing:
+            free_rows = self._size - len(missing)
+            self._compute([*missing, *self._following(list(pairs.values()), free_rows)])
+        assert self._layers is not None and self._pool is not None
+        outputs = self._pool.take(torch.tensor([self._slots[key] for key in keys])[rows])
+        if self._batches == FIRST_BATCHES + 1 and not self._is_exact(images, draws, rows, outputs):
+            self._layers = None
+            return nullcontext()
+        return self._layers.given(outputs)
 
-    def _following(
-        self, wanted: Sequence[tuple[Tensor, int]], free_rows: int
-    ) -> list[tuple[Tensor, int]]:
+    def _is_ready(self) -> bool:
+        """Whether the model has shared layers; they are looked for after the first batches."""
+        self._batches += 1
+        if self._batches == FIRST_BATCHES + 1:
+            self._layers = find_shared_layers(self._denoiser, self._prompt)
+        return self._layers is not None
+
+    def _is_exact(
+        self, images: Sequence[Tensor], draws: Sequence[int], rows: Tensor, outputs: list[Any]
+    ) -> bool:
+        """Whether outputs, computed in smaller passes, are those of a pass of the whole batch."""
+        assert self._layers is not None
+        x_t, index = self._noisy([images[row] for row in rows], [draws[row] for row in rows])
+        whole = self._layers.compute(x_t, index, self._first_prompt(self.batch_size))
+        exact = all(
+            # the layout in memory may decide by which kernel the next layer is computed
+            torch.equal(one, other) and one.stride() == other.stride()
+            for one, other in zip(tensors_of(outputs), tensors_of(whole), strict=True)
+        )
+        share = f"{100 * self._layers.share:.1f} % of a forward pass"
+        logger.info("layers shared by all prompts: %s, %s", share, "exact" if exact else "not used")
+        return exact
+
+    def _first_prompt(self, rows: int) -> Conditioning:
+        device = next(iter(self._prompt.values())).device
+        return self._prompt.rows(torch.zeros(rows, dtype=torch.int64, device=device))
+
+    def _following(self, pairs: Sequence[Pair], free_rows: int) -> list[Pair]:
         """Speculative pairs for rows that would only be padding: the images' following draws."""
-        last = {id(image): (image, 0) for image, _ in wanted}
-        for image, draw in wanted:
+        last = {id(image): (image, 0) for image, _ in pairs}
+        for image, draw in pairs:
             last[id(image)] = (image, max(draw, last[id(image)][1]))
-        chosen: list[tuple[Tensor, int]] = []
+        chosen: list[Pair] = []
         for ahead in range(1, free_rows + 1):
             for image, draw in last.values():
-                pair = (image, draw + ahead)
-                if pair[1] < self._draws and (id(image), pair[1]) not in self._slots:
-                    chosen.append(pair)
+                if draw + ahead < self._draws and (id(image), draw + ahead) not in self._slots:
+                    chosen.append((image, draw + ahead))
             if len(chosen) >= free_rows:
                 break
         return chosen[:free_rows]
 
-    def _compute(self, pairs: Sequence[tuple[Tensor, int]]) -> None:
+    def _compute(self, pairs: Sequence[Pair]) -> None:
         """Compute and store the outputs of some pairs, at most one pass of them."""
+        assert self._layers is not None
         padded = [*pairs, *[pairs[-1]] * (self._size - len(pairs))]
-        images, draws = zip(*padded, strict=True)
-        x_t, index = self._noisy(images, draws)
-        outputs = self._layers.compute(x_t, index, self._cond)
+        x_t, index = self._noisy(*zip(*padded, strict=True))
+        outputs = self._layers.compute(x_t, index, self._first_prompt(self._size))
         if self._pool is None:
-            self._pool = _Pool(outputs, self._capacity(outputs))
-        slots = [self._slot(image, draw) for image, draw in pairs]
+            self._pool = _Pool(outputs, self.batch_size)
+        slots = self._free_slots(len(pairs))
         self._pool.put(torch.tensor(slots), outputs)
+        # only now: an interruption may leave slots unused, but never with other rows than named
+        for slot, (image, draw) in zip(slots, pairs, strict=True):
+            self._slots[id(image), draw] = slot
+            self._images[slot] = image
+            self._free.remove(slot)
 
-    def _capacity(self, outputs: list[Any]) -> int:
-        unique = {id(tensor): tensor for tensor in tensors_of(outputs)}.values()
-        of_row = sum(tensor.numel() * tensor.element_size() for tensor in unique) // self._size
-        # a batch's own rows and the speculative ones of its last pass
-        return self.batch_size + self._size + MAX_BYTES // max(1, of_row)
-
-    def _slot(self, image: Tensor, draw: int) -> int:
-        assert self._pool is not None
-        if len(self._slots) < self._pool.capacity:
-            slot = len(self._slots)
-        else:
+    def _free_slots(self, count: int) -> list[int]:
+        """Slots without a pair, after the least recently used pairs are dropped if need be."""
+        while len(self._free) < count:
             _, slot = self._slots.popitem(last=False)
-        self._slots[id(image), draw] = slot
-        self._images[slot] = image
-        return slot
+            self._free.append(slot)
+        return self._free[:count]
 
 
 class _Pool:
@@ -135,13 +169,12 @@ class _Pool:
     """
 
     def __init__(self, outputs: list[Any], capacity: int) -> None:
-        self.capacity = capacity
         self._outputs = outputs  # for their structure
         tensors = tensors_of(outputs)
         # a block of a U-Net returns its last hidden state twice, alone and as a skip connection
         places = {id(tensor): place for place, tensor in reversed(list(enumerate(tensors)))}
         self._places = [places[id(tensor)] for tensor in tensors]
-        # axes of a row from the outermost in memory to the innermost, as channels last
+        # axes of a row from the outermost in memory to the innermost, as in channels last
         self._axes = [
             (0, *sorted(range(1, tensor.ndim), key=tensor.stride, reverse=True))
             for tensor in tensors

@@ -14,7 +14,6 @@ from torch import Tensor
 from diffcls.diffusion.draws import DrawPlan
 from diffcls.diffusion.parameterization import BOUND_LOSSES, LOSSES, check_loss, loss_weight
 from diffcls.models.denoiser import Conditioning, Denoiser
-from diffcls.models.shared_layers import SharedLayers
 from diffcls.scoring.bound_error import BoundError
 from diffcls.scoring.noise_bank import NoiseBank
 from diffcls.scoring.prefix_cache import PrefixCache
@@ -60,13 +59,13 @@ class Scorer:
         plan: the draws; their indices must lie within the denoiser's schedule.
         scoring: loss and weighting.
         batch_size: B, rows of every forward pass.
-        share_prefix: whether `errors` computes the layers that no prompt affects once for all
-            prompts of an (image, draw), see `diffcls.scoring.prefix_cache`; the last bits of an
-            error then are others, as those of other batch sizes are.
+        share_prefix: whether `errors` may compute the layers that no prompt affects once for all
+            prompts of an (image, draw), where the errors are the same to the bit; see
+            `diffcls.scoring.prefix_cache`.
 
     Raises:
-        UsageError: for draws outside the schedule, a batch size below 1, a loss of the bound for
-            a model without a learned variance, or a prefix to share that the model does not have.
+        UsageError: for draws outside the schedule, a batch size below 1, or a loss of the bound for
+            a model without a learned variance.
     """
 
     def __init__(
@@ -76,7 +75,7 @@ class Scorer:
         plan: DrawPlan,
         scoring: Scoring | None = None,
         batch_size: int = 64,
-        share_prefix: bool = False,
+        share_prefix: bool = True,
     ) -> None:
         if batch_size < 1:
             raise UsageError("batch size out of range", given=batch_size, allowed="1 or more")
@@ -91,8 +90,7 @@ class Scorer:
         self._elementwise = getattr(F, LOSSES.get(loss, LOSSES["l2"]))
         self._bound = BoundError(denoiser, plan.indices, loss) if loss in BOUND_LOSSES else None
         self._constants(plan)
-        self._layers = SharedLayers(denoiser, cond) if share_prefix else None
-        self._dtype = denoiser.dtype
+        self._share_prefix = share_prefix
         self._prefixes: PrefixCache | None = None
 
     def _constants(self, plan: DrawPlan) -> None:
@@ -215,12 +213,11 @@ class Scorer:
         self, images: Sequence[Tensor], draws: Sequence[int], rows: Tensor
     ) -> AbstractContextManager[None]:
         """Context in which the network's shared layers, if any, are not computed per prompt."""
-        # in another precision, for inputs that overflow, all layers are computed
-        if self._layers is None or self.denoiser.dtype != self._dtype:
+        if not self._share_prefix:
             return nullcontext()
         if self._prefixes is None or self._prefixes.batch_size != self.batch_size:
             self._prefixes = PrefixCache(
-                self._layers, self.cond, self._inputs, self.batch_size, len(self.plan)
+                self.denoiser, self.cond, self._inputs, self.batch_size, len(self.plan)
             )
         return self._prefixes.rows(images, draws, rows)
 
