@@ -90,7 +90,7 @@ class Scorer:
         self._elementwise = getattr(F, LOSSES.get(loss, LOSSES["l2"]))
         self._bound = BoundError(denoiser, plan.indices, loss) if loss in BOUND_LOSSES else None
         self._constants(plan)
-        self._share_prefix = share_prefix
+        self.share_prefix = share_prefix
         self._prefixes: PrefixCache | None = None
 
     def _constants(self, plan: DrawPlan) -> None:
@@ -213,7 +213,7 @@ class Scorer:
         self, images: Sequence[Tensor], draws: Sequence[int], rows: Tensor
     ) -> AbstractContextManager[None]:
         """Context in which the network's shared layers, if any, are not computed per prompt."""
-        if not self._share_prefix:
+        if not self.share_prefix:
             return nullcontext()
         if self._prefixes is None or self._prefixes.batch_size != self.batch_size:
             self._prefixes = PrefixCache(
