@@ -131,12 +131,14 @@ def passes(model: str, rounds: int, compiled: bool) -> list[dict[str, Any]]:
     def plain() -> Any:
         return denoiser.predict(x_t, index, rows)
 
+    threads = torch.get_num_threads()
+
     def two_threads() -> Any:
         torch.set_num_threads(2)
         try:
             return plain()
         finally:
-            torch.set_num_threads(1)
+            torch.set_num_threads(threads)
 
     variants: dict[str, Callable[[], Any]] = {"plain": plain}
     with torch.inference_mode():

@@ -13,7 +13,7 @@ from diffcls.data.option_use import root_for
 
 DRAWS = 2
 """Draws of each class at the full side."""
-IMAGES = {"digits": 60, "cifar10": 60, "scenes/attributes": 24}
+IMAGES = {"digits": 40, "cifar10": 40, "scenes/attributes": 16}
 SHORTLISTS = {10: (2, 3, 5), 96: (10, 20, 40)}
 """Number of classes -> sizes of the shortlist."""
 

@@ -79,7 +79,7 @@ def count(unet: Any, tokens: int) -> dict[str, int]:
 
 def prefix(unet: Any) -> list[str]:
     """Names of the modules with operations before the first cross-attention, none in another."""
-    whole = []
+    whole: list[str] = []
     for number, block in enumerate(unet.down_blocks):
         name = f"down_blocks.{number}"
         if hasattr(block, "attentions"):
