@@ -48,11 +48,9 @@ def _main(arguments: list[str]) -> int:
 
         set_threads(1)
         with denormals_flushed():
-            rows = [row for part in flags.part for row in MEASURES[part](flags)]
-        kept = read_rows(output / TABLE) if (output / TABLE).exists() else []
-        rows = [row for row in kept if row["part"] not in flags.part] + rows
-        rows.sort(key=lambda row: PARTS.index(row["part"]))
-        write_rows(output / TABLE, rows, COLUMNS, SIX_DIGITS)
+            for part in flags.part:
+                for rows in MEASURES[part](flags):
+                    _put(output / TABLE, rows)
         record_environment(output, "cheaper_evaluations")
     write_page(read_rows(output / TABLE), output)
     return 0
@@ -61,8 +59,13 @@ def _main(arguments: list[str]) -> int:
 main = entry_point(_main)
 
 
-def _races(flags: argparse.Namespace) -> list[dict[str, Any]]:
-    return [race(name, flags.data_root, flags.blocks) for name in flags.dataset]
+def _put(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Write rows into the table, in place of those of the same part and subject."""
+    replaced = {(row["part"], row["subject"]) for row in rows}
+    kept = read_rows(path) if path.exists() else []
+    rows = [row for row in kept if (row["part"], row["subject"]) not in replaced] + rows
+    rows.sort(key=lambda row: PARTS.index(row["part"]))
+    write_rows(path, rows, COLUMNS, SIX_DIGITS)
 
 
 def race(dataset: str, data_root: str | None, blocks: int) -> dict[str, Any]:
@@ -105,10 +108,6 @@ def race(dataset: str, data_root: str | None, blocks: int) -> dict[str, Any]:
         "milliseconds": statistics.median(milliseconds),
         **_quartiles(ratios),
     }
-
-
-def _passes(flags: argparse.Namespace) -> list[dict[str, Any]]:
-    return [row for name in flags.model for row in passes(name, flags.rounds, flags.compile)]
 
 
 def passes(model: str, rounds: int, compiled: bool) -> list[dict[str, Any]]:
@@ -226,11 +225,9 @@ def _ratio(one: list[float], other: list[float]) -> float:
     return statistics.median(a / b for a, b in zip(one, other, strict=True))
 
 
-MEASURES: dict[str, Callable[[argparse.Namespace], list[dict[str, Any]]]] = {
-    "operations": lambda _: operations(),
-    "race": _races,
-    "pass": _passes,
-    "half_side": lambda flags: [
-        row for name in flags.dataset for row in half_side(name, flags.data_root)
-    ],
+MEASURES: dict[str, Callable[[argparse.Namespace], Iterator[list[dict[str, Any]]]]] = {
+    "operations": lambda _: iter([operations()]),
+    "race": lambda flags: ([race(name, flags.data_root, flags.blocks)] for name in flags.dataset),
+    "pass": lambda flags: (passes(name, flags.rounds, flags.compile) for name in flags.model),
+    "half_side": lambda flags: (half_side(name, flags.data_root) for name in flags.dataset),
 }
