@@ -57,6 +57,7 @@ class PrefixCache:
         self._dtype = denoiser.dtype
         self._size = -(-batch_size // PASSES_PER_BATCH)
         self._batches = 0
+        self._compared = False
         self._layers: SharedLayers | None = None
         self._pool: _Pool | None = None
         self._slots: OrderedDict[tuple[int, int], int] = OrderedDict()
@@ -90,9 +91,11 @@ class PrefixCache:
             self._compute([*missing, *self._following(list(pairs.values()), free_rows)])
         assert self._layers is not None and self._pool is not None
         outputs = self._pool.take(torch.tensor([self._slots[key] for key in keys])[rows])
-        if self._batches == FIRST_BATCHES + 1 and not self._is_exact(images, draws, rows, outputs):
-            self._layers = None
-            return nullcontext()
+        if not self._compared:
+            if not self._is_exact(images, draws, rows, outputs):
+                self._layers = None
+                return nullcontext()
+            self._compared = True
         return self._layers.given(outputs)
 
     def _is_ready(self) -> bool:

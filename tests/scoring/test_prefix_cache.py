@@ -130,21 +130,25 @@ def test_the_prefix_of_a_draw_is_computed_once_for_all_classes(
     assert rows == [B // 4, B // 4]
 
 
+def raise_interrupt(*_: Any) -> bool:
+    raise KeyboardInterrupt
+
+
 def test_a_pass_that_is_interrupted_leaves_no_wrong_rows(
     digits: Denoiser, latents: list[Tensor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = errors(scorer_of(digits), latents, ALL)
     scorer = scorer_of(digits)
-    errors(scorer, latents, ALL[:B])
+    with monkeypatch.context() as patch:
+        patch.setattr(prefix_cache.PrefixCache, "_is_exact", raise_interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            errors(scorer, latents, ALL[:B])
     cache: Any = scorer._prefixes
+    assert not cache._compared  # the next batch is compared
     for method in ("compute", "put"):
         owner = cache._layers if method == "compute" else cache._pool
-
-        def interrupted(*_: Any) -> None:
-            raise KeyboardInterrupt
-
         with monkeypatch.context() as patch:
-            patch.setattr(owner, method, interrupted)
+            patch.setattr(owner, method, raise_interrupt)
             with pytest.raises(KeyboardInterrupt):
                 errors(scorer, latents, ALL[60 : 60 + B])
     for first in range(0, len(ALL), B):
