@@ -158,6 +158,14 @@ ENTRIES = (
         aliases=("kernels",),
     ),
     Entry(
+        "cheaper_evaluations",
+        "Which ways to make an evaluation cheaper pay on a CPU, and which do not?",
+        0.1,
+        "1 CPU core",
+        ("CHEAPER.md", "cheaper.csv"),
+        "benchmarks.speed.cheaper_evaluations",
+    ),
+    Entry(
         "startup",
         "How soon does a finished run answer, and a new run write its first record?",
         0.05,

@@ -35,7 +35,8 @@ from diffcls.scoring.final_scores import final_scores
 from diffcls.scoring.image_state import ClassPrior, ImageState, ScoringTask
 from diffcls.scoring.prefetch import Prefetcher
 from diffcls.scoring.queues import Queues
-from diffcls.scoring.scorer import Scorer, Scoring
+from diffcls.scoring.scorer import Scorer
+from diffcls.scoring.scoring import Scoring
 from diffcls.scoring.search_state import SearchProgress, SearchState
 from diffcls.search.aggregation import VOTES
 from diffcls.search.base import Search
@@ -55,7 +56,7 @@ class DiffusionMethod:
         denoiser: the model.
         prompts: candidate classes.
         search: allocation of (class, draw) evaluations.
-        scoring: loss and weighting, see `diffcls.scoring.scorer.Scoring`.
+        scoring: loss and weighting, see `diffcls.scoring.scoring.Scoring`.
         seed: seed of the noise.
         batch_size: rows of every forward pass of the denoiser.
         encode_batch: rows of every forward pass of the image encoder.

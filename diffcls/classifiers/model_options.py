@@ -125,7 +125,7 @@ def diffusion(options: ClassifierOptions, spec: DatasetSpec, prompts: PromptSet)
     from diffcls.classifiers.diffusion import DiffusionMethod
     from diffcls.classifiers.rejection import with_rejection
     from diffcls.models.text_defaults import recorded_of
-    from diffcls.scoring.scorer import Scoring
+    from diffcls.scoring.scoring import Scoring
 
     scoring = Scoring(loss, options.weighting)
     denoiser, device = load_denoiser(options, spec, len(prompts))

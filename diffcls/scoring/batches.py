@@ -107,8 +107,7 @@ class EvaluationBatch(Requests[Evaluation]):
 
     def measure(self, scorer: Scorer) -> Tensor:
         images, prompts, draws = zip(*self.requests, *self.speculative, strict=True)
-        x0 = torch.stack([image.x0 for image in images])
-        return scorer.errors(x0, torch.tensor(prompts), draws)
+        return scorer.errors([image.x0 for image in images], torch.tensor(prompts), draws)
 
     def deliver(self, results: Tensor) -> None:
         errors = results.tolist()

@@ -10,6 +10,7 @@ import torch
 from benchmarks.core.flags import Main
 from benchmarks.core.tables import ENVIRONMENTS
 from benchmarks.speed import (
+    cheaper_evaluations,
     class_heads,
     classes,
     cpu_inference,
@@ -112,6 +113,7 @@ def test_startup_is_compared_with_the_fastest_process_of_the_imports(tmp_path: P
 @pytest.mark.parametrize(
     ("main", "table", "page"),
     [
+        (cheaper_evaluations.main, "cheaper.csv", "CHEAPER.md"),
         (class_heads.main, "heads.csv", "HEADS.md"),
         (classes.main, "growth.csv", "GROWTH.md"),
         (cpu_inference.main, "kernels.csv", "KERNELS.md"),
