@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -261,15 +262,17 @@ def ratio(seconds: Any, confidence: float = 0.95) -> tuple[float, float, float]:
 def difference(published: dict[int, Any], ours: dict[int, Any]) -> float:
     """The largest difference of two error tables, absolute up to 1 and relative above.
 
-    A class that one side dropped earlier is compared on the draws of both.
+    A class that one side dropped earlier is compared on the draws of both. It is infinite if an
+    error is not finite, or if there is nothing to compare.
     """
-    result = 0.0
+    result = -1.0
     for k, theirs in published.items():
         count = min(len(theirs), len(ours.get(k, ())))
         if count:
             a, b = np.asarray(theirs[:count], float), np.asarray(ours[k][:count], float)
-            result = max(result, float((np.abs(a - b) / np.maximum(1.0, np.abs(a))).max()))
-    return result
+            largest = float((np.abs(a - b) / np.maximum(1.0, np.abs(a))).max())
+            result = max(result, largest if math.isfinite(largest) else math.inf)
+    return math.inf if result < 0 else result
 
 
 def commit_of(checkout: Checkout) -> str:

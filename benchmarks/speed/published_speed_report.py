@@ -92,8 +92,8 @@ def write_page(rows: Sequence[Mapping[str, Any]], output: Path) -> None:
 
 DEPARTURES = (
     "Timed on both sides: opening, resizing and encoding an image, all evaluations, and the "
-    "decision. Not timed: loading the model, encoding the prompts (once per run), and writing "
-    "results.",
+    "decision. Not timed: loading the model, encoding the prompts (once per run), what a search "
+    "fits beforehand, and writing results.",
     "",
     "The functions of the script (`get_transform`, `eval_prob_adaptive`, `eval_error`) run "
     "unmodified. Around them, its `main` is replaced, which accepts only images of 256 or 512 "

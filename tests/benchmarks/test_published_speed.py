@@ -159,6 +159,8 @@ def test_errors_are_compared_on_the_draws_of_both_sides() -> None:
     one = {0: np.array([1.0, 2.0, 3.0]), 1: np.array([5.0])}
     assert difference(one, {0: np.array([1.0, 2.0]), 1: np.array([5.0])}) == 0
     assert difference(one, {0: np.array([1.0, 2.5]), 1: np.array([5.0])}) == 0.25  # relative to 2
+    assert difference(one, {0: np.array([1.0, np.nan])}) == np.inf
+    assert difference(one, {}) == np.inf
 
 
 def side(answers: dict[str, tuple[int, int]], laps: list[float], per_turn: int = 1) -> Any:
