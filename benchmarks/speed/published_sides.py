@@ -224,10 +224,11 @@ class OurSide:
         self._results = method.classify(images)
 
     def warm_up(self, image: Item) -> None:
-        """One batch of the network and, where a search has a screen, one image; not timed."""
-        self._method.seconds_per_batch()
-        if self._method.search.screen is not None:
-            list(self._method.classify([image]))
+        """One batch and, where a search has a screen, one image, which also fits it; not timed."""
+        with denormals_flushed():
+            self._method.seconds_per_batch()
+            if self._method.search.screen is not None:
+                list(self._method.classify([image]))
 
     def turn(self) -> None:
         with denormals_flushed():

@@ -10,15 +10,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import subprocess
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from benchmarks.accuracy.published_checkout import Checkout
 from benchmarks.core.flags import (
@@ -30,11 +26,11 @@ from benchmarks.core.flags import (
     selected,
 )
 from benchmarks.core.tables import SIX_DIGITS, read_rows, record_environment, write_rows
+from benchmarks.speed.published_rows import Comparison, row_of
 from benchmarks.speed.published_sides import (
     PUBLISHED_BATCH,
     OurSide,
     PublishedSide,
-    Side,
     one_core,
     take_turns,
 )
@@ -42,23 +38,6 @@ from benchmarks.speed.published_speed_report import COLUMNS, EQUAL_WORK, write_p
 from diffcls.support.errors import UsageError
 
 NAME, TABLE, UNFINISHED = "published_speed", "published_speed.csv", "published_speed.part.json"
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """A search of diffcls that is timed beside the published script.
-
-    Args:
-        dataset: data set, with its default model.
-        search: value of ``--search``; `EQUAL_WORK` has the script's stages and batch size.
-        target: least ratio of the seconds per image.
-        images_per_turn: images of diffcls per image of the published script.
-    """
-
-    dataset: str
-    search: str
-    target: float
-    images_per_turn: int = 1
 
 
 COMPARISONS = (
@@ -87,6 +66,12 @@ def _main(arguments: list[str]) -> int:
         metavar="N",
         help="images of the published script per data set, at least 2 (8)",
     )
+    p.add_argument(
+        "--fits",
+        default="results",
+        metavar="DIR",
+        help="output folder of evaluate, whose fits are used again (results)",
+    )
     flags = p.parse_args(arguments)
     output = Path(flags.output_dir)
     if not flags.report_only:
@@ -108,7 +93,9 @@ def _measure(flags: argparse.Namespace, output: Path) -> None:
         raise UsageError("--images out of range", given=flags.images, allowed="2 or more")
     checkout = Checkout(Path(flags.checkout).expanduser().resolve())
     chosen = [c for c in selected(flags, COMPARISONS) if _is_known(c.search)]
-    root = None if flags.data_root is None else str(Path(flags.data_root).expanduser().resolve())
+    places = {"output_dir": _absolute(flags.fits)}
+    if flags.data_root is not None:
+        places["data_root"] = _absolute(flags.data_root)
     settings = {
         "images": flags.images,
         "published": commit_of(checkout),
@@ -119,7 +106,7 @@ def _measure(flags: argparse.Namespace, output: Path) -> None:
     for dataset, group in groupby(chosen, key=lambda c: c.dataset):
         comparisons = list(group)
         if dataset not in unfinished.rows:
-            unfinished.add(dataset, measure(checkout, comparisons, flags.images, root))
+            unfinished.add(dataset, measure(checkout, comparisons, flags.images, places))
     path = output / TABLE
     kept = [] if not path.exists() else read_rows(path)
     kept = [row for row in kept if row["dataset"] not in unfinished.rows]
@@ -156,7 +143,10 @@ class Unfinished:
 
 
 def measure(
-    checkout: Checkout, comparisons: Sequence[Comparison], images: int, data_root: str | None
+    checkout: Checkout,
+    comparisons: Sequence[Comparison],
+    images: int,
+    places: Mapping[str, str],
 ) -> list[dict[str, Any]]:
     """The rows of one data set.
 
@@ -165,22 +155,23 @@ def measure(
         comparisons: of that data set.
         images: images of the published script; diffcls scores these, and with the faster searches
             further ones.
-        data_root: absolute path of local data, since the script runs in the checkout's folder.
+        places: ``data_root`` and ``output_dir``, absolute, since the script runs in the checkout.
     """
     dataset = comparisons[0].dataset
     most = max(c.images_per_turn for c in comparisons)
-    items = list(_plan(dataset, data_root, limit=images * most).dataset.items)
+    items = list(_plan(dataset, places, limit=images * most).dataset.items)
     if len(items) < images:
         raise UsageError("--images out of range", given=images, allowed=f"at most {len(items)}")
     # the first images of every stream are those of the published script
-    paper = _plan(dataset, data_root, limit=images, search="paper", batch_size=PUBLISHED_BATCH)
-    ours = [_our_side(c, paper, items, images, data_root) for c in comparisons]
-    with checkout.script() as script, one_core():
-        published = PublishedSide(script, paper.built.method, items[:images])
-        sides: list[Side] = [published, *ours]
-        for side in sides:
+    paper = _plan(dataset, places, limit=images, search="paper", batch_size=PUBLISHED_BATCH)
+    ours = [_our_side(c, paper, items, images, places) for c in comparisons]
+    with one_core():
+        for side in ours:  # before the script's folder is entered: a search may be fitted here
             side.warm_up(items[-1])
-        take_turns(sides, images)
+        with checkout.script() as script:
+            published = PublishedSide(script, paper.built.method, items[:images])
+            published.warm_up(items[-1])
+            take_turns([published, *ours], images)
         for side in ours:
             side.close()
     labels = {item.image_id: item.class_index for item in items}
@@ -191,88 +182,14 @@ def measure(
 
 
 def _our_side(
-    c: Comparison, paper: Any, items: list[Any], images: int, root: str | None
+    c: Comparison, paper: Any, items: list[Any], images: int, places: Mapping[str, str]
 ) -> OurSide:
     equal = c.search == EQUAL_WORK
-    plan = paper if equal else _plan(c.dataset, root, limit=len(items), search=c.search)
+    plan = paper if equal else _plan(c.dataset, places, limit=len(items), search=c.search)
     if plan.prompts.prompts != paper.prompts.prompts:
         raise UsageError("the searches have different prompts", given=c.dataset)
     per_turn = min(c.images_per_turn, len(items) // images)
     return OurSide(plan.built.method, items[: images * per_turn], per_turn, keep_errors=equal)
-
-
-def row_of(
-    comparison: Comparison, published: Side, ours: Side, labels: dict[str, int]
-) -> dict[str, Any]:
-    """The row of one comparison.
-
-    Args:
-        comparison: its data set, search and target.
-        published, ours: both sides, with one lap per turn.
-        labels: image id -> class.
-    """
-    common = [name for name in published.answers if name in ours.answers]
-    agree = sum(published.answers[k].prediction == ours.answers[k].prediction for k in common)
-    differences = [difference(published.answers[k].errors, ours.answers[k].errors) for k in common]
-    correct = [answer.prediction == labels[k] for k, answer in ours.answers.items()]
-    turns = len(published.laps)
-    seconds = np.array([[lap.seconds for lap in side.laps] for side in (published, ours)])
-    cpu = np.array([[lap.cpu_seconds for lap in side.laps] for side in (published, ours)])
-    per_turn = np.array([[published.images_per_turn], [ours.images_per_turn]])
-    times, low, high = ratio(seconds / per_turn)
-    return {
-        "dataset": comparison.dataset,
-        "search": comparison.search,
-        "published_images": len(published.answers),
-        "images": len(ours.answers),
-        "published_evaluations_per_image": _mean_evaluations(published),
-        "evaluations_per_image": _mean_evaluations(ours),
-        "published_seconds_per_image": float(seconds[0].sum() / (turns * per_turn[0, 0])),
-        "seconds_per_image": float(seconds[1].sum() / (turns * per_turn[1, 0])),
-        "times": times,
-        "ci_low": low,
-        "ci_high": high,
-        "cpu_times": ratio(cpu / per_turn)[0],
-        "target": comparison.target,
-        "same_predictions": agree,
-        "compared": len(common),
-        "largest_difference": max(differences) if comparison.search == EQUAL_WORK else None,
-        "accuracy": sum(correct) / len(correct),
-    }
-
-
-def ratio(seconds: Any, confidence: float = 0.95) -> tuple[float, float, float]:
-    """The published seconds per image over ours, with an interval by bootstrap over the turns.
-
-    Args:
-        seconds: (2, turns) per image, of the published script and of ours.
-        confidence: of the interval.
-    """
-    from diffcls.metrics.statistics import bootstrap_interval
-
-    def of_turns(turns: Any, axis: int = -1) -> Any:
-        published, ours = (side[np.asarray(turns, dtype=int)].sum(axis=axis) for side in seconds)
-        return published / ours
-
-    every = np.arange(seconds.shape[1], dtype=float)
-    low, high = bootstrap_interval(every, 0, of_turns, confidence=confidence)
-    return float(of_turns(every)), low, high
-
-
-def difference(published: dict[int, Any], ours: dict[int, Any]) -> float:
-    """The largest difference of two error tables, absolute up to 1 and relative above.
-
-    A class that one side dropped earlier is compared on the draws of both. It is infinite if an
-    error is not finite, or if there is nothing to compare.
-    """
-    result = -1.0
-    for k, theirs in published.items():
-        count = min(len(theirs), len(ours.get(k, ())))
-        if count:
-            a, b = np.asarray(theirs[:count], float), np.asarray(ours[k][:count], float)
-            largest = float((np.abs(a - b) / np.maximum(1.0, np.abs(a))).max())
-            result = max(result, largest if math.isfinite(largest) else math.inf)
-    return math.inf if result < 0 else result
 
 
 def commit_of(checkout: Checkout) -> str:
@@ -286,18 +203,21 @@ def commit_of(checkout: Checkout) -> str:
     return done.stdout.strip()[:12] or "unknown"
 
 
-def _mean_evaluations(side: Side) -> float:
-    return float(np.mean([answer.evaluations for answer in side.answers.values()]))
-
-
 def _is_known(search: str) -> bool:
     from diffcls.search import SEARCHES
 
     return search == EQUAL_WORK or search in SEARCHES
 
 
-def _plan(dataset: str, data_root: str | None, **options: Any) -> Any:
+def _absolute(folder: str) -> str:
+    return str(Path(folder).expanduser().resolve())
+
+
+def _plan(dataset: str, places: Mapping[str, str], **options: Any) -> Any:
     from benchmarks.speed.throughput import plan_of
     from diffcls.data.option_use import root_for
 
-    return plan_of(dataset=dataset, data_root=root_for(dataset, data_root), **options)
+    root = root_for(dataset, places.get("data_root"))
+    return plan_of(
+        dataset=dataset, data_root=root, output_dir=places["output_dir"], quiet=True, **options
+    )

@@ -15,6 +15,7 @@ import torch
 from benchmarks.accuracy.published_checkout import COMMANDS, DIT_SCRIPT, SCRIPT, Checkout
 from benchmarks.core.tables import read_rows
 from benchmarks.speed import published_speed
+from benchmarks.speed.published_rows import Comparison, difference, ratio, row_of
 from benchmarks.speed.published_sides import (
     Answer,
     Lap,
@@ -23,7 +24,7 @@ from benchmarks.speed.published_sides import (
     PublishedSide,
     take_turns,
 )
-from benchmarks.speed.published_speed import Comparison, Unfinished, difference, ratio, row_of
+from benchmarks.speed.published_speed import Unfinished
 from benchmarks.speed.published_speed_report import COLUMNS, write_page
 from benchmarks.speed.throughput import plan_of
 from diffcls.support.errors import ModelError
