@@ -61,6 +61,7 @@ def row_of(
         "ci_low": low,
         "ci_high": high,
         "cpu_times": ratio(cpu / per_turn)[0],
+        "core_share": float(cpu.sum() / seconds.sum()),
         "target": comparison.target,
         "same_predictions": agree,
         "compared": len(common),

@@ -186,19 +186,27 @@ def test_row_has_seconds_per_image_and_the_agreement_on_the_images_of_both() -> 
     assert (row["published_seconds_per_image"], row["seconds_per_image"]) == (20, 2.5)
     assert (row["published_evaluations_per_image"], row["evaluations_per_image"]) == (100, 5)
     assert row["times"] == row["cpu_times"] == 8 and row["ci_low"] <= 8 <= row["ci_high"]
+    assert row["core_share"] == 0.5
     assert (row["same_predictions"], row["compared"], row["accuracy"]) == (1, 2, 0.75)
     assert row["largest_difference"] is None  # the searches evaluate different pairs
 
 
 def test_page_says_which_targets_are_met(tmp_path: Path) -> None:
     published_speed.record_environment(tmp_path, "published_speed", published="0123")
-    rows = [measured_row(target) for target in (8, 9, 11)]
-    rows[1]["ci_high"] = rows[2]["ci_high"] = 10
+    rows = [measured_row(target) for target in (7, 8, 9, 11)]
+    for row in rows:
+        row.update(ci_low=7.5, ci_high=10, core_share=0.95)
     write_page(rows, tmp_path)
     page = (tmp_path / "PUBLISHED_SPEED.md").read_text(encoding="utf-8")
-    assert "8.00 times faster, target 8: met." in page
+    assert "8.00 times faster, target 7: met." in page
+    assert "8.00 times faster, target 8: met, but the interval reaches below it." in page
     assert "8.00 times faster, target 9: missed, but within the interval." in page
     assert "8.00 times faster, target 11: missed." in page
+    assert "busy" not in page
+    rows[3]["core_share"] = 0.5
+    write_page(rows, tmp_path)
+    page = (tmp_path / "PUBLISHED_SPEED.md").read_text(encoding="utf-8")
+    assert "**The machine was busy**: the process received 50% of a core at worst." in page
 
 
 def test_interrupted_benchmark_resumes_with_its_finished_data_sets(
