@@ -220,8 +220,10 @@ def row_of(answers: Answers, race: Answers | None) -> dict[str, Any]:
     if race is None or race.image_ids != answers.image_ids:
         return row
     pairs = [*zip(right, race.correct, strict=True)]
-    counts = [pairs.count(pair) for pair in ((True, True), (True, False), (False, True))]
-    low, high = newcombe_interval(*counts, neither=n - sum(counts))
+    both, alone, race_alone, neither = (
+        pairs.count(pair) for pair in ((True, True), (True, False), (False, True), (False, False))
+    )
+    low, high = newcombe_interval(both, alone, race_alone, neither)
     return row | {
         "recall": answers.recall(race),
         "lost_to_racing": (sum(race.correct) - sum(right)) / n,
