@@ -31,7 +31,7 @@ RACE = "racing"
 """The search that all others are compared with."""
 IMAGES = 1000
 MIN_IMAGES = 500
-"""Images from which on a difference in accuracy of two points can be told from none."""
+"""Images from which on the interval of a difference in accuracy is narrow enough to be of use."""
 TIMED_IMAGES = 20
 BATCH_SIZES = (8, 16, 32, 64, 128, 256)
 IMAGE_COUNTS = (50, 200, 800)
