@@ -31,7 +31,7 @@ RACE = "racing"
 """The search that all others are compared with."""
 IMAGES = 1000
 MIN_IMAGES = 500
-"""Images from which on a difference in accuracy of two points can be told from none."""
+"""Images from which on the interval of a difference in accuracy is narrow enough to be of use."""
 TIMED_IMAGES = 20
 BATCH_SIZES = (8, 16, 32, 64, 128, 256)
 IMAGE_COUNTS = (50, 200, 800)
@@ -220,8 +220,10 @@ def row_of(answers: Answers, race: Answers | None) -> dict[str, Any]:
     if race is None or race.image_ids != answers.image_ids:
         return row
     pairs = [*zip(right, race.correct, strict=True)]
-    counts = [pairs.count(pair) for pair in ((True, True), (True, False), (False, True))]
-    low, high = newcombe_interval(*counts, neither=n - sum(counts))
+    both, alone, race_alone, neither = (
+        pairs.count(pair) for pair in ((True, True), (True, False), (False, True), (False, False))
+    )
+    low, high = newcombe_interval(both, alone, race_alone, neither)
     return row | {
         "recall": answers.recall(race),
         "lost_to_racing": (sum(race.correct) - sum(right)) / n,

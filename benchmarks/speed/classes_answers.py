@@ -130,7 +130,9 @@ def read(classes: int, search: str, output: Path) -> Answers | None:
         return None
     try:
         content = parse_json(path.read_text(encoding="utf-8"))
-        tuples = {k: _tuple(v) if isinstance(v, list) else v for k, v in content.items()}
+        tuples: dict[str, Any] = {
+            k: _tuple(v) if isinstance(v, list) else v for k, v in content.items()
+        }
         answers = Answers(**tuples)
         if {len(answers.labels), len(answers.predicted)} != {len(answers.image_ids)}:
             raise ValueError("lists of different lengths")

@@ -1,8 +1,8 @@
 """Measurements of the scaling benchmark, each in a process of its own with one thread.
 
 Memory is the peak above a baseline: the process with the model loaded and one image scored among
-ten classes at batch size 1. Libraries and kernels are thus part of the baseline, batches and
-prompts are not.
+ten classes, at the same batch size, with free memory returned to the system. Libraries and kernels
+are thus part of the baseline, batches and prompts are not.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ def measure(what: str, classes: int, search: str, images: int, batch: int = 64) 
     from diffcls.metrics.statistics import wilson_interval
     from diffcls.models import loading
     from diffcls.support.environment import denormals_flushed, set_threads
+    from diffcls.support.free_memory import release_free_memory
 
     set_threads(1)
     denoiser = loading.load("scenes")
@@ -45,7 +46,8 @@ def measure(what: str, classes: int, search: str, images: int, batch: int = 64) 
     few, _ = choose(load_dataset("scenes:10", "test"), 1)
     data, _ = choose(load_dataset(f"scenes:{classes}", "test"), images)
     with denormals_flushed():
-        list(build(Setup(denoiser, few, 1, warm_up=True)).method.classify(few.items))
+        list(build(Setup(denoiser, few, batch, warm_up=True)).method.classify(few.items))
+        release_free_memory()
         loaded = memory("VmRSS")
         reset_peak()
         start = time.perf_counter()

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from benchmarks.core.tables import read_rows
 from benchmarks.speed import classes, classes_answers, classes_measure, classes_report
 from benchmarks.speed.classes_answers import MAX_STORED_SHORTLIST, Answers
 from diffcls.metrics.statistics import mcnemar_exact, newcombe_interval
@@ -130,14 +131,14 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
         calls.append(arguments)
         kind = arguments["search"]
         ids = [f"test/{n}" for n in range(arguments["images"])]
-        raced = None if kind != "gradient" else [[0, 1]] * len(ids)
-        return measured("racing", "0123", **{}) | {
+        raced: list[Any] = [[0, 1] if kind == "gradient" else None] * len(ids)
+        return measured("racing", "0123") | {
             **arguments,
             "batch": arguments.get("batch", 64),
             "predicted": dict.fromkeys(ids, 0),
             "labels": dict.fromkeys(ids, 0),
             "evaluations": dict.fromkeys(ids, 50),
-            "raced": dict(zip(ids, raced or [None] * len(ids), strict=True)),
+            "raced": dict(zip(ids, raced, strict=True)),
         }
 
     monkeypatch.setattr(classes, "_in_a_process", in_a_process)
@@ -217,7 +218,7 @@ def test_page_has_ratios_intervals_and_fits(tmp_path: Path) -> None:
     # a row whose times were not measured yet
     table.append(classes.row_of(RACE, RACE))
     classes.save(table, tmp_path)
-    classes_report.write_page(classes.read_rows(tmp_path / "growth.csv"), tmp_path)
+    classes_report.write_page(read_rows(tmp_path / "growth.csv"), tmp_path)
     page = (tmp_path / "GROWTH.md").read_text(encoding="utf-8")
     low, high = newcombe_interval(1, 1, 2, 0)
     assert f"| 50.0% | -25.0% | {low:+.1%} to {high:+.1%} | 1.000 |" in page
