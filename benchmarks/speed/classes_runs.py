@@ -34,13 +34,20 @@ class SearchRun:
         has_screen: whether the search makes a shortlist.
         fitted_on: data set on whose classes its fit is made, if not on those of the run; the fit
             is then carried over, and the row is only of numbers of classes that it has not.
-        most_classes: numbers of classes above this one are left out.
+        most_classes: with larger numbers of classes there is no such row; nor with those that
+            need no screen.
     """
 
     search: str
     has_screen: bool = True
     fitted_on: str | None = None
     most_classes: int | None = None
+
+    def is_for(self, classes: int) -> bool:
+        """Whether the row exists for a number of classes."""
+        if self.most_classes is None:
+            return True
+        return CANDIDATES < classes <= self.most_classes
 
 
 SEARCH_RUNS: Mapping[str, SearchRun] = {
@@ -66,7 +73,7 @@ def long_run(classes: int, name: str, images: int, output: Path) -> Answers:
     arguments = ["--dataset", dataset, "--search", run.search]
     if images < TEST_IMAGES:
         arguments += ["--limit", str(images)]
-    if run.fitted_on is not None and classes > CANDIDATES:
+    if run.fitted_on is not None:
         arguments += ["--fit", str(_fit_on(run, output))]
     row = _evaluate(arguments, folder)
     records = records_of(folder, row["fingerprint"])
@@ -84,11 +91,9 @@ def long_run(classes: int, name: str, images: int, output: Path) -> Answers:
         image_ids=ids,
         labels=tuple(records[i].label for i in ids),
         predicted=tuple(int(records[i].ranking[0]) for i in ids),
-        evaluations_per_image=float(row["evaluations_per_image"]),
         evaluations=tuple(records[i].evaluations for i in ids),
         fit=None if fit is None else row["setting"],
         fit_evaluations=0 if fit is None else int(read_arrays(fit, "fit")["evaluations"]),
-        raced_sizes=_sizes(run, classes, len(ids)),
         raced=_shortlists(records, ids, classes) if run.has_screen else None,
     )
 
@@ -124,10 +129,6 @@ def _evaluate(arguments: list[str], folder: Path) -> dict[str, Any]:
 
 def _position(image_id: str) -> int:
     return int(image_id.rpartition("/")[2])
-
-
-def _sizes(run: SearchRun, classes: int, images: int) -> tuple[int, ...] | None:
-    return (min(CANDIDATES, classes),) * images if run.has_screen else None
 
 
 def _shortlists(
