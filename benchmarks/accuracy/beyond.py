@@ -96,12 +96,8 @@ def _main(arguments: list[str]) -> int:
     output = Path(flags.output_dir)
     if not flags.report_only:
         for part in selected(flags, PARTS):
-            rows = list(measure(part, root_for(part.dataset, flags.data_root), output))
-            stored = read_rows(output / TABLE) if (output / TABLE).exists() else []
-            kept = [row for row in stored if row["dataset"] != part.dataset]
-            order = [one.dataset for one in PARTS]
-            every = sorted([*kept, *rows], key=lambda row: order.index(row["dataset"]))
-            write_rows(output / TABLE, every, COLUMNS, ".6g")
+            for row in measure(part, root_for(part.dataset, flags.data_root), output):
+                _put(output / TABLE, row)
     text = "\n".join(page(read_rows(output / TABLE)))
     write_text(output / "beyond.md", text)
     print(text)
@@ -111,8 +107,17 @@ def _main(arguments: list[str]) -> int:
 main = entry_point(_main)
 
 
+def _put(path: Path, row: Mapping[str, Any]) -> None:
+    """Replace the row of a rule and data set, or add it; an interrupted benchmark keeps the rest."""
+    stored = read_rows(path) if path.exists() else []
+    places = [(part.dataset, rule.name) for part in PARTS for rule in RULES]
+    rows = {(one["dataset"], one["rule"]): one for one in [*stored, row]}
+    ordered = [rows[place] for place in places if place in rows]
+    write_rows(path, ordered, COLUMNS, ".6g")
+
+
 def measure(part: Part, data_root: str | None, output: Path) -> Iterator[dict[str, Any]]:
-    """The rows of one data set, a row per rule."""
+    """The rows of one data set, a row per rule, each as soon as it is measured."""
     from diffcls.evaluation.run import run_evaluation
 
     runs: dict[str, dict[str, Record]] = {}
