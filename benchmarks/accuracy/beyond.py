@@ -108,7 +108,7 @@ main = entry_point(_main)
 
 
 def _put(path: Path, row: Mapping[str, Any]) -> None:
-    """Add the row of a rule and data set, or replace it; an interrupted benchmark keeps the rest."""
+    """Add or replace the row of a rule and data set; an interrupted benchmark keeps the rest."""
     stored = read_rows(path) if path.exists() else []
     places = [(part.dataset, rule.name) for part in PARTS for rule in RULES]
     rows = {(one["dataset"], one["rule"]): one for one in [*stored, row]}
