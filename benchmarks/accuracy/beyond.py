@@ -124,12 +124,11 @@ def measure(part: Part, data_root: str | None, output: Path) -> Iterator[dict[st
     for rule in RULES:
         options: dict[str, Any] = {"dataset": part.dataset, "limit": part.images, **rule.options}
         options |= {"data_root": data_root, "threads": 1, "device": "cpu"}
-        if options.get("weighting") == LEARNED:
-            options["weighting"] = file_for(part.dataset)
         given = {name: value for name, value in options.items() if value is not None}
-        (run,) = run_evaluation(
-            **given, output_dir=str(output / RUNS), quiet=True, command=command_of(given)
-        )
+        if given.get("weighting") == LEARNED:
+            given["weighting"] = file_for(part.dataset)
+        command = command_of(_shown(given))
+        (run,) = run_evaluation(**given, output_dir=str(output / RUNS), quiet=True, command=command)
         runs[rule.name] = records_of(output / RUNS, run["fingerprint"])
         yield {
             "rule": rule.name,
@@ -137,9 +136,15 @@ def measure(part: Part, data_root: str | None, output: Path) -> Iterator[dict[st
             **figures(runs[rule.name], runs.get(rule.against)),
             "against": rule.against or None,
             "fit_evaluations": fit_evaluations(output / RUNS, run["fingerprint"]),
-            "command": command_of(given),
+            "command": command,
             **{name: run[name] for name in ("supervision", "fingerprint", "device", "commit")},
         }
+
+
+def _shown(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The options with the paths of this checkout and machine as a reader would give them."""
+    paths = {"weighting": f"diffcls/assets/allocations/{Path(given.get('weighting', '')).name}"}
+    return {**given, **{n: p for n, p in (paths | {"data_root": "data"}).items() if n in given}}
 
 
 def figures(
