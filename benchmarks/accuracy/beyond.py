@@ -212,6 +212,12 @@ def page(rows: Iterable[Mapping[str, Any]]) -> Iterator[str]:
         yield "| rule | accuracy | difference | against | p | evaluations | of the fit |"
         yield "|---|---|---|---|---|---|---|"
         yield from map(_row, own)
+        measured = {row["rule"] for row in own}
+        if missing := [rule.name for rule in RULES if rule.name not in measured]:
+            yield from ("", f"Not measured yet: {', '.join(missing)}.")
+    measured = {row["dataset"] for row in table}
+    if missing := [part.dataset for part in PARTS if part.dataset not in measured]:
+        yield from ("", f"Data sets not measured yet: {', '.join(missing)}.")
     yield from ("", "## Verdict", "")
     for rule in RULES[1:]:
         own = [row for row in table if row["rule"] == rule.name]
