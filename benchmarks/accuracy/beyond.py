@@ -214,7 +214,7 @@ def page(rows: Iterable[Mapping[str, Any]]) -> Iterator[str]:
         yield from map(_row, own)
         measured = {row["rule"] for row in own}
         if missing := [rule.name for rule in RULES if rule.name not in measured]:
-            yield from ("", f"Not measured yet: {', '.join(missing)}.")
+            yield from ("", f"Not measured yet: {'; '.join(missing)}.")
     measured = {row["dataset"] for row in table}
     if missing := [part.dataset for part in PARTS if part.dataset not in measured]:
         yield from ("", f"Data sets not measured yet: {', '.join(missing)}.")
