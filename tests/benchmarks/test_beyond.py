@@ -14,6 +14,7 @@ from benchmarks.core.tables import read_rows
 from diffcls.classifiers.options import ClassifierOptions
 from diffcls.data import catalog
 from diffcls.runs.records import Record
+from tools.learn_allocations import file_for
 
 REFERENCE = Path(__file__).parents[2] / "results" / "reference"
 
@@ -72,7 +73,7 @@ def test_every_rule_is_allowed_and_is_compared_with_one_before_it() -> None:
         ClassifierOptions(**options)  # raises for a value that is not allowed
     for part in beyond.PARTS:
         assert catalog.find(part.dataset).splits == ("test", "validation", "train")
-        assert Path(beyond.file_for(part.dataset)).stem != part.dataset  # of another data set
+        assert Path(file_for(part.dataset)).stem != part.dataset  # of another data set
 
 
 def test_page_is_that_of_its_table() -> None:
