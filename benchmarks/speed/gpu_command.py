@@ -188,9 +188,7 @@ class CommandBench:
             batch: rows of a forward pass, 32 in the published script.
         """
         with tempfile.TemporaryDirectory() as folder:
-            plan = self._plan(
-                self._images(folder, 1), batch, search="paper", **PUBLISHED_STAGES
-            )
+            plan = self._plan(self._images(folder, 1), batch, search="paper", **PUBLISHED_STAGES)
             method = plan.built.method
             method.encode_batch = 1
             rate = self._bare(plan)

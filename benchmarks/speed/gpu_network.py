@@ -278,9 +278,12 @@ def count_flops(network: Any, inputs: Inputs) -> float:
     Element-wise operations are left out.
     """
     import torch
+    from torch.nn.attention import SDPBackend, sdpa_kernel
     from torch.utils.flop_counter import FlopCounterMode
 
-    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+    # torch does not count every fused kernel of attention
+    plain, counter = sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False)
+    with torch.inference_mode(), plain, counter:
         forward(network, inputs)
     return float(counter.get_total_flops())
 

@@ -58,11 +58,16 @@ def run_steps(
             yield {"network": step.network, "measure": step.measure, "note": OUT_OF_TIME}
             continue
         start = clock()
-        for row in step.run():
-            yield {
-                "network": step.network,
-                "measure": step.measure,
-                "seconds": clock() - start,
-                **row,
-            }
+        for row in _rows_of(step):
+            taken = {"seconds": clock() - start}
+            yield {"network": step.network, "measure": step.measure, **taken, **row}
             start = clock()
+
+
+def _rows_of(step: Step) -> Iterator[Row]:
+    """The rows of a step; an error ends it, and becomes a row."""
+    try:
+        yield from step.run()
+    except Exception as error:  # whatever fails, the steps that follow are worth their figures
+        first = (str(error).splitlines() or [""])[0]
+        yield {"note": f"{type(error).__name__}: {first}"}

@@ -41,14 +41,15 @@ COLUMNS: dict[str, tuple[Callable[[Any], str] | None, str]] = {
 
 
 def write_page(output: Path) -> None:
-    """Write GPU.md from all tables of accelerators in a folder; nothing where there is none.
+    """Write GPU.md from all tables of accelerators in a folder.
 
     Args:
         output: folder of the results.
+
+    Raises:
+        UsageError: if it has no such table.
     """
-    tables = sorted(output.glob("gpu-*.csv"))
-    if not tables:
-        return
+    tables = sorted(output.glob("gpu-*.csv")) or [output / "gpu-DEVICE.csv"]
     lines = [
         "# Evaluations per second on accelerators",
         "",
