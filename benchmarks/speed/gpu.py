@@ -28,7 +28,7 @@ from diffcls.support.errors import UsageError
 
 MINUTES = 7.5
 MATRIX_SIDE, TINY_MATRIX_SIDE = 8192, 256
-COMMAND_BATCH = 64
+COMMAND_BATCH, COMMAND_IMAGES = 64, 40
 LARGER_BATCHES = (64, 128)
 
 
@@ -143,10 +143,9 @@ def _command_steps(
     size: Size, holder: _Holder, device: str, seconds: float, scale: float
 ) -> Iterator[Step]:
     is_tiny = not scale
-    batch = size.batch if is_tiny else COMMAND_BATCH
-    bench = partial(
-        holder.get, partial(CommandBench, size, device, (1 if is_tiny else 8) * seconds, batch)
-    )
+    batch, images = (size.batch, 4) if is_tiny else (COMMAND_BATCH, COMMAND_IMAGES)
+    make = partial(CommandBench, size, device, seconds, batch, images)
+    bench = partial(holder.get, make)
     yield Step(size.name, WHOLE, 2, 75 * scale, partial(_call, bench, "whole"))
     run = partial(_call, bench, "published", size.batch if is_tiny else 32)
     yield Step(size.name, PUBLISHED, 2, 35 * scale, run)

@@ -10,15 +10,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from benchmarks.speed import gpu_sharing
-from benchmarks.speed.gpu_network import (
-    Inputs,
-    Size,
-    build,
-    count_flops,
-    forward,
-    inputs_of,
-    weights_gib,
-)
+from benchmarks.speed.gpu_counts import count_flops, weights_gib
+from benchmarks.speed.gpu_network import Inputs, Size, build, forward, inputs_of
 from benchmarks.speed.gpu_plan import Row
 from benchmarks.speed.gpu_timing import extra_memory, free_memory, seconds_per_call
 
@@ -77,7 +70,7 @@ class Change:
 def _half(variant: Variant, size: Size) -> Variant:
     import torch
 
-    network = variant.network.to(torch.bfloat16)
+    network = torch.nn.Module.to(variant.network, torch.bfloat16)  # diffusers' own `to` warns
     return replace(variant, network=network, inputs=variant.inputs.cast(torch.bfloat16))
 
 
@@ -246,7 +239,7 @@ class NetworkBench:
             "tflops": rate * self.flops / 1e12,
             "first_pass_seconds": first,
         }
-        if extra:
+        if extra and variant.replay is None:  # a graph holds its memory from its recording on
             row["memory_gib"] = weights_gib(variant.network) + extra["gib"]
         return row, out
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from benchmarks.core.tables import read_rows
-from benchmarks.speed import gpu, gpu_changes, gpu_network, gpu_sharing, gpu_timing
+from benchmarks.speed import gpu, gpu_changes, gpu_counts, gpu_network, gpu_sharing, gpu_timing
 from benchmarks.speed.gpu_network import SD_2, SD_35, SDXL, SIZES, tiny
 from benchmarks.speed.gpu_plan import OUT_OF_TIME, Step, is_affordable, run_steps
 from benchmarks.speed.gpu_report import COLUMNS, PAGE, PEAK
@@ -32,7 +32,7 @@ REFERENCE = Path(__file__).parents[2] / "results/reference"
 def test_networks_have_the_number_of_weights_of_the_published_ones(
     size: gpu_network.Size, parameters: int
 ) -> None:
-    assert gpu_network.parameters_of(size) == parameters
+    assert gpu_counts.parameters_of(size) == parameters
 
 
 def test_operations_of_a_joint_transformer_are_those_of_a_count_by_hand() -> None:
@@ -52,16 +52,16 @@ def test_operations_of_a_joint_transformer_are_those_of_a_count_by_hand() -> Non
     # the last one drops the prompt after its attention
     last = linear(1, d, 6 * d) + linear(1, d, 2 * d) + attention + feed_forward
     end = linear(1, d, 2 * d) + linear(n, d, 2 * 2 * 16)
-    assert gpu_network.flops_of(size) == embeddings + first + last + end
+    assert gpu_counts.flops_of(size) == embeddings + first + last + end
 
 
 @pytest.mark.slow
 def test_a_shared_prefix_saves_a_twentieth_of_stable_diffusion_and_keys_and_values_half_a_percent() -> (  # noqa: E501
     None
 ):
-    whole = gpu_network.flops_of(SD_2)
-    shared = gpu_network.flops_of(SD_2, lambda net, _: gpu_sharing.share_prefix(net, SD_2.prompts))
-    cached = gpu_network.flops_of(SD_2, gpu_sharing.cache_prompts)
+    whole = gpu_counts.flops_of(SD_2)
+    shared = gpu_counts.flops_of(SD_2, lambda net, _: gpu_sharing.share_prefix(net, SD_2.prompts))
+    cached = gpu_counts.flops_of(SD_2, gpu_sharing.cache_prompts)
     assert whole == pytest.approx(804e9, rel=1e-3)
     # of the rows of a pair, all but one are saved
     assert (whole - shared) / whole == pytest.approx(0.052 * (1 - 1 / SD_2.prompts), abs=0.0005)
@@ -83,11 +83,11 @@ def test_sharing_what_prompts_have_in_common_changes_no_output(
     network, inputs = gpu_network.build(size, "cpu"), gpu_network.inputs_of(size, "cpu")
     with torch.no_grad():
         plain = gpu_network.forward(network, inputs)
-        count = gpu_network.count_flops(network, inputs)
+        count = gpu_counts.count_flops(network, inputs)
         if fused:
             network.fuse_qkv_projections()
         gpu_sharing.share_prefix(network, size.prompts)
-        assert gpu_network.count_flops(network, inputs) < 0.95 * count
+        assert gpu_counts.count_flops(network, inputs) < 0.95 * count
         shared = gpu_network.forward(network, inputs)
         gpu_sharing.cache_prompts(network, inputs)
         cached = gpu_network.forward(network, inputs)
@@ -112,7 +112,7 @@ def bench(monkeypatch: pytest.MonkeyPatch) -> gpu_changes.NetworkBench:
     bench = gpu_changes.NetworkBench(tiny(SD_2), "cpu", seconds=1)
     (row,) = bench.baseline()
     assert row["evaluations_per_second"] == 8 / 4 and row["largest_difference"] == 0
-    assert row["tflops"] == pytest.approx(2 * gpu_network.flops_of(tiny(SD_2)) / 1e12)
+    assert row["tflops"] == pytest.approx(2 * gpu_counts.flops_of(tiny(SD_2)) / 1e12)
     return bench
 
 
