@@ -195,7 +195,8 @@ class NetworkBench:
         with torch.no_grad(), _many_compilations():
             # a compiled network cannot be copied, and nothing is tried after it but recording
             start = self.best if self.is_final else self.best.copied()
-            yield from self._measured(change.apply(start, self.size), change.is_final)
+            row = self._measured(change.apply(start, self.size), change.is_final)
+        yield row
 
     def larger_batch(self, batch: int) -> Iterator[Row]:
         """The row of another batch size, without what is fixed to the batch or compiled."""
@@ -207,7 +208,8 @@ class NetworkBench:
         inputs = inputs_of(self.size, self.device, batch).cast(torch.bfloat16)
         yield self._row(replace(variant, inputs=inputs), batch)[0]
 
-    def _measured(self, variant: Variant, is_final: bool) -> Iterator[Row]:
+    def _measured(self, variant: Variant, is_final: bool) -> Row:
+        """The row of a changed network, which becomes the best one if it is faster."""
         row, out = self._row(variant, self.size.batch)
         exact = out if self._exact is None else self._exact  # None if the baseline failed
         error = float((out - exact).abs().max())
@@ -218,9 +220,9 @@ class NetworkBench:
         is_kept = rate > self.rate and is_same
         gain = rate / self.rate if self.rate else None
         note = "" if is_same else "not kept: other answers"
-        yield {**row, "gain": gain, "kept": str(is_kept), "note": note}
         if is_kept:
             self.best, self.rate, self.is_final = variant, rate, is_final
+        return {**row, "gain": gain, "kept": str(is_kept), "note": note}
 
     def _row(self, variant: Variant, batch: int) -> tuple[Row, Any]:
         """The row of one timing, and the output in single precision on the CPU."""

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from benchmarks.speed import throughput
-from benchmarks.speed.gpu_counts import weights_gib
-from benchmarks.speed.gpu_network import PROMPTS, Size, build
+from benchmarks.speed.gpu_counts import count_flops, weights_gib
+from benchmarks.speed.gpu_network import PROMPTS, Size, build, inputs_of
 from benchmarks.speed.gpu_plan import Row
 from benchmarks.speed.gpu_timing import extra_memory, free_memory, synchronise
 from diffcls.models.small_stable_diffusion import TinyConfig, build_tokenizer
@@ -145,6 +145,8 @@ class CommandBench:
         self.batch, self.images = batch, images
         self.dtype = "bfloat16" if device.startswith("cuda") else "float32"
         self.pipeline = build_pipeline(size, device)
+        few = inputs_of(size, device, size.pairs)
+        self.flops = count_flops(self.pipeline.unet, few) / size.pairs
         self.side = self.size.config["sample_size"] * self._factor()
 
     def _factor(self) -> int:
@@ -243,6 +245,7 @@ class CommandBench:
             "dtype": self.dtype,
             "batch": batch,
             "evaluations_per_second": rate,
+            "tflops": rate * self.flops / 1e12,
         }
 
 
