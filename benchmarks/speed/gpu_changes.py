@@ -102,11 +102,11 @@ def _cached_prompts(variant: Variant, size: Size) -> Variant:
 def _compiled(variant: Variant, size: Size) -> Variant:
     # static shapes: all forward passes of a run have one
     if size.whole:
-        variant.network.compile(fullgraph=True, dynamic=False)
+        variant.network.compile(fullgraph=True, dynamic=False, backend=size.backend)
         return variant
     for module in variant.network.modules():
         if type(module).__name__ in ("BasicTransformerBlock", "JointTransformerBlock"):
-            module.compile(fullgraph=True, dynamic=False)
+            module.compile(fullgraph=True, dynamic=False, backend=size.backend)
     return variant
 
 

@@ -26,6 +26,7 @@ class Size:
         pairs: (image, draw) pairs among them, each with the same prompts.
         compile_seconds: rough time that compilation takes on an H100.
         whole: whether the whole network is compiled, and not each repeated block.
+        backend: torch's compiler; in miniature one that needs no C++ compiler and little time.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Size:
     pairs: int = 2
     compile_seconds: float = 60.0
     whole: bool = False
+    backend: str = "inductor"
 
     @property
     def prompts(self) -> int:
@@ -160,6 +162,7 @@ def tiny(size: Size) -> Size:
         batch=8,
         compile_seconds=0.0,
         whole=False,
+        backend="aot_eager",
     )
 
 
