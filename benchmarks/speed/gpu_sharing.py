@@ -90,7 +90,9 @@ def _prefix(network: Any) -> Iterator[tuple[nn.Module, str]]:
             yield block.resnets, "0"
             head = block.attentions[0]
             yield from ((head, name) for name in ("norm", "proj_in"))
-            yield from ((head.transformer_blocks[0], name) for name in ("norm1", "attn1"))
+            first = head.transformer_blocks[0]
+            yield from ((first, name) for name in ("norm1", "attn1", "norm2"))
+            yield first.attn2, "to_q"  # the queries still are the image's
             return
         yield from ((block.resnets, str(i)) for i in range(len(block.resnets)))
         for sampler in block.downsamplers or ():

@@ -299,6 +299,7 @@ def test_committed_page_is_that_of_the_committed_tables(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_every_measurement_runs_in_miniature_on_a_cpu(tmp_path: Path) -> None:
     flags = ["--device", "cpu", "--tiny", "--seconds", "0.05", "--minutes", "60"]
     assert gpu.main([*flags, "--output-dir", str(tmp_path)]) == 0
