@@ -83,8 +83,8 @@ RULES = (
 PARTS = (
     Part("digits", 500),
     Part("fashion_mnist", 500),
-    Part("cifar10", 300),
-    Part("scenes/relations", 300),
+    Part("cifar10", 200),
+    Part("scenes/relations", 200),
 )
 
 

@@ -14,7 +14,8 @@ from diffcls.search.embeddings import class_embeddings
 from diffcls.support.errors import UsageError
 from diffcls.support.types import Float64
 
-MAX_COMPONENTS = 256
+MAX_COMPONENTS = 64
+"""More do not help the classes of a fit, and mislead it on others, whose small ones are large."""
 COLUMNS_PER_CHUNK = 256
 """Embedding columns per chunk; bounds peak memory."""
 LEAST_VARIANCE = 1e-9

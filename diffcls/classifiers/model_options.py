@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from diffcls.classifiers.base import Built, Description, MethodKind
 from diffcls.classifiers.class_prior_options import check_class_prior
+from diffcls.classifiers.fitted_search import SEARCH_FITS, check_fitted_search
 from diffcls.classifiers.model_memory import check_memory, memory_options
 from diffcls.classifiers.options import MODEL_OPTIONS, PROMPT_OPTIONS, ClassifierOptions
 from diffcls.classifiers.rejection_options import background_of, check_rejection
@@ -26,7 +27,6 @@ from diffcls.models.denoiser import Denoiser
 from diffcls.models.model_argument import Model, shown
 from diffcls.support.errors import UsageError, unknown_name
 from diffcls.support.hashing import hash_file
-from diffcls.support.registry import Registry
 
 DEFAULT_BATCH_SIZE = 64
 VERSIONS = {
@@ -41,12 +41,6 @@ VERSIONS = {
 """Value of the published script's ``--version`` -> model name."""
 METHODS_WITHOUT_DENOISER = frozenset({"clip", "features", "reference"})
 """Methods without a diffusion model: if only such are given, --model names their model."""
-
-
-SEARCH_FITS = Registry(
-    "fitted search", {"learned": "diffcls.classifiers.learned_screen:with_learned_screen"}
-)
-"""Searches that are fitted before the first image -> (built, options, search) -> fitted."""
 
 
 def model_of(options: ClassifierOptions, spec: DatasetSpec) -> Model:
@@ -77,6 +71,7 @@ def check(options: ClassifierOptions, spec: DatasetSpec) -> None:
     check_allocation(options)
     check_rejection(options)
     check_class_prior(options, spec)
+    check_fitted_search(options)
     given.check(model_of(options, spec))
 
 

@@ -18,7 +18,8 @@ from diffcls.support.types import Int64
 IMAGE_COMPONENTS = 300
 """Principal components of the features."""
 HIDDEN, RANK = 512, 64
-INPUT_DROPOUT, HIDDEN_DROPOUT = 0.3, 0.2
+INPUT_DROPOUT, IMAGE_DROPOUT, CLASS_DROPOUT = 0.3, 0.2, 0.5
+"""Of the features, and of the hidden layers of images and of classes."""
 EPOCHS, IMAGES_PER_STEP = 60, 32
 LEARNING_RATE, WEIGHT_DECAY = 3e-3, 1e-3
 WEIGHT_SCALE, MAX_WEIGHT = 0.5, 20.0
@@ -52,8 +53,8 @@ class _Predictor(nn.Module):
 
     def __init__(self, inputs: int, components: int, draws: int) -> None:
         super().__init__()
-        self.image = _perceptron(inputs, draws * RANK, INPUT_DROPOUT)
-        self.classes = _perceptron(components, RANK, 0.0)
+        self.image = _perceptron(inputs, draws * RANK, INPUT_DROPOUT, IMAGE_DROPOUT)
+        self.classes = _perceptron(components, RANK, 0.0, CLASS_DROPOUT)
         self.offset = nn.Linear(RANK, draws)
         self.beta = nn.Parameter(torch.full((draws,), 0.3))
 
@@ -66,12 +67,12 @@ class _Predictor(nn.Module):
         return predicted + self.beta[:, None] * slopes
 
 
-def _perceptron(inputs: int, outputs: int, dropout: float) -> nn.Sequential:
+def _perceptron(inputs: int, outputs: int, dropout: float, hidden: float) -> nn.Sequential:
     return nn.Sequential(
         nn.Dropout(dropout),
         nn.Linear(inputs, HIDDEN),
         nn.GELU(),
-        nn.Dropout(HIDDEN_DROPOUT),
+        nn.Dropout(hidden),
         nn.Linear(HIDDEN, outputs),
     )
 

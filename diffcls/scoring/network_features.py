@@ -58,15 +58,16 @@ class NetworkFeatures:
         """(B, F) float32 features of the last forward pass, on the device."""
         prediction, maps = self._prediction, list(self._maps.values())
         self._maps, self._prediction = {}, None
-        assert prediction is not None
-        side = min(MAX_PREDICTION_SIDE, *prediction.shape[2:])
-        # (B, C, h, w) -> (B, C·side²)
-        parts = [F.adaptive_avg_pool2d(prediction, side).flatten(1)]
+        parts = []
+        if prediction is not None:  # a loss of the bound measures more than the prediction
+            side = min(MAX_PREDICTION_SIDE, *prediction.shape[2:])
+            # (B, C, h, w) -> (B, C·side²)
+            parts.append(F.adaptive_avg_pool2d(prediction, side).flatten(1))
         channels = sum(m.shape[1] if m.ndim == 4 else m.shape[2] for m in maps)
         grid = next((g for g in GRIDS if channels * g * g <= MAX_FEATURES), GRIDS[-1])
         # tokens (B, L, C) -> (B, C); maps (B, C, h, w) -> (B, C·grid²)
         parts += [m.mean(1) if m.ndim == 3 else _pooled(m, grid) for m in maps]
-        return torch.cat([part.to(prediction.device) for part in parts], dim=1)
+        return torch.cat([part.to(parts[0].device) for part in parts], dim=1)
 
     def _keep(self, name: str) -> Any:
         def hook(module: nn.Module, given: Any, out: Any) -> None:
