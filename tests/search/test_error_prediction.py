@@ -100,7 +100,7 @@ def test_prediction_is_the_mean_over_draws_of_what_was_trained() -> None:
 
 def test_dropout_is_part_of_training_alone() -> None:
     torch.manual_seed(2)
-    layers = _perceptron(6, 3, 0.5).eval()
+    layers = _perceptron(6, 3, 0.5, 0.5).eval()
     inputs = floats((4, 6), 5)
     expected = layers(torch.from_numpy(inputs)).detach().numpy()
     np.testing.assert_allclose(
