@@ -262,7 +262,7 @@ def _errors(
     from diffcls.classifiers.diffusion import DiffusionMethod
     from diffcls.data.dataset import Item
     from diffcls.data.prompts import PromptSet
-    from diffcls.scoring.scorer import Scoring
+    from diffcls.scoring.scoring import Scoring
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "noise.safetensors"

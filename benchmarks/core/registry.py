@@ -133,9 +133,9 @@ ENTRIES = (
     Entry(
         "classes",
         "How do cost and memory grow with classes, images and batch size?",
-        0.3,
+        3,
         TWO_CORES,
-        ("GROWTH.md", "growth.csv", "growth.png"),
+        ("GROWTH.md", "growth.csv", "growth.png", "growth_answers/"),
         "benchmarks.speed.classes",
         aliases=("growth",),
     ),
@@ -156,6 +156,14 @@ ENTRIES = (
         ("KERNELS.md", "kernels.csv"),
         "benchmarks.speed.cpu_inference",
         aliases=("kernels",),
+    ),
+    Entry(
+        "cheaper_evaluations",
+        "Which ways to make an evaluation cheaper pay on a CPU, and which do not?",
+        0.1,
+        "1 CPU core",
+        ("CHEAPER.md", "cheaper.csv"),
+        "benchmarks.speed.cheaper_evaluations",
     ),
     Entry(
         "startup",

@@ -1,10 +1,10 @@
 """Scaling benchmark: cost and memory against the number of classes, images and the batch size.
 
-Writes ``growth.csv``, ``GROWTH.md`` and ``growth.png``. The classes are scenes of one rendering,
-in any number (``scenes:N``). Each measurement is a process of its own with one thread. Its memory
-is the peak above a baseline: the process with the model loaded and one image scored among ten
-classes at batch size 1. Libraries and kernels are thus part of the baseline, batches and prompts
-are not.
+Writes ``growth.csv``, ``GROWTH.md`` and ``growth.png``, and the predictions of every search into
+``growth_answers``. The classes are scenes of one rendering, in any number (``scenes:N``). Each
+measurement is a process of its own with one thread: accuracy and evaluations in long runs, which
+other work on the machine cannot change; time and memory in short runs of their own, one at a time.
+Answers that are stored are reused, so a stopped benchmark resumes.
 """
 
 from __future__ import annotations
@@ -12,24 +12,27 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from benchmarks.core.flags import add_jobs, add_report_only, entry_point, parser
 from benchmarks.core.processes import output_of
 from benchmarks.core.tables import SIX_DIGITS, read_rows, record_environment, write_rows
+from benchmarks.speed import classes_answers as stored
+from benchmarks.speed.classes_answers import Answers
+from benchmarks.speed.classes_measure import measure
 from benchmarks.speed.classes_report import write_page
-from diffcls.support.errors import UsageError
-
-if TYPE_CHECKING:
-    from diffcls.data.dataset import Dataset
+from diffcls.support.errors import UsageError, unknown_name
 
 CLASSES = (10, 30, 100, 300, 1000)
-SEARCHES = ("racing", "gradient")
-IMAGES = 100
+RACE = "racing"
+"""The search that all others are compared with."""
+IMAGES = 1000
+MIN_IMAGES = 500
+"""Images from which on a difference in accuracy of two points can be told from none."""
+TIMED_IMAGES = 20
 BATCH_SIZES = (8, 16, 32, 64, 128, 256)
 IMAGE_COUNTS = (50, 200, 800)
 TABLE = "growth.csv"
@@ -50,13 +53,23 @@ COLUMNS = (
     "recall",
     "lost_to_racing",
     "mcnemar_p_vs_racing",
+    "difference_low",
+    "difference_high",
+    "fit",
+    "fit_evaluations",
 )
+SPEEDS = ("images_per_second", "evaluations_per_second", "setup_seconds", "memory_mib")
+"""Columns that the short runs measure."""
 
 
 def _main(arguments: list[str]) -> int:
     p = parser("classes", __doc__)
-    p.add_argument("--images", type=int, default=IMAGES, metavar="N", help=f"({IMAGES})")
+    images = f"in the long runs, {MIN_IMAGES} or more ({IMAGES})"
+    p.add_argument("--images", type=int, default=IMAGES, metavar="N", help=images)
     p.add_argument("--classes", type=int, nargs="+", default=CLASSES, metavar="N")
+    p.add_argument("--only", nargs="+", metavar="SEARCH", help="measure these searches only")
+    p.add_argument("--again", action="store_true", help="measure what is stored again, too")
+    p.add_argument("--timing", action="store_true", help="measure time and memory alone, again")
     p.add_argument("--one", metavar="JSON", help=argparse.SUPPRESS)
     add_jobs(p)
     add_report_only(p)
@@ -66,10 +79,14 @@ def _main(arguments: list[str]) -> int:
         return 0
     output = Path(flags.output_dir)
     if not flags.report_only:
-        measurements = [*_measurements(flags.classes, flags.images)]
-        with ThreadPoolExecutor(flags.jobs) as pool:
-            rows = list(pool.map(_in_a_process, measurements))
-        save(compare_with_racing(rows), output)
+        searches = _searches(flags.only)
+        if flags.images < MIN_IMAGES:
+            allowed = f"{MIN_IMAGES} or more"
+            raise UsageError("--images out of range", given=flags.images, allowed=allowed)
+        if not flags.timing:
+            _make_answers(flags, searches, output)
+        _make_times(flags, searches, output)
+        save(rows_of(output), output)
     write_page(read_rows(output / TABLE), output)
     return 0
 
@@ -77,26 +94,77 @@ def _main(arguments: list[str]) -> int:
 main = entry_point(_main)
 
 
-def save(rows: Sequence[dict[str, Any]], output: Path) -> None:
-    """Write the table, and the environment it was measured in."""
-    from diffcls.support.environment import set_threads
+def _searches(only: Sequence[str] | None) -> list[str]:
+    """The chosen rows, racing first.
 
-    set_threads(1)  # as in the processes that measured
-    write_rows(output / TABLE, rows, COLUMNS, SIX_DIGITS)
-    record_environment(output, "classes")
+    Raises:
+        UsageError: for an unknown name.
+    """
+    from benchmarks.speed.classes_searches import SEARCHES
+
+    for name in only or ():
+        if name not in SEARCHES:
+            raise unknown_name("search of this benchmark", name, SEARCHES)
+    return [name for name in SEARCHES if name in (only or SEARCHES)]
 
 
-def _measurements(classes: Sequence[int], images: int) -> Iterator[dict[str, Any]]:
-    """The arguments of `measure` for every row."""
+def _make_answers(flags: argparse.Namespace, searches: Sequence[str], output: Path) -> None:
+    """The long runs, which may share the machine."""
+
+    def make(count: int, search: str) -> None:
+        arguments = {"what": "classes", "classes": count, "search": search, "images": flags.images}
+        row = _in_a_process(arguments)
+        stored.save(stored.answers_of(row, stored.read(count, RACE, output)), output)
+
+    wanted = [(count, search) for count in flags.classes for search in searches]
+    todo = [
+        (count, search)
+        for count, search in wanted
+        if flags.again or not _is_stored(stored.read(count, search, output), flags.images)
+    ]
+    with ThreadPoolExecutor(flags.jobs) as pool:
+        # long shortlists of the others are compared with racing's answers as they are stored
+        for first in (True, False):
+            part = [one for one in todo if (one[1] == RACE) == first]
+            list(pool.map(lambda one: make(*one), part))
+
+
+def _is_stored(answers: Answers | None, images: int) -> bool:
+    return answers is not None and len(answers.image_ids) == images
+
+
+def _make_times(flags: argparse.Namespace, searches: Sequence[str], output: Path) -> None:
+    """The short runs, one at a time: a second process would change the times of the first."""
+    known = stored.read_times(output)
+    for arguments in timed_runs(flags.classes, searches, everything=flags.only is None):
+        key = json.dumps(arguments, sort_keys=True)
+        if key in known and not (flags.timing or flags.again):
+            continue
+        row = _in_a_process(arguments)
+        stored.save_times(key, {k: v for k, v in row.items() if k in COLUMNS}, output)
+
+
+def timed_runs(
+    classes: Sequence[int], searches: Sequence[str], everything: bool
+) -> Iterator[dict[str, Any]]:
+    """The arguments of `measure` for every short run.
+
+    Args:
+        classes: numbers of classes.
+        searches: rows of the benchmark.
+        everything: whether memory, number of images and batch size are varied, too.
+    """
     for count in classes:
-        for search in SEARCHES:
-            yield {"what": "classes", "classes": count, "search": search, "images": images}
+        for search in searches:
+            yield {"what": "classes", "classes": count, "search": search, "images": TIMED_IMAGES}
+    if not everything:
+        return
     for count in (min(classes), max(classes)):
         yield {"what": "memory", "classes": count, "search": "exhaustive", "images": 2}
     for number in IMAGE_COUNTS:
-        yield {"what": "images", "classes": 10, "search": "racing", "images": number}
+        yield {"what": "images", "classes": 10, "search": RACE, "images": number}
     for batch in BATCH_SIZES:
-        yield {"what": "batch", "classes": 10, "search": "racing", "images": 100, "batch": batch}
+        yield {"what": "batch", "classes": 10, "search": RACE, "images": 100, "batch": batch}
 
 
 def _in_a_process(arguments: dict[str, Any]) -> dict[str, Any]:
@@ -106,131 +174,67 @@ def _in_a_process(arguments: dict[str, Any]) -> dict[str, Any]:
     return row
 
 
-def measure(what: str, classes: int, search: str, images: int, batch: int = 64) -> dict[str, Any]:
-    """One row: a search on images of `classes` classes, measured in this process.
+def rows_of(output: Path) -> list[dict[str, Any]]:
+    """The rows of the table, from all stored answers and times."""
+    from benchmarks.speed.classes_searches import SEARCHES
+
+    times = [*stored.read_times(output).values()]
+    short = {(r["classes"], r["search"]): r for r in times if r["what"] == "classes"}
+    all_answers = stored.read_all(output, [*SEARCHES])
+    races = {a.classes: a for a in all_answers if a.search == RACE}
+    rows = []
+    for answers in all_answers:
+        row = row_of(answers, races.get(answers.classes))
+        timed = short.get((answers.classes, answers.search), {})
+        rows.append({**row, **{name: timed.get(name) for name in ("batch", *SPEEDS)}})
+    return [*rows, *(r for r in times if r["what"] != "classes")]
+
+
+def row_of(answers: Answers, race: Answers | None) -> dict[str, Any]:
+    """The row of one search, compared image by image with racing on the same number of classes.
+
+    ``recall`` is the share of images on which racing's prediction is in the screen's shortlist.
+    ``difference_low`` and ``difference_high`` are Newcombe's 95 % interval of the accuracy minus
+    racing's. ``fit_evaluations`` are per image scored.
 
     Args:
-        what: the varied quantity that the row belongs to.
-        classes: number of classes.
-        search: value of ``--search``.
-        images: number of images.
-        batch: batch size.
-
-    Returns:
-        The row without its comparison with racing; and, by image id, ``predicted``, ``labels`` and
-        ``raced``, the shortlist that a screen passed to its race (None without a screen).
+        answers: answers of the search.
+        race: racing's answers; None, or answers to other images, give no comparison.
     """
-    from diffcls.classifiers.diffusion import DiffusionMethod
-    from diffcls.data import catalog
-    from diffcls.data.load import load_dataset
-    from diffcls.data.prompts import PromptSet
-    from diffcls.data.subsets import choose
-    from diffcls.metrics.statistics import wilson_interval
-    from diffcls.models import loading
-    from diffcls.search import SEARCHES as KINDS
-    from diffcls.search.screening import ScreenedSearch
-    from diffcls.support.environment import denormals_flushed, set_threads
+    from diffcls.metrics.statistics import mcnemar_exact, newcombe_interval, wilson_interval
 
-    set_threads(1)
-    denoiser = loading.load("scenes")
-    kind = KINDS.load(search)
-
-    def method_on(data: Dataset, batch: int, **options: int) -> DiffusionMethod:
-        templates = catalog.find(data.name).templates
-        prompts = PromptSet.from_templates(data.class_names, templates, data.prompt_names)
-        allocation = denoiser.card.allocation
-        return DiffusionMethod(
-            denoiser,
-            prompts,
-            kind(**options),
-            batch_size=batch,
-            encode_batch=min(batch, 16),
-            allocation=allocation,
-        )
-
-    few, _ = choose(load_dataset("scenes:10", "test"), 1)
-    data, _ = choose(load_dataset(f"scenes:{classes}", "test"), images)
-    with denormals_flushed():
-        # fewer candidates than classes, so that a screen runs at all
-        screened = {"candidates": 2} if issubclass(kind, ScreenedSearch) else {}
-        list(method_on(few, 1, **screened).classify(few.items))
-        loaded = _memory("VmRSS")
-        _reset_peak()
-        start = time.perf_counter()
-        method = method_on(data, batch)
-        setup = time.perf_counter() - start
-        answers = {answer.image_id: answer for answer in method.classify(data.items)}
-        seconds = time.perf_counter() - start - setup
-        peak = _memory("VmHWM")
-    right = sum(answers[item.image_id].ranking[0] == item.label for item in data.items)
-    evaluations = sum(answer.evaluations for answer in answers.values())
-    low, high = wilson_interval(int(right), len(answers))
-    return {
-        "what": what,
-        "classes": classes,
-        "search": search,
-        "images": len(answers),
-        "batch": batch,
-        "accuracy": int(right) / len(answers),
+    right, n = answers.correct, len(answers.labels)
+    low, high = wilson_interval(sum(right), n)
+    row: dict[str, Any] = dict.fromkeys(COLUMNS) | {
+        "what": "classes",
+        "classes": answers.classes,
+        "search": answers.search,
+        "images": n,
+        "accuracy": sum(right) / n,
         "ci_low": low,
         "ci_high": high,
-        "evaluations_per_image": evaluations / len(answers),
-        "images_per_second": len(answers) / seconds,
-        "evaluations_per_second": evaluations / seconds,
-        "setup_seconds": setup,
-        "memory_mib": peak - loaded,
-        "predicted": {i: int(a.ranking[0]) for i, a in answers.items()},
-        "raced": {i: None if a.raced is None else a.raced.tolist() for i, a in answers.items()},
-        "labels": {item.image_id: item.label for item in data.items},
+        "evaluations_per_image": answers.evaluations_per_image,
+        "fit": answers.fit,
+        "fit_evaluations": answers.fit_evaluations / n if answers.fit else None,
+    }
+    if race is None or race.image_ids != answers.image_ids:
+        return row
+    pairs = [*zip(right, race.correct, strict=True)]
+    counts = [pairs.count(pair) for pair in ((True, True), (True, False), (False, True))]
+    low, high = newcombe_interval(*counts, neither=n - sum(counts))
+    return row | {
+        "recall": answers.recall(race),
+        "lost_to_racing": (sum(race.correct) - sum(right)) / n,
+        "mcnemar_p_vs_racing": mcnemar_exact(right, race.correct),
+        "difference_low": low,
+        "difference_high": high,
     }
 
 
-def compare_with_racing(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The rows, compared image by image with racing on the same number of classes.
+def save(rows: Sequence[dict[str, Any]], output: Path) -> None:
+    """Write the table, and the environment it was measured in."""
+    from diffcls.support.environment import set_threads
 
-    ``recall`` is the share of images on which racing's prediction is in the screen's shortlist.
-
-    Args:
-        rows: rows of `measure`.
-    """
-    from diffcls.metrics.statistics import mcnemar_exact
-
-    races = {row["classes"]: row for row in rows if _compared(row) and row["search"] == "racing"}
-    compared = []
-    for row in rows:
-        result = {name: row.get(name) for name in COLUMNS}
-        race = races.get(row["classes"])
-        if race is not None and _compared(row):
-            predicted, labels = race["predicted"], race["labels"]
-            correct = [row["predicted"][i] == k for i, k in labels.items()]
-            correct_of_race = [predicted[i] == k for i, k in labels.items()]
-            kept = [row["raced"][i] is None or k in row["raced"][i] for i, k in predicted.items()]
-            result["recall"] = sum(kept) / len(kept)
-            result["lost_to_racing"] = (sum(correct_of_race) - sum(correct)) / len(correct)
-            result["mcnemar_p_vs_racing"] = mcnemar_exact(correct, correct_of_race)
-        compared.append(result)
-    return compared
-
-
-def _compared(row: dict[str, Any]) -> bool:
-    return bool(row["what"] == "classes")
-
-
-def _memory(field: str) -> float:
-    """A field of this process's status, in MiB.
-
-    Raises:
-        UsageError: on a system without /proc.
-    """
-    try:
-        lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-    except OSError as error:
-        raise UsageError(
-            "memory cannot be measured", given=str(error), allowed="Linux, which has /proc"
-        ) from error
-    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(f"{field}:"))
-
-
-def _reset_peak() -> None:
-    """Reset the peak of this process's memory."""
-    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    set_threads(1)  # as in the processes that measured
+    write_rows(output / TABLE, rows, COLUMNS, SIX_DIGITS)
+    record_environment(output, "classes")

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator, Sequence
-from contextlib import closing, suppress
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing
 from copy import copy
 from dataclasses import replace
 from typing import Any
@@ -21,6 +21,7 @@ from torch import Tensor
 from diffcls.classifiers.aggregation_options import check_aggregation
 from diffcls.classifiers.background import check_background
 from diffcls.classifiers.batch_timing import seconds_per_batch
+from diffcls.classifiers.model_check import check_on_items
 from diffcls.data.dataset import Item
 from diffcls.data.distinct_prompts import check_distinct
 from diffcls.data.prompts import PromptSet
@@ -28,14 +29,14 @@ from diffcls.data.transforms import load_image, to_pixels
 from diffcls.diffusion.draws import DrawPlan, rotation
 from diffcls.diffusion.timestep_allocation import EVEN, allocate
 from diffcls.models.denoiser import Conditioning, Denoiser
-from diffcls.models.self_test import check_model
 from diffcls.scoring.batch_runner import BatchRunner, Launched
 from diffcls.scoring.class_scores import ClassScores
 from diffcls.scoring.final_scores import final_scores
 from diffcls.scoring.image_state import ClassPrior, ImageState, ScoringTask
 from diffcls.scoring.prefetch import Prefetcher
 from diffcls.scoring.queues import Queues
-from diffcls.scoring.scorer import Scorer, Scoring
+from diffcls.scoring.scorer import Scorer
+from diffcls.scoring.scoring import Scoring
 from diffcls.scoring.search_state import SearchProgress, SearchState
 from diffcls.search.aggregation import VOTES
 from diffcls.search.base import Search
@@ -55,7 +56,7 @@ class DiffusionMethod:
         denoiser: the model.
         prompts: candidate classes.
         search: allocation of (class, draw) evaluations.
-        scoring: loss and weighting, see `diffcls.scoring.scorer.Scoring`.
+        scoring: loss and weighting, see `diffcls.scoring.scoring.Scoring`.
         seed: seed of the noise.
         batch_size: rows of every forward pass of the denoiser.
         encode_batch: rows of every forward pass of the image encoder.
@@ -110,7 +111,6 @@ class DiffusionMethod:
         self.scorer = Scorer(denoiser, cond, self.plan, scoring, batch_size)
         self.interpolation = interpolation or denoiser.interpolation
         prompts_race = aggregate == "prompts" and len(prompts) > prompts.n_classes
-        self._first_row = [prompts.rows_of(k)[0] for k in range(prompts.n_classes)]
         # scores are means over dimensions: the posterior needs sums, and temperature scaling
         dimensions = float(np.prod(denoiser.sample_shape))
         self.likelihood_scale = dimensions / denoiser.card.temperature
@@ -136,12 +136,14 @@ class DiffusionMethod:
         )
         self._start_screening: StartScreening | None = None
         self._points: Points | None = None
+        self._fit: Callable[[], object] | None = None
         self._runner = BatchRunner(self.scorer)
         if search.screen is not None:
             self.use_screen(search.screen)
 
-    def use_screen(self, screen: Screen) -> None:
-        """Screen all images by `screen`, that of the search or one with a fit of its own."""
+    def use_screen(self, screen: Screen, fit: Callable[[], object] | None = None) -> None:
+        """Screen all images by `screen`; `fit` is called before the first image is timed."""
+        self._fit = fit
         self._start_screening = screen.prepare(self.prompts, self.candidate_conditioning)
         self._points = Points(self.prompts, self.candidate_conditioning)
 
@@ -149,7 +151,7 @@ class DiffusionMethod:
         """This classifier, with its model and draws, by another search without a screen."""
         other = copy(self)
         other.search, other.task = search, replace(self.task, search=search)
-        other._start_screening = other._points = None
+        other._start_screening = other._points = other._fit = None
         return other
 
     @property
@@ -167,15 +169,9 @@ class DiffusionMethod:
 
     def check(self, items: Sequence[Item]) -> None:
         """See `diffcls.models.self_test.check_model`; images that cannot be read are skipped."""
-        readable: list[tuple[NDArray[np.float32], str]] = []
-        for item in items:
-            # a failure is recorded when the image is scored
-            with suppress(DataError, OSError, ValueError):
-                prompt = self.prompts.prompts[self._first_row[item.class_index]]
-                readable.append((self._pixels(item), prompt))
-        if len(readable) > 1:
-            pixels, prompts = zip(*readable, strict=True)
-            check_model(self.denoiser, torch.from_numpy(np.stack(pixels)), prompts)
+        prompts = self.prompts
+        first = [prompts.prompts[prompts.rows_of(k)[0]] for k in range(prompts.n_classes)]
+        check_on_items(self.denoiser, items, self._pixels, lambda item: first[item.class_index])
 
     def classify(self, items: Iterable[Item]) -> Iterator[ClassScores]:
         """Scores of each image, in order of completion; see `diffcls.classifiers.base.Method`."""
@@ -205,6 +201,8 @@ class DiffusionMethod:
 
     def _events(self, items: Iterable[Item]) -> Generator[ImageState | ClassScores]:
         """Images that wait for further results, after each batch; and scores of finished ones."""
+        if self._fit is not None:
+            self._fit()
         reader = Prefetcher(map(self._checked, items), self._pixels, self.encode_batch)
         try:
             yield from self._classify(reader)

@@ -96,7 +96,7 @@ def with_learned_screen(built: Built, options: ClassifierOptions, search: Learne
         batches = -(-evaluations // method.batch_size)
         return FitCost(evaluations, 0, batches * method.seconds_per_batch())
 
-    method.use_screen(dataclasses.replace(search.screen, fit=fit))
+    method.use_screen(dataclasses.replace(search.screen, fit=fit), fit)
     setting = options.setting()
     name = f"fit={images.name if other is None else regression}"
     return dataclasses.replace(

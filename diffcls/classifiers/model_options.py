@@ -125,7 +125,7 @@ def diffusion(options: ClassifierOptions, spec: DatasetSpec, prompts: PromptSet)
     from diffcls.classifiers.diffusion import DiffusionMethod
     from diffcls.classifiers.rejection import with_rejection
     from diffcls.models.text_defaults import recorded_of
-    from diffcls.scoring.scorer import Scoring
+    from diffcls.scoring.scoring import Scoring
 
     scoring = Scoring(loss, options.weighting)
     denoiser, device = load_denoiser(options, spec, len(prompts))
@@ -275,7 +275,7 @@ DIFFUSION = MethodKind(
     MODEL_OPTIONS
     | PROMPT_OPTIONS
     | {"class_ids", "search", "draws", "confidence", "max_evaluations", "candidates", "stages"}
-    | {"fit_images", "fit_classes", "fit_folder", "fit"}
+    | {"fit_images", "fit_classes"}
     | {"n_samples", "to_keep", "n_trials", "loss", "weighting", "allocation", "aggregate", "vote"}
     | {"interpolation", "noise_path", "save_errors", "budget"}
     | {"reject", "multi_label", "background_prompt", "class_bias", "combine"}

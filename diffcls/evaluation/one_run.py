@@ -51,7 +51,10 @@ def run(
         leaderboard.read(output / LEADERBOARD)  # refuse a damaged file before the work
     if built.search and not options.quiet and (cost := fit_cost(built)):
         verb = "calibrated" if built.rejection else "fitted"
-        warn(f"{plan.spec.method} is {verb} first: {cost}")
+        each = cost.evaluations / len(plan.dataset)
+        warn(
+            f"{plan.spec.method} is {verb} first: {cost}; {each:,.0f} evaluations per image scored"
+        )
     proposed = header_of(plan)  # refuses an impossible batch size before anything is written
     archive = _archive(plan, tables_per_run)
     supervision_of(options, plan.dataset, built)  # refuse damaged hashes before the work

@@ -24,7 +24,10 @@ RUN_OPTIONS = frozenset(
     | {"output_dir", "dry_run", "json", "quiet", "published", "extra", "load_stats", "command"}
 )
 """Options that every run reads, whatever its method."""
-SEARCH_READS: Mapping[str, frozenset[str]] = {"propose": frozenset({"clip_model"})}
+SEARCH_READS: Mapping[str, frozenset[str]] = {
+    "propose": frozenset({"clip_model"}),
+    "learned": frozenset({"fit_folder", "fit"}),
+}
 """Options of another method that a search reads, too; its own are the fields of its class."""
 COMBINATION_READS = frozenset({"clip_model"})
 """Options of another method that ``--combine`` reads, too."""

@@ -11,11 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from diffcls.models.denoiser import Conditioning
 from diffcls.scoring.image_state import ImageState
 from diffcls.scoring.next_requests import NO_PAIRS, likely_next
 from diffcls.scoring.scorer import Scorer
 from diffcls.search.embeddings import Points
 from diffcls.search.screening import Probe
+from diffcls.support.free_memory import release_free_memory
 
 
 class Evaluation(NamedTuple):
@@ -105,8 +107,7 @@ class EvaluationBatch(Requests[Evaluation]):
 
     def measure(self, scorer: Scorer) -> Tensor:
         images, prompts, draws = zip(*self.requests, *self.speculative, strict=True)
-        x0 = torch.stack([image.x0 for image in images])
-        return scorer.errors(x0, torch.tensor(prompts), draws)
+        return scorer.errors([image.x0 for image in images], torch.tensor(prompts), draws)
 
     def deliver(self, results: Tensor) -> None:
         errors = results.tolist()
@@ -146,6 +147,16 @@ class ProbeBatch(Requests[ProbeRequest]):
         draws = [request.probe.draw for request in self.requests]
         if not self.gradient:
             return scorer.errors_at(x0, at, draws)[:, None]
+        # a backward pass needs blocks of other sizes than the forward passes before and after it
+        release_free_memory()
+        result = self._first_order(scorer, x0, at, draws)
+        release_free_memory()
+        return result
+
+    def _first_order(
+        self, scorer: Scorer, x0: Tensor, at: Conditioning, draws: Sequence[int]
+    ) -> Tensor:
+        """(M, K) first-order errors, or (M, K + F) with the network's features."""
         if not self.features:
             errors, gradients = scorer.gradients(x0, at, draws)
             return self.points.first_order(errors, gradients, at)

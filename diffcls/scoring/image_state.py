@@ -55,6 +55,8 @@ class ScoringTask:
         """(M', 2) the prompts of rows (M,) of the search's table, each on its draw (M,)."""
         if self.prompts_race:
             return np.stack([rows, draws], axis=1)
+        if self.prompts.class_of == tuple(range(self.prompts.n_classes)):  # one prompt each
+            return np.stack([rows, draws], axis=1)
         prompts = [self.prompts.rows_of(row) for row in rows.tolist()]
         if self.turn is not None:
             turns = self.turn[draws].tolist()

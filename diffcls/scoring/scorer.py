@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
 
 import numpy as np
@@ -13,39 +12,17 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from diffcls.diffusion.draws import DrawPlan
-from diffcls.diffusion.parameterization import BOUND_LOSSES, LOSSES, check_loss, loss_weight
+from diffcls.diffusion.parameterization import BOUND_LOSSES, LOSSES, loss_weight
 from diffcls.models.denoiser import Conditioning, Denoiser
 from diffcls.scoring.bound_error import BoundError
 from diffcls.scoring.network_features import NetworkFeatures
 from diffcls.scoring.noise_bank import NoiseBank
-from diffcls.support.errors import UsageError, unknown_name
+from diffcls.scoring.prefix_cache import PrefixCache
+from diffcls.scoring.scoring import Scoring
+from diffcls.support.errors import UsageError
 
 GRADIENT_BATCH_PARTS = 4
 """Parts of a batch whose gradients are computed in sequence, so that they need no more memory."""
-
-
-@dataclass(frozen=True)
-class Scoring:
-    """Definition of an error.
-
-    Args:
-        loss: "l2", "l1" or "huber", of the ε-residual, averaged over C·h·w; "vlb", the term of the
-            variational bound at the draw's timestep in bits per dimension, for a model with a
-            learned variance; or "l2+vlb", their sum.
-        weighting: per-timestep factor of a loss of the residual, see
-            `diffcls.diffusion.parameterization.loss_weight`; the bound has weights of its own.
-
-    Raises:
-        UsageError: for an unknown loss, or a weighting of the bound.
-    """
-
-    loss: str = "l2"
-    weighting: str = "uniform"
-
-    def __post_init__(self) -> None:
-        if self.loss not in LOSSES and self.loss not in BOUND_LOSSES:
-            raise unknown_name("loss", self.loss, (*LOSSES, *BOUND_LOSSES))
-        check_loss(self.loss, self.weighting)
 
 
 class Scorer:
@@ -60,6 +37,9 @@ class Scorer:
         plan: the draws; their indices must lie within the denoiser's schedule.
         scoring: loss and weighting.
         batch_size: B, rows of every forward pass.
+        share_prefix: whether `errors` may compute the layers that no prompt affects once for all
+            prompts of an (image, draw), where the errors are the same to the bit; see
+            `diffcls.scoring.prefix_cache`.
 
     Raises:
         UsageError: for draws outside the schedule, a batch size below 1, or a loss of the bound for
@@ -73,6 +53,7 @@ class Scorer:
         plan: DrawPlan,
         scoring: Scoring | None = None,
         batch_size: int = 64,
+        share_prefix: bool = True,
     ) -> None:
         if batch_size < 1:
             raise UsageError("batch size out of range", given=batch_size, allowed="1 or more")
@@ -87,6 +68,8 @@ class Scorer:
         self._elementwise = getattr(F, LOSSES.get(loss, LOSSES["l2"]))
         self._bound = BoundError(denoiser, plan.indices, loss) if loss in BOUND_LOSSES else None
         self._constants(plan)
+        self.share_prefix = share_prefix
+        self._prefixes: PrefixCache | None = None
 
     def _constants(self, plan: DrawPlan) -> None:
         """(N,) constants of each draw, computed in float64 and then moved."""
@@ -102,11 +85,14 @@ class Scorer:
         self._gains = torch.tensor(columns, dtype=torch.float32, device=device)
 
     @torch.inference_mode()
-    def errors(self, x0: Tensor, prompts: Tensor, draws: Sequence[int]) -> Tensor:
+    def errors(
+        self, x0: Tensor | Sequence[Tensor], prompts: Tensor, draws: Sequence[int]
+    ) -> Tensor:
         """Errors of at most B triples.
 
         Args:
-            x0: (M, C, h, w) float32, M <= B: the image of each triple.
+            x0: (M, C, h, w) float32, M <= B: the image of each triple, as one tensor or as M of
+                them; a prefix is shared among triples whose image is the same object.
             prompts: (M,) index of its prompt.
             draws: (M,) index of its draw.
 
@@ -118,7 +104,9 @@ class Scorer:
         """
         rows = self._rows(len(prompts))
         cond = self.cond.rows(prompts[rows].to(self.denoiser.device))
-        return self._measure(x0, cond, draws)[: len(prompts)]
+        images = list(x0)
+        with self._shared(images, draws, rows):
+            return self._measure(torch.stack(images), cond, draws)[: len(prompts)]
 
     @torch.inference_mode()
     def error_maps(self, x0: Tensor, prompts: Tensor, draws: Sequence[int]) -> Tensor:
@@ -225,6 +213,18 @@ class Scorer:
         features = reader.result() if reader else errors.new_empty(shape, 0)
         return errors.detach()[:count], gradients, features[:count]
 
+    def _shared(
+        self, images: Sequence[Tensor], draws: Sequence[int], rows: Tensor
+    ) -> AbstractContextManager[None]:
+        """Context in which the network's shared layers, if any, are not computed per prompt."""
+        if not self.share_prefix:
+            return nullcontext()
+        if self._prefixes is None or self._prefixes.batch_size != self.batch_size:
+            self._prefixes = PrefixCache(
+                self.denoiser, self.cond, self._inputs, self.batch_size, len(self.plan)
+            )
+        return self._prefixes.rows(images, draws, rows)
+
     def _rows(self, count: int, shape: int | None = None) -> Tensor:
         """(B,) index of the triple in each row of the batch, padded with the last one."""
         size = self.batch_size if shape is None else shape
@@ -254,14 +254,10 @@ class Scorer:
         reader: NetworkFeatures | None = None,
     ) -> tuple[list[Tensor], Tensor]:
         """Terms (B, C, h, w) of the errors and the weight (B,) of each row; see `_measure`."""
-        rows, device = self._rows(len(draws), shape), self.denoiser.device
-        noise = torch.stack([self.noise[j] for j in draws])[rows.to(device)]
-        x0, columns = (v[rows.to(v.device)].to(device) for v in (x0, torch.tensor(draws)))
-        gains = self._gains[columns].T.reshape(5, -1, 1, 1, 1)
-        alpha, sigma, a, b, to_noise = gains
-        # x_t = α·x0 + σ·ε, in float32 whatever the network's dtype
-        x_t = alpha * x0 + sigma * noise
+        rows = self._rows(len(draws), shape)
+        x_t, x0, noise, columns = self._noisy(x0, draws, rows)
         index = self._index[columns]
+        _, _, a, b, to_noise = self._gains[columns].T.reshape(5, -1, 1, 1, 1)
         if self._bound is not None:
             target = a * x0 + b * noise
             terms = self._bound.terms(x_t, index, cond, columns, target, to_noise)
@@ -273,3 +269,19 @@ class Scorer:
         target = to_noise * (a * x0 + b * noise)
         loss = self._elementwise(to_noise * out.float(), target, reduction="none")
         return [loss], self._weight[columns]
+
+    def _noisy(
+        self, x0: Tensor, draws: Sequence[int], rows: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """x_t, x0 and noise (B, C, h, w) and draws (B,) of the triples in `rows`."""
+        device = self.denoiser.device
+        noise = torch.stack([self.noise[j] for j in draws])[rows.to(device)]
+        x0, columns = (v[rows.to(v.device)].to(device) for v in (x0, torch.tensor(draws)))
+        alpha, sigma = self._gains[columns, :2].T.reshape(2, -1, 1, 1, 1)
+        # x_t = α·x0 + σ·ε, in float32 whatever the network's dtype
+        return alpha * x0 + sigma * noise, x0, noise, columns
+
+    def _inputs(self, images: Sequence[Tensor], draws: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Noisy images (R, C, h, w) in the network's dtype and schedule indices (R,)."""
+        x_t, *_, columns = self._noisy(torch.stack(list(images)), draws, torch.arange(len(draws)))
+        return x_t.to(self.denoiser.dtype), self._index[columns]

@@ -21,6 +21,8 @@ from numpy.typing import NDArray
 from diffcls.support.types import Float64
 
 Floats = NDArray[np.float32]
+FEATURES_PER_CHUNK = 1024
+"""Features whose axes are copied to single precision at a time; bounds peak memory."""
 IMAGE_LAYERS, CLASS_LAYERS = "image", "class"
 """Names of the two perceptrons among the arrays of a fit."""
 
@@ -31,17 +33,21 @@ class FeatureProjection:
 
     Args:
         mean, scale: (F,) of each feature over the images of the fit.
-        axes: (F, C) components, divided by their standard deviation.
+        axes: (F, C) components, divided by their standard deviation; in half precision, as they
+            are by far the largest part of a fit.
     """
 
     mean: Floats
     scale: Floats
-    axes: Floats
+    axes: NDArray[np.float16]
 
     def __call__(self, features: Floats) -> Floats:
         """(N, F) -> (N, C)."""
         whitened: Floats = (features - self.mean) / self.scale
-        result: Floats = whitened @ self.axes
+        result: Floats = np.zeros((len(features), self.axes.shape[1]), np.float32)
+        for first in range(0, len(self.axes), FEATURES_PER_CHUNK):
+            part = slice(first, first + FEATURES_PER_CHUNK)
+            result += whitened[:, part] @ self.axes[part].astype(np.float32)
         return result
 
     @staticmethod
@@ -57,7 +63,7 @@ class FeatureProjection:
         axes = whitened.T @ (vectors[:, keep] / deviation).astype(np.float32)
         # a unit component has the standard deviation √(λ/N)
         axes *= (np.sqrt(len(features)) / deviation).astype(np.float32)
-        return FeatureProjection(mean, scale, axes)
+        return FeatureProjection(mean, scale, axes.astype(np.float16))
 
 
 def perceptron(arrays: Mapping[str, NDArray[Any]], name: str, inputs: Floats) -> Floats:

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from diffcls.data.prompts import PromptSet
 from diffcls.models.denoiser import Conditioning
-from diffcls.search.clustering import Groups, class_distances, cluster
+from diffcls.search.clustering import ClassDistances, Group, Groups, class_distances, cluster
 from diffcls.search.racing import order_in_time
 from diffcls.search.screening import (
     EVALUATIONS_PER_GRADIENT_PROBE,
@@ -37,7 +37,8 @@ from diffcls.search.screening import (
     last_differences,
 )
 from diffcls.support.errors import UsageError
-from diffcls.support.types import Float64
+from diffcls.support.free_memory import release_free_memory
+from diffcls.support.types import Float64, Int64
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,8 @@ class GradientScreen:
 
     def prepare(self, prompts: PromptSet, cond: Conditioning) -> StartScreening:
         distances = class_distances(prompts, cond)
-        first = cluster(distances, self.points(len(distances)))
+        first = first_points(self, distances)
+        release_free_memory()
         return lambda open_image: GradientScreening(self, distances, first)
 
     def limits(self, classes: int) -> tuple[int, int]:
@@ -136,16 +138,19 @@ class GradientScreening:
 
     Args:
         screen: the options.
-        distances: (K, K) between the classes' embeddings.
-        groups: groups of all classes; their means are the points of the first round.
+        distances: between the classes' embeddings.
+        first: points of the first round, see `first_points`.
     """
 
-    def __init__(self, screen: GradientScreen, distances: Float64, groups: Groups) -> None:
+    def __init__(
+        self, screen: GradientScreen, distances: ClassDistances, first: FirstPoints
+    ) -> None:
         self._screen, self._distances = screen, distances
         self.shortlist = np.arange(len(distances), dtype=np.int64)
-        self._groups = groups
-        self._expansions = Expansions(distances)
-        self._rounds: list[Float64] = []  # (K,) errors of each round, NaN outside it
+        self._groups, first_squares = first
+        self._expansions: Expansions | None = Expansions(distances, first_squares)
+        # classes of each round and their errors
+        self._rounds: list[tuple[Int64, Float64]] = []
 
     def request(self) -> list[Probe] | None:
         if len(self.shortlist) <= self._screen.candidates:
@@ -156,62 +161,116 @@ class GradientScreening:
 
     def receive(self, results: Sequence[NDArray[np.floating]]) -> None:
         left, classes = len(self.shortlist), len(self._distances)
-        errors = np.full(classes, np.nan)
         if self._by_gradient():
+            assert self._expansions is not None
             # (groups · draws, K) -> (groups, K)
             each = np.stack(results).reshape(len(self._groups), -1, classes)
             self._expansions.add(self._groups, each.mean(axis=1, dtype=np.float64))
-            errors[self.shortlist] = self._expansions.errors()[self.shortlist]
+            errors = self._expansions.errors()
             kept = self._screen.keep(left, classes)
         else:
             # (classes · draws,) -> (classes,)
-            means = np.array(results, np.float64).reshape(left, -1).mean(axis=1)
-            errors[self.shortlist] = means
+            errors = np.array(results, np.float64).reshape(left, -1).mean(axis=1)
             kept = self._screen.candidates
-        self._rounds.append(errors)
-        order = self.shortlist[np.argsort(errors[self.shortlist], kind="stable")]
+        self._rounds.append((self.shortlist, errors))
+        order = self.shortlist[np.argsort(errors, kind="stable")]
         self.shortlist = np.sort(order[:kept])
         if self._by_gradient():
-            among = self._distances[np.ix_(self.shortlist, self.shortlist)]
-            parts = cluster(among, self._screen.points(len(among)))
+            assert self._expansions is not None
+            self._expansions.keep(self.shortlist)
+            pairs = self._distances.pairs_among(self.shortlist)
+            parts = cluster(pairs, self._screen.points(len(self.shortlist)))
             self._groups = tuple(tuple(self.shortlist[list(part)].tolist()) for part in parts)
+        else:  # of use to gradient probes alone; an image may wait long for its race
+            self._expansions = None
+            self._groups = ()
 
     def deficits(self, leader: int) -> Float64:
-        return last_differences(self._rounds, self.shortlist, leader)
+        rounds = []
+        for classes, values in self._rounds:
+            rounds.append(np.full(len(self._distances), np.nan))
+            rounds[-1][classes] = values
+        return last_differences(rounds, self.shortlist, leader)
 
     def _by_gradient(self) -> bool:
         """Whether the next round is of gradient probes, or of single classes."""
         return len(self.shortlist) > self._screen.rounds_leave(len(self._distances))
 
 
+FirstPoints = tuple[Groups, Float64]
+"""Groups of all K classes, and the squared distances (M, K) of their M means to each class."""
+
+
+def first_points(screen: GradientScreen, distances: ClassDistances) -> FirstPoints:
+    """The points of the first round, which all images share."""
+    everything = np.arange(len(distances))
+    groups = cluster(distances.pairs_among(everything), screen.points(len(distances)))
+    return groups, np.stack([squares_to_mean(distances, group) for group in groups])
+
+
+def squares_to_mean(distances: ClassDistances, group: Group) -> Float64:
+    """(K,) squared distance of each class to the mean of a group.
+
+    ‖c_k − mean‖² = mean_j ‖c_k − c_j‖² − ½ mean_ij ‖c_i − c_j‖², i and j in the group
+    """
+    square = distances.between(group, range(len(distances))) ** 2
+    away: Float64 = square.mean(axis=0) - square[:, list(group)].mean() / 2
+    return np.maximum(away, 0.0)
+
+
 class Expansions:
-    """Errors of all classes from first-order expansions at several points; see the module.
+    """Errors of classes from first-order expansions at several points; see the module.
+
+    Values at classes that were screened out are not kept; the means over the classes of each point
+    are, for the curvature.
 
     Args:
-        distances: (K, K) between the classes' embeddings.
+        distances: between the classes' embeddings.
+        first_squares: (M, K) of the first M groups that are added, see `squares_to_mean`; shared
+            by all images.
     """
 
-    def __init__(self, distances: Float64) -> None:
-        self._distances = distances
-        self._members: list[list[int]] = []
+    def __init__(self, distances: ClassDistances, first_squares: Float64 | None = None) -> None:
+        self._distances, self._first_squares = distances, first_squares
+        self._columns = np.arange(len(distances))  # classes whose values are kept
+        self._members: list[Group] = []
         self._first_order = np.empty((0, len(distances)))
         self._squares = np.empty((0, len(distances)))  # d²_mk
+        # (M, M) means over the classes of each point, a column
+        self._first_order_at = np.empty((0, 0))
+        self._squares_at = np.empty((0, 0))
 
     def add(self, groups: Groups, first_order: Float64) -> None:
         """Add the expansions at the means of M groups, (M, K)."""
-        for group, expansion in zip(groups, first_order, strict=True):
-            members = list(group)
-            if members in self._members:  # the same draws give the same expansion
-                continue
-            self._members.append(members)
-            # ‖c_k − mean‖² = mean_j ‖c_k − c_j‖² − ½ mean_ij ‖c_i − c_j‖², i and j in the group
-            square = self._distances[members] ** 2
-            away = square.mean(axis=0) - square[:, members].mean() / 2
-            self._squares = np.vstack([self._squares, np.maximum(away, 0.0)])
-            self._first_order = np.vstack([self._first_order, expansion])
+        # the same draws give the same expansion
+        first = {group: n for n, group in reversed([*enumerate(groups)])}
+        new = sorted(n for group, n in first.items() if group not in self._members)
+        if not new:
+            return
+        if self._first_squares is not None and not self._members:
+            squares = self._first_squares
+        else:
+            squares = np.stack([squares_to_mean(self._distances, groups[n]) for n in new])
+        first_order = first_order[new]
+        added = [groups[n] for n in new]
+        places = [np.searchsorted(self._columns, group) for group in added]
+        for name, values in (("_first_order", first_order), ("_squares", squares)):
+            old, old_at = getattr(self, name), getattr(self, f"{name}_at")
+            of_old = np.hstack([old_at, means_over(old, places)])
+            of_new = means_over(values, [*self._members, *added])
+            setattr(self, f"{name}_at", np.vstack([of_old, of_new]))
+            setattr(self, name, np.vstack([old, values[:, self._columns]]))
+        self._members += added
+
+    def keep(self, classes: Int64) -> None:
+        """Keep the values at some of the classes alone; points added later lie between these."""
+        chosen = np.searchsorted(self._columns, classes)
+        self._columns = classes
+        self._first_order = self._first_order[:, chosen].copy(order="C")
+        self._squares = self._squares[:, chosen].copy(order="C")
 
     def errors(self) -> Float64:
-        """(K,) ê_k."""
+        """(S,) ê_k of the classes that are kept."""
         # a class that is a point itself has that point's error
         weight = 1 / np.maximum(self._squares, np.finfo(np.float32).tiny)
         total = weight.sum(axis=0)
@@ -222,13 +281,20 @@ class Expansions:
     def _curvature(self) -> float:
         """λ = Σ d²·missed / Σ d⁴ over all pairs of points; 0 for a single point."""
         # (M, M): a linear function at the mean of classes is the mean of its values there
-        expanded = self._at_points(self._first_order)
+        expanded = self._first_order_at
         missed = np.diag(expanded)[None, :] - expanded
-        square = self._at_points(self._squares)
-        square = np.maximum(square - np.diag(square)[None, :], 0.0)  # as in `add`
+        square = self._squares_at
+        square = np.maximum(square - np.diag(square)[None, :], 0.0)  # as in `squares_to_mean`
         length = float((square**2).sum())
         return max(float((square * missed).sum()) / length, 0.0) if length > 0 else 0.0
 
-    def _at_points(self, values: Float64) -> Float64:
-        """(M, M) the mean of (M, K) values over each point's classes."""
-        return np.stack([values[:, members].mean(axis=1) for members in self._members], axis=1)
+
+def means_over(values: Float64, groups: Sequence[Sequence[int] | Int64]) -> Float64:
+    """(M, G) means of (M, S) values over groups of columns.
+
+    A row's result is the same to the bit whatever the other rows are.
+    """
+    if len(values) == 1:  # numpy would add the values of a single row in another order
+        return means_over(np.repeat(values, 2, axis=0), groups)[:1]
+    means = [values[:, np.asarray(group)].mean(axis=1) for group in groups]
+    return np.stack(means, axis=1) if means else np.empty((len(values), 0))

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from diffcls.data.prompts import PromptSet
 from diffcls.models.denoiser import Conditioning
-from diffcls.search.clustering import cluster
-from diffcls.search.gradient import Gradient, GradientScreening
+from diffcls.search.clustering import ClassDistances
+from diffcls.search.gradient import Gradient, GradientScreening, first_points
 from diffcls.search.learned import Learned, ScreenFit
 from diffcls.search.screening import Probe, Screening
 from diffcls.support.types import Float64
@@ -80,10 +80,9 @@ def embeddings(classes: int, seed: int) -> Float64:
     return points[rng.integers(0, classes, classes)]
 
 
-def distances(classes: int, seed: int = 0) -> Float64:
+def distances(classes: int, seed: int = 0) -> ClassDistances:
     points = embeddings(classes, seed)
-    result: Float64 = np.linalg.norm(points[:, None] - points[None], axis=-1)
-    return result
+    return ClassDistances.from_gram(points @ points.T)
 
 
 @dataclass(frozen=True)
@@ -120,4 +119,4 @@ def start(options: Gradient | Learned, classes: int, seed: int = 0) -> Screening
         fit = screen_fit(embeddings(classes, seed), rng.uniform(), rng.choice([0.0, 1.0, np.inf]))
         return start_learned(options, classes, fit)
     among, screen = distances(classes, seed), options.screen
-    return GradientScreening(screen, among, cluster(among, screen.points(classes)))
+    return GradientScreening(screen, among, first_points(screen, among))

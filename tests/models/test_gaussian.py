@@ -23,7 +23,8 @@ from diffcls.diffusion.draws import DrawPlan, noise
 from diffcls.diffusion.parameterization import PARAMETERIZATIONS
 from diffcls.diffusion.schedule import NoiseSchedule
 from diffcls.models.gaussian import GaussianDenoiser
-from diffcls.scoring.scorer import Scorer, Scoring
+from diffcls.scoring.scorer import Scorer
+from diffcls.scoring.scoring import Scoring
 from diffcls.support.errors import ModelError
 
 SHAPE = (2, 3, 3)

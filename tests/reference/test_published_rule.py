@@ -29,7 +29,7 @@ from safetensors.torch import save_file
 from diffcls.classifiers.diffusion import DiffusionMethod
 from diffcls.data.dataset import Item
 from diffcls.data.prompts import PromptSet
-from diffcls.scoring.scorer import Scoring
+from diffcls.scoring.scoring import Scoring
 from diffcls.search.paper import Paper
 
 __all__ = ["folders", "model", "pipe"]  # fixtures

@@ -18,7 +18,8 @@ from diffcls.diffusion.process import learned_variance
 from diffcls.diffusion.schedule import NoiseSchedule
 from diffcls.models.families.pixel_unet import PixelUNetDenoiser
 from diffcls.models.gaussian import GaussianDenoiser
-from diffcls.scoring.scorer import Scorer, Scoring
+from diffcls.scoring.scorer import Scorer
+from diffcls.scoring.scoring import Scoring
 from diffcls.support.errors import UsageError
 
 INDICES = np.array([0, 1, 2, 30, 420, 700, 998, 999])

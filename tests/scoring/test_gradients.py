@@ -19,7 +19,8 @@ from diffcls.diffusion.parameterization import PARAMETERIZATIONS
 from diffcls.models import loading
 from diffcls.models.denoiser import Conditioning, Denoiser
 from diffcls.models.gaussian import GaussianDenoiser
-from diffcls.scoring.scorer import GRADIENT_BATCH_PARTS, Scoring
+from diffcls.scoring.scorer import GRADIENT_BATCH_PARTS
+from diffcls.scoring.scoring import Scoring
 from diffcls.search.embeddings import Points
 from diffcls.support.errors import UsageError
 

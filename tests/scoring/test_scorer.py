@@ -20,7 +20,8 @@ from diffcls.diffusion.parameterization import WEIGHTINGS
 from diffcls.models import loading
 from diffcls.models.denoiser import Conditioning, Denoiser
 from diffcls.models.gaussian import GaussianDenoiser
-from diffcls.scoring.scorer import Scorer, Scoring
+from diffcls.scoring.scorer import Scorer
+from diffcls.scoring.scoring import Scoring
 from diffcls.support.errors import UsageError
 
 B = 16

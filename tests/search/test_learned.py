@@ -1,4 +1,4 @@
-"""Learned screening on synthetic errors: few looks where the prediction is exact, all without it."""
+"""Learned screening on synthetic errors: an exact prediction needs few looks, a useless one all."""
 
 from __future__ import annotations
 
@@ -174,5 +174,5 @@ def test_the_shortlist_is_filled_even_with_fewer_looks() -> None:
 def test_class_ids_are_refused_before_a_fit_is_made() -> None:
     prompts = PromptSet.from_templates([f"{k}" for k in range(12)], ["{}"])
     ids = Conditioning({"label": torch.arange(12)})
-    with pytest.raises(UsageError, match="needs text prompts.*class-conditional"):
+    with pytest.raises(UsageError, match=r"needs text prompts.*class-conditional"):
         replace(Learned().screen, fit=lambda: pytest.fail("fitted")).prepare(prompts, ids)

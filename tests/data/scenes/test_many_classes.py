@@ -34,3 +34,17 @@ def test_number_of_classes_outside_2_to_10000_is_an_error(count: str) -> None:
     message = rf"scenes:N: invalid number of classes: 'scenes:{count}'; allowed: N from 2 to 10,000"
     with pytest.raises(UsageError, match=message):
         load_dataset(f"scenes:{count}", "test")
+
+
+@pytest.mark.parametrize(("first", "last"), [(0, 5), (96, 100), (998, 1000)])
+def test_a_range_has_the_classes_of_the_whole_from_its_first_to_its_end(
+    first: int, last: int
+) -> None:
+    whole = load_dataset(f"scenes:{last}", "test").class_names
+    assert load_dataset(f"scenes:{first}-{last}", "test").class_names == whole[first:]
+
+
+@pytest.mark.parametrize("name", ["5-6", "6-5", "-5", "5-", "1-2-9", "9000-10001"])
+def test_a_range_of_fewer_than_two_classes_is_refused(name: str) -> None:
+    with pytest.raises(UsageError, match="or scenes:A-B"):
+        load_dataset(f"scenes:{name}", "test")
