@@ -149,6 +149,14 @@ ENTRIES = (
         aliases=("overhead",),
     ),
     Entry(
+        "published_speed",
+        "How much faster than the published script itself, side by side in one run?",
+        0.15,
+        "1 CPU core",
+        ("PUBLISHED_SPEED.md", "published_speed.csv"),
+        "benchmarks.speed.published_speed",
+    ),
+    Entry(
         "cpu_inference",
         "Which optimisations of one forward pass pay on a CPU?",
         0.1,

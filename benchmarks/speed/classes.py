@@ -24,6 +24,7 @@ from benchmarks.speed import classes_answers as stored
 from benchmarks.speed.classes_answers import Answers
 from benchmarks.speed.classes_measure import measure
 from benchmarks.speed.classes_report import write_page
+from benchmarks.speed.classes_runs import SEARCH_RUNS, fit_of, long_run, run_folder
 from diffcls.support.errors import UsageError, unknown_name
 
 CLASSES = (10, 30, 100, 300, 1000)
@@ -31,7 +32,7 @@ RACE = "racing"
 """The search that all others are compared with."""
 IMAGES = 1000
 MIN_IMAGES = 500
-"""Images from which on a difference in accuracy of two points can be told from none."""
+"""Images from which on the interval of a difference in accuracy is narrow enough to be of use."""
 TIMED_IMAGES = 20
 BATCH_SIZES = (8, 16, 32, 64, 128, 256)
 IMAGE_COUNTS = (50, 200, 800)
@@ -100,33 +101,31 @@ def _searches(only: Sequence[str] | None) -> list[str]:
     Raises:
         UsageError: for an unknown name.
     """
-    from benchmarks.speed.classes_searches import SEARCHES
-
     for name in only or ():
-        if name not in SEARCHES:
-            raise unknown_name("search of this benchmark", name, SEARCHES)
-    return [name for name in SEARCHES if name in (only or SEARCHES)]
+        if name not in SEARCH_RUNS:
+            raise unknown_name("search of this benchmark", name, SEARCH_RUNS)
+    return [name for name in SEARCH_RUNS if name in (only or SEARCH_RUNS)]
 
 
 def _make_answers(flags: argparse.Namespace, searches: Sequence[str], output: Path) -> None:
     """The long runs, which may share the machine."""
 
     def make(count: int, search: str) -> None:
-        arguments = {"what": "classes", "classes": count, "search": search, "images": flags.images}
-        row = _in_a_process(arguments)
-        stored.save(stored.answers_of(row, stored.read(count, RACE, output)), output)
+        stored.save(long_run(count, search, flags.images, output), output)
 
-    wanted = [(count, search) for count in flags.classes for search in searches]
+    wanted = [
+        (count, search)
+        for count in flags.classes
+        for search in searches
+        if SEARCH_RUNS[search].is_for(count)
+    ]
     todo = [
         (count, search)
         for count, search in wanted
         if flags.again or not _is_stored(stored.read(count, search, output), flags.images)
     ]
     with ThreadPoolExecutor(flags.jobs) as pool:
-        # long shortlists of the others are compared with racing's answers as they are stored
-        for first in (True, False):
-            part = [one for one in todo if (one[1] == RACE) == first]
-            list(pool.map(lambda one: make(*one), part))
+        list(pool.map(lambda one: make(*one), todo))
 
 
 def _is_stored(answers: Answers | None, images: int) -> bool:
@@ -140,7 +139,8 @@ def _make_times(flags: argparse.Namespace, searches: Sequence[str], output: Path
         key = json.dumps(arguments, sort_keys=True)
         if key in known and not (flags.timing or flags.again):
             continue
-        row = _in_a_process(arguments)
+        fit = fit_of(run_folder(arguments["classes"], arguments["search"], output))
+        row = _in_a_process(arguments | ({} if fit is None else {"fit": str(fit)}))
         stored.save_times(key, {k: v for k, v in row.items() if k in COLUMNS}, output)
 
 
@@ -156,7 +156,9 @@ def timed_runs(
     """
     for count in classes:
         for search in searches:
-            yield {"what": "classes", "classes": count, "search": search, "images": TIMED_IMAGES}
+            if SEARCH_RUNS[search].is_for(count):
+                row = {"what": "classes", "classes": count, "search": search}
+                yield {**row, "images": TIMED_IMAGES}
     if not everything:
         return
     for count in (min(classes), max(classes)):
@@ -176,11 +178,9 @@ def _in_a_process(arguments: dict[str, Any]) -> dict[str, Any]:
 
 def rows_of(output: Path) -> list[dict[str, Any]]:
     """The rows of the table, from all stored answers and times."""
-    from benchmarks.speed.classes_searches import SEARCHES
-
     times = [*stored.read_times(output).values()]
     short = {(r["classes"], r["search"]): r for r in times if r["what"] == "classes"}
-    all_answers = stored.read_all(output, [*SEARCHES])
+    all_answers = stored.read_all(output, [*SEARCH_RUNS])
     races = {a.classes: a for a in all_answers if a.search == RACE}
     rows = []
     for answers in all_answers:
@@ -213,15 +213,17 @@ def row_of(answers: Answers, race: Answers | None) -> dict[str, Any]:
         "accuracy": sum(right) / n,
         "ci_low": low,
         "ci_high": high,
-        "evaluations_per_image": answers.evaluations_per_image,
+        "evaluations_per_image": sum(answers.evaluations) / n,
         "fit": answers.fit,
         "fit_evaluations": answers.fit_evaluations / n if answers.fit else None,
     }
     if race is None or race.image_ids != answers.image_ids:
         return row
     pairs = [*zip(right, race.correct, strict=True)]
-    counts = [pairs.count(pair) for pair in ((True, True), (True, False), (False, True))]
-    low, high = newcombe_interval(*counts, neither=n - sum(counts))
+    both, alone, race_alone, neither = (
+        pairs.count(pair) for pair in ((True, True), (True, False), (False, True), (False, False))
+    )
+    low, high = newcombe_interval(both, alone, race_alone, neither)
     return row | {
         "recall": answers.recall(race),
         "lost_to_racing": (sum(race.correct) - sum(right)) / n,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,6 @@ from diffcls.support.stored_json import parse_json
 
 FOLDER = "growth_answers"
 TIMES = "times.json"
-MAX_STORED_SHORTLIST = 40
-"""Classes up to which shortlists are stored."""
 
 
 @dataclass(frozen=True)
@@ -31,15 +29,10 @@ class Answers:
         classes: K.
         search: row of the benchmark.
         image_ids: (n,) in the order of the data set.
-        labels, predicted: (n,) class indices.
-        evaluations_per_image: mean.
-        evaluations: (n,) of each image; None if they were not stored.
+        labels, predicted, evaluations: (n,) class indices, and evaluations of each image.
         fit: name of the fit, if the search has one.
         fit_evaluations: evaluations that the fit took in all.
-        raced_sizes: (n,) lengths of the shortlists; None without a screen.
-        raced: (n,) the shortlists, if none is longer than `MAX_STORED_SHORTLIST`; else None.
-        race_predicted, race_kept: (n,) racing's predictions when the answers were stored, and
-            whether each was in the shortlist; None if the shortlists are stored.
+        raced: (n,) the shortlists; None without a screen.
     """
 
     classes: int
@@ -47,65 +40,22 @@ class Answers:
     image_ids: tuple[str, ...]
     labels: tuple[int, ...]
     predicted: tuple[int, ...]
-    evaluations_per_image: float
-    evaluations: tuple[int, ...] | None = None
+    evaluations: tuple[int, ...]
     fit: str | None = None
     fit_evaluations: int = 0
-    raced_sizes: tuple[int, ...] | None = None
     raced: tuple[tuple[int, ...], ...] | None = None
-    race_predicted: tuple[int, ...] | None = None
-    race_kept: tuple[bool, ...] | None = None
 
     @property
     def correct(self) -> list[bool]:
         """(n,) whether each prediction is the label."""
         return [k == label for k, label in zip(self.predicted, self.labels, strict=True)]
 
-    def recall(self, race: Answers) -> float | None:
-        """Share of the images on which racing's prediction is in the shortlist; 1 without a screen.
-
-        None if the shortlists are not stored, and racing's predictions were others then.
-        """
-        if self.raced_sizes is None:
+    def recall(self, race: Answers) -> float:
+        """Share of the images on which racing's prediction is in the shortlist; 1 without one."""
+        if self.raced is None:
             return 1.0
-        if self.raced is not None:
-            kept = [k in raced for k, raced in zip(race.predicted, self.raced, strict=True)]
-        elif self.race_kept is not None and self.race_predicted == race.predicted:
-            kept = list(self.race_kept)
-        else:
-            return None
+        kept = [k in raced for k, raced in zip(race.predicted, self.raced, strict=True)]
         return sum(kept) / len(kept)
-
-
-def answers_of(row: Mapping[str, Any], race: Answers | None) -> Answers:
-    """The answers in a row of `benchmarks.speed.classes_measure.measure`.
-
-    Args:
-        row: the row.
-        race: racing's answers to the same images, for shortlists that are too long to be stored.
-    """
-    image_ids = tuple(row["labels"])
-    evaluations, shortlists = row.get("evaluations"), [row["raced"][i] for i in image_ids]
-    answers = Answers(
-        classes=row["classes"],
-        search=row["search"],
-        image_ids=image_ids,
-        labels=tuple(row["labels"].values()),
-        predicted=tuple(row["predicted"][i] for i in image_ids),
-        evaluations_per_image=row["evaluations_per_image"],
-        evaluations=tuple(evaluations[i] for i in image_ids) if evaluations else None,
-        fit=row.get("fit"),
-        fit_evaluations=row.get("fit_evaluations") or 0,
-    )
-    if None in shortlists:  # no screen
-        return answers
-    answers = replace(answers, raced_sizes=tuple(map(len, shortlists)))
-    if max(map(len, shortlists)) <= MAX_STORED_SHORTLIST:
-        return replace(answers, raced=tuple(map(tuple, shortlists)))
-    if race is None or race.image_ids != image_ids:
-        return answers
-    kept = tuple(k in raced for k, raced in zip(race.predicted, shortlists, strict=True))
-    return replace(answers, race_predicted=race.predicted, race_kept=kept)
 
 
 def save(answers: Answers, output: Path) -> None:
@@ -130,9 +80,12 @@ def read(classes: int, search: str, output: Path) -> Answers | None:
         return None
     try:
         content = parse_json(path.read_text(encoding="utf-8"))
-        tuples = {k: _tuple(v) if isinstance(v, list) else v for k, v in content.items()}
+        tuples: dict[str, Any] = {
+            k: _tuple(v) if isinstance(v, list) else v for k, v in content.items()
+        }
         answers = Answers(**tuples)
-        if {len(answers.labels), len(answers.predicted)} != {len(answers.image_ids)}:
+        lists = (answers.labels, answers.predicted, answers.evaluations)
+        if set(map(len, lists)) != {len(answers.image_ids)}:
             raise ValueError("lists of different lengths")
     except (ValueError, TypeError, AttributeError) as error:
         raise _unreadable(path) from error

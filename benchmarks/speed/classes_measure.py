@@ -1,8 +1,8 @@
 """Measurements of the scaling benchmark, each in a process of its own with one thread.
 
 Memory is the peak above a baseline: the process with the model loaded and one image scored among
-ten classes at batch size 1. Libraries and kernels are thus part of the baseline, batches and
-prompts are not.
+ten classes, at the same batch size, with free memory returned to the system. Libraries and kernels
+are thus part of the baseline, batches and prompts are not.
 """
 
 from __future__ import annotations
@@ -14,44 +14,45 @@ from typing import Any
 from diffcls.support.errors import DataError, UsageError
 
 
-def measure(what: str, classes: int, search: str, images: int, batch: int = 64) -> dict[str, Any]:
+def measure(
+    what: str, classes: int, search: str, images: int, batch: int = 64, fit: str | None = None
+) -> dict[str, Any]:
     """One row: a search on images of `classes` classes, measured in this process.
 
     Args:
         what: the varied quantity that the row belongs to.
         classes: number of classes.
-        search: name of the row in `benchmarks.speed.classes_searches`.
+        search: row of the benchmark, or a value of ``--search``.
         images: number of images.
         batch: batch size.
-
-    Returns:
-        The row without its comparison with racing; and, by image id, ``predicted``, ``labels``,
-        ``evaluations`` and ``raced``, the shortlist that a screen passed to its race (None without
-        a screen).
+        fit: file with the fit of the search, if it has one.
 
     Raises:
         DataError: for an image that could not be scored.
     """
-    from benchmarks.speed.classes_searches import OTHERS, SEARCHES, Setup
+    from benchmarks.speed.classes_runs import SEARCH_RUNS
+    from benchmarks.speed.classes_searches import Setup, classifier
     from diffcls.data.load import load_dataset
     from diffcls.data.subsets import choose
     from diffcls.metrics.statistics import wilson_interval
     from diffcls.models import loading
     from diffcls.support.environment import denormals_flushed, set_threads
+    from diffcls.support.free_memory import release_free_memory
 
     set_threads(1)
     denoiser = loading.load("scenes")
-    build = {**SEARCHES, **OTHERS}[search]
+    kind = SEARCH_RUNS[search].search if search in SEARCH_RUNS else search
     few, _ = choose(load_dataset("scenes:10", "test"), 1)
     data, _ = choose(load_dataset(f"scenes:{classes}", "test"), images)
     with denormals_flushed():
-        list(build(Setup(denoiser, few, 1, warm_up=True)).method.classify(few.items))
+        list(classifier(kind, Setup(denoiser, few, batch, warm_up=True)).classify(few.items))
+        release_free_memory()
         loaded = memory("VmRSS")
         reset_peak()
         start = time.perf_counter()
-        fitted = build(Setup(denoiser, data, batch))
+        method = classifier(kind, Setup(denoiser, data, batch, fit=Path(fit) if fit else None))
         setup = time.perf_counter() - start
-        answers = {answer.image_id: answer for answer in fitted.method.classify(data.items)}
+        answers = {answer.image_id: answer for answer in method.classify(data.items)}
         seconds = time.perf_counter() - start - setup
         peak = memory("VmHWM")
     for answer in answers.values():
@@ -74,12 +75,6 @@ def measure(what: str, classes: int, search: str, images: int, batch: int = 64) 
         "evaluations_per_second": evaluations / seconds,
         "setup_seconds": setup,
         "memory_mib": peak - loaded,
-        "fit": fitted.fit,
-        "fit_evaluations": fitted.fit_evaluations,
-        "predicted": {i: int(a.ranking[0]) for i, a in answers.items()},
-        "evaluations": {i: int(a.evaluations) for i, a in answers.items()},
-        "raced": {i: None if a.raced is None else a.raced.tolist() for i, a in answers.items()},
-        "labels": {item.image_id: item.label for item in data.items},
     }
 
 

@@ -1,26 +1,25 @@
-"""Searches of the scaling benchmark: a row's name, and the classifier that it measures.
+"""Classifiers of the scaling benchmark's short runs, which measure time and memory.
 
-To add a search with a fit, add a function to `SEARCHES` that returns a `Fitted` with the name and
-the cost of the fit. The function runs before the time and memory of images are measured, in the
-same process, so a fit that is kept in the cache costs time only once. A row of a fit that was made
-on other classes (carried over) is a function of its own: it loads the data set of these classes,
-fits on them, and gives the fit to the method of ``setup.data``.
+The fit of a search is that of the long run before it: making it is not part of what is measured.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 from diffcls.classifiers.diffusion import DiffusionMethod
+from diffcls.classifiers.screen_fit import screen_fit
 from diffcls.data import catalog
 from diffcls.data.dataset import Dataset
 from diffcls.data.prompts import PromptSet
 from diffcls.models.denoiser import Denoiser
 from diffcls.search import SEARCHES as KINDS
+from diffcls.search.learned import ScreenFit
 from diffcls.search.screening import ScreenedSearch
+from diffcls.support.cache import read_arrays
 
 
 @dataclass(frozen=True)
@@ -33,39 +32,36 @@ class Setup:
         batch: batch size.
         warm_up: whether this is the run of one image before the measurement: a screen then keeps
             fewer candidates than there are classes, so that it runs at all.
+        fit: file with the fit of the search, if it has one.
     """
 
     denoiser: Denoiser
     data: Dataset
     batch: int
     warm_up: bool = False
+    fit: Path | None = None
 
 
-@dataclass(frozen=True)
-class Fitted:
-    """A classifier, with the fit that its search needed.
-
-    Args:
-        method: the classifier.
-        fit: name of the fit, as in the ``setting`` of the leaderboard; None without a fit.
-        fit_evaluations: evaluations that the fit took in all.
-    """
-
-    method: DiffusionMethod
-    fit: str | None = None
-    fit_evaluations: int = 0
-
-
-def without_fit(search: str, setup: Setup) -> Fitted:
+def classifier(search: str, setup: Setup) -> DiffusionMethod:
     """The classifier of a search with its default options.
 
     Args:
         search: value of ``--search``.
         setup: the images and the model.
     """
+    if search == "learned" and setup.fit is None:
+        search = "gradient"  # up to ten classes all race; the warm-up has the same kinds of passes
     kind: Any = KINDS.load(search)
     options = {"candidates": 2} if setup.warm_up and issubclass(kind, ScreenedSearch) else {}
-    return Fitted(method_of(kind(**options), setup))
+    method = method_of(kind(**options), setup)
+    if search == "learned":
+        method.use_screen(replace(kind().screen, fit=lambda: _stored(setup.fit)))
+    return method
+
+
+@cache
+def _stored(fit: Path) -> ScreenFit:
+    return screen_fit(read_arrays(fit, "fit"))
 
 
 def method_of(search: Any, setup: Setup) -> DiffusionMethod:
@@ -80,13 +76,3 @@ def method_of(search: Any, setup: Setup) -> DiffusionMethod:
         encode_batch=min(setup.batch, 16),
         allocation=setup.denoiser.card.allocation,
     )
-
-
-SEARCHES: Mapping[str, Callable[[Setup], Fitted]] = {
-    "racing": partial(without_fit, "racing"),
-    "gradient": partial(without_fit, "gradient"),
-}
-"""Row of the benchmark -> a function that builds its classifier. Racing comes first: all others are
-compared with it."""
-OTHERS: Mapping[str, Callable[[Setup], Fitted]] = {"exhaustive": partial(without_fit, "exhaustive")}
-"""Searches whose memory alone is measured."""

@@ -9,7 +9,7 @@ from diffcls.cli import OneOrMore, Parser
 from diffcls.cli.flags import Add, rows
 
 METHODS = "one or more of diffusion (default), clip, sd-features, features, synthetic, reference"
-SEARCHES = "racing (default), paper, exhaustive, halving, gradient or propose"
+SEARCHES = "racing (default), paper, exhaustive, halving, gradient, learned or propose"
 SEVERAL: dict[str, Any] = {"action": OneOrMore}
 """Of a flag that takes several values: every combination is a run."""
 

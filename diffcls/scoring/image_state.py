@@ -107,14 +107,36 @@ class ImageState:
     speculative: dict[tuple[int, int], float] = field(default_factory=dict)
     counted: set[tuple[int, int]] = field(default_factory=set)
 
-    @cached_property
+    @property
     def table(self) -> Table:
-        """Errors of the prompts, NaN where not evaluated; allocated on first use."""
-        return np.full(self.shape, np.nan, np.float32)
+        """Errors of the prompts, NaN where not evaluated; a copy if the search has a screen."""
+        if self.screening is None:
+            return self._kept
+        whole = np.full(self.shape, np.nan, np.float32)
+        if "_kept" in self.__dict__:
+            whole[[*self._kept_row]] = self._kept
+        return whole
+
+    @cached_property
+    def _kept(self) -> Table:
+        """Rows of the table; allocated on first use, after the screening."""
+        rows = self.shape[0] if self.screening is None else len(self._kept_row)
+        return np.full((rows, self.shape[1]), np.nan, np.float32)
+
+    @cached_property
+    def _kept_row(self) -> dict[int, int]:
+        """Prompt -> its row in `_kept`, for the prompts of the shortlist: a few of many."""
+        assert self.screening is not None
+        shortlist, rows_of = self.screening.shortlist.tolist(), self.task.prompts.rows_of
+        prompts = [prompt for k in shortlist for prompt in rows_of(k)]
+        # the empty prompt or a background prompt, if there is one
+        prompts += range(len(self.task.prompts), self.shape[0])
+        return {prompt: row for row, prompt in enumerate(prompts)}
 
     def record(self, prompt: int, draw: int, error: float) -> None:
         """Write the error of a requested evaluation into the table."""
-        self.table[prompt, draw] = error
+        row = prompt if self.screening is None else self._kept_row[prompt]
+        self._kept[row, draw] = error
         self.evaluations += 1
 
     def use_speculative(self, prompt: int, draw: int) -> bool:

@@ -30,16 +30,16 @@ class EvaluationQueue:
 
     def take(self, size: int) -> EvaluationBatch:
         """Remove the first evaluations, at most `size`."""
-        requests = [self._popleft() for _ in range(min(size, self._count))]
+        requests: list[Evaluation] = []
+        while self._parts and len(requests) < size:
+            image, pairs = self._parts.popleft()
+            free = size - len(requests)
+            if len(pairs) > free:
+                self._parts.appendleft((image, pairs[free:]))
+            # one conversion per part: an image's requests mostly fill several batches
+            requests += [Evaluation(image, *pair) for pair in pairs[:free].tolist()]
+        self._count -= len(requests)
         return EvaluationBatch(requests, self._put_back)
-
-    def _popleft(self) -> Evaluation:
-        image, pairs = self._parts.popleft()
-        if len(pairs) > 1:
-            self._parts.appendleft((image, pairs[1:]))
-        self._count -= 1
-        prompt, draw = pairs[0].tolist()
-        return Evaluation(image, prompt, draw)
 
     def _put_back(self, requests: Sequence[Evaluation]) -> None:
         for image, prompt, draw in reversed(requests):

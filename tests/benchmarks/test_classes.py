@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import csv
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from benchmarks.speed import classes, classes_answers, classes_measure, classes_report
-from benchmarks.speed.classes_answers import MAX_STORED_SHORTLIST, Answers
+from benchmarks.core.tables import read_rows
+from benchmarks.speed import (
+    classes,
+    classes_answers,
+    classes_measure,
+    classes_report,
+    classes_runs,
+)
+from benchmarks.speed.classes_answers import Answers
+from diffcls.data.load import load_dataset
 from diffcls.metrics.statistics import mcnemar_exact, newcombe_interval
 from diffcls.search.gradient import Gradient
 from diffcls.support.errors import RecordError
@@ -23,54 +30,42 @@ COMPARED = {
     "difference_low",
     "difference_high",
 }
+FITTED = {"fit", "fit_evaluations"}
 
 
 def test_a_row_is_measured() -> None:
     row = classes_measure.measure("classes", classes=12, search="gradient", images=2, batch=8)
-    answers = {"predicted", "raced", "labels", "evaluations"}
-    assert set(row) == set(classes.COLUMNS) - COMPARED | answers
+    assert set(row) == set(classes.COLUMNS) - COMPARED - FITTED
     assert row["images"] == 2 and 0 <= row["ci_low"] <= row["accuracy"] <= row["ci_high"] <= 1
     # two draws of three evaluations screen 12 classes to 10, which race for at least two draws
     assert row["evaluations_per_image"] >= 2 * 3 + 2 * Gradient().candidates
-    assert sum(row["evaluations"].values()) == 2 * row["evaluations_per_image"]
-    assert {len(raced) for raced in row["raced"].values()} == {Gradient().candidates}
-    assert (row["fit"], row["fit_evaluations"]) == (None, 0)
 
 
-def measured(search: str, predicted: str, raced: Any = None, **more: Any) -> dict[str, Any]:
-    """A row of `classes_measure.measure` on four images of classes 0 to 3."""
-    return {
-        "what": "classes",
-        "classes": 1000,
-        "search": search,
-        "images": 4,
-        "batch": 64,
-        "evaluations_per_image": 50.0,
-        "images_per_second": 1.0,
-        "evaluations_per_second": 50.0,
-        "setup_seconds": 0.1,
-        "memory_mib": 50.0,
-        "accuracy": 0.5,
-        "ci_low": 0.1,
-        "ci_high": 0.9,
-        "predicted": dict(zip(IDS, map(int, predicted), strict=True)),
-        "labels": dict(zip(IDS, range(4), strict=True)),
-        "evaluations": dict.fromkeys(IDS, 50),
-        "raced": dict(zip(IDS, raced or [None] * 4, strict=True)),
+def answered(search: str, predicted: str, raced: Any = None, **more: Any) -> Answers:
+    """Answers on four images of classes 0 to 3 among 1,000."""
+    return Answers(
+        classes=1000,
+        search=search,
+        image_ids=IDS,
+        labels=(0, 1, 2, 3),
+        predicted=tuple(map(int, predicted)),
+        evaluations=(40, 60, 40, 60),
+        raced=raced,
         **more,
-    }
+    )
 
 
-RACE = classes_answers.answers_of(measured("racing", "0127"), None)
-SHORT = [[0, 5], [5, 1], [5, 4], [3, 9]]
+RACE = answered("racing", "0127")
+SHORT = ((0, 5), (5, 1), (5, 4), (3, 9))
 
 
 def test_a_search_is_compared_with_racing_image_by_image() -> None:
     # racing is correct on a, b, c; gradient on a, d; its screen keeps racing's class on a, b
-    screen = classes_answers.answers_of(measured("gradient", "0553", SHORT), RACE)
+    screen = answered("gradient", "0553", SHORT)
     row = classes.row_of(screen, RACE)
     assert tuple(row) == classes.COLUMNS
     assert row["recall"] == 0.5 and row["lost_to_racing"] == 0.25
+    assert row["evaluations_per_image"] == 50
     assert row["mcnemar_p_vs_racing"] == pytest.approx(mcnemar_exact([1, 0, 0, 1], [1, 1, 1, 0]))
     # both are right on a, gradient alone on d, racing alone on b and c
     interval = newcombe_interval(1, 1, 2, 0)
@@ -80,19 +75,19 @@ def test_a_search_is_compared_with_racing_image_by_image() -> None:
     assert own["lost_to_racing"] == 0 and own["recall"] == 1
     assert own["difference_low"] <= 0 <= own["difference_high"]
     # without racing's answers to the same images there is nothing to compare
-    for race in (None, Answers(1000, "racing", ("a",), (0,), (0,), 1.0)):
+    for race in (None, Answers(1000, "racing", ("a",), (0,), (0,), (1,))):
         assert all(classes.row_of(screen, race)[name] is None for name in COMPARED)
 
 
 def test_the_cost_of_a_fit_is_stated_per_image_scored() -> None:
-    row = measured("learned", "0123", SHORT, fit="validation, 600 images", fit_evaluations=1000)
-    found = classes.row_of(classes_answers.answers_of(row, RACE), RACE)
-    assert found["fit"] == "validation, 600 images" and found["fit_evaluations"] == 250.0
+    fitted = answered("learned", "0123", SHORT, fit="fit=train", fit_evaluations=1000)
+    row = classes.row_of(fitted, RACE)
+    assert row["fit"] == "fit=train" and row["fit_evaluations"] == 250.0
     assert classes.row_of(RACE, RACE)["fit_evaluations"] is None
 
 
 def test_stored_answers_are_read_as_they_were(tmp_path: Path) -> None:
-    screen = classes_answers.answers_of(measured("learned, carried over", "0553", SHORT), RACE)
+    screen = answered("learned, carried over", "0553", SHORT, fit="fit=12", fit_evaluations=7)
     for answers in (RACE, screen):
         assert classes_answers.read(1000, answers.search, tmp_path) is None
         classes_answers.save(answers, tmp_path)
@@ -106,40 +101,38 @@ def test_stored_answers_are_read_as_they_were(tmp_path: Path) -> None:
             classes_answers.read(1000, "racing", tmp_path)
 
 
-def test_of_long_shortlists_only_the_recall_of_racings_class_is_stored(tmp_path: Path) -> None:
-    long = [[*kept, *range(100, 100 + MAX_STORED_SHORTLIST)] for kept in SHORT]
-    answers = classes_answers.answers_of(measured("gradient", "0553", long), RACE)
-    assert answers.raced is None and answers.raced_sizes == (MAX_STORED_SHORTLIST + 2,) * 4
-    classes_answers.save(answers, tmp_path)
-    read = classes_answers.read(1000, "gradient", tmp_path)
-    assert read == answers and read.recall(RACE) == 0.5
-    # where racing's predictions were others when they were stored, it is unknown
-    other = classes_answers.answers_of(measured("racing", "0123"), None)
-    assert read.recall(other) is None
-    assert classes.row_of(read, other)["recall"] is None
-    unknown = classes_answers.answers_of(measured("gradient", "0553", long), None)
-    assert unknown.recall(RACE) is None
+def test_a_carried_over_fit_is_of_numbers_of_classes_that_it_has_not() -> None:
+    run = classes_runs.SEARCH_RUNS["learned, carried over"]
+    assert run.fitted_on is not None and run.most_classes is not None
+    fitted, rest = (load_dataset(n, "test").class_names for n in (run.fitted_on, "scenes:300"))
+    assert run.most_classes == len(rest) and set(fitted).isdisjoint(rest)
+    assert [count for count in classes.CLASSES if run.is_for(count)] == [30, 100, 300]
+
+
+Started = list[tuple[Any, ...]]
 
 
 @pytest.fixture
-def started(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
-    """The arguments of the processes that the benchmark would start."""
-    calls: list[dict[str, Any]] = []
+def started(monkeypatch: pytest.MonkeyPatch) -> Started:
+    """What the benchmark would run: (classes, search, images) of all runs, short ones by `what`."""
+    calls: Started = []
+
+    def long_run(count: int, name: str, images: int, output: Path) -> Answers:
+        calls.append((count, name, images))
+        ids = tuple(f"test/{n}" for n in range(images))
+        zeros = (0,) * images
+        return Answers(count, name, ids, zeros, zeros, (50,) * images)
 
     def in_a_process(arguments: dict[str, Any]) -> dict[str, Any]:
-        calls.append(arguments)
-        kind = arguments["search"]
-        ids = [f"test/{n}" for n in range(arguments["images"])]
-        raced = None if kind != "gradient" else [[0, 1]] * len(ids)
-        return measured("racing", "0123", **{}) | {
-            **arguments,
-            "batch": arguments.get("batch", 64),
-            "predicted": dict.fromkeys(ids, 0),
-            "labels": dict.fromkeys(ids, 0),
-            "evaluations": dict.fromkeys(ids, 50),
-            "raced": dict(zip(ids, raced or [None] * len(ids), strict=True)),
-        }
+        calls.append(
+            (arguments["classes"], arguments["search"], arguments["images"], arguments["what"])
+        )
+        measured = dict.fromkeys(classes.SPEEDS, 50.0) | dict.fromkeys(
+            ("accuracy", "ci_low", "ci_high", "evaluations_per_image"), 0.5
+        )
+        return {"batch": 64, **measured, **arguments}
 
+    monkeypatch.setattr(classes, "long_run", long_run)
     monkeypatch.setattr(classes, "_in_a_process", in_a_process)
     return calls
 
@@ -151,44 +144,38 @@ def rows(output: Path) -> dict[tuple[str, str, str], dict[str, str]]:
 
 
 def test_a_stopped_benchmark_resumes_and_a_search_is_measured_alone(
-    tmp_path: Path, started: list[dict[str, Any]]
+    tmp_path: Path, started: Started
 ) -> None:
     command = ["--output-dir", str(tmp_path), "--classes", "10", "30", "--images", "500"]
     assert classes.main(command) == 0
-    long = [one for one in started if one["what"] == "classes" and one["images"] == 500]
-    assert [(one["classes"], one["search"]) for one in long] == [
-        (10, "racing"),
-        (30, "racing"),
-        (10, "gradient"),
-        (30, "gradient"),
+    assert [one for one in started if len(one) == 3] == [
+        *((10, name, 500) for name in ("racing", "gradient", "learned")),
+        *((30, name, 500) for name in classes_runs.SEARCH_RUNS),
     ]
     table = rows(tmp_path)
     row = table["classes", "30", "gradient"]
     # accuracy is of the long run; time and memory are of the short one
-    assert (row["images"], row["memory_mib"], row["batch"]) == ("500", "50", "64")
-    assert {one["images"] for one in started if one["what"] == "classes"} == {500, 20}
+    assert (row["images"], row["accuracy"], row["memory_mib"]) == ("500", "1", "50")
+    assert (30, "gradient", 20, "classes") in started
     assert ("memory", "30", "exhaustive") in table
-    # everything is stored, also what was asked for in another command
+    # everything is stored
     started.clear()
     assert classes.main(command) == 0 and started == []
     assert rows(tmp_path) == table
     # a lost answer is measured again, with nothing else
     (tmp_path / classes_answers.FOLDER / "classes-30-gradient.json").unlink()
-    assert classes.main(command) == 0
-    assert [(one["classes"], one["search"], one["images"]) for one in started] == [
-        (30, "gradient", 500)
-    ]
+    assert classes.main(command) == 0 and started == [(30, "gradient", 500)]
     started.clear()
     assert classes.main([*command, "--only", "gradient", "--again"]) == 0
-    assert {one["search"] for one in started} == {"gradient"} and len(started) == 4
+    assert {one[1] for one in started} == {"gradient"} and len(started) == 4
     started.clear()
     assert classes.main([*command, "--only", "racing", "--timing"]) == 0
-    assert [(one["classes"], one["images"]) for one in started] == [(10, 20), (30, 20)]
+    assert started == [(10, "racing", 20, "classes"), (30, "racing", 20, "classes")]
     assert rows(tmp_path) == table
     # answers of another number of images are no answers
     started.clear()
     assert classes.main([*command[:-1], "501", "--only", "racing"]) == 0
-    assert [one["images"] for one in started] == [501, 501]
+    assert started == [(10, "racing", 501), (30, "racing", 501)]
 
 
 def test_fewer_images_and_unknown_searches_are_refused(
@@ -204,8 +191,7 @@ def test_fewer_images_and_unknown_searches_are_refused(
 
 
 def test_page_has_ratios_intervals_and_fits(tmp_path: Path) -> None:
-    fit: dict[str, Any] = {"fit": "validation, 600 images", "fit_evaluations": 400}
-    screen = classes_answers.answers_of(measured("learned", "0553", SHORT, **fit), RACE)
+    screen = answered("learned", "0553", SHORT, fit="fit=train", fit_evaluations=400)
     table = []
     for count, memory, evaluations in ((100, 50.0, 50.0), (1000, 75.0, 75.0)):
         row = classes.row_of(screen, RACE)
@@ -217,12 +203,12 @@ def test_page_has_ratios_intervals_and_fits(tmp_path: Path) -> None:
     # a row whose times were not measured yet
     table.append(classes.row_of(RACE, RACE))
     classes.save(table, tmp_path)
-    classes_report.write_page(classes.read_rows(tmp_path / "growth.csv"), tmp_path)
+    classes_report.write_page(read_rows(tmp_path / "growth.csv"), tmp_path)
     page = (tmp_path / "GROWTH.md").read_text(encoding="utf-8")
     low, high = newcombe_interval(1, 1, 2, 0)
     assert f"| 50.0% | -25.0% | {low:+.1%} to {high:+.1%} | 1.000 |" in page
     assert "| 50.0 | 100.0 | 1.00 | 50 | 0.1 | 50 |" in page
-    assert "- fit of `learned`: validation, 600 images" in page
+    assert "- fit of `learned`: fit=train" in page
     text = "1,000 classes take 1.50 times the memory of 100 and 1.5 times the evaluations of 100."
     assert f"- `learned`: {text}" in page
     assert "| classes | 1,000 | racing | 4 |  | 75.0% |" in page
@@ -230,12 +216,14 @@ def test_page_has_ratios_intervals_and_fits(tmp_path: Path) -> None:
         assert tuple(next(csv.reader(file))) == classes.COLUMNS
 
 
-def test_a_measurement_in_a_process_of_its_own_is_stored(tmp_path: Path) -> None:
-    arguments = {"what": "classes", "classes": 12, "search": "gradient", "images": 2, "batch": 8}
-    row = classes._in_a_process(arguments)
-    answers = classes_answers.answers_of(row, None)
+@pytest.mark.slow
+def test_a_long_run_is_an_evaluation_whose_shortlists_and_fit_are_found(tmp_path: Path) -> None:
+    answers = classes_runs.long_run(12, "gradient", 3, tmp_path)
     classes_answers.save(answers, tmp_path)
     assert classes_answers.read(12, "gradient", tmp_path) == answers
-    assert answers.evaluations is not None and len(answers.evaluations) == 2
-    assert answers.raced is not None and set(answers.raced_sizes or ()) == {10}
-    json.dumps(row)
+    assert len(answers.image_ids) == 3 and answers.fit is None
+    assert answers.raced is not None and {len(raced) for raced in answers.raced} == {10}
+    assert all(k in raced for k, raced in zip(answers.predicted, answers.raced, strict=True))
+    race = classes_runs.long_run(12, "racing", 3, tmp_path)
+    assert race.image_ids == answers.image_ids and race.raced is None
+    assert 0 <= answers.recall(race) <= 1

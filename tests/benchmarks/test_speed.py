@@ -16,6 +16,7 @@ from benchmarks.speed import (
     cpu_inference,
     gpu,
     gpu_network,
+    published_speed,
     startup,
     throughput,
 )
@@ -117,6 +118,7 @@ def test_startup_is_compared_with_the_fastest_process_of_the_imports(tmp_path: P
         (class_heads.main, "heads.csv", "HEADS.md"),
         (classes.main, "growth.csv", "GROWTH.md"),
         (cpu_inference.main, "kernels.csv", "KERNELS.md"),
+        (published_speed.main, "published_speed.csv", "PUBLISHED_SPEED.md"),
         (startup.main, "startup.csv", "STARTUP.md"),
         (throughput.main, "overhead.csv", "OVERHEAD.md"),
     ],
