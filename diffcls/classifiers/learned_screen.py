@@ -63,6 +63,13 @@ def with_learned_screen(built: Built, options: ClassifierOptions, search: Learne
         return built
     other = None if options.fit is None else _stored_fit(options.fit, built)
     images = unlabelled_images(options, search.fit_images)
+    if len(images.items) < MIN_IMAGES:
+        raise DataError(
+            f"too few unlabelled images in {images.name} for --search learned",
+            given=len(images.items),
+            allowed=f"{MIN_IMAGES} or more",
+            todo="name a folder of more with --fit-folder, or choose --search gradient",
+        )
     parts = Parts.of(images.items, regression=other is None)
     regression = images.source if other is None else hash_file(str(options.fit))
     defined_by = {
