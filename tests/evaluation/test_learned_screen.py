@@ -304,7 +304,7 @@ def test_data_without_a_training_split_names_the_folder(
     for k in range(5):
         (tmp_path / "own" / f"class {k}").mkdir(parents=True)
         Image.new("L", (8, 8), 40 * k).save(tmp_path / "own" / f"class {k}" / "one.png")
-    message = refused(*SMALL, "--dataset", f"folder:{tmp_path / 'own'}")
+    message = refused(*SMALL, "--dataset", f"folder:{tmp_path / 'own'}", "--model", "digits")
     assert "fitted on unlabelled images of the training split" in message
     assert "--fit-folder" in message
 
@@ -341,9 +341,9 @@ def test_a_file_that_is_no_fit_of_this_model_is_refused(
     assert "--fit: file not found" in refused(*SMALL, "--fit", missing)
     text = tmp_path / "text.npz"
     text.write_text("no archive")
-    assert "--fit cannot be read" in refused(*SMALL, "--fit", text)
+    assert "--fit is not the whole fit" in refused(*SMALL, "--fit", text)
     np.savez(tmp_path / "arrays.npz", axes=np.zeros(3))
-    assert "--fit is not the fit of a learned screen" in refused(
+    assert "--fit is not the whole fit of a learned screen" in refused(
         *SMALL, "--fit", tmp_path / "arrays.npz"
     )
     arrays = read_arrays(fit_file(first[0]), "fit")
@@ -392,7 +392,7 @@ def test_file_of_a_fit_with_another_search_is_refused(
 
 def test_a_python_call_has_no_images_to_fit_on() -> None:
     with pytest.raises(UsageError, match=r"learned.*unlabelled images.*search='gradient'"):
-        diffcls.load(model="digits", search="learned")
+        diffcls.ZeroShotImageClassifier.from_pretrained("digits", search="learned")
 
 
 def test_bound_of_the_cost_is_that_of_the_search(fits: Path, no_fit: None) -> None:
