@@ -302,8 +302,9 @@ def test_data_without_a_training_split_names_the_folder(
     refused: Callable[..., str], tmp_path: Path
 ) -> None:
     for k in range(5):
-        (tmp_path / "own" / f"class {k}").mkdir(parents=True)
-        Image.new("L", (8, 8), 40 * k).save(tmp_path / "own" / f"class {k}" / "one.png")
+        folder = tmp_path / "own" / "test" / f"class {k}"
+        folder.mkdir(parents=True)
+        Image.new("L", (8, 8), 40 * k).save(folder / "one.png")
     message = refused(*SMALL, "--dataset", f"folder:{tmp_path / 'own'}", "--model", "digits")
     assert "fitted on unlabelled images of the training split" in message
     assert "--fit-folder" in message
