@@ -348,7 +348,8 @@ def test_a_file_that_is_no_fit_of_this_model_is_refused(
         *SMALL, "--fit", tmp_path / "arrays.npz"
     )
     arrays = read_arrays(fit_file(first[0]), "fit")
-    np.savez(tmp_path / "other.npz", **{**arrays, "model": np.array('["sd2-base", "abc"]')})
+    other: dict[str, Any] = {**arrays, "model": np.array('["sd2-base", "abc"]')}
+    np.savez(tmp_path / "other.npz", **other)
     message = refused(*SMALL, "--fit", tmp_path / "other.npz")
     assert "--fit is that of another model: 'sd2-base abc'" in message
 

@@ -38,9 +38,9 @@ def test_projection_is_on_whitened_principal_components_of_standardised_features
 ) -> None:
     # features of unequal scale and mean, with some directions stronger than others
     rng = np.random.default_rng(1)
-    data = (rng.normal(size=(images, 5)) * [9, 6, 4, 2, 1]) @ rng.normal(size=(5, features))
-    data = (data + 0.1 * rng.normal(size=data.shape)) * rng.uniform(0.5, 50, features) + 7
-    data = data.astype(np.float32)
+    made = (rng.normal(size=(images, 5)) * [9, 6, 4, 2, 1]) @ rng.normal(size=(5, features))
+    made = (made + 0.1 * rng.normal(size=made.shape)) * rng.uniform(0.5, 50, features) + 7
+    data: np.ndarray = made.astype(np.float32)
     project = FeatureProjection.of(data, 4)
     standard = (data - data.mean(axis=0)) / (data.std(axis=0) + 1e-4)
     theirs = PCA(4, whiten=True, svd_solver="full").fit(standard)
