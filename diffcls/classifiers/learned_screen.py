@@ -32,7 +32,7 @@ from diffcls.data.prompts import PromptSet
 from diffcls.search.error_prediction import ErrorPredictor
 from diffcls.search.learned import Learned, ScreenFit
 from diffcls.support.cache import Arrays, fitted, is_fitted, read_arrays
-from diffcls.support.errors import DataError, UsageError
+from diffcls.support.errors import DataError, RecordError, UsageError
 from diffcls.support.hashing import hash_file
 from diffcls.support.notices import warn
 from diffcls.support.progress import Progress
@@ -63,6 +63,13 @@ def with_learned_screen(built: Built, options: ClassifierOptions, search: Learne
         return built
     other = None if options.fit is None else _stored_fit(options.fit, built)
     images = unlabelled_images(options, search.fit_images)
+    if len(images.items) < MIN_IMAGES:
+        raise DataError(
+            f"too few unlabelled images in {images.name} for --search learned",
+            given=len(images.items),
+            allowed=f"{MIN_IMAGES} or more",
+            todo="name a folder of more with --fit-folder, or choose --search gradient",
+        )
     parts = Parts.of(images.items, regression=other is None)
     regression = images.source if other is None else hash_file(str(options.fit))
     defined_by = {
@@ -198,11 +205,14 @@ def _stored_fit(path: Any, built: Built) -> Arrays:
             given=str(path),
             allowed=f"OUTPUT_DIR/fits/{KIND}-*.npz of an earlier run",
         )
-    arrays = read_arrays(Path(path), "--fit")
+    try:
+        arrays = read_arrays(Path(path), "--fit")
+    except RecordError:  # whose advice, to delete the file, is for the cache
+        arrays = {}
     arrays.pop("defined_by", None)
-    if "prompts" not in arrays or "axes" not in arrays:
+    if not {"axes", "prompts", "model"} <= set(arrays):
         raise UsageError(
-            "--fit is not the fit of a learned screen",
+            "--fit is not the whole fit of a learned screen",
             given=str(path),
             allowed=f"OUTPUT_DIR/fits/{KIND}-*.npz of an earlier run",
         )

@@ -49,8 +49,8 @@ def unlabelled_images(options: ClassifierOptions, count: int) -> UnlabelledImage
     """At most `count` images of ``fit_folder``, else of the training split, in random order.
 
     Raises:
-        UsageError: for a data set without a training split.
-        DataError: see `diffcls.data.load.load_dataset`; also for a folder without images.
+        UsageError: for a data set without a training split that can be read.
+        DataError: for a folder without images.
     """
     if options.fit_folder is not None:
         return _of_folder(Path(options.fit_folder), count)
@@ -62,7 +62,7 @@ def unlabelled_images(options: ClassifierOptions, count: int) -> UnlabelledImage
             options.image_column,
             options.label_column,
         )
-    except UsageError as error:
+    except (DataError, UsageError) as error:
         raise UsageError(
             "--search learned is fitted on unlabelled images of the training split",
             given=f"{error}",

@@ -50,10 +50,11 @@ RUN_BLOCKS = {
 """Page -> first command of a block that runs as a whole, in a fresh folder; slow."""
 
 DRY = re.compile(
-    r"python -m diffcls\.evaluate(?: --dataset (?:digits|scenes/\S+)(?: scenes/\S+)*"
+    r"python -m diffcls\.evaluate(?:(?: --dataset (?:digits|scenes[/:]\S+)(?: scenes/\S+)*)?"
     r"(?: --model digits scenes --seed 0 1 2)?(?: --reject)?"
-    r"| --class-bias 400| --combine clip| --ensemble imagenet80 --aggregate rotate"
-    r"| --split validation --search exhaustive .*)?"
+    r"(?: --class-bias 400| --combine clip| --ensemble imagenet80 --aggregate rotate"
+    r"| --search learned.*| --threads 1 --shard [01]/2)?"
+    r"| --split validation --search exhaustive .*)"
 )
 """Evaluations on packaged data, of minutes: run with ``--dry-run``, which loads and times them."""
 

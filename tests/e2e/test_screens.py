@@ -25,6 +25,7 @@ from diffcls.support.errors import UsageError
 Pipelines = Callable[[str], Path]
 NETWORK = ("gradient",)
 ALL = (*NETWORK, "propose")
+REFUSED = (*ALL, "learned")  # its runs are in tests/evaluation/test_learned_screen.py
 
 
 def run(out: Path, pipelines: Pipelines, **changes: Any) -> dict[str, Any]:
@@ -57,7 +58,7 @@ def refused(
     [
         *(
             (f"--search {name} --candidates 0", "candidates out of range: 0; allowed: 1 to")
-            for name in ALL
+            for name in REFUSED
         ),
         ("--search gradient --candidates two", "--candidates: not a whole number: 'two'"),
         ("--candidates 3", "'racing' has no such option: 'candidates'; allowed: draws, confidence"),
@@ -66,15 +67,15 @@ def refused(
         ("--search gradient --n-trials 2", "stages belong to --search paper: 'gradient'"),
         *(
             (f"--search {name} --max-evaluations 90", "for a search without a screen: 90; choose")
-            for name in ALL
+            for name in REFUSED
         ),
         *(
             (f"--search {name} --aggregate prompts", "all images share: 'prompts that race'")
-            for name in ALL
+            for name in REFUSED
         ),
         *(
             (f"--search {name} --dataset scenes/pairs", "share: 'candidates of an image'; choose")
-            for name in ALL
+            for name in REFUSED
         ),
         ("--search propose --clip-model no-such", "unknown CLIP model: 'no-such'"),
         ("--search gradeint", "did you mean 'gradient'?"),
@@ -88,7 +89,7 @@ def test_option_that_excludes_a_screen_is_refused(
     assert message in refused(*flags.split())
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", REFUSED)
 def test_a_model_of_class_ids_is_refused(
     refused: Callable[..., str], tmp_path_factory: pytest.TempPathFactory, tmp_path: Path, name: str
 ) -> None:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 from hypothesis import settings
 from hypothesis import strategies as st
 
+from diffcls.data.prompts import PromptSet
+from diffcls.models.denoiser import Conditioning
 from diffcls.search.clustering import ClassDistances
 from diffcls.search.gradient import Gradient, GradientScreening, first_points
+from diffcls.search.learned import Learned, ScreenFit
 from diffcls.search.screening import Probe, Screening
 from diffcls.support.types import Float64
 
@@ -25,6 +30,9 @@ GRADIENTS = st.builds(
     density=st.floats(0.01, 3),
     shrink=st.floats(0.05, 0.95),
     width=st.floats(0.01, 5),
+)
+LEARNED = st.builds(
+    Learned, draws=st.integers(1, 12), candidates=st.integers(1, 8), looks=st.integers(1, 40)
 )
 
 Results = Callable[[Probe], np.ndarray]
@@ -77,6 +85,38 @@ def distances(classes: int, seed: int = 0) -> ClassDistances:
     return ClassDistances.from_gram(points @ points.T)
 
 
-def start(options: Gradient, classes: int, seed: int = 0) -> GradientScreening:
+@dataclass(frozen=True)
+class Predictor:
+    """A stand-in for `ErrorPredictor`: first-order errors with some trust, from 0 to 1."""
+
+    trust: float
+    unit: float
+
+    def errors(self, features: np.ndarray, first_order: np.ndarray, at_mean: np.ndarray) -> Float64:
+        above = (first_order - at_mean[:, None]).mean(axis=0, dtype=np.float64)
+        result: Float64 = self.trust * above / self.unit
+        return result
+
+
+def screen_fit(
+    embedding: Float64, trust: float, caution: float, noise: float = 1.0, unit: float = 2.0
+) -> ScreenFit:
+    """A fit with the prediction of `Predictor`, and a unit covariance along the embedding."""
+    covariance, predictor = np.eye(embedding.shape[1]), Predictor(trust, unit)
+    return ScreenFit(predictor, embedding, covariance, noise, 0.0, unit, caution, 0.5)  # type: ignore[arg-type]
+
+
+def start_learned(options: Learned, classes: int, fit: ScreenFit) -> Screening:
+    prompts = PromptSet.from_templates([f"{k}" for k in range(classes)], ["{}"])
+    cond = Conditioning({"text": torch.zeros(classes, 2)})
+    return replace(options.screen, fit=lambda: fit).prepare(prompts, cond)(lambda: None)
+
+
+def start(options: Gradient | Learned, classes: int, seed: int = 0) -> Screening:
+    """A screening; a learned one has a prediction that is useless, or more or less exact."""
+    if isinstance(options, Learned):
+        rng = np.random.default_rng(seed)
+        fit = screen_fit(embeddings(classes, seed), rng.uniform(), rng.choice([0.0, 1.0, np.inf]))
+        return start_learned(options, classes, fit)
     among, screen = distances(classes, seed), options.screen
     return GradientScreening(screen, among, first_points(screen, among))

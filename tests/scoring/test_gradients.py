@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from helpers.fake_cuda import INDICES, PROMPTS
@@ -96,6 +97,10 @@ def test_every_family_has_gradients_in_all_its_conditioning(
     alone = scorer_of(model, prompts.prompts, batch_size=1)  # the shape of a part of that batch
     assert torch.equal(errors, alone.errors_at(x0, middle, [2]))
     assert set(slopes) == {name for name, v in middle.items() if v.is_floating_point()}
+    same, _, features = scorer.gradients_and_features(x0, middle, [2])
+    assert torch.equal(same, errors)
+    # the blocks' features follow those of the prediction
+    assert features.isfinite().all() and features.shape[1] > 2 * np.prod(model.sample_shape[:1])
     for key, slope in slopes.items():
         length = float(slope.norm())
         # a step that changes the error by a thousandth, or a hundredth of the conditioning

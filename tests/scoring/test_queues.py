@@ -116,3 +116,99 @@ def test_next_requests_do_not_change_the_state() -> None:
     assert np.array_equal(first.pairs, second.pairs)
     assert np.array_equal(image.table, before, equal_nan=True)
     assert image.requested is None and image.speculative == {(0, 0): 1.0} and not image.pending
+
+
+# ---- probes that are evaluations too ------------------------------------------------------------
+
+
+class OneRound:
+    """A screening of one round of probes, after which some classes are left."""
+
+    def __init__(self, probes: list[Probe], shortlist: list[int]) -> None:
+        self.probes, self.shortlist = probes, np.array(shortlist)
+
+    def request(self) -> list[Probe] | None:
+        return self.probes or None
+
+    def receive(self, results: Any) -> None:
+        assert [float(result) for result in results] == [p.members[0] + 0.5 for p in self.probes]
+        self.probes = []
+
+    def deficits(self, leader: int) -> Any:
+        raise AssertionError("the race has not begun")
+
+
+def screened(prompts: PromptSet, probes: list[Probe], shortlist: list[int]) -> ImageState:
+    task = ScoringTask(prompts, Exhaustive(2), mean, False, False, False)
+    screening: Any = OneRound(probes, shortlist)
+    return ImageState("test/0", (), torch.zeros(3, 2, 2), (len(prompts), 2), task, screening)
+
+
+def probe_all(queues: Queues, image: ImageState) -> None:
+    """Answer the probes of an image: the error of class k is k + 0.5."""
+    queues.add(image)
+    batch = queues.take(100)
+    assert isinstance(batch, ProbeBatch)
+    batch.deliver(torch.tensor([[r.probe.members[0] + 0.5] for r in batch.requests]))
+    image.pending = 0
+
+
+def test_a_probe_of_a_class_is_not_evaluated_again_and_is_counted_once() -> None:
+    queues = Queues(points())
+    probes = [Probe((k,), 1, gradient=False, reuse=True) for k in (3, 1, 0)]
+    image = screened(PROMPTS, probes, [1, 2, 3])
+    probe_all(queues, image)
+    assert image.evaluations == 3 and np.isnan(image.table).all()
+    queues.add(image)
+    # of the six evaluations of the race, two are there: class 2 was not probed
+    batch = queues.take(100)
+    assert isinstance(batch, EvaluationBatch)
+    asked = [(request.prompt, request.draw) for request in batch.requests]
+    assert asked == [(1, 0), (2, 0), (3, 0), (2, 1)]
+    assert image.pending == 4 and image.evaluations == 3
+    assert image.table[[1, 3], 1].tolist() == [1.5, 3.5]
+    assert np.isnan(image.table[0]).all()  # class 0 does not race
+    for prompt, draw in asked:
+        image.record(prompt, draw, 9.0)
+    assert image.evaluations == 3 + 4
+
+
+def test_a_probe_without_reuse_is_evaluated_again() -> None:
+    queues = Queues(points())
+    image = screened(PROMPTS, [Probe((k,), 1, gradient=False) for k in (3, 1)], [1, 3])
+    probe_all(queues, image)
+    queues.add(image)
+    assert image.pending == 4 and not image.speculative
+
+
+def test_the_mean_of_several_prompts_is_the_evaluation_of_none_of_them() -> None:
+    # class 0 has one prompt, class 1 two
+    prompts = PromptSet(("a", "b"), ("a", "b", "my b"), (0, 1, 1))
+    model = GaussianDenoiser({p: torch.full((3, 2, 2), float(len(p))) for p in prompts.prompts})
+    queues = Queues(Points(prompts, model.encode_prompts(prompts.prompts)))
+    probes = [Probe((k,), 0, gradient=False, reuse=True) for k in (0, 1)]
+    image = screened(prompts, probes, [0, 1])
+    probe_all(queues, image)
+    queues.add(image)
+    batch = queues.take(100)
+    assert isinstance(batch, EvaluationBatch)
+    asked = {(request.prompt, request.draw) for request in batch.requests}
+    assert asked == {(1, 0), (2, 0), (0, 1), (1, 1), (2, 1)}
+    assert image.evaluations == 2
+
+
+def test_a_probe_that_is_not_finite_is_evaluated_again() -> None:
+    image = screened(PROMPTS, [], [0, 1])
+    image.keep_for_race(0, 0, float("nan"))
+    assert not image.use_speculative(0, 0)
+    assert image.evaluations == 0 and np.isnan(image.table).all()
+
+
+def test_probes_with_features_are_a_kind_of_their_own() -> None:
+    queues = Queues(points())
+    both = [Probe((0, 1), i, gradient=True, features=i % 2 == 0) for i in range(4)]
+    queues.add(state(Exhaustive(4), 4, Probes(both)))
+    for _ in range(2):
+        batch = queues.take(9)
+        assert isinstance(batch, ProbeBatch) and len(batch) == 2
+        assert {r.probe.features for r in batch.requests} == {batch.features}

@@ -84,6 +84,26 @@ def test_a_point_is_the_mean_of_its_classes_with_equal_weights(dtype: torch.dtyp
         assert torch.equal(at[name][2], cond[name][1])  # the one prompt of a class, to the bit
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_a_class_of_one_prompt_is_that_prompt_to_the_bit(dtype: torch.dtype) -> None:
+    cond = made_cond(dtype)
+    (k,) = (k for k in range(3) if OF_CLASS.count(k) == 1)
+    row = OF_CLASS.index(k)
+    at = Points(SET, cond).at([(k,), (0, 1, 2), (k,)])
+    for name, tensor in cond.items():
+        assert at[name].dtype == tensor.dtype
+        assert torch.equal(at[name][[0, 2]], tensor[[row, row]])
+
+
+def test_the_error_at_a_class_of_one_prompt_is_that_of_the_prompt(v_model: Denoiser) -> None:
+    prompts = PromptSet.from_templates(["a cat", "a dog", "a bird"], ["{}"])
+    scorer = scorer_of(v_model, prompts.prompts)
+    x0, draws = latents(3, v_model.sample_shape), [1, 5, 2]
+    at = Points(prompts, scorer.cond).at([(2,), (0,), (1,)])
+    expected = scorer.errors(x0, torch.tensor([2, 0, 1]), draws)
+    assert torch.equal(scorer.errors_at(x0, at, draws), expected)
+
+
 def test_a_mask_is_the_union_of_its_prompts_masks() -> None:
     cond = made_cond()
     at = Points(SET, cond).at([(0,), (1,), (0, 1), (2,)])

@@ -6,13 +6,24 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from helpers.screenings import CLASSES, FEWER, GRADIENTS, SEEDS, cost, drive, noisy, start
+from helpers.screenings import (
+    CLASSES,
+    FEWER,
+    GRADIENTS,
+    LEARNED,
+    SEEDS,
+    cost,
+    drive,
+    noisy,
+    start,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 
 from diffcls.classifiers.search_options import most_evaluations
 from diffcls.data.prompts import PromptSet
 from diffcls.search.gradient import Gradient
+from diffcls.search.learned import Learned
 from diffcls.search.propose import Proposal, Propose
 from diffcls.search.screening import last_differences
 from diffcls.support.errors import UsageError
@@ -21,9 +32,9 @@ pytestmark = pytest.mark.filterwarnings("error")
 
 
 @FEWER
-@given(GRADIENTS, CLASSES, SEEDS, st.sampled_from([0.0, 0.3, 30.0]))
+@given(st.one_of(GRADIENTS, LEARNED), CLASSES, SEEDS, st.sampled_from([0.0, 0.3, 30.0]))
 def test_shortlist_and_cost_stay_within_the_declared_limits(
-    options: Gradient, classes: int, seed: int, spread: float
+    options: Gradient | Learned, classes: int, seed: int, spread: float
 ) -> None:
     truth = np.random.default_rng(seed).normal(size=classes)
     screening = start(options, classes, seed)
@@ -69,9 +80,11 @@ def test_classes_with_equal_errors_keep_their_order(options: Gradient, classes: 
     assert screenings[0].shortlist.tolist() == list(range(min(classes, options.candidates)))
 
 
+@pytest.mark.parametrize("options", [Gradient(candidates=9), Learned(candidates=9)], ids=repr)
 @pytest.mark.parametrize("classes", [2, 9])
-def test_no_more_classes_than_candidates_are_raced_at_once(classes: int) -> None:
-    options = Gradient(candidates=9)
+def test_no_more_classes_than_candidates_are_raced_at_once(
+    classes: int, options: Gradient | Learned
+) -> None:
     screening = start(options, classes)
     assert screening.request() is None
     assert screening.shortlist.tolist() == list(range(classes))
@@ -91,7 +104,7 @@ def test_a_thousand_classes_cost_less_than_one_evaluation_each() -> None:
 
 
 def test_a_budget_is_refused_as_the_race_does_not_know_the_cost_of_its_screen() -> None:
-    for kind in (Gradient, Propose):
+    for kind in (Gradient, Learned, Propose):
         with pytest.raises(UsageError, match=r"--max-evaluations.*without a screen: 50"):
             kind(budget=50, proposer="x") if kind is Propose else kind(budget=50)
 
@@ -108,6 +121,11 @@ def test_a_budget_is_refused_as_the_race_does_not_know_the_cost_of_its_screen() 
         (lambda: Gradient(shrink=float("nan")), "shrink out of range: nan"),
         (lambda: Gradient(draws=0), "draws out of range"),
         (lambda: Gradient(candidates=-1), "candidates out of range: -1"),
+        (lambda: Learned(candidates=0), "candidates out of range: 0"),
+        (lambda: Learned(looks=0), "looks out of range: 0; allowed: 1 or more"),
+        (lambda: Learned(fit_images=49), "fit_images out of range: 49; allowed: 50 or more"),
+        (lambda: Learned(fit_classes=9), "fit_classes out of range: 9; allowed: 10 or more"),
+        (lambda: Learned(confidence=1.0), "confidence out of range: 1.0"),
         (lambda: Propose(), "--search propose needs a CLIP model"),
     ],
 )
@@ -151,6 +169,9 @@ def test_the_maximum_cost_is_that_of_the_screen_and_of_a_race_to_the_end() -> No
     # 10 classes: 2 points of three evaluations; then 3 classes × 20 draws
     gradient = Gradient(20, candidates=3, width=1)
     assert most_evaluations(gradient, one) == 2 * 3 + 3 * 20
+    # two probed points of three evaluations, looks at no more classes than there are
+    assert most_evaluations(Learned(20, candidates=3, looks=7), one) == 2 * 3 + 7 + 3 * 20
+    assert most_evaluations(Learned(20, candidates=3, looks=70), one) == 2 * 3 + 10 + 3 * 20
     # a probe costs the same for any number of prompts; a race counts prompts
     two = PromptSet.from_templates([f"{k}" for k in range(10)], ["{}", "a {}"])
     assert most_evaluations(gradient, two) == 2 * 3 + 2 * 3 * 20
