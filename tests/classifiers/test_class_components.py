@@ -53,7 +53,7 @@ def test_same_classes_have_the_same_components_as_new_ones() -> None:
     np.testing.assert_allclose(
         class_components([own, own]), class_components([own]), rtol=1e-5, atol=1e-5
     )
-    # a class of the fit keeps its components in any company and order
+    # a class of the fit keeps its components among others, in any order
     prompts, cond = own
     rows = [4, 20, 7]
     few = PromptSet.from_templates([prompts.class_names[k] for k in rows], ["{}"])
