@@ -42,7 +42,7 @@ def calibrate(
         if scores.error is not None:
             raise DataError(f"calibration of --search learned: {scores.error}")
         winners[scores.image_id] = int(scores.ranking[0])
-        measurement.evaluations += scores.evaluations
+        measurement.count(scores.evaluations)
     screen = search.screen
     x0 = measurement.latents(items)
     probes = measurement.at_mean(x0, search.probed)

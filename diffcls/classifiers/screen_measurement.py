@@ -87,7 +87,7 @@ class ScreenMeasurement:
             )
             first_order[rows] = self._points.first_order(errors, gradients, at).cpu().numpy()
             features.append(read.cpu().numpy())
-            self._count(EVALUATIONS_PER_GRADIENT_PROBE * len(rows))
+            self.count(EVALUATIONS_PER_GRADIENT_PROBE * len(rows))
         # (N·D, K) -> (N, D, K), (N·D, F) -> (N, D·F)
         return MeanProbes(
             first_order.reshape(len(x0), count, classes),
@@ -114,7 +114,7 @@ class ScreenMeasurement:
             at = self._rows(triples[rows, 1])
             errors = self._scorer.errors_at(x0[triples[rows, 0]], at, column[rows].tolist())
             flat[rows] = errors.cpu().numpy()
-            self._count(len(rows))
+            self.count(len(rows))
         # (Σ S·D,) -> N times (S, D)
         return [
             part.reshape(-1, len(draws))
@@ -130,6 +130,7 @@ class ScreenMeasurement:
         for first in range(0, count, size):
             yield np.arange(first, min(first + size, count))
 
-    def _count(self, evaluations: int) -> None:
+    def count(self, evaluations: int) -> None:
+        """Count evaluations, also those that the classifier itself makes."""
         self.evaluations += evaluations
         self._on_evaluations(evaluations)
