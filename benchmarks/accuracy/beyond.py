@@ -96,12 +96,8 @@ def _main(arguments: list[str]) -> int:
     output = Path(flags.output_dir)
     if not flags.report_only:
         for part in selected(flags, PARTS):
-            rows = list(measure(part, root_for(part.dataset, flags.data_root), output))
-            stored = read_rows(output / TABLE) if (output / TABLE).exists() else []
-            kept = [row for row in stored if row["dataset"] != part.dataset]
-            order = [one.dataset for one in PARTS]
-            every = sorted([*kept, *rows], key=lambda row: order.index(row["dataset"]))
-            write_rows(output / TABLE, every, COLUMNS, ".6g")
+            for row in measure(part, root_for(part.dataset, flags.data_root), output):
+                _put(output / TABLE, row)
     text = "\n".join(page(read_rows(output / TABLE)))
     write_text(output / "beyond.md", text)
     print(text)
@@ -111,20 +107,28 @@ def _main(arguments: list[str]) -> int:
 main = entry_point(_main)
 
 
+def _put(path: Path, row: Mapping[str, Any]) -> None:
+    """Add or replace the row of a rule and data set; an interrupted benchmark keeps the rest."""
+    stored = read_rows(path) if path.exists() else []
+    places = [(part.dataset, rule.name) for part in PARTS for rule in RULES]
+    rows = {(one["dataset"], one["rule"]): one for one in [*stored, row]}
+    ordered = [rows[place] for place in places if place in rows]
+    write_rows(path, ordered, COLUMNS, ".6g")
+
+
 def measure(part: Part, data_root: str | None, output: Path) -> Iterator[dict[str, Any]]:
-    """The rows of one data set, a row per rule."""
+    """The rows of one data set, a row per rule, each as soon as it is measured."""
     from diffcls.evaluation.run import run_evaluation
 
     runs: dict[str, dict[str, Record]] = {}
     for rule in RULES:
         options: dict[str, Any] = {"dataset": part.dataset, "limit": part.images, **rule.options}
         options |= {"data_root": data_root, "threads": 1, "device": "cpu"}
-        if options.get("weighting") == LEARNED:
-            options["weighting"] = file_for(part.dataset)
         given = {name: value for name, value in options.items() if value is not None}
-        (run,) = run_evaluation(
-            **given, output_dir=str(output / RUNS), quiet=True, command=command_of(given)
-        )
+        if given.get("weighting") == LEARNED:
+            given["weighting"] = file_for(part.dataset)
+        command = command_of(_shown(given))
+        (run,) = run_evaluation(**given, output_dir=str(output / RUNS), quiet=True, command=command)
         runs[rule.name] = records_of(output / RUNS, run["fingerprint"])
         yield {
             "rule": rule.name,
@@ -132,9 +136,15 @@ def measure(part: Part, data_root: str | None, output: Path) -> Iterator[dict[st
             **figures(runs[rule.name], runs.get(rule.against)),
             "against": rule.against or None,
             "fit_evaluations": fit_evaluations(output / RUNS, run["fingerprint"]),
-            "command": command_of(given),
+            "command": command,
             **{name: run[name] for name in ("supervision", "fingerprint", "device", "commit")},
         }
+
+
+def _shown(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The options with the paths of this checkout and machine as a reader would give them."""
+    paths = {"weighting": f"diffcls/assets/allocations/{Path(given.get('weighting', '')).name}"}
+    return {**given, **{n: p for n, p in (paths | {"data_root": "data"}).items() if n in given}}
 
 
 def figures(
@@ -202,6 +212,12 @@ def page(rows: Iterable[Mapping[str, Any]]) -> Iterator[str]:
         yield "| rule | accuracy | difference | against | p | evaluations | of the fit |"
         yield "|---|---|---|---|---|---|---|"
         yield from map(_row, own)
+        measured = {row["rule"] for row in own}
+        if missing := [rule.name for rule in RULES if rule.name not in measured]:
+            yield from ("", f"Not measured yet: {'; '.join(missing)}.")
+    measured = {row["dataset"] for row in table}
+    if missing := [part.dataset for part in PARTS if part.dataset not in measured]:
+        yield from ("", f"Data sets not measured yet: {', '.join(missing)}.")
     yield from ("", "## Verdict", "")
     for rule in RULES[1:]:
         own = [row for row in table if row["rule"] == rule.name]

@@ -40,6 +40,7 @@ def _main(arguments: list[str]) -> int:
     p.add_argument("--model", nargs="+", default=["digits", "scenes"], metavar="NAME")
     p.add_argument("--rounds", type=int, default=20, metavar="N", help="of single passes (20)")
     p.add_argument("--blocks", type=int, default=BLOCKS, metavar="N", help=f"of images ({BLOCKS})")
+    p.add_argument("--images", type=int, metavar="N", help="of a block (by data set)")
     p.add_argument("--compile", action="store_true", help="also torch.compile (half a minute each)")
     flags = p.parse_args(arguments)
     output = Path(flags.output_dir)
@@ -68,13 +69,15 @@ def _put(path: Path, rows: list[dict[str, Any]]) -> None:
     write_rows(path, rows, COLUMNS, SIX_DIGITS)
 
 
-def race(dataset: str, data_root: str | None, blocks: int) -> dict[str, Any]:
+def race(
+    dataset: str, data_root: str | None, blocks: int, images: int | None = None
+) -> dict[str, Any]:
     """Racing with and without shared layers, on the same images; the scores are equal.
 
     Raises:
         AssertionError: if a score differs in a single bit.
     """
-    size = DATASETS.get(dataset, 8)
+    size = DATASETS.get(dataset, 8) if images is None else images
     plan = plan_of(
         dataset=dataset,
         data_root=root_for(dataset, data_root),
@@ -227,7 +230,9 @@ def _ratio(one: list[float], other: list[float]) -> float:
 
 MEASURES: dict[str, Callable[[argparse.Namespace], Iterator[list[dict[str, Any]]]]] = {
     "operations": lambda _: iter([operations()]),
-    "race": lambda flags: ([race(name, flags.data_root, flags.blocks)] for name in flags.dataset),
+    "race": lambda flags: (
+        [race(name, flags.data_root, flags.blocks, flags.images)] for name in flags.dataset
+    ),
     "pass": lambda flags: (passes(name, flags.rounds, flags.compile) for name in flags.model),
     "half_side": lambda flags: (half_side(name, flags.data_root) for name in flags.dataset),
 }

@@ -72,10 +72,13 @@ def _passes(rows: list[dict[str, Any]]) -> Iterator[str]:
     yield "## Forward passes of one batch: not in use"
     yield ""
     yield "Cached keys and values are looked up by row; outputs are equal to the bit. Two threads:"
-    yield "their CPU time together; the wall-clock ratio is that of a machine with other load."
+    yield "their CPU time together, and the clock of a machine with other load; KERNELS.md has idle"
+    yield "cores."
     yield ""
-    yield "| model | variant | ms each before | times cheaper | faster by the clock | before the "
-    yield "first pass |"
+    yield (
+        "| model | variant | ms each before | times cheaper | times faster by the clock | "
+        "before the first pass |"
+    )
     yield "|---|---|---|---|---|---|"
     for row in rows:
         before = row["seconds_before"]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from benchmarks.speed.gpu_network import TOKENS, network
+from benchmarks.speed.gpu_network import SD_2, build
 
 PREFIX = re.compile(
     # time embedding and first convolution, then the first block: all of it where it has no
@@ -22,13 +22,9 @@ BUNDLED = ("digits", "scenes")
 
 def operations() -> list[dict[str, Any]]:
     """A row for each bundled size of network, and for one of Stable Diffusion 2-base's size."""
-    import torch
-
     from diffcls.models import loading
 
-    with torch.device("meta"):
-        large = network(tiny=False)
-    rows = [_row("Stable Diffusion 2-base", large, TOKENS)]
+    rows = [_row("Stable Diffusion 2-base", build(SD_2, "meta"), SD_2.tokens)]
     for name in BUNDLED:
         denoiser: Any = loading.load(name)
         tokens = denoiser.encode_prompts([""])["text"].shape[1]

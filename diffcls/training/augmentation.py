@@ -51,5 +51,5 @@ def mirrored(images: Tensor, flip: bool, rng: torch.Generator) -> Tensor:
     """(B, C, H, W) images, each mirrored with probability ½ if `flip`."""
     if not flip:
         return images
-    chosen = torch.rand(len(images), generator=rng) < 0.5
+    chosen = torch.rand(len(images), generator=rng, device=rng.device) < 0.5
     return torch.where(chosen[:, None, None, None], images.flip(-1), images)

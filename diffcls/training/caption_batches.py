@@ -14,6 +14,8 @@ CaptionBatch = Callable[[Tensor, "Tensor | None", int, torch.Generator], Tensor]
 """(images (B,), which of them lose their caption (B,) or None, number of the first caption,
 generator) -> token ids (B, L), on the generator's device."""
 
+POOL_CAPTIONS = 40_000
+"""Captions of all classes in a pool whose size no recipe names."""
 POOL_START = -1_000_000_000
 """Number of the first caption of a pool; those below 0 near it are a tokenizer's own."""
 
@@ -57,10 +59,11 @@ def pooled_captions(
         tokenizer: tokenizer of the text encoder.
         captions: writes the pool.
         labels: (N,) class index of each image.
-        size: V, number of captions of each class.
+        size: V, number of captions of each class; 0: `POOL_CAPTIONS` divided among the classes.
         device: that of the generators.
     """
     classes = sorted(set(labels))
+    size = size or max(1, POOL_CAPTIONS // len(classes))
     image_of = {label: i for i, label in enumerate(labels)}
     texts = [
         captions(image_of[label], POOL_START - row * size - number)

@@ -32,6 +32,7 @@ from diffcls.training.model_card import clip_readme
 from diffcls.training.recipe_table import ANY_RECIPE, RECIPES
 from diffcls.training.recipes import Augmentation, ClipRecipe, Recipe
 from diffcls.training.run import VOCABULARY_CAPTIONS, TrainingRun, tensor_of
+from diffcls.training.stored_images import Images, store
 
 STATISTICS_BATCHES = 12
 """Number of batches that the statistics of batch normalisation are averaged over."""
@@ -55,7 +56,8 @@ class ClipTraining(TrainingRun):
 
     def run(self) -> dict[str, Any]:
         train = self.training_data()
-        images, labels = tensor_of(train, self.recipe.image_size)
+        stored, labels = store(train, self.recipe.image_size)
+        images = stored.to(self._data_device)
 
         words = self._captions(train, labels)
         torch.manual_seed(key("weights", self.seed))
@@ -69,7 +71,6 @@ class ClipTraining(TrainingRun):
             model = build(model_config(self.recipe, len(tokenizer)))
         config = model_config(self.recipe, len(tokenizer))
         augmentation = self._diffusion_recipe.augmentation
-        images = images.to(self._data_device)
         captions = self._caption_batches(tokenizer, words, labels)
         phase = clip_phase(model, images, captions, augmentation, self.recipe, self.seed)
         loop = self._loop(phase)
@@ -78,7 +79,7 @@ class ClipTraining(TrainingRun):
             for step in range(STATISTICS_BATCHES):
                 rng = generator("settle", self.seed, step)
                 rows = torch.randint(len(images), (self.recipe.batch,), generator=rng)
-                yield augment(images[rows.to(images.device)].cpu(), augmentation, rng)
+                yield augment(images[rows].cpu(), augmentation, rng)
 
         def measure(step: int) -> dict[str, float]:
             with recomputed_statistics(model.visual, batches()):
@@ -168,7 +169,7 @@ def build(config: dict[str, Any]) -> Any:
 
 def clip_phase(
     model: Any,
-    images: Tensor,
+    images: Images,
     captions: CaptionBatch,
     augmentation: Augmentation,
     recipe: ClipRecipe,

@@ -32,8 +32,9 @@ from diffcls.training.latent_losses import (
 from diffcls.training.loop import generator
 from diffcls.training.model_card import text_to_image_readme
 from diffcls.training.recipes import Optimisation, Recipe
-from diffcls.training.run import VOCABULARY_CAPTIONS, TrainingRun, tensor_of
+from diffcls.training.run import VOCABULARY_CAPTIONS, TrainingRun
 from diffcls.training.run_files import SNAPSHOTS
+from diffcls.training.stored_images import store
 from diffcls.training.validation import Validate, Validators
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ class LatentTraining(TrainingRun):
 
     def run(self) -> dict[str, Any]:
         train = self.training_data()
-        images, labels = tensor_of(train, self.recipe.config.image_size)
+        images, labels = store(train, self.recipe.config.image_size)
         device = self._data_device
 
         words = self._captions(train, labels)

@@ -19,13 +19,14 @@ from diffcls.training.losses import noised, objective
 from diffcls.training.mixed_precision import compiled, mixed_precision
 from diffcls.training.noise_levels import discrete
 from diffcls.training.recipes import Recipe
+from diffcls.training.stored_images import Images
 
 if TYPE_CHECKING:
     from diffusers import StableDiffusionPipeline
 
 
 def vae_phase(
-    vae: Any, images: Tensor, recipe: Recipe, seed: int, device: torch.device | str = "cpu"
+    vae: Any, images: Images, recipe: Recipe, seed: int, device: torch.device | str = "cpu"
 ) -> Phase:
     """Autoencoder phase: MSE(x, decode(z)) + w·KL(q(z|x) ‖ N(0, I)) (Kingma & Welling 2014).
 
@@ -69,7 +70,7 @@ class _Reconstruction(nn.Module):
 
 @torch.inference_mode()
 def make_latents(
-    vae: Any, images: Tensor, recipe: Recipe, seed: int, device: torch.device | str = "cpu"
+    vae: Any, images: Images, recipe: Recipe, seed: int, device: torch.device | str = "cpu"
 ) -> Tensor:
     """(copies, N, C, h, w) unscaled latents: of the images, then of augmented copies.
 

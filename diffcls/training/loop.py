@@ -26,6 +26,7 @@ from diffcls.training.distributed import ProcessGroup
 from diffcls.training.interrupt import interrupt_requested
 from diffcls.training.optimiser import Ema, learning_rate
 from diffcls.training.recipes import Optimisation
+from diffcls.training.throughput import Throughput
 
 Report = Callable[[int, Mapping[str, float]], None]
 """(step, values by name): receives the loss and the points of the curve."""
@@ -153,6 +154,8 @@ class Loop:
         every = stop.eval_every if stop else -(-self.steps // points)
         self.model.train()
         saved, smooth, average = time.monotonic(), float("nan"), None
+        images_per_step = self.phase.optimisation.batch * self.batches_per_step
+        throughput = Throughput(images_per_step, self.step, self.seconds)
         with (
             Progress(
                 self.steps, self.phase.name, "step", initial=self.step, quiet=self.quiet
@@ -165,9 +168,11 @@ class Loop:
                 average = loss if average is None else average.lerp(loss, 0.01)
                 at_point = self.step % every == 0 or self.step == self.steps
                 if at_point or self.step % READ_EVERY == 0:
-                    smooth = self._finite(average)
-                    progress.set_values(loss=f"{smooth:.4f}")
+                    smooth = self._finite(average)  # waits for the device, so the rate is true
                 self.seconds += time.monotonic() - started
+                if at_point or self.step % READ_EVERY == 0:
+                    shown = {"images/s": f"{throughput.since(self.step, self.seconds):,.0f}"}
+                    progress.set_values(loss=f"{smooth:.4f}", **shown)
                 progress.update()
                 if self.step % 100 == 0:
                     rate = learning_rate(self.step, self.steps, self.phase.optimisation)

@@ -103,7 +103,7 @@ def variance_term(
     """
     if levels.index is None:
         raise ValueError("a learned variance needs the discrete levels of a schedule")
-    at = levels.index.cpu().numpy()
+    at, above_first = (index.cpu().numpy() for index in (levels.index, levels.index.clamp(min=1)))
     small, large = (to_tensor(v[at], x0) for v in variances)
     variance = learned_variance(mixture, small, large)
     alpha, sigma = (to_tensor(v, x0) for v in (levels.alpha, levels.sigma))
@@ -111,7 +111,7 @@ def variance_term(
     first = levels.index == 0
     # the step of the first level has variance 0, whose logarithm has a gradient of NaN even where
     # torch.where discards it; these rows take the second level's step instead
-    safe = steps.rows([max(1, int(i)) for i in at]).tensors(x0)
+    safe = steps.rows(above_first).tensors(x0)
     nats = torch.where(
         first.to(x0.device),
         bound.discretised_decoder()(x0, predicted, variance).flatten(1).sum(dim=1).to(x0.dtype),

@@ -95,7 +95,7 @@ def continuous(log_snr: LogSnr, length: int) -> Levels:
             time = u.to(next(log_snr.parameters()).device, copy=True).requires_grad_()
             value = log_snr(time)
             (slope,) = torch.autograd.grad(value.sum(), time, create_graph=True)
-            value = value.detach().cpu()
+            value = value.detach().to(u.device)
         else:
             value = log_snr(u)
         alpha, sigma = torch.sigmoid(value).sqrt(), torch.sigmoid(-value).sqrt()
@@ -128,8 +128,8 @@ def between(schedule: NoiseSchedule) -> LogSnr:
     value = np.log(schedule.snr)
 
     def log_snr(u: Tensor) -> Tensor:
-        interpolated = np.interp(u.double().numpy(), time, value)
-        return torch.from_numpy(interpolated).to(u.dtype)
+        interpolated = np.interp(u.double().cpu().numpy(), time, value)
+        return torch.from_numpy(interpolated).to(u.device, u.dtype)
 
     return log_snr
 

@@ -46,6 +46,7 @@ class NoisyTraining(TrainingRun):
         if self.init:
             load_initial_weights(model, noisy_classifier.load(self.init).model.state_dict())
         validation = self._images(guided, load_dataset(self.dataset, "validation", self.data_root))
+        images, labels = images.to(self._data_device), labels.to(self._data_device)
         loop = self._loop(
             noisy_phase(model, guided.schedule, images, labels, self.recipe, self.seed)
         )

@@ -20,7 +20,7 @@ from diffcls.support.text import valid_text
 from diffcls.training import recipe_table
 from diffcls.training.dataset_names import full_name, short_name
 from diffcls.training.kinds import KINDS, TRAININGS
-from diffcls.training.recipes import Optimisation, Recipe
+from diffcls.training.recipes import Optimisation, Recipe, for_device
 
 if TYPE_CHECKING:
     from diffcls.training.distributed import ProcessGroup
@@ -185,6 +185,7 @@ def open_training(
 
     options, recipe = resolve(options)
     processes = processes or ProcessGroup(device=resolve_device(options.device or "cpu"))
+    recipe = for_device(recipe, processes.device)
     if options.model == "clip" and (processes.size > 1 or options.accumulate > 1):
         raise UsageError(
             "--model clip needs one process and no --accumulate",

@@ -28,8 +28,9 @@ from diffcls.training.pixel_losses import (
     scheduler_config,
 )
 from diffcls.training.recipes import PixelRecipe
-from diffcls.training.run import TrainingRun, tensor_of
+from diffcls.training.run import TrainingRun
 from diffcls.training.run_files import SNAPSHOTS
+from diffcls.training.stored_images import StoredImages, store
 
 
 class PixelTraining(TrainingRun):
@@ -57,6 +58,7 @@ class PixelTraining(TrainingRun):
         learned = learned_schedule(self.recipe)
         if self.initial_model:
             load_initial_weights(unet, self.initial_model.network.state_dict())
+        images, labels = images.to(self._data_device), labels.to(self._data_device)
         loop = self._loop(pixels_phase(unet, learned, images, labels, self.recipe, self.seed))
 
         def measure(step: int) -> dict[str, float]:
@@ -107,12 +109,10 @@ class PixelTraining(TrainingRun):
         ]
 
 
-def pixels_of(data: Dataset, recipe: PixelRecipe) -> tuple[Tensor, Tensor]:
-    """All images of a data set, (N, C, H, W) in [−1, 1], and their labels, (N,)."""
-    images, labels = tensor_of(data, recipe.image_size)
-    if recipe.channels == 1:
-        images = images.mean(dim=1, keepdim=True)
-    return images, torch.tensor(labels)
+def pixels_of(data: Dataset, recipe: PixelRecipe) -> tuple[StoredImages, Tensor]:
+    """All images of a data set with the recipe's channels, and their labels, (N,)."""
+    images, labels = store(data, recipe.image_size)
+    return StoredImages(images.pixels, is_gray=recipe.channels == 1), torch.tensor(labels)
 
 
 def save(unet: Any, learned: LearnedLogSnr | None, recipe: PixelRecipe, folder: Path) -> None:

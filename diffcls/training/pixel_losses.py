@@ -36,6 +36,7 @@ from diffcls.training.noise_levels import (
     to_schedule,
 )
 from diffcls.training.recipes import NoisyRecipe, PixelRecipe
+from diffcls.training.stored_images import Images
 
 STEPS = 1000
 """T, the number of levels of every schedule."""
@@ -169,14 +170,16 @@ def learned_schedule(recipe: PixelRecipe) -> LearnedLogSnr | None:
     return LearnedLogSnr(float(log_snr[0]), float(log_snr[-1]))
 
 
-def levels_of(recipe: PixelRecipe, learned: LearnedLogSnr | None) -> Levels:
-    """Sampler of the noise levels that the recipe trains on."""
+def levels_of(
+    recipe: PixelRecipe, learned: LearnedLogSnr | None, device: torch.device | str = "cpu"
+) -> Levels:
+    """Sampler of the noise levels that the recipe trains on, for generators on a device."""
     if learned is not None:
         return continuous(learned, STEPS)
     schedule = NoiseSchedule.from_diffusers(scheduler_config(recipe))
     if recipe.levels == "continuous":
         return continuous(between(schedule), STEPS)
-    return discrete(schedule)
+    return discrete(schedule, device)
 
 
 def row_of(recipe: PixelRecipe) -> Parameterization:
@@ -188,7 +191,7 @@ def row_of(recipe: PixelRecipe) -> Parameterization:
 def pixels_phase(
     unet: Any,
     learned: LearnedLogSnr | None,
-    images: Tensor,
+    images: Images,
     labels: Tensor,
     recipe: PixelRecipe,
     seed: int,
@@ -200,13 +203,14 @@ def pixels_phase(
     Args:
         unet: see `build_unet`.
         learned: see `learned_schedule`.
-        images: (N, C, H, W) in [−1, 1].
-        labels: (N,) class indices.
+        images: (N, C, H, W) in [−1, 1]; random numbers are drawn on their device.
+        labels: (N,) class indices, on that device.
         recipe: see `PixelRecipe`.
         seed: seed of all random choices.
     """
     check(recipe)
-    row, levels, batch = row_of(recipe), levels_of(recipe, learned), recipe.batch
+    here, row, batch = images.device, row_of(recipe), recipe.batch
+    levels = levels_of(recipe, learned, here)
     no_class = int(unet.config.num_class_embeds or 1) - 1
     steps = variances = None
     if recipe.learned_variance:
@@ -214,17 +218,17 @@ def pixels_phase(
         variances = both_variances(steps)
 
     def loss(step: int) -> Tensor:
-        rng = generator("pixels", seed, step)
-        rows = torch.randint(len(images), (batch,), generator=rng)
+        rng = generator("pixels", seed, step, device=here)
+        rows = torch.randint(len(images), (batch,), generator=rng, device=here)
         x0 = mirrored(images[rows], recipe.flip, rng)
-        noise = torch.randn(x0.shape, generator=rng)
+        noise = torch.randn(x0.shape, generator=rng, device=here)
         at = levels(batch, rng)
         device = device_of(unet)
         x0, noise = x0.to(device), noise.to(device)
         x_t = noised(x0, noise, at)
         conditions: dict[str, Tensor] = {}
         if recipe.conditional:
-            dropped = torch.rand(batch, generator=rng) < recipe.class_dropout
+            dropped = torch.rand(batch, generator=rng, device=here) < recipe.class_dropout
             conditions["class_labels"] = torch.where(dropped, no_class, labels[rows]).to(device)
         both = unet(x_t, at.timestep.to(device), **conditions).sample
         out = both[:, : x0.shape[1]]
@@ -246,7 +250,7 @@ def pixels_phase(
 def noisy_phase(
     classifier: NoisyClassifier,
     schedule: NoiseSchedule,
-    images: Tensor,
+    images: Images,
     labels: Tensor,
     recipe: NoisyRecipe,
     seed: int,
@@ -258,19 +262,20 @@ def noisy_phase(
     Args:
         classifier: the untrained classifier.
         schedule: noise schedule of the diffusion model to guide.
-        images: (N, C, H, W) in [−1, 1].
-        labels: (N,) class indices.
+        images: (N, C, H, W) in [−1, 1]; random numbers are drawn on their device.
+        labels: (N,) class indices, on that device.
         recipe: see `NoisyRecipe`.
         seed: seed of all random choices.
     """
-    levels, batch = discrete(schedule), recipe.batch
+    here, batch = images.device, recipe.batch
+    levels = discrete(schedule, here)
 
     def loss(step: int) -> Tensor:
-        rng = generator("noisy", seed, step)
-        rows = torch.randint(len(images), (batch,), generator=rng)
+        rng = generator("noisy", seed, step, device=here)
+        rows = torch.randint(len(images), (batch,), generator=rng, device=here)
         x0 = mirrored(images[rows], recipe.flip, rng)
         at = levels(batch, rng)
-        x_t = noised(x0, torch.randn(x0.shape, generator=rng), at)
+        x_t = noised(x0, torch.randn(x0.shape, generator=rng, device=here), at)
         device = device_of(classifier)
         logits = classifier(*(v.to(device) for v in (x_t, at.alpha, at.sigma)))
         return F.cross_entropy(logits, labels[rows].to(device))

@@ -55,7 +55,8 @@ class Optimisation:
         gradient_clip: maximum norm of the gradient.
         precision: "float32", or "bfloat16" for automatic mixed precision.
         on_device: whether data and random numbers are held and drawn on the device that trains,
-            so that it never waits for the CPU; another kind of device draws other numbers.
+            and captions come from a pool, so that it never waits for the CPU; another kind of
+            device draws other numbers. Always so on a GPU, see `for_device`.
         compiled: whether torch compiles the networks.
     """
 
@@ -101,7 +102,8 @@ class Recipe(Optimisation):
         prompt_dropout: share of captions, 0 to 1, replaced by the empty one, for classifier-free
             guidance (Ho & Salimans 2022).
         caption_pool: number of captions of each class that are drawn from; 0: each image seen has
-            a new one.
+            a new one, or with `on_device` one of a pool of
+            `diffcls.training.caption_batches.POOL_CAPTIONS` in all.
         emphasis: weight of the images whose class name contains a word, relative to 1 of the
             others; the largest weight counts.
         lateness: κ ≥ 1 at the start of the denoiser's training, whose times t in 0 to 1 have the
@@ -234,6 +236,19 @@ class NoisyRecipe(Optimisation):
 
 
 R = TypeVar("R", bound=Optimisation)
+
+
+def for_device(recipe: R, device: str) -> R:
+    """The recipe as a device trains it: a GPU holds the data and draws all random numbers.
+
+    Elsewhere it stays as it is. It is the one that is stored with the model, so a training does
+    not resume on another kind of device.
+
+    Args:
+        recipe: of any kind of model.
+        device: torch's name of the device.
+    """
+    return dataclasses.replace(recipe, on_device=True) if device.startswith("cuda") else recipe
 
 
 def read_recipe(kind: type[R], stored: Mapping[str, Any]) -> R:

@@ -187,7 +187,7 @@ class TrainingRun(ABC):
 
     def _caption_batches(self, tokenizer: Any, words: Caption, labels: list[int]) -> CaptionBatch:
         size: int = getattr(self.recipe, "caption_pool", 0)
-        if not size:
+        if not size and not self.recipe.on_device:
             return new_captions(tokenizer, words)
         return pooled_captions(tokenizer, words, labels, size, self._data_device)
 

@@ -14,6 +14,7 @@ from benchmarks.core.tables import read_rows
 from diffcls.classifiers.options import ClassifierOptions
 from diffcls.data import catalog
 from diffcls.runs.records import Record
+from tools.learn_allocations import file_for
 
 REFERENCE = Path(__file__).parents[2] / "results" / "reference"
 
@@ -51,6 +52,18 @@ def test_verdict_names_the_data_sets_whose_interval_leaves_out_zero() -> None:
     assert beyond._verdict(both[2:]).startswith("no difference is established on any data set")
 
 
+def test_interrupted_benchmark_keeps_its_rows_in_the_order_of_the_rules(tmp_path: Path) -> None:
+    path = tmp_path / "beyond.csv"
+    for rule, dataset, n in (
+        (beyond.DEFAULT, "cifar10", 1),
+        (beyond.PUBLISHED, "digits", 2),
+        (beyond.PUBLISHED, "cifar10", 3),
+        (beyond.DEFAULT, "cifar10", 4),
+    ):
+        beyond._put(path, {"rule": rule, "dataset": dataset, "n": n})
+    assert [one["n"] for one in read_rows(path)] == [2, 3, 4]
+
+
 def test_every_rule_is_allowed_and_is_compared_with_one_before_it() -> None:
     names = [rule.name for rule in beyond.RULES]
     assert len(set(names)) == len(names) and not beyond.RULES[0].against
@@ -60,7 +73,7 @@ def test_every_rule_is_allowed_and_is_compared_with_one_before_it() -> None:
         ClassifierOptions(**options)  # raises for a value that is not allowed
     for part in beyond.PARTS:
         assert catalog.find(part.dataset).splits == ("test", "validation", "train")
-        assert Path(beyond.file_for(part.dataset)).stem != part.dataset  # of another data set
+        assert Path(file_for(part.dataset)).stem != part.dataset  # of another data set
 
 
 def test_page_is_that_of_its_table() -> None:

@@ -6,18 +6,18 @@ import pytest
 import torch
 
 from benchmarks.speed import cheaper_evaluations, half_side, operations
-from benchmarks.speed.gpu_network import TOKENS, network
+from benchmarks.speed.gpu_network import SD_2, build
 from diffcls.models import loading
 from diffcls.models.shared_layers import find_shared_layers
 
 
 def test_the_first_layers_of_a_large_network_are_a_twentieth_and_its_keys_a_two_hundredth() -> None:
     with torch.device("meta"):
-        counts = operations.count(network(tiny=False), TOKENS)
+        counts = operations.count(build(SD_2, "meta"), SD_2.tokens)
     # every cross-attention has keys and values of 77 tokens of width 1024, in the widths of its
     # blocks: two of each level down, three up, one in the middle
     widths = 320 * (2 + 3) + 640 * (2 + 3) + 1280 * (2 + 3 + 1)
-    by_hand = 2 * 2 * TOKENS * 1024 * widths
+    by_hand = 2 * 2 * SD_2.tokens * 1024 * widths
     keys = sum(n for name, n in counts.items() if operations.KEYS_AND_VALUES.fullmatch(name))
     assert keys == by_hand
     row = operations.operations()[0]

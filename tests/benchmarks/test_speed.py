@@ -14,8 +14,6 @@ from benchmarks.speed import (
     class_heads,
     classes,
     cpu_inference,
-    gpu,
-    gpu_network,
     published_speed,
     startup,
     throughput,
@@ -45,40 +43,6 @@ def test_all_variants_of_a_forward_pass_compute_the_same() -> None:
     assert len({variant.name for variant in all_variants}) == len(all_variants) >= 6
     for variant, out in zip(all_variants, outs, strict=True):
         assert torch.allclose(out, outs[0], atol=2e-4), variant.name
-
-
-def test_accelerator_benchmark_also_runs_on_a_cpu() -> None:
-    optimisations = dict(gpu.OPTIMISATIONS)
-    try:
-        for name in [name for name in gpu.OPTIMISATIONS if name.startswith("compiled")]:
-            del gpu.OPTIMISATIONS[name]  # half a minute each
-        rows = list(gpu.measure("cpu", (2, 4), seconds=0.01, tiny=True))
-    finally:
-        gpu.OPTIMISATIONS.update(optimisations)
-    measures = [row["measure"] for row in rows]
-    assert measures[0] == "baseline" and measures[-1] == "all kept, larger batch"
-    assert all(row["evaluations_per_second"] > 0 for row in rows)
-    # a share is reported only if the peak of the device is known
-    assert all(row["share_of_peak"] is None for row in rows)
-    differences = {row["measure"]: row["largest_difference"] for row in rows[:-1]}
-    assert differences["baseline"] == 0 and differences["channels last"] < 0.1
-    assert 0 < differences["bfloat16"] < 0.5
-
-
-@pytest.mark.parametrize(
-    ("device", "peak"),
-    [
-        ("NVIDIA A100-SXM4-40GB", 312.0),
-        ("NVIDIA H100 80GB HBM3", 989.0),
-        ("NVIDIA H100 PCIe", 756.0),
-        ("NVIDIA GeForce RTX 4090", 165.0),
-        ("NVIDIA L40", 181.0),
-        ("NVIDIA L4", 121.0),
-        ("NVIDIA GB200", None),
-    ],
-)
-def test_peak_is_found_by_the_words_of_the_device_name(device: str, peak: float | None) -> None:
-    assert gpu_network.peak_of(device) == peak
 
 
 def test_cpu_time_is_that_of_the_process_and_not_of_waiting() -> None:

@@ -72,6 +72,7 @@ REASONS = {
     "needs runs of the reader": r"python -m diffcls\.(?:compare|report|replay) .*"
     r"|python -m diffcls\.(?:report|list runs .*)",
     "serves until it is stopped": r"python -m diffcls\.demo.*|tensorboard .*",
+    "needs a GPU, or minutes without one": r"python -m benchmarks\.run gpu .*",
     "needs several GPUs, or a cluster": r"(?:torchrun|srun) .*",
     "needs trackers, some of them with an account": r".* --log-to .*",
     "changes the reader's shell": r"diffcls --print-completion .*",

@@ -1,4 +1,4 @@
-"""The learned screen with a bundled model: one fit serves shards, a killed run and its resumption."""
+"""The learned screen with a bundled model: one fit for shards and for a killed run."""
 
 from __future__ import annotations
 

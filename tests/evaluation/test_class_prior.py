@@ -21,7 +21,8 @@ from diffcls.evaluation.plan import build_prompts, choose_images
 from diffcls.support.cache import read_arrays
 from diffcls.support.errors import UsageError
 
-BIAS, CLIP = {"class_bias": 12}, {"combine": "clip"}
+BIAS: dict[str, Any] = {"class_bias": 12}
+CLIP: dict[str, Any] = {"combine": "clip"}
 PRIORS = pytest.mark.parametrize("prior", [BIAS, CLIP], ids=["class bias", "combination"])
 
 
@@ -48,7 +49,7 @@ def stored_fit(output: Path) -> dict[str, Any]:
 
 
 def test_scores_are_those_without_the_bias_plus_the_bias(tmp_path: Path) -> None:
-    exhaustive = {"search": "exhaustive"}
+    exhaustive: dict[str, Any] = {"search": "exhaustive"}
     (plain,) = diffcls.run_evaluation(**options(tmp_path, **exhaustive))
     (row,) = diffcls.run_evaluation(**options(tmp_path, **exhaustive, **BIAS))
     assert row["fingerprint"] != plain["fingerprint"]
@@ -66,7 +67,7 @@ def test_scores_are_those_without_the_bias_plus_the_bias(tmp_path: Path) -> None
 
 
 def test_scores_are_logarithms_of_the_product_with_clip(tmp_path: Path) -> None:
-    exhaustive = {"search": "exhaustive"}
+    exhaustive: dict[str, Any] = {"search": "exhaustive"}
     (plain,) = diffcls.run_evaluation(**options(tmp_path, **exhaustive))
     (clip,) = diffcls.run_evaluation(
         method="clip", output_dir=str(tmp_path), limit=10, quiet=True, check_model=False
@@ -98,7 +99,10 @@ def test_repeated_run_fits_nothing_and_other_settings_are_other_runs(
     for name in ("fit_bias", "fit_combination"):
         monkeypatch.setattr(class_prior_fit, name, lambda *_: pytest.fail("fitted again"))
     assert diffcls.run_evaluation(**given) == first
-    others = [{"class_bias": None, "combine": None}, {"class_bias": 9, "combine": None}]
+    others: list[dict[str, Any]] = [
+        {"class_bias": None, "combine": None},
+        {"class_bias": 9, "combine": None},
+    ]
     dry = [diffcls.run_evaluation(**{**given, **o, "dry_run": True})[0] for o in others]
     assert len({row["fingerprint"] for row in [*first, *dry]}) == 3
 
