@@ -1,8 +1,4 @@
-<<<<<<< HEAD
-"""The learned screen with a bundled model: one fit for shards, and for a killed run."""
-=======
 """The learned screen with a bundled model: one fit for shards and for a killed run."""
->>>>>>> learntests
 
 from __future__ import annotations
 

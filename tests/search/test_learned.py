@@ -146,13 +146,21 @@ def test_probes_are_at_the_mean_of_all_classes_and_then_at_single_ones() -> None
         assert probe.reuse and not probe.gradient and not probe.features
 
 
-@pytest.mark.parametrize("draws", [1, 2, 3, 7, 20, 100, 200, 201])
-def test_probed_draws_are_at_low_and_higher_noise(draws: int) -> None:
-    probed = Learned(draws=draws).probed
-    place = {draw: rank for rank, draw in enumerate(order_in_time(draws).tolist())}
-    assert [place[draw] for draw in probed] == sorted(
-        {round(0.25 * (draws - 1)), round(0.4 * (draws - 1))}
-    )
+@pytest.mark.parametrize("draws", [2, 3, 7, 15, 20, 40, 100, 201])
+def test_classes_are_measured_on_a_draw_that_every_race_begins_with(draws: int) -> None:
+    search = Learned(draws=draws)
+    first, second = search.probed
+    begun = search.race.ask(np.full((3, draws), np.nan, np.float32))
+    assert begun is not None and first in begun[:, 1]
+    # it is at about a quarter of the time, the other probed draw at 0.4
+    place = {draw: rank / (draws - 1) for rank, draw in enumerate(order_in_time(draws).tolist())}
+    assert place[second] == pytest.approx(0.4, abs=0.5 / (draws - 1))
+    if draws > 3:
+        assert place[first] == pytest.approx(0.25, abs=1 / (draws - 1))
+
+
+def test_a_single_draw_is_probed_once() -> None:
+    assert Learned(draws=1).probed == (0,)
 
 
 @pytest.mark.parametrize("confidence", [0.5, 0.9, 0.95, 0.999])
