@@ -33,7 +33,9 @@ RACE = "racing"
 IMAGES = 1000
 MIN_IMAGES = 500
 """Images from which on the interval of a difference in accuracy is narrow enough to be of use."""
-TIMED_IMAGES = 20
+TIMED_IMAGES, FEW_TIMED_IMAGES = 100, 20
+"""Images of the short runs, and of those among more than `MANY_CLASSES`, which last longer."""
+MANY_CLASSES = 100
 BATCH_SIZES = (8, 16, 32, 64, 128, 256)
 IMAGE_COUNTS = (50, 200, 800)
 TABLE = "growth.csv"
@@ -158,7 +160,8 @@ def timed_runs(
         for search in searches:
             if SEARCH_RUNS[search].is_for(count):
                 row = {"what": "classes", "classes": count, "search": search}
-                yield {**row, "images": TIMED_IMAGES}
+                images = FEW_TIMED_IMAGES if count > MANY_CLASSES else TIMED_IMAGES
+                yield {**row, "images": images}
     if not everything:
         return
     for count in (min(classes), max(classes)):

@@ -1,8 +1,8 @@
 """Measurements of the scaling benchmark, each in a process of its own with one thread.
 
 Memory is the peak above a baseline: the process with the model loaded and one image scored among
-ten classes, at the same batch size, with free memory returned to the system. Libraries and kernels
-are thus part of the baseline, batches and prompts are not.
+ten classes at batch size 1, with free memory returned to the system. Libraries and kernels are
+thus part of the baseline, batches and prompts are not.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def measure(
     few, _ = choose(load_dataset("scenes:10", "test"), 1)
     data, _ = choose(load_dataset(f"scenes:{classes}", "test"), images)
     with denormals_flushed():
-        list(classifier(kind, Setup(denoiser, few, batch, warm_up=True)).classify(few.items))
+        list(classifier(kind, Setup(denoiser, few, 1, warm_up=True)).classify(few.items))
         release_free_memory()
         loaded = memory("VmRSS")
         reset_peak()

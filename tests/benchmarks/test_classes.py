@@ -156,7 +156,7 @@ def test_a_stopped_benchmark_resumes_and_a_search_is_measured_alone(
     row = table["classes", "30", "gradient"]
     # accuracy is of the long run; time and memory are of the short one
     assert (row["images"], row["accuracy"], row["memory_mib"]) == ("500", "1", "50")
-    assert (30, "gradient", 20, "classes") in started
+    assert (30, "gradient", 100, "classes") in started
     assert ("memory", "30", "exhaustive") in table
     # everything is stored
     started.clear()
@@ -170,7 +170,7 @@ def test_a_stopped_benchmark_resumes_and_a_search_is_measured_alone(
     assert {one[1] for one in started} == {"gradient"} and len(started) == 4
     started.clear()
     assert classes.main([*command, "--only", "racing", "--timing"]) == 0
-    assert started == [(10, "racing", 20, "classes"), (30, "racing", 20, "classes")]
+    assert started == [(10, "racing", 100, "classes"), (30, "racing", 100, "classes")]
     assert rows(tmp_path) == table
     # answers of another number of images are no answers
     started.clear()
