@@ -38,7 +38,7 @@ from diffcls.support.notices import warn
 from diffcls.support.progress import Progress
 
 KIND = "learned-screen"
-FIT_VERSION = 1
+FIT_VERSION = 2
 """Part of what defines a fit; increased whenever a change to the code changes it."""
 MIN_IMAGES = 50
 """Unlabelled images without which nothing can be fitted and calibrated."""

@@ -70,14 +70,14 @@ def test_features_are_means_of_the_prediction_and_of_all_blocks(model: Denoiser)
     expected = means(out.double(), side)
     close = {"rtol": 1e-4, "atol": 1e-5}
     torch.testing.assert_close(features[:, : expected.shape[1]].double(), expected, **close)
-    # 16 parts of each channel of each block follow
+    # 4 parts of each channel of each block follow
     channels = [m.shape[1] for m in kept]
-    assert features.shape == (2, expected.shape[1] + 16 * sum(channels))
-    parts = features[:, expected.shape[1] :].split([16 * count for count in channels], dim=1)
+    assert features.shape == (2, expected.shape[1] + 4 * sum(channels))
+    parts = features[:, expected.shape[1] :].split([4 * count for count in channels], dim=1)
     compared = 0
     for part, m in zip(parts, kept, strict=True):
-        if m.shape[2] % 4 == 0:
-            torch.testing.assert_close(part.double(), means(m, 4), **close)
+        if m.shape[2] % 2 == 0:
+            torch.testing.assert_close(part.double(), means(m, 2), **close)
             compared += 1
     assert compared >= 2
 
@@ -124,14 +124,14 @@ def test_many_channels_are_averaged_over_a_coarser_grid(
     fine = probes(scorer, x0, [0])[2]
     side = min(8, *model.sample_shape[1:])
     prediction = model.sample_shape[0] * side**2
-    channels = (fine.shape[1] - prediction) // 16
-    for most, cells in ((16 * channels, 16), (16 * channels - 1, 4), (4 * channels - 1, 1)):
+    channels = (fine.shape[1] - prediction) // 4
+    for most, cells in ((4 * channels, 4), (4 * channels - 1, 1)):
         monkeypatch.setattr(network_features, "MAX_FEATURES", most)
         assert probes(scorer, x0, [0])[2].shape[1] == prediction + cells * channels
     coarse = probes(scorer, x0, [0])[2]
     # the mean over the picture is the mean of its parts, where the parts are equal
     assert torch.equal(coarse[:, :prediction], fine[:, :prediction])
-    first = fine[:, prediction : prediction + 16].mean()
+    first = fine[:, prediction : prediction + 4].mean()
     assert float(coarse[0, prediction]) == pytest.approx(float(first), abs=1e-5)
 
 
