@@ -21,5 +21,5 @@ SEARCHES = Registry(
         "gradient": "diffcls.search.gradient:Gradient",
         "propose": "diffcls.search.propose:Propose",
     },
-    removed={"tree": "choose --search gradient, or racing, the most accurate"},
+    removed={"tree": "choose --search learned, or racing, the most accurate"},
 )
