@@ -80,4 +80,4 @@ def test_it_is_refused_with_what_to_use_instead(
         assert main(arguments) == 2
         message = capsys.readouterr().err
         assert "this search was removed: 'tree'; allowed: racing," in message
-        assert "choose --search gradient" in message
+        assert "choose --search learned" in message

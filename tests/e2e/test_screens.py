@@ -80,7 +80,7 @@ def refused(
         ("--search propose --clip-model no-such", "unknown CLIP model: 'no-such'"),
         ("--search gradeint", "did you mean 'gradient'?"),
         ("--search tree", "this search was removed: 'tree'; allowed: racing, paper, exhaustive"),
-        ("--search tree --candidates 3", "; choose --search gradient, or racing"),
+        ("--search tree --candidates 3", "; choose --search learned, or racing"),
     ],
 )
 def test_option_that_excludes_a_screen_is_refused(
