@@ -21,7 +21,7 @@ from diffcls.scoring.prefix_cache import PrefixCache
 from diffcls.scoring.scoring import Scoring
 from diffcls.support.errors import UsageError
 
-GRADIENT_BATCH_PARTS = 4
+GRADIENT_BATCH_PARTS = 8
 """Parts of a batch whose gradients are computed in sequence, so that they need no more memory."""
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from helpers.fake_cuda import INDICES, PROMPTS
-from helpers.gaussian_prompts import NAMES, SCALE, SHAPE, B, gaussian, latents, scorer_of
+from helpers.gaussian_prompts import NAMES, SCALE, SHAPE, gaussian, latents, scorer_of
 from helpers.tiny_families import FAMILIES, loaded, saved
 from torch import Tensor
 
@@ -123,7 +123,9 @@ def test_errors_beside_gradients_equal_those_without(v_model: Denoiser) -> None:
     assert len(expected.unique()) == 5
     assert torch.equal(scorer.errors_at(x0, at, draws), expected)
     # recording for a backward pass does not change the forward pass
-    part = scorer_of(v_model, tuple(PROMPTS), batch_size=B // GRADIENT_BATCH_PARTS)
+    rows_of_part = 2
+    scorer.batch_size = rows_of_part * GRADIENT_BATCH_PARTS
+    part = scorer_of(v_model, tuple(PROMPTS), batch_size=rows_of_part)
     parts = [
         part.errors_at(x0[here], at.rows(torch.arange(5)[here]), draws[here])
         for here in (slice(0, 2), slice(2, 4), slice(4, 5))
