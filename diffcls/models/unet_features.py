@@ -90,7 +90,7 @@ class FeatureReader:
 
         def keep(name: str) -> Any:
             def hook(module: nn.Module, given: Any, out: Any) -> None:
-                features[name] = pool(of_image(out), grid)
+                features[name] = pool(of_image(out), grid).cpu()
 
             return hook
 
@@ -118,7 +118,7 @@ def of_image(out: Any) -> Tensor:
 
 
 def pool(out: Tensor, grid: int) -> Tensor:
-    """(B, C, h, w) -> (B, C·grid²), or tokens (B, L, C) -> (B, C), float32 on the CPU."""
+    """(B, C, h, w) -> (B, C·grid²), or tokens (B, L, C) -> (B, C), float32 on their device."""
     if out.ndim == 3:
-        return out.float().mean(dim=1).cpu()
-    return F.adaptive_avg_pool2d(out.float(), grid).flatten(1).cpu()
+        return out.float().mean(dim=1)
+    return F.adaptive_avg_pool2d(out.float(), grid).flatten(1)

@@ -7,10 +7,9 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from diffcls.models.unet_features import blocks, of_image
+from diffcls.models.unet_features import blocks, of_image, pool
 from diffcls.support.errors import ModelError
 
 MAX_FEATURES = 65_536
@@ -62,12 +61,10 @@ class NetworkFeatures:
         parts = []
         if prediction is not None:  # a loss of the bound measures more than the prediction
             side = min(MAX_PREDICTION_SIDE, *prediction.shape[2:])
-            # (B, C, h, w) -> (B, C·side²)
-            parts.append(F.adaptive_avg_pool2d(prediction, side).flatten(1))
+            parts.append(pool(prediction, side))
         channels = sum(m.shape[1] if m.ndim == 4 else m.shape[2] for m in maps)
         grid = next((g for g in GRIDS if channels * g * g <= MAX_FEATURES), GRIDS[-1])
-        # tokens (B, L, C) -> (B, C); maps (B, C, h, w) -> (B, C·grid²)
-        parts += [m.mean(1) if m.ndim == 3 else _pooled(m, grid) for m in maps]
+        parts += [pool(m, grid) for m in maps]
         return torch.cat([part.to(parts[0].device) for part in parts], dim=1)
 
     def _keep(self, name: str) -> Any:
@@ -75,10 +72,6 @@ class NetworkFeatures:
             self._maps[name] = of_image(out).detach().float()
 
         return hook
-
-
-def _pooled(maps: Tensor, grid: int) -> Tensor:
-    return F.adaptive_avg_pool2d(maps, grid).flatten(1)
 
 
 def _blocks(network: nn.Module | None) -> dict[str, nn.Module]:
