@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from diffcls.classifiers.diffusion import DiffusionMethod
+from diffcls.classifiers.wrapping import WrappingMethod
 from diffcls.data.dataset import Item
 from diffcls.metrics.class_prior import PRIOR_STRENGTH, fit_product, match_prior
 from diffcls.scoring.class_scores import ClassScores
@@ -38,7 +39,7 @@ class Fitted:
     scale: float
 
 
-class PriorMethod:
+class PriorMethod(WrappingMethod):
     """A diffusion classifier whose classes have a prior.
 
     Its scores are minus the mean error plus the prior in the error's units: times the posterior
@@ -50,7 +51,8 @@ class PriorMethod:
     """
 
     def __init__(self, method: DiffusionMethod, fit: Callable[[], Fitted]) -> None:
-        self.method, self._fit = method, fit
+        super().__init__(method)
+        self._fit = fit
 
     @cached_property
     def fitted(self) -> Fitted:
@@ -61,19 +63,6 @@ class PriorMethod:
     def posterior_scale(self) -> float:
         """Factor from score to log-posterior."""
         return self.fitted.scale
-
-    @property
-    def batch_size(self) -> int:
-        """Rows of every forward pass of the denoiser."""
-        return self.method.batch_size
-
-    @batch_size.setter
-    def batch_size(self, rows: int) -> None:
-        self.method.batch_size = rows
-
-    def seconds_per_batch(self) -> float:
-        """See `diffcls.classifiers.base.Method`."""
-        return self.method.seconds_per_batch()
 
     def check(self, items: Sequence[Item]) -> None:
         """See `diffcls.classifiers.base.Method`."""

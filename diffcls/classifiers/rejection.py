@@ -23,6 +23,7 @@ from diffcls.classifiers.labelled_data import check_classes, is_quiet
 from diffcls.classifiers.model_memory import changes_of_numbers
 from diffcls.classifiers.options import ClassifierOptions
 from diffcls.classifiers.rejection_options import CALIBRATION_SPLIT
+from diffcls.classifiers.wrapping import WrappingMethod
 from diffcls.data.class_ids import class_prompts
 from diffcls.data.class_names import rename_classes
 from diffcls.data.dataset import Dataset, Item
@@ -41,7 +42,7 @@ CALIBRATION_IMAGES = 200
 """Validation images, a stratified sample, on which the posterior is calibrated."""
 
 
-class RejectingMethod:
+class RejectingMethod(WrappingMethod):
     """A diffusion classifier whose last class is the background.
 
     Args:
@@ -50,7 +51,8 @@ class RejectingMethod:
     """
 
     def __init__(self, method: DiffusionMethod, calibrate: Callable[[], Calibration]) -> None:
-        self.method, self._calibrate = method, calibrate
+        super().__init__(method)
+        self._calibrate = calibrate
 
     @cached_property
     def calibration(self) -> Calibration:
@@ -66,19 +68,6 @@ class RejectingMethod:
     def candidate_scale(self) -> float:
         """Scale of the posterior of the candidates alone, of the model's card."""
         return self.method.likelihood_scale
-
-    @property
-    def batch_size(self) -> int:
-        """Rows of every forward pass of the denoiser."""
-        return self.method.batch_size
-
-    @batch_size.setter
-    def batch_size(self, rows: int) -> None:
-        self.method.batch_size = rows
-
-    def seconds_per_batch(self) -> float:
-        """See `diffcls.classifiers.base.Method`."""
-        return self.method.seconds_per_batch()
 
     def check(self, items: Sequence[Item]) -> None:
         """See `diffcls.classifiers.base.Method`; on images of the candidates alone."""
