@@ -19,7 +19,8 @@ from diffcls.classifiers.options import ClassifierOptions
 from diffcls.classifiers.screen_calibration import calibrate
 from diffcls.classifiers.screen_fit import (
     Parts,
-    evaluations_of_fit,
+    evaluations_of_calibration,
+    evaluations_of_prediction,
     fit_belief,
     fit_regression,
     screen_fit,
@@ -36,9 +37,12 @@ from diffcls.support.hashing import hash_file
 from diffcls.support.notices import warn
 from diffcls.support.progress import Progress
 
-KIND = "learned-screen"
-FIT_VERSION = 2
+KIND, PREDICTION = "learned-screen", "learned-prediction"
+FIT_VERSION = 3
 """Part of what defines a fit; increased whenever a change to the code changes it."""
+PREDICTION_SETTINGS = ("draws", "fit_images", "fit_classes")
+"""Options of the search that regression and belief depend on; another `confidence` or `looks` needs
+no more than another calibration."""
 MIN_IMAGES = 50
 """Unlabelled images without which nothing can be fitted and calibrated."""
 
@@ -75,19 +79,34 @@ def with_learned_screen(built: Built, options: ClassifierOptions, search: Learne
         "version": FIT_VERSION,
         "fit": [regression, images.source],
         "model": _model_of(built),
-        "search": dataclasses.asdict(search),
         **errors_defined_by(built, options),
     }
-    evaluations = evaluations_of_fit(parts, search, built.prompts.n_classes)
-    cached = CachedFit(options.output_dir, KIND, defined_by, evaluations, method)
+    settings = dataclasses.asdict(search)
+    classes, folder = built.prompts.n_classes, options.output_dir
+    prediction = CachedFit(
+        folder,
+        PREDICTION,
+        {**defined_by, "search": {name: settings[name] for name in PREDICTION_SETTINGS}},
+        evaluations_of_prediction(parts, search, classes),
+        method,
+    )
+    evaluations = evaluations_of_calibration(parts, search, classes)
+    if not prediction.fitting.is_done():
+        evaluations += prediction.evaluations
+    cached = CachedFit(folder, KIND, {**defined_by, "search": settings}, evaluations, method)
 
     def make() -> Arrays:
         quiet = is_quiet(options)
         with Progress(evaluations, "fitting the screen", "evaluations", quiet=quiet) as progress:
+
+            def predict() -> Arrays:
+                measurement = ScreenMeasurement(method, progress.update)
+                arrays = fit_prediction(measurement, search, parts, options.seed, other)
+                return {**arrays, "model": np.array(json.dumps(_model_of(built)))}
+
+            arrays = prediction.arrays(predict)
             measurement = ScreenMeasurement(method, progress.update)
-            whole = Parts(*(readable(method, part) for part in vars(parts).values()))
-            arrays = fit_all(method, measurement, search, whole, options.seed, other)
-        return {**arrays, "model": np.array(json.dumps(_model_of(built)))}
+            return calibrated(measurement, search, parts.calibration, arrays)
 
     @functools.cache
     def fit() -> ScreenFit:
@@ -107,28 +126,28 @@ def with_learned_screen(built: Built, options: ClassifierOptions, search: Learne
     )
 
 
-def fit_all(
-    method: DiffusionMethod,
+def fit_prediction(
     measurement: ScreenMeasurement,
     search: Learned,
     parts: Parts,
     seed: int,
     other: Arrays | None = None,
 ) -> Arrays:
-    """All arrays of a fit: regression, belief and calibration.
+    """The arrays of a fit before its calibration: regression and belief.
 
     Args:
-        method: the classifier.
-        measurement: measures its errors.
+        measurement: measures errors of the classifier.
         search: its search.
         parts: the unlabelled images.
         seed: of the random choices.
         other: arrays of a fit of other classes, whose regression is taken; None: a new one is made.
     """
+    method = measurement.method
     own = (method.prompts, method.candidate_conditioning)
     if other is None:
         components = class_components([own])
-        arrays = fit_regression(measurement, search, parts.regression, components, seed)
+        images = readable(method, parts.regression)
+        arrays = fit_regression(measurement, search, images, components, seed)
         arrays |= _arrays_of_prompts(method.prompts)
     else:
         prompts = _prompts_of(other)
@@ -136,10 +155,26 @@ def fit_all(
         components = class_components([(prompts, cond), own])
         arrays = dict(other)
     predictor = ErrorPredictor(arrays, components)
-    arrays |= fit_belief(measurement, search, parts.residual, predictor, seed)
-    arrays |= {"components": components}
-    arrays |= calibrate(method, measurement, search, parts.calibration, screen_fit(arrays))
-    return {**arrays, "evaluations": np.asarray(measurement.evaluations)}
+    images = readable(method, parts.residual)
+    arrays |= fit_belief(measurement, search, images, predictor, seed)
+    return {**arrays, "components": components, "evaluations": np.asarray(measurement.evaluations)}
+
+
+def calibrated(
+    measurement: ScreenMeasurement, search: Learned, items: tuple[Item, ...], arrays: Arrays
+) -> Arrays:
+    """All arrays of a fit: those of `fit_prediction`, and the calibration.
+
+    Args:
+        measurement: measures errors of the classifier.
+        search: its search.
+        items: the images.
+        arrays: of `fit_prediction`.
+    """
+    images = readable(measurement.method, items)
+    arrays = arrays | calibrate(measurement, search, images, screen_fit(arrays))
+    spent = int(arrays["evaluations"]) + measurement.evaluations
+    return {**arrays, "evaluations": np.asarray(spent)}
 
 
 def readable(method: DiffusionMethod, items: tuple[Item, ...]) -> tuple[Item, ...]:
@@ -202,7 +237,8 @@ def _stored_fit(path: Any, built: Built) -> Arrays:
         arrays = read_arrays(Path(path), "--fit")
     except RecordError:  # whose advice, to delete the file, is for the cache
         arrays = {}
-    arrays.pop("defined_by", None)
+    for name in ("defined_by", "caution", "survival"):  # of that fit's own classes
+        arrays.pop(name, None)
     if not {"axes", "prompts", "model"} <= set(arrays):
         raise UsageError(
             "--fit is not the whole fit of a learned screen",

@@ -12,7 +12,6 @@ import math
 import numpy as np
 from torch import Tensor
 
-from diffcls.classifiers.diffusion import DiffusionMethod
 from diffcls.classifiers.screen_measurement import MeanProbes, ScreenMeasurement
 from diffcls.data.dataset import Item
 from diffcls.search.learned import Learned, LearnedScreen, LearnedScreening, ScreenFit
@@ -22,7 +21,6 @@ from diffcls.support.types import Float64
 
 
 def calibrate(
-    method: DiffusionMethod,
     measurement: ScreenMeasurement,
     search: Learned,
     items: tuple[Item, ...],
@@ -38,7 +36,7 @@ def calibrate(
         ``calibration_images``.
     """
     winners: dict[str, int] = {}
-    for scores in method.with_search(search.race).classify(items):
+    for scores in measurement.method.with_search(search.race).classify(items):
         if scores.error is not None:
             raise DataError(f"calibration of --search learned: {scores.error}")
         winners[scores.image_id] = int(scores.ranking[0])

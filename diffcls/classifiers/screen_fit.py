@@ -29,7 +29,7 @@ from diffcls.support.types import Float64, Int64
 Floats = NDArray[np.float32]
 PROMISING_CLASSES = 64
 """Classes of each image, of the lowest predicted errors, that are measured for the second fit."""
-CALIBRATION_SHARE, MAX_CALIBRATION_IMAGES = 0.25, 100
+CALIBRATION_SHARE, MAX_CALIBRATION_IMAGES = 0.25, 200
 RESIDUAL_SHARE, MAX_RESIDUAL_IMAGES = 0.125, 100
 RIDGE = 5.0
 """Ridge penalty of each image's residual weights, in measurements."""
@@ -63,15 +63,19 @@ class Parts:
         return Parts(fitted, items[first : first + residual], items[first + residual :])
 
 
-def evaluations_of_fit(parts: Parts, search: Learned, classes: int) -> int:
-    """About how many evaluations a fit takes; the race of the calibration takes about 3 a class."""
+def evaluations_of_prediction(parts: Parts, search: Learned, classes: int) -> int:
+    """Evaluations that regression and belief take."""
     measured = min(classes, search.fit_classes) + min(
         PROMISING_CLASSES, max(0, classes - search.fit_classes)
     )
     each = len(search.probed) * (3 + measured)
-    calibration = 3 * len(search.probed) + search.looks + 3 * classes
-    images = len(parts.regression) + len(parts.residual)
-    return images * each + len(parts.calibration) * calibration
+    return (len(parts.regression) + len(parts.residual)) * each
+
+
+def evaluations_of_calibration(parts: Parts, search: Learned, classes: int) -> int:
+    """About how many evaluations the calibration takes; a race takes about 3 a class."""
+    each = 3 * len(search.probed) + min(search.looks, classes) + 3 * classes
+    return len(parts.calibration) * each
 
 
 def fit_regression(

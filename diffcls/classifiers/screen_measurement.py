@@ -47,13 +47,14 @@ class ScreenMeasurement:
         on_evaluations: called with the number of evaluations of each batch.
 
     Attributes:
+        method: the classifier.
         evaluations: their number so far.
     """
 
     def __init__(
         self, method: DiffusionMethod, on_evaluations: Callable[[int], object] = lambda count: None
     ) -> None:
-        self._method, self._scorer = method, method.scorer
+        self.method, self._scorer = method, method.scorer
         self._on_evaluations = on_evaluations
         self.evaluations = 0
         prompts, cond = method.prompts, method.candidate_conditioning
@@ -68,15 +69,15 @@ class ScreenMeasurement:
 
     def latents(self, items: Sequence[Item]) -> Tensor:
         """(N, C, h, w) images as the denoiser receives them, encoded in batches of one shape."""
-        size, parts = self._method.encode_batch, []
+        size, parts = self.method.encode_batch, []
         for first in range(0, len(items), size):
-            pixels = [self._method.pixels(item.open()) for item in items[first : first + size]]
-            parts.append(self._method.encode(pixels).cpu())
+            pixels = [self.method.pixels(item.open()) for item in items[first : first + size]]
+            parts.append(self.method.encode(pixels).cpu())
         return torch.cat(parts)
 
     def at_mean(self, x0: Tensor, draws: Sequence[int]) -> MeanProbes:
         """Probes of images (N, C, h, w) at the mean of all classes, on D draws."""
-        classes, count = self._method.prompts.n_classes, len(draws)
+        classes, count = self.method.prompts.n_classes, len(draws)
         first_order = np.empty((len(x0) * count, classes), np.float32)
         features: list[Floats] = []
         for rows in self._batches(len(x0) * count):
@@ -126,7 +127,7 @@ class ScreenMeasurement:
         return self._classes.rows(torch.from_numpy(classes).to(device))
 
     def _batches(self, count: int) -> Iterator[Int64]:
-        size = self._method.batch_size
+        size = self.method.batch_size
         for first in range(0, count, size):
             yield np.arange(first, min(first + size, count))
 

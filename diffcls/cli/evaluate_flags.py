@@ -78,7 +78,7 @@ def _add_method(add: Add) -> None:
     add("--confidence", type=float, metavar="P", help="of racing: confidence, between 0 and 1")
     add("--max-evaluations", type=int, metavar="N", help="of racing: evaluations per image at most")
     add("--candidates", type=int, metavar="N", help="of gradient, learned, propose: shortlist")
-    add("--fit-images", type=int, metavar="N", help="of learned: unlabelled images (800)")
+    add("--fit-images", type=int, metavar="N", help="of learned: unlabelled images (900)")
     add("--fit-classes", type=int, metavar="N", help="of learned: random classes on each (200)")
     add("--fit-folder", metavar="DIR", help="of learned: these images, not the training split")
     add("--fit", metavar="FILE", help="of learned: a stored fit of other classes")
