@@ -19,6 +19,7 @@ from diffcls.runs.spec import RunSpec
 from diffcls.support.environment import clock, commit, describe_device, threads, versions
 from diffcls.support.errors import RecordError
 from diffcls.support.notices import warn
+from diffcls.support.redaction import redacted, redacted_values
 from diffcls.support.text import valid_text
 
 LEADERBOARD = "leaderboard.csv"
@@ -39,15 +40,15 @@ def header_of(plan: Plan) -> dict[str, Any]:
         "device": describe_device(plan.built.device),
         "versions": versions(),
         "commit": commit(),
-        "command": valid_text(plan.options.command),
-        "options": plan.options.resolved(),
+        "command": redacted(valid_text(plan.options.command)),
+        "options": redacted_values(plan.options.resolved()),
         "date": clock(),
         **_facts(plan.options, plan.dataset, plan.built),
     }
     if plan.options.compile:
         header["compiled"] = True
     if plan.options.model is not None and not is_name(plan.options.model):
-        header["model_source"] = valid_text(shown(plan.options.model))
+        header["model_source"] = redacted(valid_text(shown(plan.options.model)))
     check_proposed(header)
     return header
 
