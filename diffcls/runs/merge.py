@@ -15,16 +15,22 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from diffcls.runs.merge_checks import check_scales, compare_specs, header_notes, missing_notes
+from diffcls.runs.merge_checks import (
+    check_count,
+    check_scales,
+    compare_specs,
+    header_notes,
+    missing_notes,
+    spec_of,
+)
+from diffcls.runs.merge_copies import Copies, read_copies
 from diffcls.runs.merge_sources import (
-    Copies,
     FolderRun,
     Source,
     by_start,
     facts_of,
     open_source,
     open_sources,
-    read_copies,
     record_files,
 )
 from diffcls.runs.record import merged_records
@@ -32,7 +38,7 @@ from diffcls.runs.records import RecordStore
 from diffcls.runs.run_row import put_run_row, run_row
 from diffcls.runs.spec import RunSpec
 from diffcls.runs.stored import LEADERBOARD
-from diffcls.support.errors import RecordError, UsageError
+from diffcls.support.errors import UsageError
 from diffcls.support.files import check_output, try_lock
 from diffcls.support.paths import expand
 
@@ -51,6 +57,7 @@ class MergedRun:
         new: those that the target lacked.
         overlapping: those of which there are several records, equal but for their time.
         missing: images of the run without a record; None if no folder knows their number.
+        is_complete: whether every image of the run has a record, and one is scored.
         counts: name of a folder -> images of which it has a record.
         row: its leaderboard row; None if `missing` is.
     """
@@ -63,13 +70,9 @@ class MergedRun:
     new: int
     overlapping: int
     missing: int | None
+    is_complete: bool
     counts: dict[str, int]
-    row: dict[str, Any] | None
-
-    @property
-    def is_complete(self) -> bool:
-        """Whether every image of the run has a record, and one is scored."""
-        return self.row is not None and self.row["status"] == "complete"
+    row: dict[str, Any] | None = None
 
     def __str__(self) -> str:
         name = "/".join(filter(None, (self.method, self.search)))
@@ -109,6 +112,7 @@ class _Plan:
     header: Mapping[str, Any]
     facts: Mapping[str, Any] | None
     copies: Copies
+    files: tuple[Path, ...]
     result: MergedRun
     notes: tuple[str, ...]
 
@@ -156,8 +160,10 @@ def merge_runs(
         for fingerprint in source.rows_alone
         if fingerprint not in {plan.spec.fingerprint for plan in plans}
     ]
-    if not dry_run:
-        for plan in plans:
+    for plan in plans:
+        if dry_run:
+            plan.result.row = _row(plan)
+        else:
             _write(root, plan)
     return Merge(tuple(plan.result for plan in plans), tuple(notes))
 
@@ -167,64 +173,62 @@ def _plan(fingerprint: str, target: Source, sources: Sequence[Source]) -> _Plan:
     runs = [FolderRun(one.name, run) for one in sources if (run := one.run(fingerprint))]
     runs = by_start(runs)
     own = [FolderRun(target.name, run)] if (run := target.run(fingerprint)) else []
-    copies = read_copies(fingerprint, own, runs)
+    facts = facts_of([one.run for one in (*own, *runs)])
+    copies = read_copies(fingerprint, own, runs, facts["n_classes"] if facts else None)
     # a run of the target that was begun keeps its header
-    first = [*own, *runs] if copies.in_target else [*runs, *own]
-    header = first[0].run.header
-    try:
-        spec = RunSpec.from_dict(header["spec"])
-    except ValueError as error:
-        raise RecordError(
-            f"run {fingerprint} is of another version of diffcls: {error}",
-            given=str(first[0].run.folder),
-            todo="merge with the version that scored it",
-        ) from error
-    facts = facts_of([one.run for one in first])
-    records = [copy.record for copy in copies.best.values()]
-    row = run_row(spec, header, facts, records) if facts else None
-    missing = facts["n_asked"] - len(records) if facts else None
+    folders = [*own, *runs] if copies.in_target else [*runs, *own]
+    spec = spec_of(folders[0])
+    check_scales(folders)
+    count = len(copies.best)
+    asked = facts["n_asked"] if facts else None
+    check_count(folders[0], count, asked)
     result = MergedRun(
         fingerprint=fingerprint,
         dataset=spec.dataset,
         method=spec.method,
         search=spec.search,
-        records=len(records),
-        new=len(copies.best.keys() - copies.in_target),
+        records=count,
+        new=count - len(copies.in_target),
         overlapping=len(copies.overlapping),
-        missing=missing,
+        missing=None if asked is None else asked - count,
+        is_complete=count == asked and copies.scored > 0,
         counts=copies.counts,
-        row=row,
     )
-    check_scales(first)
     notes = [f"{path}: incomplete last line skipped" for path in copies.incomplete]
-    notes += header_notes(first)
-    asked = facts["n_asked"] if facts else None
-    notes += missing_notes([one.run for one in first], asked, len(records), is_new=not own)
-    return _Plan(spec, header, facts, copies, result, tuple(notes))
+    notes += header_notes(folders)
+    notes += missing_notes([one.run for one in folders], asked, count, is_new=not own)
+    files = tuple(path for one in (*own, *runs) for path in record_files(one.run.folder))
+    return _Plan(spec, folders[0].run.header, facts, copies, files, result, tuple(notes))
 
 
 def _write(root: Path, plan: _Plan) -> None:
     """Append the records that the target lacks, and put the run's row."""
     folder = root / "runs" / plan.spec.fingerprint
-    new = sorted(plan.copies.best.keys() - plan.copies.in_target)
     header = plan.header
     with contextlib.ExitStack() as held:
-        if new:
+        if plan.result.new:
             _check_free(folder, held)
             store = held.enter_context(RecordStore(root, plan.spec))
             proposed = {k: v for k, v in header.items() if k not in ("fingerprint", "spec")}
             header = store.header(proposed)
-            for image_id in new:
-                if image_id not in store.done:
-                    store.append(plan.copies.best[image_id].record)
+            for path in plan.files:
+                if path.parent != folder:
+                    for record in plan.copies.records_of(path):
+                        if record.image_id not in store.done:
+                            store.append(record)
     if plan.facts is not None:
-        put_run_row(
-            root / LEADERBOARD,
-            plan.spec,
-            header,
-            plan.facts,
-            lambda: merged_records(folder),
+        table = root / LEADERBOARD
+        plan.result.row = put_run_row(
+            table, plan.spec, header, plan.facts, lambda: merged_records(folder)
         )
+
+
+def _row(plan: _Plan) -> dict[str, Any] | None:
+    """The row that `_write` would put."""
+    if plan.facts is None:
+        return None
+    records = [record for path in plan.files for record in plan.copies.records_of(path)]
+    return run_row(plan.spec, plan.header, plan.facts, records)
 
 
 def _check_free(folder: Path, held: contextlib.ExitStack) -> None:

@@ -20,6 +20,33 @@ MAX_SHARDS_NAMED = 8
 MAX_SHARDS_READ = 100_000
 
 
+def spec_of(folder: FolderRun) -> RunSpec:
+    """The specification of a run, as this version of diffcls writes it.
+
+    Raises:
+        RecordError: for one that another version wrote.
+    """
+    try:
+        return RunSpec.from_dict(folder.run.spec)
+    except ValueError as error:
+        raise RecordError(
+            f"run {folder.run.fingerprint} is of another version of diffcls: {error}",
+            given=str(folder.run.folder),
+            todo="merge with the version that scored it",
+        ) from error
+
+
+def check_count(folder: FolderRun, n_records: int, n_asked: int | None) -> None:
+    """Raise RecordError for more records than a run has images."""
+    if n_asked is not None and n_records > n_asked:
+        raise RecordError(
+            f"more records than images in run {folder.run.fingerprint}",
+            given=n_records,
+            allowed=f"at most {n_asked}",
+            todo="find out which records are not of its data set",
+        )
+
+
 def check_scales(folders: Sequence[FolderRun]) -> None:
     """Raise RecordError for folders that differ in the scale of a run's posterior."""
     scales = [one.run.posterior_scale for one in folders]

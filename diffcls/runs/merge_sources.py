@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from diffcls.runs.record import Record, read_records
 from diffcls.runs.run_row import FACTS
 from diffcls.runs.spec import SCORING_VERSION
 from diffcls.runs.stored import LEADERBOARD, DamagedRun, StoredRun, damaged_error, read_runs
@@ -19,7 +17,6 @@ from diffcls.support.hashing import canonical_json
 from diffcls.support.paths import expand
 
 SHARD = re.compile(r"records-(\d{1,9})-of-(\d{1,9})\.jsonl")
-DAMAGED_TODO = "score that image once more where it was scored, or delete the line; then merge"
 
 
 @dataclass(frozen=True)
@@ -59,70 +56,16 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Copy:
-    """A record with its place.
+class FolderRun:
+    """A run in one of the folders.
 
     Args:
-        record: the record.
-        source: name of the folder.
-        path: its file.
-        line: its line, from 1.
+        name: the folder as it was given.
+        run: the run.
     """
 
-    record: Record
-    source: str
-    path: Path
-    line: int
-
-    @property
-    def place(self) -> str:
-        """File and line, for a message."""
-        return f"line {self.line} of {self.path}"
-
-
-@dataclass
-class Copies:
-    """The records of one run in all folders.
-
-    Args:
-        best: image id -> the copy that counts: that of the target, else the first in a fixed order.
-        counts: name of a folder -> images of which it has a record.
-        overlapping: images of which there are several records, equal but for their time.
-        incomplete: files whose last line was cut off.
-        in_target: images of which the target has a record.
-    """
-
-    best: dict[str, Copy] = field(default_factory=dict)
-    counts: dict[str, int] = field(default_factory=dict)
-    overlapping: set[str] = field(default_factory=set)
-    incomplete: list[Path] = field(default_factory=list)
-    in_target: frozenset[str] = frozenset()
-
-    def add(self, copy: Copy) -> None:
-        """Add a record.
-
-        Raises:
-            RecordError: for an image of which there is a record with another content.
-        """
-        image_id = copy.record.image_id
-        known = self.best.setdefault(image_id, copy)
-        if known is copy:
-            return
-        self.overlapping.add(image_id)
-        other = [name for name in _FIELDS if _differs(name, known.record, copy.record)]
-        if other:
-            raise RecordError(
-                f"two records of image {image_id!r:.80} differ in {', '.join(other)}: "
-                f"{known.place} and {copy.place}",
-                todo="delete one of the two lines, then merge",
-            )
-
-
-_FIELDS = [f.name for f in dataclasses.fields(Record) if f.name != "seconds"]
-
-
-def _differs(name: str, first: Record, second: Record) -> bool:
-    return bool(getattr(first, name) != getattr(second, name))
+    name: str
+    run: StoredRun
 
 
 def open_sources(folders: Sequence[str | os.PathLike[str]], target: Path) -> list[Source]:
@@ -171,69 +114,19 @@ def open_source(name: str, folder: Path) -> Source:
     )
 
 
-@dataclass(frozen=True)
-class FolderRun:
-    """A run in one of the folders.
-
-    Args:
-        name: the folder as it was given.
-        run: the run.
-    """
-
-    name: str
-    run: StoredRun
-
-
 def by_start(runs: Iterable[FolderRun]) -> list[FolderRun]:
     """A run's folders in the order of their first starts, however they were given."""
-    return sorted(runs, key=lambda one: (one.run.header["date"], canonical_json(one.run.header)))
+
+    def key(one: FolderRun) -> tuple[str, str, list[tuple[str, bytes]]]:
+        files = [(path.name, _first_line(path)) for path in record_files(one.run.folder)]
+        return one.run.header["date"], canonical_json(one.run.header), files
+
+    return sorted(runs, key=key)
 
 
-def read_copies(fingerprint: str, target: Sequence[FolderRun], runs: Sequence[FolderRun]) -> Copies:
-    """The records of a run in the target and all sources.
-
-    Args:
-        fingerprint: the run.
-        target: the run in the target, if it is there; its records count before all others.
-        runs: the run in each other folder.
-
-    Raises:
-        RecordError: for a damaged line, a record of another run or with another number of classes,
-            and two records of an image that differ.
-    """
-    copies = Copies()
-    n_classes: set[int] = set()
-
-    def check(record: Record) -> None:
-        if record.fingerprint != fingerprint:
-            raise ValueError(f"a record of another run, {record.fingerprint!r:.40}")
-        if record.error is None:
-            n_classes.add(len(record.scores))
-        if len(n_classes) > 1:
-            raise ValueError(f"{len(record.scores)} scores; other records have another number")
-
-    for group in (target, runs):
-        found: list[Copy] = []
-        for one in group:
-            of_folder = list(_copies(one, check, copies.incomplete))
-            copies.counts[one.name] = len({copy.record.image_id for copy in of_folder})
-            found += of_folder
-        # in an order that is the same however the folders were given
-        for copy in sorted(found, key=lambda one: (one.record.image_id, one.record.to_line())):
-            copies.add(copy)
-        if group is target:
-            copies.in_target = frozenset(copies.best)
-    return copies
-
-
-def _copies(
-    one: FolderRun, check: Callable[[Record], None], incomplete: list[Path]
-) -> Iterator[Copy]:
-    for path in record_files(one.run.folder):
-        for line, record in enumerate(read_records(path, check, DAMAGED_TODO), start=1):
-            yield Copy(record, one.name, path, line)
-        if _is_cut_off(path):
-            incomplete.append(path)
+def _first_line(path: Path) -> bytes:
+    with open(path, "rb") as file:
+        return file.readline()
 
 
 def record_files(folder: Path) -> list[Path]:
@@ -253,15 +146,6 @@ def record_files(folder: Path) -> list[Path]:
             todo="make it readable, then rerun the same command",
         ) from error
     return sorted(folder / name for name in names if SHARD.fullmatch(name))
-
-
-def _is_cut_off(path: Path) -> bool:
-    """Whether text follows the last newline: a line whose writing was interrupted."""
-    with open(path, "rb") as file:
-        if file.seek(0, os.SEEK_END) == 0:
-            return False
-        file.seek(-1, os.SEEK_END)
-        return file.read(1) != b"\n"
 
 
 def facts_of(runs: Sequence[StoredRun]) -> dict[str, Any] | None:
