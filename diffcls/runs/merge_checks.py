@@ -12,7 +12,7 @@ from diffcls.runs.stored import StoredRun
 from diffcls.support.errors import RecordError
 from diffcls.support.hashing import canonical_json
 
-LAST_BITS = ("batch_size", "threads", "compiled", "device", "versions")
+LAST_BITS = ("batch_size", "halved_batch_size", "threads", "compiled", "device", "versions")
 """Keys of a header that may change the last bits of scores; folders may differ in them."""
 BY_MACHINE = ("data_revision", "model_revision", "dtype", "scoring_version")
 """Fields of a specification that may differ between machines although the command is the same."""
@@ -68,7 +68,7 @@ def _is_same(first: float | None, second: float | None) -> bool:
 def header_notes(folders: Sequence[FolderRun]) -> Iterator[str]:
     """Notes on batch shape, threads and environment of a run, where they differ by folder."""
     for key in LAST_BITS:
-        values = {one.name: one.run.header.get(key, False) for one in folders}
+        values = {one.name: one.run.header.get(key, "none") for one in folders}
         if len({canonical_json(value) for value in values.values()}) > 1:
             shown = ", ".join(f"{value} in {folder}" for folder, value in values.items())
             yield (

@@ -257,6 +257,17 @@ def test_missing_images_are_counted_and_unfinished_shards_named(tmp_path: Path) 
     assert (row["status"], row["n_asked"]) == ("partial", "12")
 
 
+def test_a_key_that_one_header_lacks_is_said(tmp_path: Path) -> None:
+    write_part(tmp_path / "a", [0, 2])
+    write_part(tmp_path / "b", [1, 3], header={"compiled": True, "date": "2026-02-02"})
+    (note,) = [
+        note
+        for note in merge_runs([tmp_path / "b", tmp_path / "a"], tmp_path / "merged").notes
+        if "differs" in note
+    ]
+    assert f"compiled differs (none in {tmp_path}/a, True in {tmp_path}/b)" in note
+
+
 def test_headers_that_differ_in_last_bits_are_said(tmp_path: Path) -> None:
     first = write_part(tmp_path / "a", [0, 2], header={"threads": 2})
     write_part(tmp_path / "b", [1, 3], header={"batch_size": 32, "date": "2026-02-02T00:00:00Z"})
