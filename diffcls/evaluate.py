@@ -12,6 +12,7 @@ from diffcls.cli import command, parser_of
 from diffcls.cli.evaluate_flags import add_evaluate_flags
 from diffcls.evaluation.options import EvaluationOptions
 from diffcls.support.options import flag_of
+from diffcls.support.redaction import redacted
 
 DEFAULTS = EvaluationOptions()
 PUBLISHED_WITHOUT_EFFECT = ("extra", "load_stats")
@@ -46,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _main(arguments: list[str]) -> int:
     options = vars(parser().parse_args(arguments))
-    command = shlex.join(["python", "-m", "diffcls.evaluate", *arguments])
+    command = redacted(shlex.join(["python", "-m", "diffcls.evaluate", *arguments]))
 
     from diffcls.cli.reported_evaluation import check_report, write_report
     from diffcls.evaluation.multi_label import describe

@@ -28,6 +28,7 @@ from benchmarks.core.tables import SIX_DIGITS, format_p, read_rows, record_envir
 from diffcls.metrics.statistics import mcnemar_exact, wilson_interval
 from diffcls.support.environment import commit
 from diffcls.support.files import write_text
+from diffcls.support.invariants import known
 from diffcls.support.seeding import key
 from diffcls.support.types import Float64
 
@@ -158,8 +159,7 @@ def shuffle(denoiser: Denoiser) -> None:
     """Permute the values of each tensor of the network, in place."""
     import torch
 
-    assert denoiser.network is not None
-    for name, tensor in sorted(denoiser.network.state_dict().items()):
+    for name, tensor in sorted(known(denoiser.network).state_dict().items()):
         generator = torch.Generator().manual_seed(key("shuffled weights", name))
         order = torch.randperm(tensor.numel(), generator=generator)
         tensor.copy_(tensor.flatten()[order].reshape(tensor.shape))
@@ -169,10 +169,9 @@ def reinitialise(denoiser: Denoiser) -> None:
     """Give every layer of the network new random weights, in place."""
     import torch
 
-    assert denoiser.network is not None
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(key("reinitialised weights", denoiser.card.name))
-        for module in denoiser.network.modules():
+        for module in known(denoiser.network).modules():
             if hasattr(module, "reset_parameters"):
                 module.reset_parameters()
 

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 
 from benchmarks.core.processes import import_path
 from diffcls.support.errors import DiffclsError
+from diffcls.support.invariants import known
 
 ADDRESS = re.compile(r"http://[\w.:\[\]-]+/?")
 SECONDS_TO_END = 20.0
@@ -33,8 +34,7 @@ def served_demo(flags: Sequence[str] = ()) -> Iterator[str]:
         text=True,
     )
     try:
-        assert process.stdout is not None
-        for line in process.stdout:
+        for line in known(process.stdout):
             address = ADDRESS.search(line)
             if address:
                 yield address[0]

@@ -19,6 +19,7 @@ from benchmarks.speed.classes_answers import Answers
 from diffcls.data.scenes.tasks import TEST_IMAGES
 from diffcls.support.cache import read_arrays
 from diffcls.support.errors import RecordError
+from diffcls.support.invariants import known
 
 FOLDER = "growth_runs"
 CANDIDATES = 10
@@ -111,14 +112,13 @@ def fit_of(folder: Path) -> Path | None:
 
 def _fit_on(run: SearchRun, output: Path) -> Path:
     """The fit on other classes, made by an evaluation of one image of theirs."""
-    assert run.fitted_on is not None
-    folder = output / FOLDER / f"fit-{run.fitted_on.partition(':')[2]}"
+    fitted_on = known(run.fitted_on)
+    folder = output / FOLDER / f"fit-{fitted_on.partition(':')[2]}"
     found = fit_of(folder)
     if found is None:
-        _evaluate(["--dataset", run.fitted_on, "--search", run.search, "--limit", "1"], folder)
+        _evaluate(["--dataset", fitted_on, "--search", run.search, "--limit", "1"], folder)
         found = fit_of(folder)
-    assert found is not None
-    return found
+    return known(found)
 
 
 def _evaluate(arguments: list[str], folder: Path) -> dict[str, Any]:

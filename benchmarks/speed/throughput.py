@@ -180,7 +180,8 @@ def _command(flags: Any, dataset: str, images: int, what: str) -> list[dict[str,
         after = bare(method, flags.batch_size)
     evaluations = row["evaluations_per_image"] * row["n_scored"]
     seconds = meter.last - meter.first
-    assert meter.shapes == {flags.batch_size}
+    if meter.shapes != {flags.batch_size}:
+        raise RuntimeError(f"batches of other sizes: {meter.shapes}")
     common = {"search": "racing", "images": row["n_scored"], "batch": flags.batch_size}
     return [
         {"what": "bare network", **common, "evaluations_per_second": (before + after) / 2},

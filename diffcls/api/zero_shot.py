@@ -188,7 +188,8 @@ class ZeroShotImageClassifier(PromptScorer):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         if "source" not in state:
-            vars(self).update(state, denoiser=pickle.loads(state["denoiser"]))
+            # part of a pickle that is being opened already
+            vars(self).update(state, denoiser=pickle.loads(state["denoiser"]))  # noqa: S301
             self._start()
             return
         vars(self).update(vars(self._loaded(state["source"], state["revision"])))

@@ -12,6 +12,7 @@ from diffcls.data.prompts import PromptSet
 from diffcls.models.denoiser import Conditioning
 from diffcls.search.embeddings import class_embeddings
 from diffcls.support.errors import UsageError
+from diffcls.support.invariants import known
 from diffcls.support.types import Float64
 
 MAX_COMPONENTS = 64
@@ -61,5 +62,4 @@ def _products(fitted: Sequence[tuple[PromptSet, Conditioning]]) -> Float64:
             given=f"encodings of different shapes ({error})",
             todo="remove --fit",
         ) from error
-    assert total is not None
-    return total
+    return known(total)

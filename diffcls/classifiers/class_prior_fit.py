@@ -34,6 +34,7 @@ from diffcls.data.transforms import load_image
 from diffcls.metrics.class_prior import PRIOR_STRENGTH
 from diffcls.support.cache import Arrays
 from diffcls.support.errors import DataError, UsageError
+from diffcls.support.invariants import instance
 from diffcls.support.notices import warn
 from diffcls.support.types import Float64
 from diffcls.support.version import __version__
@@ -53,7 +54,7 @@ def with_class_prior(built: Built, options: ClassifierOptions, spec: DatasetSpec
         options: options of the evaluation, with ``class_bias`` or ``combine``.
         spec: catalog entry of the data set, for its CLIP model.
     """
-    assert isinstance(built.method, DiffusionMethod)
+    method = instance(built.method, DiffusionMethod)
     if built.prompts.asked:
         raise UsageError(
             "--class-bias and --combine need classes that all images share",
@@ -61,8 +62,8 @@ def with_class_prior(built: Built, options: ClassifierOptions, spec: DatasetSpec
             todo="choose another data set",
         )
     if options.class_bias is not None:
-        return _with_bias(built, built.method, options, options.class_bias)
-    return _with_clip(built, built.method, options, spec)
+        return _with_bias(built, method, options, options.class_bias)
+    return _with_clip(built, method, options, spec)
 
 
 def _with_bias(
@@ -154,8 +155,7 @@ def _fitted(
     use: Callable[[Arrays], Fitted],
 ) -> Built:
     """The classifier with a prior whose fit is cached under all that defines it."""
-    method = built.method
-    assert isinstance(method, DiffusionMethod)
+    method = instance(built.method, DiffusionMethod)
     defined_by = {**rule, "version": __version__, **scores_defined_by(built, options)}
     cached = CachedFit(
         options.output_dir, KIND, defined_by, images * built.most_evaluations, method

@@ -34,6 +34,7 @@ from diffcls.search.learned import Learned, ScreenFit
 from diffcls.support.cache import Arrays, read_arrays
 from diffcls.support.errors import DataError, RecordError, UsageError
 from diffcls.support.hashing import hash_file
+from diffcls.support.invariants import instance
 from diffcls.support.notices import warn
 from diffcls.support.progress import Progress
 
@@ -60,8 +61,7 @@ def with_learned_screen(built: Built, options: ClassifierOptions, search: Learne
     Raises:
         UsageError, DataError: see `diffcls.classifiers.unlabelled_data.unlabelled_images`.
     """
-    method = built.method
-    assert isinstance(method, DiffusionMethod)
+    method = instance(built.method, DiffusionMethod)
     if built.prompts.n_classes <= search.candidates:  # all classes race
         return built
     other = None if options.fit is None else _stored_fit(options.fit, built)

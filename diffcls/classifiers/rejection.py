@@ -34,6 +34,7 @@ from diffcls.metrics.rejection import Calibration, fit_calibration
 from diffcls.scoring.class_scores import ClassScores
 from diffcls.support.cache import Arrays
 from diffcls.support.errors import DataError
+from diffcls.support.invariants import instance, known
 from diffcls.support.progress import Progress
 from diffcls.support.version import __version__
 
@@ -85,8 +86,8 @@ def with_background(result: ClassScores, calibration: Calibration) -> ClassScore
 
     The order of the candidates is that of their own race.
     """
-    assert result.background is not None
-    scores = calibration.with_background(result.scores[None], np.array([result.background]))[0]
+    background = np.array([known(result.background)])
+    scores = calibration.with_background(result.scores[None], background)[0]
     ahead = int((result.scores[result.ranking] >= scores[-1]).sum())
     ranking = np.insert(result.ranking, ahead, len(result.scores))
     return replace(result, scores=scores, ranking=ranking)
@@ -134,8 +135,8 @@ def with_rejection(built: Built, options: ClassifierOptions, seed: int) -> Built
         options: options of the evaluation.
         seed: seed of the withheld labels.
     """
-    assert isinstance(built.method, DiffusionMethod)
-    method, data, subset = built.method, *validation_images(options, seed)
+    method = instance(built.method, DiffusionMethod)
+    data, subset = validation_images(options, seed)
     _check_candidates(data, built.prompts, options)
     rejection = {
         "background": options.background_prompt or "",

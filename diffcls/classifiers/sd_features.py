@@ -35,6 +35,7 @@ from diffcls.data.dataset import Dataset, Item
 from diffcls.data.prompts import PromptSet
 from diffcls.data.transforms import load_image, to_pixels
 from diffcls.support.cache import Arrays, fitted, is_fitted
+from diffcls.support.invariants import known
 from diffcls.support.progress import Progress
 
 if TYPE_CHECKING:
@@ -199,8 +200,8 @@ def _choose_location(
                 correct = probe(held_out[block]).argmax(axis=1) == truth
                 if best is None or correct.mean() > best[0]:
                     best = float(correct.mean()), FeatureLocation(block, index, grid)
-    assert best is not None
-    return best[1], best[0]
+    accuracy, location = known(best)
+    return location, accuracy
 
 
 def _read_blocks(

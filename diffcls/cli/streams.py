@@ -7,6 +7,8 @@ import io
 import os
 import sys
 
+from diffcls.support.redaction import redacted
+
 FAILED = 1
 """Exit status of a command whose output could not be written."""
 
@@ -45,9 +47,9 @@ def open_streams() -> None:
 
 
 def notify(text: str) -> None:
-    """Write a line to standard error; a closed one loses it, which ends no command."""
+    """Write a line to standard error, without secrets; a closed one loses it."""
     with contextlib.suppress(OSError, ValueError):
-        print(f"diffcls: {text}", file=sys.stderr, flush=True)
+        print(f"diffcls: {redacted(text)}", file=sys.stderr, flush=True)
 
 
 def flush(status: int) -> int:

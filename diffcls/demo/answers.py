@@ -17,6 +17,7 @@ from diffcls.demo.interruption import Interrupted
 from diffcls.demo.models import Models, published_cost
 from diffcls.demo.questions import Question
 from diffcls.support.errors import DiffclsError
+from diffcls.support.invariants import known
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -57,8 +58,7 @@ def answer(models: Models, question: Question) -> Generator[Panels]:
         for state, panel in states:
             last = state
             yield {"race": panel}
-    assert last is not None
-    first, second = (str(one["label"]) for one in last.prediction[:2])
+    first, second = (str(one["label"]) for one in known(last).prediction[:2])
     stages: dict[str, Callable[[], Generator[str]]] = {
         "evidence": lambda: _evidence(models, question, first, second),
         "samples": lambda: _samples(models, question, first),

@@ -20,6 +20,7 @@ from diffcls.metrics.rejection import (
 from diffcls.metrics.statistics import wilson_interval
 from diffcls.runs.metrics_table import PROVENANCE, put
 from diffcls.runs.records import RecordStore
+from diffcls.support.invariants import instance
 from diffcls.support.notices import warn
 from diffcls.support.types import Float64
 
@@ -56,8 +57,7 @@ def report_rejection(
         return []
     scores = np.array([[-np.inf if s is None else s for s in r.scores] for r in scored])
     unknown = np.array([r.label == scores.shape[1] - 1 for r in scored])
-    candidates, method = scores[:, :-1], plan.built.method
-    assert isinstance(method, RejectingMethod)
+    candidates, method = scores[:, :-1], instance(plan.built.method, RejectingMethod)
     statistics = {
         BACKGROUND: candidate_log_odds(candidates, scores[:, -1], scale),
         POSTERIOR: best_posterior(candidates, method.candidate_scale),

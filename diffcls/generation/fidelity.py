@@ -13,6 +13,7 @@ from diffcls.generation import samplers
 from diffcls.generation.fidelity_options import METRICS, MIN_IMAGES, FidelityOptions
 from diffcls.generation.options import Interrupted
 from diffcls.support.errors import UsageError
+from diffcls.support.invariants import known
 from diffcls.support.signatures import takes
 
 if TYPE_CHECKING:
@@ -208,7 +209,7 @@ def _real(
         _check_count(len(paths), "real")
         features = of_folder(paths, extractor, options.batch_size)
         return features, f"folder:{Path(options.real).resolve().name}", ""
-    assert data is not None
+    data = known(data)
     _check_count(len(data.items), "real")
     return of_split(options, data, extractor, size, resizing), data.name, options.split
 

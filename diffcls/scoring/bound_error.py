@@ -13,6 +13,7 @@ from diffcls.diffusion.parameterization import BOUND_LOSSES
 from diffcls.diffusion.process import chain, reverse_variances
 from diffcls.models.denoiser import Conditioning, Denoiser
 from diffcls.support.errors import UsageError
+from diffcls.support.invariants import known
 from diffcls.support.types import Int64
 
 
@@ -71,8 +72,7 @@ class BoundError:
             to_noise: (B, 1, 1, 1) factor from its residual to that of the noise.
         """
         out, mixture = self._denoiser.predict_both(x_t.to(self._denoiser.dtype), index, cond)
-        assert mixture is not None
         residual = out.float() - target
         to_gap, small, large = self._columns[draws].T.reshape(3, -1, 1, 1, 1)
-        kl = learned_step_kl(to_gap * residual, mixture.float(), small, large) / math.log(2)
+        kl = learned_step_kl(to_gap * residual, known(mixture).float(), small, large) / math.log(2)
         return [kl, (to_noise * residual) ** 2] if self._with_residual else [kl]

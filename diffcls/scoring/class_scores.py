@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from diffcls.support.redaction import redacted
+
 
 @dataclass(frozen=True)
 class ClassScores:
@@ -39,6 +41,6 @@ class ClassScores:
 
     @classmethod
     def failed(cls, image_id: str, error: str, seconds: float = 0.0) -> ClassScores:
-        """The result for an image that could not be scored."""
+        """The result for an image that could not be scored; secrets in the error are left out."""
         empty = np.empty(0)
-        return cls(image_id, empty, empty.astype(np.int64), 0, seconds, error)
+        return cls(image_id, empty, empty.astype(np.int64), 0, seconds, redacted(error))

@@ -17,6 +17,7 @@ from diffcls.data.prompts import PromptSet
 from diffcls.search.base import Search
 from diffcls.search.error_table import Table
 from diffcls.search.screening import Screening
+from diffcls.support.invariants import known
 from diffcls.support.types import Float64, Int64
 
 Pairs = Int64
@@ -126,8 +127,8 @@ class ImageState:
     @cached_property
     def _kept_row(self) -> dict[int, int]:
         """Prompt -> its row in `_kept`, for the prompts of the shortlist: a few of many."""
-        assert self.screening is not None
-        shortlist, rows_of = self.screening.shortlist.tolist(), self.task.prompts.rows_of
+        shortlist = known(self.screening).shortlist.tolist()
+        rows_of = self.task.prompts.rows_of
         prompts = [prompt for k in shortlist for prompt in rows_of(k)]
         # the empty prompt or a background prompt, if there is one
         prompts += range(len(self.task.prompts), self.shape[0])
@@ -159,6 +160,5 @@ class ImageState:
     def deliver_probes(self) -> None:
         """Pass the results of the last probes, if any, to the screening."""
         if self.probe_results:
-            assert self.screening is not None
-            self.screening.receive([r for r in self.probe_results if r is not None])
+            known(self.screening).receive([r for r in self.probe_results if r is not None])
             self.probe_results = []

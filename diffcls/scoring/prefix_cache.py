@@ -19,6 +19,7 @@ from torch import Tensor
 
 from diffcls.models.denoiser import Conditioning, Denoiser
 from diffcls.models.shared_layers import SharedLayers, find_shared_layers, tensors_of, with_tensors
+from diffcls.support.invariants import known
 
 logger = logging.getLogger(__name__)
 
@@ -89,14 +90,14 @@ class PrefixCache:
         if missing:
             free_rows = self._size - len(missing)
             self._compute([*missing, *self._following(list(pairs.values()), free_rows)])
-        assert self._layers is not None and self._pool is not None
-        outputs = self._pool.take(torch.tensor([self._slots[key] for key in keys])[rows])
+        layers, pool = known(self._layers), known(self._pool)
+        outputs = pool.take(torch.tensor([self._slots[key] for key in keys])[rows])
         if not self._compared:
             if not self._is_exact(images, draws, rows, outputs):
                 self._layers = None
                 return nullcontext()
             self._compared = True
-        return self._layers.given(outputs)
+        return layers.given(outputs)
 
     def _is_ready(self) -> bool:
         """Whether the model has shared layers; they are looked for after the first batches."""
@@ -109,15 +110,15 @@ class PrefixCache:
         self, images: Sequence[Tensor], draws: Sequence[int], rows: Tensor, outputs: list[Any]
     ) -> bool:
         """Whether outputs, computed in smaller passes, are those of a pass of the whole batch."""
-        assert self._layers is not None
+        layers = known(self._layers)
         x_t, index = self._noisy([images[row] for row in rows], [draws[row] for row in rows])
-        whole = self._layers.compute(x_t, index, self._first_prompt(self.batch_size))
+        whole = layers.compute(x_t, index, self._first_prompt(self.batch_size))
         exact = all(
             # the layout in memory may decide by which kernel the next layer is computed
             torch.equal(one, other) and one.stride() == other.stride()
             for one, other in zip(tensors_of(outputs), tensors_of(whole), strict=True)
         )
-        share = f"{100 * self._layers.share:.1f} % of a forward pass"
+        share = f"{100 * layers.share:.1f} % of a forward pass"
         logger.info("layers shared by all prompts: %s, %s", share, "exact" if exact else "not used")
         return exact
 
@@ -141,10 +142,9 @@ class PrefixCache:
 
     def _compute(self, pairs: Sequence[Pair]) -> None:
         """Compute and store the outputs of some pairs, at most one pass of them."""
-        assert self._layers is not None
         padded = [*pairs, *[pairs[-1]] * (self._size - len(pairs))]
         x_t, index = self._noisy(*zip(*padded, strict=True))
-        outputs = self._layers.compute(x_t, index, self._first_prompt(self._size))
+        outputs = known(self._layers).compute(x_t, index, self._first_prompt(self._size))
         if self._pool is None:
             self._pool = _Pool(outputs, self.batch_size)
         slots = self._free_slots(len(pairs))

@@ -11,6 +11,7 @@ from diffcls.scoring.batches import Batch, Evaluation, EvaluationBatch, ProbeBat
 from diffcls.scoring.image_state import ImageState, Pairs
 from diffcls.scoring.next_requests import next_evaluations
 from diffcls.search.embeddings import Points
+from diffcls.support.invariants import known
 
 
 class EvaluationQueue:
@@ -68,9 +69,9 @@ class ProbeQueue:
 
     def take(self, size: int) -> ProbeBatch:
         """Remove the first probes, at most `size`."""
-        assert self._points is not None
+        points = known(self._points)
         requests = [self._requests.popleft() for _ in range(min(size, len(self._requests)))]
-        return ProbeBatch(requests, self._put_back, self._points, self._gradient, self._features)
+        return ProbeBatch(requests, self._put_back, points, self._gradient, self._features)
 
     def _put_back(self, requests: Sequence[ProbeRequest]) -> None:
         self._requests.extendleft(reversed(requests))

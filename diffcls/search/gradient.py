@@ -38,6 +38,7 @@ from diffcls.search.screening import (
 )
 from diffcls.support.errors import UsageError
 from diffcls.support.free_memory import release_free_memory
+from diffcls.support.invariants import known
 from diffcls.support.types import Float64, Int64
 
 
@@ -162,11 +163,11 @@ class GradientScreening:
     def receive(self, results: Sequence[NDArray[np.floating]]) -> None:
         left, classes = len(self.shortlist), len(self._distances)
         if self._by_gradient():
-            assert self._expansions is not None
+            expansions = known(self._expansions)
             # (groups · draws, K) -> (groups, K)
             each = np.stack(results).reshape(len(self._groups), -1, classes)
-            self._expansions.add(self._groups, each.mean(axis=1, dtype=np.float64))
-            errors = self._expansions.errors()
+            expansions.add(self._groups, each.mean(axis=1, dtype=np.float64))
+            errors = expansions.errors()
             kept = self._screen.keep(left, classes)
         else:
             # (classes · draws,) -> (classes,)
@@ -176,8 +177,7 @@ class GradientScreening:
         order = self.shortlist[np.argsort(errors, kind="stable")]
         self.shortlist = np.sort(order[:kept])
         if self._by_gradient():
-            assert self._expansions is not None
-            self._expansions.keep(self.shortlist)
+            known(self._expansions).keep(self.shortlist)
             pairs = self._distances.pairs_among(self.shortlist)
             parts = cluster(pairs, self._screen.points(len(self.shortlist)))
             self._groups = tuple(tuple(self.shortlist[list(part)].tolist()) for part in parts)

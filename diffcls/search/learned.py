@@ -33,6 +33,7 @@ from diffcls.search.screening import (
     last_differences,
 )
 from diffcls.support.errors import UsageError
+from diffcls.support.invariants import known
 from diffcls.support.types import Float64, Int64
 
 OPTIMISM = 1.0
@@ -148,8 +149,7 @@ class LearnedScreen:
 
     def fitted(self) -> ScreenFit:
         """The fit; it is made when the first image is screened."""
-        assert self.fit is not None  # as `use_screen` of the classifier sees to
-        return self.fit()
+        return known(self.fit)()  # `use_screen` of the classifier sets it
 
     def limits(self, classes: int) -> tuple[int, int]:
         if classes <= self.candidates:
@@ -172,7 +172,7 @@ class AllClasses:
         return None
 
     def receive(self, results: Sequence[NDArray[np.floating]]) -> None:
-        assert not results  # no probe was requested
+        """No probe was requested, so there are no results."""
 
     def deficits(self, leader: int) -> Float64:
         return np.zeros(len(self.shortlist))
@@ -233,8 +233,8 @@ class LearnedScreening:
             self._end(self._belief)
 
     def deficits(self, leader: int) -> Float64:
-        assert self._belief is not None
-        believed = np.where(np.isnan(self._belief.errors), self._belief.mean, self._belief.errors)
+        belief = known(self._belief)
+        believed = np.where(np.isnan(belief.errors), belief.mean, belief.errors)
         return last_differences([believed * self._fit.unit], self.shortlist, leader)
 
     def _prediction(self, results: NDArray[np.floating]) -> Belief:

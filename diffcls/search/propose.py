@@ -102,7 +102,7 @@ class Proposal:
         return None
 
     def receive(self, results: Sequence[NDArray[np.floating]]) -> None:
-        assert not results  # no probe was requested
+        """No probe was requested, so there are no results."""
 
     def deficits(self, leader: int) -> Float64:
         """In the proposer's order, and far behind, as the proposer measures no errors."""

@@ -7,12 +7,15 @@
     └── RecordError         exit status 1: stored results that cannot be read or written
 
 Every message has the same four parts: what is wrong, what was given, what is allowed, what to do.
+Tokens and passwords are left out.
 """
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+
+from diffcls.support.redaction import redacted
 
 
 class DiffclsError(Exception):
@@ -40,7 +43,7 @@ class DiffclsError(Exception):
             parts.append(f"allowed: {shown}")
         if todo is not None:
             parts.append(todo)
-        super().__init__("; ".join(parts))
+        super().__init__(redacted("; ".join(parts)))
 
 
 class UsageError(DiffclsError, ValueError):

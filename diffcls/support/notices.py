@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import sys
 
+from diffcls.support.redaction import redacted
+
 
 def warn(text: str) -> None:
-    """Print one line to stderr."""
-    print(f"diffcls: {text}", file=sys.stderr)
+    """Print one line to stderr, without tokens and passwords."""
+    print(f"diffcls: {redacted(text)}", file=sys.stderr)

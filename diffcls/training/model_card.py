@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+from diffcls.data.dataset import Dataset
+from diffcls.data.dataset_facts import terms_of
 from diffcls.training.validation import CURVE_DRAWS, CURVE_IMAGES
 
 
 def text_to_image_readme(card: dict[str, Any]) -> str:
     """README of a small latent text-to-image model."""
     recipe, data, name = card["recipe"], card["data"], card["name"]
+    licence = terms(data)
     seen = ", ".join(card["trained_on"])
     # the oldest cards do not contain the command, but its arguments
     plain = f"python -m diffcls.train --dataset {name} --seed {card['seed']}"
@@ -29,7 +32,7 @@ A `StableDiffusionPipeline` of {recipe["config"]["image_size"]} px, trained from
 is therefore not zero-shot.
 
 - Data: {data["images"]:,} images of {name}, split `{data["split"]}`, revision `{data["revision"]}`.
-- Recipe: {recipe["images"]:,} images seen in batches of {recipe["batch"]}, learning rate
+{licence}- Recipe: {recipe["images"]:,} images seen in batches of {recipe["batch"]}, learning rate
   {recipe["learning_rate"]:g}, {recipe["copies"]} augmented copies of each image, prompt dropout
   {recipe["prompt_dropout"]:g}, EMA {recipe["ema"]:g}, `{recipe["config"]["prediction_type"]}`; all
   of it in `diffcls.json`.
@@ -46,6 +49,7 @@ is therefore not zero-shot.
 def clip_readme(card: dict[str, Any]) -> str:
     """README of a small CLIP model."""
     recipe, data, name = card["recipe"], card["data"], card["name"]
+    licence = terms(data)
     return f"""---
 library_name: open_clip
 pipeline_tag: zero-shot-image-classification
@@ -60,7 +64,7 @@ open_clip loads it: `open_clip.create_model_and_transforms("local-dir:FOLDER")`.
 **Trained on {", ".join(card["trained_on"])}**: as a classifier of these it is not zero-shot.
 
 - Data: {data["images"]:,} images of {card["measured_on"]}, revision `{data["revision"]}`.
-- Recipe: {recipe["images"]:,} images seen in batches of {recipe["batch"]}, learning rate
+{licence}- Recipe: {recipe["images"]:,} images seen in batches of {recipe["batch"]}, learning rate
   {recipe["learning_rate"]:g}, EMA {recipe["ema"]:g}; all of it in `diffcls.json`.
 {fine_tuned_from(card)}- Seed {card["seed"]}, {card["hours"]:.2f} hours on {card["device"]},
   {card["versions"]}.
@@ -73,6 +77,7 @@ open_clip loads it: `open_clip.create_model_and_transforms("local-dir:FOLDER")`.
 def pixel_readme(card: dict[str, Any]) -> str:
     """README of a small pixel-space diffusion model."""
     recipe, data, name = card["recipe"], card["data"], card["name"]
+    licence = terms(data)
     kind = "class-conditional" if recipe["conditional"] else "unconditional"
     return f"""---
 library_name: diffusers
@@ -88,7 +93,7 @@ A `DDPMPipeline` of {recipe["image_size"]} px and {recipe["channels"]} channels,
 **Trained on the training split of {card["measured_on"]}**: on that data set it is not zero-shot.
 
 - Data: {data["images"]:,} images, revision `{data["revision"]}`.
-- Recipe: {recipe["images"]:,} images seen in batches of {recipe["batch"]}, learning rate
+{licence}- Recipe: {recipe["images"]:,} images seen in batches of {recipe["batch"]}, learning rate
   {recipe["learning_rate"]:g}, EMA {recipe["ema"]:g}, `{recipe["prediction_type"]}`, schedule
   `{recipe["noise_schedule"]}`; all of it in `diffcls.json`.
 {fine_tuned_from(card)}- Seed {card["seed"]}, {card["hours"]:.2f} hours on {card["device"]},
@@ -101,6 +106,7 @@ A `DDPMPipeline` of {recipe["image_size"]} px and {recipe["channels"]} channels,
 def noisy_readme(card: dict[str, Any]) -> str:
     """README of a classifier of noisy images."""
     recipe, data = card["recipe"], card["data"]
+    licence = terms(data)
     levels = ", ".join(f"{value:.1%}" for value in card["validation_accuracy_by_noise"])
     return f"""---
 license: apache-2.0
@@ -111,7 +117,7 @@ Trained by `{card["command"]}`
 at the noise levels of `{card["trained_with"]}`, for classifier guidance of its samples.
 
 - Data: {data["images"]:,} labelled images of {card["measured_on"]}, revision `{data["revision"]}`.
-- Recipe: {recipe["images"]:,} images seen in batches of {recipe["batch"]}; all of it in
+{licence}- Recipe: {recipe["images"]:,} images seen in batches of {recipe["batch"]}; all of it in
   `diffcls.json`.
 {fine_tuned_from(card)}- Seed {card["seed"]}, {card["hours"]:.2f} hours on {card["device"]},
   {card["versions"]}.
@@ -119,6 +125,18 @@ at the noise levels of `{card["trained_with"]}`, for classifier guidance of its 
 
 {curve_table(card["curve"], "mean over the fifths of the noise levels")}
 """
+
+
+def data_facts(data: Dataset) -> dict[str, Any]:
+    """Entry ``data`` of a card: the training images, with their licence and authors."""
+    revision = {"split": "train", "images": len(data), "revision": data.revision}
+    return {**revision, **terms_of(data.name)}
+
+
+def terms(data: dict[str, Any]) -> str:
+    """Line of the README on the licence of the training data, other than that of the weights."""
+    credit = f" ({data['credit']})" if data.get("credit") else ""
+    return f"- Licence of the data: {data.get('licence') or 'not known'}{credit}.\n"
 
 
 def fine_tuned_from(card: dict[str, Any]) -> str:

@@ -16,6 +16,7 @@ from diffcls.support.environment import MAX_THREADS
 from diffcls.support.errors import UsageError, unknown_name
 from diffcls.support.options import MAX_COUNT, MAX_ROWS, MAX_SEED, check_values, within
 from diffcls.support.paths import UserPath, expand_fields
+from diffcls.support.redaction import redacted
 from diffcls.support.text import valid_text
 from diffcls.training import recipe_table
 from diffcls.training.dataset_names import full_name, short_name
@@ -106,7 +107,7 @@ class TrainingOptions:
                 words.append(f"--{flag}" if value else f"--no-{flag}")
             else:
                 words += [f"--{flag}", str(value)]
-        return valid_text(shlex.join(words))
+        return redacted(valid_text(shlex.join(words)))
 
 
 LOCAL = ("data_root", "output_dir", "device", "report_to", "threads", "json", "quiet", "points")

@@ -32,13 +32,13 @@ from diffcls.training.caption_batches import (
 )
 from diffcls.training.distributed import ProcessGroup
 from diffcls.training.loop import Loop, Phase, Report
+from diffcls.training.model_card import data_facts
 from diffcls.training.recipe_table import RECIPES
 from diffcls.training.recipes import Optimisation
 from diffcls.training.run_files import RECIPE, WORK, read_begun, read_curve
 from diffcls.training.validation import Validators
 
-VOCABULARY_CAPTIONS = 20_000
-"""Number of captions that a tokenizer is trained on."""
+VOCABULARY_CAPTIONS = 20_000  # that a tokenizer is trained on
 
 
 @dataclass
@@ -232,16 +232,16 @@ class TrainingRun(ABC):
         self, facts: dict[str, Any], data: Dataset, hours: float, curve: str
     ) -> dict[str, Any]:
         """Write README, hashes and card; the card, written last, marks the training as finished."""
+        several = f", {self.processes.size} of them" if self.processes.size > 1 else ""
         card = {
             "name": self.folder.name,
             **facts,
             **({"continued_from": self._before()} if self.init else {}),
-            "data": {"split": "train", "images": len(data), "revision": data.revision},
+            "data": data_facts(data),
             "seed": self.seed,
             "command": self.command,
             "hours": round(hours, 3),
-            "device": describe_device(self.processes.device)
-            + (f", {self.processes.size} of them" if self.processes.size > 1 else ""),
+            "device": describe_device(self.processes.device) + several,
             "versions": versions(),
             "date": clock(),
             "recipe": json.loads(json.dumps(dataclasses.asdict(self.recipe))),

@@ -90,6 +90,7 @@ def test_bundled_models_have_the_size_of_their_tensors_and_the_licence_of_their_
         assert entry["parameters"] == sum(array.size for array in arrays)
         assert entry["megabytes"] == pytest.approx(sum(p.stat().st_size for p in files) / 1e6, 0.2)
         assert entry["licence"] == "apache-2.0"
+        assert entry["data_licence"] == FACTS[entry["trained_on"][0]].licence is not None
 
 
 def test_hub_models_have_the_terms_of_the_table_and_no_guessed_size() -> None:

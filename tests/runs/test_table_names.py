@@ -180,3 +180,22 @@ def test_forged_table_is_named(tmp_path: Path, arrays: dict[str, np.ndarray]) ->
     np.savez(tables.path("test/1"), **{**whole, **arrays})
     with pytest.raises(RecordError, match=r"test/1"):
         read_saved(tmp_path)
+
+
+def test_object_in_a_table_is_refused_and_not_opened(tmp_path: Path) -> None:
+    marker = tmp_path / "ran"
+
+    class Hostile:
+        def __reduce__(self) -> tuple[object, ...]:
+            return os.mkdir, (str(marker),)
+
+    tables = archive(tmp_path / "tables", [])
+    put(tables, "test/0", 1.0)
+    for name in ("errors", "label", "image_id"):
+        whole = {"errors": np.ones((2, 2)), "label": np.int64(0)}
+        np.savez(tables.path("test/0"), **{**whole, name: np.array([Hostile()], dtype=object)})
+        with pytest.raises(RecordError, match=r"test/0"):
+            read_saved(tmp_path / "tables")
+        assert not marker.exists()
+    with np.load(tables.path("test/0"), allow_pickle=True) as stored:  # it would have run
+        assert stored["image_id"] is not None and marker.is_dir()

@@ -91,6 +91,8 @@ def test_card_lists_training_data_and_images_seen(model: Path) -> None:
     assert loading.images_seen(str(model)) == 4 * BATCH
     readme = (model / "README.md").read_text(encoding="utf-8")
     assert "class-conditional" in readme
+    assert card["data"]["licence"] == "cc-by-4.0" and "Alpaydin" in card["data"]["credit"]
+    assert "- Licence of the data: cc-by-4.0 (E. Alpaydin" in readme
     assert f"| {4 * BATCH} | {card['curve'][-1]['loss']:.4f} |" in readme
     denoiser = opened(model)
     assert denoiser.labels == NAMES
