@@ -157,6 +157,23 @@ class RecordStore:
             self._has_header = True
             return read_header(path)
 
+    def note_halved(self, batch_size: int) -> None:
+        """Note in ``run.json`` that a device had memory for a smaller batch only.
+
+        The last bits of scores depend on the batch shape: a reader of the run can tell.
+
+        Args:
+            batch_size: that batch; nothing is noted unless it is the smallest so far.
+
+        Raises:
+            RecordError: for a header that cannot be read or written.
+        """
+        with locked(self.folder / "run.json") as path:
+            header = read_header(path)
+            if batch_size < header.get("halved_batch_size", header["batch_size"]):
+                header["halved_batch_size"] = batch_size
+                write_text(path, json.dumps(header, indent=2, allow_nan=False) + "\n")
+
     def _begun(self) -> bool:
         """Whether there are records, or another shard may write some with the stored header."""
         if self.done:
