@@ -32,7 +32,7 @@ COMMAND = (
     "16",
     "--no-check-model",
 )
-MANY = (*COMMAND, "--limit", "24")
+MANY = (*COMMAND, "--limit", "16")
 FEW = (*COMMAND, "--limit", "3")
 CRITERION = "records and row equal an undisturbed run's; only images in flight are scored again"
 

@@ -127,7 +127,9 @@ def test_encoder_without_memory_for_its_batch_encodes_parts_of_it(
     with caplog.at_level(logging.WARNING):
         assert scores(method(SmallEncoder)) == scores(method(GaussianDenoiser))
     assert len([text for text in own_messages(caplog) if "memory" in text]) == 2
-    report("Out of memory on a device", "encoder of images", "same scores", figure="same to the bit")
+    report(
+        "Out of memory on a device", "encoder of images", "same scores", figure="same to the bit"
+    )
 
 
 @pytest.mark.parametrize("size", [8, 7])  # and parts that do not fill a batch
@@ -152,9 +154,7 @@ def test_single_pass_classifier_without_memory_scores_parts_of_its_batch(
     assert {a.image_id: a.scores.tolist() for a in small.classify(items(19))} == expected
     assert set(rows) == {small.batch_size} and small.batch_size <= 3
     if size == 8:
-        report(
-            "Out of memory on a device", "single pass", "same scores", figure="same to the bit"
-        )
+        report("Out of memory on a device", "single pass", "same scores", figure="same to the bit")
 
 
 class Without(GaussianDenoiser):

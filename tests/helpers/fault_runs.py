@@ -77,7 +77,7 @@ class Server:
         started = self._folder / f"started-{self._count}"
         events = self._folder / f"events-{self._count}"
         output = self._folder / f"output-{self._count}"
-        for path in (started, events):
+        for path in (started, events, output):
             path.touch()
         plan = dataclasses.replace(plan, started=str(started), events=str(events))
         request = {
