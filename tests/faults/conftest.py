@@ -1,4 +1,4 @@
-"""The report of the fault suite: ``pytest tests/faults --faults-report FILE.csv``.
+"""The report of the fault suite: ``pytest tests/faults --faults-report=FILE.csv``.
 
 A test that injects a fault hands its figures to the fixture `report`. The rows of the tests that
 ran replace those of the same fault and victim in the file; the others stay.

@@ -178,7 +178,7 @@ def test_lack_of_memory_while_the_cost_is_measured_halves_the_batch() -> None:
 
 def test_lack_of_memory_for_one_row_stops_with_a_message(report: Callable[..., None]) -> None:
     built = method(Without)
-    with pytest.raises(ModelError, match="out of memory for a single evaluation.*choose --dtype"):
+    with pytest.raises(ModelError, match=r"out of memory for a single evaluation.*choose --dtype"):
         list(built.classify(items(3)))
     tries = built.denoiser.tries  # type: ignore[attr-defined]
     assert tries <= 8  # 32, 16, … 1

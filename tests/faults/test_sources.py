@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -92,7 +93,7 @@ def test_source_that_hangs_altogether_stops_the_run(
     dataset = with_read_timeout(images(50, set(range(4, 50)), hangs), 0.05)
     reader = Prefetcher(iter(dataset.items), read, 3)
     failed = []
-    with pytest.raises(SourceGoneError, match="images in a row could not be read.*rerun") as gone:
+    with pytest.raises(SourceGoneError, match=r"images in a row could not be read.*rerun") as gone:
         while batch := reader.take():
             failed += batch.failed
     reader.close()
@@ -254,12 +255,10 @@ def test_wait_may_be_stated_as_a_date(monkeypatch: pytest.MonkeyPatch) -> None:
     """RFC 9110, section 10.2.3."""
     import email.utils
 
-    class Response:
-        status_code = 503
-        headers = {"Retry-After": email.utils.formatdate(time.time() + 90, usegmt=True)}
+    date = email.utils.formatdate(time.time() + 90, usegmt=True)
 
     class Refusal(Exception):
-        response = Response()
+        response = SimpleNamespace(status_code=503, headers={"Retry-After": date})
 
     calls, waits = [], []
 
