@@ -24,6 +24,7 @@ from diffcls.support.errors import RecordError, UsageError
 from diffcls.support.files import (
     create_folder,
     locked,
+    remedy,
     synchronise,
     try_lock,
     unwritable_output,
@@ -213,7 +214,7 @@ class RecordStore:
         return RecordError(
             f"cannot write a record ({error.strerror or error})",
             given=str(self.path),
-            todo="free some space, then rerun the same command to resume",
+            todo=f"{remedy(error)}, then rerun the same command to resume",
         )
 
     def records(self) -> list[Record]:

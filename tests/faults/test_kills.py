@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +21,7 @@ from helpers.fault_runs import (
     recorded,
 )
 from helpers.fault_shim import Plan
+from helpers.interrupted_runs import lines
 
 pytestmark = pytest.mark.faults
 
@@ -114,3 +119,43 @@ def test_run_killed_at_any_file_event_loses_and_repeats_nothing(
         check_same(out, whole, survival)
     assert survival.injected > 25
     report("SIGKILL at each file event", name, CRITERION, **survival.figures())
+
+
+@pytest.mark.timeout(300)
+def test_killed_command_continues_with_the_next_image(
+    undisturbed: Callable[..., tuple[Path, float]], tmp_path: Path, report: Callable[..., None]
+) -> None:
+    """The whole command, start of Python and load of the model included."""
+    whole, _ = undisturbed(MANY)
+    out = tmp_path / "out"
+
+    def until(records: int) -> tuple[subprocess.Popen[bytes], float]:
+        began = time.monotonic()
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "diffcls", *MANY, "--output-dir", str(out)],
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"},
+            stdout=subprocess.DEVNULL,
+        )
+        while len(lines(out)) < records and process.poll() is None:
+            time.sleep(0.01)
+        return process, time.monotonic() - began
+
+    process, _ = until(2)
+    process.kill()
+    process.wait()
+    stored = lines(out)
+    assert 2 <= len(stored) < 16
+    process, seconds = until(len(stored) + 1)
+    assert process.wait(200) == 0
+    assert lines(out)[: len(stored)] == stored
+    check_same(out, whole)
+    report(
+        "SIGKILL of the whole command",
+        "serial run",
+        "the same command continues with the next image",
+        injected=1,
+        survived=1,
+        records_lost=0,
+        records_doubled=0,
+        seconds=round(seconds, 1),
+    )

@@ -46,6 +46,7 @@ def written(out: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("at", [60, 150, 300])
+@pytest.mark.usefixtures("proc")
 def test_power_loss_costs_at_most_the_last_records(
     at: int, tmp_path: Path, report: Callable[..., None]
 ) -> None:
@@ -100,7 +101,7 @@ def test_records_are_brought_to_disk_by_number_and_by_time(
         store.append(record("b/1"))
         assert synced == 2
         store.append(record("b/2"))
-        store.records()  # whoever reads them may tell of them
+        store.records()  # a row may be computed from them
         assert synced == 3
         store.records()
         assert synced == 3
@@ -143,6 +144,7 @@ def test_zeros_among_records_that_were_on_disk_are_damage(tmp_path: Path) -> Non
         RecordStore(tmp_path, spec_of())
 
 
+@pytest.mark.usefixtures("proc")
 def test_new_folders_and_files_are_on_disk_with_their_names(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
