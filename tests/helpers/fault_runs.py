@@ -21,8 +21,8 @@ from helpers.interrupted_runs import answers, lines
 
 from diffcls.runs.records import Record
 
-VARYING = ("seconds_per_image", "date", "command")
-"""Columns of a row that differ between equal runs."""
+VARYING = ("seconds_per_image", "date", "command", "commit")
+"""Columns of a row that differ between equal runs; the commit, where one is made meanwhile."""
 
 
 @dataclass(frozen=True)
