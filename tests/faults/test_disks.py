@@ -18,8 +18,8 @@ from helpers.interrupted_runs import lines
 
 pytestmark = pytest.mark.faults
 
-FLAGS = ("evaluate", "--threads", "1", "--quiet", "--draws", "8", "--batch-size", "16")
-FLAGS = (*FLAGS, "--limit", "3", "--no-check-model")
+FLAGS = ("evaluate", "--threads", "1", "--quiet", "--draws", "4", "--batch-size", "8")
+FLAGS = (*FLAGS, "--limit", "3", "--no-check-model", "--no-check-memory")
 
 
 def command(out: Path) -> list[str]:

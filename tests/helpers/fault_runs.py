@@ -239,9 +239,5 @@ def kill_at_random(
             check_life(life, before, out, survival)
             done = not life.killed
             assert life.killed or life.status == 0, life.output
-        if victim.beside is not None:
-            assert (
-                victim.start((*victim.beside, "--output-dir", str(out)), None, None)().status == 0
-            )
         check_same(out, whole, survival)
     return survival
