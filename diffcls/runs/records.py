@@ -95,7 +95,8 @@ class RecordStore:
             except OSError as error:
                 raise unwritable_output(root, error) from error
             synchronise(self.folder)  # the name of a new file
-            self._unsynced, self._synced_at = 0, time.monotonic()
+            # also those of a killed process, whose last records may not be on disk
+            self._unsynced, self._synced_at = 1, time.monotonic()
             self.done = {record.image_id for record in self.records()}
             self._held = held.pop_all()  # an error above releases the shard
 
