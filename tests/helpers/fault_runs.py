@@ -111,7 +111,11 @@ class Server:
         """End the server; its runs have ended."""
         assert self._process.stdin is not None
         self._process.stdin.close()
-        self._process.wait(30)
+        try:
+            self._process.wait(30)
+        except subprocess.TimeoutExpired:  # a busy machine, or a run that was left
+            self._process.kill()
+            self._process.wait()
 
 
 @contextmanager
