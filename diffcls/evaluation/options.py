@@ -18,6 +18,7 @@ from diffcls.support.paths import UserPath
 from diffcls.support.text import valid_text
 
 JSON_FORMATS = ("leaderboard", "clip_benchmark", "model-index")
+MAX_READ_SECONDS = 86_400
 UNSAVED = frozenset({"command", "json", "json_format", "log_to", "quiet", "published", "dry_run"})
 """Options that are not kept with a run: how it was called, and what was printed."""
 
@@ -34,6 +35,7 @@ class EvaluationOptions(ClassifierOptions):
         threads: CPU threads; None: torch's choice.
         shard: "i/n", i from 0.
         n_workers, worker_idx: the same in the published script's spelling.
+        read_timeout: seconds after which an image counts as one that cannot be read; 0: no limit.
         budget: time that the run may take, as ``90m`` or ``2h``: images and draws are fitted to it.
         extra, load_stats: flags of the published script that change no number here: a run is
             identified by its fingerprint, and no image is scored twice.
@@ -55,6 +57,7 @@ class EvaluationOptions(ClassifierOptions):
     shard: str | None = None
     n_workers: int | None = within(1, MAX_WORKERS)
     worker_idx: int | None = within(0, MAX_WORKERS - 1)
+    read_timeout: float = within(0, MAX_READ_SECONDS, 60.0, whole=False)
     budget: str | None = None
     extra: str | None = free_text()
     load_stats: bool = False

@@ -43,6 +43,7 @@ OPTIONAL = {
     "model_source": TEXT,
     "options": optional(OBJECT),
     "compiled": FLAG,
+    "halved_batch_size": integer(1, MAX_BATCH_SIZE),
     "n_asked": integer(1, MAX_IMAGES),
     "n_classes": integer(1, MAX_CLASSES),
     "setting": TEXT,
@@ -50,6 +51,7 @@ OPTIONAL = {
 }
 """Keys that earlier versions did not write, or that most runs lack. The source of a model in memory
 is for people; whether the network is compiled affects last bits, as batch shape and threads do. The
+halved batch size is the smallest that the run needed, where a device had no memory for its own. The
 last four are `diffcls.runs.run_row.FACTS`."""
 
 REMEDY = "move the run's folder away, then rerun the same command"
