@@ -46,6 +46,7 @@ class Dataset:
         revision: version of the data: a commit, or a hash of the content.
         prompt_names: (K,) names for prompt templates, if they differ from the class names.
         sentences: whether the class names are whole sentences, used as prompts without a template.
+        templates: default prompt templates that come with the data, each with one ``{}``.
         passed_over: kind -> count of files and folders beside the images that were not read.
 
     Raises:
@@ -61,6 +62,7 @@ class Dataset:
     revision: str
     prompt_names: tuple[str, ...] = ()
     sentences: bool = False
+    templates: tuple[str, ...] = ()
     passed_over: Mapping[str, int] = field(default_factory=dict, compare=False)
 
     def __post_init__(self) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from diffcls.data.catalog import Query
-from diffcls.data.class_names import check_own_names, sort_names
+from diffcls.data.class_names import check_own_names, count_names, sort_names
 from diffcls.data.dataset import Dataset, Item
 from diffcls.data.transforms import load_image
 from diffcls.support.errors import DataError
@@ -77,7 +77,7 @@ def dataset_of_tables(
                 given=f"columns {image}, {label}",
                 todo="download the files again",
             )
-    labels, class_names = read_labels(tables, label, names)
+    labels, class_names = read_labels(tables, label, names or _numbered(query))
     if query.spec.own:
         check_own_names(class_names, f"labels in column {label!r}")
     files = [path for table in tables for path in table.files_beside(image)]
@@ -126,6 +126,11 @@ def read_labels(
             todo="select another column with --label-column",
         )
     return values, tuple(known)
+
+
+def _numbered(query: Query) -> list[str]:
+    """Numbers as names of as many classes as a file names, which it replaces."""
+    return list(map(str, range(count_names(Path(query.classnames))))) if query.classnames else []
 
 
 def _names(table: Table, column: str) -> list[str]:
