@@ -88,7 +88,7 @@ def check_names(options: EvaluationOptions) -> None:
         if not spec.own:
             raise UsageError(
                 f"--classnames: {spec.name} has class names of its own",
-                allowed="a data set of your own: folder:PATH, parquet:PATH, hf:ID, webdataset:PATTERN",
+                allowed="a data set of your own: folder:, parquet:, hf: or webdataset:",
                 todo="remove it",
             )
         read_text(Path(options.classnames), "--classnames")

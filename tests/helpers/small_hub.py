@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import re
 import sys
 import tarfile
 import threading
@@ -65,7 +66,7 @@ def archive(rows: Mapping[str, bytes]) -> bytes:
 class Hub:
     """Stand-in for the Hub: repository id -> path -> content, all of one commit.
 
-    With a status of 500, every request fails; with 0, none is answered.
+    With a status of 500, every request fails; with 0, none is answered. `sent` counts bytes.
     """
 
     repositories: dict[str, dict[str, bytes]] = field(default_factory=dict)
@@ -73,6 +74,8 @@ class Hub:
     requests: list[str] = field(default_factory=list)
     hangs: threading.Event = field(default_factory=threading.Event)
     status: int = 200
+    has_ranges: bool = True
+    sent: int = 0
 
     def answer(self, path: str) -> tuple[int, dict[str, str], bytes]:
         """Status, headers and body of the response to a request."""
@@ -145,6 +148,12 @@ def serving(hub: Hub) -> Iterator[str]:
 
         def _answer(self, with_body: bool) -> None:
             status, headers, body = hub.answer(self.path)
+            part = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
+            if part and status == 200 and hub.has_ranges:
+                first, last = int(part[1]), min(int(part[2]), len(body) - 1)
+                headers = {**headers, "Content-Range": f"bytes {first}-{last}/{len(body)}"}
+                status, body = 206, body[first : last + 1]
+            hub.sent += len(body) if with_body else 0
             self.send_response(status)
             for key, value in {**headers, "Content-Length": str(len(body))}.items():
                 self.send_header(key, value)

@@ -14,6 +14,7 @@ from typing import Any
 from diffcls.data.catalog import Query
 from diffcls.data.dataset import Dataset
 from diffcls.data.sources.prompt_names import with_prompt_names
+from diffcls.data.sources.remote_files import RemoteFile
 from diffcls.data.sources.tables import dataset_of_tables
 from diffcls.support.errors import DataError
 from diffcls.support.hashing import content_hash, file_digest
@@ -101,20 +102,30 @@ class ParquetTable:
 
     Args:
         path: path of the file. It is opened at once, so that replacing the file has no effect.
+        remote: the file on a server, whose place in its repository is `path`; of it, the columns
+            of labels and names are read at once, without the images.
 
     Raises:
         DataError: if it is not a parquet file, or truncated; also raised by the methods.
     """
 
-    def __init__(self, path: Path) -> None:
-        import pyarrow.parquet
-
-        self.path = path
+    def __init__(self, path: Path, remote: RemoteFile | None = None) -> None:
+        self.path, self._remote = path, remote
         self._external: dict[str, list[Path]] = {}
         with _reading(path):
-            self._file = pyarrow.parquet.ParquetFile(
-                path, memory_map=True, page_checksum_verification=True
+            self._file = self._open()
+
+    def _open(self, **known: Any) -> Any:
+        import pyarrow.parquet
+
+        if self._remote is None:
+            return pyarrow.parquet.ParquetFile(
+                self.path, memory_map=True, page_checksum_verification=True
             )
+        # without the requests of several threads, which share the position in the stream
+        return pyarrow.parquet.ParquetFile(
+            self._remote.open(), page_checksum_verification=True, pre_buffer=False, **known
+        )
 
     @property
     def count(self) -> int:
@@ -169,6 +180,8 @@ class ParquetTable:
 
     def _beside(self, path: object) -> Path | None:
         """The existing file that a path names, if it lies in the folder of the table or below."""
+        if self._remote is not None:
+            return None
         folder = self.path.resolve().parent
         try:
             file = Path(os.path.normpath(folder / str(path)))
@@ -229,7 +242,10 @@ class ParquetTable:
     def read_group(self, column: str, group: int) -> Any:
         """One column of a row group, as an Arrow array."""
         with _reading(self.path):
-            return self._file.read_row_group(group, columns=[column]).column(column)
+            file = self._file
+            if self._remote is not None:  # a connection of its own: the last one may hang
+                file = self._open(metadata=file.metadata)
+            return file.read_row_group(group, columns=[column], use_threads=False).column(column)
 
 
 @lru_cache(maxsize=4)
@@ -271,6 +287,8 @@ def _reading(path: Path) -> Iterator[None]:
 
     try:
         yield
+    except TimeoutError:
+        raise  # of a server: the file is not to blame
     except (OSError, pyarrow.ArrowException, ValueError, OverflowError) as error:
         reason = str(error).partition("\n")[0]
         raise DataError(f"cannot read parquet file ({reason})", given=str(path)) from error

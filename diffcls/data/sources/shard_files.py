@@ -33,8 +33,8 @@ class LocalFile:
         DataError: for a file that does not exist.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: str | Path) -> None:
+        self.path = path = Path(path)
         try:
             self._version = _version(os.stat(path))
         except OSError as error:

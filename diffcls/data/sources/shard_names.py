@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from itertools import product
+from itertools import pairwise, product
 
 from diffcls.support.errors import UsageError
 
@@ -39,7 +39,7 @@ def expand_braces(pattern: str) -> list[str]:
     inside = None if commas else _numbers(pattern[start + 1 : end], pattern)
     if inside is None:
         ends = [start, *commas, end]
-        parts = [pattern[a + 1 : b] for a, b in zip(ends[:-1], ends[1:], strict=True)]
+        parts = [pattern[a + 1 : b] for a, b in pairwise(ends)]
         inside = [one for part in parts for one in expand_braces(part)]
         inside = inside if commas else ["{" + one + "}" for one in inside]
     rest = expand_braces(pattern[end + 1 :])

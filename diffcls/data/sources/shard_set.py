@@ -5,17 +5,19 @@ from __future__ import annotations
 import glob
 import os
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from diffcls.data.csv_tables import LINE_BREAK, read_text
+from diffcls.data.sources import remote_files
 from diffcls.data.sources.parquet import check_shards
+from diffcls.data.sources.remote_files import remote_file
 from diffcls.data.sources.shard_files import LocalFile, ShardFile
 from diffcls.data.sources.shard_names import expand_braces, natural_key
 from diffcls.data.sources.split_folders import FALLBACKS
 from diffcls.data.split_names import split_in, split_of
-from diffcls.support.errors import DataError
+from diffcls.support.errors import DataError, UsageError
 from diffcls.support.text import valid_text
 
 FLAG = "--dataset webdataset:PATTERN"
@@ -39,22 +41,19 @@ class ShardSet:
         shards: name -> file, in natural order of the names. A name is the file's path below the
             folder which holds all shards, without suffix; it depends neither on the place of that
             folder nor on the pattern.
-        folders: folders that may have files beside the shards, nearest first.
+        texts: name -> content of the text files beside the shards.
     """
 
     name: str
     split: str
     whole: bool
-    shards: dict[str, ShardFile]
-    folders: tuple[Path, ...]
+    shards: Mapping[str, ShardFile]
+    texts: Mapping[str, str]
 
     def lines_beside(self, name: str) -> list[str]:
-        """The lines of a text file beside the shards without empty ones at its end; else none."""
-        for folder in self.folders:
-            if (folder / name).is_file():
-                text = read_text(folder / name, name).rstrip()
-                return [line.strip() for line in LINE_BREAK.split(text)]
-        return []
+        """The lines of a text file beside the shards, up to the last one with a text; else none."""
+        text = self.texts.get(name, "").rstrip()
+        return [line.strip() for line in LINE_BREAK.split(text)] if text else []
 
 
 def find_shards(pattern: str, split: str, passed_over: Counter[str]) -> ShardSet:
@@ -64,7 +63,7 @@ def find_shards(pattern: str, split: str, passed_over: Counter[str]) -> ShardSet
     one are read; without one of the test split, those of the validation split.
 
     Args:
-        pattern: a folder, or a path with braces and wildcards.
+        pattern: a folder; a path with braces and wildcards; or an address with braces.
         split: name of the split.
         passed_over: kind -> count of what is passed over, which is added to.
 
@@ -72,13 +71,23 @@ def find_shards(pattern: str, split: str, passed_over: Counter[str]) -> ShardSet
         UsageError, DataError: if there is no such shard, a shard is missing, or there are only
             shards of other splits.
     """
-    root = Path(pattern)
-    if root.is_dir():
-        inside = [p for p in sorted(root.iterdir()) if p.is_dir() and split_of(p.name)]
-        paths = [p for folder in (root, *inside) for p in folder.glob(f"*{SUFFIX}")]
+    scheme, root = "", Path(pattern)
+    if "://" in pattern:
+        addresses = dict.fromkeys(expand_braces(pattern))
+        files = {PurePath(remote_files.place_of(one)): one for one in addresses}
+        if len(files) < len(addresses):
+            raise UsageError(
+                f"{FLAG}: addresses differ in their query alone",
+                given=pattern.partition("?")[0],
+                allowed="addresses whose paths differ, from which ids are made",
+            )
+        scheme = pattern.partition("://")[0]
+    elif root.is_dir():
+        inside = [p for p in root.iterdir() if p.is_dir() and split_of(p.name)]
+        files = _local(p for folder in (root, *inside) for p in folder.glob(f"*{SUFFIX}"))
     else:
-        paths = _matches(pattern)
-    if not paths:
+        files = _local(_matches(pattern))
+    if not files:
         raise DataError(
             f"{FLAG}: no shards",
             given=valid_text(pattern),
@@ -86,23 +95,42 @@ def find_shards(pattern: str, split: str, passed_over: Counter[str]) -> ShardSet
             f"wildcards, such as shards/{{000..009}}{SUFFIX}",
             todo="check the path",
         )
-    wanted, chosen, whole = _of_split(sorted(set(map(Path, map(os.path.abspath, paths)))), split)
-    passed_over[OTHER_SPLITS] += len(paths) - len(chosen)
+    wanted, chosen, whole = _of_split(list(files), split)
+    passed_over[OTHER_SPLITS] += len(files) - len(chosen)
     base = Path(os.path.commonpath([path.parent for path in chosen]))
-    name = base.parent.name if split_of(base.name) else base.name
-    names = {
-        valid_text(path.relative_to(base).as_posix().removesuffix(SUFFIX)): path for path in chosen
-    }
-    if root.is_dir():
+    of_split = bool(split_of(base.name))
+    if not scheme and root.is_dir():
         _check_count(base, chosen, pattern)
-    ordered = sorted(names, key=natural_key)
+    names = {valid_text(p.relative_to(base).as_posix().removesuffix(SUFFIX)): p for p in chosen}
+    make = remote_file if scheme else LocalFile
     return ShardSet(
-        name=f"webdataset:{valid_text(name or 'shards')}",
+        name=f"webdataset:{valid_text((base.parent if of_split else base).name or 'shards')}",
         split=wanted,
         whole=whole,
-        shards={one: LocalFile(names[one]) for one in ordered},
-        folders=(base, base.parent) if split_of(base.name) else (base,),
+        shards={one: make(files[names[one]]) for one in sorted(names, key=natural_key)},
+        texts=_texts([base, base.parent] if of_split else [base], scheme),
     )
+
+
+def _local(paths: Iterable[Path]) -> dict[PurePath, str]:
+    """Absolute path -> path; links keep their own names, as those of the Hub's cache have none."""
+    return {Path(os.path.abspath(path)): os.path.abspath(path) for path in sorted(paths)}
+
+
+def _texts(folders: Sequence[Path], scheme: str) -> dict[str, str]:
+    """The text files beside the shards, from the nearest folder that has them."""
+    texts: dict[str, str] = {}
+    for name in (NAMES, TEMPLATES):
+        for folder in folders:
+            path = folder / name
+            if scheme:
+                text = remote_files.text_of(f"{scheme}://{path.as_posix()}")
+            else:
+                text = read_text(path, name) if path.is_file() else None
+            if text is not None:
+                texts[name] = text
+                break
+    return texts
 
 
 def _matches(pattern: str) -> list[Path]:
@@ -124,9 +152,9 @@ def _matches(pattern: str) -> list[Path]:
     return paths
 
 
-def _of_split(paths: Sequence[Path], split: str) -> tuple[str, list[Path], bool]:
+def _of_split(paths: Sequence[PurePath], split: str) -> tuple[str, list[PurePath], bool]:
     """Name of the split, its files, and whether the files tell no split at all."""
-    told: dict[str | None, list[Path]] = defaultdict(list)
+    told: dict[str | None, list[PurePath]] = defaultdict(list)
     for path in paths:
         told[split_of(path.parent.name) or split_in(path.stem)].append(path)
     wanted = split_of(split) or split
@@ -144,7 +172,7 @@ def _of_split(paths: Sequence[Path], split: str) -> tuple[str, list[Path], bool]
     )
 
 
-def _check_count(base: Path, chosen: Sequence[Path], pattern: str) -> None:
+def _check_count(base: Path, chosen: Sequence[PurePath], pattern: str) -> None:
     """Raise DataError if a folder has fewer or more shards than are counted in its files."""
     check_shards([path.stem for path in chosen])
     if not (base / COUNT).is_file():

@@ -67,7 +67,7 @@ def members(file: BinaryIO, shown: str, passed_over: Counter[str]) -> Iterator[M
     try:
         with tarfile.open(fileobj=file, mode="r:") as archive:
             while (member := archive.next()) is not None:
-                archive.members.clear()  # the library would keep every header
+                archive.members = []  # type: ignore[attr-defined]  # it would keep every header
                 count += 1
                 if member.isreg() and not member.issparse():
                     yield Member(member.name, member.offset_data, member.size)

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from diffcls.data.catalog import Query
 from diffcls.data.image_formats import suffixes
 from diffcls.data.image_tree import HIDDEN, is_hidden
 from diffcls.data.sources.shard_files import ShardFile
@@ -75,7 +76,7 @@ class TarTable:
 
     Args:
         file: the archive. Its headers and labels are read at once, images when they are asked for.
-        name: name of the shard, at the start of its rows' ids.
+        name: name of the shard, at the start of its rows' names; None: rows have no names.
         fields: which files are read.
         passed_over: kind -> count of what is passed over, which is added to.
 
@@ -85,9 +86,9 @@ class TarTable:
     """
 
     def __init__(
-        self, file: ShardFile, name: str, fields: Fields, passed_over: Counter[str]
+        self, file: ShardFile, name: str | None, fields: Fields, passed_over: Counter[str]
     ) -> None:
-        self._file = file
+        self._file, self._named = file, name is not None
         samples = self._samples(fields, passed_over)
         rows = {k: s for k, s in samples.items() if s.image is not None}
         if not rows:
@@ -101,7 +102,7 @@ class TarTable:
         # a label without an image is an image that cannot be read; without both, it is none
         rows = {k: s for k, s in samples.items() if s.image or self.label_field in s.labels}
         passed_over[NO_SAMPLE] += sum(len(s.fields) for k, s in samples.items() if k not in rows)
-        self._ids = [valid_text(f"{name}/{key}") for key in rows]
+        self._ids = [valid_text(f"{name}/{key}" if name else key) for key in rows]
         self._labels = [_label(sample, self.label_field) for sample in rows.values()]
         self._offsets = array("q", (s.image.offset if s.image else -1 for s in rows.values()))
         self._sizes = array("q", (s.image.size if s.image else -1 for s in rows.values()))
@@ -178,8 +179,8 @@ class TarTable:
         return list(self._labels)
 
     def paths(self, column: str) -> list[str | None]:
-        """``SHARD/KEY`` of each row."""
-        return list(self._ids)
+        """``SHARD/KEY`` of each row, if it has a name."""
+        return list(self._ids) if self._named else [None] * self.count
 
     def files_beside(self, column: str) -> list[Path]:
         """None: images lie in the archive."""
@@ -199,6 +200,24 @@ class TarTable:
                 given=f"{self._ids[row]} in {self._file.shown}",
             )
         return self._file.read(self._offsets[row], size)
+
+
+def read_tables(
+    shards: Mapping[str, ShardFile], query: Query, passed_over: Counter[str], named: bool = True
+) -> list[TarTable]:
+    """Tables of all shards, whose labels are of the kind that the first shard has.
+
+    Args:
+        shards: name -> file.
+        query: request for the images, with the extensions of images and labels if given.
+        passed_over: kind -> count of what is passed over, which is added to.
+        named: whether rows have names.
+    """
+    fields, tables = Fields(query.image_column, query.label_column), list[TarTable]()
+    for name, file in shards.items():
+        tables.append(TarTable(file, name if named else None, fields, passed_over))
+        fields = Fields(query.image_column, tables[-1].label_field)
+    return tables
 
 
 def _label_field(file: ShardFile, rows: Mapping[str, _Sample]) -> str:

@@ -7,17 +7,17 @@ is read from its place when it is opened. Neither memory nor disk ever holds the
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from diffcls.data.catalog import Query
 from diffcls.data.class_names import FLAG as CLASSNAMES
 from diffcls.data.dataset import Dataset
 from diffcls.data.sources.prompt_names import with_prompt_names
-from diffcls.data.sources.shard_files import ShardFile
+from diffcls.data.sources.remote_files import answering
 from diffcls.data.sources.shard_set import NAMES, TEMPLATES, ShardSet, find_shards
 from diffcls.data.sources.tables import dataset_of_tables
-from diffcls.data.sources.tar_table import IMAGE, LABEL, Fields, TarTable
+from diffcls.data.sources.tar_table import IMAGE, LABEL, TarTable, read_tables
 from diffcls.data.subsets import part_of_whole
 from diffcls.support.errors import DataError
 from diffcls.support.hashing import content_hash
@@ -41,8 +41,9 @@ def load(query: Query) -> Dataset:
             cannot be read.
     """
     passed_over = Counter[str]()
-    found = find_shards(query.argument, query.split, passed_over)
-    tables = read_tables(found.shards, query, passed_over)
+    with answering(query.spec.name):
+        found = find_shards(query.argument, query.split, passed_over)
+        tables = read_tables(found.shards, query, passed_over)
     names = found.lines_beside(NAMES)
     _check_numbers(tables, names, query)
     query = replace(query, split=found.split, image_column=IMAGE, label_column=LABEL)
@@ -52,17 +53,6 @@ def load(query: Query) -> Dataset:
     if found.whole:
         dataset = part_of_whole(dataset, found.split)
     return replace(with_prompt_names(dataset, tables), passed_over=dict(+passed_over))
-
-
-def read_tables(
-    shards: Mapping[str, ShardFile], query: Query, passed_over: Counter[str]
-) -> list[TarTable]:
-    """Tables of all shards, whose labels are of the kind that the first shard has."""
-    fields, tables = Fields(query.image_column, query.label_column), list[TarTable]()
-    for name, file in shards.items():
-        tables.append(TarTable(file, name, fields, passed_over))
-        fields = Fields(query.image_column, tables[-1].label_field)
-    return tables
 
 
 def _check_numbers(tables: Sequence[TarTable], names: Sequence[str], query: Query) -> None:
