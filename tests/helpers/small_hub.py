@@ -76,6 +76,7 @@ class Hub:
     status: int = 200
     has_ranges: bool = True
     sent: int = 0
+    logins: list[str] = field(default_factory=list)
 
     def answer(self, path: str) -> tuple[int, dict[str, str], bytes]:
         """Status, headers and body of the response to a request."""
@@ -147,6 +148,7 @@ def serving(hub: Hub) -> Iterator[str]:
             self._answer(with_body=True)
 
         def _answer(self, with_body: bool) -> None:
+            hub.logins.append(self.headers.get("Authorization", ""))
             status, headers, body = hub.answer(self.path)
             part = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
             if part and status == 200 and hub.has_ranges:

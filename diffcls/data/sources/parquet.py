@@ -13,6 +13,7 @@ from typing import Any
 
 from diffcls.data.catalog import Query
 from diffcls.data.dataset import Dataset
+from diffcls.data.sources.arrow_types import has_field, is_binary, is_text
 from diffcls.data.sources.prompt_names import with_prompt_names
 from diffcls.data.sources.remote_files import RemoteFile
 from diffcls.data.sources.tables import dataset_of_tables
@@ -20,6 +21,8 @@ from diffcls.support.errors import DataError
 from diffcls.support.hashing import content_hash, file_digest
 
 SHARD = re.compile(r"(?P<name>.+?)-(?P<index>\d+)-of-(?P<count>\d+)(-[0-9a-f]+)?")
+BLOCK_BYTES = 1 << 16
+"""Bytes of the smallest request to a server: labels lie apart from one another."""
 SPLIT_PREFIXES = {"test": ("test", "val", "validation"), "validation": ("validation", "val")}
 """Split -> prefixes of its file names, in order of preference."""
 
@@ -124,7 +127,10 @@ class ParquetTable:
             )
         # without the requests of several threads, which share the position in the stream
         return pyarrow.parquet.ParquetFile(
-            self._remote.open(), page_checksum_verification=True, pre_buffer=False, **known
+            self._remote.open(BLOCK_BYTES),
+            page_checksum_verification=True,
+            pre_buffer=False,
+            **known,
         )
 
     @property
@@ -152,9 +158,9 @@ class ParquetTable:
 
     def paths(self, column: str) -> list[str | None]:
         kind = self._kind(column)
-        if _is_text(kind):
+        if is_text(kind):
             return self.values(column)
-        if not _has_field(kind, "path"):
+        if not has_field(kind, "path"):
             return [None] * self.count
         with _reading(self.path):
             rows = self._file.read([f"{column}.path"]).column(column).to_pylist()
@@ -196,9 +202,9 @@ class ParquetTable:
             DataError: if it has neither.
         """
         kind = self._kind(column)
-        in_struct = _has_field(kind, "bytes")
+        in_struct = has_field(kind, "bytes")
         leaf = f"{column}.bytes" if in_struct else column
-        binary = _is_binary(kind.field("bytes").type if in_struct else kind)
+        binary = is_binary(kind.field("bytes").type if in_struct else kind)
         if binary and self._any_bytes(leaf, in_struct):
             return True
         if any(self.paths(column)):
@@ -212,6 +218,8 @@ class ParquetTable:
 
     def _any_bytes(self, leaf: str, in_struct: bool) -> bool:
         """Whether a row of a column has bytes; in a column of images the first batch tells."""
+        if self._remote is not None:
+            return self._states_bytes(leaf)
         try:
             with _reading(self.path):
                 for batch in self._file.iter_batches(batch_size=16, columns=[leaf]):
@@ -221,6 +229,19 @@ class ParquetTable:
         except DataError:
             return True  # raised again for each image that cannot be read
         return False
+
+    def _states_bytes(self, leaf: str) -> bool:
+        """Whether a column may have bytes, as the file's statistics say, without reading images."""
+        data = self._file.metadata
+        groups = [data.row_group(i) for i in range(data.num_row_groups)]
+        chunks = [group.column(i) for group in groups for i in range(group.num_columns)]
+        return any(
+            chunk.statistics is None
+            or not chunk.statistics.has_null_count
+            or chunk.statistics.null_count < chunk.num_values
+            for chunk in chunks
+            if chunk.path_in_schema == leaf
+        )
 
     def _kind(self, column: str) -> Any:
         """Arrow's type of a column."""
@@ -251,27 +272,6 @@ class ParquetTable:
 @lru_cache(maxsize=4)
 def _read_group(table: ParquetTable, column: str, group: int) -> Any:
     return table.read_group(column, group)
-
-
-def _is_text(kind: Any) -> bool:
-    return str(_without_dictionary(kind)) in ("string", "large_string", "string_view")
-
-
-def _is_binary(kind: Any) -> bool:
-    return str(_without_dictionary(kind)) in ("binary", "large_binary", "binary_view")
-
-
-def _without_dictionary(kind: Any) -> Any:
-    """Type of the values of a column, whether or not it is encoded by a dictionary."""
-    import pyarrow
-
-    return kind.value_type if pyarrow.types.is_dictionary(kind) else kind
-
-
-def _has_field(kind: Any, name: str) -> bool:
-    import pyarrow
-
-    return bool(pyarrow.types.is_struct(kind)) and kind.get_field_index(name) >= 0
 
 
 def _read_file(path: Path) -> bytes:

@@ -33,7 +33,6 @@ class RemoteFile:
         url: its address.
         shown: its name, for messages.
         headers: function that returns the headers of a request, such as a login.
-        block_bytes: bytes per request, of `open`.
     """
 
     def __init__(
@@ -41,9 +40,8 @@ class RemoteFile:
         url: str,
         shown: str = "",
         headers: Callable[[], Mapping[str, str]] = dict,
-        block_bytes: int = BLOCK_BYTES,
     ) -> None:
-        self._url, self._headers, self._block = url, headers, block_bytes
+        self._url, self._headers = url, headers
         self._shown, self._size = shown or url, -1
 
     @property
@@ -62,9 +60,9 @@ class RemoteFile:
             self.read(0, 1)
         return self._size
 
-    def open(self) -> BinaryIO:
-        """The file from its start."""
-        return cast(BinaryIO, io.BufferedReader(_Stream(self), self._block))
+    def open(self, block_bytes: int = BLOCK_BYTES) -> BinaryIO:
+        """The file from its start; a request asks for so many bytes at least."""
+        return cast(BinaryIO, io.BufferedReader(_Stream(self), block_bytes))
 
     def read(self, offset: int, size: int) -> bytes:
         """`size` bytes from `offset` on.
