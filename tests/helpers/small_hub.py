@@ -97,6 +97,8 @@ class Hub:
                     return self._api(name, files, action)
                 if name in self.gated:
                     return 403, {"X-Error-Code": "GatedRepo"}, b""
+                if file not in files:
+                    return 404, {"X-Error-Code": "EntryNotFound"}, b""
                 digest = hashlib.sha1(files[file]).hexdigest()
                 return 200, {"ETag": f'"{digest}"', "X-Repo-Commit": COMMIT}, files[file]
         return 401, {"X-Error-Code": "RepoNotFound"}, b""

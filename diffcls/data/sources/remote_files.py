@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 BLOCK_BYTES = 4 << 20
 """Bytes per request of a file that is read from start to end."""
+SECRETS = re.compile(r"(https?://)(?:[^/@\s]*@)?([^\s?]*)(?:\?\S*)?")
 RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
 HUB_ADDRESS = re.compile(
     r"hf://datasets/(?P<id>[^/@]+/[^/@]+)(@(?P<revision>[^/]+))?/(?P<path>.+)", re.DOTALL
@@ -98,6 +100,7 @@ class RemoteFile:
         from huggingface_hub import constants
         from huggingface_hub.utils import hf_raise_for_status, http_backoff
 
+        logging.getLogger(http_backoff.__module__).addFilter(_without_secrets)  # once
         headers = {**self._headers(), "Range": f"bytes={offset}-{offset + size - 1}"}
         try:
             response = http_backoff(
@@ -115,6 +118,13 @@ class RemoteFile:
             reason = f"status {status}" if status else type(error).__name__
             raise TimeoutError(f"no response from {self._shown} ({reason})") from error
         return response
+
+
+def _without_secrets(record: logging.LogRecord) -> bool:
+    """Remove logins and queries, which may be signatures, from addresses in a log message."""
+    record.msg = SECRETS.sub(r"\1\2", record.getMessage())
+    record.args = None
+    return True
 
 
 # ---- addresses -----------------------------------------------------------------------------------
