@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 Result = TypeVar("Result")
 
+DATA_OPTIONS = ("dataset", "data_root", "streaming")
+
 
 class Interrupted(KeyboardInterrupt, Generic[Result]):
     """Ctrl-C during a run, with the result of the images that were finished.
