@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -19,8 +20,9 @@ from diffcls.data.sources.hub_snapshot import Snapshot, fetch, find_snapshot, in
 from diffcls.data.sources.parquet import SHARD, ParquetTable, check_shards
 from diffcls.data.sources.prompt_names import with_prompt_names
 from diffcls.data.sources.remote_files import RemoteFile, answering
+from diffcls.data.sources.shard_files import LocalFile
 from diffcls.data.sources.shard_set import COUNT, NAMES
-from diffcls.data.sources.tables import Table, dataset_of_tables
+from diffcls.data.sources.tables import MAX_READERS, Table, dataset_of_tables
 from diffcls.data.sources.tar_table import IMAGE, LABEL, TarTable, read_tables
 from diffcls.support.errors import DataError
 
@@ -96,15 +98,18 @@ def _tables_in_place(
         )
     files = {path: in_place(snapshot, path) for path in chosen}
     if suffix == ".parquet":
-        return [
-            ParquetTable(Path(path), file)
-            if isinstance(file, RemoteFile)
-            else ParquetTable(file.path)
-            for path, file in files.items()
-        ]
+        with ThreadPoolExecutor(MAX_READERS) as pool:
+            return list(pool.map(_parquet, files.items()))
     _check_count(snapshot, chosen)
     # rows are numbered, as without --streaming
     return list(read_tables(files, query, passed_over, named=False))
+
+
+def _parquet(file: tuple[str, LocalFile | RemoteFile]) -> ParquetTable:
+    path, place = file
+    if isinstance(place, RemoteFile):
+        return ParquetTable(Path(path), place)
+    return ParquetTable(place.path)
 
 
 def _files_of(snapshot: Snapshot, split: str) -> tuple[str, list[str]]:

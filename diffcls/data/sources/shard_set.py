@@ -71,7 +71,7 @@ def find_shards(pattern: str, split: str, passed_over: Counter[str]) -> ShardSet
         UsageError, DataError: if there is no such shard, a shard is missing, or there are only
             shards of other splits.
     """
-    scheme, root = "", Path(pattern)
+    scheme, is_folder = "", os.path.isdir(pattern)
     if "://" in pattern:
         addresses = dict.fromkeys(expand_braces(pattern))
         files = {PurePath(remote_files.place_of(one)): one for one in addresses}
@@ -82,7 +82,8 @@ def find_shards(pattern: str, split: str, passed_over: Counter[str]) -> ShardSet
                 allowed="addresses whose paths differ, from which ids are made",
             )
         scheme = pattern.partition("://")[0]
-    elif root.is_dir():
+    elif is_folder:
+        root = Path(pattern)
         inside = [p for p in root.iterdir() if p.is_dir() and split_of(p.name)]
         files = _local(p for folder in (root, *inside) for p in folder.glob(f"*{SUFFIX}"))
     else:
@@ -99,7 +100,7 @@ def find_shards(pattern: str, split: str, passed_over: Counter[str]) -> ShardSet
     passed_over[OTHER_SPLITS] += len(files) - len(chosen)
     base = Path(os.path.commonpath([path.parent for path in chosen]))
     of_split = bool(split_of(base.name))
-    if not scheme and root.is_dir():
+    if is_folder:
         _check_count(base, chosen, pattern)
     names = {valid_text(p.relative_to(base).as_posix().removesuffix(SUFFIX)): p for p in chosen}
     make = remote_file if scheme else LocalFile

@@ -12,7 +12,9 @@ import re
 from array import array
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -20,6 +22,7 @@ from diffcls.data.catalog import Query
 from diffcls.data.image_formats import suffixes
 from diffcls.data.image_tree import HIDDEN, is_hidden
 from diffcls.data.sources.shard_files import ShardFile
+from diffcls.data.sources.tables import MAX_READERS
 from diffcls.data.sources.tar_index import Member, members
 from diffcls.support.errors import DataError
 from diffcls.support.hashing import content_hash
@@ -207,17 +210,28 @@ def read_tables(
 ) -> list[TarTable]:
     """Tables of all shards, whose labels are of the kind that the first shard has.
 
+    Several shards are read at a time, as most of the time passes waiting for a disk or a server.
+
     Args:
         shards: name -> file.
         query: request for the images, with the extensions of images and labels if given.
         passed_over: kind -> count of what is passed over, which is added to.
         named: whether rows have names.
     """
-    fields, tables = Fields(query.image_column, query.label_column), list[TarTable]()
-    for name, file in shards.items():
-        tables.append(TarTable(file, name if named else None, fields, passed_over))
-        fields = Fields(query.image_column, tables[-1].label_field)
-    return tables
+    image, label = (c and c.lower() for c in (query.image_column, query.label_column))
+
+    def read(name: str, fields: Fields) -> tuple[TarTable, Counter[str]]:
+        counts = Counter[str]()
+        return TarTable(shards[name], name if named else None, fields, counts), counts
+
+    first, *others = shards
+    read_first = read(first, Fields(image, label))
+    fields = Fields(image, read_first[0].label_field)
+    with ThreadPoolExecutor(MAX_READERS) as pool:
+        results = [read_first, *pool.map(partial(read, fields=fields), others)]
+    for _, counts in results:
+        passed_over.update(counts)
+    return [table for table, _ in results]
 
 
 def _label_field(file: ShardFile, rows: Mapping[str, _Sample]) -> str:

@@ -130,3 +130,31 @@ def test_headers_nested_without_end_are_an_error(tmp_path: Path) -> None:
     path.write_bytes(header * 5000)
     with pytest.raises(DataError, match="cannot read tar archive"):
         index(path)
+
+
+def test_changed_byte_changes_no_index_without_an_error(tmp_path: Path) -> None:
+    # the name é has a header of its own, whose content has no checksum
+    whole = bytearray(write_tar(tmp_path / "a.tar", CONTENTS[:3]).read_bytes()[: 512 * 6])
+    truth = index(tmp_path / "a.tar")
+    path, errors = tmp_path / "b.tar", 0
+    for position in range(0, len(whole), 13):
+        whole[position] ^= 0xFF
+        path.write_bytes(whole)
+        try:
+            assert index(path) == truth
+        except DataError:
+            errors += 1
+        whole[position] ^= 0xFF
+    assert errors > len(whole) / 13 / 3  # of those in headers
+
+
+@pytest.mark.parametrize("size", [b"77777777777", b"\x80" + b"\xff" * 10, b"\xff" * 11])
+def test_size_that_no_file_has_is_an_error(tmp_path: Path, size: bytes) -> None:
+    path = write_tar(tmp_path / "a.tar", CONTENTS)
+    data = bytearray(path.read_bytes())
+    data[124:135] = size  # of the first member
+    data[148:156] = b" " * 8
+    data[148:156] = b"%06o\0 " % sum(data[:512])
+    path.write_bytes(data)
+    with pytest.raises(DataError, match="cannot read tar archive"):
+        index(path)

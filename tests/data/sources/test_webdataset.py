@@ -292,6 +292,12 @@ def test_pattern_is_never_a_command(
     assert not Path("ran").exists()
 
 
+@pytest.mark.parametrize("pattern", ["x" * 5000, "a\0b", "\udcff/*.tar", "[", "{}", "~nobody/x"])
+def test_pattern_that_no_file_can_have_is_an_error_of_one_line(pattern: str) -> None:
+    with pytest.raises(DataError, match="no shards"):
+        load(pattern)
+
+
 @pytest.mark.parametrize("name", ["shards", "shards/0.tar", "./shards"])
 def test_path_without_prefix_is_recognised(
     folder: Path, name: str, monkeypatch: pytest.MonkeyPatch
