@@ -66,17 +66,17 @@ def archive(rows: Mapping[str, bytes]) -> bytes:
 class Hub:
     """Stand-in for the Hub: repository id -> path -> content, all of one commit.
 
-    With a status of 500, every request fails; with 0, none is answered. `sent` counts bytes.
+    With a status of 500, every request fails; with 0, none is answered.
     """
 
     repositories: dict[str, dict[str, bytes]] = field(default_factory=dict)
+    has_ranges: bool = True  # whether parts of files are sent on request
+    sent: int = 0  # bytes
+    logins: list[str] = field(default_factory=list)
     gated: set[str] = field(default_factory=set)
     requests: list[str] = field(default_factory=list)
     hangs: threading.Event = field(default_factory=threading.Event)
     status: int = 200
-    has_ranges: bool = True
-    sent: int = 0
-    logins: list[str] = field(default_factory=list)
 
     def answer(self, path: str) -> tuple[int, dict[str, str], bytes]:
         """Status, headers and body of the response to a request."""
