@@ -100,6 +100,13 @@ class Dataset:
         """Number of classes that each image is classified among."""
         return len(self.items[0].candidates) or len(self.class_names)
 
+    def templates_or(self, usual: tuple[str, ...]) -> tuple[str, ...]:
+        """The default prompt templates: the usual ones, unless the data have their own.
+
+        Sentences are prompts as they are.
+        """
+        return ("{}",) if self.sentences else self.templates or usual
+
     def __len__(self) -> int:
         return len(self.items)
 

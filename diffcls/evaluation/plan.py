@@ -140,8 +140,7 @@ def build_prompts(options: EvaluationOptions, dataset: Dataset) -> PromptSet:
         of_file = PromptSet.from_csv(options.prompts, dataset.class_names, spec.synonyms)
         prompts = replace(of_file, asked=candidates)
     else:
-        own = ("{}",) if dataset.sentences else dataset.templates or spec.templates
-        templates = options.template or own
+        templates = options.template or dataset.templates_or(spec.templates)
         if options.ensemble:
             from diffcls.models.clip import ensemble
 

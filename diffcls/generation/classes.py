@@ -100,6 +100,6 @@ def classes_of(
 
 def texts_of(dataset: str, data: Dataset) -> tuple[str, ...]:
     """(K,) sentences about the classes of a data set: its first template with each name."""
-    template = "{}" if data.sentences else catalog.find(dataset).templates[0]
+    template = data.templates_or(catalog.find(dataset).templates)[0]
     words = data.prompt_names or data.class_names
     return tuple(template.replace("{}", word) for word in words)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import signal
 import subprocess
@@ -138,6 +139,25 @@ def test_names_of_members_lead_to_no_file_outside_the_output(
     outside = [path for path in tmp_path.rglob("*") if path.is_file() and out not in path.parents]
     assert sorted(path.name for path in outside) == ["0.tar", "classnames.txt"]
     assert len(list((out / "tables").rglob("*.npz"))) == 3
+
+
+def test_template_beside_the_shards_is_the_default_and_a_given_one_replaces_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write_shards(tmp_path / "digits", {"0.tar": GRAYS[:4]})
+    path = folder / "zeroshot_classification_templates.txt"
+    path.write_text("a photo of a handwritten digit {c}.\n")
+    flags = ["--dataset", f"webdataset:{folder}", "--method", "clip", "--model", "clip-digits"]
+    flags += ["--threads", "1", "--quiet", "--json", "--output-dir", str(tmp_path / "out")]
+    settings, seen = [], []
+    for given in ([], ["--template", "a {}."]):
+        assert evaluate.main([*flags, *given]) == 0
+        shown = capsys.readouterr()
+        settings.append(json.loads(shown.out)[0]["setting"])
+        seen.append(shown.err)
+    assert settings == ["templates=a photo of a handwritten digit {}.", "templates=a {}."]
+    assert "prompts: 'a photo of a handwritten digit cat.'" in seen[0]
+    assert "prompts: 'a cat.'" in seen[1]
 
 
 @pytest.mark.parametrize(
