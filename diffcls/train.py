@@ -59,7 +59,7 @@ def parser() -> argparse.ArgumentParser:
 
 def _add_model(add: Add) -> None:
     data = "any data set of diffcls, folder:PATH with one folder per class or a metadata.csv of "
-    data += "file_name and text, parquet:PATH, hf:ID (digits)"
+    data += "file_name and text, parquet:PATH, hf:ID, webdataset:PATTERN (digits)"
     add("--dataset", metavar="NAME", help=data)
     kinds = "diffusion, clip, pixels (a DDPM) or classifier (of noisy images) (diffusion)"
     add("--model", metavar="KIND", help=kinds)

@@ -25,9 +25,8 @@ from diffcls.classifiers.labelled_data import check_classes, is_quiet
 from diffcls.classifiers.options import ClassifierOptions
 from diffcls.classifiers.search_options import clip_revision
 from diffcls.data.catalog import DatasetSpec
-from diffcls.data.class_names import rename_classes
 from diffcls.data.dataset import Dataset
-from diffcls.data.load import load_dataset
+from diffcls.data.load import load_split
 from diffcls.data.prompts import PromptSet
 from diffcls.data.subsets import choose, sample
 from diffcls.data.transforms import load_image
@@ -137,11 +136,7 @@ def clip_log_probabilities(
 
 
 def _images(built: Built, options: ClassifierOptions, split: str) -> Dataset:
-    data: Dataset = load_dataset(
-        options.dataset, split, options.data_root, options.image_column, options.label_column
-    )
-    if options.classnames is not None:
-        data = rename_classes(data, options.classnames)
+    data: Dataset = load_split(options, split)
     check_classes(split, data.class_names, options.split, built.prompts.class_names)
     return data
 

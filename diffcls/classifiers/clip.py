@@ -82,14 +82,8 @@ def build(options: ClassifierOptions, spec: DatasetSpec, prompts: PromptSet) -> 
         device=device,
         most_evaluations=0,
         timesteps=np.empty(0),
-        setting=f"templates={options.ensemble or _templates(options, spec)}",
+        setting=f"templates={options.ensemble or ' | '.join(prompts.filled) or 'of a file'}",
     )
-
-
-def _templates(options: ClassifierOptions, spec: DatasetSpec) -> str:
-    if options.prompts:
-        return "of a file"
-    return " | ".join(options.template or spec.templates)
 
 
 CLIP = MethodKind(check, build, PROMPT_OPTIONS | {"model", "clip_model", "dtype"})

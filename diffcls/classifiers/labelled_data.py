@@ -12,7 +12,7 @@ from diffcls.classifiers.options import ClassifierOptions
 from diffcls.data.catalog import DatasetSpec
 from diffcls.data.class_names import shorten
 from diffcls.data.dataset import Dataset, Item
-from diffcls.data.load import load_dataset
+from diffcls.data.load import load_split
 from diffcls.data.subsets import choose
 from diffcls.data.transforms import load_image, to_pixels
 from diffcls.support.errors import DataError, UsageError
@@ -61,13 +61,7 @@ def load(options: ClassifierOptions, split: str, class_names: tuple[str, ...]) -
     Raises:
         DataError: if the classes of the split are not `class_names`.
     """
-    dataset = load_dataset(
-        options.dataset,
-        split,
-        options.data_root,
-        options.image_column,
-        options.label_column,
-    )
+    dataset = load_split(options, split)
     check_classes(split, dataset.class_names, options.split, class_names)
     return choose(dataset, limit=min(MAX_TRAINING_IMAGES, len(dataset)))[0]
 

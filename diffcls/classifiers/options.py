@@ -39,10 +39,12 @@ class ClassifierOptions:
     None always means "the default of the data set, the model or the search".
 
     Args:
-        dataset: name of a data set, ``folder:PATH``, ``parquet:PATH`` or ``hf:ID``.
+        dataset: name of a data set, ``folder:PATH``, ``parquet:PATH``, ``hf:ID`` or
+            ``webdataset:PATTERN``.
         split: name of the split.
         data_root: folder of local data: the data set's own folder or its parent.
         image_column, label_column: columns of tables; None: found by their names and types.
+        streaming: whether files of the Hub are read in place, without a download.
         model: bundled name, short name, Hub id ``ID[@revision]``, pipeline folder or
             ``.safetensors`` file; or a pipeline object of diffusers; None: the data set's default
             model.
@@ -114,6 +116,7 @@ class ClassifierOptions:
     data_root: UserPath | None = None
     image_column: str | None = None
     label_column: str | None = None
+    streaming: bool = False
     model: UserPath | Model | None = None
     clip_model: UserPath | None = None
     backbone: UserPath | None = None

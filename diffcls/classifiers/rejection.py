@@ -24,9 +24,8 @@ from diffcls.classifiers.options import ClassifierOptions
 from diffcls.classifiers.rejection_options import CALIBRATION_SPLIT
 from diffcls.classifiers.wrapping import WrappingMethod
 from diffcls.data.class_ids import class_prompts
-from diffcls.data.class_names import rename_classes
 from diffcls.data.dataset import Dataset, Item
-from diffcls.data.load import load_dataset
+from diffcls.data.load import load_split
 from diffcls.data.open_set import OpenSet, open_set
 from diffcls.data.prompts import PromptSet
 from diffcls.data.subsets import choose
@@ -196,15 +195,7 @@ def validation_images(options: ClassifierOptions, seed: int) -> tuple[OpenSet, s
     Raises:
         UsageError, DataError: if the data set has no validation split.
     """
-    whole: Dataset = load_dataset(
-        options.dataset,
-        CALIBRATION_SPLIT,
-        options.data_root,
-        options.image_column,
-        options.label_column,
-    )
-    if options.classnames is not None:
-        whole = rename_classes(whole, options.classnames)
+    whole: Dataset = load_split(options, CALIBRATION_SPLIT)
     data, subset = choose(whole, limit=min(CALIBRATION_IMAGES, len(whole)))
     return open_set(data, seed), subset
 

@@ -13,7 +13,7 @@ from diffcls.classifiers.options import ClassifierOptions
 from diffcls.data.dataset import Item
 from diffcls.data.image_formats import suffixes
 from diffcls.data.image_tree import images_below
-from diffcls.data.load import load_dataset
+from diffcls.data.load import load_split
 from diffcls.data.transforms import load_image
 from diffcls.support.errors import DataError, UsageError
 from diffcls.support.hashing import content_hash, hash_file
@@ -55,13 +55,7 @@ def unlabelled_images(options: ClassifierOptions, count: int) -> UnlabelledImage
     if options.fit_folder is not None:
         return _of_folder(Path(options.fit_folder), count)
     try:
-        whole = load_dataset(
-            options.dataset,
-            SPLIT,
-            options.data_root,
-            options.image_column,
-            options.label_column,
-        )
+        whole = load_split(options, SPLIT)
     except (DataError, UsageError) as error:
         raise UsageError(
             "--search learned is fitted on unlabelled images of the training split",

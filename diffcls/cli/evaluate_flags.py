@@ -25,12 +25,13 @@ def add_evaluate_flags(p: Parser) -> None:
 
 
 def _add_data(add: Add) -> None:
-    names = "one or more: a name, folder:PATH, parquet:PATH or hf:ID (digits)"
+    names = "one or more: a name, folder:PATH, parquet:PATH, hf:ID, webdataset:PATTERN (digits)"
     add("--dataset", metavar="NAME", help=names, **SEVERAL)
     add("--split", help="split of the data set (default: test)")
     add("--data-root", metavar="DIR", help="folder of local data: the set's own or its parent")
     add("--image-column", metavar="C", help="image column of tables (default: found by its name)")
     add("--label-column", metavar="C", help="label column of tables (default: found by its name)")
+    add("--streaming", action="store_true", help="read the Hub's files in place, no download")
     add("--limit", type=int, metavar="N", help="a stratified sample of N images")
     add("--subset", metavar="NAME", help="a named subset: N-per-class")
     add("--indices", "--subset-path", metavar="FILE", help="positions in the split, or .npy")

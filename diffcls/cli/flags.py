@@ -18,7 +18,7 @@ Add = Callable[..., Any]
 
 
 def add_source(add: Add, model: str) -> None:
-    """Add ``--model --dataset --data-root``.
+    """Add ``--model --dataset --data-root --streaming``.
 
     Args:
         add: `add_argument` of the group.
@@ -27,6 +27,7 @@ def add_source(add: Add, model: str) -> None:
     add("--model", metavar="NAME|PATH|ID", help=f"diffusion model ({model})")
     add("--dataset", metavar="NAME", help="data set (the model's training data set)")
     add("--data-root", metavar="DIR", help="folder of local data")
+    add("--streaming", action="store_true", help="read the Hub's files in place, no download")
 
 
 def add_sampling(add: Add, sampler: str) -> None:

@@ -32,6 +32,9 @@ class Query:
         split: name of the split.
         root: folder or file of local data; None if not given.
         image_column, label_column: columns of tables; None to detect them by name and type.
+        argument: what follows the prefix in ``PREFIX:ARGUMENT``; empty for a name of the catalog.
+        streaming: whether files of the Hub are read in place, without a download.
+        classnames: file with the names of the classes, which replace those of the data.
     """
 
     spec: DatasetSpec
@@ -39,6 +42,9 @@ class Query:
     root: Path | None = None
     image_column: str | None = None
     label_column: str | None = None
+    argument: str = ""
+    streaming: bool = False
+    classnames: str | None = None
 
 
 @dataclass(frozen=True)
@@ -60,11 +66,15 @@ class Prefix:
     own: bool = True
 
 
+PATHS = ("PATH", "PATTERN")
+"""Arguments of which the last part is the name of the data."""
+
 # the user's own data, and scenes of any number of classes
 PREFIXES: Mapping[str, Prefix] = {
     "folder": Prefix("PATH", "diffcls.data.sources.folder:load"),
     "parquet": Prefix("PATH", "diffcls.data.sources.parquet:load"),
     "hf": Prefix("ID", "diffcls.data.sources.hub:load"),
+    "webdataset": Prefix("PATTERN", "diffcls.data.sources.webdataset:load"),
     "scenes": Prefix(
         "N",
         "diffcls.data.scenes.many_classes:load",
@@ -77,7 +87,7 @@ PREFIXES: Mapping[str, Prefix] = {
 
 
 def find(name: str) -> DatasetSpec:
-    """The specification of a data set by name, or of ``folder:PATH``, ``parquet:PATH``, ``hf:ID``.
+    """The specification of a data set by name, or of ``PREFIX:ARGUMENT`` as in `PREFIXES`.
 
     Raises:
         UsageError: for an unknown name, with the allowed ones and a "did you mean".
@@ -86,7 +96,7 @@ def find(name: str) -> DatasetSpec:
     if prefix in PREFIXES and argument:
         row = PREFIXES[prefix]
         return DatasetSpec(
-            name=f"{prefix}:{Path(argument).name if row.argument == 'PATH' else argument}",
+            name=f"{prefix}:{Path(argument).name if row.argument in PATHS else argument}",
             model=row.model,
             templates=(row.template,),
             clip=row.clip,

@@ -136,10 +136,26 @@ def read_class_names(path: Path, class_names: Sequence[str]) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _names_by_line(path: Path, class_names: Sequence[str]) -> list[str]:
+def count_names(path: Path) -> int:
+    """The number of classes that a file names, see `read_class_names`.
+
+    Raises:
+        DataError: for a file that cannot be read.
+    """
+    if path.suffix.lower() in (".csv", ".tsv") or has_columns(path, FLAG, ("classname",)):
+        return len(read_csv(path, FLAG, ("classname",)).rows)
+    return len(_lines(path))
+
+
+def _lines(path: Path) -> list[str]:
     lines = [line.strip() for line in LINE_BREAK.split(read_text(path, FLAG))]
-    while not lines[-1]:
+    while lines and not lines[-1]:
         lines.pop()
+    return lines
+
+
+def _names_by_line(path: Path, class_names: Sequence[str]) -> list[str]:
+    lines = _lines(path)
     if "" in lines:
         raise DataError(f"{FLAG}: line {1 + lines.index('')} is empty", allowed="one name per line")
     if len(lines) != len(class_names):

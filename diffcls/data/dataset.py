@@ -46,6 +46,7 @@ class Dataset:
         revision: version of the data: a commit, or a hash of the content.
         prompt_names: (K,) names for prompt templates, if they differ from the class names.
         sentences: whether the class names are whole sentences, used as prompts without a template.
+        templates: default prompt templates that come with the data, each with one ``{}``.
         passed_over: kind -> count of files and folders beside the images that were not read.
 
     Raises:
@@ -61,6 +62,7 @@ class Dataset:
     revision: str
     prompt_names: tuple[str, ...] = ()
     sentences: bool = False
+    templates: tuple[str, ...] = ()
     passed_over: Mapping[str, int] = field(default_factory=dict, compare=False)
 
     def __post_init__(self) -> None:
@@ -97,6 +99,13 @@ class Dataset:
     def n_candidates(self) -> int:
         """Number of classes that each image is classified among."""
         return len(self.items[0].candidates) or len(self.class_names)
+
+    def templates_or(self, usual: tuple[str, ...]) -> tuple[str, ...]:
+        """The default prompt templates: the usual ones, unless the data have their own.
+
+        Sentences are prompts as they are.
+        """
+        return ("{}",) if self.sentences else self.templates or usual
 
     def __len__(self) -> int:
         return len(self.items)

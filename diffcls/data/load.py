@@ -6,9 +6,10 @@ import importlib
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Protocol
 
 from diffcls.data import catalog
-from diffcls.data.class_names import check_own_names, words_of
+from diffcls.data.class_names import check_own_names, rename_classes, words_of
 from diffcls.data.dataset import Dataset
 from diffcls.data.subsets import hold_out
 from diffcls.support.errors import DataError, UsageError
@@ -26,14 +27,20 @@ def load_dataset(
     root: str | Path | None = None,
     image_column: str | None = None,
     label_column: str | None = None,
+    streaming: bool = False,
+    classnames: str | Path | None = None,
 ) -> Dataset:
     """The labelled images of a split; images are read when they are opened.
 
     Args:
-        name: a name of the catalog, ``folder:PATH``, ``parquet:PATH`` or ``hf:ID[@revision]``.
+        name: a name of the catalog, ``folder:PATH``, ``parquet:PATH``, ``hf:ID[@revision]`` or
+            ``webdataset:PATTERN``.
         split: one of the data set's splits.
         root: folder of local data: the set's own folder or its parent; None for the Hub's copy.
         image_column, label_column: columns of tables; None to detect them by name and type.
+        streaming: whether files of the Hub are read in place, without a download.
+        classnames: file with other names of the classes of a person's own data, see
+            `diffcls.data.class_names.read_class_names`.
 
     Raises:
         UsageError: for an unknown name or split.
@@ -48,12 +55,57 @@ def load_dataset(
     given = argument or root
     folder = Path(expand(given)) if given else None
     held_out = bool(spec.validation) and split in ("train", "validation")
-    query = catalog.Query(spec, "train" if held_out else split, folder, image_column, label_column)
+    if streaming and folder is not None and not argument:
+        raise UsageError(
+            "--streaming reads the Hub's copy, and --data-root a local one", todo="remove one"
+        )
+    query = catalog.Query(
+        spec,
+        "train" if held_out else split,
+        folder,
+        image_column,
+        label_column,
+        expand(argument),
+        streaming,
+        None if classnames is None else str(classnames),
+    )
     dataset = _load(query)
     if held_out:
         rest, part = hold_out(dataset, min(spec.validation, len(dataset) // 5))
         dataset = replace(rest if split == "train" else part, split=split)
-    return _own(dataset) if spec.own else dataset
+    if spec.own:
+        dataset = _own(dataset)
+    return dataset if classnames is None else rename_classes(dataset, classnames)
+
+
+class DataOptions(Protocol):
+    """Options of a command that tell where its data are, see `load_dataset`."""
+
+    @property
+    def dataset(self) -> str: ...
+    @property
+    def data_root(self) -> str | None: ...
+    @property
+    def image_column(self) -> str | None: ...
+    @property
+    def label_column(self) -> str | None: ...
+    @property
+    def streaming(self) -> bool: ...
+    @property
+    def classnames(self) -> str | None: ...
+
+
+def load_split(options: DataOptions, split: str) -> Dataset:
+    """A split of the data set that options name, see `load_dataset`."""
+    return load_dataset(
+        options.dataset,
+        split,
+        options.data_root,
+        options.image_column,
+        options.label_column,
+        options.streaming,
+        options.classnames,
+    )
 
 
 def _own(dataset: Dataset) -> Dataset:

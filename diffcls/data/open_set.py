@@ -95,6 +95,7 @@ def open_set(dataset: Dataset, seed: int) -> OpenSet:
         items=items,
         revision=dataset.revision,
         sentences=dataset.sentences,
+        templates=dataset.templates,
         passed_over=dataset.passed_over,
         kept=kept,
         whole=dataset,

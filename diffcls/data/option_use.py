@@ -1,4 +1,4 @@
-"""Options of local data that a data set reads: ``data_root`` and the columns of tables."""
+"""Options that tell how a data set is read: ``data_root``, columns of tables, ``streaming``."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from diffcls.data import catalog
 from diffcls.data.catalog import DatasetSpec
 
-LOCAL_OPTIONS = frozenset({"data_root", "image_column", "label_column"})
+LOCAL_OPTIONS = frozenset({"data_root", "image_column", "label_column", "streaming"})
 COLUMNS = frozenset({"image_column", "label_column"})
 
 READS: Mapping[str, frozenset[str]] = {
@@ -16,7 +16,8 @@ READS: Mapping[str, frozenset[str]] = {
     "diffcls.data.scenes.many_classes:load": frozenset(),
     "diffcls.data.sources.folder:load": frozenset(),
     "diffcls.data.sources.parquet:load": COLUMNS,
-    "diffcls.data.sources.hub:load": COLUMNS,
+    "diffcls.data.sources.hub:load": COLUMNS | {"streaming"},
+    "diffcls.data.sources.webdataset:load": COLUMNS,
 }
 """Source of a data set -> options that it reads; the place of its data is in its name, if any."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -37,6 +37,7 @@ class PromptSet:
             own candidates; 0 if every image is classified among all classes.
         own: whether a person wrote the names or prompts, rather than a built-in data set; see
             `diffcls.data.distinct_prompts`.
+        filled: templates that the prompts were made from; empty for prompts of a file.
 
     Raises:
         UsageError: if lengths differ, a class has no prompt, or there is only one class.
@@ -47,6 +48,7 @@ class PromptSet:
     class_of: tuple[int, ...]
     asked: int = 0
     own: bool = True
+    filled: tuple[str, ...] = field(default=(), compare=False)
 
     def __post_init__(self) -> None:
         if len(self.class_names) < 2:
@@ -109,6 +111,7 @@ class PromptSet:
             tuple(i for i in range(len(class_names)) for _ in templates),
             asked,
             own,
+            tuple(templates),
         )
 
     @classmethod
@@ -226,7 +229,7 @@ def benchmark_prompts(benchmark: str, data: Dataset, candidates: int = 0) -> Pro
         data: its classes.
         candidates: number of candidates per image; 0: all classes.
     """
-    templates = ("{}",) if data.sentences else catalog.find(benchmark).templates
+    templates = data.templates_or(catalog.find(benchmark).templates)
     return PromptSet.from_templates(
         data.class_names, templates, data.prompt_names, candidates, own=False
     )

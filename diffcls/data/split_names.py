@@ -31,6 +31,11 @@ def split_of(name: str) -> str | None:
     return split if not rest else None
 
 
+def split_in(name: str) -> str | None:
+    """The split that a name tells beside other words: ``validation`` for ``imagenet-val-0001``."""
+    return _parts(name)[0]
+
+
 def split_folders(names: Iterable[str]) -> dict[str, list[str]]:
     """Split -> the names that are spellings of it, for names that are not those of classes.
 

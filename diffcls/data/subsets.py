@@ -6,6 +6,7 @@ import random
 import re
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,8 @@ from diffcls.data.dataset import Dataset
 from diffcls.support.errors import DataError, UsageError
 from diffcls.support.hashing import content_hash
 from diffcls.support.seeding import key
+
+TRAINING_SPLITS = ("train", "validation")
 
 
 def choose(
@@ -106,6 +109,20 @@ def hold_out(dataset: Dataset, count: int) -> tuple[Dataset, Dataset]:
         dataset.take([i for i in range(len(dataset)) if i not in held]),
         dataset.take(sorted(held)),
     )
+
+
+def part_of_whole(dataset: Dataset, split: str) -> Dataset:
+    """A split of images that are not divided into splits.
+
+    All of them are the test split; a fixed, stratified tenth of them is held out of ``train`` as
+    ``validation``.
+    """
+    if split not in TRAINING_SPLITS:
+        return dataset
+    # the sample depends on the split's name, so both splits are cut from "train"
+    whole = replace(dataset, split="train")
+    rest, part = hold_out(whole, max(1, len(whole) // 10))
+    return replace(rest if split == "train" else part, split=split)
 
 
 def _order_by_class(dataset: Dataset) -> list[list[int]]:

@@ -9,12 +9,11 @@ from diffcls.classifiers import METHODS
 from diffcls.classifiers.base import Built, Description
 from diffcls.classifiers.model_memory import memory_options
 from diffcls.data import catalog
-from diffcls.data.class_names import rename_classes
 from diffcls.data.class_tables import announce_order
 from diffcls.data.csv_tables import read_text
 from diffcls.data.dataset import Dataset
 from diffcls.data.distinct_prompts import check_distinct
-from diffcls.data.load import load_dataset
+from diffcls.data.load import load_split
 from diffcls.data.open_set import OpenSet, open_set
 from diffcls.data.prompts import AGGREGATES, PromptSet
 from diffcls.data.read_timeout import with_read_timeout
@@ -90,7 +89,7 @@ def check_names(options: EvaluationOptions) -> None:
         if not spec.own:
             raise UsageError(
                 f"--classnames: {spec.name} has class names of its own",
-                allowed="a data set of your own: folder:PATH, parquet:PATH, hf:ID",
+                allowed="a data set of your own: folder:, parquet:, hf: or webdataset:",
                 todo="remove it",
             )
         read_text(Path(options.classnames), "--classnames")
@@ -119,15 +118,7 @@ def check_tables(options: EvaluationOptions, method: str) -> None:
 
 def choose_images(options: EvaluationOptions) -> tuple[Dataset, str]:
     """The images to score, and the subset's name in the fingerprint."""
-    whole = load_dataset(
-        options.dataset,
-        options.split,
-        options.data_root,
-        options.image_column,
-        options.label_column,
-    )
-    if options.classnames is not None:
-        whole = rename_classes(whole, options.classnames)
+    whole = load_split(options, options.split)
     if catalog.find(options.dataset).own:
         for flag, path in (("--prompts", options.prompts), ("--class-ids", options.class_ids)):
             if path is not None:
@@ -151,7 +142,7 @@ def build_prompts(options: EvaluationOptions, dataset: Dataset) -> PromptSet:
         of_file = PromptSet.from_csv(options.prompts, dataset.class_names, spec.synonyms)
         prompts = replace(of_file, asked=candidates)
     else:
-        templates = options.template or (("{}",) if dataset.sentences else spec.templates)
+        templates = options.template or dataset.templates_or(spec.templates)
         if options.ensemble:
             from diffcls.models.clip import ensemble
 

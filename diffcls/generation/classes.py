@@ -60,7 +60,11 @@ def dataset_of(denoiser: Denoiser, given: str | None) -> str:
 
 
 def classes_of(
-    denoiser: Denoiser, dataset: str, data_root: str | None = None, data: Dataset | None = None
+    denoiser: Denoiser,
+    dataset: str,
+    data_root: str | None = None,
+    data: Dataset | None = None,
+    streaming: bool = False,
 ) -> Classes:
     """The classes of a data set, with prompts for a model.
 
@@ -70,6 +74,7 @@ def classes_of(
         data_root: folder of local data.
         data: a split, whose order of classes is taken. None: the classes in the model's card, or
             else those of the data set's first split.
+        streaming: whether files of the Hub are read in place.
 
     Raises:
         UsageError: for a class that the model does not know.
@@ -78,7 +83,8 @@ def classes_of(
     spec = catalog.find(dataset)
     names: tuple[str, ...] = denoiser.card.labels
     if data is None and (not names or denoiser.card.trained_on[:1] != (dataset,)):
-        data = load_dataset(dataset, spec.splits[0] if spec.splits else "test", data_root)
+        split = spec.splits[0] if spec.splits else "test"
+        data = load_dataset(dataset, split, data_root, streaming=streaming)
     if data is None:
         texts = tuple(spec.templates[0].replace("{}", name) for name in names)
     else:
@@ -94,6 +100,6 @@ def classes_of(
 
 def texts_of(dataset: str, data: Dataset) -> tuple[str, ...]:
     """(K,) sentences about the classes of a data set: its first template with each name."""
-    template = "{}" if data.sentences else catalog.find(dataset).templates[0]
+    template = data.templates_or(catalog.find(dataset).templates)[0]
     words = data.prompt_names or data.class_names
     return tuple(template.replace("{}", word) for word in words)

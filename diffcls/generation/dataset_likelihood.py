@@ -148,7 +148,7 @@ def estimate_likelihood(options: LikelihoodOptions) -> LikelihoodResult:
             )
         dataset = dataset_of(denoiser, options.dataset)
         if data is None:
-            data = load_dataset(dataset, options.split, options.root)
+            data = load_dataset(dataset, options.split, options.root, streaming=options.streaming)
         announce(dataset, data)
         data, _ = choose(data, options.limit)
         estimator = _estimator(options, denoiser)
@@ -189,7 +189,7 @@ def _prompts(
     if denoiser.labels == ():
         what = "the model is unconditional: --condition class needs a class-conditional one"
         raise UsageError(what, given=denoiser.card.name)
-    classes = classes_of(denoiser, dataset, options.root, data)
+    classes = classes_of(denoiser, dataset, options.root, data, options.streaming)
     return [classes.prompts[item.class_index] for item in data.items]
 
 

@@ -127,7 +127,9 @@ def _of_folders(options: FidelityOptions) -> FidelityResult:
         paths_in(options.real, "--real")  # a missing folder is found before anything is loaded
     data = None
     if options.dataset is not None:
-        data = load_dataset(options.dataset, options.split, options.root)
+        data = load_dataset(
+            options.dataset, options.split, options.root, streaming=options.streaming
+        )
         announce(options.dataset, data)
     texts = texts_of(options.dataset or "", data) if data else ()
     extractor = _extractor(options, texts, options.dataset, resolve_device(options.device))
@@ -160,10 +162,10 @@ def _of_model(
     dataset = dataset_of(denoiser, options.dataset)
     options = replace(options, dataset=dataset)
     if options.real is None and data is None:
-        data = load_dataset(dataset, options.split, options.root)
+        data = load_dataset(dataset, options.split, options.root, streaming=options.streaming)
     if data is not None:
         announce(dataset, data)
-    classes = classes_of(denoiser, dataset, options.root, data)
+    classes = classes_of(denoiser, dataset, options.root, data, options.streaming)
     extractor = _extractor(options, classes.texts, dataset, str(denoiser.device))
     resizing = denoiser.interpolation
     real, name, split = _real(options, data, extractor, denoiser.image_size, resizing)

@@ -76,5 +76,6 @@ class FidelityOptions(ModelOptions):
         if self.real is not None and (self.dataset is None or self.generated is None):
             reasons["split"] = "has no effect with --real, which replaces the split"
         if self.real is not None and self.generated is not None and self.dataset is None:
-            reasons["data_root"] = "has no effect without --dataset"
+            why = "has no effect without --dataset"
+            reasons |= dict.fromkeys(("data_root", "streaming"), why)
         return reasons

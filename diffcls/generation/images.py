@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from diffcls.generation import samplers
 from diffcls.generation.guides import Guide
-from diffcls.generation.options import Interrupted, ModelOptions
+from diffcls.generation.options import DATA_OPTIONS, Interrupted, ModelOptions
 from diffcls.support.errors import DataError, UsageError
 from diffcls.support.hashing import hash_bytes
 from diffcls.support.options import MAX_COUNT, MAX_ROWS, MAX_STEPS, MAX_WEIGHT, free_text, within
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 MAX_DEFAULT_CLASSES = 10
 """Number of classes generated if none is named."""
 DEFAULT_GUIDANCE = 2.0
-UNUSED_BY_INTERPOLATION = ("dataset", "data_root", "guidance", "sampler", "seed", "trajectory")
+UNUSED_BY_INTERPOLATION = (*DATA_OPTIONS, "guidance", "sampler", "seed", "trajectory")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +94,7 @@ class GenerationOptions(ModelOptions):
             reasons |= dict.fromkeys(("guide_weight", "guide_model"), "needs --guide")
             if self.prompts:
                 why = "has no effect with --prompt, which replaces the classes"
-                reasons |= dict.fromkeys(("dataset", "data_root"), why)
+                reasons |= dict.fromkeys(DATA_OPTIONS, why)
         if self.interpolate:  # it is deterministic and unconditional
             why = "has no effect with --interpolate"
             reasons |= dict.fromkeys(UNUSED_BY_INTERPOLATION, why)
@@ -211,7 +211,8 @@ def _sampled(options: GenerationOptions, denoiser: Denoiser) -> GenerationResult
 
     classes = None
     if options.guide or not (options.prompts or denoiser.labels == ()):
-        classes = classes_of(denoiser, dataset_of(denoiser, options.dataset), options.root)
+        dataset = dataset_of(denoiser, options.dataset)
+        classes = classes_of(denoiser, dataset, options.root, streaming=options.streaming)
     requests, guidance = _requests(options, denoiser, classes), None
     if options.guide and classes:
         guide = Guide(options.guide, options.guide_weight, options.guide_model)

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 Result = TypeVar("Result")
 
+DATA_OPTIONS = ("dataset", "data_root", "streaming")
+
 
 class Interrupted(KeyboardInterrupt, Generic[Result]):
     """Ctrl-C during a run, with the result of the images that were finished.
@@ -44,6 +46,7 @@ class ModelOptions:
         model: name, folder or Hub id of a diffusion model, or a pipeline object of diffusers.
         dataset: name of a data set; None: the first one in the model's card.
         data_root: folder of local data.
+        streaming: whether files of the Hub are read in place, without a download.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
         batch_size: rows per forward pass.
         threads: CPU threads; None: torch's choice.
@@ -57,6 +60,7 @@ class ModelOptions:
     model: UserPath | Model = "digits"
     dataset: UserPath | None = None
     data_root: UserPath | Path | None = None
+    streaming: bool = False
     device: str = "auto"
     batch_size: int = within(1, MAX_ROWS, 64)
     threads: int | None = within(1, MAX_THREADS)
@@ -87,11 +91,11 @@ class ModelOptions:
         given.check(self.model)
         devices.check_device(self.device)
         devices.check_dtype(dtype)
-        self._check_root(given.trained_on(self.model))
+        self._check_local(given.trained_on(self.model))
         set_threads(self.threads)
         with denormals_flushed():
             denoiser = given.load(self.model, self.device, dtype)
-            self._check_root(denoiser.card.trained_on)
+            self._check_local(denoiser.card.trained_on)
             yield denoiser
 
     def data(self, split: str) -> Dataset | None:
@@ -108,9 +112,11 @@ class ModelOptions:
 
         given.check(self.model)
         trained_on = given.trained_on(self.model)
-        self._check_root(trained_on)
+        self._check_local(trained_on)
         name = self.dataset or next(iter(trained_on), None)
-        return None if name is None else load_dataset(name, split, self.root)
+        if name is None:
+            return None
+        return load_dataset(name, split, self.root, streaming=self.streaming)
 
     def check_data(self) -> None:
         """Check that the given data set, of which only the classes are needed, can be found.
@@ -126,13 +132,14 @@ class ModelOptions:
         if spec.source is None or not spec.splits:  # bundled data are never missing
             self.data((spec.splits or ("test",))[0])
 
-    def _check_root(self, trained_on: Sequence[str]) -> None:
-        """Refuse ``data_root`` for the model's own data set, where that reads none."""
-        if self.dataset is not None or self.data_root is None or not trained_on:
+    def _check_local(self, trained_on: Sequence[str]) -> None:
+        """Refuse ``data_root`` and ``streaming`` for the model's own data set, if it reads none."""
+        if self.dataset is not None or not trained_on:
             return
         reasons = unused_by(catalog.find(trained_on[0]))
-        if "data_root" in reasons:
-            raise UsageError(f"--data-root {reasons['data_root']}", todo="remove --data-root")
+        for name, flag in (("data_root", "--data-root"), ("streaming", "--streaming")):
+            if getattr(self, name) and name in reasons:
+                raise UsageError(f"{flag} {reasons[name]}", todo=f"remove {flag}")
 
     @property
     def root(self) -> str | None:

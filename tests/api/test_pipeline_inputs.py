@@ -123,6 +123,16 @@ def table() -> datasets.Dataset:
     return datasets.Dataset.from_dict({"image": [IMAGE] * 3}, features=features)
 
 
+def shard(path: Path) -> Any:
+    reason = "the library webdataset is not installed"
+    wds = pytest.importorskip("webdataset", reason=reason)
+    with wds.TarWriter(str(path.with_suffix(".tar"))) as sink:
+        for key in range(3):
+            sink.write({"__key__": f"{key}", "png": IMAGE, "cls": key})
+    data = wds.WebDataset(str(path.with_suffix(".tar")), shardshuffle=False)
+    return data.decode("pil").to_tuple("png", "cls")
+
+
 MANY: dict[str, Callable[[Path], Any]] = {
     "list": lambda p: [IMAGE, str(p), IMAGE],
     "generator": generator,
@@ -131,6 +141,7 @@ MANY: dict[str, Callable[[Path], Any]] = {
     "iterator": lambda p: iter([IMAGE] * 3),
     "data set of `datasets`": lambda p: table(),
     "column of `datasets`": lambda p: table()["image"],
+    "pipeline of `webdataset`": shard,
     "tuple": lambda p: (IMAGE, IMAGE, IMAGE),
     "array or tensor of four dimensions": lambda p: torch.stack([CHW] * 3),
     "pandas or NumPy column": lambda p: pandas.Series([str(p)] * 3),

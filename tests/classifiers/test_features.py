@@ -149,7 +149,7 @@ def test_strength_is_not_chosen_where_no_class_has_an_image_per_fold() -> None:
 def test_wrong_options_are_refused_before_anything_is_read(
     options: dict[str, Any], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loading_data, "load_dataset", None)
+    monkeypatch.setattr(loading_data, "load_split", None)
     with pytest.raises(UsageError, match=message):
         diffcls.run_evaluation(**{"method": "features", "output_dir": str(tmp_path), **options})
 

@@ -217,7 +217,7 @@ def test_row_has_supervision_labels_and_the_probe_is_fitted_once(
 def test_data_set_without_training_images_is_refused_before_anything_is_read(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(loading_data, "load_dataset", None)
+    monkeypatch.setattr(loading_data, "load_split", None)
     monkeypatch.setattr(loading, "load", None)
     with pytest.raises(UsageError, match="objectnet has no labelled images for training"):
         diffcls.run_evaluation(dataset="objectnet", method="sd-features")

@@ -14,7 +14,7 @@ import diffcls
 from diffcls.classifiers import METHODS, class_prior_fit
 from diffcls.data import catalog
 from diffcls.data.dataset import Dataset
-from diffcls.data.load import load_dataset
+from diffcls.data.load import load_dataset, load_split
 from diffcls.data.subsets import sample
 from diffcls.evaluation.options import EvaluationOptions
 from diffcls.evaluation.plan import build_prompts, choose_images
@@ -131,11 +131,11 @@ def test_fit_never_reads_a_test_image(
     prompts = build_prompts(read, data)
     loaded: list[str] = []
 
-    def checked(name: str, of: str, *rest: Any) -> Dataset:
+    def checked(options: EvaluationOptions, of: str) -> Dataset:
         loaded.append(of)
-        return load_dataset(name, of, *rest)
+        return load_split(options, of)
 
-    monkeypatch.setattr(class_prior_fit, "load_dataset", checked)
+    monkeypatch.setattr(class_prior_fit, "load_split", checked)
     built = METHODS.load("diffusion").build(read, catalog.find("digits"), prompts)
     assert built.method.posterior_scale is not None
     assert loaded == [split]

@@ -22,7 +22,7 @@ from diffcls.classifiers.base import Built
 from diffcls.classifiers.search_options import most_evaluations
 from diffcls.data import catalog
 from diffcls.data.dataset import Dataset, Item
-from diffcls.data.load import load_dataset
+from diffcls.data.load import load_dataset, load_split
 from diffcls.evaluation.options import EvaluationOptions
 from diffcls.evaluation.plan import build_prompts, choose_images
 from diffcls.runs.records import RecordStore
@@ -258,14 +258,14 @@ def test_labels_of_the_images_are_never_read(
         def class_index(self) -> int:
             pytest.fail("a label is read")
 
-    def load(name: str, split: str, *rest: Any) -> Dataset:
+    def load(options: EvaluationOptions, split: str) -> Dataset:
         asked.append(split)
-        data = load_dataset(name, split, *rest)
+        data = load_split(options, split)
         unread = tuple(Blind(i.image_id, 0, i.open) for i in data.items)
         object.__setattr__(data, "items", unread)  # without the checks of labels
         return data
 
-    monkeypatch.setattr(unlabelled_data, "load_dataset", load)
+    monkeypatch.setattr(unlabelled_data, "load_split", load)
     row = run(tmp_path, limit=2)
     assert asked == ["train"]  # never the images that are scored
     assert row["setting"] == first[1]["setting"]

@@ -92,14 +92,14 @@ def test_calibration_never_opens_a_test_image(
     data, _ = choose_images(read)
     prompts = build_prompts(read, data)
     loaded: list[str] = []
-    load = rejection.load_dataset
+    load = rejection.load_split
 
-    def checked(name: str, split: str, *rest: Any) -> Dataset:
+    def checked(options: EvaluationOptions, split: str) -> Dataset:
         assert split != "test", "the calibration reads the test split"
         loaded.append(split)
-        return load(name, split, *rest)
+        return load(options, split)
 
-    monkeypatch.setattr(rejection, "load_dataset", checked)
+    monkeypatch.setattr(rejection, "load_split", checked)
     built = METHODS.load("diffusion").build(read, catalog.find("digits"), prompts)
     assert built.method.posterior_scale > 0
     assert loaded == ["validation"]

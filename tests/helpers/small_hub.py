@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import re
 import sys
 import tarfile
 import threading
@@ -71,6 +72,9 @@ class Hub:
     """
 
     repositories: dict[str, dict[str, bytes]] = field(default_factory=dict)
+    has_ranges: bool = True  # whether parts of files are sent on request
+    sent: int = 0  # bytes
+    logins: list[str] = field(default_factory=list)
     gated: set[str] = field(default_factory=set)
     requests: list[str] = field(default_factory=list)
     hangs: threading.Event = field(default_factory=threading.Event)
@@ -98,6 +102,8 @@ class Hub:
                     return self._api(name, files, action)
                 if name in self.gated:
                     return 403, {"X-Error-Code": "GatedRepo"}, b""
+                if file not in files:
+                    return 404, {"X-Error-Code": "EntryNotFound"}, b""
                 digest = hashlib.sha1(files[file]).hexdigest()
                 return 200, {"ETag": f'"{digest}"', "X-Repo-Commit": COMMIT}, files[file]
         return 401, {"X-Error-Code": "RepoNotFound"}, b""
@@ -163,7 +169,14 @@ def serving(hub: Hub) -> Iterator[str]:
             self._answer(with_body=True)
 
         def _answer(self, with_body: bool) -> None:
+            hub.logins.append(self.headers.get("Authorization", ""))
             status, headers, body = hub.answer(self.path)
+            part = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
+            if part and status == 200 and hub.has_ranges:
+                first, last = int(part[1]), min(int(part[2]), len(body) - 1)
+                headers = {**headers, "Content-Range": f"bytes {first}-{last}/{len(body)}"}
+                status, body = 206, body[first : last + 1]
+            hub.sent += len(body) if with_body else 0
             self.send_response(status)
             for key, value in {**headers, "Content-Length": str(len(body))}.items():
                 self.send_header(key, value)

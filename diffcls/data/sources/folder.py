@@ -15,7 +15,7 @@ from diffcls.data.image_tree import images_below, kind_of
 from diffcls.data.sources import captions_table
 from diffcls.data.sources.class_folders import class_folders
 from diffcls.data.sources.split_folders import SplitFolder, find_split
-from diffcls.data.subsets import hold_out
+from diffcls.data.subsets import part_of_whole
 from diffcls.data.transforms import load_image
 from diffcls.support.errors import DataError
 from diffcls.support.hashing import content_hash, file_digest
@@ -24,7 +24,6 @@ from diffcls.support.text import valid_text
 if TYPE_CHECKING:
     from PIL import Image
 
-TRAINING_SPLITS = ("train", "validation")
 BESIDE_SPLITS = "folders beside the split folders"
 
 
@@ -54,11 +53,8 @@ def load(query: Query) -> Dataset:
             allowed=f"CLASS/*, files ending in {' '.join(suffixes())}; "
             f"or {captions_table.TABLE_NAMES[0]} with file_name and text",
         )
-    if place.whole and place.split in TRAINING_SPLITS:
-        # the sample depends on the split's name, so both splits are cut from "train"
-        whole = replace(dataset, split="train")
-        rest, part = hold_out(whole, max(1, len(whole) // 10))
-        dataset = replace(rest if place.split == "train" else part, split=place.split)
+    if place.whole:
+        dataset = part_of_whole(dataset, place.split)
     if dataset.sentences and place.split != "train":
         passed_over = dataset.passed_over
         dataset = replace(captions_table.with_candidates(dataset), passed_over=passed_over)

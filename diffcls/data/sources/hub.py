@@ -6,8 +6,9 @@ repository is never executed.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -15,10 +16,14 @@ from typing import Any
 
 from diffcls.data.catalog import Query
 from diffcls.data.dataset import Dataset
-from diffcls.data.sources.hub_snapshot import Snapshot, fetch, find_snapshot
+from diffcls.data.sources.hub_snapshot import Snapshot, fetch, find_snapshot, in_place
 from diffcls.data.sources.parquet import SHARD, ParquetTable, check_shards
 from diffcls.data.sources.prompt_names import with_prompt_names
-from diffcls.data.sources.tables import Table, dataset_of_tables
+from diffcls.data.sources.remote_files import RemoteFile, answering
+from diffcls.data.sources.shard_files import LocalFile
+from diffcls.data.sources.shard_set import COUNT, NAMES
+from diffcls.data.sources.tables import MAX_READERS, Table, dataset_of_tables
+from diffcls.data.sources.tar_table import IMAGE, LABEL, TarTable, read_tables
 from diffcls.support.errors import DataError
 
 SPLITS = {name: name for name in ("train", "validation", "test")}
@@ -44,15 +49,24 @@ def load(query: Query) -> Dataset:
             "the Hub has no copy of this data set", given=query.spec.name, todo="give --data-root"
         )
     snapshot = find_snapshot(repository)
-    tables = _tables(snapshot, repository.splits.get(query.split, query.split))
     if query.spec.splits:  # the catalog states the columns of its data sets
         query = replace(
             query,
             image_column=query.image_column or repository.image,
             label_column=query.label_column or repository.label,
         )
-    dataset = dataset_of_tables(query, tables, snapshot.commit, _class_names(snapshot))
-    return with_prompt_names(dataset, tables)
+    split = repository.splits.get(query.split, query.split)
+    passed_over = Counter[str]()
+    if query.streaming:
+        with answering(repository.id):
+            tables = _tables_in_place(snapshot, split, query, passed_over)
+    else:
+        tables = _tables(snapshot, split)
+    if isinstance(tables[0], TarTable):
+        query = replace(query, image_column=IMAGE, label_column=LABEL)
+    with answering(repository.id):
+        dataset = dataset_of_tables(query, tables, snapshot.commit, _class_names(snapshot))
+    return replace(with_prompt_names(dataset, tables), passed_over=dict(+passed_over))
 
 
 # ---- files of a split ----------------------------------------------------------------------------
@@ -60,6 +74,46 @@ def load(query: Query) -> Dataset:
 
 def _tables(snapshot: Snapshot, split: str) -> list[Table]:
     """Tables of a split: parquet files are read directly, other formats by the library datasets."""
+    suffix, chosen = _files_of(snapshot, split)
+    if suffix == ".parquet":
+        folder = fetch(snapshot, chosen)
+        return [ParquetTable(folder / path) for path in chosen]
+    return [_read_webdataset(snapshot, chosen, split) if chosen else _read_any(snapshot, split)]
+
+
+def _tables_in_place(
+    snapshot: Snapshot, split: str, query: Query, passed_over: Counter[str]
+) -> list[Table]:
+    """Tables of a split that are read where they lie, see `in_place`.
+
+    Raises:
+        DataError: for a repository of other files than parquet and tar.
+    """
+    suffix, chosen = _files_of(snapshot, split)
+    if not chosen:
+        raise DataError(
+            "--streaming reads parquet files and tar archives, and this repository has neither",
+            given=snapshot.repository.id,
+            todo="remove --streaming",
+        )
+    files = {path: in_place(snapshot, path) for path in chosen}
+    if suffix == ".parquet":
+        with ThreadPoolExecutor(MAX_READERS) as pool:
+            return list(pool.map(_parquet, files.items()))
+    _check_count(snapshot, chosen)
+    # rows are numbered, as without --streaming
+    return list(read_tables(files, query, passed_over, named=False))
+
+
+def _parquet(file: tuple[str, LocalFile | RemoteFile]) -> ParquetTable:
+    path, place = file
+    if isinstance(place, RemoteFile):
+        return ParquetTable(Path(path), place)
+    return ParquetTable(place.path)
+
+
+def _files_of(snapshot: Snapshot, split: str) -> tuple[str, list[str]]:
+    """Suffix and paths of a split's files; no path where the repository has other files."""
     for suffix in (".parquet", ".tar"):
         files = [path for path in snapshot.files if path.endswith(suffix)]
         splits = {split_of(path) for path in files}
@@ -75,11 +129,8 @@ def _tables(snapshot: Snapshot, split: str) -> list[Table]:
             )
         chosen = _one_configuration([path for path in files if split_of(path) == split], snapshot)
         check_shards([PurePosixPath(path).stem for path in chosen])
-        if suffix == ".parquet":
-            folder = fetch(snapshot, chosen)
-            return [ParquetTable(folder / path) for path in chosen]
-        return [_read_webdataset(snapshot, chosen, split)]
-    return [_read_any(snapshot, split)]
+        return suffix, chosen
+    return "", []
 
 
 def split_of(path: str) -> str:
@@ -113,8 +164,8 @@ def _one_configuration(files: Sequence[str], snapshot: Snapshot) -> list[str]:
 
 
 def _class_names(snapshot: Snapshot) -> list[str]:
-    """Class names from a file of the repository; empty if the catalog states none."""
-    name = snapshot.repository.names
+    """Class names from a file of the repository; empty if it has none, and is to have none."""
+    name = snapshot.repository.names or (NAMES if NAMES in snapshot.files else None)
     if name is None:
         return []
     if name not in snapshot.files:
@@ -131,17 +182,23 @@ def _class_names(snapshot: Snapshot) -> list[str]:
 
 
 def _read_webdataset(snapshot: Snapshot, files: list[str], split: str) -> Table:
-    count = str(PurePosixPath(files[0]).parent / "nshards.txt")
-    counted = [count] if count in snapshot.files else []
-    folder = fetch(snapshot, [*files, *counted])
-    if counted and (folder / count).read_text(encoding="utf-8").strip() != str(len(files)):
-        raise DataError(
-            "archives of this split are missing",
-            given=files[:8],
-            todo="download the repository again",
-        )
+    folder = fetch(snapshot, files)
+    _check_count(snapshot, files)
     paths = [str(folder / path) for path in files]
     return _load_dataset(snapshot, split, "webdataset", data_files={split: paths})
+
+
+def _check_count(snapshot: Snapshot, files: Sequence[str]) -> None:
+    """Raise DataError if the repository counts more or fewer archives than it has."""
+    count = str(PurePosixPath(files[0]).parent / COUNT)
+    if count not in snapshot.files:
+        return
+    if (fetch(snapshot, [count]) / count).read_text(encoding="utf-8").strip() != str(len(files)):
+        raise DataError(
+            "archives of this split are missing",
+            given=list(files[:8]),
+            todo="download the repository again",
+        )
 
 
 def _read_any(snapshot: Snapshot, split: str) -> Table:

@@ -6,13 +6,15 @@ One request with a timeout looks up the current commit. Without a response, the 
 from __future__ import annotations
 
 import glob
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from diffcls.data.catalog import Repository
+from diffcls.data.sources.remote_files import RemoteFile
+from diffcls.data.sources.shard_files import LocalFile
+from diffcls.data.sources.shard_names import natural_key
 from diffcls.support.errors import DataError
 from diffcls.support.hub import (
     REQUEST_TIMEOUT_SECONDS,
@@ -59,7 +61,7 @@ def find_snapshot(repository: Repository) -> Snapshot:
         ) from error
     info = _request_info(repository)
     if info is not None:
-        files = sorted((str(file.rfilename) for file in info.siblings or ()), key=_natural)
+        files = sorted((str(file.rfilename) for file in info.siblings or ()), key=natural_key)
         return Snapshot(repository, str(info.sha), tuple(files), offline=False)
     folder = repository_cache("datasets", repository.id)
     commit = cached_commit(folder, _revision(repository))
@@ -67,7 +69,7 @@ def find_snapshot(repository: Repository) -> Snapshot:
         raise _unreachable(repository, folder)
     base = folder / "snapshots" / commit
     paths = (path.relative_to(base).as_posix() for path in base.rglob("*") if path.is_file())
-    return Snapshot(repository, commit, tuple(sorted(paths, key=_natural)), offline=True)
+    return Snapshot(repository, commit, tuple(sorted(paths, key=natural_key)), offline=True)
 
 
 def _request_info(repository: Repository) -> Any | None:
@@ -134,12 +136,6 @@ def _unreachable(repository: Repository, folder: Path) -> DataError:
     )
 
 
-def _natural(path: str) -> list[tuple[int, str]]:
-    """Key of natural sorting: 10.tar after 2.tar."""
-    parts = re.split(r"(\d+)", path)
-    return [(int(part), "") if i % 2 else (-1, part) for i, part in enumerate(parts)]
-
-
 def fetch(snapshot: Snapshot, files: Sequence[str] | None) -> Path:
     """Download files of a snapshot into the cache, unless they are there.
 
@@ -187,3 +183,20 @@ def fetch(snapshot: Snapshot, files: Sequence[str] | None) -> Path:
             todo="rerun the same command",
         )
     return Path(folder)
+
+
+def in_place(snapshot: Snapshot, path: str) -> LocalFile | RemoteFile:
+    """A file of a snapshot without a download: on the Hub, or in the cache if it is there.
+
+    Raises:
+        DataError: if the Hub is unreachable and the file is not in the cache.
+    """
+    from huggingface_hub import hf_hub_url
+    from huggingface_hub.utils import build_hf_headers
+
+    repository = snapshot.repository
+    cached = repository_cache("datasets", repository.id) / "snapshots" / snapshot.commit / path
+    if snapshot.offline or cached.is_file():
+        return LocalFile(cached)
+    url = hf_hub_url(repository.id, path, repo_type="dataset", revision=snapshot.commit)
+    return RemoteFile(url, f"{repository.id}/{path}", build_hf_headers)

@@ -13,12 +13,16 @@ from typing import Any
 
 from diffcls.data.catalog import Query
 from diffcls.data.dataset import Dataset
+from diffcls.data.sources.arrow_types import has_field, is_binary, is_text
 from diffcls.data.sources.prompt_names import with_prompt_names
+from diffcls.data.sources.remote_files import RemoteFile
 from diffcls.data.sources.tables import dataset_of_tables
 from diffcls.support.errors import DataError
 from diffcls.support.hashing import content_hash, file_digest
 
 SHARD = re.compile(r"(?P<name>.+?)-(?P<index>\d+)-of-(?P<count>\d+)(-[0-9a-f]+)?")
+BLOCK_BYTES = 1 << 16
+"""Bytes of the smallest request to a server: labels lie apart from one another."""
 SPLIT_PREFIXES = {"test": ("test", "val", "validation"), "validation": ("validation", "val")}
 """Split -> prefixes of its file names, in order of preference."""
 
@@ -101,20 +105,33 @@ class ParquetTable:
 
     Args:
         path: path of the file. It is opened at once, so that replacing the file has no effect.
+        remote: the file on a server, whose place in its repository is `path`; of it, the columns
+            of labels and names are read at once, without the images.
 
     Raises:
         DataError: if it is not a parquet file, or truncated; also raised by the methods.
     """
 
-    def __init__(self, path: Path) -> None:
-        import pyarrow.parquet
-
-        self.path = path
+    def __init__(self, path: Path, remote: RemoteFile | None = None) -> None:
+        self.path, self._remote = path, remote
         self._external: dict[str, list[Path]] = {}
         with _reading(path):
-            self._file = pyarrow.parquet.ParquetFile(
-                path, memory_map=True, page_checksum_verification=True
+            self._file = self._open()
+
+    def _open(self, **known: Any) -> Any:
+        import pyarrow.parquet
+
+        if self._remote is None:
+            return pyarrow.parquet.ParquetFile(
+                self.path, memory_map=True, page_checksum_verification=True
             )
+        # without the requests of several threads, which share the position in the stream
+        return pyarrow.parquet.ParquetFile(
+            self._remote.open(BLOCK_BYTES),
+            page_checksum_verification=True,
+            pre_buffer=False,
+            **known,
+        )
 
     @property
     def count(self) -> int:
@@ -141,9 +158,9 @@ class ParquetTable:
 
     def paths(self, column: str) -> list[str | None]:
         kind = self._kind(column)
-        if _is_text(kind):
+        if is_text(kind):
             return self.values(column)
-        if not _has_field(kind, "path"):
+        if not has_field(kind, "path"):
             return [None] * self.count
         with _reading(self.path):
             rows = self._file.read([f"{column}.path"]).column(column).to_pylist()
@@ -169,6 +186,8 @@ class ParquetTable:
 
     def _beside(self, path: object) -> Path | None:
         """The existing file that a path names, if it lies in the folder of the table or below."""
+        if self._remote is not None:
+            return None
         folder = self.path.resolve().parent
         try:
             file = Path(os.path.normpath(folder / str(path)))
@@ -183,9 +202,9 @@ class ParquetTable:
             DataError: if it has neither.
         """
         kind = self._kind(column)
-        in_struct = _has_field(kind, "bytes")
+        in_struct = has_field(kind, "bytes")
         leaf = f"{column}.bytes" if in_struct else column
-        binary = _is_binary(kind.field("bytes").type if in_struct else kind)
+        binary = is_binary(kind.field("bytes").type if in_struct else kind)
         if binary and self._any_bytes(leaf, in_struct):
             return True
         if any(self.paths(column)):
@@ -199,6 +218,8 @@ class ParquetTable:
 
     def _any_bytes(self, leaf: str, in_struct: bool) -> bool:
         """Whether a row of a column has bytes; in a column of images the first batch tells."""
+        if self._remote is not None:
+            return self._states_bytes(leaf)
         try:
             with _reading(self.path):
                 for batch in self._file.iter_batches(batch_size=16, columns=[leaf]):
@@ -208,6 +229,19 @@ class ParquetTable:
         except DataError:
             return True  # raised again for each image that cannot be read
         return False
+
+    def _states_bytes(self, leaf: str) -> bool:
+        """Whether a column may have bytes, as the file's statistics say, without reading images."""
+        data = self._file.metadata
+        groups = [data.row_group(i) for i in range(data.num_row_groups)]
+        chunks = [group.column(i) for group in groups for i in range(group.num_columns)]
+        return any(
+            chunk.statistics is None
+            or not chunk.statistics.has_null_count
+            or chunk.statistics.null_count < chunk.num_values
+            for chunk in chunks
+            if chunk.path_in_schema == leaf
+        )
 
     def _kind(self, column: str) -> Any:
         """Arrow's type of a column."""
@@ -229,33 +263,15 @@ class ParquetTable:
     def read_group(self, column: str, group: int) -> Any:
         """One column of a row group, as an Arrow array."""
         with _reading(self.path):
-            return self._file.read_row_group(group, columns=[column]).column(column)
+            file = self._file
+            if self._remote is not None:  # a connection of its own: the last one may hang
+                file = self._open(metadata=file.metadata)
+            return file.read_row_group(group, columns=[column], use_threads=False).column(column)
 
 
 @lru_cache(maxsize=4)
 def _read_group(table: ParquetTable, column: str, group: int) -> Any:
     return table.read_group(column, group)
-
-
-def _is_text(kind: Any) -> bool:
-    return str(_without_dictionary(kind)) in ("string", "large_string", "string_view")
-
-
-def _is_binary(kind: Any) -> bool:
-    return str(_without_dictionary(kind)) in ("binary", "large_binary", "binary_view")
-
-
-def _without_dictionary(kind: Any) -> Any:
-    """Type of the values of a column, whether or not it is encoded by a dictionary."""
-    import pyarrow
-
-    return kind.value_type if pyarrow.types.is_dictionary(kind) else kind
-
-
-def _has_field(kind: Any, name: str) -> bool:
-    import pyarrow
-
-    return bool(pyarrow.types.is_struct(kind)) and kind.get_field_index(name) >= 0
 
 
 def _read_file(path: Path) -> bytes:
@@ -271,6 +287,8 @@ def _reading(path: Path) -> Iterator[None]:
 
     try:
         yield
+    except TimeoutError:
+        raise  # of a server: the file is not to blame
     except (OSError, pyarrow.ArrowException, ValueError, OverflowError) as error:
         reason = str(error).partition("\n")[0]
         raise DataError(f"cannot read parquet file ({reason})", given=str(path)) from error

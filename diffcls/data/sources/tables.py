@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from diffcls.data.catalog import Query
-from diffcls.data.class_names import check_own_names, sort_names
+from diffcls.data.class_names import check_own_names, count_names, sort_names
 from diffcls.data.dataset import Dataset, Item
 from diffcls.data.transforms import load_image
 from diffcls.support.errors import DataError
@@ -17,7 +19,11 @@ if TYPE_CHECKING:
     from PIL import Image
 
 IMAGE_COLUMNS = ("image", "img", "webp", "jpg", "png")
+MAX_READERS = 8
+"""Tables that are read at a time."""
 LABEL_COLUMNS = ("label", "fine_label", "cls")
+
+Value = TypeVar("Value")
 
 
 class Table(Protocol):
@@ -77,16 +83,16 @@ def dataset_of_tables(
                 given=f"columns {image}, {label}",
                 todo="download the files again",
             )
-    labels, class_names = read_labels(tables, label, names)
+    labels, class_names = read_labels(tables, label, names or _numbered(query))
     if query.spec.own:
         check_own_names(class_names, f"labels in column {label!r}")
     files = [path for table in tables for path in table.files_beside(image)]
     if files:  # the tables' own revision does not depend on them
         revision = content_hash(revision, *map(file_digest, files))
-    paths = [path for table in tables for path in table.paths(image)]
+    paths = [path for paths in _of_all(tables, lambda t: t.paths(image)) for path in paths]
     if not all(paths) or len(set(paths)) != len(paths):
         paths = [f"{query.split}/{i}" for i in range(len(labels))]
-    openers = (_opener(table, image, row) for table in tables for row in range(table.count))
+    openers = (Opener(table, image, row) for table in tables for row in range(table.count))
     return Dataset(
         name=query.spec.name,
         split=query.split,
@@ -108,7 +114,7 @@ def read_labels(
         DataError: for rows without a label, labels of another type, or integers without class
             names.
     """
-    values = [value for table in tables for value in table.values(column)]
+    values = [value for values in _of_all(tables, lambda t: t.values(column)) for value in values]
     if None in values:
         raise DataError("rows without a label", given=values.count(None), todo="remove these rows")
     if values and all(isinstance(value, str) for value in values):
@@ -123,9 +129,21 @@ def read_labels(
             else "label column contains neither texts nor integers",
             given=column,
             allowed="a column of texts, or of the Hub's type ClassLabel",
-            todo="select another column with --label-column",
+            todo="select another column with --label-column, or name the classes of numbers with "
+            "--classnames",
         )
     return values, tuple(known)
+
+
+def _of_all(tables: Sequence[Table], read: Callable[[Table], list[Value]]) -> list[list[Value]]:
+    """The results of a function of all tables in order, of several at a time: they may be far."""
+    with ThreadPoolExecutor(MAX_READERS) as pool:
+        return list(pool.map(read, tables))
+
+
+def _numbered(query: Query) -> list[str]:
+    """Numbers as names of as many classes as a file names, which it replaces."""
+    return list(map(str, range(count_names(Path(query.classnames))))) if query.classnames else []
 
 
 def _names(table: Table, column: str) -> list[str]:
@@ -155,5 +173,20 @@ def _column(table: Table, name: str | None, usual: Sequence[str], role: str, kin
     return matches[0]
 
 
-def _opener(table: Table, column: str, row: int) -> Callable[[], Image.Image]:
-    return lambda: load_image(table.image(column, row))
+@dataclass(frozen=True, slots=True)
+class Opener:
+    """Reads the image of a row; small, as there is one for each image of a data set.
+
+    Args:
+        table: the table.
+        column: its column of images.
+        row: number of the row.
+    """
+
+    table: Table
+    column: str
+    row: int
+
+    def __call__(self) -> Image.Image:
+        """The image, see `diffcls.data.transforms.load_image`."""
+        return load_image(self.table.image(self.column, self.row))

@@ -20,6 +20,20 @@ from diffcls.data.load import load_dataset
 from diffcls.support.errors import DataError, DiffclsError, UsageError
 
 
+def test_numbers_are_named_by_a_file_of_class_names(tmp_path: Path) -> None:
+    data = write(tmp_path / "data.parquet", table([5, 6, 7], names=None))
+    names = tmp_path / "names.txt"
+    names.write_text("ant\nbee\nfly\nmoth\n")
+    with pytest.raises(DataError, match=r"label column without class names.*--classnames"):
+        load_dataset(f"parquet:{data}")
+    dataset = load_dataset(f"parquet:{data}", classnames=names)
+    assert dataset.class_names == ("ant", "bee", "fly", "moth")
+    assert [item.label for item in dataset.items] == [2, 0, 1]
+    named = write(tmp_path / "named.parquet", table([5, 6, 7]))
+    names.write_text("ant\nbee\nfly\n")
+    assert load_dataset(f"parquet:{named}", classnames=names).class_names == ("ant", "bee", "fly")
+
+
 def test_class_names_of_text_labels_are_sorted(tmp_path: Path) -> None:
     for i, words in enumerate((["pug", "cat"], ["ant", "pug"])):
         rows = table([1, 2], labels=words, names=None)
