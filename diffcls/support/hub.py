@@ -30,7 +30,7 @@ MAX_WAIT_SECONDS = 300.0
 
 
 class HubBusyError(DiffclsError):
-    """The Hub refuses requests for the time being (status 429 or 503); the same command resumes."""
+    """A server refuses requests for the time being (429 or 503); the same command resumes."""
 
 
 def ask_hub(
@@ -81,10 +81,15 @@ def ask_hub(
     raise AssertionError("the last request returns or raises")
 
 
-def busy_error(status: int, seconds: float | None = None) -> HubBusyError:
-    """The error for a Hub that is busy, with the wait that it asks for, if it states one."""
+def busy_error(status: int, seconds: float | None = None, server: str = "the Hub") -> HubBusyError:
+    """The error for a server that is busy, with the wait that it asks for, if it states one."""
     name = http.HTTPStatus(status).phrase.lower()
     later = "later" if seconds is None else f"in {seconds:g} seconds"
+    if server != "the Hub":
+        todo = f"rerun the same command {later} to resume"
+        return HubBusyError(
+            f"{server} refuses requests for the time being ({status}, {name})", todo=todo
+        )
     return HubBusyError(
         f"the Hub refuses requests for the time being ({status}, {name})",
         todo=f"rerun the same command {later} to resume; logging in with `hf auth login` raises "

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 from urllib.parse import urlsplit
 
 from diffcls.support.errors import DataError, UsageError
+from diffcls.support.hub import busy_error, busy_status
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -73,6 +74,7 @@ class RemoteFile:
             DataError: for a file that is missing, denied or was changed, and for a server that
                 sends whole files only.
             TimeoutError: if the server cannot be reached, or fails for long.
+            HubBusyError: if it refuses requests for the time being.
         """
         if size == 0:
             return b""
@@ -115,6 +117,9 @@ class RemoteFile:
                     given=self._shown,
                     todo="check the address, and whether it needs a login",
                 ) from error
+            busy = busy_status(error)
+            if busy is not None:  # no fault of this file: the run stops, and resumes later
+                raise busy_error(busy, server=f"the server of {self._shown}") from error
             reason = f"status {status}" if status else type(error).__name__
             raise TimeoutError(f"no response from {self._shown} ({reason})") from error
         return response

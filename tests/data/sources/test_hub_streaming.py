@@ -16,6 +16,7 @@ from helpers.small_hub import COMMIT, TEST_FILE, TRAIN_FILE, Hub, archive, encod
 from diffcls.data.dataset import Dataset
 from diffcls.data.load import load_dataset
 from diffcls.support.errors import DataError, UsageError
+from diffcls.support.hub import HubBusyError
 
 AIRCRAFT = "clip-benchmark/wds_fgvc_aircraft"
 
@@ -196,8 +197,9 @@ def _opened(hub: Hub) -> Dataset:
 @pytest.mark.parametrize(
     ("fail", "kind", "message"),
     [
-        (lambda hub: setattr(hub, "status", 503), TimeoutError, r"no response from me/set/data/"),
-        (lambda hub: setattr(hub, "status", 429), TimeoutError, r"\(status 429\)"),
+        (lambda hub: setattr(hub, "status", 500), TimeoutError, r"no response from me/set/data/"),
+        (lambda hub: setattr(hub, "status", 503), HubBusyError, r"\(503, service unavailable\)"),
+        (lambda hub: setattr(hub, "status", 429), HubBusyError, r"\(429, too many requests\)"),
         (lambda hub: setattr(hub, "status", 404), DataError, r"cannot read file \(status 404\)"),
         (lambda hub: setattr(hub, "has_ranges", False), DataError, "sends whole files only"),
         (
@@ -206,7 +208,7 @@ def _opened(hub: Hub) -> Dataset:
             "file was changed during the run",
         ),
     ],
-    ids=["unavailable", "busy", "gone", "no ranges", "changed"],
+    ids=["failing", "unavailable", "busy", "gone", "no ranges", "changed"],
 )
 def test_failed_read_is_an_error_of_the_image_that_a_later_read_does_not_have(
     online: Hub, fail: Callable[[Hub], None], kind: type[Exception], message: str
@@ -227,10 +229,10 @@ def test_hub_that_fails_while_labels_are_read_is_an_error_of_one_line(
     answer = Hub.answer
 
     def failing(hub: Hub, path: str) -> tuple[int, dict[str, str], bytes]:
-        return (503, {}, b"") if "/resolve/" in path else answer(hub, path)
+        return (500, {}, b"") if "/resolve/" in path else answer(hub, path)
 
     monkeypatch.setattr(Hub, "answer", failing)
-    with pytest.raises(DataError, match=r"cannot read the data set \(no response .*status 503"):
+    with pytest.raises(DataError, match=r"cannot read the data set \(no response .*status 500"):
         load_dataset("hf:me/set", streaming=True)
 
 
