@@ -10,15 +10,21 @@ from diffcls.classifiers.options import ClassifierOptions
 from diffcls.diffusion.learned_weighting import read_weighting
 from diffcls.diffusion.parameterization import resolve_weighting
 from diffcls.diffusion.timestep_allocation import read_allocation
+from diffcls.evaluation.executors import EXECUTORS
 from diffcls.integrations.trackers import check_installed
+from diffcls.models.model_argument import is_name, shown
 from diffcls.support.environment import MAX_THREADS
 from diffcls.support.errors import UsageError, unknown_name
 from diffcls.support.options import MAX_COUNT, MAX_WORKERS, flag_of, free_text, read, within
 from diffcls.support.paths import UserPath
 from diffcls.support.text import valid_text
+from diffcls.support.workers.requests import MAX_RAY_WORKERS, WorkerRequest
 
 JSON_FORMATS = ("leaderboard", "clip_benchmark", "model-index")
-UNSAVED = frozenset({"command", "json", "json_format", "log_to", "quiet", "published", "dry_run"})
+UNSAVED = frozenset(
+    {"command", "json", "json_format", "log_to", "quiet", "published", "dry_run"}
+    | {"executor", "workers", "address"}
+)
 """Options that are not kept with a run: how it was called, and what was printed."""
 
 
@@ -34,6 +40,9 @@ class EvaluationOptions(ClassifierOptions):
         threads: CPU threads; None: torch's choice.
         shard: "i/n", i from 0.
         n_workers, worker_idx: the same in the published script's spelling.
+        executor: ``serial``: in this process; ``ray``: in workers on a Ray cluster.
+        workers: number of Ray's workers; None: one per GPU, or two without GPUs.
+        address: HOST:PORT of a Ray cluster, or ``auto``; None: one that the run starts and stops.
         budget: time that the run may take, as ``90m`` or ``2h``: images and draws are fitted to it.
         extra, load_stats: flags of the published script that change no number here: a run is
             identified by its fingerprint, and no image is scored twice.
@@ -55,6 +64,9 @@ class EvaluationOptions(ClassifierOptions):
     shard: str | None = None
     n_workers: int | None = within(1, MAX_WORKERS)
     worker_idx: int | None = within(0, MAX_WORKERS - 1)
+    executor: str = "serial"
+    workers: int | None = within(1, MAX_RAY_WORKERS)
+    address: str | None = None
     budget: str | None = None
     extra: str | None = free_text()
     load_stats: bool = False
@@ -70,7 +82,10 @@ class EvaluationOptions(ClassifierOptions):
         """Each option that has no effect with these methods, search and data set -> why."""
         from diffcls.evaluation.option_use import unused
 
-        return unused(self)
+        reasons = unused(self)
+        if self.executor == "serial":
+            reasons |= dict.fromkeys(("workers", "address"), "needs --executor ray")
+        return reasons
 
     def resolved(self) -> dict[str, Any]:
         """The options that differ from their defaults, in plain JSON types, for the run's header.
@@ -113,6 +128,7 @@ def read_options(arguments: Mapping[str, Any]) -> EvaluationOptions:
             raise unknown_name("argument of run_evaluation", name, known)
     options = read(EvaluationOptions, arguments)
     _check_output(options)
+    _check_executor(options)
     if options.allocation:
         options = replace(options, allocation=read_allocation(str(options.allocation)))
     if str(options.weighting).endswith(".json"):
@@ -120,6 +136,32 @@ def read_options(arguments: Mapping[str, Any]) -> EvaluationOptions:
     else:
         options = replace(options, weighting=resolve_weighting(str(options.weighting)))
     return options
+
+
+def _check_executor(options: EvaluationOptions) -> None:
+    """Refuse an unknown executor, and what workers on Ray cannot do or be sent."""
+    EXECUTORS[options.executor]
+    if options.executor == "serial":
+        return
+    for name, why in (
+        ("multi_label", "its labels are decided in one process"),
+        ("budget", "the speed of the workers is not known"),
+        ("device_map", "each worker has one GPU"),
+    ):
+        if getattr(options, name):
+            raise UsageError(
+                f"{flag_of(name)} cannot be combined with --executor {options.executor}: {why}",
+                given=getattr(options, name),
+                todo="remove one",
+            )
+    if options.model is not None and not is_name(options.model):
+        raise UsageError(
+            f"--executor {options.executor} cannot send a model in memory to its workers",
+            given=shown(options.model),
+            allowed="a name, folder or Hub id",
+            todo="save the pipeline with save_pretrained, and give its folder",
+        )
+    WorkerRequest(options.workers, options.address, options.device).check()
 
 
 def _check_output(options: EvaluationOptions) -> None:
