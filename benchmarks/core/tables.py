@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,20 @@ def write_rows(
 def format_p(p: float) -> str:
     """A p-value for a page."""
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def markdown(
+    rows: Iterable[Mapping[str, Any]], columns: Mapping[str, Callable[[Mapping[str, Any]], str]]
+) -> list[str]:
+    """Lines of a Markdown table.
+
+    Args:
+        rows: a line each.
+        columns: title -> the text of a row's cell.
+    """
+    lines = [[*columns], *([cell(row) for cell in columns.values()] for row in rows)]
+    head, *body = (f"| {' | '.join(line)} |" for line in lines)
+    return [head, "|" + "---|" * len(columns), *body]
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:

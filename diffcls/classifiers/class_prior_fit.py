@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from diffcls.classifiers.base import Built
+from diffcls.classifiers.cached_fit import CachedFit, scores_defined_by
 from diffcls.classifiers.class_prior import (
     Fitted,
     PriorMethod,
@@ -20,9 +21,7 @@ from diffcls.classifiers.class_prior import (
 )
 from diffcls.classifiers.class_prior_options import LABELLED_SPLIT, UNLABELLED_SPLIT
 from diffcls.classifiers.diffusion import DiffusionMethod
-from diffcls.classifiers.fitting import FitCost, Fitting
 from diffcls.classifiers.labelled_data import check_classes, is_quiet
-from diffcls.classifiers.model_memory import changes_of_numbers
 from diffcls.classifiers.options import ClassifierOptions
 from diffcls.classifiers.search_options import clip_revision
 from diffcls.data.catalog import DatasetSpec
@@ -33,7 +32,7 @@ from diffcls.data.prompts import PromptSet
 from diffcls.data.subsets import choose, sample
 from diffcls.data.transforms import load_image
 from diffcls.metrics.class_prior import PRIOR_STRENGTH
-from diffcls.support.cache import Arrays, fitted, is_fitted
+from diffcls.support.cache import Arrays
 from diffcls.support.errors import DataError, UsageError
 from diffcls.support.notices import warn
 from diffcls.support.types import Float64
@@ -157,16 +156,10 @@ def _fitted(
     """The classifier with a prior whose fit is cached under all that defines it."""
     method = built.method
     assert isinstance(method, DiffusionMethod)
-    defined_by = {
-        **rule,
-        "version": __version__,
-        "model": [built.card.name, built.card.revision, built.card.temperature],
-        "prompts": [list(built.prompts.prompts), list(built.prompts.class_of)],
-        "search": [built.search, dict(built.search_options), options.aggregate],
-        "errors": [built.loss, options.weighting, built.allocation, built.noise, options.seed],
-        "images": [built.img_size, options.interpolation or built.interpolation, built.dtype],
-        **changes_of_numbers(options),
-    }
+    defined_by = {**rule, "version": __version__, **scores_defined_by(built, options)}
+    cached = CachedFit(
+        options.output_dir, KIND, defined_by, images * built.most_evaluations, method
+    )
 
     def made() -> Arrays:
         arrays = fit()
@@ -175,17 +168,9 @@ def _fitted(
             warn(f"class prior fitted on {images:,} images by {spent:,} evaluations")
         return arrays
 
-    def stored() -> Fitted:
-        return use(fitted(options.output_dir, KIND, defined_by, made))
-
-    def cost() -> FitCost:
-        evaluations = images * built.most_evaluations
-        batches = -(-evaluations // method.batch_size)
-        return FitCost(evaluations, 0, batches * method.seconds_per_batch())
-
     return replace(
         built,
-        method=PriorMethod(method, stored),
+        method=PriorMethod(method, lambda: use(cached.arrays(made))),
         class_prior=json.dumps(rule, sort_keys=True, ensure_ascii=False),
-        fitting=Fitting(lambda: is_fitted(options.output_dir, KIND, defined_by), cost),
+        fitting=cached.fitting,
     )

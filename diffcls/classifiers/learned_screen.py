@@ -11,11 +11,10 @@ from typing import Any
 import numpy as np
 
 from diffcls.classifiers.base import Built
+from diffcls.classifiers.cached_fit import CachedFit, errors_defined_by
 from diffcls.classifiers.class_components import class_components
 from diffcls.classifiers.diffusion import DiffusionMethod
-from diffcls.classifiers.fitting import FitCost, Fitting
 from diffcls.classifiers.labelled_data import is_quiet
-from diffcls.classifiers.model_memory import changes_of_numbers
 from diffcls.classifiers.options import ClassifierOptions
 from diffcls.classifiers.screen_calibration import calibrate
 from diffcls.classifiers.screen_fit import (
@@ -31,7 +30,7 @@ from diffcls.data.dataset import Item
 from diffcls.data.prompts import PromptSet
 from diffcls.search.error_prediction import ErrorPredictor
 from diffcls.search.learned import Learned, ScreenFit
-from diffcls.support.cache import Arrays, fitted, is_fitted, read_arrays
+from diffcls.support.cache import Arrays, read_arrays
 from diffcls.support.errors import DataError, RecordError, UsageError
 from diffcls.support.hashing import hash_file
 from diffcls.support.notices import warn
@@ -76,13 +75,11 @@ def with_learned_screen(built: Built, options: ClassifierOptions, search: Learne
         "version": FIT_VERSION,
         "fit": [regression, images.source],
         "model": _model_of(built),
-        "prompts": [list(built.prompts.prompts), list(built.prompts.class_of)],
         "search": dataclasses.asdict(search),
-        "errors": [built.loss, options.weighting, built.allocation, built.noise, options.seed],
-        "images": [built.img_size, options.interpolation or built.interpolation, built.dtype],
-        **changes_of_numbers(options),
+        **errors_defined_by(built, options),
     }
     evaluations = evaluations_of_fit(parts, search, built.prompts.n_classes)
+    cached = CachedFit(options.output_dir, KIND, defined_by, evaluations, method)
 
     def make() -> Arrays:
         quiet = is_quiet(options)
@@ -94,14 +91,10 @@ def with_learned_screen(built: Built, options: ClassifierOptions, search: Learne
 
     @functools.cache
     def fit() -> ScreenFit:
-        arrays = fitted(options.output_dir, KIND, defined_by, make)
+        arrays = cached.arrays(make)
         if not is_quiet(options):
             warn(promise(arrays, search))
         return screen_fit(arrays)
-
-    def cost() -> FitCost:
-        batches = -(-evaluations // method.batch_size)
-        return FitCost(evaluations, 0, batches * method.seconds_per_batch())
 
     method.use_screen(dataclasses.replace(search.screen, fit=fit), fit)
     setting = options.setting()
@@ -110,7 +103,7 @@ def with_learned_screen(built: Built, options: ClassifierOptions, search: Learne
         built,
         search_options={**built.search_options, "fit": [regression, images.source]},
         setting=name if setting == "default" else f"{setting} {name}",
-        fitting=Fitting(lambda: is_fitted(options.output_dir, KIND, defined_by), cost),
+        fitting=cached.fitting,
     )
 
 

@@ -17,10 +17,9 @@ from typing import Any
 import numpy as np
 
 from diffcls.classifiers.base import Built
+from diffcls.classifiers.cached_fit import CachedFit, scores_defined_by
 from diffcls.classifiers.diffusion import DiffusionMethod
-from diffcls.classifiers.fitting import FitCost, Fitting
 from diffcls.classifiers.labelled_data import check_classes, is_quiet
-from diffcls.classifiers.model_memory import changes_of_numbers
 from diffcls.classifiers.options import ClassifierOptions
 from diffcls.classifiers.rejection_options import CALIBRATION_SPLIT
 from diffcls.classifiers.wrapping import WrappingMethod
@@ -33,7 +32,7 @@ from diffcls.data.prompts import PromptSet
 from diffcls.data.subsets import choose
 from diffcls.metrics.rejection import Calibration, fit_calibration
 from diffcls.scoring.class_scores import ClassScores
-from diffcls.support.cache import Arrays, fitted, is_fitted
+from diffcls.support.cache import Arrays
 from diffcls.support.errors import DataError
 from diffcls.support.progress import Progress
 from diffcls.support.version import __version__
@@ -143,35 +142,27 @@ def with_rejection(built: Built, options: ClassifierOptions, seed: int) -> Built
         "withheld": list(data.withheld),
         "calibration": [data.revision, data.split, subset],
     }
-    defined_by = {
-        **rejection,
-        "version": __version__,
-        "model": [built.card.name, built.card.revision, built.card.temperature],
-        "prompts": [list(built.prompts.prompts), list(built.prompts.class_of)],
-        "search": [built.search, dict(built.search_options), options.aggregate],
-        "errors": [built.loss, options.weighting, built.allocation, built.noise, options.seed],
-        "images": [built.img_size, options.interpolation or built.interpolation, built.dtype],
-        **changes_of_numbers(options),
-    }
+    cached = CachedFit(
+        options.output_dir,
+        "rejection",
+        {**rejection, "version": __version__, **scores_defined_by(built, options)},
+        len(data) * built.most_evaluations,
+        method,
+    )
 
     def fit() -> Arrays:
         found = calibrate(method, data.items, is_quiet(options))
         return {"scale": np.array(found.scale), "offset": np.array(found.offset)}
 
     def stored() -> Calibration:
-        arrays = fitted(options.output_dir, "rejection", defined_by, fit)
+        arrays = cached.arrays(fit)
         return Calibration(float(arrays["scale"]), float(arrays["offset"]))
-
-    def cost() -> FitCost:
-        evaluations = len(data) * built.most_evaluations
-        batches = -(-evaluations // method.batch_size)
-        return FitCost(evaluations, 0, batches * method.seconds_per_batch())
 
     return replace(
         built,
         method=RejectingMethod(method, stored),
         rejection=json.dumps(rejection, sort_keys=True, ensure_ascii=False),
-        fitting=Fitting(lambda: is_fitted(options.output_dir, "rejection", defined_by), cost),
+        fitting=cached.fitting,
     )
 
 
