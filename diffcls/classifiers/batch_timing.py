@@ -6,12 +6,24 @@ import time
 
 import torch
 
-from diffcls.scoring.batch_size import largest_worthwhile
+from diffcls.scoring.batch_size import in_batches, largest_worthwhile
 from diffcls.scoring.scorer import Scorer
 
 
 def seconds_per_batch(scorer: Scorer) -> float:
-    """Time of one full forward pass of the denoiser in seconds, measured now."""
+    """Time of one full forward pass of the denoiser in seconds, measured now.
+
+    The batch size is halved until memory suffices.
+
+    Raises:
+        ModelError: if memory does not suffice for one row.
+    """
+    seconds: list[float] = []
+    in_batches(scorer, 1, lambda _: seconds.append(_seconds(scorer)))
+    return seconds[0]
+
+
+def _seconds(scorer: Scorer) -> float:
     rows = range(scorer.batch_size)
     x0 = torch.zeros(scorer.batch_size, *scorer.denoiser.sample_shape)
     prompts = torch.tensor([row % scorer.cond.count for row in rows])
@@ -28,6 +40,6 @@ def choose_batch_size(scorer: Scorer) -> None:
 
     def seconds(rows: int) -> float:
         scorer.batch_size = rows
-        return seconds_per_batch(scorer)
+        return _seconds(scorer)
 
     scorer.batch_size = largest_worthwhile(seconds)

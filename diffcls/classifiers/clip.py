@@ -50,7 +50,7 @@ def build(options: ClassifierOptions, spec: DatasetSpec, prompts: PromptSet) -> 
     Raises:
         UsageError, ModelError: see `diffcls.models.clip.load`.
     """
-    from diffcls.models import clip, devices
+    from diffcls.models import clip, devices, precision
 
     device = devices.resolve_device(options.device)
     dtype = devices.resolve_dtype(options.dtype)
@@ -66,7 +66,12 @@ def build(options: ClassifierOptions, spec: DatasetSpec, prompts: PromptSet) -> 
         return model.logits(pixels, classifier)
 
     return Built(
-        method=BatchMethod(read, lambda: score, batch_size=batch_size(options.batch_size)),
+        method=BatchMethod(
+            read,
+            lambda: score,
+            batch_size=batch_size(options.batch_size),
+            single=precision.repeated(model),
+        ),
         card=model.card,
         prompts=prompts,
         search="",

@@ -30,6 +30,7 @@ from diffcls.diffusion.draws import DrawPlan, rotation
 from diffcls.diffusion.timestep_allocation import EVEN, allocate
 from diffcls.models.denoiser import Conditioning, Denoiser
 from diffcls.scoring.batch_runner import BatchRunner, Launched
+from diffcls.scoring.batch_size import PartedBatch
 from diffcls.scoring.class_scores import ClassScores
 from diffcls.scoring.final_scores import final_scores
 from diffcls.scoring.image_state import ClassPrior, ImageState, ScoringTask
@@ -137,7 +138,7 @@ class DiffusionMethod:
         self._start_screening: StartScreening | None = None
         self._points: Points | None = None
         self._fit: Callable[[], object] | None = None
-        self._runner = BatchRunner(self.scorer)
+        self._runner, self._encoding = BatchRunner(self.scorer), PartedBatch("image")
         if search.screen is not None:
             self.use_screen(search.screen)
 
@@ -287,7 +288,8 @@ class DiffusionMethod:
         """(M, C, h, w) of at most `encode_batch` images (3, H, W), in a batch of one shape."""
         # so latents do not depend on the batch
         padded = pixels + pixels[-1:] * (self.encode_batch - len(pixels))
-        return self.denoiser.encode_images(torch.from_numpy(np.stack(padded)))[: len(pixels)]
+        whole = torch.from_numpy(np.stack(padded))
+        return self._encoding.compute(self.denoiser.encode_images, whole)[: len(pixels)]
 
     def pixels(self, image: Any) -> NDArray[np.float32]:
         """(3, H, W) in [−1, 1]: an image as the model receives it; see `load_image`."""

@@ -64,7 +64,7 @@ def build(options: ClassifierOptions, spec: DatasetSpec, prompts: PromptSet) -> 
         UsageError, ModelError, DataError: see `diffcls.models.backbones.load` and
             `diffcls.classifiers.labelled_data.load`.
     """
-    from diffcls.models import backbones, devices
+    from diffcls.models import backbones, devices, precision
 
     device = devices.resolve_device(options.device)
     dtype = devices.resolve_dtype(options.dtype)
@@ -99,7 +99,12 @@ def build(options: ClassifierOptions, spec: DatasetSpec, prompts: PromptSet) -> 
         stored = fitted(options.output_dir, "features", defined_by, fit)
         return linear_probe.scorer(linear_probe.probe_of(stored), backbone.features)
 
-    method = BatchMethod(read, prepare, batch_size=model_options.batch_size(options.batch_size))
+    method = BatchMethod(
+        read,
+        prepare,
+        batch_size=model_options.batch_size(options.batch_size),
+        single=precision.repeated(backbone),
+    )
     return linear_probe.built(
         method,
         backbone.card,

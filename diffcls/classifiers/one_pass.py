@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -30,7 +31,9 @@ class BatchMethod:
             run or a finished run trains nothing.
         posterior_scale: see `diffcls.classifiers.base.Method`.
         evaluations: forward passes of a denoiser per image.
-        batch_size: rows of a batch.
+        batch_size: rows of a batch; it is computed in parts where memory does not suffice.
+        single: context in which the scoring function computes in single precision, of a model in
+            half precision; scores that are not finite are repeated in it.
     """
 
     def __init__(
@@ -40,14 +43,15 @@ class BatchMethod:
         posterior_scale: float | None = 1.0,
         evaluations: int = 0,
         batch_size: int = 64,
+        single: Callable[[], AbstractContextManager[None]] | None = None,
     ) -> None:
         self.read, self._prepare = read, prepare
         self.posterior_scale, self.evaluations = posterior_scale, evaluations
-        self.batch_size = batch_size
+        self.batch_size, self._single = batch_size, single
 
     def classify(self, items: Iterable[Item]) -> Iterator[ClassScores]:
         """See `diffcls.classifiers.base.Method`."""
-        score = self._prepare()
+        score = self._in_parts(self._prepare())
         batch: list[tuple[Item, Pixels]] = []
         began = time.perf_counter()
         for item in items:
@@ -61,6 +65,18 @@ class BatchMethod:
         if batch:
             yield from self._results(score, batch, began)
 
+    def _in_parts(self, score: Score) -> Score:
+        from diffcls.scoring.batch_size import PartedBatch
+
+        parted = PartedBatch("image")
+
+        def in_parts(pixels: Tensor, ids: Sequence[str]) -> Tensor:
+            scores = parted.compute(score, pixels, ids)
+            self.batch_size = parted.rows(self.batch_size)  # of the next batch
+            return scores
+
+        return in_parts
+
     def _results(
         self, score: Score, batch: list[tuple[Item, Pixels]], began: float
     ) -> list[ClassScores]:
@@ -70,15 +86,35 @@ class BatchMethod:
         # padded with the last image
         filled = batch + batch[-1:] * (self.batch_size - len(batch))
         pixels = torch.from_numpy(np.stack([pixels for _, pixels in filled]))
-        scores = score(pixels, [item.image_id for item, _ in filled]).cpu().double().numpy()
+        ids = [item.image_id for item, _ in filled]
+        scores = score(pixels, ids).cpu().double().numpy()
+        if self._single is not None and not np.isfinite(scores).all():
+            # of the rows that need it alone
+            finite = np.isfinite(scores).all(axis=1)[:, None]
+            scores = np.where(finite, scores, self._repeated(score, pixels, ids))
         share = (time.perf_counter() - began) / len(batch)
         return [self._result(*pair, share) for pair in zip(items, scores, strict=False)]
+
+    def _repeated(self, score: Score, pixels: Tensor, ids: Sequence[str]) -> NDArray[np.float64]:
+        """Scores (B, K) in single precision; NaN where memory does not suffice for it."""
+        from diffcls.scoring.batch_size import is_out_of_memory
+
+        assert self._single is not None
+        try:
+            with self._single():
+                scores: NDArray[np.float64] = score(pixels, ids).cpu().double().numpy()
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            return np.full((len(ids), 1), np.nan)
+        return scores
 
     def _result(self, item: Item, scores: NDArray[np.float64], share: float) -> ClassScores:
         if item.candidates:
             scores = scores[list(item.candidates)]
         if not np.isfinite(scores).all():
-            failure = f"a score of {item.image_id} is not finite"
+            also = ", in single precision too" if self._single is not None else ""
+            failure = f"a score of {item.image_id} is not finite{also}"
             return ClassScores.failed(item.image_id, failure, share)
         ranking = np.argsort(-scores, kind="stable").astype(np.int64)
         return ClassScores(item.image_id, scores, ranking, self.evaluations, share)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +13,7 @@ from torch import Tensor
 from diffcls.classifiers.diffusion import DiffusionMethod
 from diffcls.data.dataset import Item
 from diffcls.models.denoiser import Conditioning
+from diffcls.scoring.batch_size import in_batches
 from diffcls.search.embeddings import Points
 from diffcls.search.screening import EVALUATIONS_PER_GRADIENT_PROBE
 from diffcls.support.types import Int64
@@ -79,7 +80,9 @@ class ScreenMeasurement:
         classes, count = self._method.prompts.n_classes, len(draws)
         first_order = np.empty((len(x0) * count, classes), np.float32)
         features: list[Floats] = []
-        for rows in self._batches(len(x0) * count):
+
+        def probe(batch: range) -> None:
+            rows = np.array(batch)
             at = self._points.at([self._every] * len(rows))
             flat = [draws[row % count] for row in rows]
             errors, gradients, read = self._scorer.gradients_and_features(
@@ -88,6 +91,8 @@ class ScreenMeasurement:
             first_order[rows] = self._points.first_order(errors, gradients, at).cpu().numpy()
             features.append(read.cpu().numpy())
             self.count(EVALUATIONS_PER_GRADIENT_PROBE * len(rows))
+
+        in_batches(self._method, len(x0) * count, probe)
         # (N·D, K) -> (N, D, K), (N·D, F) -> (N, D·F)
         return MeanProbes(
             first_order.reshape(len(x0), count, classes),
@@ -110,11 +115,15 @@ class ScreenMeasurement:
         triples = np.stack([image, np.concatenate(classes)], axis=1).repeat(len(draws), axis=0)
         column = np.tile(np.array(draws), sum(sizes))
         flat = np.empty(len(triples), np.float32)
-        for rows in self._batches(len(triples)):
+
+        def measure(batch: range) -> None:
+            rows = np.array(batch)
             at = self._rows(triples[rows, 1])
             errors = self._scorer.errors_at(x0[triples[rows, 0]], at, column[rows].tolist())
             flat[rows] = errors.cpu().numpy()
             self.count(len(rows))
+
+        in_batches(self._method, len(triples), measure)
         # (Σ S·D,) -> N times (S, D)
         return [
             part.reshape(-1, len(draws))
@@ -124,11 +133,6 @@ class ScreenMeasurement:
     def _rows(self, classes: Int64) -> Conditioning:
         device = next(iter(self._classes.values())).device
         return self._classes.rows(torch.from_numpy(classes).to(device))
-
-    def _batches(self, count: int) -> Iterator[Int64]:
-        size = self._method.batch_size
-        for first in range(0, count, size):
-            yield np.arange(first, min(first + size, count))
 
     def count(self, evaluations: int) -> None:
         """Count evaluations, also those that the classifier itself makes."""

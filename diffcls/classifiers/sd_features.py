@@ -120,7 +120,11 @@ def build(options: ClassifierOptions, spec: DatasetSpec, prompts: PromptSet) -> 
 
     return built(
         BatchMethod(
-            read, prepare, evaluations=1, batch_size=model_options.batch_size(options.batch_size)
+            read,
+            prepare,
+            evaluations=1,
+            batch_size=model_options.batch_size(options.batch_size),
+            single=denoiser.float32 if str(denoiser.dtype) != "torch.float32" else None,
         ),
         denoiser.card,
         prompts,

@@ -124,6 +124,8 @@ def _add_execution(add: Add) -> None:
     add("--device-map", metavar="M", help="balanced: spread the model over several GPUs")
     add("--compile", action="store_true", help="compile the network (torch.compile)")
     add("--check-memory", action=argparse.BooleanOptionalAction, help="refuse what cannot fit (on)")
+    limit = "time limit of reading an image; 0: none (default: 60)"
+    add("--read-timeout", type=float, metavar="SECONDS", help=limit)
     add("--budget", metavar="TIME", help="fit images and draws to a time: 90m, 2h, 1h30m")
 
 

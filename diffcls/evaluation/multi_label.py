@@ -15,6 +15,7 @@ from diffcls.classifiers.model_memory import changes_of_numbers
 from diffcls.data import catalog
 from diffcls.data.dataset import Dataset
 from diffcls.data.load import load_dataset
+from diffcls.data.read_timeout import with_read_timeout
 from diffcls.data.scenes.objects import object_labels
 from diffcls.data.subsets import choose
 from diffcls.metrics.multi_label import f1_per_label, fit_threshold, mean_average_precision
@@ -113,6 +114,7 @@ def prepare(options: EvaluationOptions) -> tuple[EvaluationOptions, Dataset, str
     options = replace(options, search="exhaustive", draws=options.draws or DRAWS)
     whole = load_dataset(options.dataset, options.split, options.data_root)
     test, subset = choose(whole, options.limit, options.subset, options.indices)
+    test = with_read_timeout(test, options.read_timeout)
     object_labels(test)
     definition(options, test, subset)
     return options, test, subset

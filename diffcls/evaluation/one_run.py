@@ -75,6 +75,8 @@ def run(
                     execute(built.method, items, store, progress, archive)
             finally:
                 progress.close()
+                if built.method.batch_size < header["batch_size"]:  # for lack of memory
+                    store.note_halved(built.method.batch_size)
             row = put_row(options, plan.dataset, plan.spec, plan.built, store, header)
             trackers.add_row(row)
         if isinstance(plan.dataset, OpenSet):

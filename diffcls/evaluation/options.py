@@ -21,6 +21,7 @@ from diffcls.support.text import valid_text
 from diffcls.support.workers.requests import MAX_RAY_WORKERS, WorkerRequest
 
 JSON_FORMATS = ("leaderboard", "clip_benchmark", "model-index")
+MAX_READ_SECONDS = 86_400
 UNSAVED = frozenset(
     {"command", "json", "json_format", "log_to", "quiet", "published", "dry_run"}
     | {"executor", "workers", "address"}
@@ -43,6 +44,7 @@ class EvaluationOptions(ClassifierOptions):
         executor: ``serial``: in this process; ``ray``: in workers on a Ray cluster.
         workers: number of Ray's workers; None: one per GPU, or two without GPUs.
         address: HOST:PORT of a Ray cluster, or ``auto``; None: one that the run starts and stops.
+        read_timeout: seconds after which an image counts as one that cannot be read; 0: no limit.
         budget: time that the run may take, as ``90m`` or ``2h``: images and draws are fitted to it.
         extra, load_stats: flags of the published script that change no number here: a run is
             identified by its fingerprint, and no image is scored twice.
@@ -67,6 +69,7 @@ class EvaluationOptions(ClassifierOptions):
     executor: str = "serial"
     workers: int | None = within(1, MAX_RAY_WORKERS)
     address: str | None = None
+    read_timeout: float = within(0, MAX_READ_SECONDS, 60.0, whole=False)
     budget: str | None = None
     extra: str | None = free_text()
     load_stats: bool = False

@@ -17,6 +17,7 @@ from diffcls.data.distinct_prompts import check_distinct
 from diffcls.data.load import load_dataset
 from diffcls.data.open_set import OpenSet, open_set
 from diffcls.data.prompts import AGGREGATES, PromptSet
+from diffcls.data.read_timeout import with_read_timeout
 from diffcls.data.subsets import choose
 from diffcls.evaluation.executors.base import Executor
 from diffcls.evaluation.executors.serial import SerialExecutor
@@ -136,6 +137,7 @@ def choose_images(options: EvaluationOptions) -> tuple[Dataset, str]:
             if path is not None:
                 announce_order(Path(path), whole.class_names, flag)
     chosen, subset = choose(whole, options.limit, options.subset, options.indices)
+    chosen = with_read_timeout(chosen, options.read_timeout)
     return (open_set(chosen, options.seed) if options.reject else chosen), subset
 
 

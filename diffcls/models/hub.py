@@ -11,7 +11,14 @@ from diffcls.models.hub_names import MODELS, HubModel
 from diffcls.models.model_index import INDEX, read_index
 from diffcls.models.weight_files import choose_variant, variants_of
 from diffcls.support.errors import ModelError
-from diffcls.support.hub import REQUEST_TIMEOUT_SECONDS, ask_hub, cached_commit, repository_cache
+from diffcls.support.hub import (
+    REQUEST_TIMEOUT_SECONDS,
+    ask_hub,
+    busy_error,
+    busy_status,
+    cached_commit,
+    repository_cache,
+)
 
 REPOSITORY_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
 FILE_PATTERNS = ("*.json", "*.txt", "*.model", "*.jinja", "*.safetensors")
@@ -81,10 +88,14 @@ def fetch_files(
             model.id, revision=model.revision or None, timeout=REQUEST_TIMEOUT_SECONDS
         )
 
-    info = ask_hub(request, lambda error: _refused(model, error))
+    folder = repository_cache("models", model.id)
+
+    def copy() -> str | None:
+        return cached_commit(folder, model.revision or "main")
+
+    info = ask_hub(request, lambda error: _refused(model, error), lambda: copy() is not None)
     if info is None:
-        folder = repository_cache("models", model.id)
-        commit = cached_commit(folder, model.revision or "main")
+        commit = copy()
         if commit is None:
             raise _out_of_reach(model, folder, local)
         return folder / "snapshots" / commit, commit
@@ -143,6 +154,9 @@ def _get(model: HubModel, commit: str, files: list[str]) -> Path:
     try:
         return Path(snapshot_download(model.id, revision=commit, allow_patterns=files))
     except Exception as error:  # network errors have no common base class
+        busy = busy_status(error)
+        if busy is not None:
+            raise busy_error(busy) from error
         raise _refused(model, error) or ModelError(
             f"download of the model is incomplete ({type(error).__name__})",
             given=str(model),

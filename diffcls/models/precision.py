@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -34,11 +34,12 @@ def in_float32(
     layers = _layers_of_blocks(network)
     with whole():
         dtypes = [tensor.dtype for tensor in _weights(network)]  # some may be in float32 already
-        for tensor in _weights(network):
-            tensor.data = tensor.data.float()
-    for layer in layers:
-        layer.compute_dtype = torch.float32
     try:
+        with whole():  # memory may not suffice: then all of them get their own precision again
+            for tensor in _weights(network):
+                tensor.data = tensor.data.float()
+        for layer in layers:
+            layer.compute_dtype = torch.float32
         yield
     finally:
         with whole():
@@ -46,6 +47,29 @@ def in_float32(
                 tensor.data = tensor.data.to(own)
         for layer in layers:
             layer.compute_dtype = dtype
+
+
+def repeated(model: Any) -> Callable[[], AbstractContextManager[None]] | None:
+    """`single_precision` of a model in half precision; None of one in single precision."""
+    if model.dtype in (None, torch.float32):
+        return None
+    return lambda: single_precision(model)
+
+
+@contextmanager
+def single_precision(model: Any) -> Iterator[None]:
+    """Context in which a loaded model with fields ``model`` and ``dtype`` is in single precision.
+
+    Args:
+        model: a CLIP model or a backbone; its network lies on one device.
+    """
+    own = model.dtype or torch.float32
+    try:
+        with in_float32(model.model, own, nullcontext):
+            model.dtype = torch.float32
+            yield
+    finally:
+        model.dtype = own
 
 
 def _layers_of_blocks(network: Any) -> list[Any]:

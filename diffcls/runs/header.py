@@ -41,9 +41,11 @@ OPTIONAL = {
     "model_source": TEXT,
     "options": optional(OBJECT),
     "compiled": FLAG,
+    "halved_batch_size": integer(1, MAX_BATCH_SIZE),
 }
 """Keys that earlier versions did not write, or that most runs lack. The source of a model in memory
-is for people; whether the network is compiled affects last bits, as batch shape and threads do."""
+is for people; whether the network is compiled affects last bits, as batch shape and threads do. The
+halved batch size is the smallest that the run needed, where a device had no memory for its own."""
 
 REMEDY = "move the run's folder away, then rerun the same command"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,11 @@ from diffcls.support.stored_json import TEXT, Rule, first_breach, integer, list_
 
 MAX_CLASSES = 1_000_000
 MAX_SECONDS = 1e12
+MAX_UNSYNCED_RECORDS = 100
+"""Records that a power loss may take: see `diffcls.runs.records.RecordStore`."""
+
+BLOCK_BYTES = 512
+"""A disk writes multiples of this."""
 
 
 def _is_seconds(value: Any) -> bool:
@@ -110,7 +116,7 @@ class Record:
 
 
 def read_records(path: Path, check: Callable[[Record], None] | None = None) -> list[Record]:
-    """All records of a file; an incomplete last line is skipped.
+    """All records of a file; incomplete last lines are skipped, see `intact_length`.
 
     Args:
         path: the file.
@@ -120,7 +126,7 @@ def read_records(path: Path, check: Callable[[Record], None] | None = None) -> l
         RecordError: for a file that cannot be read, or a damaged line before the last.
     """
     try:
-        lines = path.read_bytes().split(b"\n")
+        data = path.read_bytes()
     except OSError as error:
         raise RecordError(
             f"records cannot be read ({error.strerror or error})",
@@ -128,8 +134,7 @@ def read_records(path: Path, check: Callable[[Record], None] | None = None) -> l
             todo="move that file away, then rerun the same command",
         ) from error
     records: list[Record] = []
-    # text after the last newline is the start of a line whose writing was interrupted
-    for number, line in enumerate(lines[:-1], start=1):
+    for number, line in enumerate(data[: intact_length(data)].split(b"\n")[:-1], start=1):
         try:
             record = Record.from_line(line.decode("utf-8"))
             if check is not None:
@@ -141,6 +146,28 @@ def read_records(path: Path, check: Callable[[Record], None] | None = None) -> l
             ) from error
         records.append(record)
     return records
+
+
+def intact_length(data: bytes) -> int:
+    """Length of the lines of a records file that were written to their end.
+
+    Text after the last newline is the start of a line whose writing was interrupted. After a power
+    loss, a file may have its length but not the data of its last blocks, which then read as zeros
+    up to the end of a block: such zeros end the intact part, if they lie among the
+    lines that need not have reached the disk. Any other zero is damage (JSON escapes it), and
+    stays.
+    """
+    end = data.rfind(b"\n") + 1
+    start = end
+    for _ in range(MAX_UNSYNCED_RECORDS):
+        start = data.rfind(b"\n", 0, max(start - 1, 0)) + 1
+        if start == 0:
+            break
+    for zeros in re.finditer(rb"\0+", data[start:end]):
+        last = start + zeros.end()
+        if last % BLOCK_BYTES == 0:
+            return data.rfind(b"\n", 0, start + zeros.start()) + 1
+    return end
 
 
 def merged_records(folder: Path, check: Callable[[Record], None] | None = None) -> list[Record]:

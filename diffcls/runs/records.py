@@ -5,18 +5,35 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
 
 from diffcls.data.dataset import Dataset
 from diffcls.runs.header import check_proposed, read_header
-from diffcls.runs.record import Record, merged_records, read_records
+from diffcls.runs.record import (
+    MAX_UNSYNCED_RECORDS,
+    Record,
+    intact_length,
+    merged_records,
+    read_records,
+)
 from diffcls.runs.spec import RunSpec
 from diffcls.support.errors import RecordError, UsageError
-from diffcls.support.files import locked, try_lock, unwritable_output, write_text
+from diffcls.support.files import (
+    create_folder,
+    locked,
+    synchronise,
+    try_lock,
+    unwritable_output,
+    write_text,
+)
 
 __all__ = ["Record", "RecordStore", "read_records"]
+
+MAX_UNSYNCED_SECONDS = 5.0
+"""Time after which the next record brings all records to disk (``fsync``)."""
 
 
 class RecordStore:
@@ -24,6 +41,11 @@ class RecordStore:
 
     Several shards of a run write side by side, each to its own file, and all read all files. So a
     run that was started with one number of shards can be resumed with another.
+
+    A record is in the hands of the operating system when `append` returns, so that no killed
+    process loses it. It is on disk (``fsync``) after `MAX_UNSYNCED_RECORDS` records or with the
+    first record after `MAX_UNSYNCED_SECONDS`, and before any row is computed from it: a power loss
+    costs at most these last records, which are scored again.
 
     Args:
         root: the output folder.
@@ -53,7 +75,7 @@ class RecordStore:
         self.folder = root / "runs" / self.fingerprint
         self.path = self.folder / f"records-{shard[0]}-of-{shard[1]}.jsonl"
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            create_folder(self.folder)
             lock = try_lock(self.path)
         except OSError as error:
             raise unwritable_output(root, error) from error
@@ -68,9 +90,11 @@ class RecordStore:
             try:
                 # unbuffered: what could not be written is not written again when the file is closed
                 self._file: IO[bytes] = held.enter_context(open(self.path, "ab", buffering=0))
-                _drop_incomplete_line(self.path)
+                _drop_incomplete_lines(self.path)
             except OSError as error:
                 raise unwritable_output(root, error) from error
+            synchronise(self.folder)  # the name of a new file
+            self._unsynced, self._synced_at = 0, time.monotonic()
             self.done = {record.image_id for record in self.records()}
             self._held = held.pop_all()  # an error above releases the shard
 
@@ -94,8 +118,22 @@ class RecordStore:
             with self._held:
                 if not self._file.closed:
                     os.fsync(self._file.fileno())
+                    self._unsynced = 0
         except OSError as error:
             raise self._unwritten(error) from error
+
+    def sync(self) -> None:
+        """Bring all records of this shard to disk.
+
+        Raises:
+            RecordError: for a disk that does not take it.
+        """
+        if self._unsynced and not self._file.closed:
+            try:
+                os.fsync(self._file.fileno())
+            except OSError as error:
+                raise self._unwritten(error) from error
+        self._unsynced, self._synced_at = 0, time.monotonic()
 
     def header(self, proposed: Mapping[str, Any]) -> dict[str, Any]:
         """The run's header, ``run.json``: the stored one if there is one, else `proposed`.
@@ -119,6 +157,23 @@ class RecordStore:
             self._has_header = True
             return read_header(path)
 
+    def note_halved(self, batch_size: int) -> None:
+        """Note in ``run.json`` that a device had memory for a smaller batch only.
+
+        The last bits of scores depend on the batch shape: a reader of the run can tell.
+
+        Args:
+            batch_size: that batch; nothing is noted unless it is the smallest so far.
+
+        Raises:
+            RecordError: for a header that cannot be read or written.
+        """
+        with locked(self.folder / "run.json") as path:
+            header = read_header(path)
+            if batch_size < header.get("halved_batch_size", header["batch_size"]):
+                header["halved_batch_size"] = batch_size
+                write_text(path, json.dumps(header, indent=2, allow_nan=False) + "\n")
+
     def _begun(self) -> bool:
         """Whether there are records, or another shard may write some with the stored header."""
         if self.done:
@@ -136,7 +191,7 @@ class RecordStore:
         return False
 
     def append(self, record: Record) -> None:
-        """Append one line, unbuffered.
+        """Append one line, unbuffered; now and then, bring all to disk.
 
         Raises:
             RecordError: for a line that cannot be written, as on a full disk; the next start drops
@@ -149,6 +204,10 @@ class RecordStore:
         except OSError as error:
             raise self._unwritten(error) from error
         self.done.add(record.image_id)
+        self._unsynced += 1
+        late = time.monotonic() - self._synced_at >= MAX_UNSYNCED_SECONDS
+        if late or self._unsynced >= MAX_UNSYNCED_RECORDS:
+            self.sync()
 
     def _unwritten(self, error: OSError) -> RecordError:
         return RecordError(
@@ -158,11 +217,12 @@ class RecordStore:
         )
 
     def records(self) -> list[Record]:
-        """All records of all shards, one per image, ordered by image id.
+        """All records of all shards, one per image, ordered by image id; its own are on disk.
 
         Raises:
             RecordError: for a damaged line, or a record of another run or with another label.
         """
+        self.sync()
         return merged_records(self.folder, self._check)
 
     def _check(self, record: Record) -> None:
@@ -180,8 +240,9 @@ class RecordStore:
             raise ValueError(f"{len(record.scores)} scores; allowed: {self._n_classes}")
 
 
-def _drop_incomplete_line(path: Path) -> None:
+def _drop_incomplete_lines(path: Path) -> None:
+    """Drop what a killed process, or a power loss, left of the last lines."""
     data = path.read_bytes()
-    end = data.rfind(b"\n") + 1
+    end = intact_length(data)
     if end != len(data):
         os.truncate(path, end)

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from diffcls.scoring.batch_size import is_out_of_memory
+from diffcls.scoring.batch_size import halved, is_out_of_memory
 from diffcls.scoring.batches import Batch
 from diffcls.scoring.image_state import ImageState
 from diffcls.scoring.queues import Queues
 from diffcls.scoring.scorer import Scorer
-from diffcls.support.errors import ModelError
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -63,9 +59,10 @@ class BatchRunner:
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
-            batch.put_back()
-            self._halve(error)
-            return None
+            reason = str(error)
+        batch.put_back()
+        self.scorer.batch_size = halved(self.scorer.batch_size, reason)
+        return None
 
     def collect(self, launched: Launched) -> list[ImageState]:
         """Deliver the results; returns the images that have no pending request left."""
@@ -82,19 +79,6 @@ class BatchRunner:
                 complete.append(image)
         return complete
 
-    def _halve(self, error: RuntimeError) -> None:
-        size = self.scorer.batch_size
-        if size == 1:
-            raise ModelError(
-                "out of memory for a single evaluation",
-                given=str(error).splitlines()[0],
-                todo="choose --dtype float16, a smaller --img-size or another device",
-            ) from error
-        self.scorer.batch_size = size // 2
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
-        logger.warning("out of memory at batch size %d: continuing with %d", size, size // 2)
-
     def _finite(self, launched: Launched) -> Tensor:
         """(M, ...) on the CPU; rows that are not finite are repeated once in single precision."""
         batch, denoiser = launched.batch, self.scorer.denoiser
@@ -102,9 +86,41 @@ class BatchRunner:
         # of requests only: a speculative result that is not finite is measured again if requested
         finite = torch.isfinite(results[: len(batch)]).reshape(len(batch), -1).all(dim=1)
         bad = finite.logical_not().nonzero().flatten()
-        if len(bad) and denoiser.dtype != torch.float32:
-            with denoiser.float32():
-                # the batch size may have been halved since the launch
-                for part in bad.split(self.scorer.batch_size):
-                    results[part] = batch.select(part.tolist()).measure(self.scorer).cpu()
+        if len(bad) and denoiser.dtype != torch.float32 and not self._repeat(batch, bad, results):
+            batch.precision = "and memory does not suffice for single precision"
         return results
+
+    def _repeat(self, batch: Batch, rows: Tensor, results: Tensor) -> bool:
+        """Replace results by those in single precision; False where memory does not suffice.
+
+        The weights and activations are twice as large: the batch is halved for these rows alone.
+        """
+        size, left = self.scorer.batch_size, rows
+        try:
+            with self.scorer.denoiser.float32():
+                while len(left):
+                    # the batch size may have been halved since the launch
+                    part = left[: self.scorer.batch_size]
+                    if self._measured(batch, part, results):
+                        left = left[len(part) :]
+                    elif self.scorer.batch_size == 1:
+                        return False
+                    else:
+                        self.scorer.batch_size //= 2
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            return False  # no memory for the weights
+        finally:
+            self.scorer.batch_size = size
+        return True
+
+    def _measured(self, batch: Batch, rows: Tensor, results: Tensor) -> bool:
+        """Replace the results of some rows; False if memory does not suffice."""
+        try:
+            results[rows] = batch.select(rows.tolist()).measure(self.scorer).cpu()
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            return False
+        return True

@@ -1,10 +1,17 @@
-"""Batch size: the fastest one of a device, and recognition of errors for lack of memory."""
+"""Batch size: the fastest one of a device, and the halves of a batch for which memory suffices."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
 
 import torch
+from torch import Tensor
+
+from diffcls.support.errors import ModelError
+
+logger = logging.getLogger(__name__)
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:
@@ -13,6 +20,112 @@ def is_out_of_memory(error: RuntimeError) -> bool:
     return isinstance(error, torch.OutOfMemoryError) or any(
         words in text for words in ("out of memory", "can't allocate memory")
     )
+
+
+def halved(size: int, reason: str, unit: str = "evaluation") -> int:
+    """Half of a batch size, after a batch of it had no memory; a warning is logged.
+
+    Call it outside the ``except`` block: the error holds the activations of the pass that failed.
+
+    Args:
+        size: rows of the batch.
+        reason: message of the error.
+        unit: what a row is.
+
+    Raises:
+        ModelError: for a batch of a single row.
+    """
+    if size == 1:
+        raise ModelError(
+            f"out of memory for a single {unit}",
+            given=reason.partition("\n")[0],
+            todo="choose --dtype float16, a smaller --img-size or another device",
+        )
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    logger.warning("out of memory at batch size %d: continuing with %d", size, size // 2)
+    return size // 2
+
+
+class HasBatchSize(Protocol):
+    """What runs batches of `batch_size` rows."""
+
+    batch_size: int
+
+
+def in_batches(owner: HasBatchSize, count: int, compute: Callable[[range], object]) -> None:
+    """Call ``compute(rows)`` on consecutive batches of `count` rows, halved as memory requires.
+
+    Args:
+        owner: its batch size is the number of rows; it stays halved.
+        count: number of rows.
+        compute: computes some rows, or raises an error for lack of memory.
+
+    Raises:
+        ModelError: if memory does not suffice for one row.
+    """
+    first = 0
+    while first < count:
+        rows = range(first, min(first + owner.batch_size, count))
+        try:
+            compute(rows)
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            reason = str(error)
+        else:
+            first = rows.stop
+            continue
+        owner.batch_size = halved(owner.batch_size, reason)
+
+
+class PartedBatch:
+    """A batch of one shape, computed in parts of one shape once memory did not suffice for it.
+
+    Every part is padded to the same number of rows, so a row's result does not depend on the other
+    rows; in parts of another size, its last bits may differ.
+
+    Args:
+        unit: what a row is, for messages.
+    """
+
+    def __init__(self, unit: str) -> None:
+        self._unit = unit
+        self._rows: int | None = None
+
+    def rows(self, size: int) -> int:
+        """Rows of a part of a batch of `size` rows."""
+        return size if self._rows is None else min(size, self._rows)
+
+    def compute(self, function: Callable[..., Tensor], *columns: Any) -> Tensor:
+        """``function(*columns)`` of B rows, in as many parts as memory requires.
+
+        Args:
+            function: columns of M rows -> (M, ...).
+            columns: tensors (B, ...) or sequences of B.
+
+        Raises:
+            ModelError: if memory does not suffice for one row.
+        """
+        size = len(columns[0])
+        while True:
+            rows = self.rows(size)
+            try:
+                if rows == size:
+                    return function(*columns)
+                parts = [_part(columns, first, rows) for first in range(0, size, rows)]
+                return torch.cat([function(*part) for part in parts])[:size]
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
+                reason = str(error)
+            self._rows = halved(rows, reason, self._unit)
+
+
+def _part(columns: Sequence[Any], first: int, rows: int) -> list[Any]:
+    """Rows of all columns from `first`, padded with the last one."""
+    chosen = [min(row, len(columns[0]) - 1) for row in range(first, first + rows)]
+    return [c[chosen] if isinstance(c, Tensor) else [c[row] for row in chosen] for c in columns]
 
 
 def largest_worthwhile(

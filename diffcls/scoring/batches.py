@@ -37,7 +37,13 @@ class ProbeRequest(NamedTuple):
 
 
 class Batch(Protocol):
-    """Requests that are processed together in one pass of the network."""
+    """Requests that are processed together in one pass of the network.
+
+    Attributes:
+        precision: of results that are not finite: in which precision they were repeated.
+    """
+
+    precision: str
 
     def __len__(self) -> int:
         """Number of requests."""
@@ -72,10 +78,12 @@ class Requests(Generic[RequestT]):
     Args:
         requests: in order.
         requeue: returns requests to the front of their queue.
+        precision: see `Batch`.
     """
 
     requests: list[RequestT]
     requeue: Callable[[list[RequestT]], None]
+    precision: str = field(default="in single precision too", kw_only=True)
 
     def __len__(self) -> int:
         return len(self.requests)
@@ -114,7 +122,7 @@ class EvaluationBatch(Requests[Evaluation]):
         count = len(self.requests)
         for request, error in zip(self.requests, errors[:count], strict=True):
             if not np.isfinite(error):
-                request.image.error = _not_finite(request)
+                request.image.error = _not_finite(request, self.precision)
             request.image.record(request.prompt, request.draw, error)
         for (image, prompt, draw), error in zip(self.speculative, errors[count:], strict=True):
             image.speculative[prompt, draw] = error
@@ -167,7 +175,7 @@ class ProbeBatch(Requests[ProbeRequest]):
         for (image, place, probe), result in zip(self.requests, results.numpy(), strict=True):
             if not np.isfinite(result).all():
                 image.error = (
-                    f"the screen of {image.image_id} is not finite, in single precision too, "
+                    f"the screen of {image.image_id} is not finite, {self.precision}, "
                     f"draw {probe.draw}"
                 )
             image.probe_results[place] = result if probe.gradient else result[0]
@@ -192,9 +200,9 @@ def speculate(images: Sequence[ImageState], free_rows: int) -> list[Evaluation]:
     return chosen[:free_rows]
 
 
-def _not_finite(request: Evaluation) -> str:
+def _not_finite(request: Evaluation, precision: str) -> str:
     prompts = request.image.task.prompts.prompts
     return (
-        f"noise prediction of {request.image.image_id} is not finite, in single precision too, "
+        f"noise prediction of {request.image.image_id} is not finite, {precision}, "
         f"for prompt {[*prompts, ''][request.prompt]!r}, draw {request.draw}"
     )

@@ -43,10 +43,10 @@ def locked(path: str | os.PathLike[str]) -> Iterator[Path]:
     target = Path(os.path.realpath(path))
     with contextlib.ExitStack() as held:
         try:
-            target.parent.mkdir(parents=True, exist_ok=True)
+            create_folder(target.parent)
             held.enter_context(_waited_for(lock_of(target), target))
-        except OSError as error:
-            raise _unwritable(target, error) from error
+        except (OSError, NotImplementedError) as error:
+            raise without_locks(target, error) or _unwritable(target, error) from error
         yield target
 
 
@@ -66,6 +66,7 @@ def try_lock(target: Path) -> BaseFileLock | None:
 
     Raises:
         OSError: for a folder that cannot be written.
+        UsageError: for a file system without locks.
     """
     from filelock import Timeout
 
@@ -74,7 +75,25 @@ def try_lock(target: Path) -> BaseFileLock | None:
         lock.acquire(timeout=0)
     except Timeout:
         return None
+    except (OSError, NotImplementedError) as error:
+        known = without_locks(target, error)
+        if known is None:
+            raise
+        raise known from error
     return lock
+
+
+def without_locks(target: Path, error: Exception) -> UsageError | None:
+    """The error for a file on a file system without locks; None for any other failure."""
+    if isinstance(error, OSError) and error.errno not in _NO_LOCKS:
+        return None
+    reason = error.strerror if isinstance(error, OSError) else None
+    return UsageError(
+        f"--output-dir lies on a file system without file locks ({reason or 'not supported'})",
+        given=str(target.parent),
+        allowed="one with locks: a local disk, or a network file system mounted with them",
+        todo="choose another folder; without locks, two processes would write one file",
+    )
 
 
 def _waited_for(lock: BaseFileLock, target: Path) -> BaseFileLock:
@@ -147,19 +166,31 @@ def write_bytes(target: Path, data: bytes) -> None:
         if isinstance(error, OSError):
             raise _unwritable(target, error) from error
         raise
-    _synchronise(target.parent)
+    synchronise(target.parent)
 
 
 def make_folder(folder: Path) -> None:
-    """Create a folder with its parents, unless it exists.
+    """Create a folder as `create_folder` does.
 
     Raises:
         UsageError, RecordError: see `write_bytes`.
     """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        create_folder(folder)
     except OSError as error:
         raise _unwritable(folder, error) from error
+
+
+def create_folder(folder: Path) -> None:
+    """Create a folder with its parents, unless it exists; a power loss does not undo it.
+
+    Raises:
+        OSError: for a folder that cannot be created.
+    """
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in missing:
+        synchronise(path.parent)
 
 
 def safe_name(text: str, max_bytes: int = 200) -> str:
@@ -195,16 +226,20 @@ def check_output(folder: Path) -> None:
         raise unwritable_output(folder, PermissionError(errno.EACCES, "permission denied"))
 
 
-def unwritable_output(folder: Path, error: OSError) -> UsageError:
-    """The error for an output folder that cannot be written."""
-    return UsageError(
+def unwritable_output(folder: Path, error: OSError) -> UsageError | RecordError:
+    """The error for an output folder that cannot be written; a full disk is no wrong usage."""
+    is_full = error.errno in _FULL
+    kind = RecordError if is_full else UsageError
+    return kind(
         f"--output-dir cannot be written ({error.strerror})",
         given=str(folder),
-        todo="choose another folder",
+        todo="free some space, then rerun the same command to resume"
+        if is_full
+        else "choose another folder",
     )
 
 
-def _synchronise(folder: Path) -> None:
+def synchronise(folder: Path) -> None:
     """Bring a folder's names to disk, on systems where folders can be synchronised."""
     with contextlib.suppress(OSError):
         handle = os.open(folder, os.O_RDONLY)
@@ -214,13 +249,17 @@ def _synchronise(folder: Path) -> None:
             os.close(handle)
 
 
+_NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS)
+"""What ``flock`` raises where it is not supported: NFS without its lock daemon, some FUSE."""
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 _NOT_ALLOWED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST)
 
 
-def _unwritable(target: Path, error: OSError) -> UsageError | RecordError:
-    kind = UsageError if error.errno in _NOT_ALLOWED else RecordError
+def _unwritable(target: Path, error: Exception) -> UsageError | RecordError:
+    number, reason = getattr(error, "errno", None), getattr(error, "strerror", None)
+    kind = UsageError if number in _NOT_ALLOWED else RecordError
     return kind(
-        f"file cannot be written ({error.strerror or error})",
+        f"file cannot be written ({reason or error})",
         given=str(target),
         allowed="a file in a folder that can be written",
         todo="the file is unchanged: choose another output folder or free some space, then rerun",

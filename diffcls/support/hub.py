@@ -6,40 +6,112 @@ Without a network, the Hub's own libraries retry for half a minute.
 from __future__ import annotations
 
 import contextlib
+import email.utils
+import http
+import math
 import os
-import queue
-import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
+
+from diffcls.support.errors import DiffclsError
+from diffcls.support.notices import warn
+from diffcls.support.time_limit import within
 
 T = TypeVar("T")
 
 REQUEST_TIMEOUT_SECONDS = 3.0
 """Time limit of a request to the Hub."""
+BACKOFF_SECONDS = (1.0, 2.0, 4.0, 8.0)
+"""Wait after each request to a Hub that is busy and states none; the last ends in an error."""
+MAX_WAIT_SECONDS = 300.0
+"""Waits of a request together; the window of the Hub's own limits is as long."""
 
 
-def ask_hub(request: Callable[[], T], refused: Callable[[Exception], Exception | None]) -> T | None:
+class HubBusyError(DiffclsError):
+    """The Hub refuses requests for the time being (status 429 or 503); the same command resumes."""
+
+
+def ask_hub(
+    request: Callable[[], T],
+    refused: Callable[[Exception], Exception | None],
+    has_copy: Callable[[], bool] = lambda: False,
+) -> T | None:
     """The Hub's response to a request; None if it is unreachable, or offline mode is set.
+
+    A Hub that answers 429 (too many requests) or 503 (unavailable) is asked again after the time
+    that it states (RFC 9110, ``Retry-After``), as the Hub's own library does in downloads.
 
     Args:
         request: sends the request.
         refused: maps an error of the request to the exception to raise; None for a failure of the
             network.
+        has_copy: whether there is a copy in the cache, which serves at once where the Hub is busy.
 
     Raises:
+        HubBusyError: for a Hub that stays busy, or asks for a wait above `MAX_WAIT_SECONDS`.
         Exception: the exception that `refused` returns.
     """
     if is_offline():
         return None
+    waited = 0.0
+    for own_wait in BACKOFF_SECONDS:
+        try:
+            # resolving the name of the Hub's host has no time limit of its own
+            return within(REQUEST_TIMEOUT_SECONDS + 0.5, request)
+        except Exception as error:  # failures of a network have no common base class
+            status = busy_status(error)
+            if status is None:
+                known = refused(error)
+                if known is not None:
+                    raise known from error
+                return None
+            stated = _retry_after(error)
+        if has_copy():
+            return None
+        wait = own_wait if stated is None else stated
+        last = own_wait == BACKOFF_SECONDS[-1] or waited + wait > MAX_WAIT_SECONDS
+        if last:
+            raise busy_error(status, stated)
+        as_asked = "" if stated is None else ", as it asks"
+        warn(f"the Hub answers {status}: waiting {wait:g} s{as_asked}")
+        time.sleep(wait)
+        waited += wait
+    raise AssertionError("the last request returns or raises")
+
+
+def busy_error(status: int, seconds: float | None = None) -> HubBusyError:
+    """The error for a Hub that is busy, with the wait that it asks for, if it states one."""
+    name = http.HTTPStatus(status).phrase.lower()
+    later = "later" if seconds is None else f"in {seconds:g} seconds"
+    return HubBusyError(
+        f"the Hub refuses requests for the time being ({status}, {name})",
+        todo=f"rerun the same command {later} to resume; logging in with `hf auth login` raises "
+        "its limits",
+    )
+
+
+def busy_status(error: BaseException) -> int | None:
+    """429 or 503 of the response that an error, or its cause, reports; None for all others."""
+    for one in (error, error.__cause__, error.__context__):
+        status = getattr(getattr(one, "response", None), "status_code", None)
+        if status in (429, 503):
+            return int(status)
+    return None
+
+
+def _retry_after(error: BaseException) -> float | None:
+    """Seconds of the header ``Retry-After``, also as a date; None without a sound one."""
+    headers = getattr(getattr(error, "response", None), "headers", {})
+    value = str(headers.get("Retry-After", ""))
+    if value.strip().isdecimal():
+        return float(value)
     try:
-        # resolving the name of the Hub's host has no time limit of its own
-        return within(REQUEST_TIMEOUT_SECONDS + 0.5, request)
-    except Exception as error:  # failures of a network have no common base class
-        known = refused(error)
-        if known is not None:
-            raise known from error
+        moment = email.utils.parsedate_to_datetime(value)
+    except (TypeError, ValueError):
         return None
+    return max(0.0, math.ceil(moment.timestamp() - time.time()))
 
 
 def is_offline() -> bool:
@@ -48,35 +120,6 @@ def is_offline() -> bool:
 
     datasets_offline = os.environ.get("HF_DATASETS_OFFLINE", "").upper() in ENV_VARS_TRUE_VALUES
     return datasets_offline or bool(is_offline_mode())
-
-
-def within(seconds: float, call: Callable[[], T]) -> T:
-    """The result of `call`, run in a thread with a time limit; its exceptions are raised.
-
-    Raises:
-        TimeoutError: when the call takes longer; its thread is abandoned.
-    """
-    results: queue.SimpleQueue[Callable[[], T]] = queue.SimpleQueue()
-
-    def run() -> None:
-        try:
-            result = call()
-        except Exception as error:
-            failure = error
-
-            def fail() -> T:
-                raise failure
-
-            results.put(fail)
-        else:
-            results.put(lambda: result)
-
-    threading.Thread(target=run, daemon=True).start()
-    try:
-        outcome = results.get(timeout=seconds)
-    except queue.Empty:
-        raise TimeoutError(f"no response within {seconds} s") from None
-    return outcome()
 
 
 def repository_cache(kind: str, repo_id: str) -> Path:

@@ -34,7 +34,7 @@ WRONG_WHOLE = ("1.5", "1e3", "9223372036854775808")
 WRONG_NAMES = ("nosuch", "x" * 5000, "../no/such", "{}", "%s%n", "None")
 FREE = frozenset({"extra", "output_dir", "save_errors", "prompts", "csv"})
 """Options whose value may be any name, or in `generate` any text."""
-FROM_ZERO = frozenset({"seed", "worker_idx", "guidance", "guide_weight", "port"})
+FROM_ZERO = frozenset({"seed", "worker_idx", "guidance", "guide_weight", "port", "read_timeout"})
 
 
 def generated_lines() -> list[Line]:

@@ -18,6 +18,7 @@ from urllib.parse import unquote
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 from PIL import Image
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -65,7 +66,8 @@ def archive(rows: Mapping[str, bytes]) -> bytes:
 class Hub:
     """Stand-in for the Hub: repository id -> path -> content, all of one commit.
 
-    With a status of 500, every request fails; with 0, none is answered.
+    With a status of 500, every request fails; with 0, none is answered. `refusals` are the statuses
+    and headers of the next responses.
     """
 
     repositories: dict[str, dict[str, bytes]] = field(default_factory=dict)
@@ -73,12 +75,15 @@ class Hub:
     requests: list[str] = field(default_factory=list)
     hangs: threading.Event = field(default_factory=threading.Event)
     status: int = 200
+    refusals: list[tuple[int, dict[str, str]]] = field(default_factory=list)
 
     def answer(self, path: str) -> tuple[int, dict[str, str], bytes]:
         """Status, headers and body of the response to a request."""
         self.requests.append(path)
         if self.status == 0:
             self.hangs.wait()
+        if self.refusals:
+            return *self.refusals.pop(0), b""
         if self.status != 200:
             return self.status or 500, {}, b""
         api = path.startswith("/api/datasets/")
@@ -119,6 +124,20 @@ class Hub:
         """Paths of the requested files."""
         places = (path.partition(f"/resolve/{COMMIT}/")[2] for path in self.requests)
         return {place for place in places if place}
+
+
+@contextmanager
+def in_place_of_the_hub(change: pytest.MonkeyPatch) -> Iterator[Hub]:
+    """The stand-in, where the Hub's libraries look for the Hub."""
+    from huggingface_hub import constants
+
+    hub = Hub()
+    with serving(hub) as address:
+        template = constants.HUGGINGFACE_CO_URL_TEMPLATE.replace(constants.ENDPOINT, address)
+        change.setattr(constants, "ENDPOINT", address)
+        change.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        change.setattr(constants, "HF_HUB_OFFLINE", False)
+        yield hub
 
 
 def fill(cache: Path, name: str, files: Mapping[str, bytes]) -> None:

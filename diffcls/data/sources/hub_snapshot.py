@@ -14,7 +14,14 @@ from typing import Any
 
 from diffcls.data.catalog import Repository
 from diffcls.support.errors import DataError
-from diffcls.support.hub import REQUEST_TIMEOUT_SECONDS, ask_hub, cached_commit, repository_cache
+from diffcls.support.hub import (
+    REQUEST_TIMEOUT_SECONDS,
+    ask_hub,
+    busy_error,
+    busy_status,
+    cached_commit,
+    repository_cache,
+)
 
 
 @dataclass(frozen=True)
@@ -77,7 +84,12 @@ def _request_info(repository: Repository) -> Any | None:
             repository.id, revision=revision, timeout=REQUEST_TIMEOUT_SECONDS
         )
 
-    return ask_hub(ask, lambda error: _refused(repository, error))
+    folder = repository_cache("datasets", repository.id)
+    return ask_hub(
+        ask,
+        lambda error: _refused(repository, error),
+        lambda: cached_commit(folder, _revision(repository)) is not None,
+    )
 
 
 def _refused(repository: Repository, error: Exception) -> DataError | None:
@@ -158,6 +170,9 @@ def fetch(snapshot: Snapshot, files: Sequence[str] | None) -> Path:
             local_files_only=snapshot.offline,
         )
     except Exception as error:  # network libraries raise exceptions of many types
+        busy = busy_status(error)
+        if busy is not None:
+            raise busy_error(busy) from error
         raise _refused(repository, error) or DataError(
             f"cannot download all files ({type(error).__name__})",
             given=repository.id,

@@ -291,9 +291,9 @@ class PipelineDenoiser(ABC):
         if not is_convertible(self.network):
             yield
             return
-        self.dtype = torch.float32
-        with in_float32(self.network, own_dtype, partial(self._residence.whole, "network")):
-            try:
+        try:
+            with in_float32(self.network, own_dtype, partial(self._residence.whole, "network")):
+                self.dtype = torch.float32
                 yield
-            finally:
-                self.dtype = own_dtype
+        finally:
+            self.dtype = own_dtype

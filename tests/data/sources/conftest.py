@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from helpers.small_hub import Hub, serving
+from helpers.small_hub import Hub, in_place_of_the_hub
 
 
 @pytest.fixture
@@ -27,12 +27,5 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def online(cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     """Local server in place of the Hub."""
-    from huggingface_hub import constants
-
-    hub = Hub()
-    with serving(hub) as address:
-        template = constants.HUGGINGFACE_CO_URL_TEMPLATE.replace(constants.ENDPOINT, address)
-        monkeypatch.setattr(constants, "ENDPOINT", address)
-        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
-        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    with in_place_of_the_hub(monkeypatch) as hub:
         yield hub

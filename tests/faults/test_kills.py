@@ -1,0 +1,116 @@
+"""SIGKILL: records and row equal those of an undisturbed run, and nothing is evaluated twice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers.fault_runs import (
+    Server,
+    Survival,
+    Victim,
+    check_life,
+    check_same,
+    kill_at_random,
+    recorded,
+)
+from helpers.fault_shim import Plan
+
+pytestmark = pytest.mark.faults
+
+KILLS = 50
+COMMAND = (
+    "evaluate",
+    "--threads",
+    "1",
+    "--quiet",
+    "--draws",
+    "8",
+    "--batch-size",
+    "16",
+    "--no-check-model",
+)
+MANY = (*COMMAND, "--limit", "24")
+FEW = (*COMMAND, "--limit", "3")
+CRITERION = "records and row equal an undisturbed run's; only images in flight are scored again"
+
+
+@pytest.fixture(scope="module")
+def victims(serving: Server, serving_beside: Server) -> Mapping[str, Victim]:
+    """Name -> run that is killed; another kind of run is another row."""
+    shards = ("--shard", "0/2"), ("--shard", "1/2")
+    rows = (
+        Victim("serial run", (), serving.start),
+        Victim("one of two shards", shards[0], serving.start, shards[1], serving_beside.start),
+    )
+    return {row.name: row for row in rows}
+
+
+VICTIMS = ("serial run", "one of two shards")
+
+
+def of(victim: Victim, command: tuple[str, ...]) -> Victim:
+    """The victim with a command."""
+    beside = None if victim.beside is None else (*command, *victim.beside)
+    return Victim(victim.name, (*command, *victim.flags), victim.start, beside, victim.start_beside)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(serving: Server, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Any]:
+    """A command -> the output and the time of a run that nothing happens to."""
+    done: dict[tuple[str, ...], tuple[Path, float]] = {}
+
+    def run(command: tuple[str, ...]) -> tuple[Path, float]:
+        if command not in done:
+            out = tmp_path_factory.mktemp("undisturbed")
+            life = serving.run((*command, "--output-dir", str(out)))
+            assert life.status == 0, life.output
+            done[command] = out, life.seconds
+        return done[command]
+
+    return run
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("name", VICTIMS)
+def test_run_killed_at_random_moments_loses_and_repeats_nothing(
+    name: str,
+    victims: Mapping[str, Victim],
+    undisturbed: Callable[..., tuple[Path, float]],
+    tmp_path: Path,
+    report: Callable[..., None],
+) -> None:
+    whole, seconds = undisturbed(MANY)
+    survival = kill_at_random(of(victims[name], MANY), tmp_path, whole, KILLS, 0.8 * seconds)
+    report("SIGKILL at a random moment", name, CRITERION, **survival.figures())
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("name", VICTIMS)
+def test_run_killed_at_any_file_event_loses_and_repeats_nothing(
+    name: str,
+    victims: Mapping[str, Victim],
+    undisturbed: Callable[..., tuple[Path, float]],
+    tmp_path: Path,
+    report: Callable[..., None],
+) -> None:
+    whole, _ = undisturbed(FEW)
+    victim, survival = of(victims[name], FEW), Survival()
+    event, done = 0, False
+    while not done:
+        event += 1
+        out = tmp_path / str(event)
+        life = victim.live(out, Plan(str(out), at=event))
+        done = not life.killed  # there is no such event
+        check_life(life, set(), out, survival)
+        before = recorded(out)
+        for flags in (victim.flags, victim.beside or victim.flags):
+            resumed = victim.start((*flags, "--output-dir", str(out)), None, None)()
+            assert resumed.status == 0, resumed.output
+            check_life(resumed, before, out, survival)
+            before = recorded(out)
+        check_same(out, whole, survival)
+    assert survival.injected > 25
+    report("SIGKILL at each file event", name, CRITERION, **survival.figures())
