@@ -19,7 +19,6 @@ from diffcls.evaluation.results import (
     put_row,
     warn_of_kept_settings,
 )
-from diffcls.evaluation.supervision import supervision_of
 from diffcls.evaluation.tracking import tracking
 from diffcls.runs import leaderboard
 from diffcls.runs.error_tables import ErrorArchive
@@ -53,9 +52,9 @@ def run(
         warn(
             f"{plan.spec.method} is {verb} first: {cost}; {each:,.0f} evaluations per image scored"
         )
-    proposed = header_of(plan)  # refuses an impossible batch size before anything is written
+    # refuses an impossible batch size, and damaged hashes, before anything is written
+    proposed = header_of(plan)
     archive = _archive(plan, tables_per_run)
-    supervision_of(options, plan.dataset, built)  # refuse damaged hashes before the work
     with RecordStore(output, plan.spec, plan.shard, plan.dataset) as store:
         header = store.header(proposed)
         warn_of_kept_settings(options, header)

@@ -11,12 +11,11 @@ from diffcls.evaluation.options import EvaluationOptions
 from diffcls.evaluation.plan import Plan
 from diffcls.evaluation.supervision import supervision_of
 from diffcls.models.model_argument import is_name, shown
-from diffcls.runs import leaderboard
 from diffcls.runs.header import check_proposed
 from diffcls.runs.records import RecordStore
+from diffcls.runs.run_row import put_run_row
 from diffcls.runs.sharding import shard_of
 from diffcls.runs.spec import RunSpec
-from diffcls.runs.summary import summarise
 from diffcls.support.environment import clock, commit, threads, versions
 from diffcls.support.errors import RecordError
 from diffcls.support.notices import warn
@@ -30,6 +29,7 @@ def header_of(plan: Plan) -> dict[str, Any]:
 
     Raises:
         UsageError: for a batch size or number of threads that is not allowed.
+        ModelError: if the hashes of training images that are stored with the model are damaged.
     """
     header = {
         "batch_size": plan.built.method.batch_size,
@@ -42,6 +42,7 @@ def header_of(plan: Plan) -> dict[str, Any]:
         "command": valid_text(plan.options.command),
         "options": plan.options.resolved(),
         "date": clock(),
+        **_facts(plan.options, plan.dataset, plan.built),
     }
     if plan.options.compile:
         header["compiled"] = True
@@ -60,48 +61,20 @@ def put_row(
     header: dict[str, Any],
 ) -> dict[str, Any]:
     """The row of a run, from the records of all its shards, also put into the leaderboard."""
-    stored: list[dict[str, Any]] = []
-    metadata = _metadata(options, dataset, spec, described, header)
-
-    def rows() -> list[dict[str, Any]]:
-        row = summarise(
-            store.records(),
-            metadata,
-            n_asked=len(dataset),
-            posterior_scale=header["posterior_scale"],
-        )
-        stored[:] = [dict(row)]
-        return stored
-
-    leaderboard.upsert(Path(options.output_dir) / LEADERBOARD, rows)
-    return stored[0]
+    path = Path(options.output_dir) / LEADERBOARD
+    return put_run_row(path, spec, header, _facts(options, dataset, described), store.records)
 
 
-def _metadata(
-    options: EvaluationOptions,
-    dataset: Dataset,
-    spec: RunSpec,
-    described: Built | Description,
-    header: dict[str, Any],
+def _facts(
+    options: EvaluationOptions, dataset: Dataset, described: Built | Description
 ) -> dict[str, Any]:
-    # provenance is that of the run's first start, not of a later read
-    provenance = ("device", "versions", "commit", "command", "date")
-    row = {
-        "fingerprint": spec.fingerprint,
-        "dataset": spec.dataset,
-        "split": spec.split,
+    """See `diffcls.runs.run_row.FACTS`."""
+    return {
+        "n_asked": len(dataset),
         "n_classes": dataset.n_candidates,
-        "method": spec.method,
-        "model": spec.model,
-        "revision": spec.model_revision,
-        "search": spec.search,
-        "setting": described.setting or options.setting(),
-        "supervision": supervision_of(options, dataset, described),
-        "seed": spec.seed,
-        "dtype": spec.dtype,
-        **{name: header[name] for name in provenance},
+        "setting": valid_text(described.setting or options.setting()),
+        "supervision": valid_text(supervision_of(options, dataset, described)),
     }
-    return {name: valid_text(cell) if isinstance(cell, str) else cell for name, cell in row.items()}
 
 
 def is_complete(dataset: Dataset, store: RecordStore, shard: tuple[int, int]) -> bool:

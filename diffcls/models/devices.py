@@ -8,6 +8,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from diffcls.support.errors import UsageError, unknown_name
+from diffcls.support.launchers import local_index_of
 
 if TYPE_CHECKING:
     import torch
@@ -19,6 +20,9 @@ DTYPES = ("float32", "float16", "bfloat16")
 def resolve_device(name: str | None) -> str:
     """The named device; ``auto`` is an accelerator if present, else the CPU.
 
+    Of several GPUs that torchrun's or SLURM's processes on one machine all see, ``auto`` is that of
+    this process; where there are more processes than GPUs, they share them.
+
     Raises:
         UsageError: for an unknown name, or a device that is not available.
     """
@@ -27,7 +31,8 @@ def resolve_device(name: str | None) -> str:
     check_device(name)
     if name in (None, "auto"):
         if torch.cuda.is_available():
-            return "cuda"
+            index = local_index_of(os.environ) % torch.cuda.device_count()
+            return f"cuda:{index}" if index else "cuda"
         return "mps" if torch.backends.mps.is_available() else "cpu"
     counts = {
         "cpu": 1,

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from diffcls.runs.record import MAX_CLASSES
 from diffcls.support.errors import RecordError, UsageError
 from diffcls.support.hashing import hash_json
 from diffcls.support.stored_json import (
@@ -22,6 +23,7 @@ from diffcls.support.stored_json import (
 MAX_BATCH_SIZE = 65_536
 MAX_THREADS = 1024
 MAX_IMAGE_SIZE = 100_000
+MAX_IMAGES = 2**53
 
 REQUIRED = {
     "fingerprint": TEXT,
@@ -42,10 +44,15 @@ OPTIONAL = {
     "options": optional(OBJECT),
     "compiled": FLAG,
     "halved_batch_size": integer(1, MAX_BATCH_SIZE),
+    "n_asked": integer(1, MAX_IMAGES),
+    "n_classes": integer(1, MAX_CLASSES),
+    "setting": TEXT,
+    "supervision": TEXT,
 }
 """Keys that earlier versions did not write, or that most runs lack. The source of a model in memory
 is for people; whether the network is compiled affects last bits, as batch shape and threads do. The
-halved batch size is the smallest that the run needed, where a device had no memory for its own."""
+halved batch size is the smallest that the run needed, where a device had no memory for its own. The
+last four are `diffcls.runs.run_row.FACTS`."""
 
 REMEDY = "move the run's folder away, then rerun the same command"
 

@@ -115,12 +115,19 @@ class Record:
             raise ValueError("a failed image has scores")
 
 
-def read_records(path: Path, check: Callable[[Record], None] | None = None) -> list[Record]:
-    """All records of a file; incomplete last lines are skipped, see `intact_length`.
+def read_records(
+    path: Path,
+    check: Callable[[Record], None] | None = None,
+    todo: str = "delete that line, then rerun the same command: it re-scores that image",
+) -> list[Record]:
+    """All records of a file, in the order of its lines, without incomplete last ones.
+
+    See `intact_length`.
 
     Args:
         path: the file.
         check: raises ValueError for a record that does not belong to the run.
+        todo: remedy for a damaged line.
 
     Raises:
         RecordError: for a file that cannot be read, or a damaged line before the last.
@@ -142,7 +149,7 @@ def read_records(path: Path, check: Callable[[Record], None] | None = None) -> l
         except ValueError as error:
             raise RecordError(
                 f"line {number} of {path} is damaged ({error})",
-                todo="delete that line, then rerun the same command: it re-scores that image",
+                todo=todo,
             ) from error
         records.append(record)
     return records

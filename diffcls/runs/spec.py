@@ -81,6 +81,28 @@ class RunSpec:
     vae_tiling: bool = False
     class_prior: str = ""
 
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> RunSpec:
+        """The specification that `as_dict` stored.
+
+        Raises:
+            ValueError: for fields that this version of diffcls does not have, or lacks.
+        """
+        known = {f.name for f in dataclasses.fields(cls)}
+        if other := sorted(set(plain) - known):
+            raise ValueError(f"its specification has {', '.join(other)}")
+        values: dict[str, Any] = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in plain.items()
+        }
+        try:
+            spec = cls(**values)
+            same = spec.as_dict() == dict(plain)
+        except (TypeError, AttributeError) as error:
+            raise ValueError(f"its specification cannot be read ({error})") from error
+        if not same:
+            raise ValueError("its specification is written in another way")
+        return spec
+
     def as_dict(self) -> dict[str, Any]:
         """The spec in plain JSON types."""
         plain: dict[str, Any] = json.loads(

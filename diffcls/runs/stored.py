@@ -64,9 +64,13 @@ class StoredRun:
 
     @property
     def n_asked(self) -> int | None:
-        """Number of images of the run; None for a whole split before the first row is written."""
+        """Number of images of the run; None for a whole split of which earlier versions wrote
+        records, but no row.
+        """
         if self.row and self.row["n_asked"]:
             return int(self.row["n_asked"])
+        if "n_asked" in self.header:
+            return int(self.header["n_asked"])
         subset = SUBSET.fullmatch(str(self.spec.get("subset", "")))
         return int(subset[1]) if subset else None
 

@@ -68,6 +68,23 @@ def process_of(environment: Mapping[str, str]) -> tuple[int, int]:
     return 0, 1
 
 
+LOCAL_INDICES = ("LOCAL_RANK", "SLURM_LOCALID")
+"""Variables of torchrun and SLURM with the index of a process among those of its machine."""
+
+
+def local_index_of(environment: Mapping[str, str]) -> int:
+    """Index of this process among those of its machine, from 0; 0 without a launcher.
+
+    Args:
+        environment: environment variables.
+
+    Raises:
+        UsageError: for a variable that is no whole number.
+    """
+    indices = [integer_variable(environment, name) for name in LOCAL_INDICES]
+    return next((index for index in indices if index is not None), 0)
+
+
 def integer_variable(environment: Mapping[str, str], name: str) -> int | None:
     """The whole number in an environment variable; None if the variable is not set.
 

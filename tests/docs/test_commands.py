@@ -73,7 +73,9 @@ REASONS = {
     r"|python -m diffcls\.(?:report|list runs .*)",
     "serves until it is stopped": r"python -m diffcls\.demo.*|tensorboard .*",
     "needs a GPU, or minutes without one": r"python -m benchmarks\.run gpu .*",
-    "needs several GPUs, or a cluster": r"(?:torchrun|srun) .*",
+    "needs several GPUs, or a cluster": r"(?:torchrun|srun|sbatch|job=\$\(sbatch) .*",
+    "is run by tests/docs/test_cluster.py": r".* --output-dir node-[01]"
+    r"|python -m diffcls\.merge .*",
     "needs trackers, some of them with an account": r".* --log-to .*",
     "changes the reader's shell": r"diffcls --print-completion .*",
     "is a synopsis": SYNOPSIS.pattern,  # its place holders do not parse

@@ -18,6 +18,7 @@ FIXED = {
     "train": "--images 64 --batch-size 8 --threads 1 --quiet --output-dir {OUT}/out",
     "replay": "{IN}/tables --vote mean",
     "compare": "dataset=digits --output-dir {OUT}/out",
+    "merge": "{OUT}/none --into {OUT}/out",
     "report": "dataset=digits --rescore 0 --output-dir {OUT}/out",
     "list": "runs --output-dir {OUT}/out",
     "explain": "{IN}/photos/a/0.png --labels one two --draws 2 --output-dir {OUT}/out",
