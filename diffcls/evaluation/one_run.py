@@ -62,7 +62,7 @@ def run(
         positions = shard_of(len(plan.dataset), plan.shard)
         items = waiting(plan.dataset, store, positions, archive)
         ids = {plan.dataset.items[i].image_id for i in positions}
-        stored = [record for record in store.records() if record.image_id in ids]
+        stored = [one.without_scores() for one in store.records() if one.image_id in ids]
         if items:
             (preamble or Preamble()).print(options.dataset, plan.dataset, built.prompts)
             _before(plan, built, len(items))

@@ -52,7 +52,8 @@ def report_rejection(
     Returns:
         The rows of the table; none while there are no known or no unknown images.
     """
-    scored = [record for record in store.records() if record.error is None]
+    records = sorted(store.records(), key=lambda record: record.image_id)
+    scored = [record for record in records if record.error is None]
     if not scored or row["status"] != "complete":
         return []
     scores = np.array([[-np.inf if s is None else s for s in r.scores] for r in scored])
