@@ -109,9 +109,7 @@ def test_records_are_read_one_at_a_time(tmp_path: Path) -> None:
         next(read)
 
 
-lines = st.lists(
-    st.sampled_from([b"x", b"\0", b"\n", b"\0" * 512, b"y" * 300 + b"\n"]), max_size=60
-)
+blocks = st.sampled_from([b"x", b"\0", b"\n", b"\0" * 512, b"y" * 300 + b"\n"])
 
 
 @examples(data=st.lists(blocks, max_size=60).map(b"".join), tail=st.integers(1, 2000))
