@@ -40,6 +40,8 @@ COLUMNS = (
     *KEY,
     "images_per_second",
     "of_ideal",
+    "load",
+    "start_seconds",
     "driver_ms",
     "loop_ms",
     "row_ms",

@@ -31,15 +31,14 @@ class Assumptions:
         price_date: month of that price.
         hours_between_preemptions: mean time between two preemptions of one GPU.
         gpus: number of GPUs, for the duration.
-        in_flight: upper limit of the images that a worker has in flight: its batch size, as every
-            image in flight has a row in the next batch.
+        batch: rows of a forward pass.
     """
 
     price: float = 2.5
     price_date: str = "2026-05"
     hours_between_preemptions: float = 24.0
     gpus: int = 8
-    in_flight: int = 64
+    batch: int = 64
 
 
 @dataclass(frozen=True)
@@ -179,11 +178,30 @@ def estimate(
     per_image, source = evaluations_per_image(rows, search, job.classes)
     hours = job.images * per_image / rate.per_second / 3600
     preemptions = hours / given.hours_between_preemptions
-    again = preemptions * given.in_flight
+    again = preemptions * in_flight(search, job.classes, given.batch)
     return Estimate(
         *(job, search, per_image, source, hours, hours / given.gpus / 24, hours * given.price),
         *(preemptions, again, again / job.images),
     )
+
+
+def in_flight(search: str, classes: int, batch: int) -> int:
+    """Upper limit of the images that a worker has in flight.
+
+    An image is begun while fewer requests than a batch wait (`diffcls.classifiers.diffusion`), and
+    an unfinished one has at least those of a stage of `paper`, or of a race's last two classes.
+
+    Args:
+        search: `PAPER`, or another search, which ends with a race.
+        classes: number of classes.
+        batch: rows of a forward pass.
+    """
+    requests = 2
+    if search == PAPER:
+        alive = (classes, *STAGES.keep)
+        draws = [b - a for a, b in zip((0, *STAGES.samples), STAGES.samples, strict=False)]
+        requests = min(k * n for k, n in zip(alive, draws, strict=False))
+    return -(-batch // requests) + 1
 
 
 @dataclass(frozen=True)

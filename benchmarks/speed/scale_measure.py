@@ -162,7 +162,7 @@ def measure(
             watched = Watched(method, lambda: pool.pids, workers, images)
             plan = sleeping_plan(watched, dataset, output, quiet)
             reset_peak()
-            start = cpu_seconds()
+            load, start = os.getloadavg()[0], cpu_seconds()
             row = run(plan)
             end = cpu_seconds()
         peak = memory("VmHWM")
@@ -186,6 +186,8 @@ def measure(
         "batch": batch,
         "images_per_second": rate,
         "of_ideal": None if rate is None else rate * seconds / workers,
+        "load": load,
+        "start_seconds": watched.began - start,
         "driver_ms": (end - start) / images * 1e3,
         "loop_ms": (watched.ended - watched.began) / images * 1e3,
         "row_ms": (end - watched.ended) / images * 1e3,

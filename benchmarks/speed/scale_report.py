@@ -55,12 +55,14 @@ def _measured(rows: Sequence[Row], output: Path) -> Iterator[str]:
         "Written by `python -m benchmarks.run scale` from `scale.csv`; "
         f"{environment_of(output, 'scale')['environment']}. `--executor ray` with its store, "
         "progress and leaderboard row, on workers that sleep instead of computing. Times are CPU "
-        "times of the driver per image, all its threads: the whole run (opening, all images, the "
-        "row from all records); while images are scored; the row; a record with its line, encoded "
-        "alone; and opening the finished run again. Memory is the peak of the driver, of which "
-        "importing torch is about 500 MiB. Throughput is that of the second quarter of the images, "
-        "relative to workers that never wait. Half-way one worker is killed by SIGKILL: recovery "
-        "is the time to the first result of its replacement, on a machine that the workers share."
+        "times of the driver, all its threads. Per image: of the whole run, the start included; of "
+        "which, while images are scored, and for the row, which reads all records; of making a "
+        "record and its line alone, most of which are the digits of the scores; and of opening the "
+        "finished run once more. Memory is the peak of the driver, of which importing torch is "
+        "about 500 MiB. Throughput is that of the second quarter of the images, and relative to "
+        "workers that never wait. Half-way one worker is killed by SIGKILL: recovery is the time to "
+        "the first result of its replacement, whose process starts on the same machine; load is "
+        "the machine's load average before the run: above its cores, all times are longer."
     )
     yield ""
     yield from markdown(
@@ -72,11 +74,13 @@ def _measured(rows: Sequence[Row], output: Path) -> Iterator[str]:
             "sleep per image, s": lambda r: f"{r['seconds_per_image']:g}",
             "images/s": lambda r: _cell(r["images_per_second"], ".1f"),
             "of ideal": lambda r: _cell(r["of_ideal"], ".0%"),
-            "driver, ms": lambda r: f"{r['driver_ms']:.2f}",
-            "scoring": lambda r: f"{r['loop_ms']:.2f}",
-            "row": lambda r: f"{r['row_ms']:.2f}",
-            "record": lambda r: f"{r['record_ms']:.2f}",
-            "opening again": lambda r: f"{r['resume_ms']:.2f}",
+            "load": lambda r: f"{r['load']:.1f}",
+            "start, s": lambda r: f"{r['start_seconds']:.1f}",
+            "driver, ms per image": lambda r: f"{r['driver_ms']:.2f}",
+            "scoring, ms": lambda r: f"{r['loop_ms']:.2f}",
+            "row, ms": lambda r: f"{r['row_ms']:.2f}",
+            "record, ms": lambda r: f"{r['record_ms']:.2f}",
+            "opening again, ms": lambda r: f"{r['resume_ms']:.2f}",
             "memory, MiB": lambda r: f"{max(r['memory_mib'], r['resume_memory_mib']):.0f}",
             "bytes per record": lambda r: f"{r['bytes_per_record']:,.0f}",
             "recovery, s": lambda r: _cell(r["recovery_seconds"], ".1f"),
@@ -180,8 +184,10 @@ def failures(given: Assumptions) -> Iterator[str]:
     yield "### What a failure costs"
     yield ""
     yield (
-        f"- A worker or its node is lost: the images in flight there, at most its batch size "
-        f"({given.in_flight} assumed above), are scored again by others; no record is lost."
+        "- A worker or its node is lost: the images in flight there are scored again by others; no "
+        "record is lost. An image is begun only while the requests of those in flight do not fill "
+        f"a batch (of {given.batch} assumed above), and an image that is not finished has two "
+        "requests or more."
     )
     yield (
         "- The driver is killed: its records are with the operating system, so that none is lost; "
