@@ -1,4 +1,4 @@
-"""A served object without a model: it sleeps, notes each image in a log, and may kill its worker."""
+"""A served object without a model: it sleeps, logs each image, and may kill its worker."""
 
 from __future__ import annotations
 
