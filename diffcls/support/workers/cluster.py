@@ -8,8 +8,12 @@ import os
 import re
 import secrets
 import shutil
+import signal
 import socket
+import sys
 import tempfile
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -23,6 +27,8 @@ INSTALL = 'pip install "diffcls[ray]"'
 OBJECT_STORE_BYTES = 128 * 2**20
 """Shared memory of a local cluster: keys and results are small."""
 CONNECT_SECONDS = 10.0
+END_SECONDS = 5.0
+FOLDER = "diffcls-ray"
 CPU_SHARE = 0.9
 """Share of the CPUs that workers reserve: actors that reserve all of them leave Ray none."""
 
@@ -109,6 +115,7 @@ def connected(address: str | None) -> Iterator[Cluster]:
 
         _read_token_settings()  # Ray may have been imported earlier
 
+        before = signal.getsignal(signal.SIGTERM)
         if ray.is_initialized():
             if address not in (None, "auto"):
                 raise UsageError(
@@ -119,6 +126,7 @@ def connected(address: str | None) -> Iterator[Cluster]:
             is_local = False
         else:
             stack.enter_context(_connection(address, folder))
+        stack.enter_context(_terminable(before))
         stack.enter_context(_quiet_deaths())
         has = ray.cluster_resources()
         yield Cluster(is_local, has.get("CPU", 0.0), has.get("GPU", 0.0))
@@ -175,12 +183,22 @@ def _no_answer(address: str, reason: str) -> UsageError:
 @contextmanager
 def _short_folder() -> Iterator[Path]:
     """A temporary folder for Ray's sessions; the paths of its sockets must be short."""
-    parent = "/tmp" if os.access("/tmp", os.W_OK) else None
-    folder = Path(tempfile.mkdtemp(prefix="diffcls-ray-", dir=parent))
+    import psutil
+
+    parent = Path("/tmp") if os.access("/tmp", os.W_OK) else Path(tempfile.gettempdir())
+    for left in parent.glob(f"{FOLDER}-*"):  # of processes that were killed
+        owner = left.name.split("-")[2]
+        if owner.isdigit() and not psutil.pid_exists(int(owner)):
+            shutil.rmtree(left, ignore_errors=True)
+    folder = Path(tempfile.mkdtemp(prefix=f"{FOLDER}-{os.getpid()}-", dir=parent))
     try:
         yield folder
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        # Ray's last processes still write while they end
+        deadline = time.monotonic() + END_SECONDS
+        while folder.exists() and time.monotonic() < deadline:
+            shutil.rmtree(folder, ignore_errors=True)
+            time.sleep(0.1)
 
 
 def _own_token(folder: Path) -> dict[str, str]:
@@ -212,6 +230,27 @@ def _environment(variables: dict[str, str]) -> Iterator[None]:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
+
+
+@contextmanager
+def _terminable(before: Any) -> Iterator[None]:
+    """Let SIGTERM end the block as an exit; Ray's own handler aborts, and cleans nothing up.
+
+    Args:
+        before: the handler before Ray was connected.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def leave(*_: object) -> None:
+        sys.exit(128 + signal.SIGTERM)
+
+    signal.signal(signal.SIGTERM, leave if before == signal.SIG_DFL else before)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager
