@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import math
 import os
@@ -212,10 +213,9 @@ def _own_token(folder: Path) -> dict[str, str]:
 def _read_token_settings() -> None:
     """Make Ray read the variables of its authentication, as it does when it is imported."""
     with suppress(ImportError, AttributeError):  # a Ray without authentication
-        from ray._raylet import AuthenticationTokenLoader, Config
-
-        Config.initialize("")
-        AuthenticationTokenLoader.instance().reset_cache()
+        raylet: Any = importlib.import_module("ray._raylet")
+        raylet.Config.initialize("")
+        raylet.AuthenticationTokenLoader.instance().reset_cache()
 
 
 @contextmanager
