@@ -21,7 +21,8 @@ from diffcls.generation.sample import Batch
 from diffcls.support.environment import threads
 from diffcls.support.errors import ModelError
 from diffcls.support.workers.cluster import connected
-from diffcls.support.workers.pool import GivenUp, Make, Pool
+from diffcls.support.workers.members import GivenUp, Make
+from diffcls.support.workers.pool import Pool
 from diffcls.support.workers.requests import WorkerRequest
 
 if TYPE_CHECKING:

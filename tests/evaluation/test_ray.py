@@ -18,7 +18,8 @@ from helpers.sleeping_workers import Sleeping, scores_of
 import diffcls
 from diffcls.runs.record import read_records
 from diffcls.support.workers.cluster import connected
-from diffcls.support.workers.pool import GivenUp, Pool, WorkersDied
+from diffcls.support.workers.members import GivenUp, WorkersDied
+from diffcls.support.workers.pool import Pool
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install diffcls[ray]")
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
