@@ -6,7 +6,7 @@ import argparse
 from typing import Any
 
 from diffcls.cli import OneOrMore, Parser
-from diffcls.cli.flags import Add, rows
+from diffcls.cli.flags import Add, add_workers, rows
 
 METHODS = "one or more of diffusion (default), clip, sd-features, features, synthetic, reference"
 SEARCHES = "racing (default), paper, exhaustive, halving, gradient, learned or propose"
@@ -114,9 +114,7 @@ def _add_execution(add: Add) -> None:
     add("--shard", metavar="i/n", help="only every n-th image from the i-th, i from 0")
     add("--n-workers", type=int, metavar="n", help="the same, as published")
     add("--worker-idx", type=int, metavar="i", help="the same, as published")
-    add("--executor", metavar="E", help="serial (default), or ray: in workers on a Ray cluster")
-    add("--workers", type=int, metavar="N", help="of ray: number of workers (one per GPU)")
-    add("--address", metavar="A", help="of ray: HOST:PORT or auto (a cluster of its own)")
+    add_workers(add)
     add("--offload", metavar="O", help="none (default), encoders or sequential: to main memory")
     add("--vae-slicing", action="store_true", help="encode images one by one: less memory")
     add("--vae-tiling", action="store_true", help="encode large images by tiles: approximate")

@@ -10,15 +10,14 @@ from diffcls.classifiers.options import ClassifierOptions
 from diffcls.diffusion.learned_weighting import read_weighting
 from diffcls.diffusion.parameterization import resolve_weighting
 from diffcls.diffusion.timestep_allocation import read_allocation
-from diffcls.evaluation.executors import EXECUTORS
 from diffcls.integrations.trackers import check_installed
-from diffcls.models.model_argument import is_name, shown
+from diffcls.models.executor_options import check_executor
 from diffcls.support.environment import MAX_THREADS
 from diffcls.support.errors import UsageError, unknown_name
 from diffcls.support.options import MAX_COUNT, MAX_WORKERS, flag_of, free_text, read, within
 from diffcls.support.paths import UserPath
 from diffcls.support.text import valid_text
-from diffcls.support.workers.requests import MAX_RAY_WORKERS, WorkerRequest
+from diffcls.support.workers.requests import MAX_RAY_WORKERS, unused_workers
 
 JSON_FORMATS = ("leaderboard", "clip_benchmark", "model-index")
 MAX_READ_SECONDS = 86_400
@@ -85,10 +84,7 @@ class EvaluationOptions(ClassifierOptions):
         """Each option that has no effect with these methods, search and data set -> why."""
         from diffcls.evaluation.option_use import unused
 
-        reasons = unused(self)
-        if self.executor == "serial":
-            reasons |= dict.fromkeys(("workers", "address"), "needs --executor ray")
-        return reasons
+        return {**unused(self), **unused_workers(self.executor)}
 
     def resolved(self) -> dict[str, Any]:
         """The options that differ from their defaults, in plain JSON types, for the run's header.
@@ -143,7 +139,8 @@ def read_options(arguments: Mapping[str, Any]) -> EvaluationOptions:
 
 def _check_executor(options: EvaluationOptions) -> None:
     """Refuse an unknown executor, and what workers on Ray cannot do or be sent."""
-    EXECUTORS[options.executor]
+    given = (options.workers, options.address, options.device, options.model)
+    check_executor(options.executor, *given)
     if options.executor == "serial":
         return
     for name, why in (
@@ -157,14 +154,6 @@ def _check_executor(options: EvaluationOptions) -> None:
                 given=getattr(options, name),
                 todo="remove one",
             )
-    if options.model is not None and not is_name(options.model):
-        raise UsageError(
-            f"--executor {options.executor} cannot send a model in memory to its workers",
-            given=shown(options.model),
-            allowed="a name, folder or Hub id",
-            todo="save the pipeline with save_pretrained, and give its folder",
-        )
-    WorkerRequest(options.workers, options.address, options.device).check()
 
 
 def _check_output(options: EvaluationOptions) -> None:

@@ -14,9 +14,11 @@ from diffcls.data.prompts import PromptSet
 from diffcls.evaluation.executors.ray_worker import Facts, MethodTask, hash_images
 from diffcls.evaluation.options import EvaluationOptions
 from diffcls.scoring.class_scores import ClassScores
+from diffcls.support.cache import entries_in, put_entry
 from diffcls.support.environment import threads
 from diffcls.support.workers.cluster import connected
-from diffcls.support.workers.pool import GivenUp, Pool
+from diffcls.support.workers.members import GivenUp
+from diffcls.support.workers.pool import Pool
 from diffcls.support.workers.requests import WorkerRequest
 
 
@@ -66,6 +68,7 @@ class RayExecutor:
         return built if settled == task else self._built(settled, built.method.dataset)
 
     def _built(self, task: MethodTask, dataset: Dataset) -> Built:
+        self._pool.share(entries_in(task.options.output_dir))
         facts: Facts = self._pool.call(task, "facts")
         method = RayMethod(self._pool, task, facts, dataset)
         fitting = None
@@ -105,7 +108,7 @@ class RayMethod:
     def classify(self, items: Iterable[Item]) -> Iterator[ClassScores]:
         """Scores of each image, in order of completion."""
         positions = [self._positions[item.image_id] for item in items]
-        self._call("fit")
+        self._fit()
         for position, result in self._pool.stream(self.task, positions):
             if isinstance(result, GivenUp):
                 yield ClassScores.failed(self.dataset.items[position].image_id, str(result))
@@ -120,6 +123,16 @@ class RayMethod:
     def check(self, items: Sequence[Item]) -> None:
         """See `diffcls.classifiers.base.Method`."""
         self._call("check", [self._positions[item.image_id] for item in items])
+
+    def _fit(self) -> None:
+        """Let one worker make the fits, keep them here, and give them to the other workers."""
+        folder, names = self.task.options.output_dir, self._call("fit")
+        here = {path.name for path in entries_in(folder)}
+        for name in names:
+            data = None if name in here else self._call("fit_file", name)
+            if data is not None:
+                put_entry(folder, name, data)
+        self._pool.share(path for path in entries_in(folder) if path.name in names)
 
     def _call(self, name: str, *arguments: Any) -> Any:
         return self._pool.call(self.task, name, *arguments)

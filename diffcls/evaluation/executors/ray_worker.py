@@ -17,6 +17,7 @@ from diffcls.evaluation.options import EvaluationOptions
 from diffcls.evaluation.plan import build_prompts, choose_images
 from diffcls.models.kept import models_kept
 from diffcls.scoring.class_scores import ClassScores
+from diffcls.support.cache import entries_used
 from diffcls.support.environment import denormals_flushed, describe_device, set_threads
 from diffcls.support.errors import DataError
 from diffcls.support.hashing import hash_json
@@ -120,10 +121,20 @@ class ServedMethod:
         """See `diffcls.classifiers.base.Method`."""
         self._method.check([self._items[i] for i in positions])
 
-    def fit(self) -> None:
-        """Fit what the method fits before its first image: the other workers read the result."""
+    def fit(self) -> list[str]:
+        """Fit what the method fits before its first image: the other workers read the result.
+
+        Returns:
+            Names of the files in which the fits are.
+        """
         for _ in self._method.classify(()):
             pass
+        return sorted(entries_used())
+
+    def fit_file(self, name: str) -> bytes | None:
+        """The content of such a file; None in a worker that has not read it."""
+        path = entries_used().get(name)
+        return None if path is None else path.read_bytes()
 
     def stream(self, keys: Iterator[int]) -> Iterator[tuple[int, ClassScores]]:
         """(position, scores) of each image, in order of completion."""

@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import math
 import os
 import re
 import secrets
 import shutil
+import signal
+import socket
+import sys
 import tempfile
+import threading
+import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from diffcls.support.errors import UsageError
+from diffcls.support.options import shortened
 
 INSTALL = 'pip install "diffcls[ray]"'
 OBJECT_STORE_BYTES = 128 * 2**20
 """Shared memory of a local cluster: keys and results are small."""
+CONNECT_SECONDS = 10.0
+END_SECONDS = 5.0
+FOLDER = "diffcls-ray"
 CPU_SHARE = 0.9
 """Share of the CPUs that workers reserve: actors that reserve all of them leave Ray none."""
 
@@ -84,8 +94,8 @@ def check_installed() -> None:
 def connected(address: str | None) -> Iterator[Cluster]:
     """The cluster at an address, or one on this machine that ends with the block.
 
-    A local cluster listens on the loopback address alone, has no dashboard, and leaves no file. A
-    connection of Ray's that the process has already is used, and stays.
+    A local cluster has no dashboard, answers only to a token that ends with it, and leaves no file.
+    A connection of Ray's that the process has already is used, and stays.
 
     Args:
         address: HOST:PORT, or ``auto`` for the cluster of this machine; None: a new one.
@@ -100,9 +110,13 @@ def connected(address: str | None) -> Iterator[Cluster]:
         folder = stack.enter_context(_short_folder()) if is_local else None
         if folder is not None and not any(name.startswith("RAY_AUTH_") for name in os.environ):
             variables |= _own_token(folder)
+            stack.callback(_read_token_settings)
         stack.enter_context(_environment(variables))
         import ray
 
+        _read_token_settings()  # Ray may have been imported earlier
+
+        before = signal.getsignal(signal.SIGTERM)
         if ray.is_initialized():
             if address not in (None, "auto"):
                 raise UsageError(
@@ -113,6 +127,7 @@ def connected(address: str | None) -> Iterator[Cluster]:
             is_local = False
         else:
             stack.enter_context(_connection(address, folder))
+        stack.enter_context(_terminable(before))
         stack.enter_context(_quiet_deaths())
         has = ray.cluster_resources()
         yield Cluster(is_local, has.get("CPU", 0.0), has.get("GPU", 0.0))
@@ -122,45 +137,69 @@ def connected(address: str | None) -> Iterator[Cluster]:
 def _connection(address: str | None, folder: Path | None) -> Iterator[None]:
     import ray
 
+    if address not in (None, "auto"):
+        _check_reachable(str(address))
     options: dict[str, Any] = {"address": address or "local"}
     if folder is not None:
         options |= {
             "num_cpus": max(1, os.cpu_count() or 1),
             "include_dashboard": False,
             "object_store_memory": OBJECT_STORE_BYTES,
-            "_node_ip_address": "127.0.0.1",
             "_temp_dir": str(folder),
         }
     try:
         ray.init(log_to_driver=False, logging_level=logging.CRITICAL, **options)
     except (ConnectionError, RuntimeError, ValueError, OSError, TimeoutError) as error:
         ray.shutdown()
-        reason = " ".join(str(error).split())[:200]
+        reason = shortened(" ".join(str(error).split()))
         if address is None:
             raise UsageError(
                 f"--executor ray: a local cluster did not start ({reason})",
                 todo="see `ray start --head`, or remove --executor",
             ) from error
-        raise UsageError(
-            f"--address: no Ray cluster answers ({reason})",
-            given=address,
-            todo="start one with `ray start --head`, or remove --address to use this machine",
-        ) from error
+        raise _no_answer(str(address), reason) from error
     try:
         yield
     finally:
         ray.shutdown()
 
 
+def _check_reachable(address: str) -> None:
+    """Refuse an address where nothing listens: Ray itself would wait for minutes."""
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise _no_answer(address, str(error)) from error
+
+
+def _no_answer(address: str, reason: str) -> UsageError:
+    return UsageError(
+        f"--address: no Ray cluster answers ({reason})",
+        given=address,
+        todo="start one with `ray start --head`, or remove --address to use this machine",
+    )
+
+
 @contextmanager
 def _short_folder() -> Iterator[Path]:
     """A temporary folder for Ray's sessions; the paths of its sockets must be short."""
-    parent = "/tmp" if os.access("/tmp", os.W_OK) else None
-    folder = Path(tempfile.mkdtemp(prefix="diffcls-ray-", dir=parent))
+    import psutil
+
+    parent = Path("/tmp") if os.access("/tmp", os.W_OK) else Path(tempfile.gettempdir())
+    for left in parent.glob(f"{FOLDER}-*"):  # of processes that were killed
+        owner = left.name.split("-")[2]
+        if owner.isdigit() and not psutil.pid_exists(int(owner)):
+            shutil.rmtree(left, ignore_errors=True)
+    folder = Path(tempfile.mkdtemp(prefix=f"{FOLDER}-{os.getpid()}-", dir=parent))
     try:
         yield folder
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        # Ray's last processes still write while they end
+        deadline = time.monotonic() + END_SECONDS
+        while folder.exists() and time.monotonic() < deadline:
+            shutil.rmtree(folder, ignore_errors=True)
+            time.sleep(0.1)
 
 
 def _own_token(folder: Path) -> dict[str, str]:
@@ -169,6 +208,14 @@ def _own_token(folder: Path) -> dict[str, str]:
     token.touch(mode=0o600)
     token.write_text(secrets.token_hex(32), encoding="utf-8")
     return {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
+
+
+def _read_token_settings() -> None:
+    """Make Ray read the variables of its authentication, as it does when it is imported."""
+    with suppress(ImportError, AttributeError):  # a Ray without authentication
+        raylet: Any = importlib.import_module("ray._raylet")
+        raylet.Config.initialize("")
+        raylet.AuthenticationTokenLoader.instance().reset_cache()
 
 
 @contextmanager
@@ -183,6 +230,27 @@ def _environment(variables: dict[str, str]) -> Iterator[None]:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
+
+
+@contextmanager
+def _terminable(before: Any) -> Iterator[None]:
+    """Let SIGTERM end the block as an exit; Ray's own handler aborts, and cleans nothing up.
+
+    Args:
+        before: the handler before Ray was connected.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def leave(*_: object) -> None:
+        sys.exit(128 + signal.SIGTERM)
+
+    signal.signal(signal.SIGTERM, leave if before == signal.SIG_DFL else before)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager

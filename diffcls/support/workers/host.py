@@ -6,10 +6,11 @@ import contextlib
 import io
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 
+from diffcls.support import cache
 from diffcls.support.workers.channel import Channel, Reply, Result
 
 PREFIX = "diffcls: "
@@ -47,12 +48,19 @@ class Host:
 
         return os.getpid(), ray.util.get_node_ip_address()
 
-    def load(self, make: Callable[[], Served]) -> Sequence[str]:
+    def load(self, make: Callable[[], Served], shared: Mapping[str, Any]) -> Sequence[str]:
         """Make the served object; returns lines for a person.
+
+        Args:
+            make: makes it.
+            shared: files of fits that the driver has: name -> reference of its content.
 
         Raises:
             Exception: whatever `make` raises.
         """
+        import ray
+
+        cache.fetch_from(lambda name: ray.get(shared[name]) if name in shared else None)
         self._channel = self._served = None  # the old one makes room first
         self._served = self._thread.submit(make).result()
         self._channel = Channel(self._served.stream, self._thread.submit)

@@ -8,63 +8,20 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
-from diffcls.support.errors import DiffclsError
 from diffcls.support.notices import warn
-from diffcls.support.workers.assignment import MAX_DEATHS, Assignment
+from diffcls.support.workers.assignment import Assignment
 from diffcls.support.workers.channel import Reply
 from diffcls.support.workers.cluster import Cluster
-from diffcls.support.workers.host import Host, Served
+from diffcls.support.workers.host import Host
+from diffcls.support.workers.members import Death, GivenUp, Make, Worker, WorkersDied, cause_of
 
 POLL_SECONDS = 1.0
 PATIENCE_SECONDS = 30.0
 """Time without any scheduled worker after which the run says what it waits for."""
-
-Make = Callable[[], Served]
-
-
-@dataclass(frozen=True)
-class GivenUp:
-    """The result of a key with which several workers died."""
-
-    deaths: int = MAX_DEATHS
-
-    def __str__(self) -> str:
-        return f"{self.deaths} workers died while they scored this image"
-
-
-@dataclass(eq=False)
-class _Worker:
-    """A worker: its actor, the call that it works at, and what it has loaded.
-
-    Args:
-        number: number among the workers, from 1.
-        actor: handle of the actor.
-        call: reference of the outstanding call; None if there is none.
-        step: kind of that call: "place", "load", "call" or "exchange".
-        place: process id and node, once it is scheduled.
-        made: what it has loaded.
-        reply: its last reply.
-    """
-
-    number: int
-    actor: Any
-    call: Any = None
-    step: str = ""
-    place: tuple[int, str] | None = None
-    made: Make | None = None
-    reply: Reply | None = field(default=None, repr=False)
-
-    @property
-    def is_free(self) -> bool:
-        return self.call is None
-
-
-class WorkersDied(DiffclsError):
-    """Workers died again and again without any result."""
 
 
 class Pool:
@@ -101,8 +58,9 @@ class Pool:
         self._began = time.monotonic()
         self._has_warned = False
         self._needs = "GPU" if needs_gpu else "CPU"
-        self._count = workers
-        self._workers: list[_Worker] = []
+        self._count, self._is_local = workers, cluster.is_local
+        self._shared: dict[str, Any] = {}
+        self._workers: list[Worker] = []
 
     def start(self) -> None:
         """Start the workers, if there are none."""
@@ -115,6 +73,13 @@ class Pool:
         """Process ids of the scheduled workers."""
         return [worker.place[0] for worker in self._workers if worker.place]
 
+    def share(self, paths: Iterable[Path]) -> None:
+        """Give files of fits to workers of other machines, which load something from now on."""
+        if not self._is_local:
+            for path in paths:
+                if path.name not in self._shared:
+                    self._shared[path.name] = self._ray.put(path.read_bytes())
+
     def call(self, make: Make, name: str, *arguments: Any) -> Any:
         """Call a method of the served object in one of the workers, and wait for its value.
 
@@ -123,7 +88,7 @@ class Pool:
             WorkersDied: if the workers die again and again.
         """
         self.start()
-        chosen: _Worker | None = None
+        chosen: Worker | None = None
         while True:
             if chosen is None:
                 chosen = min(
@@ -133,11 +98,11 @@ class Pool:
                 )
             if chosen is not None and chosen.is_free:
                 if chosen.made != make:
-                    self._ask(chosen, "load", make)
+                    self._ask(chosen, "load", make, dict(self._shared))
                 else:
                     self._ask(chosen, "call", name, *arguments)
             for worker, value in self._answers():
-                if isinstance(value, _Death):
+                if isinstance(value, Death):
                     self._replace(worker, 0)
                     chosen = None if worker is chosen else chosen
                 elif worker is chosen and worker.step == "call":
@@ -166,7 +131,7 @@ class Pool:
                     if worker.is_free and worker.place:
                         self._feed(worker, make, assignment)
                 for worker, value in self._answers():
-                    if isinstance(value, _Death):
+                    if isinstance(value, Death):
                         yield from self._lost(worker, value, assignment)
                     elif isinstance(value, Reply):
                         worker.reply = value
@@ -185,11 +150,11 @@ class Pool:
             self._end(worker)
         self._workers = []
 
-    def _feed(self, worker: _Worker, make: Make, assignment: Assignment) -> None:
+    def _feed(self, worker: Worker, make: Make, assignment: Assignment) -> None:
         """Give a free worker something to do, if there is anything."""
         if worker.made != make:
             worker.reply = None
-            self._ask(worker, "load", make)
+            self._ask(worker, "load", make, dict(self._shared))
             return
         reply = worker.reply
         scheduled = sum(one.place is not None for one in self._workers)
@@ -199,14 +164,14 @@ class Pool:
             self._ask(worker, "exchange", keys, last)
 
     def _lost(
-        self, worker: _Worker, death: _Death, assignment: Assignment
+        self, worker: Worker, death: Death, assignment: Assignment
     ) -> Iterator[tuple[int, Any]]:
         in_flight = assignment.in_flight(worker.number)
         for key in assignment.died(worker.number, counted=not death.is_preempted):
             yield key, GivenUp()
         self._replace(worker, in_flight)
 
-    def _replace(self, worker: _Worker, in_flight: int) -> None:
+    def _replace(self, worker: Worker, in_flight: int) -> None:
         """Start a new worker in the place of a dead one."""
         self._barren_deaths += 1
         where = "" if worker.place is None else f" (process {worker.place[0]} on {worker.place[1]})"
@@ -221,22 +186,22 @@ class Pool:
         self._end(worker)
         self._workers[worker.number - 1] = self._started(worker.number)
 
-    def _started(self, number: int) -> _Worker:
-        worker = _Worker(number, self._actor_class.remote(os.getcwd()))
+    def _started(self, number: int) -> Worker:
+        worker = Worker(number, self._actor_class.remote(os.getcwd()))
         self._ask(worker, "place")
         return worker
 
-    def _end(self, worker: _Worker) -> None:
+    def _end(self, worker: Worker) -> None:
         if self._ray.is_initialized():
             self._ray.kill(worker.actor)
 
-    def _ask(self, worker: _Worker, step: str, *arguments: Any) -> None:
+    def _ask(self, worker: Worker, step: str, *arguments: Any) -> None:
         worker.step = step
         worker.call = getattr(worker.actor, step).remote(*arguments)
         if step == "load":
             worker.made = arguments[0]
 
-    def _answers(self) -> list[tuple[_Worker, Any]]:
+    def _answers(self) -> list[tuple[Worker, Any]]:
         """The workers whose call has ended, with its value or their death."""
         calls = {worker.call: worker for worker in self._workers if worker.call is not None}
         ready, others = self._ray.wait(list(calls), num_returns=1, timeout=POLL_SECONDS)
@@ -245,16 +210,16 @@ class Pool:
         self._warn_of_waiting()
         return [(calls[one], self._answer(calls[one])) for one in ready]
 
-    def _answer(self, worker: _Worker) -> Any:
+    def _answer(self, worker: Worker) -> Any:
         from ray import exceptions
 
         call, worker.call = worker.call, None
         try:
             value = self._ray.get(call)
         except exceptions.RayTaskError as error:
-            raise _cause_of(error) from None
+            raise cause_of(error) from None
         except exceptions.RayError as error:
-            return _Death(bool(getattr(error, "preempted", False)))
+            return Death(bool(getattr(error, "preempted", False)))
         if worker.step == "place":
             worker.place = value
         elif worker.step == "load":
@@ -279,22 +244,3 @@ class Pool:
         if time.monotonic() - self._began > PATIENCE_SECONDS:
             self._has_warned = True
             warn(f"waiting for a node with a free {self._needs}; see `ray status`")
-
-
-@dataclass(frozen=True)
-class _Death:
-    """The answer of a worker that died.
-
-    Args:
-        is_preempted: whether its node was taken away, as a preemptible machine is.
-    """
-
-    is_preempted: bool
-
-
-def _cause_of(error: Any) -> BaseException:
-    """The exception as it was raised in the worker, with the traceback from there as a note."""
-    cause: BaseException = error.cause
-    if not isinstance(cause, DiffclsError):
-        cause.add_note(str(error))
-    return cause

@@ -10,6 +10,8 @@ from diffcls.support.notices import warn
 from diffcls.support.workers.cluster import Cluster, check_address, check_installed
 from diffcls.support.workers.pool import Pool
 
+EXECUTORS = ("serial", "ray")
+"""Values of ``--executor``."""
 MAX_RAY_WORKERS = 4096
 DEFAULT_CPU_WORKERS = 2
 """Number of workers on a cluster without GPUs."""
@@ -68,3 +70,10 @@ class WorkerRequest:
         # Ray's own choice is 1, and the libraries' would be that of the driver
         variables["OMP_NUM_THREADS"] = os.environ.get("OMP_NUM_THREADS", str(os.cpu_count() or 1))
         return Pool(cluster, workers, needs_gpu, variables)
+
+
+def unused_workers(executor: str) -> dict[str, str]:
+    """Each option of workers that has no effect with an executor -> why."""
+    if executor != "serial":
+        return {}
+    return dict.fromkeys(("workers", "address"), "needs --executor ray")
