@@ -121,12 +121,16 @@ def on_workers(task: SleepingTask, workers: int, dataset: Dataset) -> Iterator[A
     from diffcls.support.workers.cluster import connected
     from diffcls.support.workers.requests import WorkerRequest
 
+    class SleepingRayMethod(RayMethod):
+        def _fit(self) -> None:
+            """There is nothing to fit."""
+
     facts: Any = Facts(built=None, batch_size=task.batch, device="none", fit=None)  # type: ignore[arg-type]
     made: Any = task
     with connected(None) as cluster:
         pool = WorkerRequest(workers, None, "cpu").pool(cluster, 1)
         try:
-            yield RayMethod(pool, made, facts, dataset), pool
+            yield SleepingRayMethod(pool, made, facts, dataset), pool
         finally:
             pool.close()
 

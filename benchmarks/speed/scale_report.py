@@ -60,9 +60,9 @@ def _measured(rows: Sequence[Row], output: Path) -> Iterator[str]:
         "record and its line alone, most of which are the digits of the scores; and of opening the "
         "finished run once more. Memory is the peak of the driver, of which importing torch is "
         "about 500 MiB. Throughput is that of the second quarter of the images, and relative to "
-        "workers that never wait. Half-way one worker is killed by SIGKILL: recovery is the time to "
-        "the first result of its replacement, whose process starts on the same machine; load is "
-        "the machine's load average before the run: above its cores, all times are longer."
+        "workers that never wait. Half-way one worker is killed by SIGKILL: recovery is the time "
+        "to the first result of its replacement, whose process starts on the same machine; load "
+        "is the machine's load average before the run: above its cores, all times are longer."
     )
     yield ""
     yield from markdown(

@@ -97,9 +97,6 @@ class SleepingMethod:
         """An attribute of the method."""
         return getattr(self, name)
 
-    def fit(self) -> None:
-        """There is nothing to fit."""
-
     def seconds_per_batch(self) -> float:
         """Time of one batch."""
         return self.task.seconds * self.task.batch
