@@ -52,6 +52,7 @@ COLUMNS = (
     "resume_memory_mib",
     "bytes_per_record",
     "recovery_seconds",
+    "recovery_cpu_seconds",
     "lost",
     "doubled",
     "scored_twice",

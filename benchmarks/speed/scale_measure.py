@@ -54,6 +54,7 @@ class Watched:
         began, ended: CPU time as the first image is requested, and after the last result.
         memory_mib: peak memory by then.
         killed, recovered: time of the kill, and of the first result of the replacement.
+        replacement_cpu: CPU time of the replacement by then: its start and its imports.
     """
 
     method: Any
@@ -67,6 +68,7 @@ class Watched:
     memory_mib: float = 0.0
     killed: float | None = None
     recovered: float | None = None
+    replacement_cpu: float | None = None
 
     @property
     def batch_size(self) -> int:
@@ -93,11 +95,23 @@ class Watched:
                     self.killed = time.monotonic()
                 else:
                     self.delivered.add(result.image_id)
-            elif self.recovered is None and pid_of(result) not in known:
+            elif (
+                self.recovered is None
+                and isinstance(result, WorkerScores)
+                and result.pid not in known
+            ):
                 self.recovered = time.monotonic()
+                self.replacement_cpu = result.cpu_seconds
             yield result
         self.ended = cpu_seconds()
         self.memory_mib = memory("VmHWM")
+
+    @property
+    def recovery_seconds(self) -> float | None:
+        """Time from the kill to the first result of the replacement; None without one."""
+        if self.killed is None or self.recovered is None:
+            return None
+        return self.recovered - self.killed
 
     @property
     def images_per_second(self) -> float | None:
@@ -106,11 +120,6 @@ class Watched:
         if half not in self.times or half == quarter:
             return None
         return (half - quarter) / (self.times[half] - self.times[quarter])
-
-
-def pid_of(result: ClassScores) -> int:
-    """The process that a result comes from; 0 for one that no worker gave."""
-    return result.pid if isinstance(result, WorkerScores) else 0
 
 
 @contextmanager
@@ -125,7 +134,9 @@ def on_workers(task: SleepingTask, workers: int, dataset: Dataset) -> Iterator[A
         def _fit(self) -> None:
             """There is nothing to fit."""
 
-    facts: Any = Facts(built=None, batch_size=task.batch, device="none", fit=None)  # type: ignore[arg-type]
+    # the run has its own facts of the method, see `sleeping_plan`
+    built: Any = None
+    facts = Facts(built=built, batch_size=task.batch, device="none", fit=None)
     made: Any = task
     with connected(None) as cluster:
         pool = WorkerRequest(workers, None, "cpu").pool(cluster, 1)
@@ -181,7 +192,6 @@ def measure(
         resumed = cpu_seconds() - before
         resumed_peak = memory("VmHWM")
     rate = watched.images_per_second
-    lasted = watched.killed is not None and watched.recovered is not None
     return {
         "classes": classes,
         "workers": workers,
@@ -201,7 +211,8 @@ def measure(
         "memory_mib": peak,
         "resume_memory_mib": resumed_peak,
         "bytes_per_record": bytes_per_record,
-        "recovery_seconds": watched.recovered - watched.killed if lasted else None,  # type: ignore[operator]
+        "recovery_seconds": watched.recovery_seconds,
+        "recovery_cpu_seconds": watched.replacement_cpu,
         "lost": images - len(ids),
         "doubled": lines - len(ids),
         "scored_twice": sum(count - 1 for count in begun.values()),

@@ -61,8 +61,9 @@ def _measured(rows: Sequence[Row], output: Path) -> Iterator[str]:
         "finished run once more. Memory is the peak of the driver, of which importing torch is "
         "about 500 MiB. Throughput is that of the second quarter of the images, and relative to "
         "workers that never wait. Half-way one worker is killed by SIGKILL: recovery is the time "
-        "to the first result of its replacement, whose process starts on the same machine; load "
-        "is the machine's load average before the run: above its cores, all times are longer."
+        "to the first result of its replacement, whose process starts on the same machine, and the "
+        "CPU time that this process takes for it. Load is the machine's load average before the "
+        "run: where it is above the number of cores, throughput and recovery wait for other work."
     )
     yield ""
     yield from markdown(
@@ -84,6 +85,7 @@ def _measured(rows: Sequence[Row], output: Path) -> Iterator[str]:
             "memory, MiB": lambda r: f"{max(r['memory_mib'], r['resume_memory_mib']):.0f}",
             "bytes per record": lambda r: f"{r['bytes_per_record']:,.0f}",
             "recovery, s": lambda r: _cell(r["recovery_seconds"], ".1f"),
+            "of which CPU, s": lambda r: _cell(r.get("recovery_cpu_seconds"), ".1f"),
             "lost": lambda r: f"{r['lost']}",
             "doubled": lambda r: f"{r['doubled']}",
             "scored twice": lambda r: f"{r['scored_twice']}",

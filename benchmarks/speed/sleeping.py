@@ -27,13 +27,15 @@ PREFIX = "test/"
 
 @dataclass(frozen=True)
 class WorkerScores(ClassScores):
-    """Class scores that name the process they come from.
+    """Class scores that name the process they come from; neither is part of a record.
 
     Args:
-        pid: the process; no part of a record.
+        pid: the process.
+        cpu_seconds: CPU time of that process so far.
     """
 
     pid: int = 0
+    cpu_seconds: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,10 @@ def scores_of(key: int, task: SleepingTask, pid: int = 0) -> WorkerScores:
     """The scores of an image: they depend on its position alone."""
     scores = np.random.default_rng(key).standard_normal(task.classes)
     ranking = np.argsort(-scores)
-    return WorkerScores(f"{PREFIX}{key}", scores, ranking, task.classes, task.seconds, pid=pid)
+    spent = time.process_time() if pid else 0.0
+    return WorkerScores(
+        *(f"{PREFIX}{key}", scores, ranking, task.classes, task.seconds), pid=pid, cpu_seconds=spent
+    )
 
 
 def sleeping_images(images: int, classes: int) -> Dataset:

@@ -141,18 +141,18 @@ class Record:
 
 FIELDS = tuple(field.name for field in dataclasses.fields(Record))
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
-TODO = "delete that line, then rerun the same command: it re-scores that image"
+REMEDY = "delete that line, then rerun the same command: it re-scores that image"
 
 
 def read_records(
-    path: Path, check: Callable[[Record], None] | None = None, todo: str = TODO
+    path: Path, check: Callable[[Record], None] | None = None, todo: str = REMEDY
 ) -> list[Record]:
     """All records of a file as a list, see `each_record`."""
     return list(each_record(path, check, todo))
 
 
 def each_record(
-    path: Path, check: Callable[[Record], None] | None = None, todo: str = TODO
+    path: Path, check: Callable[[Record], None] | None = None, todo: str = REMEDY
 ) -> Iterator[Record]:
     """The records of a file, in the order of its lines, without incomplete last ones.
 
