@@ -160,6 +160,7 @@ def _of_model(
     from diffcls.generation.classes import classes_of, dataset_of
     from diffcls.generation.image_features import of_model
     from diffcls.generation.sample import find_sampler
+    from diffcls.generation.workers import FidelityTask, tensors_of
     from diffcls.models.given import images_seen
 
     find_sampler(options.sampler, denoiser)
@@ -191,7 +192,8 @@ def _of_model(
     for guidance in [1.0] if denoiser.labels == () else options.guidance:
         shared = replace(shared, guidance=guidance)
         try:
-            images = of_model(options, extractor, denoiser, classes, guidance, count, pool)
+            own = pool and tensors_of(pool, FidelityTask(options, guidance, count), count)
+            images = of_model(options, extractor, denoiser, classes, guidance, count, own)
         except Interrupted as stop:
             n = len(stop.result["features"])
             if n < MIN_IMAGES:

@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from diffcls.generation.sample import Batch
     from diffcls.models.denoiser import Denoiser
     from diffcls.models.feature_extractors import Extractor
-    from diffcls.support.workers.pool import Pool
 
 
 def paths_in(folder: str | Path, flag: str, count: int | None = None) -> list[Path]:
@@ -157,24 +156,28 @@ def of_model(
     classes: Classes,
     guidance: float,
     count: int,
-    pool: Pool | None = None,
+    images: Iterator[Tensor] | None = None,
 ) -> Arrays:
     """``features``, ``logits`` and ``labels`` of generated images, equally many of each class.
 
     ``labels`` are missing for an unconditional model.
+
+    Args:
+        options: options of the measurement.
+        extractor: the feature extractor.
+        denoiser: the model.
+        classes: its classes.
+        guidance: weight of classifier-free guidance.
+        count: number of images.
+        images: these images in batches, of workers; None: they are generated here.
 
     Raises:
         diffcls.generation.options.Interrupted: on Ctrl-C, with the features of the images
             generated so far, if any.
     """
     labels = np.arange(count) % len(classes.prompts)
-    batches: Iterator[Tensor]
-    if pool is None:
-        batches = (one.images for one in sampled(options, denoiser, classes, guidance, count))
-    else:
-        from diffcls.generation.workers import FidelityTask, tensors_of
-
-        batches = tensors_of(pool, FidelityTask(options, guidance, count), count)
+    if images is None:
+        images = (one.images for one in sampled(options, denoiser, classes, guidance, count))
     features: list[NDArray[np.float32]] = []
     logits: list[NDArray[np.float32]] = []
 
@@ -189,11 +192,11 @@ def of_model(
 
     with options.progress(count, f"generating, guidance {guidance:g}") as bar:
         try:
-            for images in batches:
-                pair = extractor.extract(images, options.batch_size)
+            for batch in images:
+                pair = extractor.extract(batch, options.batch_size)
                 features.append(pair[0])
                 logits.append(pair[1])
-                bar.update(len(images))
+                bar.update(len(batch))
         except KeyboardInterrupt:
             if not features:
                 raise
