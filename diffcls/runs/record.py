@@ -212,9 +212,8 @@ def intact_length(data: bytes) -> int:
 
     Text after the last newline is the start of a line whose writing was interrupted. After a power
     loss, a file may have its length but not the data of its last blocks, which then read as zeros
-    up to the end of a block: such zeros end the intact part, if they lie among the
-    lines that need not have reached the disk. Any other zero is damage (JSON escapes it), and
-    stays.
+    up to the end of a block: such zeros end the intact part, if they lie among the lines that need
+    not have reached the disk. Any other zero is damage (JSON escapes it), and stays.
     """
     end = data.rfind(b"\n") + 1
     start = end

@@ -24,6 +24,7 @@ from diffcls.support.errors import RecordError, UsageError
 from diffcls.support.files import (
     create_folder,
     locked,
+    remedy,
     synchronise,
     try_lock,
     unwritable_output,
@@ -94,7 +95,8 @@ class RecordStore:
             except OSError as error:
                 raise unwritable_output(root, error) from error
             synchronise(self.folder)  # the name of a new file
-            self._unsynced, self._synced_at = 0, time.monotonic()
+            # also those of a killed process, whose last records may not be on disk
+            self._unsynced, self._synced_at = 1, time.monotonic()
             self.done = {record.image_id for record in self.records()}
             self._held = held.pop_all()  # an error above releases the shard
 
@@ -213,7 +215,7 @@ class RecordStore:
         return RecordError(
             f"cannot write a record ({error.strerror or error})",
             given=str(self.path),
-            todo="free some space, then rerun the same command to resume",
+            todo=f"{remedy(error)}, then rerun the same command to resume",
         )
 
     def records(self) -> Iterator[Record]:

@@ -45,7 +45,7 @@ def locked(path: str | os.PathLike[str]) -> Iterator[Path]:
         try:
             create_folder(target.parent)
             held.enter_context(_waited_for(lock_of(target), target))
-        except (OSError, NotImplementedError) as error:
+        except (OSError, RuntimeError) as error:
             raise without_locks(target, error) or _unwritable(target, error) from error
         yield target
 
@@ -75,7 +75,7 @@ def try_lock(target: Path) -> BaseFileLock | None:
         lock.acquire(timeout=0)
     except Timeout:
         return None
-    except (OSError, NotImplementedError) as error:
+    except (OSError, RuntimeError) as error:
         known = without_locks(target, error)
         if known is None:
             raise
@@ -83,13 +83,18 @@ def try_lock(target: Path) -> BaseFileLock | None:
     return lock
 
 
-def without_locks(target: Path, error: Exception) -> UsageError | None:
-    """The error for a file on a file system without locks; None for any other failure."""
+def without_locks(target: Path, error: OSError | RuntimeError) -> UsageError | None:
+    """The error for a file on a file system without locks; None for any other failure.
+
+    Args:
+        target: the file.
+        error: of the lock; earlier releases of filelock raise a RuntimeError where ``flock`` lacks.
+    """
     if isinstance(error, OSError) and error.errno not in _NO_LOCKS:
         return None
-    reason = error.strerror if isinstance(error, OSError) else None
+    reason = error.strerror if isinstance(error, OSError) else error
     return UsageError(
-        f"--output-dir lies on a file system without file locks ({reason or 'not supported'})",
+        f"--output-dir lies on a file system without file locks ({reason})",
         given=str(target.parent),
         allowed="one with locks: a local disk, or a network file system mounted with them",
         todo="choose another folder; without locks, two processes would write one file",
@@ -227,16 +232,20 @@ def check_output(folder: Path) -> None:
 
 
 def unwritable_output(folder: Path, error: OSError) -> UsageError | RecordError:
-    """The error for an output folder that cannot be written; a full disk is no wrong usage."""
-    is_full = error.errno in _FULL
-    kind = RecordError if is_full else UsageError
+    """The error for an output folder that cannot be written; a failing disk is no wrong usage."""
+    fails = error.errno in (*_FULL, errno.EIO)
+    kind = RecordError if fails else UsageError
+    todo = f"{remedy(error)}, then rerun the same command to resume"
     return kind(
         f"--output-dir cannot be written ({error.strerror})",
         given=str(folder),
-        todo="free some space, then rerun the same command to resume"
-        if is_full
-        else "choose another folder",
+        todo=todo if fails else "choose another folder",
     )
+
+
+def remedy(error: OSError) -> str:
+    """What to do about a disk that does not take what is written."""
+    return "free some space" if error.errno in _FULL else "check the disk"
 
 
 def synchronise(folder: Path) -> None:
@@ -251,7 +260,7 @@ def synchronise(folder: Path) -> None:
 
 _NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS)
 """What ``flock`` raises where it is not supported: NFS without its lock daemon, some FUSE."""
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 _NOT_ALLOWED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST)
 
 

@@ -60,7 +60,8 @@ DRY = re.compile(
 
 REASONS = {
     "installs packages": r"pip install .*|python -m venv .*|source .*",
-    "is run by .ci/run or a developer": r"tox( .*)?",
+    "is run by .ci/run or a developer": r"(?:FAULTS_REPORT=\S+ )?tox( .*)?"
+    r"|python -m tools\.document_reliability",
     "needs the Hub": r"hf download .*|.* (?:--dataset pets|--model (?:sd2-base|sdxl)|--backbone) .*"
     r"|.*--dataset pets|.*--backbone .*",
     "takes minutes to hours, and has no dry run": r"python -m diffcls\.evaluate .* --multi-label"

@@ -1,7 +1,8 @@
-"""The report of the fault suite: ``pytest tests/faults --faults-report FILE.csv``.
+"""The report of the fault suite: ``pytest tests/faults --faults-report=FILE.csv``.
 
 A test that injects a fault hands its figures to the fixture `report`. The rows of the tests that
-ran replace those of the same fault and victim in the file; the others stay.
+ran replace those of the same fault and victim in the file; the others stay. The option is written
+with "=", or pytest would take the path of a file that exists for one of tests.
 """
 
 from __future__ import annotations
@@ -73,9 +74,22 @@ def write_report(path: Path, new: list[dict[str, Any]]) -> None:
         writer.writerows(rows.values())
 
 
+def skip_without_proc() -> None:
+    """Skip where the names of open files cannot be read, on which the file events depend."""
+    if not Path("/proc/self/fd").exists():
+        pytest.skip("file events are told by the /proc of Linux")
+
+
+@pytest.fixture(scope="session")
+def proc() -> None:
+    """Skip without /proc."""
+    skip_without_proc()
+
+
 @pytest.fixture(scope="session")
 def serving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """Starts runs in processes of their own."""
+    skip_without_proc()
     with server(tmp_path_factory.mktemp("server")) as one:
         yield one
 

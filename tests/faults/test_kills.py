@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,22 +21,14 @@ from helpers.fault_runs import (
     recorded,
 )
 from helpers.fault_shim import Plan
+from helpers.interrupted_runs import lines
 
 pytestmark = pytest.mark.faults
 
 KILLS = 50
-COMMAND = (
-    "evaluate",
-    "--threads",
-    "1",
-    "--quiet",
-    "--draws",
-    "8",
-    "--batch-size",
-    "16",
-    "--no-check-model",
-)
-MANY = (*COMMAND, "--limit", "24")
+COMMAND = ("evaluate", "--threads", "1", "--quiet", "--draws", "4", "--batch-size", "8")
+COMMAND = (*COMMAND, "--no-check-model", "--no-check-memory")
+MANY = (*COMMAND, "--limit", "16")
 FEW = (*COMMAND, "--limit", "3")
 CRITERION = "records and row equal an undisturbed run's; only images in flight are scored again"
 
@@ -106,11 +102,49 @@ def test_run_killed_at_any_file_event_loses_and_repeats_nothing(
         done = not life.killed  # there is no such event
         check_life(life, set(), out, survival)
         before = recorded(out)
-        for flags in (victim.flags, victim.beside or victim.flags):
-            resumed = victim.start((*flags, "--output-dir", str(out)), None, None)()
-            assert resumed.status == 0, resumed.output
-            check_life(resumed, before, out, survival)
-            before = recorded(out)
+        resumed = victim.start((*victim.flags, "--output-dir", str(out)), None, None)()
+        assert resumed.status == 0, resumed.output
+        check_life(resumed, before, out, survival)
         check_same(out, whole, survival)
     assert survival.injected > 25
     report("SIGKILL at each file event", name, CRITERION, **survival.figures())
+
+
+@pytest.mark.timeout(300)
+def test_killed_command_continues_with_the_next_image(
+    undisturbed: Callable[..., tuple[Path, float]], tmp_path: Path, report: Callable[..., None]
+) -> None:
+    """The whole command, start of Python and load of the model included."""
+    whole, _ = undisturbed(MANY)
+    out = tmp_path / "out"
+
+    def until(records: int) -> tuple[subprocess.Popen[bytes], float]:
+        began = time.monotonic()
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "diffcls", *MANY, "--output-dir", str(out)],
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"},
+            stdout=subprocess.DEVNULL,
+        )
+        while len(lines(out)) < records and process.poll() is None:
+            time.sleep(0.01)
+        return process, time.monotonic() - began
+
+    process, _ = until(2)
+    process.kill()
+    process.wait()
+    stored = lines(out)
+    assert 2 <= len(stored) < 16
+    process, seconds = until(len(stored) + 1)
+    assert process.wait(200) == 0
+    assert lines(out)[: len(stored)] == stored
+    check_same(out, whole)
+    report(
+        "SIGKILL of the whole command",
+        "serial run",
+        "the same command continues with the next image",
+        injected=1,
+        survived=1,
+        records_lost=0,
+        records_doubled=0,
+        seconds=round(seconds, 1),
+    )

@@ -127,7 +127,9 @@ def test_encoder_without_memory_for_its_batch_encodes_parts_of_it(
     with caplog.at_level(logging.WARNING):
         assert scores(method(SmallEncoder)) == scores(method(GaussianDenoiser))
     assert len([text for text in own_messages(caplog) if "memory" in text]) == 2
-    report("Out of memory on a device", "encoder of images", "same scores", figure="same to the bit")
+    report(
+        "Out of memory on a device", "encoder of images", "same scores", figure="same to the bit"
+    )
 
 
 @pytest.mark.parametrize("size", [8, 7])  # and parts that do not fill a batch
@@ -152,9 +154,7 @@ def test_single_pass_classifier_without_memory_scores_parts_of_its_batch(
     assert {a.image_id: a.scores.tolist() for a in small.classify(items(19))} == expected
     assert set(rows) == {small.batch_size} and small.batch_size <= 3
     if size == 8:
-        report(
-            "Out of memory on a device", "single pass", "same scores", figure="same to the bit"
-        )
+        report("Out of memory on a device", "single pass", "same scores", figure="same to the bit")
 
 
 class Without(GaussianDenoiser):
@@ -178,7 +178,7 @@ def test_lack_of_memory_while_the_cost_is_measured_halves_the_batch() -> None:
 
 def test_lack_of_memory_for_one_row_stops_with_a_message(report: Callable[..., None]) -> None:
     built = method(Without)
-    with pytest.raises(ModelError, match="out of memory for a single evaluation.*choose --dtype"):
+    with pytest.raises(ModelError, match=r"out of memory for a single evaluation.*choose --dtype"):
         list(built.classify(items(3)))
     tries = built.denoiser.tries  # type: ignore[attr-defined]
     assert tries <= 8  # 32, 16, … 1

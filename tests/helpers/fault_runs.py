@@ -21,8 +21,8 @@ from helpers.interrupted_runs import answers, lines
 
 from diffcls.runs.records import Record
 
-VARYING = ("seconds_per_image", "date", "command")
-"""Columns of a row that differ between equal runs."""
+VARYING = ("seconds_per_image", "date", "command", "commit")
+"""Columns of a row that differ between equal runs; the commit, where one is made meanwhile."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class Server:
         started = self._folder / f"started-{self._count}"
         events = self._folder / f"events-{self._count}"
         output = self._folder / f"output-{self._count}"
-        for path in (started, events):
+        for path in (started, events, output):
             path.touch()
         plan = dataclasses.replace(plan, started=str(started), events=str(events))
         request = {
@@ -239,9 +239,5 @@ def kill_at_random(
             check_life(life, before, out, survival)
             done = not life.killed
             assert life.killed or life.status == 0, life.output
-        if victim.beside is not None:
-            assert (
-                victim.start((*victim.beside, "--output-dir", str(out)), None, None)().status == 0
-            )
         check_same(out, whole, survival)
     return survival
