@@ -18,6 +18,7 @@ from diffcls.cli.flags import (
     add_sampling,
     add_seed,
     add_source,
+    add_workers,
     keywords,
 )
 from diffcls.generation.fidelity import FidelityResult, measurements
@@ -68,6 +69,7 @@ def parser() -> argparse.ArgumentParser:
     add_sampling(add, DEFAULT)
     add_seed(add)
     add_machine(add, 64)
+    add_workers(add)
     add_output(p, "results", "folder of fidelity.csv")
     return p
 

@@ -14,6 +14,7 @@ from diffcls.cli.flags import (
     add_sampling,
     add_seed,
     add_source,
+    add_workers,
     keywords,
 )
 from diffcls.generation.images import GenerationOptions, GenerationResult, generate_images
@@ -63,6 +64,7 @@ def parser() -> argparse.ArgumentParser:
     add("--trajectory", action="store_true", help=trajectory)
     add("--dtype", metavar="T", help="float32, bfloat16 or float16 (that of the device)")
     add_machine(add, 32)
+    add_workers(add)
     add = add_output(p, "samples", "parent of the folder that is written")
     listing = "print all samplers with their sources, and stop"
     add("--list-samplers", action="store_true", default=False, help=listing)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from benchmarks.core.benchmark import Benchmark, Run
 from diffcls.data.catalog import SPECS
+from diffcls.data.specs import Stages
 from diffcls.runs.leaderboard import published_rows
 from diffcls.search.paper import Paper
 
@@ -57,7 +58,12 @@ PEAK_TFLOPS = {"A100": 312, "H100 SXM": 989, "RTX 4090": 165, "V100": 125}
 
 def evaluations(name: str) -> int:
     """Evaluations per image of the published stages, which do not depend on the errors."""
-    stages, alive, before, total = SPECS[name].stages, SETTINGS[name].classes, 0, 0
+    return stage_evaluations(SPECS[name].stages, SETTINGS[name].classes)
+
+
+def stage_evaluations(stages: Stages, classes: int) -> int:
+    """Evaluations per image of published stages among any number of classes."""
+    alive, before, total = classes, 0, 0
     ends = Paper(stages.samples, stages.keep)._ends()
     for end, keep in zip(ends.tolist(), stages.keep, strict=True):
         total += alive * (end - before)

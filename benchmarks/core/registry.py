@@ -199,6 +199,22 @@ ENTRIES = (
         aliases=("heads",),
     ),
     Entry(
+        "scale",
+        "What does a run cost its driver, with up to 16 workers and 1,000 classes?",
+        1.5,
+        TWO_CORES,
+        ("SCALE.md", "scale.csv"),
+        "benchmarks.speed.scale",
+    ),
+    Entry(
+        "soak",
+        "Do memory, open handles and speed stay flat over a long run?",
+        1.5,
+        TWO_CORES,
+        ("SOAK.md", "soak.csv"),
+        "benchmarks.speed.soak",
+    ),
+    Entry(
         "gpu",
         "Which optimisations pay on an accelerator, and which share of its peak is used?",
         0.13,

@@ -6,7 +6,7 @@ import argparse
 from typing import Any
 
 from diffcls.cli import OneOrMore, Parser
-from diffcls.cli.flags import Add, rows
+from diffcls.cli.flags import Add, add_workers, rows
 
 METHODS = "one or more of diffusion (default), clip, sd-features, features, synthetic, reference"
 SEARCHES = "racing (default), paper, exhaustive, halving, gradient, learned or propose"
@@ -115,6 +115,7 @@ def _add_execution(add: Add) -> None:
     add("--shard", metavar="i/n", help="only every n-th image from the i-th, i from 0")
     add("--n-workers", type=int, metavar="n", help="the same, as published")
     add("--worker-idx", type=int, metavar="i", help="the same, as published")
+    add_workers(add)
     add("--offload", metavar="O", help="none (default), encoders or sequential: to main memory")
     add("--vae-slicing", action="store_true", help="encode images one by one: less memory")
     add("--vae-tiling", action="store_true", help="encode large images by tiles: approximate")

@@ -65,6 +65,13 @@ def add_machine(add: Add, batch_size: int | str, unit: str = "rows per forward p
     add("--threads", type=int, metavar="N", help="CPU threads (torch's choice)")
 
 
+def add_workers(add: Add) -> None:
+    """Add ``--executor --workers --address``."""
+    add("--executor", metavar="E", help="serial (default), or ray: in workers on a Ray cluster")
+    add("--workers", type=int, metavar="N", help="of ray: number of workers (one per GPU)")
+    add("--address", metavar="A", help="of ray: HOST:PORT or auto (a cluster of its own)")
+
+
 def add_output(p: Parser, folder: str, description: str) -> Add:
     """Add the group of ``--output-dir --json --quiet``.
 

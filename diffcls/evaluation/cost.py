@@ -127,7 +127,7 @@ def fit(plan: Plan, budget: str) -> Plan:
             dataset, subset = choose(dataset, limit=fitted["images"])
     if dataset is plan.dataset and options == plan.options:
         return plan
-    return make_plan(plan.spec.method, options, dataset, subset, plan.shard)
+    return make_plan(plan.spec.method, options, dataset, subset, plan.shard, plan.executor)
 
 
 def _fit_once(plan: Plan, seconds: float) -> dict[str, Any]:

@@ -6,9 +6,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from diffcls.classifiers import METHODS
 from diffcls.classifiers.base import Built
-from diffcls.data import catalog
 from diffcls.data.open_set import OpenSet
 from diffcls.data.own_data import Preamble
 from diffcls.evaluation.cost import advice, fit_cost, measure
@@ -26,7 +24,6 @@ from diffcls.runs import leaderboard
 from diffcls.runs.error_tables import ErrorArchive
 from diffcls.runs.records import RecordStore
 from diffcls.runs.sharding import shard_of
-from diffcls.support.environment import set_threads, threads
 from diffcls.support.notices import warn
 
 SELF_TEST_IMAGES = 4
@@ -42,7 +39,8 @@ def run(
         preamble: prints how a person's own data were understood, if there is an image to score.
         tables_per_run: whether ``--save-errors`` gets a folder per run, named by its fingerprint.
     """
-    from diffcls.evaluation.executors.serial import Progress, execute, waiting
+    from diffcls.evaluation.executors.progress import Progress
+    from diffcls.evaluation.executors.recording import execute, waiting
 
     options, built = plan.options, plan.built
     output = Path(options.output_dir)
@@ -60,19 +58,11 @@ def run(
     with RecordStore(output, plan.spec, plan.shard, plan.dataset) as store:
         header = store.header(proposed)
         warn_of_kept_settings(options, header)
-        compiled = bool(header.get("compiled", False))
-        if header["threads"] != threads() or compiled != options.compile:
-            set_threads(header["threads"])
-            # prompts were encoded with other threads, or the network runs in another form, which
-            # affects last bits
-            kind = METHODS.load(plan.spec.method)
-            own = dataclasses.replace(options, compile=compiled)
-            built = kind.build(own, catalog.find(options.dataset), plan.prompts)
-        built.method.batch_size = int(header["batch_size"])
+        built = plan.executor.with_settings(built, plan.spec.method, options, plan.prompts, header)
         positions = shard_of(len(plan.dataset), plan.shard)
         items = waiting(plan.dataset, store, positions, archive)
         ids = {plan.dataset.items[i].image_id for i in positions}
-        stored = [record for record in store.records() if record.image_id in ids]
+        stored = [one.without_scores() for one in store.records() if one.image_id in ids]
         if items:
             (preamble or Preamble()).print(options.dataset, plan.dataset, built.prompts)
             _before(plan, built, len(items))

@@ -20,6 +20,7 @@ from diffcls.models.model_argument import is_name
 RUN_OPTIONS = frozenset(
     {"dataset", "split", "limit", "subset", "indices", "classnames", "method", "seed"}
     | {"device", "batch_size", "threads", "shard", "n_workers", "worker_idx", "check_model"}
+    | {"executor", "workers", "address"}
     | {"log_to", "json_format", "read_timeout"}
     | {"output_dir", "dry_run", "json", "quiet", "published", "extra", "load_stats", "command"}
 )

@@ -11,15 +11,20 @@ from diffcls.diffusion.learned_weighting import read_weighting
 from diffcls.diffusion.parameterization import resolve_weighting
 from diffcls.diffusion.timestep_allocation import read_allocation
 from diffcls.integrations.trackers import check_installed
+from diffcls.models.executor_options import check_executor
 from diffcls.support.environment import MAX_THREADS
 from diffcls.support.errors import UsageError, unknown_name
 from diffcls.support.options import MAX_COUNT, MAX_WORKERS, flag_of, free_text, read, within
 from diffcls.support.paths import UserPath
 from diffcls.support.text import valid_text
+from diffcls.support.workers.requests import MAX_RAY_WORKERS, unused_workers
 
 JSON_FORMATS = ("leaderboard", "clip_benchmark", "model-index")
 MAX_READ_SECONDS = 86_400
-UNSAVED = frozenset({"command", "json", "json_format", "log_to", "quiet", "published", "dry_run"})
+UNSAVED = frozenset(
+    {"command", "json", "json_format", "log_to", "quiet", "published", "dry_run"}
+    | {"executor", "workers", "address"}
+)
 """Options that are not kept with a run: how it was called, and what was printed."""
 
 
@@ -35,6 +40,9 @@ class EvaluationOptions(ClassifierOptions):
         threads: CPU threads; None: torch's choice.
         shard: "i/n", i from 0.
         n_workers, worker_idx: the same in the published script's spelling.
+        executor: ``serial``: in this process; ``ray``: in workers on a Ray cluster.
+        workers: number of Ray's workers; None: one per GPU, or two without GPUs.
+        address: HOST:PORT of a Ray cluster, or ``auto``; None: one that the run starts and stops.
         read_timeout: seconds after which an image counts as one that cannot be read; 0: no limit.
         budget: time that the run may take, as ``90m`` or ``2h``: images and draws are fitted to it.
         extra, load_stats: flags of the published script that change no number here: a run is
@@ -57,6 +65,9 @@ class EvaluationOptions(ClassifierOptions):
     shard: str | None = None
     n_workers: int | None = within(1, MAX_WORKERS)
     worker_idx: int | None = within(0, MAX_WORKERS - 1)
+    executor: str = "serial"
+    workers: int | None = within(1, MAX_RAY_WORKERS)
+    address: str | None = None
     read_timeout: float = within(0, MAX_READ_SECONDS, 60.0, whole=False)
     budget: str | None = None
     extra: str | None = free_text()
@@ -73,7 +84,7 @@ class EvaluationOptions(ClassifierOptions):
         """Each option that has no effect with these methods, search and data set -> why."""
         from diffcls.evaluation.option_use import unused
 
-        return unused(self)
+        return {**unused(self), **unused_workers(self.executor)}
 
     def resolved(self) -> dict[str, Any]:
         """The options that differ from their defaults, in plain JSON types, for the run's header.
@@ -116,6 +127,7 @@ def read_options(arguments: Mapping[str, Any]) -> EvaluationOptions:
             raise unknown_name("argument of run_evaluation", name, known)
     options = read(EvaluationOptions, arguments)
     _check_output(options)
+    _check_executor(options)
     if options.allocation:
         options = replace(options, allocation=read_allocation(str(options.allocation)))
     if str(options.weighting).endswith(".json"):
@@ -123,6 +135,25 @@ def read_options(arguments: Mapping[str, Any]) -> EvaluationOptions:
     else:
         options = replace(options, weighting=resolve_weighting(str(options.weighting)))
     return options
+
+
+def _check_executor(options: EvaluationOptions) -> None:
+    """Refuse an unknown executor, and what workers on Ray cannot do or be sent."""
+    given = (options.workers, options.address, options.device, options.model)
+    check_executor(options.executor, *given)
+    if options.executor == "serial":
+        return
+    for name, why in (
+        ("multi_label", "its labels are decided in one process"),
+        ("budget", "the speed of the workers is not known"),
+        ("device_map", "each worker has one GPU"),
+    ):
+        if getattr(options, name):
+            raise UsageError(
+                f"{flag_of(name)} cannot be combined with --executor {options.executor}: {why}",
+                given=getattr(options, name),
+                todo="remove one",
+            )
 
 
 def _check_output(options: EvaluationOptions) -> None:

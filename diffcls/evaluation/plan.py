@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from diffcls.classifiers import METHODS
@@ -18,6 +18,8 @@ from diffcls.data.open_set import OpenSet, open_set
 from diffcls.data.prompts import AGGREGATES, PromptSet
 from diffcls.data.read_timeout import with_read_timeout
 from diffcls.data.subsets import choose
+from diffcls.evaluation.executors.base import Executor
+from diffcls.evaluation.executors.serial import SerialExecutor
 from diffcls.evaluation.options import EvaluationOptions
 from diffcls.evaluation.time_budget import read_time
 from diffcls.models.memory_options import parse_quantisation
@@ -37,6 +39,7 @@ class Plan:
         built: the method.
         spec: specification of the run.
         shard: (i, n).
+        executor: where the method runs.
     """
 
     options: EvaluationOptions
@@ -45,6 +48,7 @@ class Plan:
     built: Built
     spec: RunSpec
     shard: tuple[int, int]
+    executor: Executor = field(default_factory=SerialExecutor)
 
 
 def check_names(options: EvaluationOptions) -> None:
@@ -165,12 +169,23 @@ def make_plan(
     dataset: Dataset,
     subset: str,
     shard: tuple[int, int],
+    executor: Executor | None = None,
 ) -> Plan:
-    """Load the method with its model, and resolve the specification."""
+    """Load the method with its model, and resolve the specification.
+
+    Args:
+        method: name of the method.
+        options: options of the evaluation.
+        dataset: the images to score.
+        subset: name of the chosen subset of the split.
+        shard: (i, n).
+        executor: where the method runs; None: in this process.
+    """
+    executor = executor or SerialExecutor()
     prompts = build_prompts(options, dataset)
-    built = METHODS.load(method).build(options, catalog.find(options.dataset), prompts)
+    built = executor.build(method, options, dataset, prompts)
     spec = spec_of(method, options, dataset, subset, built, built.img_size)
-    return Plan(options, dataset, prompts, built, spec, shard)
+    return Plan(options, dataset, prompts, built, spec, shard, executor)
 
 
 def spec_of(

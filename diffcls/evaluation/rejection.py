@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -20,9 +20,11 @@ from diffcls.metrics.rejection import (
 from diffcls.metrics.statistics import wilson_interval
 from diffcls.runs.metrics_table import PROVENANCE, put
 from diffcls.runs.records import RecordStore
-from diffcls.support.invariants import instance
 from diffcls.support.notices import warn
 from diffcls.support.types import Float64
+
+if TYPE_CHECKING:
+    from diffcls.classifiers.rejection import RejectingMethod
 
 TABLE = "rejection.csv"
 BACKGROUND, POSTERIOR, MARGIN = "odds against the background", "largest posterior", "margin"
@@ -50,14 +52,13 @@ def report_rejection(
     Returns:
         The rows of the table; none while there are no known or no unknown images.
     """
-    from diffcls.classifiers.rejection import RejectingMethod
-
-    scored = [record for record in store.records() if record.error is None]
+    records = sorted(store.records(), key=lambda record: record.image_id)
+    scored = [record for record in records if record.error is None]
     if not scored or row["status"] != "complete":
         return []
     scores = np.array([[-np.inf if s is None else s for s in r.scores] for r in scored])
     unknown = np.array([r.label == scores.shape[1] - 1 for r in scored])
-    candidates, method = scores[:, :-1], instance(plan.built.method, RejectingMethod)
+    candidates, method = scores[:, :-1], cast("RejectingMethod", plan.built.method)
     statistics = {
         BACKGROUND: candidate_log_odds(candidates, scores[:, -1], scale),
         POSTERIOR: best_posterior(candidates, method.candidate_scale),

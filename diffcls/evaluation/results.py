@@ -16,7 +16,7 @@ from diffcls.runs.records import RecordStore
 from diffcls.runs.run_row import put_run_row
 from diffcls.runs.sharding import shard_of
 from diffcls.runs.spec import RunSpec
-from diffcls.support.environment import clock, commit, describe_device, threads, versions
+from diffcls.support.environment import clock, commit, threads, versions
 from diffcls.support.errors import RecordError
 from diffcls.support.notices import warn
 from diffcls.support.redaction import redacted, redacted_values
@@ -37,7 +37,7 @@ def header_of(plan: Plan) -> dict[str, Any]:
         "threads": threads(),
         "posterior_scale": plan.built.method.posterior_scale,
         "img_size": plan.options.img_size,  # as requested: null for the model's own
-        "device": describe_device(plan.built.device),
+        "device": plan.executor.describe_device(plan.built),
         "versions": versions(),
         "commit": commit(),
         "command": redacted(valid_text(plan.options.command)),

@@ -22,6 +22,8 @@ from diffcls.evaluation.combinations import (
     read_combinations,
 )
 from diffcls.evaluation.cost import Cost, estimate, fit, measure
+from diffcls.evaluation.executors import EXECUTORS
+from diffcls.evaluation.executors.base import Executor
 from diffcls.evaluation.finished import finished_row
 from diffcls.evaluation.memory import describe_memory, memory_of
 from diffcls.evaluation.multi_label import evaluate_multi_label, prepare
@@ -70,7 +72,9 @@ def run_evaluation(combinations: Combinations) -> list[dict[str, Any]]:
     if options.multi_label:
         check_each(combinations.runs, lambda one: prepare(one.options))
         return _multi_label(combinations)
-    shard = shard_from(os.environ, options.shard, options.n_workers, options.worker_idx)
+    # one driver gives work to all processes that a launcher describes
+    launcher = os.environ if options.executor == "serial" else {}
+    shard = shard_from(launcher, options.shard, options.n_workers, options.worker_idx)
     with models_kept(), contextlib.ExitStack() as stack:
         session = _Session(combinations, shard, stack)
         session.open_data()
@@ -118,6 +122,7 @@ class _Session:
     images: dict[int, tuple[Dataset, str]] = field(default_factory=dict)
     preambles: dict[int, Preamble] = field(default_factory=dict)
     threads: int | None = None
+    executor: Executor | None = None
     kind: object = None
     """Data set, model and method of the run that is planned or done now."""
 
@@ -203,8 +208,11 @@ class _Session:
         # a resumed run before this one may have set its own
         set_threads(one.options.threads or self.threads)
         self.kind = one.kind
+        if self.executor is None:
+            name = "serial" if one.options.dry_run else one.options.executor
+            self.executor = self.stack.enter_context(EXECUTORS.load(name)(one.options))
         dataset, subset = self._images(one)
-        return make_plan(one.method, one.options, dataset, subset, self.shard)
+        return make_plan(one.method, one.options, dataset, subset, self.shard, self.executor)
 
     def _show_memory(self, one: Run) -> None:
         """Print the memory that a run will need, before its model is loaded."""

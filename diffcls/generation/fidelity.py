@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from diffcls.models.denoiser import Denoiser
     from diffcls.models.feature_extractors import Extractor
     from diffcls.support.cache import Arrays
+    from diffcls.support.workers.pool import Pool
 
 logger = logging.getLogger(__name__)
 
@@ -108,8 +110,14 @@ def measurements(options: FidelityOptions) -> Iterator[FidelityResult]:
         yield _of_folders(options)
         return
     data = options.data(options.split) if options.real is None else None
-    with options.opened() as denoiser:
-        yield from _of_model(options, denoiser, data)
+    with options.opened() as denoiser, ExitStack() as stack:
+        pool = None
+        if options.executor == "ray":
+            from diffcls.generation.workers import pool_of, with_threads
+
+            options = with_threads(options)
+            pool = stack.enter_context(pool_of(options))
+        yield from _of_model(options, denoiser, data, pool)
 
 
 def _of_folders(options: FidelityOptions) -> FidelityResult:
@@ -148,13 +156,14 @@ def _of_folders(options: FidelityOptions) -> FidelityResult:
 
 
 def _of_model(
-    options: FidelityOptions, denoiser: Denoiser, data: Dataset | None
+    options: FidelityOptions, denoiser: Denoiser, data: Dataset | None, pool: Pool | None
 ) -> Iterator[FidelityResult]:
     from diffcls.data.load import load_dataset
     from diffcls.data.own_data import announce
     from diffcls.generation.classes import classes_of, dataset_of
     from diffcls.generation.image_features import of_model
     from diffcls.generation.sample import find_sampler
+    from diffcls.generation.workers import FidelityTask, tensors_of
     from diffcls.models.given import images_seen
 
     find_sampler(options.sampler, denoiser)
@@ -186,7 +195,9 @@ def _of_model(
     for guidance in [1.0] if denoiser.labels == () else options.guidance:
         shared = replace(shared, guidance=guidance)
         try:
-            images = of_model(options, extractor, denoiser, classes, guidance, count)
+            task = FidelityTask(options, guidance, count)
+            own = None if pool is None else tensors_of(pool, task, count)
+            images = of_model(options, extractor, denoiser, classes, guidance, count, own)
         except Interrupted as stop:
             n = len(stop.result["features"])
             if n < MIN_IMAGES:

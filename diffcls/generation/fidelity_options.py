@@ -8,21 +8,21 @@ from pathlib import Path
 from typing import ClassVar
 
 from diffcls.generation import samplers
-from diffcls.generation.options import ModelOptions
+from diffcls.generation.options import WorkerOptions
 from diffcls.support.errors import UsageError, unknown_name
 from diffcls.support.options import MAX_COUNT, MAX_STEPS, MAX_WEIGHT, within
 from diffcls.support.paths import UserPath
 
 METRICS = ("FID", "IS", "KID", "precision", "recall")
-OF_THE_MODEL = ("model", "guidance", "sampler", "steps", "seed")
+OF_THE_MODEL = ("model", "guidance", "sampler", "steps", "seed", "executor")
 """Options of the generating model."""
 MIN_IMAGES = 10
 """Minimum number of real and of generated images."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class FidelityOptions(ModelOptions):
-    """Options of `measure_fidelity`, in addition to those of `ModelOptions`.
+class FidelityOptions(WorkerOptions):
+    """Options of `measure_fidelity`, in addition to those of `WorkerOptions`.
 
     Args:
         real: folder of real images; None: those of a split of `dataset`.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,10 +21,12 @@ from diffcls.support.errors import DataError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL import Image
+    from torch import Tensor
 
     from diffcls.data.dataset import Dataset
     from diffcls.generation.classes import Classes
     from diffcls.generation.fidelity_options import FidelityOptions
+    from diffcls.generation.sample import Batch
     from diffcls.models.denoiser import Denoiser
     from diffcls.models.feature_extractors import Extractor
 
@@ -154,28 +156,28 @@ def of_model(
     classes: Classes,
     guidance: float,
     count: int,
+    images: Iterator[Tensor] | None = None,
 ) -> Arrays:
     """``features``, ``logits`` and ``labels`` of generated images, equally many of each class.
 
     ``labels`` are missing for an unconditional model.
 
+    Args:
+        options: options of the measurement.
+        extractor: the feature extractor.
+        denoiser: the model.
+        classes: its classes.
+        guidance: weight of classifier-free guidance.
+        count: number of images.
+        images: these images in batches, of workers; None: they are generated here.
+
     Raises:
         diffcls.generation.options.Interrupted: on Ctrl-C, with the features of the images
             generated so far, if any.
     """
-    from diffcls.generation import sample as sampling
-
     labels = np.arange(count) % len(classes.prompts)
-    batches = sampling.sample(
-        denoiser,
-        [classes.prompts[k] for k in labels],
-        range(count),
-        seed=options.seed,
-        scale=guidance,
-        steps=options.steps,
-        batch_size=options.batch_size,
-        sampler=options.sampler,
-    )
+    if images is None:
+        images = (one.images for one in sampled(options, denoiser, classes, guidance, count))
     features: list[NDArray[np.float32]] = []
     logits: list[NDArray[np.float32]] = []
 
@@ -190,13 +192,37 @@ def of_model(
 
     with options.progress(count, f"generating, guidance {guidance:g}") as bar:
         try:
-            for batch in batches:
-                pair = extractor.extract(batch.images, options.batch_size)
+            for batch in images:
+                pair = extractor.extract(batch, options.batch_size)
                 features.append(pair[0])
                 logits.append(pair[1])
-                bar.update(len(batch.images))
+                bar.update(len(batch))
         except KeyboardInterrupt:
             if not features:
                 raise
             raise Interrupted(arrays()) from None
     return arrays()
+
+
+def sampled(
+    options: FidelityOptions,
+    denoiser: Denoiser,
+    classes: Classes,
+    guidance: float,
+    count: int,
+    starts: Iterable[int] | None = None,
+) -> Iterator[Batch]:
+    """Batches of `count` generated images, equally many of each class; see `sample`."""
+    from diffcls.generation import sample as sampling
+
+    return sampling.sample(
+        denoiser,
+        [classes.prompts[k] for k in np.arange(count) % len(classes.prompts)],
+        range(count),
+        seed=options.seed,
+        scale=guidance,
+        steps=options.steps,
+        batch_size=options.batch_size,
+        sampler=options.sampler,
+        starts=starts,
+    )

@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 from diffcls.data import catalog
 from diffcls.data.option_use import unused_by
+from diffcls.models.executor_options import check_executor
 from diffcls.models.model_argument import Model
 from diffcls.support.environment import MAX_THREADS
 from diffcls.support.errors import UsageError
 from diffcls.support.options import MAX_ROWS, MAX_SEED, check_values, within
 from diffcls.support.paths import UserPath, expand_fields
 from diffcls.support.progress import Progress
+from diffcls.support.workers.requests import MAX_RAY_WORKERS, unused_workers
 
 if TYPE_CHECKING:
     from diffcls.data.dataset import Dataset
@@ -149,3 +151,29 @@ class ModelOptions:
     def progress(self, total: int, title: str) -> Progress:
         """Progress over `total` images on stderr, see `diffcls.support.progress`."""
         return Progress(total, title, quiet=self.quiet)
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerOptions(ModelOptions):
+    """A model that may run in workers on a Ray cluster.
+
+    Args:
+        executor: ``serial``: in this process; ``ray``: in workers on a Ray cluster.
+        workers: number of Ray's workers; None: one per GPU, or two without GPUs.
+        address: HOST:PORT of a Ray cluster, or ``auto``; None: one that is started and stopped.
+
+    Raises:
+        UsageError: for a number out of range, or what workers cannot do or be sent.
+    """
+
+    executor: str = "serial"
+    workers: int | None = within(1, MAX_RAY_WORKERS)
+    address: str | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_executor(self.executor, self.workers, self.address, self.device, self.model)
+
+    def unused(self) -> dict[str, str]:
+        """Each option that has no effect, given the others -> why."""
+        return {**super().unused(), **unused_workers(self.executor)}

@@ -6,7 +6,7 @@ batch.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,6 +51,7 @@ def sample(
     sampler: str = "dpm++",
     guidance: BatchGuidance | None = None,
     trajectory: bool = False,
+    starts: Iterable[int] | None = None,
 ) -> Iterator[Batch]:
     """One image per prompt, in batches.
 
@@ -65,6 +66,8 @@ def sample(
         sampler: a name in `diffcls.generation.samplers.SAMPLERS`.
         guidance: further guidance, see `diffcls.generation.guides.build_guidance`.
         trajectory: whether to return the estimates of x0 after each step.
+        starts: positions of the first images of the batches to generate, multiples of
+            `batch_size` in any order; None: all batches.
 
     Returns:
         Batches in order, each generated when the iterator reaches it.
@@ -77,7 +80,7 @@ def sample(
     # tensors made in inference mode cannot take part in a gradient
     mode = torch.inference_mode() if guidance is None else torch.no_grad()
     plan = _Plan(denoiser, prompts, numbers, seed, scale, batch_size, solver, path, guidance)
-    batches: Iterator[Batch] = mode(_batches)(plan, trajectory)
+    batches: Iterator[Batch] = mode(_batches)(plan, trajectory, starts)
     return batches
 
 
@@ -105,14 +108,14 @@ class _Plan:
     guidance: BatchGuidance | None
 
 
-def _batches(plan: _Plan, trajectory: bool) -> Iterator[Batch]:
+def _batches(plan: _Plan, trajectory: bool, starts: Iterable[int] | None) -> Iterator[Batch]:
     denoiser, prompts = plan.denoiser, plan.prompts
     unique = sorted(set(prompts))
     # in one call with the empty prompt, last: encodings of one length
     guides = [""] if plan.scale != 1.0 else []
     cond, place = denoiser.encode_prompts([*unique, *guides]), {t: i for i, t in enumerate(unique)}
     empty = Conditioning({k: rows[-1:] for k, rows in cond.items()}) if guides else None
-    for start in range(0, len(prompts), plan.batch_size):
+    for start in range(0, len(prompts), plan.batch_size) if starts is None else starts:
         chosen = range(start, min(start + plan.batch_size, len(prompts)))
         filled = [*chosen, *[chosen[-1]] * (plan.batch_size - len(chosen))]
         at = torch.tensor([place[prompts[i]] for i in filled], device=denoiser.device)

@@ -35,14 +35,29 @@ def expected_calibration_error(
             included), or labels out of range.
     """
     p, truth = _distributions(probabilities, labels)
+    return calibration_error_of(p.max(axis=1), p.argmax(axis=1) == truth, bins)
+
+
+def calibration_error_of(confidence: ArrayLike, correct: ArrayLike, bins: int = 15) -> float:
+    """`expected_calibration_error` from what it reads of each image.
+
+    Args:
+        confidence: (n,) largest probability, in [0, 1].
+        correct: (n,) bool: whether the class of that probability is the label.
+        bins: M, at least 1.
+
+    Raises:
+        UsageError: for empty input, or lengths that differ.
+    """
+    p, right = floats("confidence", confidence, ndim=1), np.asarray(correct, dtype=bool)
+    same_length("confidence", p, "correct", right)
     if bins < 1:
         raise UsageError("number of bins out of range", given=bins, allowed="at least 1")
-    confidence = p.max(axis=1)
-    gap = (p.argmax(axis=1) == truth) - confidence
+    gap = right - p
     edges = np.linspace(0.0, 1.0, bins + 1)
     # a confidence that rounding lifted above 1 belongs to the last bin
-    bin_of = np.searchsorted(edges[1:-1], confidence, side="left")
-    return float(np.abs(np.bincount(bin_of, weights=gap, minlength=bins)).sum() / len(truth))
+    bin_of = np.searchsorted(edges[1:-1], p, side="left")
+    return float(np.abs(np.bincount(bin_of, weights=gap, minlength=bins)).sum() / len(p))
 
 
 def posterior(scores: ArrayLike, scale: float) -> Float64:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -178,18 +178,21 @@ def read_results(run: StoredRun) -> Results:
     Raises:
         RecordError: for records that cannot be read.
     """
-    return results_of(run, run.records())
+    return results_of(run, run.each_record())
 
 
-def results_of(run: StoredRun, records: Sequence[Record]) -> Results:
-    """The results of a run, from its records: one per image."""
-    scored = [record for record in records if record.error is None]
-    return Results(
-        run,
-        {record.image_id: _outcome(record, run.posterior_scale) for record in scored},
-        frozenset(record.image_id for record in records if record.error is not None),
-        len(scored[0].scores) if scored else 0,
-    )
+def results_of(run: StoredRun, records: Iterable[Record]) -> Results:
+    """The results of a run, from its records: one per image, each of which is read once."""
+    scored: dict[str, Outcome] = {}
+    failed: set[str] = set()
+    n_candidates = 0
+    for record in records:
+        if record.error is None:
+            scored[record.image_id] = _outcome(record, run.posterior_scale)
+            n_candidates = len(record.scores)
+        else:
+            failed.add(record.image_id)
+    return Results(run, dict(sorted(scored.items())), frozenset(failed), n_candidates)
 
 
 def _outcome(record: Record, scale: float | None) -> Outcome:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from diffcls.support.errors import RecordError
-from diffcls.support.hashing import hash_json
+from diffcls.support.hashing import hash_json, hash_text
 from diffcls.support.stored_json import TEXT, Rule, first_breach, integer, list_of, optional
 
 MAX_CLASSES = 1_000_000
@@ -22,6 +23,8 @@ MAX_UNSYNCED_RECORDS = 100
 
 BLOCK_BYTES = 512
 """A disk writes multiples of this."""
+TAIL_BYTES = 2**20
+"""Length of the end of a file that is read first to find its last lines."""
 
 
 def _is_seconds(value: Any) -> bool:
@@ -69,11 +72,16 @@ class Record:
     error: str | None = None
 
     def to_line(self) -> str:
-        """The JSON line with its newline; the checksum is the last key."""
-        body = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        """The JSON line with its newline; the checksum is the last key.
+
+        It is `hash_json` of the other keys. Most of the time goes into the digits of the scores, so
+        each value is encoded once, for the canonical JSON text and for the line.
+        """
+        body = {name: getattr(self, name) for name in FIELDS}
         body["scores"] = [s if s is None or math.isfinite(s) else None for s in self.scores]
-        whole = {**body, "checksum": hash_json(body)}
-        line = json.dumps(whole, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+        texts = {name: f'"{name}":{_encode(value)}' for name, value in body.items()}
+        checksum = hash_text("{" + ",".join(texts[name] for name in sorted(texts)) + "}")
+        line = "{" + ",".join([*texts.values(), f'"checksum":"{checksum}"']) + "}"
         # a lone surrogate becomes its JSON escape sequence
         return line.encode("utf-8", "backslashreplace").decode("utf-8") + "\n"
 
@@ -89,20 +97,36 @@ class Record:
             body = json.loads(line)
         except RecursionError:
             raise ValueError("nested too deeply") from None
-        if not isinstance(body, dict) or body.pop("checksum", None) != hash_json(body):
+        if not isinstance(body, dict):
             raise ValueError("checksum does not match")
-        fields = {f.name for f in dataclasses.fields(cls)}
-        if set(body) != fields:
-            raise ValueError(f"keys {sorted(body)} instead of {sorted(fields)}")
+        checksum = body.pop("checksum", None)
+        try:
+            record = cls._from_body(body)
+            # its checksum is that of its values if the line is; it differs for 1E5 instead of 1e5
+            if record.to_line() != line.rstrip("\n") + "\n":
+                raise ValueError("line differs from how it was written")
+        except ValueError:
+            if checksum != hash_json(body):
+                raise ValueError("checksum does not match") from None
+            raise
+        return record
+
+    @classmethod
+    def _from_body(cls, body: dict[str, Any]) -> Record:
+        """The record of a line's values, without its checksum."""
+        if set(body) != set(FIELDS):
+            raise ValueError(f"keys {sorted(body)} instead of {sorted(FIELDS)}")
         breach = first_breach(body, RULES)
         if breach is not None:
             raise ValueError(f"{breach.key} is {breach.given}; allowed: {breach.allowed}")
-        body["ranking"], body["scores"] = tuple(body["ranking"]), tuple(body["scores"])
-        record = cls(**body)
+        scores, ranking = tuple(body["scores"]), tuple(body["ranking"])
+        record = cls(**{**body, "scores": scores, "ranking": ranking})
         record._check()
-        if record.to_line() != line.rstrip("\n") + "\n":  # such as 1E5 for 1e5
-            raise ValueError("line differs from how it was written")
         return record
+
+    def without_scores(self) -> Record:
+        """The same with its best class alone, in little memory: what running figures need."""
+        return dataclasses.replace(self, ranking=self.ranking[:1], scores=())
 
     def _check(self) -> None:
         """Raise ValueError unless label, ranking and scores belong together."""
@@ -115,14 +139,24 @@ class Record:
             raise ValueError("a failed image has scores")
 
 
-def read_records(
-    path: Path,
-    check: Callable[[Record], None] | None = None,
-    todo: str = "delete that line, then rerun the same command: it re-scores that image",
-) -> list[Record]:
-    """All records of a file, in the order of its lines; incomplete last lines are skipped.
+FIELDS = tuple(field.name for field in dataclasses.fields(Record))
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
+REMEDY = "delete that line, then rerun the same command: it re-scores that image"
 
-    See `intact_length`.
+
+def read_records(
+    path: Path, check: Callable[[Record], None] | None = None, todo: str = REMEDY
+) -> list[Record]:
+    """All records of a file as a list, see `each_record`."""
+    return list(each_record(path, check, todo))
+
+
+def each_record(
+    path: Path, check: Callable[[Record], None] | None = None, todo: str = REMEDY
+) -> Iterator[Record]:
+    """The records of a file, in the order of its lines, without incomplete last ones.
+
+    See `intact_length`. One line is in memory at a time.
 
     Args:
         path: the file.
@@ -132,27 +166,45 @@ def read_records(
     Raises:
         RecordError: for a file that cannot be read, or a damaged line before the last.
     """
+    for number, line in enumerate(_intact_lines(path), start=1):
+        try:
+            record = Record.from_line(line.decode("utf-8"))
+            if check is not None:
+                check(record)
+        except ValueError as error:
+            raise RecordError(f"line {number} of {path} is damaged ({error})", todo=todo) from error
+        yield record
+
+
+def _intact_lines(path: Path) -> Iterator[bytes]:
     try:
-        data = path.read_bytes()
+        end = intact_end(path)
+        with open(path, "rb") as file:
+            while file.tell() < end:
+                yield file.readline()
     except OSError as error:
         raise RecordError(
             f"records cannot be read ({error.strerror or error})",
             given=str(path),
             todo="move that file away, then rerun the same command",
         ) from error
-    records: list[Record] = []
-    for number, line in enumerate(data[: intact_length(data)].split(b"\n")[:-1], start=1):
-        try:
-            record = Record.from_line(line.decode("utf-8"))
-            if check is not None:
-                check(record)
-        except ValueError as error:
-            raise RecordError(
-                f"line {number} of {path} is damaged ({error})",
-                todo=todo,
-            ) from error
-        records.append(record)
-    return records
+
+
+def intact_end(path: Path) -> int:
+    """`intact_length` of a file, of which only the last lines are read.
+
+    Raises:
+        OSError: for a file that cannot be read.
+    """
+    with open(path, "rb") as file:
+        size, length = os.fstat(file.fileno()).st_size, TAIL_BYTES
+        while True:
+            start = max(0, size - length) // BLOCK_BYTES * BLOCK_BYTES
+            file.seek(start)
+            tail = file.read(size - start)
+            if start == 0 or tail.count(b"\n") > MAX_UNSYNCED_RECORDS + 1:
+                return start + intact_length(tail)
+            length *= 4
 
 
 def intact_length(data: bytes) -> int:
@@ -184,10 +236,16 @@ def merged_records(folder: Path, check: Callable[[Record], None] | None = None) 
         check: see `read_records`.
 
     Raises:
-        RecordError: see `read_records`.
+        RecordError: see `each_record`.
     """
-    by_image: dict[str, Record] = {}
+    return sorted(each_merged(folder, check), key=lambda record: record.image_id)
+
+
+def each_merged(folder: Path, check: Callable[[Record], None] | None = None) -> Iterator[Record]:
+    """The same in the order of the files; of many classes, not all fit into memory."""
+    seen: set[str] = set()
     for path in sorted(folder.glob("records-*.jsonl")):
-        for record in read_records(path, check):
-            by_image.setdefault(record.image_id, record)
-    return [by_image[image_id] for image_id in sorted(by_image)]
+        for record in each_record(path, check):
+            if record.image_id not in seen:
+                seen.add(record.image_id)
+                yield record

@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -15,8 +15,8 @@ from diffcls.runs.header import check_proposed, read_header
 from diffcls.runs.record import (
     MAX_UNSYNCED_RECORDS,
     Record,
-    intact_length,
-    merged_records,
+    each_merged,
+    intact_end,
     read_records,
 )
 from diffcls.runs.spec import RunSpec
@@ -218,14 +218,16 @@ class RecordStore:
             todo=f"{remedy(error)}, then rerun the same command to resume",
         )
 
-    def records(self) -> list[Record]:
-        """All records of all shards, one per image, ordered by image id; its own are on disk.
+    def records(self) -> Iterator[Record]:
+        """All records of all shards, one per image, in the order of the files; its own are on disk.
+
+        Each is read when it is requested: those of many classes would fill the memory.
 
         Raises:
             RecordError: for a damaged line, or a record of another run or with another label.
         """
         self.sync()
-        return merged_records(self.folder, self._check)
+        return each_merged(self.folder, self._check)
 
     def _check(self, record: Record) -> None:
         """Raise ValueError for a record of another run, or that contradicts the data set."""
@@ -244,7 +246,6 @@ class RecordStore:
 
 def _drop_incomplete_lines(path: Path) -> None:
     """Drop what a killed process, or a power loss, left of the last lines."""
-    data = path.read_bytes()
-    end = intact_length(data)
-    if end != len(data):
+    end = intact_end(path)
+    if end != path.stat().st_size:
         os.truncate(path, end)

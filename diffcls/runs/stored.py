@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from diffcls.runs import leaderboard
 from diffcls.runs.header import REMEDY, read_header
-from diffcls.runs.record import Record, merged_records
+from diffcls.runs.record import Record, each_merged
 from diffcls.runs.row import MEASURED
 from diffcls.support.errors import RecordError, UsageError
 from diffcls.support.paths import expand
@@ -75,7 +75,11 @@ class StoredRun:
         return int(subset[1]) if subset else None
 
     def records(self) -> list[Record]:
-        """The records of all shards, one per image, ordered by image id.
+        """The records of all shards as a list, ordered by image id; see `each_record`."""
+        return sorted(self.each_record(), key=lambda record: record.image_id)
+
+    def each_record(self) -> Iterator[Record]:
+        """The records of all shards, one per image, each read when it is requested.
 
         Raises:
             RecordError: for a damaged line, a record of another run, or one with another number of
@@ -93,7 +97,7 @@ class StoredRun:
                     f"{len(record.scores)} scores; other records have {min(n_classes)}"
                 )
 
-        return merged_records(self.folder, check)
+        return each_merged(self.folder, check)
 
 
 @dataclass(frozen=True)

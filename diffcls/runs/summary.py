@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from numbers import Integral
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from diffcls.metrics import calibration, classification, statistics
 from diffcls.runs.row import COLUMNS, MEASURED, Row
 from diffcls.support.errors import RecordError, UsageError
+
+TOP = 5
 
 
 def summarise(
@@ -24,7 +26,8 @@ def summarise(
     Args:
         records: at most one per image; mappings or objects with the fields `label`, `ranking` (K,)
             best first, `scores` (K,) by class index (None for a class never scored),
-            `evaluations`, `seconds` and `error` (None unless the image failed).
+            `evaluations`, `seconds` and `error` (None unless the image failed). Each is read once
+            and reduced to a few numbers: the scores of many classes would fill the memory.
         metadata: the columns that are not computed from records, `n_classes` among them.
         n_asked: number of images of the run.
         posterior_scale: see `diffcls.metrics.calibration.posterior`; None leaves `ece` empty.
@@ -39,18 +42,20 @@ def summarise(
         RecordError: for more records than images, or a ranking of other classes.
     """
     n_classes = _check_metadata(metadata)
-    all_records = list(records)
-    if len(all_records) > n_asked:
-        raise RecordError(
-            "more records than images", given=len(all_records), allowed=f"at most {n_asked}"
-        )
-    scored = [record for record in all_records if _field(record, "error") is None]
-    done = len(all_records) == n_asked and bool(scored)
+    count, scored = 0, []
+    for record in records:
+        count += 1
+        if _field(record, "error") is None:
+            scored.append(_outcome(record, n_classes, posterior_scale))
+    if count > n_asked:
+        raise RecordError("more records than images", given=count, allowed=f"at most {n_asked}")
+    scored.sort(key=lambda outcome: outcome.image_id)  # sums have their last bits by order
+    done = count == n_asked and bool(scored)
     row: dict[str, Any] = dict.fromkeys(COLUMNS) | dict(metadata)
     row.update(source=MEASURED, n_asked=n_asked, n_scored=len(scored))
     row.update(status="complete" if done else "partial")
     if scored:
-        row.update(_figures(scored, n_classes, posterior_scale))
+        row.update(_figures(scored, n_classes))
     return cast(Row, row)
 
 
@@ -74,28 +79,62 @@ def _check_metadata(metadata: Mapping[str, Any]) -> int:
     return int(n_classes)
 
 
-def _figures(scored: Sequence[Any], n_classes: int, scale: float | None) -> dict[str, Any]:
-    for record in scored:
-        _check_record(record, n_classes)
-    labels = [_field(record, "label") for record in scored]
-    rankings = [_field(record, "ranking") for record in scored]
-    accuracy = classification.top_k_accuracy(rankings, labels)
+class _Outcome(NamedTuple):
+    """What the figures need of a scored image.
+
+    Args:
+        image_id: the image; empty for a mapping without it.
+        label: its class index.
+        best: the `TOP` classes that are ranked first, or all.
+        confidence: the largest posterior probability, and whether it is that of the label; None
+            without a posterior.
+        evaluations, seconds: see `diffcls.runs.record.Record`.
+    """
+
+    image_id: str
+    label: int
+    best: tuple[int, ...]
+    confidence: tuple[float, bool] | None
+    evaluations: int
+    seconds: float
+
+
+def _outcome(record: Any, n_classes: int, scale: float | None) -> _Outcome:
+    _check_record(record, n_classes)
+    label, confidence = _field(record, "label"), None
+    if scale is not None:
+        p = calibration.posterior(_scores(record), scale)
+        confidence = float(p.max()), bool(p.argmax() == label)
+    return _Outcome(
+        _field(record, "image_id", ""),
+        label,
+        tuple(_field(record, "ranking")[:TOP]),
+        confidence,
+        _field(record, "evaluations"),
+        _field(record, "seconds"),
+    )
+
+
+def _figures(scored: Sequence[_Outcome], n_classes: int) -> dict[str, Any]:
+    labels = [outcome.label for outcome in scored]
+    best = [outcome.best for outcome in scored]
+    accuracy = classification.top_k_accuracy(best, labels)
     low, high = statistics.wilson_interval(round(accuracy * len(scored)), len(scored))
     ece = None
-    if scale is not None:
-        posteriors = [calibration.posterior(_scores(record), scale) for record in scored]
-        ece = calibration.expected_calibration_error(posteriors, labels)
+    confidences = [one.confidence for one in scored if one.confidence is not None]
+    if confidences:
+        ece = calibration.calibration_error_of(
+            [confidence for confidence, _ in confidences], [correct for _, correct in confidences]
+        )
     return {
         "accuracy": accuracy,
         "ci_low": low,
         "ci_high": high,
-        "top5": classification.top_k_accuracy(rankings, labels, k=5) if n_classes > 5 else None,
-        "mean_per_class": classification.mean_per_class(
-            [ranking[0] for ranking in rankings], labels
-        ),
+        "top5": classification.top_k_accuracy(best, labels, k=TOP) if n_classes > TOP else None,
+        "mean_per_class": classification.mean_per_class([one[0] for one in best], labels),
         "ece": ece,
-        "evaluations_per_image": _mean(scored, "evaluations"),
-        "seconds_per_image": _mean(scored, "seconds"),
+        "evaluations_per_image": math.fsum(one.evaluations for one in scored) / len(scored),
+        "seconds_per_image": math.fsum(one.seconds for one in scored) / len(scored),
     }
 
 
@@ -116,9 +155,7 @@ def _scores(record: Any) -> list[float]:
     return [-math.inf if score is None else score for score in _field(record, "scores")]
 
 
-def _field(record: Any, name: str) -> Any:
-    return record[name] if isinstance(record, Mapping) else getattr(record, name)
-
-
-def _mean(records: Sequence[Any], name: str) -> float:
-    return math.fsum(_field(record, name) for record in records) / len(records)
+def _field(record: Any, name: str, default: Any = None) -> Any:
+    if isinstance(record, Mapping):
+        return record[name] if default is None else record.get(name, default)
+    return getattr(record, name) if default is None else getattr(record, name, default)

@@ -46,9 +46,13 @@ def fitted(
     text = canonical_json(defined_by)
     with locked(_path(output_dir, kind, text)) as path:
         if not path.exists():
-            buffer = io.BytesIO()
-            np.savez_compressed(buffer, **{"defined_by": np.array(text), **make()})  # type: ignore[arg-type]
-            write_bytes(path, buffer.getvalue())
+            data = _fetch(path.name)
+            if data is None:
+                buffer = io.BytesIO()
+                np.savez_compressed(buffer, **{"defined_by": np.array(text), **make()})  # type: ignore[arg-type]
+                data = buffer.getvalue()
+            write_bytes(path, data)
+        _used[path.name] = path
         stored = read_arrays(path, "cached fit")
     if str(stored.get("defined_by")) != text:
         raise RecordError(
@@ -59,9 +63,43 @@ def fitted(
     return {key: value for key, value in stored.items() if key != "defined_by"}
 
 
+Fetch = Callable[[str], bytes | None]
+_fetch: Fetch = lambda name: None  # noqa: E731
+_used: dict[str, Path] = {}
+
+
+def fetch_from(fetch: Fetch) -> None:
+    """Ask `fetch` for entries that this machine lacks, before they are computed.
+
+    Args:
+        fetch: name of an entry's file -> its content; None if it does not have it.
+    """
+    global _fetch
+    _fetch = fetch
+
+
+def entries_used() -> dict[str, Path]:
+    """The files of all entries that this process has read or written, by their names."""
+    return dict(_used)
+
+
+def entries_in(output_dir: str | Path) -> list[Path]:
+    """The files of all entries of an output folder."""
+    return sorted(Path(output_dir, "fits").glob("*.npz"))
+
+
+def put_entry(output_dir: str | Path, name: str, data: bytes) -> Path:
+    """Write an entry that another machine has computed, unless it is there; returns its file."""
+    with locked(Path(output_dir, "fits", name)) as path:
+        if not path.exists():
+            write_bytes(path, data)
+    return path
+
+
 def is_fitted(output_dir: str | Path, kind: str, defined_by: Mapping[str, Any]) -> bool:
     """Whether `fitted` would read its arrays from the cache; the arguments are the same."""
-    return _path(output_dir, kind, canonical_json(defined_by)).exists()
+    path = _path(output_dir, kind, canonical_json(defined_by))
+    return path.exists() or _fetch(path.name) is not None
 
 
 def _path(output_dir: str | Path, kind: str, definition: str) -> Path:

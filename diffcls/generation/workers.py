@@ -1,0 +1,169 @@
+"""Generation by workers: batches of images from a model that each worker has loaded."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from diffcls.data.load import load_dataset
+from diffcls.generation.classes import classes_of, dataset_of
+from diffcls.generation.fidelity_options import FidelityOptions
+from diffcls.generation.generation_options import GenerationOptions
+from diffcls.generation.image_features import sampled
+from diffcls.generation.requests import pictures, prepared
+from diffcls.generation.sample import Batch
+from diffcls.support.environment import threads
+from diffcls.support.errors import ModelError
+from diffcls.support.workers.cluster import connected
+from diffcls.support.workers.members import GivenUp, Make
+from diffcls.support.workers.pool import Pool
+from diffcls.support.workers.requests import WorkerRequest
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_opened = contextlib.ExitStack()
+"""The model of the worker's process, with its threads."""
+
+
+class ServedBatches:
+    """Batches of a generation run, named by their first image.
+
+    Args:
+        facts: what the driver needs to know of the run.
+        batches: first images -> their batches, in the same order.
+        encode: a batch as it is sent.
+    """
+
+    def __init__(
+        self,
+        facts: Any,
+        batches: Callable[[Iterable[int]], Iterator[Batch]],
+        encode: Callable[[Batch], Any],
+    ) -> None:
+        self._facts, self._batches, self._encode = facts, batches, encode
+
+    def facts(self) -> Any:
+        """What the driver needs to know of the run."""
+        return self._facts
+
+    def stream(self, keys: Iterator[int]) -> Iterator[tuple[int, Any]]:
+        """(first image, batch), in the order of the keys."""
+        taken: deque[int] = deque()
+
+        def starts() -> Iterator[int]:
+            for key in keys:
+                taken.append(key)
+                yield key
+
+        for batch in self._batches(starts()):
+            yield taken.popleft(), self._encode(batch)
+
+
+@dataclass(frozen=True)
+class GenerationTask:
+    """Makes a generation run in a worker.
+
+    Args:
+        options: options of the run.
+    """
+
+    options: GenerationOptions
+
+    def __call__(self) -> ServedBatches:
+        _opened.close()
+        denoiser = _opened.enter_context(self.options.opened(self.options.dtype))
+        run = prepared(self.options, denoiser)
+        return ServedBatches((run.settings, run.labels), run.batches, pictures)
+
+
+@dataclass(frozen=True)
+class FidelityTask:
+    """Makes the generated images of a fidelity measurement in a worker.
+
+    Args:
+        options: options of the measurement, with the name of its data set.
+        guidance: weight of classifier-free guidance.
+        count: number of images.
+    """
+
+    options: FidelityOptions
+    guidance: float
+    count: int
+
+    def __call__(self) -> ServedBatches:
+        _opened.close()
+        options = self.options
+        denoiser = _opened.enter_context(options.opened())
+        dataset = dataset_of(denoiser, options.dataset)
+        data = None
+        if options.real is None:
+            data = load_dataset(dataset, options.split, options.root, streaming=options.streaming)
+        classes = classes_of(denoiser, dataset, options.root, data, options.streaming)
+
+        def batches(starts: Iterable[int]) -> Iterator[Batch]:
+            return sampled(options, denoiser, classes, self.guidance, self.count, starts)
+
+        return ServedBatches(None, batches, lambda batch: batch.images.numpy())
+
+
+def tensors_of(pool: Pool, task: FidelityTask, count: int) -> Iterator[Tensor]:
+    """Generated images (B, 3, H, W) in [−1, 1], in order."""
+    import torch
+
+    for images in batches_of(pool, task, count, task.options.batch_size):
+        yield torch.from_numpy(np.array(images))
+
+
+def with_threads(options: Any) -> Any:
+    """Options whose workers compute by as many threads as this process would."""
+    return replace(options, threads=options.threads or threads())
+
+
+@contextmanager
+def pool_of(options: GenerationOptions | FidelityOptions) -> Iterator[Pool]:
+    """The workers that the options ask for.
+
+    Raises:
+        UsageError: if Ray is not installed, or no cluster answers.
+    """
+    request = WorkerRequest(options.workers, options.address, options.device)
+    with connected(options.address) as cluster:
+        pool = request.pool(cluster, options.threads or threads())
+        try:
+            yield pool
+        finally:
+            pool.close()
+
+
+def batches_of(pool: Pool, task: Make, images: int, size: int) -> Iterator[Any]:
+    """All batches of a run in their order, whatever order they are finished in.
+
+    Args:
+        pool: the workers.
+        task: makes the run in a worker.
+        images: number of images.
+        size: images of a batch.
+
+    Raises:
+        ModelError: for a batch with which several workers died.
+    """
+    finished: dict[int, Any] = {}
+    following = 0
+    for start, batch in pool.stream(task, range(0, images, size)):
+        if isinstance(batch, GivenUp):
+            raise ModelError(
+                f"{batch.deaths} workers died while they generated a batch",
+                given=f"images {start} to {min(start + size, images) - 1}",
+                todo="look for a lack of memory; rerun with a smaller --batch-size",
+            )
+        finished[start] = batch
+        while following in finished:
+            yield finished.pop(following)
+            following += size
