@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -109,13 +109,10 @@ def measurements(options: FidelityOptions) -> Iterator[FidelityResult]:
         yield _of_folders(options)
         return
     data = options.data(options.split) if options.real is None else None
-    with options.opened() as denoiser, ExitStack() as stack:
-        pool = None
-        if options.executor == "ray":
-            from diffcls.generation.workers import pool_of, with_threads
+    from diffcls.generation.workers import pool_of
 
-            options = with_threads(options)
-            pool = stack.enter_context(pool_of(options))
+    workers = pool_of(options) if options.executor == "ray" else nullcontext()
+    with options.opened() as denoiser, workers as pool:
         yield from _of_model(options, denoiser, data, pool)
 
 
@@ -192,8 +189,9 @@ def _of_model(
     for guidance in [1.0] if denoiser.labels == () else options.guidance:
         shared = replace(shared, guidance=guidance)
         try:
-            own = pool and tensors_of(pool, FidelityTask(options, guidance, count), count)
-            images = of_model(options, extractor, denoiser, classes, guidance, count, own)
+            task = FidelityTask(options, guidance, count)
+            generated = None if pool is None else tensors_of(pool, task)
+            images = of_model(options, extractor, denoiser, classes, guidance, count, generated)
         except Interrupted as stop:
             n = len(stop.result["features"])
             if n < MIN_IMAGES:
