@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -110,13 +110,10 @@ def measurements(options: FidelityOptions) -> Iterator[FidelityResult]:
         yield _of_folders(options)
         return
     data = options.data(options.split) if options.real is None else None
-    with options.opened() as denoiser, ExitStack() as stack:
-        pool = None
-        if options.executor == "ray":
-            from diffcls.generation.workers import pool_of, with_threads
+    from diffcls.generation.workers import pool_of
 
-            options = with_threads(options)
-            pool = stack.enter_context(pool_of(options))
+    workers = pool_of(options) if options.executor == "ray" else nullcontext()
+    with options.opened() as denoiser, workers as pool:
         yield from _of_model(options, denoiser, data, pool)
 
 
@@ -196,8 +193,8 @@ def _of_model(
         shared = replace(shared, guidance=guidance)
         try:
             task = FidelityTask(options, guidance, count)
-            own = None if pool is None else tensors_of(pool, task, count)
-            images = of_model(options, extractor, denoiser, classes, guidance, count, own)
+            generated = None if pool is None else tensors_of(pool, task)
+            images = of_model(options, extractor, denoiser, classes, guidance, count, generated)
         except Interrupted as stop:
             n = len(stop.result["features"])
             if n < MIN_IMAGES:

@@ -113,11 +113,12 @@ class FidelityTask:
         return ServedBatches(None, batches, lambda batch: batch.images.numpy())
 
 
-def tensors_of(pool: Pool, task: FidelityTask, count: int) -> Iterator[Tensor]:
+def tensors_of(pool: Pool, task: FidelityTask) -> Iterator[Tensor]:
     """Generated images (B, 3, H, W) in [−1, 1], in order."""
     import torch
 
-    for images in batches_of(pool, task, count, task.options.batch_size):
+    task = replace(task, options=with_threads(task.options))
+    for images in batches_of(pool, task, task.count, task.options.batch_size):
         yield torch.from_numpy(np.array(images))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -62,9 +63,17 @@ class Death:
 
     Args:
         is_preempted: whether its node was taken away, as a preemptible machine is.
+        reason: the exception that it died of, as one line; empty for a killed process.
     """
 
     is_preempted: bool
+    reason: str = ""
+
+    @classmethod
+    def of(cls, error: Any) -> Death:
+        """The death that an exception of Ray reports."""
+        lines = re.findall(r"^[\w.]*(?:Error|Exception): .+$", str(error), re.MULTILINE)
+        return cls(bool(getattr(error, "preempted", False)), lines[-1][:200] if lines else "")
 
 
 def cause_of(error: Any) -> BaseException:

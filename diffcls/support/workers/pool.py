@@ -103,7 +103,7 @@ class Pool:
                     self._ask(chosen, "call", name, *arguments)
             for worker, value in self._answers():
                 if isinstance(value, Death):
-                    self._replace(worker, 0)
+                    self._replace(worker, value)
                     chosen = None if worker is chosen else chosen
                 elif worker is chosen and worker.step == "call":
                     self._barren_deaths = 0
@@ -169,16 +169,17 @@ class Pool:
         in_flight = assignment.in_flight(worker.number)
         for key in assignment.died(worker.number, counted=not death.is_preempted):
             yield key, GivenUp()
-        self._replace(worker, in_flight)
+        self._replace(worker, death, in_flight)
 
-    def _replace(self, worker: Worker, in_flight: int) -> None:
+    def _replace(self, worker: Worker, death: Death, in_flight: int = 0) -> None:
         """Start a new worker in the place of a dead one."""
         self._barren_deaths += 1
         where = "" if worker.place is None else f" (process {worker.place[0]} on {worker.place[1]})"
         if self._barren_deaths > 2 * len(self._workers) + 2:
+            reason = f" ({death.reason})" if death.reason else ""
             doing = "loaded the model" if worker.step == "load" else "worked"
             raise WorkersDied(
-                f"{self._barren_deaths} workers died one after another while they {doing}",
+                f"{self._barren_deaths} workers died one after another while they {doing}{reason}",
                 todo="look for a lack of memory or a crash; rerun the same command to resume",
             )
         images = f"; its {in_flight} images go to others" if in_flight else ""
@@ -219,7 +220,7 @@ class Pool:
         except exceptions.RayTaskError as error:
             raise cause_of(error) from None
         except exceptions.RayError as error:
-            return Death(bool(getattr(error, "preempted", False)))
+            return Death.of(error)
         if worker.step == "place":
             worker.place = value
         elif worker.step == "load":
@@ -239,7 +240,7 @@ class Pool:
                 print(line, file=sys.stderr)
 
     def _warn_of_waiting(self) -> None:
-        if self._has_warned or any(worker.place for worker in self._workers):
+        if self._is_local or self._has_warned or any(worker.place for worker in self._workers):
             return
         if time.monotonic() - self._began > PATIENCE_SECONDS:
             self._has_warned = True
