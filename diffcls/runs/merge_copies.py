@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from diffcls.runs.merge_sources import FolderRun, record_files
-from diffcls.runs.record import Record, read_records
+from diffcls.runs.record import Record, intact_end, read_records
 from diffcls.support.errors import RecordError
 
 DAMAGED_TODO = "score that image once more where it was scored, or delete the line; then merge"
@@ -147,9 +146,5 @@ def read_copies(
 
 
 def _is_cut_off(path: Path) -> bool:
-    """Whether text follows the last newline: a line whose writing was interrupted."""
-    with open(path, "rb") as file:
-        if file.seek(0, os.SEEK_END) == 0:
-            return False
-        file.seek(-1, os.SEEK_END)
-        return file.read(1) != b"\n"
+    """Whether lines at the end were not written whole, see `diffcls.runs.record.intact_length`."""
+    return intact_end(path) < path.stat().st_size
