@@ -9,10 +9,11 @@ import dataclasses
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 from diffcls.runs.merge_sources import FolderRun, record_files
-from diffcls.runs.record import Record, intact_end, read_records
+from diffcls.runs.record import Record, each_record, intact_end
 from diffcls.support.errors import RecordError
 
 DAMAGED_TODO = "score that image once more where it was scored, or delete the line; then merge"
@@ -74,7 +75,7 @@ class Copies:
 
     def records_of(self, path: Path) -> list[Record]:
         """The records of a file that count."""
-        records = enumerate(read_records(path, todo=DAMAGED_TODO), start=1)
+        records = enumerate(each_record(path, todo=DAMAGED_TODO), start=1)
         chosen = ((self.best.get(one.image_id), line, one) for line, one in records)
         return [
             one
@@ -92,7 +93,7 @@ def _digest(record: Record) -> bytes:
 
 
 def _contradiction(record: Record, known: Copy, copy: Copy) -> RecordError:
-    other = read_records(known.path, todo=DAMAGED_TODO)[known.line - 1]
+    other = next(islice(each_record(known.path, todo=DAMAGED_TODO), known.line - 1, None))
     names = [name for name in _FIELDS if getattr(other, name) != getattr(record, name)]
     return RecordError(
         f"two records of image {record.image_id!r:.80} differ in {', '.join(names)}: "
@@ -134,7 +135,7 @@ def read_copies(
         for one in group:
             images = set()
             for path in record_files(one.run.folder):
-                for line, record in enumerate(read_records(path, check, DAMAGED_TODO), start=1):
+                for line, record in enumerate(each_record(path, check, DAMAGED_TODO), start=1):
                     copies.add(record, path, line)
                     images.add(record.image_id)
                 if _is_cut_off(path):
