@@ -5,14 +5,17 @@ from __future__ import annotations
 import dataclasses
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
+from helpers.processes import default_interrupt
+from helpers.ray_processes import lines_of
 from helpers.sleeping_workers import Sleeping, scores_of
 
 import diffcls
@@ -39,12 +42,6 @@ def pool(cluster: Any) -> Iterator[Pool]:
     one = Pool(cluster, WORKERS)
     yield one
     one.close()
-
-
-def worker_pids() -> list[int]:
-    """Processes of the actors of this process' own cluster."""
-    names = {p.pid: " ".join(p.cmdline()) for p in psutil.Process().children(recursive=True)}
-    return [pid for pid, name in names.items() if name.startswith("ray::Host")]
 
 
 def evaluated(log: Path) -> Counter[int]:
@@ -154,3 +151,38 @@ def test_records_equal_those_of_the_serial_run(name: str, cluster: Any, tmp_path
     serial = evaluate(tmp_path / "serial", **options)
     assert evaluate(tmp_path / "ray", executor="ray", workers=WORKERS, **options) == serial
     assert len(serial) == options["limit"]
+
+
+COMMAND = "evaluate --limit 60 --draws 6 --threads 1 --executor ray --workers 2".split()
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 128 + signal.SIGTERM)]
+)
+def test_an_interrupted_run_keeps_its_records_and_resumes(
+    sent: signal.Signals, status: int, tmp_path: Path
+) -> None:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    out = tmp_path / "out"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "diffcls", *COMMAND, "--output-dir", str(out)],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=default_interrupt,
+    )
+    while lines_of(out) < 5:
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
+    process.send_signal(sent)
+    printed, errors = process.communicate(timeout=120)
+    assert (process.returncode, printed) == (status, "")
+    assert "Traceback" not in errors
+    assert not list(Path("/tmp").glob(f"diffcls-ray-{process.pid}-*"))
+    kept = records_of(out)
+    assert 5 <= len(kept) < 60
+    resumed = evaluate(out, limit=60, draws=6)
+    assert len(resumed) == 60
+    assert [record for record in resumed if record in kept] == kept
+    assert resumed == evaluate(tmp_path / "serial", limit=60, draws=6)
