@@ -77,7 +77,7 @@ def write_report(path: Path, new: list[dict[str, Any]]) -> None:
 def skip_without_proc() -> None:
     """Skip where the names of open files cannot be read, on which the file events depend."""
     if not Path("/proc/self/fd").exists():
-        pytest.skip("file events are told by the /proc of Linux")
+        pytest.skip("file events are read from the /proc of Linux")
 
 
 @pytest.fixture(scope="session")

@@ -110,7 +110,7 @@ def test_run_killed_at_any_file_event_loses_and_repeats_nothing(
     report("SIGKILL at each file event", name, CRITERION, **survival.figures())
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_killed_command_continues_with_the_next_image(
     undisturbed: Callable[..., tuple[Path, float]], tmp_path: Path, report: Callable[..., None]
 ) -> None:
