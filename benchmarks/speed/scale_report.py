@@ -189,7 +189,9 @@ def failures(given: Assumptions) -> Iterator[str]:
         "- A worker or its node is lost: the images in flight there are scored again by others; no "
         "record is lost. An image is begun only while the requests of those in flight do not fill "
         f"a batch (of {given.batch} assumed above), and an image that is not finished has two "
-        "requests or more."
+        "requests or more. Where workers are faster than the driver, as sleeping ones can be, "
+        "results that it has not fetched yet are lost with them, too, and a replacement waits "
+        "until it has worked off those of the others."
     )
     yield (
         "- The driver is killed: its records are with the operating system, so that none is lost; "
