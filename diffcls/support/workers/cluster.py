@@ -28,8 +28,6 @@ INSTALL = 'pip install "diffcls[ray]"'
 OBJECT_STORE_BYTES = 128 * 2**20
 """Shared memory of a local cluster: keys and results are small."""
 CONNECT_SECONDS = 10.0
-START_SECONDS = "180"
-"""Time for a local cluster to start, on a busy machine too."""
 END_SECONDS = 5.0
 FOLDER = "diffcls-ray"
 CPU_SHARE = 0.9
@@ -109,7 +107,6 @@ def connected(address: str | None) -> Iterator[Cluster]:
     with ExitStack() as stack:
         is_local = address is None
         variables = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
-        variables["RAY_raylet_start_wait_time_s"] = START_SECONDS
         folder = stack.enter_context(_short_folder()) if is_local else None
         if folder is not None and not any(name.startswith("RAY_AUTH_") for name in os.environ):
             variables |= _own_token(folder)
