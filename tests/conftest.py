@@ -7,7 +7,7 @@ import importlib.util
 import os
 import re
 import sys
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -53,6 +53,15 @@ def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> 
     if not IMPORTS_TORCH.search(module_path.read_text(encoding="utf-8")):
         return None
     return NeedsTorch.from_parent(parent, path=module_path)
+
+
+@pytest.fixture(autouse=True)
+def inference_mode_ends() -> Iterator[None]:
+    """A test that left torch's inference mode on would break the gradients of those after it."""
+    yield
+    if "torch" in sys.modules and (torch := sys.modules["torch"]).is_inference_mode_enabled():
+        torch.autograd.grad_mode._enter_inference_mode(False)
+        pytest.fail("torch's inference mode is still on after this test")
 
 
 @pytest.fixture(scope="session")

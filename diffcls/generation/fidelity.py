@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diffcls.generation import samplers
+from diffcls.generation.fidelity_metrics import Metric, compute
 from diffcls.generation.fidelity_options import METRICS, MIN_IMAGES, FidelityOptions
 from diffcls.generation.options import Interrupted
 from diffcls.support.errors import UsageError
@@ -25,15 +25,6 @@ if TYPE_CHECKING:
     from diffcls.support.workers.pool import Pool
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Metric:
-    """A value and its standard error, NaN where it is not known."""
-
-    name: str
-    value: float
-    stderr: float = math.nan
 
 
 @dataclass(frozen=True)
@@ -269,34 +260,3 @@ def _warn(result: FidelityResult, width: int, options: FidelityOptions) -> None:
     warning = too_few(min(result.n, result.n_real), width)
     if warning and (options.metrics is None or "FID" in options.metrics):
         logger.warning(warning)
-
-
-def compute(names: Sequence[str], real: Arrays, generated: Arrays) -> tuple[Metric, ...]:
-    """Metrics of features.
-
-    Args:
-        names: in `METRICS`.
-        real: ``features`` (n, d) and, if known, ``labels`` (n,).
-        generated: ``features`` (m, d), ``logits`` (m, K), needed for IS alone, and, if known,
-            ``labels`` (m,). With labels on both sides, KID compares subsets of equal classes.
-    """
-    from diffcls.metrics import generative
-
-    x, y = real["features"], generated["features"]
-    values: dict[str, Metric] = {}
-    if "FID" in names:
-        distance = generative.fid(generative.Statistics.of(x), generative.Statistics.of(y))
-        values["FID"] = Metric("FID", distance)
-    if "IS" in names:
-        score = generative.inception_score(generated["logits"], min(10, len(y) // 10))
-        values["IS"] = Metric("IS", score.value, score.stderr)
-    if "KID" in names:
-        size = max(2, min(1000, len(x) // 2, len(y) // 2))
-        labelled = "labels" in real and "labels" in generated
-        classes = (real["labels"], generated["labels"]) if labelled else None
-        kid = generative.kid(x, y, subsets=50, size=size, classes=classes)
-        values["KID"] = Metric("KID", kid.value, kid.stderr)
-    if {"precision", "recall"} & set(names):
-        both = generative.precision_recall(x, y)
-        values |= {k: Metric(k, v) for k, v in zip(("precision", "recall"), both, strict=True)}
-    return tuple(values[name] for name in METRICS if name in names)

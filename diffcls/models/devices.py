@@ -31,7 +31,7 @@ def resolve_device(name: str | None) -> str:
     check_device(name)
     if name in (None, "auto"):
         if torch.cuda.is_available():
-            index = local_index_of(os.environ) % torch.cuda.device_count()
+            index = local_index_of(os.environ) % max(1, torch.cuda.device_count())
             return f"cuda:{index}" if index else "cuda"
         return "mps" if torch.backends.mps.is_available() else "cpu"
     counts = {

@@ -63,18 +63,21 @@ REASONS = {
     "is run by .ci/run or a developer": r"(?:FAULTS_REPORT=\S+ )?tox( .*)?"
     r"|python -m tools\.document_reliability",
     "needs the Hub": r"hf download .*|.* (?:--dataset pets|--model (?:sd2-base|sdxl)|--backbone) .*"
-    r"|.*--dataset pets|.*--backbone .*",
+    r"|.*--dataset pets|.*--backbone .*|.* --dataset imagenet --streaming .*",
     "takes minutes to hours, and has no dry run": r"python -m diffcls\.evaluate .* --multi-label"
     r"|python -m diffcls\.train .*"
     r"|python -m benchmarks\.run leaderboard|python -m diffcls\.fidelity --guidance 1 2 4"
     r"|python -m diffcls\.evaluate --dataset scenes/held-out --method diffusion clip .*",
     "needs the reader's own files": r".* (?:folder:photos|photo\.jpg|digit\.png|one\.png|photos) .*"
+    r"|.* '?webdataset:.*"
     r"|.* --data-root data.*|python -m diffcls\.checkpoints .*|.* PATH/.*|python eval_prob.*",
     "needs runs of the reader": r"python -m diffcls\.(?:compare|report|replay) .*"
     r"|python -m diffcls\.(?:report|list runs .*)",
     "serves until it is stopped": r"python -m diffcls\.demo.*|tensorboard .*",
     "needs a GPU, or minutes without one": r"python -m benchmarks\.run gpu .*",
-    "needs several GPUs, or a cluster": r"(?:torchrun|srun|sbatch|job=\$\(sbatch) .*",
+    "needs several GPUs, or a cluster": r"(?:torchrun|srun|sbatch|job=\$\(sbatch|kubectl|ray) .*"
+    r"|head=\$\(scontrol .*",
+    "needs Ray": r".* --executor ray .*",
     "is run by tests/docs/test_cluster.py": r".* --output-dir node-[01]"
     r"|python -m diffcls\.merge .*",
     "needs trackers, some of them with an account": r".* --log-to .*",
