@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from diffcls.generation import samplers
 from diffcls.generation.generation_options import GenerationOptions
 from diffcls.generation.guides import Guide
 from diffcls.support.errors import UsageError
@@ -93,6 +94,9 @@ def prepared(options: GenerationOptions, denoiser: Denoiser) -> Prepared:
     from diffcls.generation.classes import classes_of, dataset_of
     from diffcls.generation.guides import build_guidance
 
+    # refused before anything is written
+    sampling.find_sampler(options.sampler, denoiser)
+    samplers.path_of(denoiser.schedule, options.steps)
     classes = None
     if options.guide or not (options.prompts or denoiser.labels == ()):
         dataset = dataset_of(denoiser, options.dataset)

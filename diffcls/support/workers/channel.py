@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-MIN_AHEAD, MAX_AHEAD = 4, 4096
+MIN_AHEAD, MAX_AHEAD = 4, 512
 """Keys that wait for a stream: a few while it is slow, more the faster it takes them."""
 GATHER_SECONDS = 0.1
 """Time in which results are gathered for one reply: few calls, however fast the images are."""
