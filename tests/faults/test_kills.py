@@ -106,7 +106,7 @@ def test_run_killed_at_any_file_event_loses_and_repeats_nothing(
         assert resumed.status == 0, resumed.output
         check_life(resumed, before, out, survival)
         check_same(out, whole, survival)
-    assert survival.injected > 25
+    assert survival.injected > 15  # a shard finds folders and header that the other one made
     report("SIGKILL at each file event", name, CRITERION, **survival.figures())
 
 
