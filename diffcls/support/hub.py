@@ -85,15 +85,10 @@ def busy_error(status: int, seconds: float | None = None, server: str = "the Hub
     """The error for a server that is busy, with the wait that it asks for, if it states one."""
     name = http.HTTPStatus(status).phrase.lower()
     later = "later" if seconds is None else f"in {seconds:g} seconds"
-    if server != "the Hub":
-        todo = f"rerun the same command {later} to resume"
-        return HubBusyError(
-            f"{server} refuses requests for the time being ({status}, {name})", todo=todo
-        )
+    login = "; logging in with `hf auth login` raises its limits" if server == "the Hub" else ""
     return HubBusyError(
-        f"the Hub refuses requests for the time being ({status}, {name})",
-        todo=f"rerun the same command {later} to resume; logging in with `hf auth login` raises "
-        "its limits",
+        f"{server} refuses requests for the time being ({status}, {name})",
+        todo=f"rerun the same command {later} to resume{login}",
     )
 
 
