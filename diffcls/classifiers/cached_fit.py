@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from diffcls.classifiers.base import Built, Method
@@ -38,9 +39,8 @@ class CachedFit:
     @property
     def fitting(self) -> Fitting:
         """Whether the arrays are stored, and the cost of the fit if they are not."""
-        return Fitting(
-            lambda: is_fitted(self.output_dir, self.kind, self.defined_by), lambda: self._cost()
-        )
+        is_done = partial(is_fitted, self.output_dir, self.kind, self.defined_by)
+        return Fitting(is_done, self._cost)
 
     def _cost(self) -> FitCost:
         batches = -(-self.evaluations // self.method.batch_size)
