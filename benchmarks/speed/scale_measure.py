@@ -124,8 +124,17 @@ class Watched:
 
 
 @contextmanager
-def on_workers(task: SleepingTask, workers: int, dataset: Dataset) -> Iterator[Any]:
-    """The method on the workers of a local cluster, and the pool of these."""
+def on_workers(
+    task: SleepingTask, workers: int, dataset: Dataset, address: str | None = None
+) -> Iterator[Any]:
+    """The method on workers, and the pool of these.
+
+    Args:
+        task: makes the method.
+        workers: number of workers.
+        dataset: the images.
+        address: of the cluster; None: a local one.
+    """
     from diffcls.evaluation.executors.ray import RayMethod
     from diffcls.evaluation.executors.ray_worker import Facts
     from diffcls.support.workers.cluster import connected
@@ -139,8 +148,8 @@ def on_workers(task: SleepingTask, workers: int, dataset: Dataset) -> Iterator[A
     built: Any = None
     facts = Facts(built=built, batch_size=task.batch, device="none", fit=None)
     made: Any = task
-    with connected(None) as cluster:
-        pool = WorkerRequest(workers, None, "cpu").pool(cluster, 1)
+    with connected(address) as cluster:
+        pool = WorkerRequest(workers, address, "cpu").pool(cluster, 1)
         try:
             yield SleepingRayMethod(pool, made, facts, dataset), pool
         finally:

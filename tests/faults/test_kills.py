@@ -22,6 +22,7 @@ from helpers.fault_runs import (
 )
 from helpers.fault_shim import Plan
 from helpers.interrupted_runs import lines
+from helpers.sharded_runs import killed_merges
 
 pytestmark = pytest.mark.faults
 
@@ -148,3 +149,17 @@ def test_killed_command_continues_with_the_next_image(
         records_doubled=0,
         seconds=round(seconds, 1),
     )
+
+
+@pytest.mark.parametrize(
+    ("fault", "when"),
+    [("SIGKILL at a random moment", f"{KILLS}"), ("SIGKILL at each file event", "events")],
+)
+def test_killed_merge_is_completed_by_the_next_one(
+    fault: str, when: str, tmp_path: Path, report: Callable[..., None]
+) -> None:
+    kills = sum(killed_merges(tmp_path, when).values())
+    assert kills >= KILLS // 2
+    criterion = "sources unchanged; the same merge makes the files of an undisturbed one"
+    figures = {"injected": kills, "survived": kills, "records_lost": 0, "records_doubled": 0}
+    report(fault, "merge of shards", criterion, **figures)

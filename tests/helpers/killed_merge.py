@@ -1,17 +1,22 @@
-"""A merge that is killed at each of its file events in turn: by signal 9, in a fork.
+"""A merge that is killed in a fork, by signal 9, and rerun after each kill.
 
-Run as ``python -m helpers.killed_merge START PART …`` in a folder of them; prints, as JSON, how
-many events of each kind were reached.
+``python -m helpers.killed_merge events START PART …``, in a folder of them, kills at each file
+event in turn, and prints, as JSON, how many of each kind were reached. With a number in place of
+``events`` it kills that often at random moments, and prints ``{"random": number}``.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import random
 import shutil
 import signal
 import sys
+import time
 from collections import Counter
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,26 +31,43 @@ from diffcls.runs.stored import read_runs
 AUDITED = {"open", "os.rename", "os.remove", "os.mkdir", "os.truncate", "os.chmod"}
 
 
-def killed_at(number: int, parts: list[str], target: Path) -> tuple[bool, str]:
+def killed_at(number: int, parts: list[str], target: Path) -> str:
     """Merge in a fork that kills itself before its file event of this number.
 
     Returns:
-        Whether it was killed, and the kind of the event.
+        The kind of the event; empty if there is none of this number.
     """
     kind = target.with_suffix(".kind")
+    process = _merging(parts, target, lambda: _watch(number, target, kind))
+    return kind.read_text() if _was_killed(process) else ""
+
+
+def killed_after(seconds: float, parts: list[str], target: Path) -> bool:
+    """Merge in a fork that is killed after a time; whether it was still running."""
+    process = _merging(parts, target, lambda: None)
+    time.sleep(seconds)
+    os.kill(process, signal.SIGKILL)
+    return _was_killed(process)
+
+
+def _merging(parts: list[str], target: Path, prepare: Callable[[], object]) -> int:
+    """Start a merge in a fork; returns its process id."""
     process = os.fork()
     if process == 0:
         status = 1
         try:
-            _watch(number, target, kind)
+            prepare()
             merge_runs(parts, target)
             status = 0
         finally:
             os._exit(status)
-    _, state = os.waitpid(process, 0)
-    code = os.waitstatus_to_exitcode(state)
+    return process
+
+
+def _was_killed(process: int) -> bool:
+    code = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
     assert code in (0, -signal.SIGKILL), code
-    return code != 0, kind.read_text() if code else ""
+    return code != 0
 
 
 def _watch(number: int, target: Path, kind: Path) -> None:
@@ -85,35 +107,56 @@ def _watch(number: int, target: Path, kind: Path) -> None:
     sys.addaudithook(audit)
 
 
-def main() -> None:
-    """Kill the merge at each event; after each kill the target is read, and the merge rerun."""
-    start, *parts = sys.argv[1:]
-    here = Path.cwd()
-    undisturbed = here / "undisturbed"
-    shutil.copytree(start, undisturbed)
-    merge_runs(parts, undisturbed)
-    expected = files_of(undisturbed)
-    fingerprints = [path.name for path in (undisturbed / "runs").iterdir()]
-    whole = {one: answers_of(undisturbed, one) for one in fingerprints}
-    begun = {one: answers_of(here / start, one) for one in fingerprints}
-    kinds: Counter[str] = Counter()
-    number, was_killed = 0, True
-    while was_killed:
-        number += 1
-        target = here / f"target-{number}"
-        shutil.copytree(start, target)
-        was_killed, kind = killed_at(number, parts, target)
-        kinds[kind] += was_killed
+class Merge:
+    """The merge that is killed, and what it makes if nothing disturbs it.
+
+    Args:
+        start: name of the target as it is before.
+        parts: names of the folders that are merged into it.
+    """
+
+    def __init__(self, start: str, parts: list[str]) -> None:
+        self.start, self.parts, self._count = start, parts, 0
+        undisturbed = Path("undisturbed").absolute()
+        shutil.copytree(start, undisturbed)
+        began = time.monotonic()
+        merge_runs(parts, undisturbed)
+        self.seconds = time.monotonic() - began
+        self._files = files_of(undisturbed)
+        names = [path.name for path in (undisturbed / "runs").iterdir()]
+        self._whole = {one: answers_of(undisturbed, one) for one in names}
+        self._begun = {one: answers_of(Path(start), one) for one in names}
+
+    def kill(self, kill: Callable[[Path], Any]) -> Any:
+        """Kill one merge; then its target is read, and the merge rerun."""
+        self._count += 1
+        target = Path(f"target-{self._count}").absolute()
+        shutil.copytree(self.start, target)
+        outcome = kill(target)
         stored = read_runs(target)
-        assert len(stored.runs) == len(fingerprints) and not stored.damaged, (number, kind)
+        assert len(stored.runs) == len(self._whole) and not stored.damaged, outcome
         leaderboard.read(target / "leaderboard.csv")
-        for one in fingerprints:
-            found = answers_of(target, one).items()
-            assert begun[one].items() <= found and found <= whole[one].items(), (number, kind)
-        merge_runs(parts, target)
-        assert files_of(target) == expected, (number, kind, was_killed)
+        for name, whole in self._whole.items():
+            found = answers_of(target, name).items()
+            assert self._begun[name].items() <= found and found <= whole.items(), outcome
+        merge_runs(self.parts, target)
+        assert files_of(target) == self._files, outcome
         shutil.rmtree(target)
-    print(json.dumps({kind: count for kind, count in kinds.items() if kind}))
+        return outcome
+
+
+def main() -> None:
+    """Kill a merge again and again."""
+    when, start, *parts = sys.argv[1:]
+    merge, kinds = Merge(start, parts), Counter[str]()
+    if when == "events":
+        while kind := merge.kill(lambda target: killed_at(kinds.total() + 1, parts, target)):
+            kinds[kind] += 1
+    moments = random.Random(0)
+    while when != "events" and kinds.total() < int(when):
+        kill = partial(killed_after, moments.uniform(0, merge.seconds), parts)
+        kinds["random"] += merge.kill(kill)
+    print(json.dumps(kinds))
 
 
 if __name__ == "__main__":

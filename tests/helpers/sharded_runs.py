@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +19,7 @@ from diffcls.runs.run_row import put_run_row
 from diffcls.runs.spec import RunSpec
 
 FACTS = {"n_asked": 12, "n_classes": 3, "setting": "draws=100", "supervision": "zero-shot"}
+IMAGES = range(FACTS["n_asked"])
 DISTURBED = {"seconds_per_image", "date", "command"}
 """Columns in which the row of a merged run may differ from that of an undisturbed one."""
 
@@ -69,6 +73,39 @@ def write_part(
             out / "leaderboard.csv", spec, stored, facts, lambda: merged_records(store.folder)
         )
     return spec.fingerprint
+
+
+def shards(root: Path, n: int = 3, **more: Any) -> list[Path]:
+    """A run in n folders, one shard each."""
+    for i in range(n):
+        write_part(root / f"part-{i}", IMAGES[i::n], (i, n), **more)
+    return [root / f"part-{i}" for i in range(n)]
+
+
+def killed_merges(folder: Path, when: str) -> dict[str, int]:
+    """Merge three shards into a folder that has a part of them and another run, and kill it.
+
+    Args:
+        folder: an empty folder.
+        when: see `helpers.killed_merge`.
+
+    Returns:
+        Kind of kill -> number.
+    """
+    names = [part.name for part in shards(folder)]
+    write_part(folder / "start", [0, 7], seed=0)
+    write_part(folder / "start", IMAGES, seed=7)
+    done = subprocess.run(
+        [*(sys.executable, "-P", "-m", "helpers.killed_merge"), *(when, "start"), *names],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    kinds: dict[str, int] = json.loads(done.stdout)
+    return kinds
 
 
 def write_files(out: Path, parts: Mapping[tuple[int, int], Iterable[Record]]) -> None:

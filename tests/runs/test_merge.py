@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +11,12 @@ import pytest
 from helpers.sharded_runs import (
     DISTURBED,
     FACTS,
+    IMAGES,
     answers_of,
     files_of,
+    killed_merges,
     record_of,
+    shards,
     write_files,
     write_part,
 )
@@ -29,15 +29,6 @@ from diffcls.runs import leaderboard
 from diffcls.runs.merge import merge_runs
 from diffcls.runs.records import RecordStore
 from diffcls.support.errors import RecordError, UsageError
-
-IMAGES = range(FACTS["n_asked"])
-
-
-def shards(root: Path, n: int = 3, **more: Any) -> list[Path]:
-    """A run in n folders, one shard each."""
-    for i in range(n):
-        write_part(root / f"part-{i}", IMAGES[i::n], (i, n), **more)
-    return [root / f"part-{i}" for i in range(n)]
 
 
 def row_of(out: Path, *without: str) -> dict[str, str]:
@@ -393,21 +384,7 @@ def test_rows_without_records_and_runs_without_images_are_said(tmp_path: Path) -
 def test_a_kill_at_any_file_event_leaves_a_run_that_the_same_merge_completes(
     tmp_path: Path,
 ) -> None:
-    parts = shards(tmp_path)
-    write_part(tmp_path / "start", [0, 7], seed=0)
-    write_part(tmp_path / "start", IMAGES, seed=7)
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    names = ["start", *(part.name for part in parts)]
-    done = subprocess.run(
-        [sys.executable, "-P", "-m", "helpers.killed_merge", *names],
-        cwd=tmp_path,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    kinds = json.loads(done.stdout)
+    kinds = killed_merges(tmp_path, "events")
     # every record, the file of records, the row and its table were reached
     assert kinds["append"] == 10 and {"open", "os.rename", "fsync"} <= set(kinds)
     assert sum(kinds.values()) > 20
