@@ -104,20 +104,28 @@ def run_folder(classes: int, name: str, output: Path) -> Path:
     return output / FOLDER / f"classes-{classes}-{name.replace(', ', '-').replace(' ', '-')}"
 
 
-def fit_of(folder: Path) -> Path | None:
-    """The fit of a row's run; None without one."""
-    found = sorted((folder / "fits").glob("learned-screen-*.npz"))
+def fit_of(folder: Path, kind: str = "learned-screen") -> Path | None:
+    """The fit of a row's run; None without one.
+
+    Args:
+        folder: folder of the run.
+        kind: ``learned-screen``, or ``learned-prediction``: the part before the calibration.
+    """
+    found = sorted((folder / "fits").glob(f"{kind}-*.npz"))
     return found[0] if found else None
 
 
 def _fit_on(run: SearchRun, output: Path) -> Path:
-    """The fit on other classes, made by an evaluation of one image of theirs."""
+    """The fit on other classes, made by an evaluation of one image of theirs.
+
+    Its calibration is that of its own classes, and is not carried over.
+    """
     fitted_on = known(run.fitted_on)
     folder = output / FOLDER / f"fit-{fitted_on.partition(':')[2]}"
-    found = fit_of(folder)
+    found = fit_of(folder, "learned-prediction")
     if found is None:
         _evaluate(["--dataset", fitted_on, "--search", run.search, "--limit", "1"], folder)
-        found = fit_of(folder)
+        found = fit_of(folder, "learned-prediction")
     return known(found)
 
 

@@ -231,7 +231,7 @@ def _stored_fit(path: Any, built: Built) -> Arrays:
         raise UsageError(
             "--fit: file not found",
             given=str(path),
-            allowed=f"OUTPUT_DIR/fits/{KIND}-*.npz of an earlier run",
+            allowed="OUTPUT_DIR/fits/learned-*.npz of an earlier run",
         )
     try:
         arrays = read_arrays(Path(path), "--fit")
@@ -243,7 +243,7 @@ def _stored_fit(path: Any, built: Built) -> Arrays:
         raise UsageError(
             "--fit is not the whole fit of a learned screen",
             given=str(path),
-            allowed=f"OUTPUT_DIR/fits/{KIND}-*.npz of an earlier run",
+            allowed="OUTPUT_DIR/fits/learned-*.npz of an earlier run",
         )
     model = json.loads(str(arrays["model"]))
     if model != _model_of(built):
