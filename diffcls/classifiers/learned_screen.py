@@ -93,6 +93,7 @@ def with_learned_screen(built: Built, options: ClassifierOptions, search: Learne
     evaluations = evaluations_of_calibration(parts, search, classes)
     if not prediction.fitting.is_done():
         evaluations += prediction.evaluations
+    settings["allowed_loss"] = search.allowed_loss
     cached = CachedFit(folder, KIND, {**defined_by, "search": settings}, evaluations, method)
 
     def make() -> Arrays:

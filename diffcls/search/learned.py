@@ -47,7 +47,7 @@ SECOND_PLACE = 0.4
 """Place of the other probed draw among all draws in order of time, in [0, 1]: at higher noise the
 features tell what the image shows."""
 
-SCREEN_SHARE = 0.2
+SCREEN_SHARE = 0.1
 """Share of the allowed probability of an error that is the screen's. Its promise is met closely; a
 race errs far less often than it may."""
 

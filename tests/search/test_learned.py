@@ -168,7 +168,7 @@ def test_confidence_is_shared_by_screen_and_race(confidence: float) -> None:
     search = Learned(confidence=confidence)
     race = 1 - search.race.confidence
     assert race + search.allowed_loss == pytest.approx(1 - confidence)
-    assert race == pytest.approx(4 * search.allowed_loss)
+    assert race == pytest.approx(9 * search.allowed_loss)
 
 
 def test_the_shortlist_is_filled_even_with_fewer_looks() -> None:
