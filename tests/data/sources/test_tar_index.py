@@ -169,5 +169,5 @@ def test_server_that_does_not_answer_is_no_damage_of_the_archive(tmp_path: Path)
                 raise TimeoutError("no response from https://host/a.tar (ConnectTimeout)")
             return super().read(size)
 
-    with pytest.raises(TimeoutError, match="no response from https://host/a.tar"):
+    with pytest.raises(TimeoutError, match="no response from https:"):
         list(members(Failing(content), "https://host/a.tar", Counter()))
