@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from diffcls.data.dataset import Dataset
 from diffcls.support.errors import DataError, DiffclsError
-from diffcls.support.time_limit import within
+from diffcls.support.time_limit import TimeLimitError, within
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -31,7 +31,7 @@ class Source:
     """What the images of one data set share.
 
     Args:
-        seconds: time limit of an image.
+        seconds: time limit of an image; of one on a server, limit of the time without progress.
         timeouts: number of images in a row that exceeded it.
     """
 
@@ -65,7 +65,11 @@ class LimitedOpener:
             image = within(source.seconds, self.open)
         except TimeoutError as error:
             source.timeouts += 1
-            limit = f"within --read-timeout {source.seconds:g} seconds"
+            limit = (
+                f"within --read-timeout {source.seconds:g} seconds"
+                if isinstance(error, TimeLimitError)
+                else f"({error})"
+            )
             if source.timeouts > MAX_TIMEOUTS_IN_A_ROW:
                 raise SourceGoneError(
                     f"{source.timeouts} images in a row could not be read {limit}",

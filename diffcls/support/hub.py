@@ -10,6 +10,7 @@ import email.utils
 import http
 import math
 import os
+import re
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -67,7 +68,7 @@ def ask_hub(
                 if known is not None:
                     raise known from error
                 return None
-            stated = _retry_after(error)
+            stated = stated_wait(error)
         if has_copy():
             return None
         wait = own_wait if stated is None else stated
@@ -101,10 +102,16 @@ def busy_status(error: BaseException) -> int | None:
     return None
 
 
-def _retry_after(error: BaseException) -> float | None:
-    """Seconds of the header ``Retry-After``, also as a date; None without a sound one."""
+def stated_wait(error: BaseException) -> float | None:
+    """Seconds of the header ``Retry-After``, also as a date; None without a sound one.
+
+    The Hub states its limits in ``RateLimit``, such as ``"resolvers";r=0;t=120``, instead.
+    """
     headers = getattr(getattr(error, "response", None), "headers", {})
     value = str(headers.get("Retry-After", ""))
+    limit = re.search(r";\s*r=0\s*;\s*t=(\d+)", str(headers.get("RateLimit", "")), re.IGNORECASE)
+    if limit is not None and not value:
+        value = limit[1]
     if value.strip().isdecimal():
         return float(value)
     try:

@@ -25,6 +25,7 @@ from diffcls.scoring.prefetch import Prefetcher
 from diffcls.support import hub as hub_access
 from diffcls.support.errors import DataError
 from diffcls.support.hub import HubBusyError, ask_hub
+from diffcls.support.time_limit import TimeLimitError, paused, progress, within
 
 # ---- a read that hangs ---------------------------------------------------------------------------
 
@@ -155,6 +156,32 @@ def test_run_records_an_image_whose_read_hangs_and_scores_the_rest(
     errors = {name: record.error for name, record in answers(tmp_path).items() if record.error}
     assert list(errors) == ["test/3"] and "--read-timeout 0.5" in str(errors["test/3"])
     assert row(tmp_path)["n_scored"] == "3"
+
+
+def test_read_that_makes_progress_or_waits_as_asked_is_in_time() -> None:
+    def slow() -> int:
+        for _ in range(5):
+            time.sleep(0.1)
+            progress()
+        with paused():
+            time.sleep(0.7)
+        return 7
+
+    assert within(0.4, slow) == 7
+    with pytest.raises(TimeLimitError):
+        within(0.1, lambda: time.sleep(0.5))
+
+
+def test_network_that_is_down_is_named_as_such() -> None:
+    def down() -> Image.Image:
+        raise TimeoutError("no response from https://host/a.tar (ConnectError)")
+
+    dataset = with_read_timeout(images(1, {0}, down), 60)
+    with pytest.raises(DataError) as caught:
+        dataset.items[0].open()
+    assert str(caught.value) == (
+        "image could not be read (no response from https://host/a.tar (ConnectError)): 'test/0'"
+    )
 
 
 # ---- a Hub that is busy --------------------------------------------------------------------------

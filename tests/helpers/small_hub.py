@@ -146,13 +146,21 @@ def in_place_of_the_hub(change: pytest.MonkeyPatch) -> Iterator[Hub]:
         yield hub
 
 
-def fill(cache: Path, name: str, files: Mapping[str, bytes]) -> None:
-    """Write files into the cache as ``hf download --repo-type dataset`` does."""
+def fill(cache: Path, name: str, files: Mapping[str, bytes], listed: bool = True) -> None:
+    """Write files into the cache as ``hf download --repo-type dataset`` does.
+
+    Earlier releases of it keep no list of the files.
+    """
     base = cache / f"datasets--{name.replace('/', '--')}"
     for path, content in files.items():
         place = base / "snapshots" / COMMIT / path
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_bytes(content)
+    if listed:
+        tree = base / "trees" / f"{COMMIT}.json"
+        tree.parent.mkdir(exist_ok=True)
+        infos = {path: {"size": len(content), "blob_id": ""} for path, content in files.items()}
+        tree.write_text(json.dumps({"format_version": 1, "files": infos}))
     (base / "refs").mkdir(exist_ok=True)
     (base / "refs" / "main").write_text(COMMIT)
 

@@ -6,7 +6,7 @@ repository is never executed.
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -16,8 +16,9 @@ from typing import Any
 
 from diffcls.data.catalog import Query
 from diffcls.data.dataset import Dataset
+from diffcls.data.sources.hub_files import files_of, is_whole
 from diffcls.data.sources.hub_snapshot import Snapshot, fetch, find_snapshot, in_place
-from diffcls.data.sources.parquet import SHARD, ParquetTable, check_shards
+from diffcls.data.sources.parquet import ParquetTable
 from diffcls.data.sources.prompt_names import with_prompt_names
 from diffcls.data.sources.remote_files import RemoteFile, answering
 from diffcls.data.sources.shard_files import LocalFile
@@ -25,13 +26,6 @@ from diffcls.data.sources.shard_set import COUNT, NAMES
 from diffcls.data.sources.tables import MAX_READERS, Table, dataset_of_tables
 from diffcls.data.sources.tar_table import IMAGE, LABEL, TarTable, read_tables
 from diffcls.support.errors import DataError
-
-SPLITS = {name: name for name in ("train", "validation", "test")}
-SPLITS |= {"val": "validation", "valid": "validation", "dev": "validation"}
-"""Name of a split in a path -> its name in the Hub's libraries."""
-
-DEFAULT_FOLDERS = (".", "data", "default")
-"""Folders of the default configuration, in a repository with several."""
 
 
 def load(query: Query) -> Dataset:
@@ -48,14 +42,14 @@ def load(query: Query) -> Dataset:
         raise DataError(
             "the Hub has no copy of this data set", given=query.spec.name, todo="give --data-root"
         )
-    snapshot = find_snapshot(repository)
+    split = repository.splits.get(query.split, query.split)
+    snapshot = find_snapshot(repository, lambda copy: is_whole(copy, split))
     if query.spec.splits:  # the catalog states the columns of its data sets
         query = replace(
             query,
             image_column=query.image_column or repository.image,
             label_column=query.label_column or repository.label,
         )
-    split = repository.splits.get(query.split, query.split)
     passed_over = Counter[str]()
     if query.streaming:
         with answering(repository.id):
@@ -74,7 +68,7 @@ def load(query: Query) -> Dataset:
 
 def _tables(snapshot: Snapshot, split: str) -> list[Table]:
     """Tables of a split: parquet files are read directly, other formats by the library datasets."""
-    suffix, chosen = _files_of(snapshot, split)
+    suffix, chosen = files_of(snapshot, split)
     if suffix == ".parquet":
         folder = fetch(snapshot, chosen)
         return [ParquetTable(folder / path) for path in chosen]
@@ -89,7 +83,7 @@ def _tables_in_place(
     Raises:
         DataError: for a repository of other files than parquet and tar.
     """
-    suffix, chosen = _files_of(snapshot, split)
+    suffix, chosen = files_of(snapshot, split)
     if not chosen:
         raise DataError(
             "--streaming reads parquet files and tar archives, and this repository has neither",
@@ -110,57 +104,6 @@ def _parquet(file: tuple[str, LocalFile | RemoteFile]) -> ParquetTable:
     if isinstance(place, RemoteFile):
         return ParquetTable(Path(path), place)
     return ParquetTable(place.path)
-
-
-def _files_of(snapshot: Snapshot, split: str) -> tuple[str, list[str]]:
-    """Suffix and paths of a split's files; no path where the repository has other files."""
-    for suffix in (".parquet", ".tar"):
-        files = [path for path in snapshot.files if path.endswith(suffix)]
-        splits = {split_of(path) for path in files}
-        if not splits & {split, *SPLITS.values()}:
-            continue
-        if split not in splits:
-            raise DataError(
-                "--split: not in the cache, and the Hub cannot be reached"
-                if snapshot.offline
-                else "--split: not in the repository",
-                given=f"{split} of {snapshot.repository.id}",
-                allowed=sorted(splits),
-            )
-        chosen = _one_configuration([path for path in files if split_of(path) == split], snapshot)
-        check_shards([PurePosixPath(path).stem for path in chosen])
-        return suffix, chosen
-    return "", []
-
-
-def split_of(path: str) -> str:
-    """Split of a file in a repository, from its own name or that of its folder."""
-    file = PurePosixPath(path)
-    shard = SHARD.fullmatch(file.stem)
-    own = shard["name"] if shard else file.stem
-    for name in (own, file.parent.name):
-        if name in SPLITS:
-            return SPLITS[name]
-    return own if shard else file.parent.name
-
-
-def _one_configuration(files: Sequence[str], snapshot: Snapshot) -> list[str]:
-    """Files of one split in one configuration; a repository may contain several."""
-    folders: dict[str, list[str]] = defaultdict(list)
-    for path in files:
-        parent = PurePosixPath(path).parent
-        inside = SPLITS.get(parent.name, parent.name) == split_of(path)
-        folders[str(parent.parent if inside else parent)].append(path)
-    if len(folders) == 1:
-        return list(files)
-    for name in DEFAULT_FOLDERS:
-        if name in folders:
-            return folders[name]
-    raise DataError(
-        f"{snapshot.repository.id} contains several data sets",
-        given=sorted(folders),
-        todo="download it, and select one of these folders with --dataset parquet:PATH",
-    )
 
 
 def _class_names(snapshot: Snapshot) -> list[str]:

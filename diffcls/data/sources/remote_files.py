@@ -3,28 +3,27 @@
 from __future__ import annotations
 
 import io
-import logging
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, BinaryIO, cast
+from typing import TYPE_CHECKING, BinaryIO, cast
 from urllib.parse import urlsplit
 
+from diffcls.data.sources.remote_requests import Response, get, status_of
 from diffcls.support.errors import DataError, UsageError
-from diffcls.support.hub import busy_error, busy_status
+from diffcls.support.notices import warn
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
 BLOCK_BYTES = 4 << 20
 """Bytes per request of a file that is read from start to end."""
-SECRETS = re.compile(r"(https?://)(?:[^/@\s]*@)?([^\s?]*)(?:\?\S*)?")
 RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
 HUB_ADDRESS = re.compile(
     r"hf://datasets/(?P<id>[^/@]+/[^/@]+)(@(?P<revision>[^/]+))?/(?P<path>.+)", re.DOTALL
 )
-PERMANENT = (401, 403, 404, 410, 416)
-"""Statuses of responses that a further request would not change."""
+NONE, DENIED = (404, 410), (401, 403)
+"""Statuses of responses where there is no file, or none for this login."""
 
 
 class RemoteFile:
@@ -78,9 +77,9 @@ class RemoteFile:
         """
         if size == 0:
             return b""
-        response = self._request(offset, size)
-        sent = RANGE.fullmatch(response.headers.get("Content-Range", ""))
-        if response.status_code != 206 or sent is None:
+        response = self._get({"Range": f"bytes={offset}-{offset + size - 1}"}, (206,))
+        sent = RANGE.fullmatch(response.headers.get("content-range", ""))
+        if response.status != 206 or sent is None:
             raise DataError(
                 "the server sends whole files only",
                 given=self._shown,
@@ -93,43 +92,31 @@ class RemoteFile:
                 "file was changed during the run", given=self._shown, todo="rerun the command"
             )
         self._size = total
-        content = bytes(response.content)
-        if int(sent[1]) != offset or len(content) != size:
+        if int(sent[1]) != offset or len(response.content) != size:
             raise DataError("file ends within the part that is read", given=self._shown)
-        return content
+        return response.content
 
-    def _request(self, offset: int, size: int) -> Any:
-        from huggingface_hub import constants
-        from huggingface_hub.utils import hf_raise_for_status, http_backoff
+    def read_whole(self) -> bytes | None:
+        """All of a small file, from servers of any kind; None if there is none.
 
-        logging.getLogger(http_backoff.__module__).addFilter(_without_secrets)  # once
-        headers = {**self._headers(), "Range": f"bytes={offset}-{offset + size - 1}"}
+        A server that denies a file which it may not have, as object stores do, has none either,
+        but stderr says so.
+
+        Raises:
+            DataError, TimeoutError, HubBusyError: see `read`.
+        """
         try:
-            response = http_backoff(
-                "GET", self._url, headers=headers, timeout=constants.HF_HUB_DOWNLOAD_TIMEOUT
-            )
-            hf_raise_for_status(response)
-        except Exception as error:  # network libraries raise exceptions of many types
-            status = getattr(getattr(error, "response", None), "status_code", None)
-            if status in PERMANENT:
-                raise DataError(
-                    f"cannot read file (status {status})",
-                    given=self._shown,
-                    todo="check the address, and whether it needs a login",
-                ) from error
-            busy = busy_status(error)
-            if busy is not None:  # no fault of this file: the run stops, and resumes later
-                raise busy_error(busy, server=f"the server of {self._shown}") from error
-            reason = f"status {status}" if status else type(error).__name__
-            raise TimeoutError(f"no response from {self._shown} ({reason})") from error
-        return response
+            return self._get({}, (200,)).content
+        except DataError as error:
+            status = status_of(error.__cause__)
+            if status in DENIED:
+                warn(f"no access to {self._shown} (status {status}): read without it")
+            elif status not in NONE:
+                raise
+            return None
 
-
-def _without_secrets(record: logging.LogRecord) -> bool:
-    """Remove logins and queries, which may be signatures, from addresses in a log message."""
-    record.msg = SECRETS.sub(r"\1\2", record.getMessage())
-    record.args = None
-    return True
+    def _get(self, headers: Mapping[str, str], read: tuple[int, ...]) -> Response:
+        return get(self._url, {**self._headers(), **headers}, read, self._shown)
 
 
 # ---- addresses -----------------------------------------------------------------------------------
@@ -167,17 +154,24 @@ def place_of(address: str) -> str:
     )
 
 
+def beside(address: str, place: str) -> str:
+    """The address of another place on the same server, with the same login and query."""
+    parts = urlsplit(address)
+    login, at, _ = parts.netloc.rpartition("@") if parts.scheme != "hf" else ("", "", "")
+    query = f"?{parts.query}" if parts.query else ""
+    return f"{parts.scheme}://{login}{at}{place}{query}"
+
+
 def text_of(address: str) -> str | None:
     """The text at an address; None if there is none.
 
     Raises:
-        DataError: for a text that is not UTF-8.
-        TimeoutError: if the server cannot be reached.
+        DataError: for a text that is not UTF-8, or cannot be read.
+        TimeoutError, HubBusyError: see `RemoteFile.read`.
     """
     file = remote_file(address)
-    try:
-        content = file.read(0, file.size)
-    except DataError:
+    content = file.read_whole()
+    if content is None:
         return None
     try:
         return content.decode("utf-8-sig")

@@ -11,7 +11,7 @@ from pathlib import Path, PurePath
 
 from diffcls.data.csv_tables import LINE_BREAK, read_text
 from diffcls.data.sources import remote_files
-from diffcls.data.sources.parquet import check_shards
+from diffcls.data.sources.parquet import SHARD, check_shards
 from diffcls.data.sources.remote_files import remote_file
 from diffcls.data.sources.shard_files import LocalFile, ShardFile
 from diffcls.data.sources.shard_names import expand_braces, natural_key
@@ -71,8 +71,8 @@ def find_shards(pattern: str, split: str, passed_over: Counter[str]) -> ShardSet
         UsageError, DataError: if there is no such shard, a shard is missing, or there are only
             shards of other splits.
     """
-    scheme, is_folder = "", os.path.isdir(pattern)
-    if "://" in pattern:
+    is_remote, is_folder = "://" in pattern, os.path.isdir(pattern)
+    if is_remote:
         addresses = dict.fromkeys(expand_braces(pattern))
         files = {PurePath(remote_files.place_of(one)): one for one in addresses}
         if len(files) < len(addresses):
@@ -81,7 +81,6 @@ def find_shards(pattern: str, split: str, passed_over: Counter[str]) -> ShardSet
                 given=pattern.partition("?")[0],
                 allowed="addresses whose paths differ, from which ids are made",
             )
-        scheme = pattern.partition("://")[0]
     elif is_folder:
         root = Path(pattern)
         inside = [p for p in root.iterdir() if p.is_dir() and split_of(p.name)]
@@ -100,16 +99,18 @@ def find_shards(pattern: str, split: str, passed_over: Counter[str]) -> ShardSet
     passed_over[OTHER_SPLITS] += len(files) - len(chosen)
     base = Path(os.path.commonpath([path.parent for path in chosen]))
     of_split = bool(split_of(base.name))
-    if is_folder:
-        _check_count(base, chosen, pattern)
+    if is_folder or (not is_remote and glob.has_magic(pattern)):
+        _check_count(chosen)  # braces alone name each shard
     names = {valid_text(p.relative_to(base).as_posix().removesuffix(SUFFIX)): p for p in chosen}
-    make = remote_file if scheme else LocalFile
+    make = remote_file if is_remote else LocalFile
     return ShardSet(
         name=f"webdataset:{valid_text((base.parent if of_split else base).name or 'shards')}",
         split=wanted,
         whole=whole,
         shards={one: make(files[names[one]]) for one in sorted(names, key=natural_key)},
-        texts=_texts([base, base.parent] if of_split else [base], scheme),
+        texts=_texts(
+            [base, base.parent] if of_split else [base], files[chosen[0]] if is_remote else None
+        ),
     )
 
 
@@ -118,14 +119,14 @@ def _local(paths: Iterable[Path]) -> dict[PurePath, str]:
     return {Path(os.path.abspath(path)): os.path.abspath(path) for path in sorted(paths)}
 
 
-def _texts(folders: Sequence[Path], scheme: str) -> dict[str, str]:
+def _texts(folders: Sequence[Path], address: str | None) -> dict[str, str]:
     """The text files beside the shards, from the nearest folder that has them."""
     texts: dict[str, str] = {}
     for name in (NAMES, TEMPLATES):
         for folder in folders:
             path = folder / name
-            if scheme:
-                text = remote_files.text_of(f"{scheme}://{path.as_posix()}")
+            if address is not None:
+                text = remote_files.text_of(remote_files.beside(address, path.as_posix()))
             else:
                 text = read_text(path, name) if path.is_file() else None
             if text is not None:
@@ -141,7 +142,9 @@ def _matches(pattern: str) -> list[Path]:
         if os.path.isfile(one):
             paths.append(Path(one))
         elif glob.has_magic(one):
-            paths += [Path(path) for path in glob.glob(one, recursive=True) if os.path.isfile(path)]
+            found = [Path(path) for path in glob.glob(one, recursive=True) if os.path.isfile(path)]
+            paths += found
+            missing += [] if found else [one]
         else:
             missing.append(one)
     if missing and (paths or len(missing) > 1):
@@ -173,16 +176,26 @@ def _of_split(paths: Sequence[PurePath], split: str) -> tuple[str, list[PurePath
     )
 
 
-def _check_count(base: Path, chosen: Sequence[PurePath], pattern: str) -> None:
-    """Raise DataError if a folder has fewer or more shards than are counted in its files."""
-    check_shards([path.stem for path in chosen])
-    if not (base / COUNT).is_file():
-        return
-    count = read_text(base / COUNT, COUNT).strip()
-    if count != str(len(chosen)):
-        raise DataError(
-            f"{FLAG}: shards are missing",
-            given=f"{len(chosen)} of {count} in {valid_text(str(base))}",
-            todo="download them, or name those that are there, such as "
-            f"webdataset:{valid_text(pattern)}/{{0..{len(chosen) - 1}}}{SUFFIX}",
-        )
+def _check_count(chosen: Sequence[PurePath]) -> None:
+    """Raise DataError if a folder has fewer or more shards than its files, or names, state."""
+    folders = defaultdict[PurePath, list[PurePath]](list)
+    for path in chosen:
+        folders[path.parent].append(path)
+    for folder, inside in folders.items():
+        series = defaultdict[str, list[str]](list)
+        for path in inside:
+            numbered = SHARD.match(path.stem)
+            series[numbered["name"] if numbered else ""].append(path.stem)
+        for stems in series.values():
+            check_shards(stems)
+        if not Path(folder, COUNT).is_file():
+            continue
+        count = read_text(Path(folder, COUNT), COUNT).strip()
+        if count != str(len(inside)):
+            place = valid_text(str(folder))
+            raise DataError(
+                f"{FLAG}: shards are missing",
+                given=f"{len(inside)} of {count} in {place}",
+                todo="download them, or name those that are there, such as "
+                f"webdataset:{place}/{{0..{len(inside) - 1}}}{SUFFIX}",
+            )

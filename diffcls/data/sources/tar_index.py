@@ -52,6 +52,7 @@ def members(file: BinaryIO, shown: str, passed_over: Counter[str]) -> Iterator[M
 
     Raises:
         DataError: for a compressed file, or one that is no archive, is truncated or damaged.
+        TimeoutError: if the server of the archive does not answer.
     """
     start = file.read(6)
     for magic, kind in COMPRESSIONS.items():
@@ -76,6 +77,8 @@ def members(file: BinaryIO, shown: str, passed_over: Counter[str]) -> Iterator[M
             end = archive.offset
         file.seek(end)
         block = file.read(tarfile.BLOCKSIZE)
+    except TimeoutError:
+        raise  # of a server: the archive is not to blame
     except (tarfile.TarError, OSError, ValueError, OverflowError, RecursionError) as error:
         reason = "too deeply nested headers" if isinstance(error, RecursionError) else str(error)
         raise _broken(reason, shown, count) from error

@@ -12,7 +12,7 @@ from helpers.parquet_files import grays
 from helpers.small_hub import COMMIT, TEST_FILE, TRAIN_FILE, Hub, archive, encoded, fill, parquet
 
 from diffcls.data.load import load_dataset
-from diffcls.data.sources import hub
+from diffcls.data.sources import hub_files
 from diffcls.support.errors import DataError
 
 # ---- files of a split ----------------------------------------------------------------------------
@@ -47,7 +47,7 @@ def test_repository_is_read_as_by_the_library_datasets(cache: Path, tmp_path: Pa
     ],
 )
 def test_split_of_a_file_is_detected_from_its_path(path: str, split: str) -> None:
-    assert hub.split_of(path) == split
+    assert hub_files.split_of(path) == split
 
 
 def test_splits_may_have_any_name(cache: Path) -> None:

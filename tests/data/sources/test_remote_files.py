@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,9 +12,11 @@ from helpers.small_hub import COMMIT, Hub, serving
 from helpers.tar_shards import CLASSES, files_of, truth, write_shards, write_tar
 
 from diffcls.data.load import load_dataset
-from diffcls.data.sources.remote_files import RemoteFile, place_of, remote_file
+from diffcls.data.sources import remote_requests
+from diffcls.data.sources.remote_files import RemoteFile, beside, place_of, remote_file, text_of
 from diffcls.support.errors import DataError, UsageError
 from diffcls.support.hub import HubBusyError
+from diffcls.support.time_limit import within
 
 SET = "me/set"
 
@@ -136,3 +139,44 @@ def test_large_contents_are_skipped_in_the_index(server: str, online: Hub, tmp_p
     assert [item.label for item in dataset.items] == [1, 2]
     assert online.sent - sent < 20_000_000
     assert remote_file(f"{server}/big/0.tar").size > 18_000_000
+
+
+def test_waits_and_slow_parts_do_not_count_against_the_time_limit(
+    server: str, online: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    online.repositories[SET]["a.bin"] = bytes(100)
+    file = RemoteFile(f"{server}/a.bin")
+    monkeypatch.setattr(remote_requests.time, "sleep", lambda seconds: threading.Event().wait(0.8))
+    online.refusals = [(429, {"Retry-After": "4"})]
+    assert within(0.6, lambda: file.read(0, 4)) == bytes(4)
+    online.refusals = [(429, {"Retry-After": "3600"})]
+    with pytest.raises(HubBusyError, match="in 3600 seconds to resume"):
+        within(0.6, lambda: file.read(0, 4))
+    online.refusals = [(429, {"RateLimit": '"resolvers";r=0;t=900'})]
+    with pytest.raises(HubBusyError, match="in 900 seconds to resume"):
+        file.read(0, 4)
+
+
+@pytest.mark.parametrize("status", [404, 410, 403, 400])
+def test_only_a_text_that_is_absent_is_none(
+    server: str, online: Hub, status: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    online.has_ranges = False  # of a text, all is read
+    assert text_of(f"{server}/classnames.txt") == "\n".join(CLASSES) + "\n"
+    online.status = status
+    if status == 400:
+        with pytest.raises(TimeoutError, match="status 400"):
+            text_of(f"{server}/classnames.txt")
+    else:
+        assert text_of(f"{server}/classnames.txt") is None
+    assert ("no access to" in capsys.readouterr().err) == (status == 403)
+
+
+def test_texts_are_asked_for_with_login_and_query_of_the_shards(server: str, online: Hub) -> None:
+    place = server.partition("://")[2]
+    load_dataset(f"webdataset:http://me:word@{place}/test/0.tar?signature=secret")
+    texts = [path for path in online.requests if "classnames.txt" in path]
+    assert texts and all(path.endswith("?signature=secret") for path in texts)
+    assert beside("http://me:word@host:80/a/0.tar?x=1", "host:80/b") == (
+        "http://me:word@host:80/b?x=1"
+    )

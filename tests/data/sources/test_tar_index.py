@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from helpers.tar_shards import special, write_tar
+from helpers.tar_shards import files_of, special, write_tar
 
 from diffcls.data.sources.tar_index import NO_FILES, Member, members
 from diffcls.support.errors import DataError
@@ -158,3 +158,16 @@ def test_size_that_no_file_has_is_an_error(tmp_path: Path, size: bytes) -> None:
     path.write_bytes(data)
     with pytest.raises(DataError, match="cannot read tar archive"):
         index(path)
+
+
+def test_server_that_does_not_answer_is_no_damage_of_the_archive(tmp_path: Path) -> None:
+    content = write_tar(tmp_path / "a.tar", files_of([1, 2, 3])).read_bytes()
+
+    class Failing(io.BytesIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            if self.tell() >= 1024:
+                raise TimeoutError("no response from https://host/a.tar (ConnectTimeout)")
+            return super().read(size)
+
+    with pytest.raises(TimeoutError, match="no response from https:"):
+        list(members(Failing(content), "https://host/a.tar", Counter()))

@@ -245,6 +245,23 @@ def test_missing_shards_are_an_error(benchmark: Path) -> None:
         load(benchmark)
 
 
+def test_missing_shards_of_a_pattern_with_wildcards_are_an_error(tmp_path: Path) -> None:
+    write_shards(tmp_path, {f"test-0000{i}-of-00003.tar": [7, i] for i in range(3)})
+    assert len(load(f"{tmp_path}/*.tar")) == 6
+    (tmp_path / "test-00001-of-00003.tar").unlink()
+    with pytest.raises(DataError, match="files of this split are missing"):
+        load(f"{tmp_path}/*.tar")
+    with pytest.raises(DataError, match="1 shards are missing, 2 are there"):
+        load(f"{tmp_path}/test-0000{{0,1,2}}*.tar")
+    named = f"{tmp_path}/test-0000{{0,2}}-of-00003.tar"
+    assert len(load(named)) == 4  # braces name a part of the set
+    for i in (0, 2):
+        (tmp_path / f"test-0000{i}-of-00003.tar").rename(tmp_path / f"{i}.tar")
+    (tmp_path / "nshards.txt").write_text("3")
+    with pytest.raises(DataError, match=r"shards are missing: '2 of 3 in "):
+        load(f"{tmp_path}/*.tar")
+
+
 def test_several_templates_are_left_to_the_command(benchmark: Path) -> None:
     path = benchmark / "zeroshot_classification_templates.txt"
     path.write_text("a photo of a {c}.\na bad photo of a {c}.\n")
