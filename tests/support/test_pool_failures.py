@@ -30,6 +30,14 @@ class RayTaskError(RayError):
         self.cause = cause
 
 
+@dataclass(eq=False)
+class Answer:
+    """What a call has come to."""
+
+    value: Any
+    error: Exception | None
+
+
 class Call:
     """A method of an actor; its answer is there at once."""
 
@@ -40,10 +48,10 @@ class Call:
         try:
             value = self.function(*arguments)
         except RayError as error:
-            return SimpleNamespace(value=None, error=error)
+            return Answer(value=None, error=error)
         except Exception as error:
-            return SimpleNamespace(value=None, error=RayTaskError(error))
-        return SimpleNamespace(value=value, error=None)
+            return Answer(value=None, error=RayTaskError(error))
+        return Answer(value=value, error=None)
 
 
 class Actor:
@@ -92,6 +100,7 @@ def pool(monkeypatch: pytest.MonkeyPatch) -> Pool:
         return call.value
 
     errors = SimpleNamespace(RayError=RayError, RayTaskError=RayTaskError)
+    actors = SimpleNamespace(remote=lambda _: Actor())
     ray: Any = SimpleNamespace(
         remote=lambda _: SimpleNamespace(
             options=lambda **_: SimpleNamespace(remote=lambda _: Actor())
