@@ -100,7 +100,6 @@ def pool(monkeypatch: pytest.MonkeyPatch) -> Pool:
         return call.value
 
     errors = SimpleNamespace(RayError=RayError, RayTaskError=RayTaskError)
-    actors = SimpleNamespace(remote=lambda _: Actor())
     ray: Any = SimpleNamespace(
         remote=lambda _: SimpleNamespace(
             options=lambda **_: SimpleNamespace(remote=lambda _: Actor())
