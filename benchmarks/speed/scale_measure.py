@@ -146,7 +146,7 @@ def on_workers(
 
     # the run has its own facts of the method, see `sleeping_plan`
     built: Any = None
-    facts = Facts(built=built, batch_size=task.batch, device="none", fit=None)
+    facts = Facts(built=built, batch_size=task.batch, device="none", fit=None, spec={})
     made: Any = task
     with connected(address) as cluster:
         pool = WorkerRequest(workers, address, "cpu").pool(cluster, 1)

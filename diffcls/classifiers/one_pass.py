@@ -52,7 +52,8 @@ class BatchMethod:
 
     def classify(self, items: Iterable[Item]) -> Iterator[ClassScores]:
         """See `diffcls.classifiers.base.Method`."""
-        score = self._in_parts(self._prepare())
+        prepared = self._prepare()
+        score, repeat = self._in_parts(prepared), self._repeater(prepared)
         batch: list[tuple[Item, Pixels]] = []
         began = time.perf_counter()
         for item in items:
@@ -61,10 +62,10 @@ class BatchMethod:
             except (DataError, OSError, ValueError) as error:
                 yield ClassScores.failed(item.image_id, f"{error}")
             if len(batch) == self.batch_size:
-                yield from self._results(score, batch, began)
+                yield from self._results(score, repeat, batch, began)
                 batch, began = [], time.perf_counter()
         if batch:
-            yield from self._results(score, batch, began)
+            yield from self._results(score, repeat, batch, began)
 
     def _in_parts(self, score: Score) -> Score:
         from diffcls.scoring.batch_size import PartedBatch
@@ -78,8 +79,15 @@ class BatchMethod:
 
         return in_parts
 
+    def _repeater(self, score: Score) -> Score:
+        """The scores in single precision, in parts of their own: it takes more memory."""
+        from diffcls.scoring.batch_size import PartedBatch
+
+        parted = PartedBatch("image")
+        return lambda pixels, ids: parted.compute(score, pixels, ids)
+
     def _results(
-        self, score: Score, batch: list[tuple[Item, Pixels]], began: float
+        self, score: Score, repeat: Score, batch: list[tuple[Item, Pixels]], began: float
     ) -> list[ClassScores]:
         import torch
 
@@ -89,32 +97,43 @@ class BatchMethod:
         pixels = torch.from_numpy(np.stack([pixels for _, pixels in filled]))
         ids = [item.image_id for item, _ in filled]
         scores = score(pixels, ids).cpu().double().numpy()
+        repetition = "" if self._single is None else ", in single precision too"
         if self._single is not None and not np.isfinite(scores).all():
             # of the rows that need it alone
             finite = np.isfinite(scores).all(axis=1)[:, None]
-            scores = np.where(finite, scores, self._repeated(score, pixels, ids))
+            repeated = self._repeated(repeat, pixels, ids)
+            if repeated is None:
+                repetition = ", and memory does not suffice for single precision"
+            else:
+                scores = np.where(finite, scores, repeated)
         share = (time.perf_counter() - began) / len(batch)
-        return [self._result(*pair, share) for pair in zip(items, scores, strict=False)]
+        pairs = zip(items, scores, strict=False)
+        return [self._result(*pair, share, repetition) for pair in pairs]
 
-    def _repeated(self, score: Score, pixels: Tensor, ids: Sequence[str]) -> NDArray[np.float64]:
-        """Scores (B, K) in single precision; NaN where memory does not suffice for it."""
-        from diffcls.scoring.batch_size import is_out_of_memory
+    def _repeated(
+        self, repeat: Score, pixels: Tensor, ids: Sequence[str]
+    ) -> NDArray[np.float64] | None:
+        """Scores (B, K) in single precision; None where memory does not suffice for it."""
+        from diffcls.scoring.batch_size import SingleRowError, is_out_of_memory
 
         try:
             with known(self._single)():
-                scores: NDArray[np.float64] = score(pixels, ids).cpu().double().numpy()
-        except RuntimeError as error:
+                scores: NDArray[np.float64] = repeat(pixels, ids).cpu().double().numpy()
+        except SingleRowError:
+            return None
+        except RuntimeError as error:  # the weights themselves are twice as large
             if not is_out_of_memory(error):
                 raise
-            return np.full((len(ids), 1), np.nan)
+            return None
         return scores
 
-    def _result(self, item: Item, scores: NDArray[np.float64], share: float) -> ClassScores:
+    def _result(
+        self, item: Item, scores: NDArray[np.float64], share: float, repetition: str
+    ) -> ClassScores:
         if item.candidates:
             scores = scores[list(item.candidates)]
         if not np.isfinite(scores).all():
-            also = ", in single precision too" if self._single is not None else ""
-            failure = f"a score of {item.image_id} is not finite{also}"
+            failure = f"a score of {item.image_id} is not finite{repetition}"
             return ClassScores.failed(item.image_id, failure, share)
         ranking = np.argsort(-scores, kind="stable").astype(np.int64)
         return ClassScores(item.image_id, scores, ranking, self.evaluations, share)

@@ -7,7 +7,6 @@ import contextlib
 import difflib
 import errno
 import itertools
-import logging
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NoReturn
@@ -15,6 +14,7 @@ from typing import Any, NoReturn
 from diffcls.cli.config import FLAG, with_config
 from diffcls.cli.streams import FAILED, discard_output, flush, notify, open_streams
 from diffcls.support.errors import DiffclsError, UsageError
+from diffcls.support.notices import log_to_stderr
 from diffcls.support.options import check_text, parse_real, parse_whole
 
 
@@ -184,7 +184,7 @@ def command(
 def guarded(body: Callable[[], int], resumes: bool = True) -> int:
     """Run a command; errors become one line on stderr and an exit status, without traceback."""
     open_streams()
-    _log_to_stderr()
+    log_to_stderr()
     try:
         return flush(_status(body, resumes))
     except SystemExit:  # --help and --version
@@ -218,17 +218,3 @@ def _status(body: Callable[[], int], resumes: bool) -> int:
         notify(f"output cannot be written ({error.strerror}); free some space, then rerun")
         discard_output()
         return FAILED
-
-
-class _StderrHandler(logging.Handler):
-    """Writes to the present ``sys.stderr``, which tests replace."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        notify(record.getMessage())
-
-
-def _log_to_stderr() -> None:
-    """Send the package's warnings to stderr, one line each, like its errors."""
-    logger = logging.getLogger("diffcls")
-    if not any(isinstance(handler, _StderrHandler) for handler in logger.handlers):
-        logger.addHandler(_StderrHandler())

@@ -68,8 +68,9 @@ def measure(plan: Plan, images: int | None = None) -> Cost:
     method = plan.built.method
     if images is None:
         images = len(shard_of(len(plan.dataset), plan.shard))
+    per_batch = method.seconds_per_batch()  # for lack of memory, it may halve the batch
     batches = -(-images * plan.built.most_evaluations // method.batch_size)
-    seconds = batches * method.seconds_per_batch()
+    seconds = batches * per_batch
     return Cost(images, plan.built.most_evaluations, seconds, fit_cost(plan.built))
 
 
@@ -157,7 +158,8 @@ def _fit(plan: Plan, seconds: float) -> dict[str, Any]:
     """The options to change, and the number of images that fit."""
     method, most = plan.built.method, plan.built.most_evaluations
     workers = plan.shard[1]
-    affordable = int(seconds / method.seconds_per_batch() * method.batch_size) * workers
+    per_batch = method.seconds_per_batch()  # for lack of memory, it may halve the batch
+    affordable = int(seconds / per_batch * method.batch_size) * workers
     images = len(plan.dataset)
     changes: dict[str, Any] = {}
     if images * most > affordable:

@@ -151,7 +151,7 @@ def _of_model(
     from diffcls.generation.classes import classes_of, dataset_of
     from diffcls.generation.image_features import of_model
     from diffcls.generation.sample import find_sampler
-    from diffcls.generation.workers import FidelityTask, tensors_of
+    from diffcls.generation.workers import FidelityTask, facts_of, tensors_of
     from diffcls.models.given import images_seen
 
     find_sampler(options.sampler, denoiser)
@@ -179,11 +179,13 @@ def _of_model(
     )
     _warn(shared, extractor.width, options)
     names = _metrics(options, classes.texts)
+    facts = facts_of(denoiser, classes)
+    del facts["dtype"]  # of the device: workers may have another than the driver
     # an unconditional model has no prompt to be guided by
     for guidance in [1.0] if denoiser.labels == () else options.guidance:
         shared = replace(shared, guidance=guidance)
         try:
-            task = FidelityTask(options, guidance, count)
+            task = FidelityTask(options, guidance, count, facts)
             generated = None if pool is None else tensors_of(pool, task)
             images = of_model(options, extractor, denoiser, classes, guidance, count, generated)
         except Interrupted as stop:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -84,7 +84,10 @@ def _by_workers(options: GenerationOptions) -> GenerationResult:
 
     with pool_of(options) as pool:
         task = GenerationTask(with_threads(options))
-        settings, labels = pool.call(task, "facts")
+        facts = pool.call(task, "facts")
+        task = replace(task, facts=facts)  # all others must have the same
+        settings, labels = dict(facts), facts["labels"]
+        del settings["labels"]
         gallery = Gallery(Path(options.output_dir), settings, labels)
         size = min(options.batch_size, len(labels))
         return _written(options, gallery, batches_of(pool, task, len(labels), size))

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,10 +16,12 @@ from diffcls.generation.classes import classes_of, dataset_of
 from diffcls.generation.fidelity_options import FidelityOptions
 from diffcls.generation.generation_options import GenerationOptions
 from diffcls.generation.image_features import sampled
-from diffcls.generation.requests import pictures, prepared
+from diffcls.generation.requests import model_settings, pictures, prepared
 from diffcls.generation.sample import Batch
 from diffcls.support.environment import threads
 from diffcls.support.errors import ModelError
+from diffcls.support.version import __version__
+from diffcls.support.workers.agreement import check_agreement
 from diffcls.support.workers.cluster import connected
 from diffcls.support.workers.members import GivenUp, Make
 from diffcls.support.workers.pool import Pool
@@ -27,6 +29,9 @@ from diffcls.support.workers.requests import WorkerRequest
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from diffcls.generation.classes import Classes
+    from diffcls.models.denoiser import Denoiser
 
 _opened = contextlib.ExitStack()
 """The model of the worker's process, with its threads."""
@@ -36,21 +41,21 @@ class ServedBatches:
     """Batches of a generation run, named by their first image.
 
     Args:
-        facts: what the driver needs to know of the run.
+        facts: what all workers must have in common, in plain JSON types.
         batches: first images -> their batches, in the same order.
         encode: a batch as it is sent.
     """
 
     def __init__(
         self,
-        facts: Any,
+        facts: Mapping[str, Any],
         batches: Callable[[Iterable[int]], Iterator[Batch]],
         encode: Callable[[Batch], Any],
     ) -> None:
         self._facts, self._batches, self._encode = facts, batches, encode
 
-    def facts(self) -> Any:
-        """What the driver needs to know of the run."""
+    def facts(self) -> Mapping[str, Any]:
+        """What all workers must have in common, in plain JSON types."""
         return self._facts
 
     def stream(self, keys: Iterator[int]) -> Iterator[tuple[int, Any]]:
@@ -72,15 +77,25 @@ class GenerationTask:
 
     Args:
         options: options of the run.
+        facts: what the worker must have in common with the run, as far as that is known. Tasks that
+            differ in it are equal, as they make the same.
+        version: version of the driver.
+
+    Raises:
+        UsageError: where the model, its prompts or the version differ from those of the run.
     """
 
     options: GenerationOptions
+    facts: Mapping[str, Any] = field(default_factory=dict, compare=False)
+    version: str = __version__
 
     def __call__(self) -> ServedBatches:
+        _check_version(self.version)
         _opened.close()
         denoiser = _opened.enter_context(self.options.opened(self.options.dtype))
         run = prepared(self.options, denoiser)
-        return ServedBatches((run.settings, run.labels), run.batches, pictures)
+        facts = {**run.settings, "labels": list(run.labels)}
+        return _agreed(self.facts, ServedBatches(facts, run.batches, pictures))
 
 
 @dataclass(frozen=True)
@@ -91,13 +106,20 @@ class FidelityTask:
         options: options of the measurement, with the name of its data set.
         guidance: weight of classifier-free guidance.
         count: number of images.
+        facts, version: see `GenerationTask`.
+
+    Raises:
+        UsageError: where the model, its prompts or the version differ from those of the run.
     """
 
     options: FidelityOptions
     guidance: float
     count: int
+    facts: Mapping[str, Any] = field(default_factory=dict, compare=False)
+    version: str = __version__
 
     def __call__(self) -> ServedBatches:
+        _check_version(self.version)
         _opened.close()
         options = self.options
         denoiser = _opened.enter_context(options.opened())
@@ -110,7 +132,25 @@ class FidelityTask:
         def batches(starts: Iterable[int]) -> Iterator[Batch]:
             return sampled(options, denoiser, classes, self.guidance, self.count, starts)
 
-        return ServedBatches(None, batches, lambda batch: batch.images.numpy())
+        facts = facts_of(denoiser, classes)
+        served = ServedBatches(facts, batches, lambda batch: batch.images.numpy())
+        return _agreed(self.facts, served)
+
+
+def facts_of(denoiser: Denoiser, classes: Classes) -> dict[str, Any]:
+    """What all workers of a fidelity measurement must have in common, in plain JSON types."""
+    prompts = {"class_names": list(classes.names), "prompts": list(classes.prompts)}
+    return {**model_settings(denoiser), **prompts}
+
+
+def _check_version(version: str) -> None:
+    check_agreement({"version of diffcls": version}, {"version of diffcls": __version__})
+
+
+def _agreed(facts: Mapping[str, Any], served: ServedBatches) -> ServedBatches:
+    here = served.facts()
+    check_agreement(facts, {name: here[name] for name in facts if name in here})
+    return served
 
 
 def tensors_of(pool: Pool, task: FidelityTask) -> Iterator[Tensor]:
@@ -118,6 +158,7 @@ def tensors_of(pool: Pool, task: FidelityTask) -> Iterator[Tensor]:
     import torch
 
     task = replace(task, options=with_threads(task.options))
+    task = replace(task, facts=pool.call(task, "facts"))  # all others must have the same
     for images in batches_of(pool, task, task.count, task.options.batch_size):
         yield torch.from_numpy(np.array(images))
 

@@ -210,7 +210,7 @@ def _write(root: Path, plan: _Plan) -> None:
             _check_free(folder, held)
             store = held.enter_context(RecordStore(root, plan.spec))
             proposed = {k: v for k, v in header.items() if k not in ("fingerprint", "spec")}
-            header = store.header(proposed)
+            header = store.header(proposed, alone=True)  # see `_check_free`
             for path in plan.files:
                 if path.parent != folder:
                     for record in plan.copies.records_of(path):

@@ -137,11 +137,15 @@ class RecordStore:
                 raise self._unwritten(error) from error
         self._unsynced, self._synced_at = 0, time.monotonic()
 
-    def header(self, proposed: Mapping[str, Any]) -> dict[str, Any]:
+    def header(self, proposed: Mapping[str, Any], alone: bool = False) -> dict[str, Any]:
         """The run's header, ``run.json``: the stored one if there is one, else `proposed`.
 
         `proposed` is stored when it is returned. So a resumed run keeps the batch shape and
         threads that it was started with; a run without any record is started again.
+
+        Args:
+            proposed: the header, without fingerprint and specification.
+            alone: whether this process holds all shards, so that no other one may begin the run.
 
         Raises:
             UsageError: for a proposed value that is not allowed.
@@ -153,7 +157,7 @@ class RecordStore:
         with locked(self.folder / "run.json") as path:
             if path.exists():
                 stored = read_header(path)
-                if self._has_header or self._begun():
+                if self._has_header or self.done or not (alone or self._is_free()):
                     return stored
             write_text(path, text)
             self._has_header = True
@@ -176,21 +180,19 @@ class RecordStore:
                 header["halved_batch_size"] = batch_size
                 write_text(path, json.dumps(header, indent=2, allow_nan=False) + "\n")
 
-    def _begun(self) -> bool:
-        """Whether there are records, or another shard may write some with the stored header."""
-        if self.done:
-            return True
+    def _is_free(self) -> bool:
+        """Whether no process holds another shard, and may write records with the stored header."""
         for path in self.folder.glob("records-*.jsonl"):
             if path == self.path:
                 continue
             try:
                 lock = try_lock(path)
             except OSError:
-                return True
+                return False
             if lock is None:
-                return True
+                return False
             lock.release()
-        return False
+        return True
 
     def append(self, record: Record) -> None:
         """Append one line, unbuffered; now and then, bring all to disk.

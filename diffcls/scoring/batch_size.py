@@ -22,6 +22,10 @@ def is_out_of_memory(error: RuntimeError) -> bool:
     )
 
 
+class SingleRowError(ModelError):
+    """Memory does not suffice for a batch of a single row."""
+
+
 def halved(size: int, reason: str, unit: str = "evaluation") -> int:
     """Half of a batch size, after a batch of it had no memory; a warning is logged.
 
@@ -33,10 +37,10 @@ def halved(size: int, reason: str, unit: str = "evaluation") -> int:
         unit: what a row is.
 
     Raises:
-        ModelError: for a batch of a single row.
+        SingleRowError: for a batch of a single row.
     """
     if size == 1:
-        raise ModelError(
+        raise SingleRowError(
             f"out of memory for a single {unit}",
             given=reason.partition("\n")[0],
             todo="choose --dtype float16, a smaller --img-size or another device",
@@ -62,7 +66,7 @@ def in_batches(owner: HasBatchSize, count: int, compute: Callable[[range], objec
         compute: computes some rows, or raises an error for lack of memory.
 
     Raises:
-        ModelError: if memory does not suffice for one row.
+        SingleRowError: if memory does not suffice for one row.
     """
     first = 0
     while first < count:

@@ -13,9 +13,11 @@ from helpers.sleeping_workers import scores_of
 
 import diffcls
 from diffcls.data.dataset import Dataset, Item
+from diffcls.evaluation.executors import ray_worker
 from diffcls.evaluation.executors.ray import RayMethod
-from diffcls.evaluation.executors.ray_worker import hash_images
+from diffcls.evaluation.executors.ray_worker import MethodTask, hash_images, inputs_of
 from diffcls.evaluation.options import EvaluationOptions, read_options
+from diffcls.evaluation.plan import build_prompts, choose_images
 from diffcls.support.errors import UsageError
 from diffcls.support.workers.members import GivenUp
 
@@ -83,6 +85,9 @@ class Pool:
         self.calls.append((name, *arguments))
         return {"fit": [], "attribute": 0.5}.get(name)
 
+    def smallest_batch(self, make: Any) -> int:
+        return 2 if self.streamed else 4  # memory halves it while images are scored
+
     def share(self, paths: Iterable[Any]) -> None:
         assert not list(paths)
 
@@ -103,7 +108,9 @@ def method_of(pool: Pool, dataset: Dataset, tmp_path: Any) -> RayMethod:
 def test_images_are_named_by_their_positions_and_those_given_up_fail(tmp_path: Any) -> None:
     data = dataset_of(6)
     pool = Pool(given_up={4})
-    results = list(method_of(pool, data, tmp_path).classify(data.items[2:]))
+    method = method_of(pool, data, tmp_path)
+    results = list(method.classify(data.items[2:]))
+    assert method.batch_size == 2  # the smallest one of the workers
     assert pool.streamed == [2, 3, 4, 5]
     errors = {result.image_id: result.error for result in results}
     died = "3 workers died while they scored this image"
@@ -128,3 +135,31 @@ def test_hash_of_images_tells_other_images_labels_and_orders_apart() -> None:
     ]
     assert len({hash_images(one) for one in (data, *others)}) == 4
     assert hash_images(data) == hash_images(dataset_of(6))
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [("data_revision", "data revision"), ("prompts", "prompts")]
+)
+def test_worker_with_other_inputs_than_the_run_is_refused(
+    name: str, text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ray_worker, "_is_entered", True)
+    options = EvaluationOptions(limit=4, threads=1)
+    dataset, _ = choose_images(options)
+    inputs = inputs_of(dataset, build_prompts(options, dataset))
+    task = MethodTask("diffusion", options, {**inputs, name: "other"}, 1)
+    with pytest.raises(UsageError, match=rf"than its run has \({text}\)"):
+        task()
+
+
+def test_worker_with_another_model_than_the_run_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ray_worker, "_is_entered", True)  # this process outlives the test
+    options = EvaluationOptions(limit=4, threads=1)
+    dataset, _ = choose_images(options)
+    task = MethodTask("diffusion", options, inputs_of(dataset, build_prompts(options, dataset)), 1)
+    spec = task().facts().spec
+    dataclasses.replace(task, spec=spec)()
+    with pytest.raises(UsageError, match=r"than its run has \(dtype, model revision\)"):
+        dataclasses.replace(task, spec={**spec, "model_revision": "old", "dtype": "bfloat16"})()

@@ -298,6 +298,37 @@ def test_single_pass_score_that_is_not_finite_is_repeated_in_single_precision() 
     assert mine["test/0"].scores.tolist() == read(items(1)[0]).ravel()[:K].tolist()
 
 
+@pytest.mark.parametrize("most", [0, 2])
+def test_lack_of_memory_in_a_single_pass_repetition_concerns_its_images_alone(most: int) -> None:
+    single, shapes = False, []
+
+    @contextmanager
+    def float32() -> Iterator[None]:
+        nonlocal single
+        single = True
+        try:
+            yield
+        finally:
+            single = False
+
+    def score(pixels: torch.Tensor, ids: Any) -> torch.Tensor:
+        if single and len(ids) > most:
+            raise out_of_memory()
+        if not single:
+            shapes.append(len(ids))
+        bad = torch.tensor([i == "test/2" and not single for i in ids])
+        return torch.where(bad[:, None], torch.nan, pixels.flatten(1)[:, :K])
+
+    def read(item: Item) -> Any:
+        return np.asarray(item.open(), np.float32).transpose(2, 0, 1)
+
+    built = BatchMethod(read, lambda: score, batch_size=4, single=float32)
+    errors = {a.image_id: a.error for a in built.classify(items(9)) if a.error}
+    assert shapes == [4, 4, 4]  # in half precision there is memory
+    text = "a score of test/2 is not finite, and memory does not suffice for single precision"
+    assert errors == ({} if most else {"test/2": text})
+
+
 def test_network_gets_its_precision_back_if_memory_does_not_suffice_for_another(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

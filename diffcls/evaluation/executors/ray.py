@@ -11,7 +11,7 @@ from diffcls.classifiers.base import Built
 from diffcls.classifiers.fitting import Fitting
 from diffcls.data.dataset import Dataset, Item
 from diffcls.data.prompts import PromptSet
-from diffcls.evaluation.executors.ray_worker import Facts, MethodTask, hash_images
+from diffcls.evaluation.executors.ray_worker import Facts, MethodTask, inputs_of
 from diffcls.evaluation.options import EvaluationOptions
 from diffcls.scoring.class_scores import ClassScores
 from diffcls.support.cache import entries_in, put_entry
@@ -37,7 +37,7 @@ class RayExecutor:
         self, method: str, options: EvaluationOptions, dataset: Dataset, prompts: PromptSet
     ) -> Built:
         count = options.threads or threads()
-        task = MethodTask(method, options, hash_images(dataset), count)
+        task = MethodTask(method, options, inputs_of(dataset, prompts), count)
         return self._built(task, dataset)
 
     def describe_device(self, built: Built) -> str:
@@ -70,6 +70,7 @@ class RayExecutor:
     def _built(self, task: MethodTask, dataset: Dataset) -> Built:
         self._pool.share(entries_in(task.options.output_dir))
         facts: Facts = self._pool.call(task, "facts")
+        task = dataclasses.replace(task, spec=facts.spec)  # all others must have the same
         method = RayMethod(self._pool, task, facts, dataset)
         fitting = None
         if facts.fit is not None:
@@ -110,6 +111,7 @@ class RayMethod:
         positions = [self._positions[item.image_id] for item in items]
         self._fit()
         for position, result in self._pool.stream(self.task, positions):
+            self._note_batch()
             if isinstance(result, GivenUp):
                 yield ClassScores.failed(self.dataset.items[position].image_id, str(result))
             else:
@@ -135,7 +137,14 @@ class RayMethod:
         self._pool.share(path for path in entries_in(folder) if path.name in names)
 
     def _call(self, name: str, *arguments: Any) -> Any:
-        return self._pool.call(self.task, name, *arguments)
+        value = self._pool.call(self.task, name, *arguments)
+        self._note_batch()
+        return value
+
+    def _note_batch(self) -> None:
+        """Take over the smallest batch size of the workers, which halve it for lack of memory."""
+        rows = self._pool.smallest_batch(self.task)
+        self.batch_size = min(self.batch_size, self.batch_size if rows is None else rows)
 
 
 @contextmanager

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from diffcls.classifiers.base import Built
 from diffcls.classifiers.fitting import FitCost
 from diffcls.data.dataset import Dataset, Item
+from diffcls.data.prompts import PromptSet
 from diffcls.evaluation.cost import fit_cost
 from diffcls.evaluation.executors.serial import build
 from diffcls.evaluation.options import EvaluationOptions
-from diffcls.evaluation.plan import build_prompts, choose_images
+from diffcls.evaluation.plan import build_prompts, choose_images, spec_of
 from diffcls.models.kept import models_kept
+from diffcls.runs.spec import SCORING_VERSION
 from diffcls.scoring.class_scores import ClassScores
 from diffcls.support.cache import entries_used
 from diffcls.support.environment import denormals_flushed, describe_device, set_threads
-from diffcls.support.errors import DataError
 from diffcls.support.hashing import hash_json
+from diffcls.support.version import __version__
+from diffcls.support.workers.agreement import check_agreement
 
 _process = contextlib.ExitStack()
 """What holds as long as the worker's process: flushed denormals, and models that are reused."""
@@ -28,8 +31,20 @@ _is_entered = False
 
 
 def hash_images(dataset: Dataset) -> str:
-    """A hash of the images' ids and labels, in their order."""
-    return hash_json([[item.image_id, item.label] for item in dataset.items])
+    """A hash of the images' ids, labels and candidates, in their order."""
+    return hash_json([[one.image_id, one.label, list(one.candidates)] for one in dataset.items])
+
+
+def inputs_of(dataset: Dataset, prompts: PromptSet) -> dict[str, Any]:
+    """What a machine gives to a run before a model is loaded; see `check_agreement`."""
+    return {
+        "version_of_diffcls": __version__,
+        "scoring_version": SCORING_VERSION,
+        "data_revision": dataset.revision,
+        "images": hash_images(dataset),
+        "class_names": hash_json(list(prompts.class_names)),
+        "prompts": hash_json([list(prompts.prompts), list(prompts.class_of), prompts.asked]),
+    }
 
 
 @dataclass(frozen=True)
@@ -41,12 +56,14 @@ class Facts:
         batch_size: rows of a forward pass.
         device: the device, as the leaderboard shows it.
         fit: cost of what is fitted before the first image; None if there is nothing to fit.
+        spec: specification of the run, in plain JSON types.
     """
 
     built: Built
     batch_size: int
     device: str
     fit: FitCost | None
+    spec: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -56,16 +73,22 @@ class MethodTask:
     Args:
         method: name of the method.
         options: options of the evaluation.
-        images: hash of the driver's images.
+        inputs: `inputs_of` of the driver.
         threads: CPU threads.
         batch_size: rows of a forward pass; None: as the options say.
+        spec: specification of the run, in plain JSON types; None: that of the worker itself. It
+            checks what is made, and makes nothing, so tasks that differ in it are equal.
+
+    Raises:
+        UsageError: where data, prompts, model or version differ from those of the run.
     """
 
     method: str
     options: EvaluationOptions
-    images: str
+    inputs: Mapping[str, Any]
     threads: int
     batch_size: int | None = None
+    spec: Mapping[str, Any] | None = field(default=None, compare=False)
 
     def __call__(self) -> ServedMethod:
         global _is_entered
@@ -74,18 +97,16 @@ class MethodTask:
             _process.enter_context(models_kept())
             _is_entered = True
         set_threads(self.threads)
-        dataset, _ = choose_images(self.options)
-        if hash_images(dataset) != self.images:
-            raise DataError(
-                "a worker finds other images than the driver",
-                given=f"{dataset.name}, split {dataset.split}",
-                todo="give all nodes the same data at the same path",
-            )
+        dataset, subset = choose_images(self.options)
         prompts = build_prompts(self.options, dataset)
+        check_agreement(self.inputs, inputs_of(dataset, prompts))
         built = build(self.method, self.options, prompts)
+        spec = spec_of(self.method, self.options, dataset, subset, built, built.img_size).as_dict()
+        if self.spec is not None:
+            check_agreement(self.spec, spec)
         if self.batch_size is not None:
             built.method.batch_size = self.batch_size
-        return ServedMethod(built, dataset)
+        return ServedMethod(built, dataset, spec)
 
 
 class ServedMethod:
@@ -94,10 +115,17 @@ class ServedMethod:
     Args:
         built: the method.
         dataset: the images.
+        spec: specification of the run, in plain JSON types.
     """
 
-    def __init__(self, built: Built, dataset: Dataset) -> None:
+    def __init__(self, built: Built, dataset: Dataset, spec: Mapping[str, Any]) -> None:
         self._built, self._method, self._items = built, built.method, dataset.items
+        self._spec = spec
+
+    @property
+    def batch_size(self) -> int:
+        """Rows of a forward pass; a lack of memory halves them."""
+        return self._method.batch_size
 
     def facts(self) -> Facts:
         """What the driver needs to know."""
@@ -107,6 +135,7 @@ class ServedMethod:
             self._method.batch_size,
             describe_device(self._built.device),
             fit_cost(self._built),
+            self._spec,
         )
 
     def attribute(self, name: str) -> Any:

@@ -27,12 +27,14 @@ class Reply:
         room: number of further keys that the worker can keep waiting.
         starved: whether the stream waits for a key, or has ended.
         notices: lines that the worker printed for a person.
+        batch_size: see `diffcls.support.workers.host.batch_size_of`.
     """
 
     results: Sequence[Result]
     room: int
     starved: bool
     notices: Sequence[str] = ()
+    batch_size: int | None = None
 
 
 class Channel:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import io
 import os
 import sys
@@ -12,6 +13,7 @@ from typing import Any, Protocol
 
 from diffcls.support import cache
 from diffcls.support.invariants import known
+from diffcls.support.notices import log_to_stderr
 from diffcls.support.workers.channel import Channel, Reply, Result
 
 PREFIX = "diffcls: "
@@ -42,6 +44,7 @@ class Host:
         self._channel: Channel | None = None
         self._notices = _Notices()
         sys.stderr = self._notices
+        log_to_stderr()
 
     def place(self) -> tuple[int, str]:
         """Process id, and address of the node; the answer shows that the worker was scheduled."""
@@ -67,15 +70,27 @@ class Host:
         self._channel = Channel(self._served.stream, self._thread.submit)
         return self._notices.taken()
 
-    def call(self, name: str, *arguments: Any) -> tuple[Any, Sequence[str]]:
-        """Call a method of the served object; returns its value, and lines for a person."""
+    def call(self, name: str, *arguments: Any) -> tuple[Any, Sequence[str], int | None]:
+        """Call a method of the served object.
+
+        Returns:
+            Its value, lines for a person, and the present batch size.
+        """
         value = self._thread.submit(getattr(self._served, name), *arguments).result()
-        return value, self._notices.taken()
+        return value, self._notices.taken(), batch_size_of(self._served)
 
     def exchange(self, keys: Sequence[int], last: bool) -> Reply:
         """See `Channel.exchange`."""
         reply = known(self._channel).exchange(keys, last)
-        return Reply(reply.results, reply.room, reply.starved, self._notices.taken())
+        return dataclasses.replace(
+            reply, notices=self._notices.taken(), batch_size=batch_size_of(self._served)
+        )
+
+
+def batch_size_of(served: Any) -> int | None:
+    """The present batch size of what is served, which memory may halve; None: it has none."""
+    rows: int | None = getattr(served, "batch_size", None)
+    return rows
 
 
 class _Notices(io.TextIOBase):

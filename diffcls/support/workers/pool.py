@@ -61,6 +61,7 @@ class Pool:
         self._count, self._is_local = workers, cluster.is_local
         self._shared: dict[str, Any] = {}
         self._workers: list[Worker] = []
+        self._smallest: tuple[Make, int] | None = None
 
     def start(self) -> None:
         """Start the workers, if there are none."""
@@ -168,18 +169,22 @@ class Pool:
     ) -> Iterator[tuple[int, Any]]:
         in_flight = assignment.in_flight(worker.number)
         for key in assignment.died(worker.number, counted=not death.is_preempted):
+            self._barren_deaths = 0  # one image fewer to die of
             yield key, GivenUp()
         self._replace(worker, death, in_flight)
 
     def _replace(self, worker: Worker, death: Death, in_flight: int = 0) -> None:
         """Start a new worker in the place of a dead one."""
-        self._barren_deaths += 1
+        self._barren_deaths += not death.is_preempted
         where = "" if worker.place is None else f" (process {worker.place[0]} on {worker.place[1]})"
-        if self._barren_deaths > 2 * len(self._workers) + 2:
+        deaths = self._barren_deaths
+        if deaths > 2 * len(self._workers) + 2:
+            self.close()  # what is asked next gets new workers
+            self._barren_deaths = 0
             reason = f" ({death.reason})" if death.reason else ""
             doing = "loaded the model" if worker.step == "load" else "worked"
             raise WorkersDied(
-                f"{self._barren_deaths} workers died one after another while they {doing}{reason}",
+                f"{deaths} workers died one after another while they {doing}{reason}",
                 todo="look for a lack of memory or a crash; rerun the same command to resume",
             )
         images = f"; its {in_flight} images go to others" if in_flight else ""
@@ -218,6 +223,8 @@ class Pool:
         try:
             value = self._ray.get(call)
         except exceptions.RayTaskError as error:
+            if worker.step == "load":
+                worker.made = None
             raise cause_of(error) from None
         except exceptions.RayError as error:
             return Death.of(error)
@@ -226,11 +233,22 @@ class Pool:
         elif worker.step == "load":
             self._show(value)
         elif worker.step == "call":
-            value, notices = value
+            value, notices, rows = value
             self._show(notices)
+            self._note_batch(worker, rows)
         else:
             self._show(value.notices)
+            self._note_batch(worker, value.batch_size)
         return value
+
+    def smallest_batch(self, make: Make) -> int | None:
+        """The smallest batch size that workers reported since they last made this; None: none."""
+        return self._smallest[1] if self._smallest and self._smallest[0] == make else None
+
+    def _note_batch(self, worker: Worker, rows: int | None) -> None:
+        if rows is not None and worker.made is not None:
+            before = self.smallest_batch(worker.made)
+            self._smallest = worker.made, rows if before is None else min(before, rows)
 
     def _show(self, notices: Sequence[str]) -> None:
         """Print lines of a worker, each once, however many workers have it to say."""

@@ -59,6 +59,11 @@ class WorkerRequest:
         needs_gpu = self.device == "cuda" or (self.device == "auto" and cluster.gpus > 0)
         if needs_gpu and cluster.is_local and not cluster.gpus:
             raise UsageError("--device cuda: this machine has no GPU", todo="use --device cpu")
+        if self.device == "auto" and not cluster.gpus and not cluster.is_local:
+            warn(
+                "the cluster has no GPU yet, so the workers compute on its CPUs; "
+                "--device cuda waits for nodes with GPUs, --device cpu silences this"
+            )
         workers = self.workers or (int(cluster.gpus) if needs_gpu else 0) or DEFAULT_CPU_WORKERS
         if cluster.is_local and not needs_gpu and workers * threads > cluster.cpus:
             fewer = max(1, int(cluster.cpus // workers))
