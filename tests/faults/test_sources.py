@@ -131,7 +131,7 @@ def test_run_records_an_image_whose_read_hangs_and_scores_the_rest(
     hangs: Callable[[], Image.Image],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    load = plan.load_dataset
+    load = plan.load_split
 
     def hanging(*arguments: Any) -> Dataset:
         whole = load(*arguments)
@@ -139,7 +139,7 @@ def test_run_records_an_image_whose_read_hangs_and_scores_the_rest(
         items[3] = dataclasses.replace(items[3], open=hangs)
         return dataclasses.replace(whole, items=tuple(items))
 
-    monkeypatch.setattr(plan, "load_dataset", hanging)
+    monkeypatch.setattr(plan, "load_split", hanging)
     positions = tmp_path / "positions"
     positions.write_text("1\n3\n5\n8\n")
     (result,) = diffcls.run_evaluation(
