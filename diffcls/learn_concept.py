@@ -19,6 +19,7 @@ from diffcls.support.text import valid_text
 
 EPILOG = """The concept is written to OUTPUT_DIR, in the formats of diffusers and peft:
   learned_embeds.safetensors         textual, discriminative: load_textual_inversion reads it
+  pytorch_lora_weights.safetensors   dreambooth: load_lora_weights reads it
   concept.json, README.md            card, with the hashes of the images
 
 An interrupted learning resumes from its last checkpoint with the same command, to the same weights.
@@ -41,13 +42,20 @@ def parser() -> argparse.ArgumentParser:
     add = p.add_argument_group("concept and model").add_argument
     add("--images", required=True, metavar="DIR", help="folder of images that show the concept")
     add("--name", required=True, metavar="NAME", help='new word, in angle brackets: "<my-mug>"')
-    add("--init", metavar="WORDS", help="words that the learning starts from (the mean embedding)")
+    add(
+        "--init",
+        metavar="WORDS",
+        help="words to start from; dreambooth: the class (mean embedding)",
+    )
     add("--model", metavar="NAME|PATH|ID", help="text-to-image diffusion model (digits)")
     add("--img-size", type=int, metavar="PX", help="side of the images (default: the model's)")
     add("--dtype", metavar="T", help="float32, bfloat16 or float16 (float32 on a CPU)")
     add = p.add_argument_group("learning").add_argument
-    add("--method", metavar="M", help="textual (default) or discriminative")
+    add("--method", metavar="M", help="textual (default), discriminative or dreambooth")
     add("--vectors", type=int, metavar="N", help="number of embeddings (1)")
+    add("--rank", type=int, metavar="N", help="dreambooth: rank of the LoRA (8)")
+    prior = "dreambooth: generated images of the class, for prior preservation (32)"
+    add("--prior-images", type=int, metavar="N", help=prior)
     add("--against", nargs="+", metavar="NAME", help="discriminative: names of other classes")
     add("--against-images", metavar="DIR", help="discriminative: images of other classes")
     add("--template", nargs="+", metavar="T", help="prompt templates with {} (neutral ones)")

@@ -10,5 +10,6 @@ METHODS = Registry(
     {
         "textual": "diffcls.concepts.textual:TEXTUAL",
         "discriminative": "diffcls.concepts.discriminative:DISCRIMINATIVE",
+        "dreambooth": "diffcls.concepts.dreambooth:DREAMBOOTH",
     },
 )

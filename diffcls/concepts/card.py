@@ -65,9 +65,9 @@ Learned by {card["summary"]}{start}, for {model["name"]}, revision `{model["revi
 
     {card["command"]}
 
-Seed {card["seed"]}, {card["images_seen"]:,} images seen in batches of {card["batch"]}, learning rate
-{card["learning_rate"]:g}, {card["seconds"]:g} s on {card["device"]}, {card["versions"]}. All settings
-and the hashes of the images are in `concept.json`.
+Seed {card["seed"]}, {card["images_seen"]:,} images seen in batches of {card["batch"]}, learning
+rate {card["learning_rate"]:g}, {card["seconds"]:g} s on {card["device"]}, {card["versions"]}. All
+settings and the hashes of the images are in `concept.json`.
 
 A classifier with this concept is **few-shot**, with {count} images:
 

@@ -1,9 +1,9 @@
-"""Discriminative inversion: the vectors of a new token that the classifier tells from other classes.
+"""Discriminative inversion: vectors of a new token that the classifier tells from other classes.
 
     p(k|x) = softmax_k(−D/T · ē_k(x)),   ē_k = mean over draws of mean((ε − ε̂(x_t, t, c_k))²)
 
-is the posterior of the diffusion classifier (Li et al. 2023, eq. 6, with temperature scaling), k = 0
-the concept. From the solution v⁰ of textual inversion, which minimises ē_0 alone,
+is the posterior of the diffusion classifier (Li et al. 2023, eq. 6, with temperature scaling), with
+the concept as k = 0. From the solution v⁰ of textual inversion, which minimises ē_0 alone,
 
     L(v) = −E_x log p(0|x) − E_x' log(1 − p(0|x')) + λ·mean((v − v⁰)²)/rms²
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,21 +26,6 @@ WORK = "training"
 """Folder in that of the concept: checkpoints to resume from, and curves."""
 PLAN = "settings.json"
 """File in the folder of the training that says what decides the result."""
-
-
-@dataclass(frozen=True)
-class LearnedConcept:
-    """A concept that was learned, in memory.
-
-    Args:
-        name: the token.
-        images: number of images that it was learned from.
-        learned: its weights.
-    """
-
-    name: str
-    images: int
-    learned: Learned
 
 
 def learn_concept(options: ConceptOptions) -> dict[str, Any]:

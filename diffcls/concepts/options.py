@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from diffcls.concepts.task import LearningKind
     from diffcls.training.recipes import Optimisation
 
-MAX_VECTORS = 32
+MAX_VECTORS, MAX_RANK = 32, 256
 COMMON = frozenset({"name", "method", "seed", "steps", "batch_size", "learning_rate", "template"})
 """Settings that every way of learning reads."""
 
@@ -37,9 +37,12 @@ class ConceptSettings:
 
     Args:
         name: name of the concept, a new token in angle brackets.
-        init: words whose embeddings the learning starts from; None: the mean of all embeddings.
+        init: words whose embeddings the learning starts from, and of DreamBooth the class; None:
+            the mean of all embeddings.
         method: how it is learned, a key of `diffcls.concepts.METHODS`.
         vectors: number of embeddings.
+        rank: rank of the low-rank changes of DreamBooth.
+        prior_images: images of the class that DreamBooth generates for prior preservation.
         steps, batch_size, learning_rate: of the optimiser; None: the method's own. The learning
             rate of embeddings is relative to the root mean square of the embedding table.
         template: prompt templates with ``{}``; None: neutral ones, and those of the data set that
@@ -52,6 +55,8 @@ class ConceptSettings:
     init: str | None = free_text()
     method: str = "textual"
     vectors: int = within(1, MAX_VECTORS, 1)
+    rank: int = within(1, MAX_RANK, 8)
+    prior_images: int = within(1, MAX_ROWS, 32)
     steps: int | None = within(1, MAX_COUNT)
     batch_size: int | None = within(1, MAX_ROWS)
     learning_rate: float | None = within(0, 100, whole=False, is_open=True)

@@ -78,6 +78,19 @@ class Learned:
     seconds: float
     vectors: Mapping[str, Tensor] = field(default_factory=dict)
 
+    def add_to(self, denoiser: Any) -> None:
+        """Add the concept to the pipeline of a denoiser, which has a view of its own.
+
+        Raises:
+            UsageError, ModelError: see `diffcls.models.concepts.add_vectors`.
+        """
+        from diffcls.models.concepts import add_vectors, merge_tensors
+
+        if self.vectors:
+            add_vectors(denoiser.pipeline, self.phrase, self.vectors)
+        else:
+            merge_tensors(denoiser.pipeline, denoiser.network, self.tensors)
+
     def revision(self) -> str:
         """Hash of the content, for the revision of a model in memory that it is added to."""
         parts = [

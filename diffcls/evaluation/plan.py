@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
+
 from diffcls.classifiers import METHODS
 from diffcls.classifiers.base import Built, Description
 from diffcls.classifiers.model_memory import memory_options
@@ -18,6 +20,7 @@ from diffcls.data.load import load_split
 from diffcls.data.open_set import OpenSet, open_set
 from diffcls.data.prompts import AGGREGATES, PromptSet
 from diffcls.data.read_timeout import with_read_timeout
+from diffcls.data.seen_images import sample_hashes
 from diffcls.data.subsets import choose
 from diffcls.evaluation.executors.base import Executor
 from diffcls.evaluation.executors.serial import SerialExecutor
@@ -28,6 +31,7 @@ from diffcls.models.memory_options import parse_quantisation
 from diffcls.runs.sharding import shard_from
 from diffcls.runs.spec import RunSpec
 from diffcls.support.errors import DataError, UsageError, unknown_name
+from diffcls.support.notices import warn
 
 
 @dataclass(frozen=True)
@@ -148,7 +152,20 @@ def choose_images(options: EvaluationOptions) -> tuple[Dataset, str]:
     whole = with_fillings(whole, {one.label: one.phrase for one in concepts_of(options)})
     chosen, subset = choose(whole, options.limit, options.subset, options.indices)
     chosen = with_read_timeout(chosen, options.read_timeout)
+    _warn_of_learned_images(options, chosen)
     return (open_set(chosen, options.seed) if options.reject else chosen), subset
+
+
+def _warn_of_learned_images(options: EvaluationOptions, chosen: Dataset) -> None:
+    """Warn where a sample of the images contains some that a concept was learned from."""
+    for concept in concepts_of(options):
+        if concept.hashes:
+            common = int(np.isin(sample_hashes(chosen), concept.hashes).sum())
+            if common:
+                warn(
+                    f"--concept: {common} of the images that were compared are among those that "
+                    f"{concept.phrase} was learned from"
+                )
 
 
 def build_prompts(options: EvaluationOptions, dataset: Dataset) -> PromptSet:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 import logging
+import tempfile
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diffcls.models.components import first_line
-from diffcls.models.concept_files import KEYS, Concept, parse, read_vectors
+from diffcls.models.concept_files import KEYS, LORA, parse, read_vectors
 from diffcls.models.lora import merge
 from diffcls.models.quiet import loading
 from diffcls.support.errors import ModelError, UsageError
@@ -92,6 +95,9 @@ def add_vectors(pipeline: Any, token: str, vectors: Mapping[str, Tensor]) -> Non
                 allowed=f"{width}, that of this model",
                 todo="name the model that it was learned for with --model",
             )
+    for part in vectors:  # whose size changes; a view shares it with its pipeline
+        encoder = getattr(pipeline, part)
+        encoder.config = copy.deepcopy(encoder.config)
     try:
         with loading():
             for part, rows in vectors.items():
@@ -115,6 +121,24 @@ def add_vectors(pipeline: Any, token: str, vectors: Mapping[str, Tensor]) -> Non
             )
 
 
+def merge_tensors(pipeline: Any, network: Any, tensors: Mapping[str, Tensor]) -> None:
+    """Merge a LoRA in memory into a pipeline whose network shares its weights with another one.
+
+    Args:
+        pipeline: diffusers pipeline.
+        network: the network, whose weights are copied before they change.
+        tensors: content of a LoRA file.
+    """
+    from safetensors.torch import save_file
+
+    for parameter in network.parameters():
+        parameter.data = parameter.data.clone()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / LORA
+        save_file(dict(tensors), path)
+        merge(pipeline, str(path))
+
+
 def check_new(pipeline: Any, token: str, parts: Any) -> None:
     """Raise UsageError for a token that a tokenizer has already."""
     for part in parts:
@@ -134,7 +158,7 @@ def tokenizer_of(part: str) -> str:
 
 
 def token_ids(pipeline: Any, token: str, part: str, count: int) -> list[int]:
-    """Ids of the V tokens of a concept: ``<x>``, ``<x>_1``, …"""
+    """Ids of the V tokens ``<x>``, ``<x>_1``, … of a concept."""
     tokenizer = getattr(pipeline, tokenizer_of(part))
     names = [token, *(f"{token}_{i}" for i in range(1, count))]
     return [int(i) for i in tokenizer.convert_tokens_to_ids(names)]
