@@ -118,7 +118,7 @@ def generated_prior(task: LearningTask) -> Tensor:
     ):
         with torch.inference_mode():
             rows.append(denoiser.encode_images(batch.images).cpu())
-    x0 = torch.cat(rows).clone()
+    x0 = torch.cat(rows).clone(memory_format=torch.contiguous_format)
     if path:
         write_bytes(path, save({"x0": x0}))
     return x0

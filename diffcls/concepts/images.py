@@ -65,7 +65,9 @@ class ConceptImages:
             ]
             with torch.inference_mode():
                 parts.append(denoiser.encode_images(torch.from_numpy(np.stack(pixels))).cpu())
-        return torch.cat(parts).clone()  # a copy: inference tensors take part in no gradient
+        whole = torch.cat(parts)
+        # a copy: inference tensors take part in no gradient
+        return whole.clone(memory_format=torch.contiguous_format)
 
 
 def in_folder(folder: str | Path, flag: str) -> ConceptImages:

@@ -74,7 +74,8 @@ def check(options: ConceptOptions) -> None:
         DataError: for a folder of images that is missing or empty.
         ModelError: for a class-conditional model, which has no words.
     """
-    from diffcls.models import given
+    from diffcls.models import given, loading
+    from diffcls.models.concepts import check_family_name
     from diffcls.models.devices import check_device, check_dtype
 
     options.settings().check()
@@ -87,6 +88,9 @@ def check(options: ConceptOptions) -> None:
     check_dtype(options.dtype)
     given.check(options.model)
     in_folder(options.images, "--images")
+    family = loading.family_of(options.model)
+    if family:  # a single file does not name one
+        check_family_name(family)
     folder = options.folder()
     if (folder / CARD).exists():
         raise UsageError(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from diffcls.models.components import first_line
 from diffcls.models.concept_files import KEYS, LORA, parse, read_vectors
+from diffcls.models.family_table import FAMILY_TABLE
 from diffcls.models.lora import merge
 from diffcls.models.quiet import loading
 from diffcls.support.errors import ModelError, UsageError
@@ -57,13 +58,21 @@ def check_family(pipeline: Any) -> str:
     Raises:
         ModelError: for any other.
     """
-    family = type(pipeline).__name__
+    return check_family_name(type(pipeline).__name__)
+
+
+def check_family_name(family: str) -> str:
+    """The name of a family, whose models can have new tokens.
+
+    Raises:
+        ModelError: for any other.
+    """
     if family not in KEYS:
-        encoders = any(name.startswith("text_encoder") for name in pipeline.components)
+        known = FAMILY_TABLE.get(family)
         raise ModelError(
-            "this model family cannot have new words"
-            if encoders
-            else "a class-conditional model has no words, so no concept can be added",
+            "a class-conditional model has no words, so no concept can be added"
+            if known is not None and known.reads_class_ids
+            else "this model family cannot have new words",
             given=family,
             allowed=KEYS,
         )
