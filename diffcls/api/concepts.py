@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from diffcls.models.denoiser import Denoiser
 
 
-class WithConcepts:
+class WithConcepts(ABC):
     """Part of `diffcls.ZeroShotImageClassifier`: its learned concepts."""
 
     denoiser: Denoiser
@@ -86,7 +87,12 @@ class WithConcepts:
         from diffcls.concepts.learn import learn
         from diffcls.concepts.options import ConceptSettings
 
-        given = {"init": init, "against": against, "steps": steps, "batch_size": batch_size}
+        given: dict[str, Any] = {
+            "init": init,
+            "against": against,
+            "steps": steps,
+            "batch_size": batch_size,
+        }
         given |= {"learning_rate": learning_rate, "template": template}
         given |= {"rank": rank, "prior_images": prior_images}
         chosen = {key: value for key, value in given.items() if value is not None}
@@ -117,11 +123,13 @@ class WithConcepts:
         denoiser.card = replace(base.card, revision=" + ".join(added))
         return denoiser
 
+    @abstractmethod
     def _follow(self) -> None:
-        raise NotImplementedError
+        """Use the weights that a pipeline in memory has now."""
 
+    @abstractmethod
     def _use(self, base: Denoiser) -> None:
-        raise NotImplementedError
+        """Score with another model, to which the learned concepts are added."""
 
 
 def own_view(denoiser: Denoiser) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from diffcls.support.registry import Registry
 
-# name -> a diffcls.concepts.task.LearningKind
+# name -> a diffcls.concepts.kinds.LearningKind
 METHODS = Registry(
     "method of learning a concept",
     {

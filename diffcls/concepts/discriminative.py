@@ -20,7 +20,8 @@ import torch
 from torch import Tensor
 
 from diffcls.concepts.learned_rows import LearnedRows
-from diffcls.concepts.task import Learned, LearningKind, LearningTask
+from diffcls.concepts.kinds import LearningKind
+from diffcls.concepts.task import Learned, LearningTask
 from diffcls.concepts.textual import OPTIMISATION, embeddings, learned_rows
 from diffcls.diffusion.timestep_allocation import allocate
 from diffcls.models.denoiser import Conditioning
@@ -120,8 +121,9 @@ class PosteriorLoss:
         return self.task.denoiser.encode_with_gradient([prompt])
 
     def _draw(self, x0: Tensor, rng: torch.Generator) -> Draws:
-        denoiser, count = self.task.denoiser, self.images * DRAWS
+        denoiser = self.task.denoiser
         image = torch.randint(len(x0), (self.images,), generator=rng).repeat_interleave(DRAWS)
+        count = len(image)
         noise = torch.randn(count, *x0.shape[1:], generator=rng).to(denoiser.device)
         schedule = denoiser.schedule
         even = (times(count, rng) * len(schedule)).long().clamp(max=len(schedule) - 1)

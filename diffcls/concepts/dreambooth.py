@@ -15,7 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from diffcls.concepts.task import Learned, LearningKind, LearningTask
+from diffcls.concepts.kinds import LearningKind
+from diffcls.concepts.task import Learned, LearningTask
 from diffcls.generation.sample import sample
 from diffcls.models.concept_files import LORA
 from diffcls.models.denoiser import Conditioning

@@ -23,7 +23,7 @@ from diffcls.support.options import (
 from diffcls.support.paths import UserPath, expand_fields
 
 if TYPE_CHECKING:
-    from diffcls.concepts.task import LearningKind
+    from diffcls.concepts.kinds import LearningKind
     from diffcls.training.recipes import Optimisation
 
 MAX_VECTORS, MAX_RANK = 32, 256
@@ -47,7 +47,7 @@ class ConceptSettings:
             rate of embeddings is relative to the root mean square of the embedding table.
         template: prompt templates with ``{}``; None: neutral ones, and those of the data set that
             the model was trained on.
-        against: names of the classes that the concept is to be told from.
+        against: names of the classes that compete with the concept.
         seed: seed of all random choices.
     """
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diffcls.support.hashing import hash_text
 from diffcls.training.loop import Loop, Phase
-from diffcls.training.recipes import Optimisation
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -97,32 +96,3 @@ class Learned:
             f"{name} {t.shape} {t.numpy().tobytes().hex()}" for name, t in self.tensors.items()
         ]
         return f"concept {self.phrase} {hash_text('|'.join(parts), 8)}"
-
-
-@dataclass(frozen=True)
-class LearningKind:
-    """A row of `diffcls.concepts.METHODS`.
-
-    Args:
-        learn: learns a concept.
-        reads: options that it reads, beyond those that every way of learning reads.
-        optimisation: length and settings of the optimiser; ``images`` are steps · batch.
-        summary: the method with its source, for the card.
-        needs: option -> why it must be given.
-    """
-
-    learn: Callable[[LearningTask], Learned]
-    reads: frozenset[str]
-    optimisation: Optimisation
-    summary: str
-    needs: Mapping[str, str] = field(default_factory=dict)
-
-    def optimisation_of(self, settings: Any) -> Optimisation:
-        """The optimisation with the steps, batch size and learning rate that were given."""
-        import dataclasses
-
-        default = self.optimisation
-        batch = settings.batch_size or default.batch
-        steps = settings.steps or default.batches
-        rate = settings.learning_rate or default.learning_rate
-        return dataclasses.replace(default, images=steps * batch, batch=batch, learning_rate=rate)

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from diffcls.concepts.learned_rows import LearnedRows, initial_vectors
-from diffcls.concepts.task import Learned, LearningKind, LearningTask
+from diffcls.concepts.kinds import LearningKind
+from diffcls.concepts.task import Learned, LearningTask
 from diffcls.models.concept_files import EMBEDDINGS, tensors_of
 from diffcls.training.loop import Phase, generator
 from diffcls.training.losses import noised, objective

@@ -67,7 +67,10 @@ def test_prompts_have_the_token(seven: Path, capsys: pytest.CaptureFixture[str])
 def test_what_does_not_fit_is_refused(seven: Path, tmp_path: Path) -> None:
     for given, message in (
         ({"concept": [f"{seven}=7", f"{seven}=1"]}, "two concepts of one name: '<mine>'"),
-        ({"concept": [f"{seven}=7"], "method": "clip"}, "--draws has no effect here.*remove --draws --concept"),
+        (
+            {"concept": [f"{seven}=7"], "method": "clip"},
+            "--draws has no effect here.*remove --draws --concept",
+        ),
         ({"concept": [f"{seven}=7"], "quantize": "text:8bit"}, "--quantize and --concept exclude"),
         ({"concept": [f"{seven}=7"], "multi_label": True}, "--concept"),
         ({"concept": [str(tmp_path / "absent")]}, "--concept: not found"),
