@@ -19,8 +19,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from diffcls.concepts.learned_rows import LearnedRows
 from diffcls.concepts.kinds import LearningKind
+from diffcls.concepts.learned_rows import LearnedRows
 from diffcls.concepts.task import Learned, LearningTask
 from diffcls.concepts.textual import OPTIMISATION, embeddings, learned_rows
 from diffcls.diffusion.timestep_allocation import allocate

@@ -13,8 +13,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from diffcls.concepts.learned_rows import LearnedRows, initial_vectors
 from diffcls.concepts.kinds import LearningKind
+from diffcls.concepts.learned_rows import LearnedRows, initial_vectors
 from diffcls.concepts.task import Learned, LearningTask
 from diffcls.models.concept_files import EMBEDDINGS, tensors_of
 from diffcls.training.loop import Phase, generator
