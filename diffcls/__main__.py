@@ -16,6 +16,7 @@ COMMANDS = Registry(
     {
         "evaluate": "diffcls.evaluate:main",
         "train": "diffcls.train:main",
+        "learn_concept": "diffcls.learn_concept:main",
         "generate": "diffcls.generate:main",
         "likelihood": "diffcls.likelihood:main",
         "fidelity": "diffcls.fidelity:main",
@@ -32,6 +33,7 @@ COMMANDS = Registry(
 SUMMARIES = {
     "evaluate": "evaluate a classifier on a data set",
     "train": "train a small diffusion model, a CLIP, or a classifier of noisy images",
+    "learn_concept": "learn a class from a few images, as a new word of a model",
     "generate": "generate images with a diffusion model",
     "likelihood": "estimate the variational bound of images under a diffusion model",
     "fidelity": "measure FID, KID, IS, precision and recall of generated images",

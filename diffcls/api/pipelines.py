@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 from diffcls.api import load_arguments
+from diffcls.api.concepts import WithConcepts
 from diffcls.models.model_argument import is_name
 from diffcls.search import SEARCHES
 from diffcls.support.errors import UsageError
@@ -17,10 +18,9 @@ if TYPE_CHECKING:
     from diffcls.models.in_memory import Followed
 
 
-class OnPipelines:
+class OnPipelines(WithConcepts):
     """Part of `diffcls.ZeroShotImageClassifier`: its constructor from a pipeline in memory."""
 
-    denoiser: Denoiser
     _methods: dict[Any, Any]
     _followed: Followed | None
 
@@ -85,5 +85,9 @@ class OnPipelines:
         """Use the weights that a pipeline in memory has now."""
         if self._followed is not None:
             current = self._followed.denoiser()
-            if current is not self.denoiser:
-                self.denoiser, self._methods = current, {}
+            if current is not self._base:
+                self._use(current)
+
+    def _use(self, base: Denoiser) -> None:
+        """Score with another model, to which the learned concepts are added."""
+        self._base, self.denoiser, self._methods = base, self._with_concepts(base), {}

@@ -63,6 +63,7 @@ class PromptScorer(OnPipelines):
         """Set what a pickle does not hold."""
         self._source = source
         self._followed = None
+        self._base = self.denoiser  # without learned concepts
         # by all that defines it; of the latest call alone
         self._methods: dict[tuple[Any, ...], DiffusionMethod] = {}
         self._lock = threading.RLock()

@@ -151,19 +151,20 @@ class ZeroShotImageClassifier(PromptScorer):
             place, precision = load_arguments.placement(self.denoiser, device, dtype, torch_dtype)
             if place == str(self.device) and precision == self.dtype:
                 return self
-            self._methods = {}
+            base, self._methods = self._base, {}
             if self._followed is not None:
-                self.denoiser = self._followed.move(place, precision)
-                return self
-            if self._source is None:
-                self.denoiser = placed(self.denoiser, place, precision, shared=True)
-                return self
-            source = {**self._source, "device": place, "dtype": precision}
-            if precision == self.dtype:
-                self.denoiser = placed(self.denoiser, place, precision)
+                self._use(self._followed.move(place, precision))
+            elif self._source is None:
+                self._use(placed(base, place, precision, shared=True))
             else:
-                self.denoiser = self._loaded(source, self.denoiser.card.revision).denoiser
-            self._source = source
+                source = {**self._source, "device": place, "dtype": precision}
+                same = precision == self.dtype
+                self._use(
+                    placed(base, place, precision)
+                    if same
+                    else self._loaded(source, base.card.revision).denoiser
+                )
+                self._source = source
         return self
 
     def __repr__(self) -> str:
@@ -180,19 +181,22 @@ class ZeroShotImageClassifier(PromptScorer):
             # attributes that have been set since then
             own = {"seed": self.seed, "batch_size": self.batch_size, **vars(self.web_access)}
             source = {**self._source, **own, "hypothesis_template": self.hypothesis_template}
-            return {"source": source, "revision": self.denoiser.card.revision}
-        unsaved = ("_lock", "_methods", "_source", "_followed")
+            known = {"source": source, "revision": self._base.card.revision}
+            return known | {"concepts": self._concepts}
+        unsaved = ("_lock", "_methods", "_source", "_followed", "_base")
         state = {k: v for k, v in vars(self).items() if k not in unsaved}
         # as bytes: tokenizers have no pickle of the oldest protocols
-        return {**state, "denoiser": pickle.dumps(self.denoiser)}
+        return {**state, "denoiser": pickle.dumps(self._base)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         if "source" not in state:
             # part of a pickle that is being opened already
             vars(self).update(state, denoiser=pickle.loads(state["denoiser"]))  # noqa: S301
             self._start()
-            return
-        vars(self).update(vars(self._loaded(state["source"], state["revision"])))
+        else:
+            vars(self).update(vars(self._loaded(state["source"], state["revision"])))
+            self._concepts = state.get("concepts", ())
+        self._use(self._base)
 
     @classmethod
     def _loaded(cls, source: dict[str, Any], revision: str) -> ZeroShotImageClassifier:

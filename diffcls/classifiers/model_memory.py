@@ -29,6 +29,8 @@ def memory_options(options: ClassifierOptions) -> MemoryOptions:
         raise UsageError(
             "--quantize and --lora exclude each other", todo="merge the LoRA file, then quantise"
         )
+    if quantise is not None and options.concept:
+        raise UsageError("--quantize and --concept exclude each other", todo="remove one")
     memory = MemoryOptions(
         offload=options.offload,
         vae_slicing=options.vae_slicing,

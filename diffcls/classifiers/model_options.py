@@ -100,6 +100,7 @@ def load_denoiser(
         options.dtype,
         options.img_size,
         lora=options.lora,
+        concepts=tuple(options.concept or ()),
         model_config=options.model_config,
         variant=options.variant,
         memory=memory_options(options),
@@ -209,7 +210,10 @@ def describe(
     # whether images are tiled depends on the autoencoder
     if dtype is None or options.class_ids or options.model_config or options.vae_tiling:
         return None
-    card = given.card_of_text_model(model_of(options, spec), options.lora, options.variant)
+    concepts = tuple(options.concept or ())
+    card = given.card_of_text_model(
+        model_of(options, spec), options.lora, options.variant, concepts
+    )
     if card is None:
         return None
     batch_size(options.batch_size)  # refuses what cannot be a batch size
@@ -279,7 +283,7 @@ DIFFUSION = MethodKind(
     | {"n_samples", "to_keep", "n_trials", "loss", "weighting", "allocation", "aggregate", "vote"}
     | {"interpolation", "noise_path", "save_errors", "budget"}
     | {"reject", "multi_label", "background_prompt", "class_bias", "combine"}
-    | {"vae_tiling", "compile", "quantize"},
+    | {"vae_tiling", "compile", "quantize", "concept"},
     describe,
 )
 """Diffusion classifier: the class whose prompt gives the lowest denoising error."""

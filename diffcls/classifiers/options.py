@@ -28,7 +28,7 @@ MODEL_OPTIONS = frozenset(
 )
 """Options of a diffusion model, which every method with one reads."""
 PROMPT_OPTIONS = frozenset({"prompts", "template", "ensemble"})
-SEQUENCES = ("method", "template", "stages", "n_samples", "to_keep")
+SEQUENCES = ("concept", "method", "template", "stages", "n_samples", "to_keep")
 """Options of several values; a single text counts as a sequence of one."""
 
 
@@ -58,6 +58,8 @@ class ClassifierOptions:
         version: version of Stable Diffusion, as the published script names the model.
         model_config: folder, name or Hub id that completes a single-file model.
         lora: ``FILE`` or ``FILE:WEIGHT``, merged into the model.
+        concept: learned concepts, each ``FOLDER``, ``FILE`` or either with ``=LABEL``; see
+            `diffcls.models.concept_files.parse`.
         variant: which weights of a model's folder are read where a part has several, such as
             ``non_ema``; default: those for the precision.
         method: one or more methods; each gives a row.
@@ -126,6 +128,7 @@ class ClassifierOptions:
     version: str | None = None
     model_config: UserPath | None = None
     lora: UserPath | None = None
+    concept: Sequence[UserPath] | None = None
     variant: str | None = None
     method: Sequence[str] = ("diffusion",)
     search: str | None = None

@@ -68,6 +68,8 @@ def _add_model(add: Add) -> None:
     add("--model-config", metavar="ID|DIR", help="configuration of a single-file model")
     add("--variant", metavar="NAME", help="weights to read where a part has several (non_ema)")
     add("--lora", metavar="FILE[:W]", help="LoRA weights to merge, with their weight (1)")
+    concept = "learned concepts: DIR, FILE, or either with =LABEL, the class that it stands for"
+    add("--concept", nargs="+", metavar="DIR[=LABEL]", help=concept)
     add("--class-ids", metavar="FILE", help="CSV: classidx, classid; for class-conditional models")
     add("--check-model", action=argparse.BooleanOptionalAction, help="self-test at load (on)")
 

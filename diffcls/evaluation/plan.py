@@ -5,10 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
+
 from diffcls.classifiers import METHODS
 from diffcls.classifiers.base import Built, Description
 from diffcls.classifiers.model_memory import memory_options
 from diffcls.data import catalog
+from diffcls.data.added_classes import with_fillings
 from diffcls.data.class_tables import announce_order
 from diffcls.data.csv_tables import read_text
 from diffcls.data.dataset import Dataset
@@ -17,15 +20,18 @@ from diffcls.data.load import load_split
 from diffcls.data.open_set import OpenSet, open_set
 from diffcls.data.prompts import AGGREGATES, PromptSet
 from diffcls.data.read_timeout import with_read_timeout
+from diffcls.data.seen_images import sample_hashes
 from diffcls.data.subsets import choose
 from diffcls.evaluation.executors.base import Executor
 from diffcls.evaluation.executors.serial import SerialExecutor
 from diffcls.evaluation.options import EvaluationOptions
 from diffcls.evaluation.time_budget import read_time
+from diffcls.models.concept_files import Concept, parse
 from diffcls.models.memory_options import parse_quantisation
 from diffcls.runs.sharding import shard_from
 from diffcls.runs.spec import RunSpec
 from diffcls.support.errors import DataError, UsageError, unknown_name
+from diffcls.support.notices import warn
 
 
 @dataclass(frozen=True)
@@ -102,13 +108,29 @@ def check_names(options: EvaluationOptions) -> None:
     if options.variant == "":
         raise UsageError("--variant is empty", given="''", todo="remove it, or name a variant")
     if options.lora is not None:
-        from diffcls.models.lora import parse
+        from diffcls.models.lora import parse as parse_lora
 
-        parse(options.lora)
+        parse_lora(options.lora)
+    concepts_of(options)
     memory_options(options)
     for flag, path in (("--prompts", options.prompts), ("--class-ids", options.class_ids)):
         if path is not None and not Path(path).is_file():
             raise DataError(f"{flag}: file not found", given=str(path), todo="check the path")
+
+
+def concepts_of(options: EvaluationOptions) -> list[Concept]:
+    """The learned concepts of an evaluation.
+
+    Raises:
+        UsageError: for two concepts of one label or token.
+        UsageError, ModelError: see `diffcls.models.concept_files.parse`.
+    """
+    concepts = [parse(text) for text in options.concept or ()]
+    for names in ([one.label for one in concepts], [one.phrase for one in concepts]):
+        twice = next((name for i, name in enumerate(names) if name in names[:i]), None)
+        if twice is not None:
+            raise UsageError("--concept: two concepts of one name", given=twice, todo="remove one")
+    return concepts
 
 
 def check_tables(options: EvaluationOptions, method: str) -> None:
@@ -127,9 +149,23 @@ def choose_images(options: EvaluationOptions) -> tuple[Dataset, str]:
         for flag, path in (("--prompts", options.prompts), ("--class-ids", options.class_ids)):
             if path is not None:
                 announce_order(Path(path), whole.class_names, flag)
+    whole = with_fillings(whole, {one.label: one.phrase for one in concepts_of(options)})
     chosen, subset = choose(whole, options.limit, options.subset, options.indices)
     chosen = with_read_timeout(chosen, options.read_timeout)
+    _warn_of_learned_images(options, chosen)
     return (open_set(chosen, options.seed) if options.reject else chosen), subset
+
+
+def _warn_of_learned_images(options: EvaluationOptions, chosen: Dataset) -> None:
+    """Warn where a sample of the images contains some that a concept was learned from."""
+    for concept in concepts_of(options):
+        if concept.hashes:
+            common = int(np.isin(sample_hashes(chosen), concept.hashes).sum())
+            if common:
+                warn(
+                    f"--concept: {common} of the images that were compared are among those that "
+                    f"{concept.phrase} was learned from"
+                )
 
 
 def build_prompts(options: EvaluationOptions, dataset: Dataset) -> PromptSet:
@@ -145,6 +181,13 @@ def build_prompts(options: EvaluationOptions, dataset: Dataset) -> PromptSet:
     if options.prompts:
         of_file = PromptSet.from_csv(options.prompts, dataset.class_names, spec.synonyms)
         prompts = replace(of_file, asked=candidates)
+        for concept in concepts_of(options):
+            if not any(concept.phrase in prompt for prompt in prompts.prompts):
+                raise UsageError(
+                    "--concept: no prompt of --prompts contains the concept",
+                    given=concept.phrase,
+                    todo="write it into the prompts of its class, or remove --prompts",
+                )
     else:
         templates = options.template or dataset.templates_or(spec.templates)
         if options.ensemble:

@@ -10,10 +10,12 @@ from diffcls.data.dataset import Dataset
 from diffcls.data.hub_ids import benchmark_of, is_personal
 from diffcls.data.seen_images import SeenImages
 from diffcls.evaluation.options import EvaluationOptions
+from diffcls.models.concept_files import parse
 from diffcls.models.denoiser import ModelCard
 
 ZERO_SHOT = "zero-shot"
 UNKNOWN = "unknown"
+FEW_SHOT = "few-shot"
 TRAINED_ON_DATA_SET = "model trained on this data set"
 
 
@@ -21,6 +23,34 @@ def supervision_of(
     options: EvaluationOptions, dataset: Dataset, described: Built | Description
 ) -> str:
     """The text of the leaderboard's column ``supervision``.
+
+    With learned concepts it is ``few-shot, N images`` for a model that is zero-shot otherwise; for
+    any other the supervision without concepts comes first.
+
+    Raises:
+        ModelError: see `without_concepts`.
+    """
+    base = without_concepts(options, dataset, described)
+    if not options.concept:
+        return base
+    shots = _few_shot([parse(text).images for text in options.concept])
+    return shots if base == ZERO_SHOT else f"{base}; {shots}"
+
+
+def _few_shot(counts: list[int | None]) -> str:
+    """``few-shot``, with the number of images per concept where it is known of all of them."""
+    known = [count for count in counts if count is not None]
+    if len(known) < len(counts):
+        return FEW_SHOT
+    low, high = min(known), max(known)
+    number = f"{low}" if low == high else f"{low} to {high}"
+    return f"{FEW_SHOT}, {number} image{'' if high == 1 else 's'}"
+
+
+def without_concepts(
+    options: EvaluationOptions, dataset: Dataset, described: Built | Description
+) -> str:
+    """The supervision of a run without its learned concepts.
 
     A method that is trained on labels, or whose candidates another model proposes, states it
     itself. Else it depends on the training data in the model's card:

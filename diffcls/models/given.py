@@ -48,10 +48,15 @@ def images_seen(model: Model) -> int | None:
 
 
 def card_of_text_model(
-    model: Model, lora: str | None = None, variant: str | None = None
+    model: Model,
+    lora: str | None = None,
+    variant: str | None = None,
+    concepts: tuple[str, ...] = (),
 ) -> ModelCard | None:
     """See `diffcls.models.loading.card_of_text_model`; None for a model in memory."""
-    return loading.card_of_text_model(os.fspath(model), lora, variant) if is_name(model) else None
+    if not is_name(model):
+        return None
+    return loading.card_of_text_model(os.fspath(model), lora, variant, concepts)
 
 
 def text_defaults_of(model: Model) -> str:
@@ -72,6 +77,7 @@ def load(
     model_config: str | None = None,
     variant: str | None = None,
     memory: MemoryOptions = WHOLE_ON_DEVICE,
+    concepts: tuple[str, ...] = (),
 ) -> Denoiser:
     """The denoiser of a model.
 
@@ -80,7 +86,7 @@ def load(
             `diffcls.models.in_memory.denoiser_of`.
         device: see `diffcls.models.devices.resolve_device`; ``auto`` of a pipeline: where it is.
         dtype: precision; ``auto`` of a pipeline: its own.
-        img_size, lora, model_config, variant, memory: see `diffcls.models.loading.load`.
+        img_size, lora, model_config, variant, memory, concepts: see `diffcls.models.loading.load`.
 
     Raises:
         UsageError, ModelError: see these functions; and for a LoRA file or a completing model with
@@ -92,10 +98,11 @@ def load(
         place = devices.resolve_device(device)
         check_devices(memory, place, _gpus())
         return loading.load(
-            os.fspath(model), place, dtype, img_size, lora, model_config, variant, memory
+            os.fspath(model), place, dtype, img_size, lora, model_config, variant, memory, concepts
         )
     for flag, value, todo in (
         ("--lora", lora, "load it into the pipeline: pipe.load_lora_weights(FILE)"),
+        ("--concept", concepts or None, "load it into it: pipe.load_textual_inversion(FILE)"),
         ("--model-config", model_config, "remove it"),
         ("--variant", variant, "choose it when loading: from_pretrained(…, variant=NAME)"),
         *((flag, value, "set it on the pipeline") for flag, value in given_flags(memory).items()),

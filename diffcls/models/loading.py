@@ -11,6 +11,8 @@ from diffcls.models import card as cards
 from diffcls.models import hub, single_file
 from diffcls.models.adapters import adapted
 from diffcls.models.components import open_pipeline
+from diffcls.models.concept_files import parse as parse_concept
+from diffcls.models.concepts import add as add_concept
 from diffcls.models.denoiser import Denoiser, ModelCard
 from diffcls.models.devices import default_dtype
 from diffcls.models.family_table import FAMILY_TABLE, network_part
@@ -133,7 +135,10 @@ def family_of(name: str) -> str:
 
 @kept
 def card_of_text_model(
-    name: str, lora: str | None = None, variant: str | None = None
+    name: str,
+    lora: str | None = None,
+    variant: str | None = None,
+    concepts: tuple[str, ...] = (),
 ) -> ModelCard | None:
     """The card of a text-conditional pipeline, without loading its weights; None for other models.
 
@@ -145,10 +150,14 @@ def card_of_text_model(
         return None
     if FAMILY_TABLE[read_index(place.path).family].reads_class_ids:
         return None
-    card = _of_variant(read_card(place), variant)
-    return (
-        card if lora is None else replace(card, revision=f"{card.revision} + {lora_revision(lora)}")
-    )
+    added = [] if lora is None else [lora_revision(lora)]
+    added += [parse_concept(one).revision for one in concepts]
+    return _with(_of_variant(read_card(place), variant), added)
+
+
+def _with(card: ModelCard, added: list[str]) -> ModelCard:
+    """The card of a model with a LoRA or concepts, whose parts of the revision are `added`."""
+    return replace(card, revision=" + ".join([card.revision, *added]))
 
 
 def _of_variant(card: ModelCard, variant: str | None) -> ModelCard:
@@ -188,6 +197,7 @@ def load(
     model_config: str | None = None,
     variant: str | None = None,
     memory: MemoryOptions = WHOLE_ON_DEVICE,
+    concepts: tuple[str, ...] = (),
 ) -> Denoiser:
     """Load the denoiser of a model.
 
@@ -199,6 +209,7 @@ def load(
         model_config: for a single file: the name or folder of the model that completes it.
         variant: which weights of a folder are read, such as ``non_ema``, where a part has several.
         memory: how the model is held in memory.
+        concepts: learned concepts to add, see `diffcls.models.concepts.add`.
 
     Raises:
         UsageError: for an unknown name, or a single file that is to be quantised.
@@ -232,8 +243,9 @@ def load(
         else:
             _refuse_for_file(memory)
             pipeline = single_file.open_file(files.path, index, dtype)
-        if lora is not None:
-            card = replace(card, revision=f"{card.revision} + {merge(pipeline, lora)}")
+        added = [] if lora is None else [merge(pipeline, lora)]
+        added += [add_concept(pipeline, one, card) for one in concepts]
+        card = _with(card, added)
         given = str(index.path.parent)
         return adapted(index.family, pipeline, card, device, dtype, img_size, given, memory)
 

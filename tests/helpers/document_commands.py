@@ -24,6 +24,7 @@ OPTIONS = {
     "explain": "diffcls.explain.options:ExplainOptions",
     "fidelity": "diffcls.generation.fidelity_options:FidelityOptions",
     "generate": "diffcls.generation.images:GenerationOptions",
+    "learn_concept": "diffcls.concepts.options:ConceptOptions",
     "likelihood": "diffcls.generation.dataset_likelihood:LikelihoodOptions",
     "replay": "diffcls.evaluation.replay_options:ReplayOptions",
     "report": "diffcls.reports.page.options:ReportOptions",

@@ -162,12 +162,9 @@ class PipelineDenoiser(ABC):
 
     def _prepare_text(self) -> None:
         """Move text encoders to the device, and limit tokenizers to their context length."""
-        parts: dict[str, Any] = self.pipeline.components
-        for name, encoder in parts.items():
-            if not name.startswith("text_encoder") or encoder is None:
-                continue
+        for name, encoder in self._text_encoders().items():
             self._residence.hold("text", encoder.eval())
-            tokenizer = parts[name.replace("text_encoder", "tokenizer")]
+            tokenizer = getattr(self.pipeline, name.replace("text_encoder", "tokenizer"))
             if tokenizer is None:
                 raise ModelError("a text encoder of the model has no tokenizer", given=name)
             limit = getattr(text_config(encoder), "max_position_embeddings", None)
@@ -220,7 +217,7 @@ class PipelineDenoiser(ABC):
         cond = self._encode_all(prompts)
         if first_not_finite(cond) is not None and self.dtype != torch.float32:
             with self._residence.whole("text"):
-                for module in self._text_encoders():
+                for module in self._text_encoders().values():
                     if not is_quantised(module):
                         module.float()
             cond = self._encode_all(prompts)
@@ -229,14 +226,16 @@ class PipelineDenoiser(ABC):
             raise ModelError("the encoding of a prompt is not finite", given=prompts[bad])
         return cond
 
+    def encode_with_gradient(self, prompts: Sequence[str]) -> Conditioning:
+        """The result of `encode_prompts`, differentiable in what the text encoders read."""
+        self._residence.need("text")
+        with quiet():
+            return Conditioning(self._encode(prompts))
+
     def prompt_keys(self, prompts: Sequence[str]) -> Sequence[Hashable]:
         """The token ids of all text encoders; the class ids of a class-conditional model."""
-        parts: dict[str, Any] = self.pipeline.components
-        tokenizers = [
-            parts[name.replace("text_encoder", "tokenizer")]
-            for name, encoder in parts.items()
-            if name.startswith("text_encoder") and encoder is not None
-        ]
+        names = [name.replace("text_encoder", "tokenizer") for name in self._text_encoders()]
+        tokenizers = [getattr(self.pipeline, name) for name in names]
         return token_keys(tokenizers, prompts) if tokenizers else list(prompts)
 
     def _encode_all(self, prompts: Sequence[str]) -> Conditioning:
@@ -251,10 +250,10 @@ class PipelineDenoiser(ABC):
                     encoded[name][start : start + len(rows)] = rows
         return Conditioning(encoded)
 
-    def _text_encoders(self) -> list[Any]:
+    def _text_encoders(self) -> dict[str, Any]:
         parts: dict[str, Any] = self.pipeline.components
-        named = (part for name, part in parts.items() if name.startswith("text_encoder"))
-        return [part for part in named if part is not None]
+        named = {name: part for name, part in parts.items() if name.startswith("text_encoder")}
+        return {name: part for name, part in named.items() if part is not None}
 
     @property
     def is_latent(self) -> bool:

@@ -1,0 +1,38 @@
+"""Ways of learning a concept: the form of a row of `diffcls.concepts.METHODS`."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from diffcls.training.recipes import Optimisation
+
+
+@dataclass(frozen=True)
+class LearningKind:
+    """A row of `diffcls.concepts.METHODS`.
+
+    Args:
+        learn: learns a concept: `diffcls.concepts.task.LearningTask` ->
+            `diffcls.concepts.task.Learned`.
+        reads: options that it reads, beyond those that every way of learning reads.
+        optimisation: length and settings of the optimiser; ``images`` are steps · batch.
+        summary: the method with its source, for the card.
+        needs: option -> why it must be given.
+    """
+
+    learn: Callable[[Any], Any]
+    reads: frozenset[str]
+    optimisation: Optimisation
+    summary: str
+    needs: Mapping[str, str] = field(default_factory=dict)
+
+    def optimisation_of(self, settings: Any) -> Optimisation:
+        """The optimisation with the steps, batch size and learning rate that were given."""
+        default = self.optimisation
+        batch = settings.batch_size or default.batch
+        steps = settings.steps or default.batches
+        rate = settings.learning_rate or default.learning_rate
+        return dataclasses.replace(default, images=steps * batch, batch=batch, learning_rate=rate)

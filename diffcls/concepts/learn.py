@@ -1,0 +1,194 @@
+"""Learning run: a concept's folder, from images to card, with resumption."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from diffcls.concepts.card import card_of, readme
+from diffcls.concepts.images import ConceptImages, in_folder
+from diffcls.concepts.options import ConceptOptions, ConceptSettings, plan_of
+from diffcls.data import catalog
+from diffcls.data.training_captions import TEMPLATES
+from diffcls.models.concept_files import CARD
+from diffcls.support.errors import RecordError, UsageError
+from diffcls.support.files import check_output, locked, write_bytes, write_text
+from diffcls.support.stored_json import parse_json
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from diffcls.concepts.task import Learned
+    from diffcls.models.denoiser import Denoiser, ModelCard
+
+WORK = "training"
+"""Folder in that of the concept: checkpoints to resume from, and curves."""
+PLAN = "settings.json"
+"""File in the folder of the training that says what decides the result."""
+
+
+def learn_concept(options: ConceptOptions) -> dict[str, Any]:
+    """Learn a concept from a folder of images, or resume it; returns its card.
+
+    Args:
+        options: see `ConceptOptions`.
+
+    Raises:
+        UsageError: for a folder with a concept, or one that was begun with other settings.
+        UsageError, DataError, ModelError: see `check`, `diffcls.concepts.images.in_folder` and
+            `diffcls.models.given.load`.
+        KeyboardInterrupt: after Ctrl-C, once the current step is saved.
+    """
+    from diffcls.models import given
+
+    check(options)
+    folder, settings = options.folder(), options.settings()
+    images = in_folder(options.images, "--images")
+    against = options.against_images and in_folder(options.against_images, "--against-images")
+    denoiser = given.load(options.model, options.device, options.dtype, options.img_size)
+    check_model(denoiser)
+    plan = plan_of(settings) | _facts(denoiser, images, against or None)
+    _begin(folder / WORK / PLAN, plan)
+    learned = learn(
+        denoiser,
+        settings,
+        images.encode(denoiser),
+        against.encode(denoiser) if against else None,
+        folder / WORK,
+        options.quiet,
+    )
+    card = card_of(options, plan, learned, denoiser, folder / WORK)
+    write_bytes(folder / learned.file, _safetensors(learned.tensors))
+    write_text(folder / "README.md", readme(card))
+    write_text(folder / CARD, json.dumps(card, indent=2, allow_nan=False) + "\n")
+    return card
+
+
+def check(options: ConceptOptions) -> None:
+    """Check names and folders before anything heavy is loaded.
+
+    Raises:
+        UsageError: for an option that the method does not read, an unknown model or device, and a
+            folder with a finished concept.
+        DataError: for a folder of images that is missing or empty.
+        ModelError: for a class-conditional model, which has no words.
+    """
+    from diffcls.models import given, loading
+    from diffcls.models.concepts import check_family_name
+    from diffcls.models.devices import check_device, check_dtype
+
+    options.settings().check()
+    if options.against_images and "against_images" not in options.kind().reads:
+        raise UsageError(
+            f"--against-images does not apply to --method {options.method}",
+            todo="remove it, or choose --method discriminative",
+        )
+    check_device(options.device)
+    check_dtype(options.dtype)
+    given.check(options.model)
+    in_folder(options.images, "--images")
+    family = loading.family_of(options.model)
+    if family:  # a single file does not name one
+        check_family_name(family)
+    folder = options.folder()
+    if (folder / CARD).exists():
+        raise UsageError(
+            "the output folder already contains a learned concept",
+            given=str(folder),
+            todo="choose another --output-dir, or move the folder away",
+        )
+    check_output(folder)
+
+
+def check_model(denoiser: Denoiser) -> None:
+    """Raise ModelError for a model that cannot have new words."""
+    from diffcls.models.concepts import check_family
+
+    check_family(denoiser.pipeline)  # type: ignore[attr-defined]
+
+
+def learn(
+    denoiser: Any,
+    settings: ConceptSettings,
+    x0: Tensor,
+    other: Tensor | None = None,
+    folder: Path | None = None,
+    quiet: bool = True,
+) -> Learned:
+    """Learn a concept from encoded images.
+
+    Args:
+        denoiser: the model, whose pipeline gets the new token.
+        settings: see `ConceptSettings`.
+        x0: (N, C, h, w) encoded images of the concept.
+        other: (M, C, h, w) encoded images of other classes, or None.
+        folder: place of checkpoints and curves; None: keep neither.
+        quiet: no progress bar.
+    """
+    from diffcls.concepts.task import LearningTask
+
+    templates = settings.template or templates_for(denoiser.card)
+    task = LearningTask(denoiser, settings.name, x0, settings, templates, other, folder, quiet)
+    return settings.kind().learn(task)
+
+
+def templates_for(card: ModelCard) -> tuple[str, ...]:
+    """Neutral templates, and those of the data sets that a model was trained on."""
+    own = [
+        template
+        for name in card.trained_on
+        if name in catalog.SPECS
+        for template in catalog.find(name).templates
+    ]
+    return tuple(dict.fromkeys([*own, *TEMPLATES]))
+
+
+def _facts(denoiser: Any, images: ConceptImages, against: ConceptImages | None) -> dict[str, Any]:
+    """What else decides the result: model, images, and precision."""
+    card = denoiser.card
+    facts: dict[str, Any] = {
+        "model": {"name": card.name, "revision": card.revision},
+        "img_size": denoiser.image_size,
+        "dtype": str(denoiser.dtype).removeprefix("torch."),
+        "images": {"count": len(images), "names": list(images.names), "hashes": images.hashes()},
+    }
+    if against is not None:
+        facts["against_images"] = {"count": len(against), "hashes": against.hashes()}
+    return facts
+
+
+def _begin(path: Path, plan: dict[str, Any]) -> None:
+    """Store what decides the result, or compare it with what a begun learning stored.
+
+    Raises:
+        UsageError: for other settings, images or another model.
+        RecordError: for stored settings that cannot be read.
+    """
+    plan = json.loads(json.dumps(plan))
+    with locked(path):
+        if not path.exists():
+            write_text(path, json.dumps(plan, indent=2) + "\n")
+            return
+    try:
+        begun = parse_json(path.read_bytes())
+        changed = sorted(k for k in {*begun, *plan} if begun.get(k) != plan.get(k))
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise RecordError(
+            f"the settings of a begun concept cannot be read ({error})",
+            given=str(path),
+            todo="move the concept's folder away, then rerun the same command",
+        ) from error
+    if changed:
+        raise UsageError(
+            "the output folder contains a concept that was begun with other settings",
+            given={k: plan.get(k) for k in changed},
+            allowed=f"{ {k: begun.get(k) for k in changed} }",
+            todo="resume with these, or choose another --output-dir",
+        )
+
+
+def _safetensors(tensors: Any) -> bytes:
+    from safetensors.torch import save
+
+    return save({k: t.contiguous() for k, t in tensors.items()}, metadata={"format": "pt"})
