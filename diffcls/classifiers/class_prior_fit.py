@@ -21,12 +21,12 @@ from diffcls.classifiers.class_prior import (
 )
 from diffcls.classifiers.class_prior_options import LABELLED_SPLIT, UNLABELLED_SPLIT
 from diffcls.classifiers.diffusion import DiffusionMethod
+from diffcls.classifiers.fit_images import load_for_fit
 from diffcls.classifiers.labelled_data import check_classes, is_quiet
 from diffcls.classifiers.options import ClassifierOptions
 from diffcls.classifiers.search_options import clip_revision
 from diffcls.data.catalog import DatasetSpec
 from diffcls.data.dataset import Dataset
-from diffcls.data.load import load_split
 from diffcls.data.prompts import PromptSet
 from diffcls.data.subsets import choose, sample
 from diffcls.data.transforms import load_image
@@ -136,7 +136,8 @@ def clip_log_probabilities(
 
 
 def _images(built: Built, options: ClassifierOptions, split: str) -> Dataset:
-    data: Dataset = load_split(options, split)
+    flag = "--class-bias" if split == UNLABELLED_SPLIT else "--combine"
+    data: Dataset = load_for_fit(options, split, flag)
     check_classes(split, data.class_names, options.split, built.prompts.class_names)
     return data
 

@@ -93,7 +93,11 @@ def with_learned_screen(built: Built, options: ClassifierOptions, search: Learne
     evaluations = evaluations_of_calibration(parts, search, classes)
     if not prediction.fitting.is_done():
         evaluations += prediction.evaluations
-    settings["allowed_loss"] = search.allowed_loss
+    # what decides the winners of the calibration's races, beside the errors
+    settings |= {
+        "allowed_loss": search.allowed_loss,
+        "winner": [options.vote, options.aggregate],
+    }
     cached = CachedFit(folder, KIND, {**defined_by, "search": settings}, evaluations, method)
 
     def make() -> Arrays:

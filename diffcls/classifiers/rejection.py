@@ -19,13 +19,13 @@ import numpy as np
 from diffcls.classifiers.base import Built
 from diffcls.classifiers.cached_fit import CachedFit, scores_defined_by
 from diffcls.classifiers.diffusion import DiffusionMethod
+from diffcls.classifiers.fit_images import load_for_fit
 from diffcls.classifiers.labelled_data import check_classes, is_quiet
 from diffcls.classifiers.options import ClassifierOptions
 from diffcls.classifiers.rejection_options import CALIBRATION_SPLIT
 from diffcls.classifiers.wrapping import WrappingMethod
 from diffcls.data.class_ids import class_prompts
 from diffcls.data.dataset import Dataset, Item
-from diffcls.data.load import load_split
 from diffcls.data.open_set import OpenSet, open_set
 from diffcls.data.prompts import PromptSet
 from diffcls.data.subsets import choose
@@ -195,7 +195,7 @@ def validation_images(options: ClassifierOptions, seed: int) -> tuple[OpenSet, s
     Raises:
         UsageError, DataError: if the data set has no validation split.
     """
-    whole: Dataset = load_split(options, CALIBRATION_SPLIT)
+    whole: Dataset = load_for_fit(options, CALIBRATION_SPLIT, "--reject")
     data, subset = choose(whole, limit=min(CALIBRATION_IMAGES, len(whole)))
     return open_set(data, seed), subset
 

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from diffcls.classifiers.fit_images import load_for_fit
 from diffcls.classifiers.options import ClassifierOptions
 from diffcls.data.dataset import Item
 from diffcls.data.image_formats import suffixes
 from diffcls.data.image_tree import images_below
-from diffcls.data.load import load_split
 from diffcls.data.transforms import load_image
 from diffcls.support.errors import DataError, UsageError
 from diffcls.support.hashing import content_hash, hash_file
@@ -55,7 +55,7 @@ def unlabelled_images(options: ClassifierOptions, count: int) -> UnlabelledImage
     if options.fit_folder is not None:
         return _of_folder(Path(options.fit_folder), count)
     try:
-        whole = load_split(options, SPLIT)
+        whole = load_for_fit(options, SPLIT, "--search learned")
     except (DataError, UsageError) as error:
         raise UsageError(
             "--search learned is fitted on unlabelled images of the training split",

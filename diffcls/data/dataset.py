@@ -48,6 +48,7 @@ class Dataset:
         sentences: whether the class names are whole sentences, used as prompts without a template.
         templates: default prompt templates that come with the data, each with one ``{}``.
         passed_over: kind -> count of files and folders beside the images that were not read.
+        undivided: whether the split was cut from images that are all of them the test split, too.
 
     Raises:
         DataError: for no images, fewer than two classes, a label outside [0, K), candidates that
@@ -64,6 +65,7 @@ class Dataset:
     sentences: bool = False
     templates: tuple[str, ...] = ()
     passed_over: Mapping[str, int] = field(default_factory=dict, compare=False)
+    undivided: bool = field(default=False, compare=False)
 
     def __post_init__(self) -> None:
         if not self.items:

@@ -120,7 +120,7 @@ def part_of_whole(dataset: Dataset, split: str) -> Dataset:
     if split not in TRAINING_SPLITS:
         return dataset
     # the sample depends on the split's name, so both splits are cut from "train"
-    whole = replace(dataset, split="train")
+    whole = replace(dataset, split="train", undivided=True)
     rest, part = hold_out(whole, max(1, len(whole) // 10))
     return replace(rest if split == "train" else part, split=split)
 

@@ -11,7 +11,7 @@ import pytest
 from helpers import text_gaussian
 
 import diffcls
-from diffcls.classifiers import METHODS, class_prior_fit
+from diffcls.classifiers import METHODS, class_prior_fit, fit_images
 from diffcls.data import catalog
 from diffcls.data.dataset import Dataset
 from diffcls.data.load import load_dataset, load_split
@@ -135,7 +135,7 @@ def test_fit_never_reads_a_test_image(
         loaded.append(of)
         return load_split(options, of)
 
-    monkeypatch.setattr(class_prior_fit, "load_split", checked)
+    monkeypatch.setattr(fit_images, "load_split", checked)
     built = METHODS.load("diffusion").build(read, catalog.find("digits"), prompts)
     assert built.method.posterior_scale is not None
     assert loaded == [split]

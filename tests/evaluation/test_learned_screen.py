@@ -17,7 +17,7 @@ from PIL import Image
 
 import diffcls
 from diffcls import evaluate
-from diffcls.classifiers import METHODS, learned_screen, unlabelled_data
+from diffcls.classifiers import METHODS, fit_images, learned_screen
 from diffcls.classifiers.base import Built
 from diffcls.classifiers.search_options import most_evaluations
 from diffcls.data import catalog
@@ -26,6 +26,7 @@ from diffcls.data.load import load_dataset, load_split
 from diffcls.evaluation.options import EvaluationOptions
 from diffcls.evaluation.plan import build_prompts, choose_images
 from diffcls.runs.records import RecordStore
+from diffcls.search import learned
 from diffcls.support.cache import read_arrays
 from diffcls.support.errors import RecordError, UsageError
 
@@ -216,6 +217,7 @@ def test_another_confidence_changes_the_calibration_alone(
     before = fit_file(fits)
     with monkeypatch.context() as patch:
         patch.setattr(learned_screen, "fit_prediction", lambda *_: pytest.fail("fitted again"))
+        patch.setattr(learned, "SCREEN_SHARE", 0.2)  # or 12 images promise the same
         run(fits, confidence=0.1, limit=2)
     (after,) = set((fits / "fits").glob("learned-screen-*.npz")) - {before}
     old, new = read_arrays(before, "fit"), read_arrays(after, "fit")
@@ -231,7 +233,7 @@ def test_cost_and_promise_are_stated(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert f"the screen was fitted by {int(fit['evaluations']):,} evaluations" in shown
     assert f"survives it with a probability of {float(fit['survival']):.1%} or more" in shown
     # 12 images cannot promise 99 %
-    assert "(12 calibration images), less than the 99.0% of --confidence 0.95" in shown
+    assert "(12 calibration images), less than the 99.5% of --confidence 0.95" in shown
     assert "diffusion is fitted first:" in shown
 
 
@@ -265,7 +267,7 @@ def test_labels_of_the_images_are_never_read(
         object.__setattr__(data, "items", unread)  # without the checks of labels
         return data
 
-    monkeypatch.setattr(unlabelled_data, "load_split", load)
+    monkeypatch.setattr(fit_images, "load_split", load)
     row = run(tmp_path, limit=2)
     assert asked == ["train"]  # never the images that are scored
     assert row["setting"] == first[1]["setting"]
@@ -326,6 +328,26 @@ def test_data_without_a_training_split_names_the_folder(
     message = refused(*SMALL, "--dataset", f"folder:{tmp_path / 'own'}", "--model", "digits")
     assert "fitted on unlabelled images of the training split" in message
     assert "--fit-folder" in message
+
+
+def test_images_that_are_scored_are_never_those_of_the_fit(
+    refused: Callable[..., str], tmp_path: Path
+) -> None:
+    for k in range(6):
+        folder = tmp_path / "own" / f"class {k}"
+        folder.mkdir(parents=True)
+        for i in range(10):
+            Image.new("L", (8, 8), 40 * k + i).save(folder / f"{i}.png")
+    own = ("--dataset", f"folder:{tmp_path / 'own'}", "--model", "digits")
+    own = (*own, "--template", "{}", "--draws", "4", "--no-check-model")
+    message = refused(*own, "--candidates", "3")
+    assert "--search learned" in message and "not divided into splits" in message
+    for flags in (("--class-bias", "10"), ("--combine", "clip"), ("--reject",)):
+        message = refused(*own, *flags, search="racing")
+        assert f"{flags[0]} is fitted on other images" in message
+        assert "not divided into splits" in message
+    records = list(tmp_path.glob("refused/runs/*/records-*"))
+    assert not any(path.stat().st_size for path in records)
 
 
 # ---- a fit of other classes ---------------------------------------------------------------------

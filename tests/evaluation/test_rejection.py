@@ -15,7 +15,7 @@ from PIL import Image
 from sklearn.metrics import roc_auc_score, roc_curve
 
 import diffcls
-from diffcls.classifiers import METHODS, model_options, rejection
+from diffcls.classifiers import METHODS, fit_images, model_options, rejection
 from diffcls.data import catalog
 from diffcls.data.dataset import Dataset
 from diffcls.data.open_set import OpenSet
@@ -92,14 +92,14 @@ def test_calibration_never_opens_a_test_image(
     data, _ = choose_images(read)
     prompts = build_prompts(read, data)
     loaded: list[str] = []
-    load = rejection.load_split
+    load = fit_images.load_split
 
     def checked(options: EvaluationOptions, split: str) -> Dataset:
         assert split != "test", "the calibration reads the test split"
         loaded.append(split)
         return load(options, split)
 
-    monkeypatch.setattr(rejection, "load_split", checked)
+    monkeypatch.setattr(fit_images, "load_split", checked)
     built = METHODS.load("diffusion").build(read, catalog.find("digits"), prompts)
     assert built.method.posterior_scale > 0
     assert loaded == ["validation"]
