@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from helpers.image_folders import tree
 from helpers.interrupted_runs import answers
+from helpers.ray_processes import node_cluster
 
 import diffcls
 from diffcls.models.loading import WEIGHTS
@@ -168,15 +169,8 @@ FITTED = {
 @pytest.fixture
 def address() -> Iterator[str]:
     """A cluster whose processes were started before a test changes its own file systems."""
-    from ray.cluster_utils import Cluster
-
-    # where Ray's test cluster notes its address
-    Path("/tmp/ray").mkdir(exist_ok=True)  # noqa: S108
-    cluster = Cluster(
-        initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False}
-    )
-    yield cluster.address
-    cluster.shutdown()
+    with node_cluster(cpus=2) as cluster:
+        yield cluster.address
 
 
 @pytest.mark.parametrize("method", FITTED)

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers.ray_processes import done_at, kill_a_worker
+from helpers.ray_processes import done_at, kill_a_worker, node_cluster
 from helpers.sleeping_workers import Sleeping
 
 import diffcls
@@ -23,19 +21,10 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 @pytest.fixture
-def nodes(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+def nodes() -> Iterator[Any]:
     """A cluster of one node without CPUs, to which a test adds others."""
-    from ray.cluster_utils import Cluster
-
-    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-    # where Ray's test cluster notes its address
-    Path("/tmp/ray").mkdir(exist_ok=True)  # noqa: S108
-    folder = tempfile.mkdtemp(prefix="rc", dir="/tmp")
-    arguments = {"num_cpus": 0, "include_dashboard": False, "temp_dir": folder}
-    cluster = Cluster(initialize_head=True, head_node_args=arguments)
-    yield cluster
-    cluster.shutdown()
-    shutil.rmtree(folder, ignore_errors=True)
+    with node_cluster() as cluster:
+        yield cluster
 
 
 def records_of(folder: Path) -> list[Record]:

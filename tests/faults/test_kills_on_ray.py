@@ -7,11 +7,9 @@ import itertools
 import json
 import os
 import random
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -21,6 +19,7 @@ import pytest
 from helpers.fault_runs import Survival, check_same, recorded
 from helpers.fault_shim import Plan
 from helpers.interrupted_runs import lines
+from helpers.ray_processes import node_cluster
 from helpers.sleeping_runs import BATCH, CLASSES, WORKERS, begun, run_here, sleeping_task
 
 from benchmarks.speed.scale_measure import on_workers
@@ -44,18 +43,8 @@ CRITERION = "records and row equal a serial run's; only images in flight are sco
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
     """A cluster of a node without CPUs, to which tests add others."""
-    from ray.cluster_utils import Cluster
-
-    # where Ray's test cluster notes its address
-    Path("/tmp/ray").mkdir(exist_ok=True)  # noqa: S108
-    folder = tempfile.mkdtemp(prefix="rc", dir="/tmp")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-        arguments = {"num_cpus": 0, "include_dashboard": False, "temp_dir": folder}
-        one = Cluster(initialize_head=True, head_node_args=arguments)
+    with node_cluster() as one:
         yield one
-        one.shutdown()
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 @dataclasses.dataclass

@@ -4,13 +4,38 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import psutil
+import pytest
+
+
+@contextlib.contextmanager
+def node_cluster(cpus: int = 0) -> Iterator[Any]:
+    """A Ray cluster of one node, to which others are added; it ends with the block.
+
+    Args:
+        cpus: of the first node.
+    """
+    from ray.cluster_utils import Cluster
+
+    # where Ray's test cluster notes its address
+    Path("/tmp/ray").mkdir(exist_ok=True)  # noqa: S108
+    folder = tempfile.mkdtemp(prefix="rc", dir="/tmp")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        arguments = {"num_cpus": cpus, "include_dashboard": False, "temp_dir": folder}
+        cluster = Cluster(initialize_head=True, head_node_args=arguments)
+        yield cluster
+        cluster.shutdown()
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def worker_pids(parent: int | None = None) -> list[int]:
