@@ -5,19 +5,20 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from diffcls.classifiers.base import Built
 from diffcls.classifiers.cached_fit import CachedFit, errors_defined_by
+from diffcls.classifiers.carried_fit import CarriedFit, carried_fit
 from diffcls.classifiers.class_components import class_components
 from diffcls.classifiers.diffusion import DiffusionMethod
 from diffcls.classifiers.labelled_data import is_quiet
 from diffcls.classifiers.options import ClassifierOptions
 from diffcls.classifiers.screen_calibration import calibrate
 from diffcls.classifiers.screen_fit import (
+    MAX_OF_CARRIED_FIT,
     Parts,
     evaluations_of_calibration,
     evaluations_of_prediction,
@@ -29,17 +30,17 @@ from diffcls.classifiers.screen_measurement import ScreenMeasurement
 from diffcls.classifiers.unlabelled_data import unlabelled_images
 from diffcls.data.dataset import Item
 from diffcls.data.prompts import PromptSet
+from diffcls.diffusion.parameterization import stored_weighting
 from diffcls.search.error_prediction import ErrorPredictor
 from diffcls.search.learned import Learned, ScreenFit
-from diffcls.support.cache import Arrays, read_arrays
-from diffcls.support.errors import DataError, RecordError, UsageError
-from diffcls.support.hashing import hash_file
+from diffcls.support.cache import Arrays
+from diffcls.support.errors import DataError, UsageError
 from diffcls.support.invariants import instance
 from diffcls.support.notices import warn
 from diffcls.support.progress import Progress
 
 KIND, PREDICTION = "learned-screen", "learned-prediction"
-FIT_VERSION = 3
+FIT_VERSION = 4
 """Part of what defines a fit; increased whenever a change to the code changes it."""
 PREDICTION_SETTINGS = ("draws", "fit_images", "fit_classes")
 """Options of the search that regression and belief depend on; another `confidence` or `looks` needs
@@ -59,22 +60,28 @@ def with_learned_screen(built: Built, options: ClassifierOptions, search: Learne
         search: its search.
 
     Raises:
-        UsageError, DataError: see `diffcls.classifiers.unlabelled_data.unlabelled_images`.
+        UsageError, DataError: see `diffcls.classifiers.unlabelled_data.unlabelled_images` and
+            `diffcls.classifiers.carried_fit.carried_fit`.
     """
     method = instance(built.method, DiffusionMethod)
+    made_with = regression_settings(built, options, search)
+    other = None if options.fit is None else carried_fit(str(options.fit), made_with)
     if built.prompts.n_classes <= search.candidates:  # all classes race
+        _check_unused(options, built.prompts.n_classes, search)
         return built
-    other = None if options.fit is None else _stored_fit(options.fit, built)
-    images = unlabelled_images(options, search.fit_images)
+    count = search.fit_images if other is None else min(search.fit_images, MAX_OF_CARRIED_FIT)
+    images = unlabelled_images(options, count, other.images if other else frozenset())
     if len(images.items) < MIN_IMAGES:
+        left_out = "" if other is None else ", without those of the regression of --fit"
         raise DataError(
-            f"too few unlabelled images in {images.name} for --search learned",
+            f"too few unlabelled images in {images.name} for --search learned{left_out}",
             given=len(images.items),
             allowed=f"{MIN_IMAGES} or more",
             todo="name a folder of more with --fit-folder, or choose --search gradient",
         )
-    parts = Parts.of(images.items, regression=other is None)
-    regression = images.source if other is None else hash_file(str(options.fit))
+    parts = Parts.without_regression(images.items) if other else Parts.of(images.items)
+    regression = images.source if other is None else other.source
+    fitted_on = sorted(other.images if other else images.keys[: len(parts.regression)])
     defined_by = {
         "version": FIT_VERSION,
         "fit": [regression, images.source],
@@ -107,7 +114,8 @@ def with_learned_screen(built: Built, options: ClassifierOptions, search: Learne
             def predict() -> Arrays:
                 measurement = ScreenMeasurement(method, progress.update)
                 arrays = fit_prediction(measurement, search, parts, options.seed, other)
-                return {**arrays, "model": np.array(json.dumps(_model_of(built)))}
+                about = {"settings": made_with, "fitted_on": fitted_on}
+                return {**arrays, **{k: np.array(json.dumps(v)) for k, v in about.items()}}
 
             arrays = prediction.arrays(predict)
             measurement = ScreenMeasurement(method, progress.update)
@@ -125,10 +133,21 @@ def with_learned_screen(built: Built, options: ClassifierOptions, search: Learne
     name = f"fit={images.name if other is None else regression}"
     return dataclasses.replace(
         built,
-        search_options={**built.search_options, "fit": [regression, images.source]},
+        search_options={**built.search_options, "fit": [FIT_VERSION, regression, images.source]},
         setting=name if setting == "default" else f"{setting} {name}",
         fitting=cached.fitting,
     )
+
+
+def _check_unused(options: ClassifierOptions, classes: int, search: Learned) -> None:
+    """Raise UsageError for a file or folder of a fit where nothing is fitted."""
+    for flag, value in (("--fit", options.fit), ("--fit-folder", options.fit_folder)):
+        if value is not None:
+            raise UsageError(
+                f"{flag} is of no use: all {classes} classes race, so that none is screened out",
+                given=f"--candidates {search.candidates}",
+                allowed=f"fewer candidates than classes, or no {flag}",
+            )
 
 
 def fit_prediction(
@@ -136,7 +155,7 @@ def fit_prediction(
     search: Learned,
     parts: Parts,
     seed: int,
-    other: Arrays | None = None,
+    other: CarriedFit | None = None,
 ) -> Arrays:
     """The arrays of a fit before its calibration: regression and belief.
 
@@ -145,7 +164,7 @@ def fit_prediction(
         search: its search.
         parts: the unlabelled images.
         seed: of the random choices.
-        other: arrays of a fit of other classes, whose regression is taken; None: a new one is made.
+        other: regression fitted on other classes, which is taken; None: a new one is made.
     """
     method = measurement.method
     own = (method.prompts, method.candidate_conditioning)
@@ -155,10 +174,9 @@ def fit_prediction(
         arrays = fit_regression(measurement, search, images, components, seed)
         arrays |= _arrays_of_prompts(method.prompts)
     else:
-        prompts = _prompts_of(other)
-        cond = method.denoiser.encode_prompts(prompts.prompts)
-        components = class_components([(prompts, cond), own])
-        arrays = dict(other)
+        cond = method.denoiser.encode_prompts(other.prompts.prompts)
+        components = class_components([(other.prompts, cond), own])
+        arrays = dict(other.arrays)
     predictor = ErrorPredictor(arrays, components)
     images = readable(method, parts.residual)
     arrays |= fit_belief(measurement, search, images, predictor, seed)
@@ -215,6 +233,28 @@ def promise(arrays: Arrays, search: Learned) -> str:
     return text
 
 
+def regression_settings(
+    built: Built, options: ClassifierOptions, search: Learned
+) -> dict[str, Any]:
+    """What a regression depends on beside classes and images, in plain JSON types.
+
+    Features and errors are those of the model on its probed draws; in another precision they differ
+    by rounding alone.
+    """
+    return {
+        "version": FIT_VERSION,
+        "model": " ".join(_model_of(built)),
+        "loss": built.loss,
+        "weighting": stored_weighting(options.weighting),
+        "allocation": built.allocation,
+        "noise": built.noise,
+        "seed": options.seed,
+        "image size": built.img_size,
+        "interpolation": options.interpolation or built.interpolation,
+        "draws": search.draws,
+    }
+
+
 def _model_of(built: Built) -> list[str]:
     return [built.card.name, built.card.revision]
 
@@ -223,38 +263,3 @@ def _arrays_of_prompts(prompts: PromptSet) -> Arrays:
     return {
         "prompts": np.array(json.dumps([prompts.class_names, prompts.prompts, prompts.class_of]))
     }
-
-
-def _prompts_of(arrays: Arrays) -> PromptSet:
-    names, texts, class_of = json.loads(str(arrays["prompts"]))
-    return PromptSet(tuple(names), tuple(texts), tuple(class_of))
-
-
-def _stored_fit(path: Any, built: Built) -> Arrays:
-    """The arrays of ``--fit``, which must be of the same model."""
-    if not Path(path).is_file():
-        raise UsageError(
-            "--fit: file not found",
-            given=str(path),
-            allowed="OUTPUT_DIR/fits/learned-*.npz of an earlier run",
-        )
-    try:
-        arrays = read_arrays(Path(path), "--fit")
-    except RecordError:  # whose advice, to delete the file, is for the cache
-        arrays = {}
-    for name in ("defined_by", "caution", "survival"):  # of that fit's own classes
-        arrays.pop(name, None)
-    if not {"axes", "prompts", "model"} <= set(arrays):
-        raise UsageError(
-            "--fit is not the whole fit of a learned screen",
-            given=str(path),
-            allowed="OUTPUT_DIR/fits/learned-*.npz of an earlier run",
-        )
-    model = json.loads(str(arrays["model"]))
-    if model != _model_of(built):
-        raise UsageError(
-            "--fit is that of another model",
-            given=" ".join(model),
-            allowed=" ".join(_model_of(built)),
-        )
-    return arrays

@@ -10,13 +10,12 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from torch import Tensor
 
-from diffcls.classifiers.screen_measurement import MeanProbes, ScreenMeasurement
+from diffcls.classifiers.screen_fit import warn_of_losses
+from diffcls.classifiers.screen_measurement import ScreenMeasurement, finite_rows
 from diffcls.data.dataset import Item
 from diffcls.search.learned import Learned, LearnedScreen, LearnedScreening, ScreenFit
 from diffcls.support.cache import Arrays
-from diffcls.support.errors import DataError
 from diffcls.support.types import Float64
 
 
@@ -35,26 +34,20 @@ def calibrate(
         ``caution``, ``survival``: the probability that the winner survives, and
         ``calibration_images``.
     """
-    winners: dict[str, int] = {}
-    for scores in measurement.method.with_search(search.race).classify(items):
-        if scores.error is not None:
-            raise DataError(f"calibration of --search learned: {scores.error}")
-        winners[scores.image_id] = int(scores.ranking[0])
-        measurement.count(scores.evaluations)
+    winners = _winners(measurement, search, items)
+    items = tuple(item for item in items if item.image_id in winners)
     screen = search.screen
-    x0 = measurement.latents(items)
-    probes = measurement.at_mean(x0, search.probed)
-    screenings = [LearnedScreening(screen, fit, caution=math.inf) for _ in items]
-    _run(screenings, measurement, x0, probes, screen)
+    screenings = _run(measurement, screen, fit, items)
     needed = [
         caution_needed(screening, winners[item.image_id], screen.candidates)
         for screening, item in zip(screenings, items, strict=True)
+        if screening is not None
     ]
     caution, survival = conformal(np.array(needed), search.allowed_loss)
     return {
         "caution": np.asarray(caution),
         "survival": np.asarray(survival),
-        "calibration_images": np.asarray(len(items)),
+        "calibration_images": np.asarray(len(needed)),
     }
 
 
@@ -98,25 +91,49 @@ def conformal(needed: Float64, allowed_loss: float) -> tuple[float, float]:
     return max(float(ordered[rank - 1]), 0.0), rank / (n + 1)
 
 
+def _winners(
+    measurement: ScreenMeasurement, search: Learned, items: tuple[Item, ...]
+) -> dict[str, int]:
+    """Image id -> racing's winner; images that cannot be scored are left out."""
+    winners: dict[str, int] = {}
+    reason = ""
+    for scores in measurement.method.with_search(search.race).classify(items):
+        measurement.count(scores.evaluations)
+        if scores.error is None:
+            winners[scores.image_id] = int(scores.ranking[0])
+        else:
+            reason = scores.error
+    if reason:
+        warn_of_losses(len(items) - len(winners), len(items), reason)
+    return winners
+
+
 def _run(
-    screenings: list[LearnedScreening],
-    measurement: ScreenMeasurement,
-    x0: Tensor,
-    probes: MeanProbes,
-    screen: LearnedScreen,
-) -> None:
-    """Run screenings to their end, side by side, so that batches are full."""
-    draws = len(screen.draws)
-    for i, screening in enumerate(screenings):
+    measurement: ScreenMeasurement, screen: LearnedScreen, fit: ScreenFit, items: tuple[Item, ...]
+) -> list[LearnedScreening | None]:
+    """Screenings run to their end, side by side, so that batches are full.
+
+    Returns:
+        (N,) None for an image with an error that is not finite.
+    """
+    x0 = measurement.latents(items)
+    probes = measurement.at_mean(x0, screen.draws)
+    running: dict[int, LearnedScreening] = {}
+    whole = finite_rows(probes.first_order, probes.features)
+    for i in np.flatnonzero(whole).tolist():
+        running[i] = screening = LearnedScreening(screen, fit, caution=math.inf)
         screening.request()
-        features = probes.features[i].reshape(draws, -1)
+        features = probes.features[i].reshape(len(screen.draws), -1)
         screening.receive([*np.concatenate([probes.first_order[i], features], axis=1)])
-    while True:
-        requests = [screening.request() or [] for screening in screenings]
-        if not any(requests):
-            return
-        classes = [np.array([p.members[0] for p in some], np.int64) for some in requests]
-        errors = measurement.errors(x0, classes, screen.draws[:1])
-        for screening, some, measured in zip(screenings, requests, errors, strict=True):
-            if some:
-                screening.receive([*measured[:, 0]])
+    while requests := {i: some for i, one in running.items() if (some := one.request())}:
+        classes = [np.array([p.members[0] for p in some], np.int64) for some in requests.values()]
+        measured = measurement.errors(x0[[*requests]], classes, screen.draws[:1])
+        for i, errors in zip(requests, measured, strict=True):
+            if np.isfinite(errors).all():
+                running[i].receive([*errors[:, 0]])
+            else:
+                del running[i]
+    if len(running) < len(items):
+        lost = len(items) - len(running)
+        warn_of_losses(lost, len(items), "its errors are not finite")
+    return [running.get(i) for i in range(len(items))]

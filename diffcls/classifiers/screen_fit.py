@@ -14,15 +14,18 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from diffcls.classifiers.screen_measurement import MeanProbes, ScreenMeasurement
+from diffcls.classifiers.screen_measurement import MeanProbes, ScreenMeasurement, finite_rows
 from diffcls.classifiers.screen_regression import MAX_WEIGHT, WEIGHT_SCALE, Measured, train
 from diffcls.data.dataset import Item
 from diffcls.search.error_prediction import ErrorPredictor
 from diffcls.search.learned import Learned, ScreenFit
 from diffcls.support.cache import Arrays
+from diffcls.support.errors import DataError
+from diffcls.support.notices import warn
 from diffcls.support.seeding import keyed_generator
 from diffcls.support.types import Float64, Int64
 
@@ -31,6 +34,8 @@ PROMISING_CLASSES = 64
 """Classes of each image, of the lowest predicted errors, that are measured for the second fit."""
 CALIBRATION_SHARE, MAX_CALIBRATION_IMAGES = 0.25, 200
 RESIDUAL_SHARE, MAX_RESIDUAL_IMAGES = 0.125, 100
+MAX_OF_CARRIED_FIT = MAX_RESIDUAL_IMAGES + MAX_CALIBRATION_IMAGES
+"""Images that a fit of other classes is completed with, at most."""
 RIDGE = 5.0
 """Ridge penalty of each image's residual weights, in measurements."""
 LEAST_COVARIANCE = 1e-4
@@ -49,18 +54,19 @@ class Parts:
     calibration: tuple[Item, ...]
 
     @staticmethod
-    def of(items: tuple[Item, ...], regression: bool = True) -> Parts:
-        """The parts of all images, which are in random order.
-
-        Args:
-            items: the images.
-            regression: whether a regression is fitted; otherwise its images are left out.
-        """
+    def of(items: tuple[Item, ...]) -> Parts:
+        """The parts of all images, which are in random order."""
         calibration = min(MAX_CALIBRATION_IMAGES, int(len(items) * CALIBRATION_SHARE))
         residual = min(MAX_RESIDUAL_IMAGES, int(len(items) * RESIDUAL_SHARE))
         first = len(items) - calibration - residual
-        fitted = items[:first] if regression else ()
-        return Parts(fitted, items[first : first + residual], items[first + residual :])
+        return Parts(items[:first], items[first : first + residual], items[first + residual :])
+
+    @staticmethod
+    def without_regression(items: tuple[Item, ...]) -> Parts:
+        """The parts of images on which no regression is fitted, in the same proportion."""
+        share = RESIDUAL_SHARE / (RESIDUAL_SHARE + CALIBRATION_SHARE)
+        residual = min(MAX_RESIDUAL_IMAGES, int(len(items) * share))
+        return Parts((), items[:residual], items[residual:][:MAX_CALIBRATION_IMAGES])
 
 
 def evaluations_of_prediction(parts: Parts, search: Learned, classes: int) -> int:
@@ -78,6 +84,58 @@ def evaluations_of_calibration(parts: Parts, search: Learned, classes: int) -> i
     return len(parts.calibration) * each
 
 
+@dataclass(frozen=True)
+class MeasuredImages:
+    """N images of a fit with their measurements.
+
+    Args:
+        x0: (N, C, h, w) images as the denoiser receives them.
+        probes: at the mean prompt.
+        measured: errors of some classes.
+    """
+
+    x0: Tensor
+    probes: MeanProbes
+    measured: Measured
+
+    def finite(self) -> MeasuredImages:
+        """The same without images of which a value is not finite; a warning counts them.
+
+        Raises:
+            DataError: if no image is left.
+        """
+        probes, measured = self.probes, self.measured
+        whole = finite_rows(probes.first_order, probes.features, measured.errors)
+        if whole.all():
+            return self
+        warn_of_losses(int((~whole).sum()), len(whole), "its errors are not finite")
+        return MeasuredImages(
+            self.x0[torch.from_numpy(whole)],
+            MeanProbes(probes.first_order[whole], probes.features[whole]),
+            Measured(measured.classes[whole], measured.errors[whole], measured.random),
+        )
+
+
+def warn_of_losses(lost: int, images: int, reason: str) -> None:
+    """Warn of images that a fit goes on without.
+
+    Args:
+        lost: their number.
+        images: number of all.
+        reason: why the last of them is left out.
+
+    Raises:
+        DataError: if they are all.
+    """
+    if lost == images:
+        raise DataError(
+            "no image of the fit can be scored",
+            given=reason,
+            allowed="images that the model scores",
+        )
+    warn(f"{lost} of {images} images of the fit are left out: {reason}")
+
+
 def fit_regression(
     measurement: ScreenMeasurement,
     search: Learned,
@@ -86,18 +144,19 @@ def fit_regression(
     seed: int,
 ) -> Arrays:
     """The regression: arrays of `diffcls.search.error_prediction.ErrorPredictor`."""
-    x0 = measurement.latents(items)
-    probes = measurement.at_mean(x0, search.probed)
-    random = _random_classes(len(items), len(components), search.fit_classes, "regression", seed)
-    errors = np.stack(measurement.errors(x0, [*random], search.probed))
-    slopes = probes.first_order - probes.at_mean[:, :, None]
-    measured = Measured(random, errors, random.shape[1])
-    arrays = train(probes.features, slopes, components, measured, seed)
-    if random.shape[1] < len(components):
+    images = _measured_at_random(measurement, search, items, "regression", seed)
+    arrays = _trained(images, components, seed)
+    if images.measured.random < len(components):
         predictor = ErrorPredictor(arrays, components)
-        measured = _with_promising(measurement, search, x0, probes, measured, predictor)
-        arrays = train(probes.features, slopes, components, measured, seed)
+        images = _with_promising(measurement, search, images, predictor)
+        arrays = _trained(images, components, seed)
     return arrays
+
+
+def _trained(images: MeasuredImages, components: Floats, seed: int) -> Arrays:
+    probes = images.probes
+    slopes = probes.first_order - probes.at_mean[:, :, None]
+    return train(probes.features, slopes, components, images.measured, seed)
 
 
 def fit_belief(
@@ -113,13 +172,9 @@ def fit_belief(
         ``embedding`` (K, R), ``covariance`` (R, R), ``noise`` and ``shift``: the mean residual,
         of errors above the one at the mean prompt.
     """
-    x0 = measurement.latents(items)
-    probes = measurement.at_mean(x0, search.probed)
-    classes = len(predictor.embedding)
-    random = _random_classes(len(items), classes, search.fit_classes, "residual", seed)
-    errors = np.stack(measurement.errors(x0, [*random], search.probed))
-    measured = Measured(random, errors, random.shape[1])
-    measured = _with_promising(measurement, search, x0, probes, measured, predictor)
+    images = _measured_at_random(measurement, search, items, "residual", seed)
+    images = _with_promising(measurement, search, images, predictor)
+    probes, measured = images.probes, images.measured
     predicted = _predicted(predictor, probes)
     embedding = _whitened(predictor.embedding)
     # of the first draw, the one on which single classes are measured: (N, S)
@@ -145,27 +200,43 @@ def _random_classes(images: int, classes: int, count: int, purpose: str, seed: i
     return np.stack(chosen).astype(np.int64)
 
 
+def _measured_at_random(
+    measurement: ScreenMeasurement,
+    search: Learned,
+    items: tuple[Item, ...],
+    purpose: str,
+    seed: int,
+) -> MeasuredImages:
+    """The images, with errors of random classes."""
+    x0 = measurement.latents(items)
+    probes = measurement.at_mean(x0, search.probed)
+    classes = measurement.method.prompts.n_classes
+    random = _random_classes(len(items), classes, search.fit_classes, purpose, seed)
+    errors = np.stack(measurement.errors(x0, [*random], search.probed))
+    return MeasuredImages(x0, probes, Measured(random, errors, random.shape[1])).finite()
+
+
 def _with_promising(
     measurement: ScreenMeasurement,
     search: Learned,
-    x0: Tensor,
-    probes: MeanProbes,
-    measured: Measured,
+    images: MeasuredImages,
     predictor: ErrorPredictor,
-) -> Measured:
-    """The measurements, and those of each image's most promising classes beside them."""
-    predicted = _predicted(predictor, probes)
+) -> MeasuredImages:
+    """The images, with errors of each one's most promising classes beside those at random."""
+    measured = images.measured
+    predicted = _predicted(predictor, images.probes)
     np.put_along_axis(predicted, measured.classes, np.inf, axis=1)
     count = min(PROMISING_CLASSES, predicted.shape[1] - measured.classes.shape[1])
     promising = np.argsort(predicted, axis=1, kind="stable")[:, :count].astype(np.int64)
     if not count:
-        return measured
-    errors = np.stack(measurement.errors(x0, [*promising], search.probed))
-    return Measured(
+        return images
+    errors = np.stack(measurement.errors(images.x0, [*promising], search.probed))
+    both = Measured(
         np.concatenate([measured.classes, promising], axis=1),
         np.concatenate([measured.errors, errors], axis=1),
         measured.random,
     )
+    return MeasuredImages(images.x0, images.probes, both).finite()
 
 
 def _predicted(predictor: ErrorPredictor, probes: MeanProbes) -> Float64:

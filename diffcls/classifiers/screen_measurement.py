@@ -13,11 +13,12 @@ from torch import Tensor
 from diffcls.classifiers.diffusion import DiffusionMethod
 from diffcls.data.dataset import Item
 from diffcls.models.denoiser import Conditioning
-from diffcls.scoring.batch_size import in_batches
+from diffcls.scoring.batch_size import SingleRowError, in_batches, is_out_of_memory
 from diffcls.search.embeddings import Points
 from diffcls.search.screening import EVALUATIONS_PER_GRADIENT_PROBE
 from diffcls.support.types import Int64
 
+Booleans = NDArray[np.bool_]
 Floats = NDArray[np.float32]
 
 
@@ -82,22 +83,23 @@ class ScreenMeasurement:
         first_order = np.empty((len(x0) * count, classes), np.float32)
         features: list[Floats] = []
 
-        def probe(batch: range) -> None:
-            rows = np.array(batch)
+        def probe(rows: Int64) -> Booleans:
             at = self._points.at([self._every] * len(rows))
             flat = [draws[row % count] for row in rows]
             errors, gradients, read = self._scorer.gradients_and_features(
                 x0[rows // count], at, flat
             )
             first_order[rows] = self._points.first_order(errors, gradients, at).cpu().numpy()
-            features.append(read.cpu().numpy())
+            if not features:
+                features.append(np.empty((len(first_order), read.shape[1]), np.float32))
+            features[0][rows] = read.cpu().numpy()
             self.count(EVALUATIONS_PER_GRADIENT_PROBE * len(rows))
+            return finite_rows(first_order[rows], features[0][rows])
 
-        in_batches(self.method, len(x0) * count, probe)
+        self._in_batches(len(x0) * count, probe)
         # (N·D, K) -> (N, D, K), (N·D, F) -> (N, D·F)
         return MeanProbes(
-            first_order.reshape(len(x0), count, classes),
-            np.concatenate(features).reshape(len(x0), -1),
+            first_order.reshape(len(x0), count, classes), features[0].reshape(len(x0), -1)
         )
 
     def errors(self, x0: Tensor, classes: Sequence[Int64], draws: Sequence[int]) -> list[Floats]:
@@ -109,7 +111,8 @@ class ScreenMeasurement:
             draws: D draws.
 
         Returns:
-            N times (S, D).
+            N times (S, D); a value that is not finite is so in single precision, too, or memory
+            does not suffice for that.
         """
         sizes = [len(some) for some in classes]
         image = np.repeat(np.arange(len(x0)), sizes)
@@ -117,19 +120,51 @@ class ScreenMeasurement:
         column = np.tile(np.array(draws), sum(sizes))
         flat = np.empty(len(triples), np.float32)
 
-        def measure(batch: range) -> None:
-            rows = np.array(batch)
+        def measure(rows: Int64) -> Booleans:
             at = self._rows(triples[rows, 1])
             errors = self._scorer.errors_at(x0[triples[rows, 0]], at, column[rows].tolist())
             flat[rows] = errors.cpu().numpy()
             self.count(len(rows))
+            return finite_rows(flat[rows])
 
-        in_batches(self.method, len(triples), measure)
+        self._in_batches(len(triples), measure)
         # (Σ S·D,) -> N times (S, D)
         return [
             part.reshape(-1, len(draws))
             for part in np.split(flat, np.cumsum(sizes)[:-1] * len(draws))
         ]
+
+    def _in_batches(self, count: int, measure: Callable[[Int64], Booleans]) -> None:
+        """Measure `count` rows; those that are not finite are repeated once in single precision.
+
+        The batch is halved for these rows alone: weights and activations are twice as large. Rows
+        for which memory does not suffice keep their values.
+
+        Args:
+            count: number of rows.
+            measure: measures some rows, and tells which of them are finite.
+        """
+        bad: list[int] = []
+
+        def first(batch: range) -> None:
+            rows = np.array(batch)
+            bad.extend(rows[~measure(rows)].tolist())
+
+        in_batches(self.method, count, first)
+        denoiser = self.method.denoiser
+        if not bad or denoiser.dtype == torch.float32:
+            return
+        left, size = np.array(bad), self.method.batch_size
+        try:
+            with denoiser.float32():
+                in_batches(self.method, len(left), lambda batch: measure(left[batch]))
+        except SingleRowError:
+            pass
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+        finally:
+            self.method.batch_size = size
 
     def _rows(self, classes: Int64) -> Conditioning:
         device = next(iter(self._classes.values())).device
@@ -139,3 +174,10 @@ class ScreenMeasurement:
         """Count evaluations, also those that the classifier itself makes."""
         self.evaluations += evaluations
         self._on_evaluations(evaluations)
+
+
+def finite_rows(*arrays: Floats) -> Booleans:
+    """(N,) whether all values of each row are finite, of arrays (N, ...)."""
+    finite = [np.isfinite(array).reshape(len(array), -1).all(axis=1) for array in arrays]
+    whole: Booleans = np.logical_and.reduce(finite)
+    return whole

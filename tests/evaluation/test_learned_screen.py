@@ -19,6 +19,7 @@ import diffcls
 from diffcls import evaluate
 from diffcls.classifiers import METHODS, fit_images, learned_screen
 from diffcls.classifiers.base import Built
+from diffcls.classifiers.screen_fit import Parts
 from diffcls.classifiers.search_options import most_evaluations
 from diffcls.data import catalog
 from diffcls.data.dataset import Dataset, Item
@@ -28,7 +29,8 @@ from diffcls.evaluation.plan import build_prompts, choose_images
 from diffcls.runs.records import RecordStore
 from diffcls.search import learned
 from diffcls.support.cache import read_arrays
-from diffcls.support.errors import RecordError, UsageError
+from diffcls.support.errors import DataError, RecordError, UsageError
+from diffcls.support.hashing import hash_file
 
 LEARNED = {"search": "learned", "candidates": 3, "fit_images": 50, "fit_classes": 10}
 LIMIT, CLASSES = 12, 10
@@ -365,7 +367,7 @@ def test_a_fit_of_another_label_set_is_calibrated_for_its_new_classes(
     assert row["n_scored"] == 4
     own, other = (read_arrays(fit_file(folder), "fit") for folder in (tmp_path, first[0]))
     shown = capsys.readouterr().err
-    assert f"{float(own['survival']):.1%} or more (12 calibration images)" in shown
+    assert f"{float(own['survival']):.1%} or more (34 calibration images)" in shown
     # the regression is that of the other, all else is measured on these prompts
     for name in ("axes", "image_w1", "class_w2", "beta", "prompts"):
         assert np.array_equal(own[name], other[name])
@@ -387,11 +389,61 @@ def test_a_file_that_is_no_fit_of_this_model_is_refused(
     assert "--fit is not the whole fit of a learned screen" in refused(
         *SMALL, "--fit", tmp_path / "arrays.npz"
     )
-    arrays = read_arrays(fit_file(first[0]), "fit")
-    other: dict[str, Any] = {**arrays, "model": np.array('["sd2-base", "abc"]')}
-    np.savez(tmp_path / "other.npz", **other)
-    message = refused(*SMALL, "--fit", tmp_path / "other.npz")
-    assert "--fit is that of another model: 'sd2-base abc'" in message
+    path = fit_file(first[0])
+    arrays: dict[str, Any] = read_arrays(path, "fit")
+    settings = json.loads(str(arrays["settings"]))
+    for name, value in (("model", "sd2-base abc"), ("version", settings["version"] - 1)):
+        changed = np.array(json.dumps({**settings, name: value}))
+        np.savez(tmp_path / "other.npz", **{**arrays, "settings": changed})
+        message = refused(*SMALL, "--draws", "8", "--fit", tmp_path / "other.npz")
+        assert f"--fit was made with another {name}: '{name} {value}'" in message
+        assert f"allowed: {name} {settings[name]}" in message
+    for flags, given in {
+        ("--draws", "9"): "draws: 'draws 8'; allowed: draws 9",
+        ("--draws", "8", "--seed", "1"): "seed: 'seed 0'; allowed: seed 1",
+        ("--draws", "8", "--loss", "l1"): "loss: 'loss l2'; allowed: loss l1",
+    }.items():
+        assert f"--fit was made with another {given}" in refused(*SMALL, *flags, "--fit", path)
+
+
+def test_images_of_the_carried_regression_calibrate_no_other_classes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photos = saved_photos(tmp_path / "photos", 130)
+    parts: list[Parts] = []
+    fit_prediction = learned_screen.fit_prediction
+
+    def noted(*given: Any) -> Any:
+        parts.append(given[2])
+        return fit_prediction(*given)
+
+    monkeypatch.setattr(learned_screen, "fit_prediction", noted)
+    folder = str(photos)
+    run(tmp_path / "a", fit_folder=folder, fit_images=60, limit=2)
+    path = fit_file(tmp_path / "a")
+    run(tmp_path / "b", dataset="scenes:24", fit=str(path), fit_folder=folder, limit=2)
+    old, new = parts
+    names = {item.image_id for item in old.regression}
+    regression = set(json.loads(str(read_arrays(path, "fit")["fitted_on"])))
+    assert regression == {hash_file(photos / name) for name in names}
+    assert not new.regression
+    others = {item.image_id for item in (*new.residual, *new.calibration)}
+    assert len(others) == 50 and not others & names  # as many as were asked for
+    # too few others: refused, not shared
+    spare = [file for file in sorted(photos.rglob("*.png")) if hash_file(file) not in regression]
+    for file in spare[49:]:
+        file.unlink()
+    with pytest.raises(DataError, match=r"too few.*without those of the regression of --fit"):
+        run(tmp_path / "c", dataset="scenes:24", fit=str(path), fit_folder=folder, limit=2)
+
+
+@pytest.mark.parametrize("flag", ["--fit", "--fit-folder"])
+def test_a_fit_where_all_classes_race_is_refused(
+    refused: Callable[..., str], first: tuple[Path, dict[str, Any]], tmp_path: Path, flag: str
+) -> None:
+    value = fit_file(first[0]) if flag == "--fit" else tmp_path
+    message = refused("--candidates", "10", "--draws", "8", flag, value)
+    assert f"{flag} is of no use: all 10 classes race" in message
 
 
 # ---- refused ------------------------------------------------------------------------------------
