@@ -24,7 +24,7 @@ from benchmarks.speed import classes_answers as stored
 from benchmarks.speed.classes_answers import Answers
 from benchmarks.speed.classes_measure import measure
 from benchmarks.speed.classes_report import write_page
-from benchmarks.speed.classes_runs import SEARCH_RUNS, fit_of, long_run, run_folder
+from benchmarks.speed.classes_runs import SEARCH_RUNS, fit_of, forget, long_run, run_folder
 from diffcls.support.errors import UsageError, unknown_name
 
 CLASSES = (10, 30, 100, 300, 1000)
@@ -113,6 +113,8 @@ def _make_answers(flags: argparse.Namespace, searches: Sequence[str], output: Pa
     """The long runs, which may share the machine."""
 
     def make(count: int, search: str) -> None:
+        if flags.again:
+            forget(count, search, output)
         stored.save(long_run(count, search, flags.images, output), output)
 
     wanted = [
@@ -196,7 +198,8 @@ def rows_of(output: Path) -> list[dict[str, Any]]:
 def row_of(answers: Answers, race: Answers | None) -> dict[str, Any]:
     """The row of one search, compared image by image with racing on the same number of classes.
 
-    ``recall`` is the share of images on which racing's prediction is in the screen's shortlist.
+    ``recall`` is the share of images on which racing's prediction is among the first classes of the
+    ranking, as many as may enter the race after a screen.
     ``difference_low`` and ``difference_high`` are Newcombe's 95 % interval of the accuracy minus
     racing's. ``fit_evaluations`` are per image scored.
 

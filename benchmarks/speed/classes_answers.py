@@ -32,7 +32,8 @@ class Answers:
         labels, predicted, evaluations: (n,) class indices, and evaluations of each image.
         fit: name of the fit, if the search has one.
         fit_evaluations: evaluations that the fit took in all.
-        raced: (n,) the shortlists; None without a screen.
+        raced: (n,) the first classes of each ranking, as many as may enter the race; None without a
+            screen.
     """
 
     classes: int
@@ -51,7 +52,7 @@ class Answers:
         return [k == label for k, label in zip(self.predicted, self.labels, strict=True)]
 
     def recall(self, race: Answers) -> float:
-        """Share of the images on which racing's prediction is in the shortlist; 1 without one."""
+        """Share of the images on which racing's prediction is in `raced`; 1 without a screen."""
         if self.raced is None:
             return 1.0
         kept = [k in raced for k, raced in zip(race.predicted, self.raced, strict=True)]

@@ -26,10 +26,11 @@ def write_page(rows: Sequence[Row], output: Path) -> None:
         f"one thread per process; {environment_of(output, 'classes')['environment']}. A backward "
         "pass counts as two evaluations, a gradient therefore as three. Memory is the peak above "
         "the loaded model with its libraries and kernels; set-up is the encoding of the prompts. "
-        "Recall is the share of images on which racing's prediction is in the shortlist that a "
-        "screen passes to its race; the difference in accuracy, its paired 95 % interval (Newcombe "
-        "1998, method 10) and p (McNemar's exact test) are vs racing on the same images. Intervals "
-        "of accuracies are Wilson's. The evaluations of a fit, which needs no labels, are divided "
+        "Recall is the share of images on which racing's prediction is among the first ten classes "
+        "of the ranking, the number that a screen passes to its race; the difference in accuracy, "
+        "its paired 95 % interval (Newcombe 1998, method 10) and p (McNemar's exact test) are vs "
+        "racing on the same images. Intervals of accuracies are Wilson's. The evaluations of a "
+        "fit, which needs no labels, are divided "
         "by the images scored and stand beside those of the images. Times and memory are those of "
         "short runs, with no other work on the machine.",
         "",

@@ -8,6 +8,7 @@ have: those of the data set in `SearchRun.fitted_on`.
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -110,9 +111,23 @@ def fit_of(folder: Path, kind: str = "learned-screen") -> Path | None:
     Args:
         folder: folder of the run.
         kind: ``learned-screen``, or ``learned-prediction``: the part before the calibration.
+
+    Raises:
+        RecordError: for several, of which one is of an earlier version.
     """
     found = sorted((folder / "fits").glob(f"{kind}-*.npz"))
+    if len(found) > 1:
+        raise RecordError(
+            "more than one fit in the folder of a run",
+            given=" ".join(map(str, found)),
+            todo="delete the older ones, or measure again with --again",
+        )
     return found[0] if found else None
+
+
+def forget(classes: int, name: str, output: Path) -> None:
+    """Delete the records and the fit of a row's earlier run, so that it is made anew."""
+    shutil.rmtree(run_folder(classes, name, output), ignore_errors=True)
 
 
 def _fit_on(run: SearchRun, output: Path) -> Path:
@@ -142,6 +157,10 @@ def _position(image_id: str) -> int:
 def _shortlists(
     records: Mapping[str, Any], ids: tuple[str, ...], classes: int
 ) -> tuple[tuple[int, ...], ...]:
-    """The shortlists: a ranking has all other classes behind them."""
+    """(n,) the first classes of each ranking, as many as may enter the race.
+
+    Most of them raced; a class that was screened out may come before one that raced, as its deficit
+    to the leader was smaller in the screening.
+    """
     size = min(CANDIDATES, classes)
     return tuple(tuple(sorted(int(k) for k in records[i].ranking[:size])) for i in ids)

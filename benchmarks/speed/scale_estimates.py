@@ -1,7 +1,8 @@
 """Estimates for data sets that are too large to be measured here, from measured figures.
 
 Evaluations of the published procedure follow from its stages; those of the other searches are
-measured on 1,000 classes (`benchmarks.speed.classes`) and extrapolated as a power of their number.
+measured on up to 1,000 classes (`benchmarks.speed.classes`) and extrapolated as a power of their
+number.
 """
 
 from __future__ import annotations
@@ -104,32 +105,51 @@ def searches(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def evaluations_per_image(
-    rows: Sequence[Mapping[str, Any]], search: str, classes: int
+    rows: Sequence[Mapping[str, Any]], search: str, job: Job
 ) -> tuple[float, str]:
-    """Evaluations per image, and their source.
+    """Evaluations per image, those of a fit included, and their source.
+
+        e(K) + fit(K) / images of the job
 
     Args:
         rows: rows of growth.csv.
         search: `PAPER`, or one of `searches`.
-        classes: number of classes.
+        job: the data set.
     """
     if search == PAPER:
-        return stage_evaluations(STAGES, classes), "exact, from its stages"
+        return stage_evaluations(STAGES, job.classes), "exact, from its stages"
     points = _points(rows, search)
-    (x1, y1), (x2, y2) = points[-2:]
-    if (same := dict(points).get(classes)) is not None:
-        return same, f"measured on scenes of {classes:,} classes"
-    value = power_law(x1, y1, x2, y2, classes)
+    value = _at(points, job.classes)
+    # a fit is made once, whatever the number of images
+    fits = [
+        (row["classes"], row["fit_evaluations"] * row["images"])
+        for row in _rows_of(rows, search)
+        if row.get("fit_evaluations")
+    ]
+    if len(fits) > 1:
+        value += _at(fits, job.classes) / job.images
+    if job.classes in dict(points):
+        return value, f"measured on scenes of {job.classes:,} classes"
+    (x1, _), (x2, _) = points[-2:]
     return value, f"extrapolated from {x1:,} and {x2:,} classes"
 
 
+def _at(points: Sequence[tuple[int, float]], x: int) -> float:
+    """y at x: of the point there, else of the power law through the last two points."""
+    if (same := dict(points).get(x)) is not None:
+        return same
+    return power_law(*points[-2], *points[-1], x)
+
+
 def _points(rows: Sequence[Mapping[str, Any]], search: str) -> list[tuple[int, float]]:
-    """(classes, evaluations per image), by number of classes; fits are divided by the images."""
-    return sorted(
-        (row["classes"], row["evaluations_per_image"] + (row.get("fit_evaluations") or 0.0))
-        for row in rows
-        if row["what"] == "classes" and row["search"] == search
-    )
+    """(classes, evaluations per image without those of a fit), by number of classes."""
+    return [(row["classes"], row["evaluations_per_image"]) for row in _rows_of(rows, search)]
+
+
+def _rows_of(rows: Sequence[Mapping[str, Any]], search: str) -> list[Mapping[str, Any]]:
+    """The rows of a search, by number of classes."""
+    found = [row for row in rows if row["what"] == "classes" and row["search"] == search]
+    return sorted(found, key=lambda row: int(row["classes"]))
 
 
 @dataclass(frozen=True)
@@ -145,8 +165,8 @@ class Estimate:
         days: duration on the assumed number of GPUs.
         cost: US dollars.
         preemptions: expected number of them.
-        scored_again: upper limit of the images that they make score again.
-        lost_share: upper limit of the share of the evaluations that they cost.
+        scored_again: about how many images they make score again.
+        lost_share: about which share of the evaluations they cost.
     """
 
     job: Job
@@ -175,7 +195,7 @@ def estimate(
         rate: evaluations per second.
         given: what is assumed.
     """
-    per_image, source = evaluations_per_image(rows, search, job.classes)
+    per_image, source = evaluations_per_image(rows, search, job)
     hours = job.images * per_image / rate.per_second / 3600
     preemptions = hours / given.hours_between_preemptions
     again = preemptions * in_flight(search, job.classes, given.batch)
@@ -186,10 +206,11 @@ def estimate(
 
 
 def in_flight(search: str, classes: int, batch: int) -> int:
-    """Upper limit of the images that a worker has in flight.
+    """About how many images a worker has in flight.
 
     An image is begun while fewer requests than a batch wait (`diffcls.classifiers.diffusion`), and
-    an unfinished one has at least those of a stage of `paper`, or of a race's last two classes.
+    an unfinished one has at least those of a stage of `paper`, or of a race's last two classes. A
+    single request, as a background prompt's last one, makes it more.
 
     Args:
         search: `PAPER`, or another search, which ends with a race.

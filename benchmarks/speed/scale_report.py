@@ -105,9 +105,13 @@ def targets(rows: Sequence[Row]) -> Iterator[str]:
             yield _verdict(max(times), limit, ".2f", text)
     memory = max(max(row["memory_mib"], row["resume_memory_mib"]) for row in rows)
     yield _verdict(memory, MEMORY_MIB, ".0f", "MiB of memory in the driver")
-    times = [r["recovery_seconds"] for r in rows if r["recovery_seconds"] is not None]
-    if times:
-        yield _verdict(max(times), RECOVERY_SECONDS, ".1f", "s to recover from a killed worker")
+    times = [row["recovery_seconds"] for row in rows]
+    measured = [seconds for seconds in times if seconds is not None]
+    if measured:
+        yield _verdict(max(measured), RECOVERY_SECONDS, ".1f", "s to recover from a killed worker")
+    if len(measured) < len(times):
+        lost = len(times) - len(measured)
+        yield f"- {lost} of {len(times)} runs saw no recovery from a killed worker: missed."
     for name, text in (
         ("lost", "images lost"),
         ("doubled", "images recorded twice"),
@@ -154,7 +158,7 @@ def _estimated(
                 f"days on {given.gpus} GPUs": lambda r: f"{r['days']:,.1f}",
                 "USD": lambda r: f"{r['cost']:,.0f}",
                 "expected preemptions": lambda r: f"{r['preemptions']:,.1f}",
-                "images scored again, at most": lambda r: f"{r['scored_again']:,.0f}",
+                "images scored again, about": lambda r: f"{r['scored_again']:,.0f}",
                 "of all": lambda r: f"{r['lost_share']:.2%}",
             },
         )

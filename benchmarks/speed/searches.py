@@ -191,7 +191,7 @@ def measure(one: Measured, output: Path, data_root: str | None) -> Answers:
 
 
 def _screened(search: str, setting: str, records: Sequence[Record]) -> dict[str, tuple[int, ...]]:
-    """Image id -> the shortlist: the first classes of its ranking, as many as enter the race."""
+    """Image id -> the first classes of its ranking, as many as enter the race."""
     if search not in SCREENED:
         return {}
     _, _, count = setting.partition("candidates=")

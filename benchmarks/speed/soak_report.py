@@ -35,6 +35,12 @@ def slope(x: Sequence[float], y: Sequence[float]) -> float:
     return sum((a - mean_x) * (b - mean_y) for a, b in zip(x, y, strict=True)) / spread
 
 
+def _slope_of_known(x: Sequence[float], y: Sequence[float | None]) -> float:
+    """`slope` of the points that could be read."""
+    known = [(a, b) for a, b in zip(x, y, strict=True) if b is not None]
+    return slope(*zip(*known, strict=True))
+
+
 def speeds(rows: Sequence[Row]) -> tuple[list[float], list[float]]:
     """(images, images per second) between every two neighbouring points, at their middle."""
     middles, rates = [], []
@@ -53,7 +59,7 @@ def summary(rows: Sequence[Row]) -> Row:
     middles, rates = speeds(rows)
     mean = (last["done"] - first["done"]) / (last["seconds"] - first["seconds"])
     workers = [row["worker_memory_mib"] for row in rows]
-    has_workers = all(value is not None for value in workers)
+    has_workers = any(value is not None for value in workers)
     return {
         "model": first["model"],
         "mode": first["mode"],
@@ -61,7 +67,9 @@ def summary(rows: Sequence[Row]) -> Row:
         "first": first,
         "last": last,
         "memory_growth": slope(thousands, [row["memory_mib"] for row in rows]),
-        "worker_growth": slope(thousands, workers) if has_workers else None,
+        "worker_growth": _slope_of_known(thousands, workers) if has_workers else None,
+        # at the last point the run may have stopped its workers already
+        "unread": workers[:-1].count(None) if has_workers else 0,
         "handle_growth": slope(thousands, [row["handles"] for row in rows]),
         "images_per_second": mean,
         "speed_change": slope(middles, rates) * (done[-1] - done[0]) / mean if rates else 0.0,
@@ -124,6 +132,9 @@ def verdicts(summaries: Sequence[Row]) -> Iterator[str]:
         growth = max(s["memory_growth"], s["worker_growth"] or 0.0)
         yield _verdict(name, f"{growth:+.3f} MiB per 1,000 images", growth <= MEMORY_GROWTH,
                        f"at most {MEMORY_GROWTH:g}")  # fmt: skip
+        if s["unread"]:
+            yield _verdict(name, f"{s['unread']} points without the memory of a worker", False,
+                           "none")  # fmt: skip
         handles = s["handle_growth"]
         yield _verdict(name, f"{handles:+.3f} handles per 1,000 images", handles <= HANDLE_GROWTH,
                        f"at most {HANDLE_GROWTH:g}")  # fmt: skip

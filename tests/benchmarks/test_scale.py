@@ -45,11 +45,18 @@ GROWTH: list[dict[str, Any]] = [
         ("racing", 10, 25.0, {}),
         ("racing", 100, 250.0, {}),
         ("racing", 1000, 2500.0, {"fit_evaluations": None}),
-        ("learned", 100, 40.0, {"fit_evaluations": 10.0}),
-        ("learned", 1000, 90.0, {"fit_evaluations": 60.0}),
+        ("learned", 10, 25.0, {"fit_evaluations": None, "images": 500}),  # all race: no fit
+        ("learned", 100, 50.0, {"fit_evaluations": 20.0, "images": 500}),
+        ("learned", 1000, 100.0, {"fit_evaluations": 40.0, "images": 1000}),
         ("once", 100, 1.0, {}),
     )
 ]
+
+
+def of(classes: int, images: int = 50_000) -> Job:
+    return Job("x", images, classes)
+
+
 ROW: dict[str, Any] = dict.fromkeys(scale.COLUMNS, 0) | {
     "classes": 1000,
     "workers": 2,
@@ -69,20 +76,29 @@ FEW = ROW | {"classes": 10, "driver_ms": 0.4, "bytes_per_record": 380.0}
 
 def test_published_procedure_takes_the_published_evaluations() -> None:
     # Li et al. 2023; among more classes, only the first stage of 50 samples takes more
-    assert evaluations_per_image([], PAPER, 1000)[0] == 124_500
-    assert evaluations_per_image([], PAPER, 20_000)[0] == 124_500 + 19_000 * 50
+    assert evaluations_per_image([], PAPER, of(1000))[0] == 124_500
+    assert evaluations_per_image([], PAPER, of(20_000))[0] == 124_500 + 19_000 * 50
 
 
 def test_other_searches_grow_as_a_power_of_the_classes() -> None:
     assert searches(GROWTH) == ["racing", "learned"]  # one point makes no line
-    assert evaluations_per_image(GROWTH, "racing", 1000) == (
+    assert evaluations_per_image(GROWTH, "racing", of(1000)) == (
         2500.0,
         "measured on scenes of 1,000 classes",
     )
-    assert evaluations_per_image(GROWTH, "racing", 20_000)[0] == pytest.approx(50_000)
-    # a fit counts: 50 evaluations at 100 classes and 150 at 1,000 grow by 3 per factor of 10
-    value, source = evaluations_per_image(GROWTH, "learned", 10_000)
-    assert value == pytest.approx(450) and "extrapolated from 100 and 1,000" in source
+    assert evaluations_per_image(GROWTH, "racing", of(20_000))[0] == pytest.approx(50_000)
+
+
+def test_a_fit_is_made_once_whatever_the_number_of_images() -> None:
+    # fits of 10,000 and 40,000 evaluations at 100 and 1,000 classes; 100 evaluations an image
+    for images in (1, 80, 10**6):
+        value, source = evaluations_per_image(GROWTH, "learned", of(1000, images))
+        assert value == pytest.approx(100 + 40_000 / images)
+        assert source == "measured on scenes of 1,000 classes"
+    # per factor of 10, images take twice as many and a fit four times as many
+    value, source = evaluations_per_image(GROWTH, "learned", of(10_000, 160))
+    assert value == pytest.approx(200 + 160_000 / 160)
+    assert "extrapolated from 100 and 1,000" in source
     assert power_law(1, 2, 2, 8, 4) == pytest.approx(32)
 
 
@@ -165,6 +181,9 @@ def test_targets_are_judged_by_their_worst_row() -> None:
     assert "- 4.50 ms of the driver's CPU per image at 1,000 classes, at most 4: missed." in lines
     assert "- 610 MiB of memory in the driver, at most 1024: met." in lines
     assert "- 1 images lost, at most 0: missed." in lines
+    assert "- 4.0 s to recover from a killed worker, at most 10: met." in lines
+    unseen = [*scale_report.targets([ROW, FEW | {"recovery_seconds": None}])]
+    assert "- 1 of 2 runs saw no recovery from a killed worker: missed." in unseen
 
 
 def test_stored_rows_are_kept_and_replaced(tmp_path: Path) -> None:

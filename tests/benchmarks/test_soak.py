@@ -55,6 +55,21 @@ def test_growth_and_gain_are_judged() -> None:
     assert "ray, 2 workers: 1.50 times the speed of one process, at least 1.6: missed." in text
 
 
+def test_readings_of_workers_that_are_missing_are_no_success() -> None:
+    run = points("ray, 2 workers")
+    for row in run:
+        row["worker_memory_mib"] = 700.0 + row["done"] / 1000
+    run[-1]["worker_memory_mib"] = None  # they have stopped
+    assert soak_report.summary(run)["worker_growth"] == pytest.approx(1.0)
+    assert not [v for v in soak_report.verdicts([soak_report.summary(run)]) if "without" in v]
+    run[4]["worker_memory_mib"] = None
+    summary = soak_report.summary(run)
+    assert summary["worker_growth"] == pytest.approx(1.0)
+    verdicts = [*soak_report.verdicts([summary])]
+    assert any("+1.000 MiB per 1,000 images, at most 0.5: missed." in v for v in verdicts)
+    assert any("1 points without the memory of a worker, none: missed." in v for v in verdicts)
+
+
 def test_slower_images_at_the_end_are_seen() -> None:
     run = points()
     for row in run:
