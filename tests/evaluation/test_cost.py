@@ -56,6 +56,18 @@ def test_cost_is_batches_times_their_time() -> None:
     assert row["seconds_at_most"] == -(-7000 // ROWS) * BATCH_SECONDS
 
 
+def test_a_batch_that_is_halved_while_it_is_timed_counts_as_halved(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def halve(method: DiffusionMethod) -> float:
+        method.batch_size = ROWS // 2
+        return BATCH_SECONDS
+
+    monkeypatch.setattr(DiffusionMethod, "seconds_per_batch", halve)
+    row = dry(search="exhaustive", draws=7)
+    assert row["seconds_at_most"] == -(-7000 // (ROWS // 2)) * BATCH_SECONDS
+
+
 def test_sufficient_budget_changes_nothing() -> None:
     for options in ({}, {"search": "paper"}, {"search": "halving"}):
         assert dry(budget="99h", **options)["fingerprint"] == dry(**options)["fingerprint"]

@@ -16,6 +16,8 @@ from typing import Any
 import psutil
 import pytest
 
+TESTS = Path(__file__).parents[1]
+
 
 @contextlib.contextmanager
 def node_cluster(cpus: int = 0) -> Iterator[Any]:
@@ -31,6 +33,9 @@ def node_cluster(cpus: int = 0) -> Iterator[Any]:
     folder = tempfile.mkdtemp(prefix="rc", dir="/tmp")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        # its nodes start the workers, which have to find this folder's modules
+        paths = [str(TESTS), os.environ.get("PYTHONPATH")]
+        patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, paths)))
         arguments = {"num_cpus": cpus, "include_dashboard": False, "temp_dir": folder}
         cluster = Cluster(initialize_head=True, head_node_args=arguments)
         yield cluster

@@ -282,6 +282,26 @@ def test_first_header_stays(tmp_path: Path) -> None:
             store.header({**HEADER, "posterior_scale": float("nan")})
 
 
+def test_header_of_a_run_without_records_is_replaced_only_where_no_shard_is_held(
+    tmp_path: Path,
+) -> None:
+    other = {**HEADER, "batch_size": 8}
+    with RecordStore(tmp_path, SPEC, (0, 2)) as held:
+        held.header(HEADER)
+        with RecordStore(tmp_path, SPEC, (1, 2)) as store:
+            # the other shard may begin at any moment, with the stored header
+            assert store.header(other)["batch_size"] == 64
+        with RecordStore(tmp_path, SPEC, (1, 2)) as store:
+            # a merge holds all shards itself
+            assert store.header(other, alone=True)["batch_size"] == 8
+    with RecordStore(tmp_path, SPEC, (0, 2)) as store:
+        assert store.header(HEADER)["batch_size"] == 64  # no process is left, no record either
+        store.append(record("a"))
+    for alone in (False, True):
+        with RecordStore(tmp_path, SPEC, (0, 2)) as store:
+            assert store.header(other, alone=alone)["batch_size"] == 64
+
+
 def test_header_of_another_version_is_refused_with_a_remedy(tmp_path: Path) -> None:
     with RecordStore(tmp_path, SPEC) as store:
         without = {name: value for name, value in HEADER.items() if name != "threads"}
