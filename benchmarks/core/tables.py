@@ -18,6 +18,7 @@ from diffcls.support.tables import write_csv
 
 ENVIRONMENTS = "environments.json"
 SIX_DIGITS = ".6g"
+EARLIER = "; rows measured earlier: "
 
 
 def write_rows(
@@ -82,13 +83,17 @@ def _value(cell: str) -> Any:
     return cell or None
 
 
-def record_environment(output: Path, name: str, device: str = "cpu", **settings: Any) -> None:
+def record_environment(
+    output: Path, name: str, device: str = "cpu", keeps_rows: bool = False, **settings: Any
+) -> None:
     """Keep device, versions and settings of a benchmark that was measured now.
 
     Args:
         output: folder of the results.
         name: name of the benchmark in the registry.
         device: torch's name of the device.
+        keeps_rows: whether the table has rows of earlier measurements, too: their environments are
+            then named beside the present one.
         settings: further values that the page shows.
     """
     from diffcls.support.environment import describe_device, versions
@@ -96,7 +101,9 @@ def record_environment(output: Path, name: str, device: str = "cpu", **settings:
     text = f"{describe_device(device)}, {versions()}"
     with locked(output / ENVIRONMENTS) as path:
         all_of_them = _environments(path)
-        all_of_them[name] = {"environment": text, **settings}
+        earlier = all_of_them.get(name, {}).get("environment", "") if keeps_rows else ""
+        others = [one for one in earlier.split(EARLIER) if one and one != text]
+        all_of_them[name] = {"environment": EARLIER.join([text, *others]), **settings}
         write_text(path, json.dumps(all_of_them, indent=2, sort_keys=True) + "\n")
 
 

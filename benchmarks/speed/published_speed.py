@@ -114,7 +114,7 @@ def _measure(flags: argparse.Namespace, output: Path) -> None:
     rows = kept + [row for rows in unfinished.rows.values() for row in rows]
     rows.sort(key=lambda row: order.index(row["dataset"]))
     write_rows(path, rows, list(COLUMNS), SIX_DIGITS)
-    record_environment(output, NAME, published=settings["published"])
+    record_environment(output, NAME, keeps_rows=bool(kept), published=settings["published"])
     unfinished.path.unlink(missing_ok=True)
 
 

@@ -167,9 +167,9 @@ def _store(row: dict[str, Any], output: Path) -> None:
     """Put a row into the table, in the place of one of the same key."""
     path = output / TABLE
     others = read_rows(path) if path.exists() else []
-    rows = [*(one for one in others if key_of(one) != key_of(row)), row]
-    write_rows(path, sorted(rows, key=key_of), COLUMNS, SIX_DIGITS)
-    record_environment(output, "scale")
+    kept = [one for one in others if key_of(one) != key_of(row)]
+    write_rows(path, sorted([*kept, row], key=key_of), COLUMNS, SIX_DIGITS)
+    record_environment(output, "scale", keeps_rows=bool(kept))
 
 
 def _in_a_process(arguments: dict[str, Any]) -> dict[str, Any]:

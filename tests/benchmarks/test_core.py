@@ -12,8 +12,9 @@ import pytest
 
 import diffcls
 from benchmarks import run
-from benchmarks.core import processes, registry
+from benchmarks.core import processes, registry, tables
 from benchmarks.core.tables import read_rows, write_rows
+from diffcls.support import environment
 from diffcls.support.errors import RecordError, UsageError
 
 ROOT = Path(__file__).parents[2]
@@ -109,6 +110,23 @@ def test_leaderboard_lists_measured_rows_before_published_ones() -> None:
     rows = read_rows(ROOT / "results/reference/leaderboard.csv")
     measured = [row["source"] == "measured" for row in rows]
     assert any(measured) and measured == sorted(measured, reverse=True)
+
+
+def test_rows_of_an_earlier_environment_are_not_shown_as_new(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def recorded(versions: str, keeps_rows: bool) -> str:
+        monkeypatch.setattr("diffcls.support.environment.versions", lambda: versions)
+        tables.record_environment(tmp_path, "scale", keeps_rows=keeps_rows)
+        return str(tables.environment_of(tmp_path, "scale")["environment"]).replace(device, "")
+
+    device = environment.describe_device("cpu") + ", "
+    assert recorded("torch 1", keeps_rows=True) == "torch 1"
+    assert recorded("torch 1", keeps_rows=True) == "torch 1"
+    assert recorded("torch 2", keeps_rows=True) == "torch 2; rows measured earlier: torch 1"
+    three = "torch 3; rows measured earlier: torch 2; rows measured earlier: torch 1"
+    assert recorded("torch 3", keeps_rows=True) == three
+    assert recorded("torch 3", keeps_rows=False) == "torch 3"
 
 
 def test_environments_are_those_of_benchmarks() -> None:
