@@ -164,6 +164,6 @@ def _store(model: str, mode: str, images: int, samples: Iterable[Sample], output
     ]
     write_rows(path, [*others, *new], COLUMNS, SIX_DIGITS)
     load = f"{os.getloadavg()[0]:.1f}"
-    settings = {"draws": DRAWS, "seconds": SECONDS, "load": load}
+    settings: dict[str, Any] = {"draws": DRAWS, "seconds": SECONDS, "load": load}
     record_environment(output, "soak", keeps_rows=bool(others), **settings)
     print(f"{model}, {mode}: {new[-1]}", file=sys.stderr)
