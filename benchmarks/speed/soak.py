@@ -30,7 +30,7 @@ from diffcls.support.errors import UsageError
 TABLE = "soak.csv"
 EMBEDDED, SLEEPING = "embedded", "sleeping"
 IMAGES = {EMBEDDED: 20_000, SLEEPING: 200_000}
-DRAWS = 6
+DRAWS = 2
 """Draws per class of the embedded model: a small budget, so that 20,000 images take minutes."""
 SECONDS = 0.001
 """Time that the sleeping classifier takes per image."""
