@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from diffcls.cli import command, parser_of
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
     from diffcls.training.run import TrainingRun
 
 EPILOG = """The model is written to OUTPUT_DIR:
-  DATASET            StableDiffusionPipeline, loaded by diffusers (--model diffusion)
+  DATASET            StableDiffusionPipeline, loaded by diffusers (--model diffusion); with
+                     --without it ends with -without-CLASS
   clip-DATASET       CLIP, loaded by open_clip (--model clip)
   DATASET-pixels     DDPMPipeline, loaded by diffusers (--model pixels; DATASET-pixels-unconditional
                      with --no-conditional)
@@ -64,6 +66,8 @@ def _add_model(add: Add) -> None:
     kinds = "diffusion, clip, pixels (a DDPM) or classifier (of noisy images) (diffusion)"
     add("--model", metavar="KIND", help=kinds)
     add("--data-root", metavar="DIR", help="folder of local data")
+    left_out = "diffusion, clip: classes whose images are left out (none)"
+    add("--without", nargs="+", metavar="CLASS", help=left_out)
     add("--init", metavar="MODEL", help="trained model of that kind to fine-tune")
     add("--lead", metavar="MODEL", help="classifier: the pixel-space model to guide (recipe)")
 
@@ -107,7 +111,8 @@ def _main(arguments: list[str]) -> int:
     if options.threads is not None:
         torch.set_num_threads(options.threads)
     processes = join(options.device)
-    training = open_training(options, validators, processes)
+    callbacks = partial(validators, without=options.without or ())
+    training = open_training(options, callbacks, processes)
     if processes.is_main_process and not options.quiet:
         print(cost_line(training), file=sys.stderr)
     with denormals_flushed():

@@ -74,7 +74,7 @@ def measure(dataset: str, models: str | None, data_root: str | None) -> dict[str
     from diffcls.data.subsets import choose
     from diffcls.models import clip
     from diffcls.models.loading import load
-    from diffcls.training.run import tensor_of
+    from diffcls.training.stored_images import tensor_of
 
     name = dataset.partition("/")[0]
     judge = clip.load(catalog.find(dataset).clip)

@@ -72,7 +72,7 @@ def compare(dataset: str, flags: argparse.Namespace) -> list[dict[str, Any]]:
     from diffcls.evaluation.run import run_evaluation
     from diffcls.metrics.statistics import mcnemar_exact, wilson_interval
     from diffcls.models import loading
-    from diffcls.training.run import tensor_of
+    from diffcls.training.stored_images import tensor_of
 
     output = Path(flags.output_dir)
     denoiser: Any = loading.load(dataset)

@@ -63,7 +63,7 @@ def train(dataset: str, denoiser: Any, flags: Any, folder: Path) -> MultiHead:
     from diffcls.training.latent_losses import make_latents
     from diffcls.training.loop import Loop, Phase
     from diffcls.training.recipe_table import RECIPES
-    from diffcls.training.run import tensor_of
+    from diffcls.training.stored_images import tensor_of
 
     recipe, vae = RECIPES[dataset], denoiser.pipeline.vae
     data = load_dataset(dataset, "train", flags.data_root)

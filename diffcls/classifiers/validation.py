@@ -11,6 +11,7 @@ import numpy as np
 
 from diffcls.classifiers.diffusion import DiffusionMethod
 from diffcls.data.dataset import Dataset, Item
+from diffcls.data.left_out import classes_without
 from diffcls.data.load import load_dataset
 from diffcls.data.prompts import PromptSet, benchmark_prompts
 from diffcls.data.subsets import choose, stratified_order
@@ -42,6 +43,7 @@ class ZeroShotValidator:
             whole.
         data_root: folder of local data.
         seed: seed of the noise.
+        without: names of classes that are left out: neither images nor candidates.
     """
 
     benchmark: str
@@ -49,6 +51,7 @@ class ZeroShotValidator:
     limits: Mapping[str, int] = field(default_factory=dict)
     data_root: str | None = None
     seed: int = 0
+    without: tuple[str, ...] = ()
 
     def __call__(self, denoiser: Denoiser, split: str) -> Validation:
         """Scores, labels and accuracy on a split, with the timestep allocation of the card.
@@ -57,13 +60,17 @@ class ZeroShotValidator:
             UsageError, DataError: see `diffcls.data.load.load_dataset`.
         """
         data, prompts = benchmark_sample(
-            self.benchmark, split, self.limits.get(split), self.data_root
+            self.benchmark, split, self.limits.get(split), self.data_root, self.without
         )
         return validate(denoiser, data, prompts, self.search, self.seed)
 
 
 def benchmark_sample(
-    benchmark: str, split: str, limit: int | None = None, data_root: str | None = None
+    benchmark: str,
+    split: str,
+    limit: int | None = None,
+    data_root: str | None = None,
+    without: Sequence[str] = (),
 ) -> tuple[Dataset, PromptSet]:
     """A fixed sample of a data set, the same at every call, and the data set's own prompts.
 
@@ -72,11 +79,14 @@ def benchmark_sample(
         split: name of the split.
         limit: size of the stratified sample; None: all images.
         data_root: folder of local data.
+        without: names of classes that are left out.
 
     Raises:
-        UsageError, DataError: see `diffcls.data.load.load_dataset`.
+        UsageError, DataError: see `diffcls.data.load.load_dataset` and
+            `diffcls.data.left_out.classes_without`.
     """
-    data, _ = choose(load_dataset(benchmark, split, data_root), limit)
+    whole = load_dataset(benchmark, split, data_root)
+    data, _ = choose(classes_without(whole, without) if without else whole, limit)
     return data, benchmark_prompts(benchmark, data, len(data.items[0].candidates))
 
 
@@ -160,11 +170,15 @@ def _summarised(data: Dataset, results: Sequence[ClassScores], seconds: float) -
     )
 
 
-def validators(benchmark: str, data_root: str | None = None, seed: int = 0) -> Validators:
+def validators(
+    benchmark: str,
+    data_root: str | None = None,
+    seed: int = 0,
+    without: tuple[str, ...] = (),
+) -> Validators:
     """Validators of a training: few images and draws for the curve, default ones at the end."""
+    few, most = {"validation": CURVE_IMAGES}, {"test": MAX_TEST_IMAGES}
     return Validators(
-        curve=ZeroShotValidator(
-            benchmark, Racing(CURVE_DRAWS), {"validation": CURVE_IMAGES}, data_root, seed
-        ),
-        finished=ZeroShotValidator(benchmark, Racing(), {"test": MAX_TEST_IMAGES}, data_root, seed),
+        ZeroShotValidator(benchmark, Racing(CURVE_DRAWS), few, data_root, seed, without),
+        ZeroShotValidator(benchmark, Racing(), most, data_root, seed, without),
     )

@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from diffcls.data.left_out import classes_without
 from diffcls.data.load import load_dataset
 from diffcls.data.prompts import benchmark_prompts
 from diffcls.metrics.classification import top_k_accuracy
@@ -31,8 +32,8 @@ from diffcls.training.mixed_precision import compiled, mixed_precision
 from diffcls.training.model_card import clip_readme
 from diffcls.training.recipe_table import ANY_RECIPE, RECIPES
 from diffcls.training.recipes import Augmentation, ClipRecipe, Recipe
-from diffcls.training.run import VOCABULARY_CAPTIONS, TrainingRun, tensor_of
-from diffcls.training.stored_images import Images, store
+from diffcls.training.run import VOCABULARY_CAPTIONS, TrainingRun
+from diffcls.training.stored_images import Images, store, tensor_of
 
 STATISTICS_BATCHES = 12
 """Number of batches that the statistics of batch normalisation are averaged over."""
@@ -117,6 +118,8 @@ class ClipTraining(TrainingRun):
     def _accuracy(self, model: clip.ClipModel, split: str = "validation") -> float:
         """Zero-shot accuracy on all images of a split of the benchmark, with its own prompts."""
         data = load_dataset(self.benchmark, split, self.data_root)
+        if self.without:
+            data = classes_without(data, self.without)
         prompts = benchmark_prompts(self.benchmark, data)
         classifier = model.classifier(prompts.prompts, prompts.class_of)
         images, _ = tensor_of(data, self.recipe.image_size)

@@ -47,7 +47,7 @@ KINDS: Mapping[str, ModelKind] = {
         "ANY_PIXEL_RECIPE",
         ("train",),
         "{}-pixels",
-        ignores=("points",),
+        ignores=("points", "without"),
     ),
     "classifier": ModelKind(
         recipe_table.NOISY_RECIPES,
@@ -55,7 +55,7 @@ KINDS: Mapping[str, ModelKind] = {
         ("train", "validation"),
         "noisy-{}",
         "diffcls.models.noisy_classifier",
-        ("points",),
+        ("points", "without"),
     ),
 }
 TRAININGS = Registry(

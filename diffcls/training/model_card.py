@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from diffcls.data.dataset import Dataset
@@ -12,7 +13,7 @@ from diffcls.training.validation import CURVE_DRAWS, CURVE_IMAGES
 def text_to_image_readme(card: dict[str, Any]) -> str:
     """README of a small latent text-to-image model."""
     recipe, data, name = card["recipe"], card["data"], card["name"]
-    licence = terms(data)
+    licence = left_out(data) + terms(data)
     seen = ", ".join(card["trained_on"])
     # the oldest cards do not contain the command, but its arguments
     plain = f"python -m diffcls.train --dataset {name} --seed {card['seed']}"
@@ -49,7 +50,7 @@ is therefore not zero-shot.
 def clip_readme(card: dict[str, Any]) -> str:
     """README of a small CLIP model."""
     recipe, data, name = card["recipe"], card["data"], card["name"]
-    licence = terms(data)
+    licence = left_out(data) + terms(data)
     return f"""---
 library_name: open_clip
 pipeline_tag: zero-shot-image-classification
@@ -127,10 +128,24 @@ at the noise levels of `{card["trained_with"]}`, for classifier guidance of its 
 """
 
 
-def data_facts(data: Dataset) -> dict[str, Any]:
-    """Entry ``data`` of a card: the training images, with their licence and authors."""
-    revision = {"split": "train", "images": len(data), "revision": data.revision}
-    return {**revision, **terms_of(data.name)}
+def data_facts(data: Dataset, without: Sequence[str] = ()) -> dict[str, Any]:
+    """Entry ``data`` of a card: the training images, with their licence and authors.
+
+    Args:
+        data: the training split.
+        without: names of the classes that were left out of it.
+    """
+    facts: dict[str, Any] = {"split": "train", "images": len(data), "revision": data.revision}
+    if without:
+        facts["without"] = list(without)
+    return {**facts, **terms_of(data.name)}
+
+
+def left_out(data: dict[str, Any]) -> str:
+    """Line of the README on classes that the model has never seen; empty without any."""
+    if not data.get("without"):
+        return ""
+    return f"- Without the classes {', '.join(data['without'])}, in training and validation.\n"
 
 
 def terms(data: dict[str, Any]) -> str:

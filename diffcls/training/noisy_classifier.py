@@ -20,7 +20,8 @@ from diffcls.training.loop import generator
 from diffcls.training.model_card import noisy_readme
 from diffcls.training.pixel_losses import load_initial_weights, noisy_phase
 from diffcls.training.recipes import NoisyRecipe
-from diffcls.training.run import TrainingRun, tensor_of
+from diffcls.training.run import TrainingRun
+from diffcls.training.stored_images import tensor_of
 
 NOISE_RANGES = 5
 """Number of equal parts of the schedule, each with its own accuracy."""

@@ -8,20 +8,28 @@ import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from diffcls.data import catalog
 from diffcls.data.option_use import unused_by
 from diffcls.support.environment import MAX_THREADS
 from diffcls.support.errors import UsageError, unknown_name
-from diffcls.support.options import MAX_COUNT, MAX_ROWS, MAX_SEED, check_values, within
+from diffcls.support.files import safe_name
+from diffcls.support.options import (
+    MAX_COUNT,
+    MAX_ROWS,
+    MAX_SEED,
+    check_values,
+    free_text,
+    within,
+)
 from diffcls.support.paths import UserPath, expand_fields
 from diffcls.support.redaction import redacted
 from diffcls.support.text import valid_text
-from diffcls.training import recipe_table
 from diffcls.training.dataset_names import full_name, short_name
 from diffcls.training.kinds import KINDS, TRAININGS
-from diffcls.training.recipes import Optimisation, Recipe, for_device
+from diffcls.training.recipe_options import apply_options, recipe_of
+from diffcls.training.recipes import Optimisation, for_device
 
 if TYPE_CHECKING:
     from diffcls.training.distributed import ProcessGroup
@@ -39,6 +47,7 @@ class TrainingOptions:
         dataset: name of the data set, see `diffcls.data.catalog`.
         model: kind of model, a key of `KINDS`.
         data_root: folder of local data.
+        without: names of classes whose images are left out; None: all classes are trained.
         output_dir: parent of the model's folder.
         seed: seed of the initial weights and of all random choices.
         recipe: name of the recipe among those of the data set, such as "long"; None: its own.
@@ -62,6 +71,7 @@ class TrainingOptions:
     dataset: UserPath = "digits"
     model: str = "diffusion"
     data_root: UserPath | None = None
+    without: tuple[str, ...] | None = free_text()
     output_dir: UserPath = "models"
     seed: int = within(0, MAX_SEED, 0)
     recipe: str | None = None
@@ -85,6 +95,9 @@ class TrainingOptions:
     quiet: bool = False
 
     def __post_init__(self) -> None:
+        if isinstance(self.without, str | list | tuple):
+            names = (self.without,) if isinstance(self.without, str) else tuple(self.without)
+            object.__setattr__(self, "without", names or None)
         expand_fields(self)
         check_values(self)
 
@@ -105,6 +118,8 @@ class TrainingOptions:
             flag = option.name.replace("_", "-")
             if isinstance(value, bool):
                 words.append(f"--{flag}" if value else f"--no-{flag}")
+            elif isinstance(value, tuple):
+                words += [f"--{flag}", *value]
             else:
                 words += [f"--{flag}", str(value)]
         return redacted(valid_text(shlex.join(words)))
@@ -113,26 +128,7 @@ class TrainingOptions:
 LOCAL = ("data_root", "output_dir", "device", "report_to", "threads", "json", "quiet", "points")
 """Options that change at most the last bits of the weights."""
 
-OBJECTIVES = {
-    "epsilon": "epsilon",
-    "v_prediction": "v_prediction",
-    "sample": "sample",
-    "flow": "flow_prediction",
-}
 TRACKERS = ("none", "tensorboard")
-# option -> field of the recipe, or of its config, that it replaces
-RECIPE_FIELDS = {
-    "images": "images",
-    "batch_size": "batch",
-    "learning_rate": "learning_rate",
-    "objective": "prediction_type",
-    "loss_weighting": "loss_weighting",
-    "noise_schedule": "noise_schedule",
-    "levels": "levels",
-    "learned_variance": "learned_variance",
-    "conditional": "conditional",
-    "lead": "model",
-}
 
 
 def resolve(options: TrainingOptions) -> tuple[TrainingOptions, Optimisation]:
@@ -194,12 +190,19 @@ def open_training(
             todo="raise --batch-size: the contrastive loss compares all images of a batch",
         )
     measured_on = getattr(recipe, "measured_on", "") or options.dataset
+    if options.without and measured_on != options.dataset:
+        raise UsageError(
+            "--without needs a data set that a model is validated on",
+            given=f"{options.dataset}, validated on {measured_on}",
+            allowed="a data set such as fashion_mnist, or your own",
+        )
     training: TrainingRun = TRAININGS.load(options.model)(
         dataset=options.dataset,
         recipe=recipe,
         seed=options.seed,
         folder=folder_of(options, recipe),
         data_root=options.data_root,
+        without=options.without or (),
         quiet=options.quiet,
         init=options.init,
         report_to=options.report_to,
@@ -217,68 +220,6 @@ def folder_of(options: TrainingOptions, recipe: Optimisation) -> Path:
     name = KINDS[options.model].folder.format(short_name(options.dataset))
     # another model of the same data set
     suffix = "" if getattr(recipe, "conditional", True) else "-unconditional"
+    if options.without:
+        suffix += f"-without-{safe_name('-'.join(options.without).casefold())}"
     return Path(options.output_dir) / f"{name}{suffix}"
-
-
-def recipe_of(kind: str, dataset: str, name: str | None = None) -> Optimisation:
-    """Recipe of a data set, or the fallback of its kind of model.
-
-    Args:
-        kind: kind of model, a key of `KINDS`.
-        dataset: full name of the data set.
-        name: the recipe's name behind the data set's, such as "long"; None: the data set's own.
-
-    Raises:
-        UsageError: for a name that the data set has no recipe of.
-    """
-    table = KINDS[kind].recipes
-    if name and f"{dataset}-{name}" not in table:
-        known = [row.removeprefix(f"{dataset}-") for row in table if row.startswith(f"{dataset}-")]
-        if not known:
-            raise UsageError(
-                f"--model {kind} has one recipe of {dataset}", given=name, todo="omit --recipe"
-            )
-        raise unknown_name(f"recipe of {dataset}", name, known)
-    fallback = getattr(recipe_table, KINDS[kind].fallback)
-    recipe: Optimisation = table.get(f"{dataset}-{name}" if name else dataset, fallback)
-    return recipe
-
-
-def apply_options(recipe: Optimisation, options: TrainingOptions) -> Optimisation:
-    """The recipe with the given options in place of its own values.
-
-    Raises:
-        UsageError: for an option that the recipe does not have, an unknown objective or an unknown
-            weighting.
-    """
-    changes: dict[str, Any] = {}
-    config_changes: dict[str, Any] = {}
-    known = {field.name for field in dataclasses.fields(recipe)}
-    config = getattr(recipe, "config", None)
-    for option, field in RECIPE_FIELDS.items():
-        value = getattr(options, option)
-        if value is None:
-            continue
-        if option == "objective":
-            if value not in OBJECTIVES:
-                raise unknown_name("objective", value, OBJECTIVES)
-            value = OBJECTIVES[value]
-        if option == "loss_weighting" and field in known:
-            from diffcls.training.losses import check_weighting
-
-            check_weighting(value)
-        if field in known:
-            changes[field] = value
-        elif hasattr(config, field):
-            config_changes[field] = value
-        else:
-            raise UsageError(
-                f"--{option.replace('_', '-')} does not apply to this kind of model",
-                given=f"--model {options.model}",
-                todo=f"remove --{option.replace('_', '-')}",
-            )
-    if "images" in changes and isinstance(recipe, Recipe) and not options.init:
-        changes |= recipe.divided(changes["images"])
-    if config is not None and config_changes:
-        changes["config"] = dataclasses.replace(config, **config_changes)
-    return dataclasses.replace(recipe, **changes)

@@ -10,16 +10,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
-import torch
-from torch import Tensor
-
 from diffcls.data import seen_images
 from diffcls.data.dataset import Dataset
+from diffcls.data.left_out import images_without
 from diffcls.data.load import load_dataset
 from diffcls.data.own_data import announce
 from diffcls.data.training_captions import caption
-from diffcls.data.transforms import load_image, to_pixels
 from diffcls.models.loading import CARD
 from diffcls.support.environment import clock, describe_device, versions
 from diffcls.support.errors import UsageError
@@ -51,6 +47,7 @@ class TrainingRun(ABC):
         seed: seed of the initial weights and of all random choices.
         folder: the model's folder; checkpoints and curves lie in ``FOLDER/training``.
         data_root: folder of local data.
+        without: names of classes whose images are left out, in training and validation.
         quiet: no progress bar.
         init: name or folder of a trained model to fine-tune; None: train from scratch.
         report_to: "tensorboard" writes curves to ``FOLDER/training/tensorboard`` as well.
@@ -73,6 +70,7 @@ class TrainingRun(ABC):
     seed: int
     folder: Path
     data_root: str | None = None
+    without: tuple[str, ...] = ()
     quiet: bool = False
     init: str | None = None
     report_to: str = "none"
@@ -100,6 +98,8 @@ class TrainingRun(ABC):
     def _plan(self) -> dict[str, Any]:
         """What decides the weights, in plain JSON types."""
         plan = {"dataset": self.dataset, "seed": self.seed, **dataclasses.asdict(self.recipe)}
+        if self.without:
+            plan["without"] = sorted(self.without)
         if self.init:
             plan["init"] = self._open_card()[1]
         if self.processes.size * self.accumulate > 1:
@@ -125,9 +125,12 @@ class TrainingRun(ABC):
         """The training split; stderr says how a person's own data were understood.
 
         Raises:
-            UsageError, DataError: see `diffcls.data.load.load_dataset`.
+            UsageError, DataError: see `diffcls.data.load.load_dataset` and
+                `diffcls.data.left_out.images_without`.
         """
         train = load_dataset(self.dataset, "train", self.data_root)
+        if self.without:
+            train = images_without(train, self.without)
         if self.processes.is_main_process:
             announce(self.dataset, train)
         return train
@@ -237,7 +240,7 @@ class TrainingRun(ABC):
             "name": self.folder.name,
             **facts,
             **({"continued_from": self._before()} if self.init else {}),
-            "data": data_facts(data),
+            "data": data_facts(data, self.without),
             "seed": self.seed,
             "command": self.command,
             "hours": round(hours, 3),
@@ -292,9 +295,3 @@ def tensorboard(folder: Path, prefix: str) -> Report:
         writer.flush()
 
     return report
-
-
-def tensor_of(data: Dataset, size: int) -> tuple[Tensor, list[int]]:
-    """All images of a data set, (N, 3, size, size) in [−1, 1], and their N labels."""
-    pixels = [to_pixels(load_image(item.open()), size) for item in data.items]
-    return torch.from_numpy(np.stack(pixels)), [item.label for item in data.items]

@@ -65,3 +65,9 @@ def store(data: Dataset, size: int) -> tuple[StoredImages, list[int]]:
         pixels = to_pixels(load_image(item.open()), size)
         parts.append(np.rint((pixels + 1) * 127.5).astype(np.uint8))  # the byte it was made of
     return StoredImages(torch.from_numpy(np.stack(parts))), [item.label for item in data.items]
+
+
+def tensor_of(data: Dataset, size: int) -> tuple[Tensor, list[int]]:
+    """All images of a data set, (N, 3, size, size) in [−1, 1], and their N labels."""
+    pixels = [to_pixels(load_image(item.open()), size) for item in data.items]
+    return torch.from_numpy(np.stack(pixels)), [item.label for item in data.items]

@@ -13,8 +13,9 @@ from diffcls.models import loading
 from diffcls.support.errors import UsageError
 from diffcls.train import cost_line, parser
 from diffcls.training.kinds import KINDS
-from diffcls.training.options import TrainingOptions, apply_options, open_training, resolve
+from diffcls.training.options import TrainingOptions, open_training, resolve
 from diffcls.training.pixel_diffusion import PixelTraining
+from diffcls.training.recipe_options import apply_options
 from diffcls.training.recipe_table import CLIP_RECIPES, NOISY_RECIPES, PIXEL_RECIPES, RECIPES
 from diffcls.training.recipes import (
     ClipRecipe,

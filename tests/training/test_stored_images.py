@@ -34,8 +34,7 @@ from diffcls.training.recipes import (
     Recipe,
     for_device,
 )
-from diffcls.training.run import tensor_of
-from diffcls.training.stored_images import StoredImages, store
+from diffcls.training.stored_images import StoredImages, store, tensor_of
 from diffcls.training.throughput import Throughput
 
 EVERY_CHANGE = Augmentation(degrees=5, scale=0.1, shear=0.1, warp=0.02, contrast=0.1, flip=True)
