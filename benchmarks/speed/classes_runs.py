@@ -126,7 +126,7 @@ def fit_of(folder: Path, kind: str = "learned-screen") -> Path | None:
 
 
 def forget(classes: int, name: str, output: Path) -> None:
-    """Delete the records and the fit of a row's earlier run, so that it is made anew."""
+    """Delete the records and the fit of a row's earlier run, so that it is made again."""
     shutil.rmtree(run_folder(classes, name, output), ignore_errors=True)
 
 

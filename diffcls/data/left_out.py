@@ -59,7 +59,7 @@ def images_without(dataset: Dataset, names: Sequence[str]) -> Dataset:
 
 
 def classes_without(dataset: Dataset, names: Sequence[str]) -> Dataset:
-    """The data set of the other classes, which are numbered anew.
+    """The data set of the other classes, numbered from 0.
 
     Args:
         dataset: the data set.

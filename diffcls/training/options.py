@@ -144,7 +144,7 @@ def resolve(options: TrainingOptions) -> tuple[TrainingOptions, Optimisation]:
     if options.model not in KINDS:
         raise unknown_name("kind of model to train", options.model, KINDS)
     options = dataclasses.replace(options, dataset=full_name(options.dataset, options.model))
-    recipe = apply_options(recipe_of(options.model, options.dataset, options.recipe), options)
+    recipe = apply_options(recipe_of(options.model, options.dataset, options.recipe), vars(options))
     if options.report_to not in TRACKERS:
         raise unknown_name("tracker", options.report_to, TRACKERS)
     if options.init is not None:

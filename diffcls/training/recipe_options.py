@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
 from diffcls.support.errors import UsageError, unknown_name
 from diffcls.training import recipe_table
 from diffcls.training.kinds import KINDS
 from diffcls.training.recipes import Optimisation, Recipe
-
-if TYPE_CHECKING:
-    from diffcls.training.options import TrainingOptions
 
 OBJECTIVES = {
     "epsilon": "epsilon",
@@ -58,8 +56,12 @@ def recipe_of(kind: str, dataset: str, name: str | None = None) -> Optimisation:
     return recipe
 
 
-def apply_options(recipe: Optimisation, options: TrainingOptions) -> Optimisation:
+def apply_options(recipe: Optimisation, options: Mapping[str, Any]) -> Optimisation:
     """The recipe with the given options in place of its own values.
+
+    Args:
+        recipe: the recipe.
+        options: values of `diffcls.training.options.TrainingOptions` by name.
 
     Raises:
         UsageError: for an option that the recipe does not have, an unknown objective or an unknown
@@ -70,7 +72,7 @@ def apply_options(recipe: Optimisation, options: TrainingOptions) -> Optimisatio
     known = {field.name for field in dataclasses.fields(recipe)}
     config = getattr(recipe, "config", None)
     for option, field in RECIPE_FIELDS.items():
-        value = getattr(options, option)
+        value = options[option]
         if value is None:
             continue
         if option == "objective":
@@ -88,10 +90,10 @@ def apply_options(recipe: Optimisation, options: TrainingOptions) -> Optimisatio
         else:
             raise UsageError(
                 f"--{option.replace('_', '-')} does not apply to this kind of model",
-                given=f"--model {options.model}",
+                given=f"--model {options['model']}",
                 todo=f"remove --{option.replace('_', '-')}",
             )
-    if "images" in changes and isinstance(recipe, Recipe) and not options.init:
+    if "images" in changes and isinstance(recipe, Recipe) and not options["init"]:
         changes |= recipe.divided(changes["images"])
     if config is not None and config_changes:
         changes["config"] = dataclasses.replace(config, **config_changes)

@@ -90,7 +90,7 @@ def test_other_searches_grow_as_a_power_of_the_classes() -> None:
 
 
 def test_a_fit_is_made_once_whatever_the_number_of_images() -> None:
-    # fits of 10,000 and 40,000 evaluations at 100 and 1,000 classes; 100 evaluations an image
+    # fits of 10,000 and 40,000 evaluations at 100 and 1,000 classes; 100 evaluations per image
     for images in (1, 80, 10**6):
         value, source = evaluations_per_image(GROWTH, "learned", of(1000, images))
         assert value == pytest.approx(100 + 40_000 / images)

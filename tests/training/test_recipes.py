@@ -40,7 +40,7 @@ def test_images_bound_autoencoder_and_denoiser_in_the_recipes_proportion(images:
 
 def test_fine_tuning_spends_all_images_on_the_denoiser() -> None:
     options = TrainingOptions(images=500, init="digits")
-    changed = apply_options(RECIPES["digits"], options)
+    changed = apply_options(RECIPES["digits"], vars(options))
     assert changed.images == 500
 
 
