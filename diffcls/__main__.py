@@ -26,6 +26,7 @@ COMMANDS = Registry(
         "list": "diffcls.list:main",
         "checkpoints": "diffcls.checkpoints:main",
         "report": "diffcls.report:main",
+        "edit": "diffcls.edit:main",
         "explain": "diffcls.explain.__main__:main",
         "demo": "diffcls.demo.__main__:main",
     },
@@ -43,6 +44,7 @@ SUMMARIES = {
     "list": "list data sets, models, methods, searches, samplers or stored runs",
     "checkpoints": "compare checkpoints of a training, or several models",
     "report": "write a report of stored runs as one HTML page",
+    "edit": "change what an image shows, by two prompts",
     "explain": "show where the evidence for one label over another lies in an image",
     "demo": "serve a web page that classifies visitors' images, live",
 }

@@ -1,0 +1,127 @@
+"""Edit of an image by two prompts: what it shows, and what it is to show."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from diffcls.editing.attention import check_network, controlled
+from diffcls.editing.change_region import ChangeRegion
+from diffcls.editing.inversion import Inversion, invert, step_to
+from diffcls.editing.prompt_to_prompt import PromptToPrompt
+from diffcls.editing.word_alignment import Words, align, tokens_of
+from diffcls.generation.guidance import guided
+from diffcls.support.errors import UsageError
+
+if TYPE_CHECKING:
+    from diffcls.editing.options import EditSettings
+    from diffcls.models.denoiser import Conditioning
+
+REGION_FROM = 0.2
+"""Share of the steps after which the surroundings are kept: earlier, the estimates are blurred."""
+
+
+@dataclass(frozen=True)
+class Edit:
+    """The result of an edit.
+
+    Args:
+        image: (3, H, W) in [−1, 1], the edited image.
+        reconstruction: (3, H, W), the original after encoding and decoding.
+        maps: (2, S, h, w) mean attention of source and target to each token.
+        words: the two prompts with their tokens.
+        region: (h, w) where the latents may have changed; None for everywhere.
+    """
+
+    image: Tensor
+    reconstruction: Tensor
+    maps: Tensor
+    words: tuple[Words, Words]
+    region: Tensor | None
+
+
+@torch.inference_mode()
+def edit(denoiser: Any, pixels: Tensor, source: str, target: str, settings: EditSettings) -> Edit:
+    """Edit an image so that it fits another prompt.
+
+    The image is inverted under the source prompt. On the way back, the target moves by the
+    *difference* between its step and the source's, from the states of the inversion themselves:
+
+        y_s = x_s + D(y_t, target) − D(x_t, source)
+
+    with D a step of DDIM and x the states of the inversion. Direct inversion (Ju et al. 2024)
+    corrects the source alone; here the target gets the same correction, so that with equal prompts
+    y = x: the edit changes nothing, whatever the guidance.
+
+    Args:
+        denoiser: the model, a `diffcls.models.denoiser.Denoiser` of a diffusers pipeline.
+        pixels: (3, H, W) in [−1, 1], the image.
+        source: prompt that describes it.
+        target: prompt that describes what it is to show.
+        settings: see `diffcls.editing.options.EditSettings`.
+
+    Raises:
+        ModelError: for a model without cross-attention, or a prompt that is too long.
+        UsageError: for a weighted word that the target prompt lacks.
+    """
+    check_network(denoiser.network, denoiser.card.name)
+    tokenizer = denoiser.pipeline.tokenizer
+    words = Words.of(tokenizer, source), Words.of(tokenizer, target)
+    weights = _weights(words[1], settings)
+    control = PromptToPrompt(align(*words), settings.keep_words, settings.keep_layout, weights)
+    x0 = denoiser.encode_images(pixels[None])
+    cond = denoiser.encode_prompts([source, target])
+    first = torch.tensor([0], device=denoiser.device)
+    inversion = invert(denoiser, x0, cond.rows(first), settings.steps)
+    y, region = _followed(denoiser, inversion, cond, control, settings)
+    final = torch.cat([inversion.states[-1:], y]) / float(denoiser.schedule.alpha[0])
+    reconstruction, image = denoiser.decode_latents(final).clamp(-1, 1).float().cpu()
+    maps = control.mean_maps(tuple(x0.shape[-2:]))
+    return Edit(image, reconstruction, maps, words, region)
+
+
+def _followed(
+    denoiser: Any,
+    inversion: Inversion,
+    cond: Conditioning,
+    control: PromptToPrompt,
+    settings: EditSettings,
+) -> tuple[Tensor, Tensor | None]:
+    """The target's state at the least noise, (1, C, h, w), and the region that may change."""
+    schedule, path = denoiser.schedule, inversion.path.tolist()
+    predict = guided(denoiser, cond, denoiser.encode_prompts([""]), settings.guidance)
+    y, region, mask = inversion.states[:1], ChangeRegion(), None
+    with controlled(denoiser.network, control):
+        for number, (t, s) in enumerate(pairwise(path)):
+            control.progress = number / (len(path) - 1)
+            x, following = inversion.states[number : number + 2].split(1)
+            estimates = predict(torch.cat([x, y]), t)
+            region.add(*estimates.x0.split(1))
+            by_source, by_target = step_to(schedule, estimates, s).split(1)
+            if control.progress < 1 - settings.strength:
+                y = following
+                continue
+            y = following + (by_target - by_source)
+            if settings.keep_surroundings and control.progress >= REGION_FROM:
+                mask = region.mask()
+                y = torch.where(mask, y, following)
+    return y, None if mask is None else mask[0, 0].cpu()
+
+
+def _weights(words: Words, settings: EditSettings) -> Tensor:
+    """(S,) factor of each token of the target."""
+    result = torch.ones(words.length)
+    for word, factor in settings.weights:
+        tokens = tokens_of(words, word)
+        if not tokens:
+            raise UsageError(
+                "--weight: the target prompt lacks the word",
+                given=word,
+                allowed=" ".join(words.words),
+            )
+        result[list(tokens)] = factor
+    return result

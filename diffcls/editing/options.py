@@ -1,0 +1,91 @@
+"""Options of ``python -m diffcls.edit``: one field per flag."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+from diffcls.support.errors import UsageError
+from diffcls.support.options import MAX_STEPS, check_values, free_text, within
+
+MAX_GUIDANCE, MAX_FACTOR = 100, 100
+
+
+@dataclass(frozen=True, kw_only=True)
+class EditSettings:
+    """How an image is edited.
+
+    Args:
+        steps: levels of the path to noise and back.
+        strength: share of the path that is edited: the noisiest steps before it, which decide on
+            places and sizes, are those of the image.
+        guidance: scale of classifier-free guidance of both prompts; 1 is no guidance.
+        keep_words: share of the steps in which words that stay keep their attention maps.
+        keep_layout: share of the steps in which the layout of the image is kept.
+        weights: words of the target, each with the factor of its attention.
+        keep_surroundings: whether the image stays as it is where both prompts agree about it.
+    """
+
+    steps: int = within(2, MAX_STEPS, 50)
+    strength: float = within(0, 1, 0.75, whole=False, is_open=True)
+    guidance: float = within(0, MAX_GUIDANCE, 2.0, whole=False)
+    keep_words: float = within(0, 1, 0.8, whole=False)
+    keep_layout: float = within(0, 1, 0.5, whole=False)
+    weights: tuple[tuple[str, float], ...] = ()
+    keep_surroundings: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class EditOptions(EditSettings):
+    """The flags of ``python -m diffcls.edit``.
+
+    Args:
+        image: path or ``http(s)://`` address of the image.
+        source: prompt that describes it; of the flag ``--from``.
+        target: prompt that describes what it is to show; of the flag ``--to``.
+        weight: ``WORD=FACTOR`` texts, for `EditSettings.weights`.
+        model: a bundled name, a folder or an id.
+        img_size: side of the images in pixels; None: the model's.
+        device, dtype: as of ``diffcls evaluate``.
+
+    Raises:
+        UsageError: for a value that is not allowed.
+    """
+
+    image: str = free_text("")
+    source: str = free_text("", flag="from")
+    target: str = free_text("", flag="to")
+    weight: tuple[str, ...] = free_text(())
+    model: str = "scenes"
+    img_size: int | None = within(1, 65_536)
+    device: str | None = None
+    dtype: str | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "weight", tuple(self.weight))
+        check_values(self)
+        given = tuple(map(factor_of, self.weight))
+        object.__setattr__(self, "weights", (*self.weights, *given))
+
+    def settings(self) -> EditSettings:
+        """The settings alone."""
+        values: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(EditSettings)}
+        return EditSettings(**values)
+
+
+def factor_of(text: str) -> tuple[str, float]:
+    """Word and factor of ``WORD=FACTOR``.
+
+    Raises:
+        UsageError: for another form, or a factor that is negative or too large.
+    """
+    word, _, number = text.rpartition("=")
+    try:
+        factor = float(number)
+    except ValueError:
+        factor = -1.0
+    if not word.strip() or not 0 <= factor <= MAX_FACTOR:
+        raise UsageError(
+            "--weight: invalid value", given=text, allowed=f"WORD=FACTOR, 0 to {MAX_FACTOR}"
+        )
+    return word.strip(), factor

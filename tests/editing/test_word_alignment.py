@@ -1,0 +1,81 @@
+"""Alignment of two prompts: which tokens carry whose attention."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from diffcls.editing.word_alignment import Words, align, tokens_of
+from diffcls.models import given as models
+from diffcls.support.errors import ModelError
+
+
+@cache
+def loaded() -> Any:
+    return models.load("scenes", "cpu", None, None).pipeline.tokenizer  # type: ignore[attr-defined]
+
+
+@pytest.fixture
+def tokenizer() -> Any:
+    return loaded()
+
+
+def test_places_of_words_are_those_of_the_tokenizer(tokenizer: Any) -> None:
+    prompt = "a small red triangle above a xylophone"
+    words, ids = Words.of(tokenizer, prompt), tokenizer(prompt).input_ids
+    for word, places in zip(words.words, words.tokens, strict=True):
+        assert tokenizer.decode([ids[i] for i in places]).strip() == word
+    assert ids[words.end] == tokenizer.eos_token_id and words.length == tokenizer.model_max_length
+    assert len(words.tokens[-1]) > 1  # no word of the vocabulary
+
+
+sentences = st.lists(st.sampled_from("a red blue circle xylophone and".split()), max_size=4)
+
+
+@given(sentences, sentences)
+def test_attention_of_every_token_is_carried_once_or_not_at_all(a: list[str], b: list[str]) -> None:
+    source, target = (Words.of(loaded(), " ".join(words)) for words in (a, b))
+    found = align(source, target)
+    # attention is neither made nor lost, but for words that are left out
+    rows, columns = found.carry.sum(dim=1), found.carry.sum(dim=0)
+    is_lost = rows == 0
+    assert torch.allclose(rows[~is_lost], torch.ones(()))
+    assert set(torch.nonzero(is_lost).flatten().tolist()) <= set(found.changed_source)
+    assert (columns[found.is_new] == 0).all() and (columns[~found.is_new] > 0).all()
+    if a == b:
+        assert torch.equal(found.carry, torch.eye(source.length))
+        assert not (found.changed_source or found.changed_target or found.is_new.any())
+
+
+def test_a_word_that_replaces_another_shares_its_attention(tokenizer: Any) -> None:
+    source, target = Words.of(tokenizer, "a red circle"), Words.of(tokenizer, "a xylophone circle")
+    found, red, new = align(source, target), source.tokens[1], target.tokens[1]
+    assert len(red) == 1 and len(new) > 1
+    assert torch.allclose(found.carry[red[0], list(new)], torch.full((len(new),), 1 / len(new)))
+    (circle,), (moved,) = source.tokens[2], target.tokens[2]
+    assert found.carry[circle, moved] == 1 and moved > circle
+    assert found.carry[source.end, target.end] == 1
+    assert (found.changed_source, found.changed_target) == (red, new)
+
+
+def test_an_added_word_keeps_its_own_attention(tokenizer: Any) -> None:
+    source, target = Words.of(tokenizer, "a circle"), Words.of(tokenizer, "a red circle")
+    found = align(source, target)
+    assert torch.nonzero(found.is_new).flatten().tolist() == list(target.tokens[1])
+    assert found.changed_source == () and found.changed_target == target.tokens[1]
+
+
+def test_words_are_found_in_any_case_and_with_punctuation(tokenizer: Any) -> None:
+    words = Words.of(tokenizer, "a Red circle and a red square")
+    assert tokens_of(words, "red") == [*words.tokens[1], *words.tokens[5]]
+    assert tokens_of(words, "green") == []
+
+
+def test_prompts_that_are_too_long_are_refused(tokenizer: Any) -> None:
+    with pytest.raises(ModelError, match=r"too long.*22 tokens or fewer"):
+        Words.of(tokenizer, "red " * 40)
