@@ -114,6 +114,14 @@ ENTRIES = (
         "benchmarks.accuracy.multi_label",
     ),
     Entry(
+        "edits",
+        "Do word swaps change the named attribute of an image, and nothing else?",
+        0.2,
+        "1 CPU core",
+        ("EDITS.md", "edits.csv"),
+        "benchmarks.accuracy.edits",
+    ),
+    Entry(
         "beyond",
         "Which rules are more accurate than the published one at equal cost?",
         0.4,

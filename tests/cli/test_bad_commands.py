@@ -62,7 +62,7 @@ def test_sampled_bad_commands_are_refused_before_a_model_library_is_imported(
     lines = [line for line in collected_lines() if not needs_model(line)]
     first = {line.command: line for line in reversed(lines)}  # of each command
     sampled = [*lines[:: len(lines) // SAMPLED], *first.values()]
-    uncollected = {"replay", "checkpoints", "demo", "report", "merge", "learn_concept"}
+    uncollected = {"replay", "checkpoints", "demo", "report", "merge", "learn_concept", "edit"}
     assert {line.command for line in sampled} >= {*COMMANDS} - uncollected
     inputs = tmp_path / "in"
     inputs.mkdir()

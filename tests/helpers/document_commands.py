@@ -21,6 +21,7 @@ SYNOPSIS = re.compile(r"…|\bNAME\b")
 OPTIONS = {
     "checkpoints": "diffcls.evaluation.checkpoint_options:CheckpointOptions",
     "demo": "diffcls.demo.options:DemoOptions",
+    "edit": "diffcls.editing.options:EditOptions",
     "explain": "diffcls.explain.options:ExplainOptions",
     "fidelity": "diffcls.generation.fidelity_options:FidelityOptions",
     "generate": "diffcls.generation.images:GenerationOptions",
