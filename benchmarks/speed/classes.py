@@ -24,7 +24,7 @@ from benchmarks.speed import classes_answers as stored
 from benchmarks.speed.classes_answers import Answers
 from benchmarks.speed.classes_measure import measure
 from benchmarks.speed.classes_report import write_page
-from benchmarks.speed.classes_runs import SEARCH_RUNS, fit_of, forget, long_run, run_folder
+from benchmarks.speed.classes_runs import SEARCH_RUNS, forget, long_run
 from diffcls.support.errors import UsageError, unknown_name
 
 CLASSES = (10, 30, 100, 300, 1000)
@@ -143,8 +143,7 @@ def _make_times(flags: argparse.Namespace, searches: Sequence[str], output: Path
         key = json.dumps(arguments, sort_keys=True)
         if key in known and not (flags.timing or flags.again):
             continue
-        fit = fit_of(run_folder(arguments["classes"], arguments["search"], output))
-        row = _in_a_process(arguments | ({} if fit is None else {"fit": str(fit)}))
+        row = _in_a_process(arguments)
         stored.save_times(key, {k: v for k, v in row.items() if k in COLUMNS}, output)
 
 
@@ -191,7 +190,10 @@ def rows_of(output: Path) -> list[dict[str, Any]]:
     for answers in all_answers:
         row = row_of(answers, races.get(answers.classes))
         timed = short.get((answers.classes, answers.search), {})
-        rows.append({**row, **{name: timed.get(name) for name in ("batch", *SPEEDS)}})
+        row |= {name: timed.get(name) for name in ("batch", *SPEEDS)}
+        if row["evaluations_per_second"]:  # of the short run, at the cost of the long one
+            row["images_per_second"] = row["evaluations_per_second"] / row["evaluations_per_image"]
+        rows.append(row)
     return [*rows, *(r for r in times if r["what"] != "classes")]
 
 

@@ -8,15 +8,14 @@ thus part of the baseline, batches and prompts are not.
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from diffcls.support.errors import DataError, UsageError
 
 
-def measure(
-    what: str, classes: int, search: str, images: int, batch: int = 64, fit: str | None = None
-) -> dict[str, Any]:
+def measure(what: str, classes: int, search: str, images: int, batch: int = 64) -> dict[str, Any]:
     """One row: a search on images of `classes` classes, measured in this process.
 
     Args:
@@ -25,13 +24,12 @@ def measure(
         search: row of the benchmark, or a value of ``--search``.
         images: number of images.
         batch: batch size.
-        fit: file with the fit of the search, if it has one.
 
     Raises:
         DataError: for an image that could not be scored.
     """
     from benchmarks.speed.classes_runs import SEARCH_RUNS
-    from benchmarks.speed.classes_searches import Setup, classifier
+    from benchmarks.speed.classes_searches import Setup, classifier, needs_fit, small_fit
     from diffcls.data.load import load_dataset
     from diffcls.data.subsets import choose
     from diffcls.metrics.statistics import wilson_interval
@@ -44,16 +42,20 @@ def measure(
     kind = SEARCH_RUNS[search].search if search in SEARCH_RUNS else search
     few, _ = choose(load_dataset("scenes:10", "test"), 1)
     data, _ = choose(load_dataset(f"scenes:{classes}", "test"), images)
+    setup = Setup(denoiser, data, batch)
     with denormals_flushed():
+        if needs_fit(kind, classes):
+            training = load_dataset(f"scenes:{classes}", "train")
+            setup = replace(setup, fit=small_fit(setup, training))
         list(classifier(kind, Setup(denoiser, few, 1, warm_up=True)).classify(few.items))
         release_free_memory()
         loaded = memory("VmRSS")
         reset_peak()
         start = time.perf_counter()
-        method = classifier(kind, Setup(denoiser, data, batch, fit=Path(fit) if fit else None))
-        setup = time.perf_counter() - start
+        method = classifier(kind, setup)
+        set_up = time.perf_counter() - start
         answers = {answer.image_id: answer for answer in method.classify(data.items)}
-        seconds = time.perf_counter() - start - setup
+        seconds = time.perf_counter() - start - set_up
         peak = memory("VmHWM")
     for answer in answers.values():
         if answer.error is not None:
@@ -73,7 +75,7 @@ def measure(
         "evaluations_per_image": evaluations / len(answers),
         "images_per_second": len(answers) / seconds,
         "evaluations_per_second": evaluations / seconds,
-        "setup_seconds": setup,
+        "setup_seconds": set_up,
         "memory_mib": peak - loaded,
     }
 
