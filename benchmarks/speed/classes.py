@@ -3,8 +3,8 @@
 Writes ``growth.csv``, ``GROWTH.md`` and ``growth.png``, and the predictions of every search into
 ``growth_answers``. The classes are scenes of one rendering, in any number (``scenes:N``). Each
 measurement is a process of its own with one thread: accuracy and evaluations in long runs, which
-other work on the machine cannot change; time and memory in short runs of their own, one at a time.
-Answers that are stored are reused, so a stopped benchmark resumes.
+other work on the machine cannot change; time and memory in short runs, one at a time, for which
+a core has to be free. Answers that are stored are reused, so a stopped benchmark resumes.
 """
 
 from __future__ import annotations

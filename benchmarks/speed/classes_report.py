@@ -32,8 +32,8 @@ def write_page(rows: Sequence[Row], output: Path) -> None:
         "racing on the same images. Intervals of accuracies are Wilson's. The evaluations of a "
         "fit, which needs no labels, are divided "
         "by the images scored and stand beside those of the images. Evaluations per second, set-up "
-        "and memory are those of short runs, with no other work on the machine and with a small "
-        "fit; images per second follow from them and from the evaluations per image.",
+        "and memory are those of short runs, each on a core of its own and with a small fit; "
+        "images per second follow from them and from the evaluations per image.",
         "",
         "![evaluations and accuracy against the number of classes](growth.png)",
         "",

@@ -24,7 +24,7 @@ from diffcls.search.learned import Learned, ScreenFit
 from diffcls.search.screening import ScreenedSearch
 from diffcls.support.invariants import known
 
-FIT_IMAGES, FIT_CLASSES = 64, 50
+FIT_IMAGES, FIT_CLASSES = 24, 20
 CAUTION = 3.0
 """About that of calibrated fits."""
 
