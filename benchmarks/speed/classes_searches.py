@@ -79,7 +79,7 @@ def small_fit(setup: Setup, training: Dataset) -> ScreenFit:
         setup: the model, the classes, and the batch size.
         training: the training split.
     """
-    search = Learned(fit_images=FIT_IMAGES, fit_classes=FIT_CLASSES)
+    search = Learned(fit_classes=FIT_CLASSES)
     step = max(1, len(training) // FIT_IMAGES)
     items = tuple(training.items[::step][:FIT_IMAGES])
     measurement = ScreenMeasurement(method_of(search.race, setup))
