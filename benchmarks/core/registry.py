@@ -80,6 +80,15 @@ ENTRIES = (
         accuracy=True,
     ),
     Entry(
+        "knee",
+        "How many evaluations does racing need for the accuracy of the published procedure?",
+        1.8,
+        "1 CPU core",
+        ("KNEE.md", "leaderboard.csv"),
+        "benchmarks.accuracy.knee",
+        accuracy=True,
+    ),
+    Entry(
         "leaderboard",
         "How accurate is every method on every small benchmark?",
         2.75,
