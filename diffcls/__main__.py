@@ -27,6 +27,7 @@ COMMANDS = Registry(
         "checkpoints": "diffcls.checkpoints:main",
         "report": "diffcls.report:main",
         "edit": "diffcls.edit:main",
+        "counterfactual": "diffcls.counterfactual:main",
         "explain": "diffcls.explain.__main__:main",
         "demo": "diffcls.demo.__main__:main",
     },
@@ -45,6 +46,7 @@ SUMMARIES = {
     "checkpoints": "compare checkpoints of a training, or several models",
     "report": "write a report of stored runs as one HTML page",
     "edit": "change what an image shows, by two prompts",
+    "counterfactual": "find the smallest edit after which a classifier says another label",
     "explain": "show where the evidence for one label over another lies in an image",
     "demo": "serve a web page that classifies visitors' images, live",
 }
@@ -57,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _main(arguments: list[str]) -> int:
     if not arguments or arguments[0] in ("-h", "--help"):
-        lines = [f"  {name:11} {SUMMARIES[name]}" for name in COMMANDS]
+        lines = [f"  {name:14} {SUMMARIES[name]}" for name in COMMANDS]
         lines = ["usage: diffcls COMMAND …", "", "commands:", *lines, ""]
         lines.append("Run `diffcls COMMAND --help` for its flags, and")
         lines.append("`diffcls --print-completion bash`, zsh or tcsh for completion in a shell.")

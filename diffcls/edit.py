@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import io
 import json
 import sys
 from collections.abc import Sequence
@@ -15,7 +14,7 @@ from diffcls.api.remote_images import PUBLIC_ONLY
 from diffcls.cli import command, parser_of
 from diffcls.cli.flags import keywords
 from diffcls.editing.options import EditOptions
-from diffcls.support.files import check_output, make_folder, safe_name, write_bytes, write_text
+from diffcls.support.files import check_output, make_folder, safe_name, write_text
 from diffcls.support.hashing import hash_text
 from diffcls.support.options import read
 from diffcls.support.paths import expand
@@ -130,7 +129,7 @@ def _measured(edited: Edit) -> dict[str, Any]:
 
 
 def _write(edited: Edit, folder: Path, stem: str, facts: dict[str, Any]) -> list[Path]:
-    from diffcls.editing.pictures import attention, strip, to_picture
+    from diffcls.editing.pictures import attention, save, strip, to_picture
 
     make_folder(folder)
     before, after = (to_picture(p.numpy()) for p in (edited.reconstruction, edited.image))
@@ -141,10 +140,8 @@ def _write(edited: Edit, folder: Path, stem: str, facts: dict[str, Any]) -> list
     }
     files = []
     for ending, picture in pictures.items():
-        data = io.BytesIO()
-        picture.save(data, format="PNG")
         files.append(folder / f"{stem}{ending}.png")
-        write_bytes(files[-1], data.getvalue())
+        save(files[-1], picture)
     files.append(folder / f"{stem}.json")
     write_text(files[-1], json.dumps(facts, indent=2, allow_nan=False) + "\n")
     return files

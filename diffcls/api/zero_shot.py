@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 from diffcls.api import load_arguments
 from diffcls.api.background import Background, background_of, decision
 from diffcls.api.call_arguments import images_of, labels_of, rows_of, templates_of
+from diffcls.api.counterfactuals import WithCounterfactuals
 from diffcls.api.image_scores import Decision, prediction, score_chunk, score_matrix
 from diffcls.api.inputs import as_batch, as_stream
 from diffcls.api.prediction_stream import Prediction, PredictionStream, prediction_stream
-from diffcls.api.prompt_scorer import DEFAULT_ROWS, TEMPLATE, PromptScorer
+from diffcls.api.prompt_scorer import DEFAULT_ROWS, TEMPLATE
 from diffcls.api.remote_images import PUBLIC_ONLY, web_access
 from diffcls.models.placement import placed
 from diffcls.search import SEARCHES
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from diffcls.metrics.rejection import Calibration
 
 
-class ZeroShotImageClassifier(PromptScorer):
+class ZeroShotImageClassifier(WithCounterfactuals):
     """A zero-shot image classifier from a diffusion model.
 
     It scores images against any labels::

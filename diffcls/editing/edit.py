@@ -45,7 +45,21 @@ class Edit:
 
 
 @torch.inference_mode()
-def edit(denoiser: Any, pixels: Tensor, source: str, target: str, settings: EditSettings) -> Edit:
+def inverted(denoiser: Any, pixels: Tensor, source: str, steps: int) -> Inversion:
+    """The inversion of an image (3, H, W) in [−1, 1] under its prompt; see `edit`."""
+    x0 = denoiser.encode_images(pixels[None])
+    return invert(denoiser, x0, denoiser.encode_prompts([source]), steps)
+
+
+@torch.inference_mode()
+def edit(
+    denoiser: Any,
+    pixels: Tensor,
+    source: str,
+    target: str,
+    settings: EditSettings,
+    inversion: Inversion | None = None,
+) -> Edit:
     """Edit an image so that it fits another prompt.
 
     The image is inverted under the source prompt. On the way back, the target moves by the
@@ -63,6 +77,7 @@ def edit(denoiser: Any, pixels: Tensor, source: str, target: str, settings: Edit
         source: prompt that describes it.
         target: prompt that describes what it is to show.
         settings: see `diffcls.editing.options.EditSettings`.
+        inversion: of the image under `source` with as many steps, if it is there already.
 
     Raises:
         ModelError: for a model without cross-attention, or a prompt that is too long.
@@ -73,14 +88,12 @@ def edit(denoiser: Any, pixels: Tensor, source: str, target: str, settings: Edit
     words = Words.of(tokenizer, source), Words.of(tokenizer, target)
     weights = _weights(words[1], settings)
     control = PromptToPrompt(align(*words), settings.keep_words, settings.keep_layout, weights)
-    x0 = denoiser.encode_images(pixels[None])
+    inversion = inversion or inverted(denoiser, pixels, source, settings.steps)
     cond = denoiser.encode_prompts([source, target])
-    first = torch.tensor([0], device=denoiser.device)
-    inversion = invert(denoiser, x0, cond.rows(first), settings.steps)
     y, region = _followed(denoiser, inversion, cond, control, settings)
     final = torch.cat([inversion.states[-1:], y]) / float(denoiser.schedule.alpha[0])
     reconstruction, image = denoiser.decode_latents(final).clamp(-1, 1).float().cpu()
-    maps = control.mean_maps(tuple(x0.shape[-2:]))
+    maps = control.mean_maps((y.shape[-2], y.shape[-1]))
     return Edit(image, reconstruction, maps, words, region)
 
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+
+from diffcls.support.errors import UsageError
+from diffcls.support.files import write_bytes
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -59,12 +64,13 @@ def lit(picture: Image.Image, values: NDArray[np.float32]) -> Image.Image:
     return Image.composite(picture, dark, mask)
 
 
-def grid(rows: Sequence[Sequence[tuple[str, Image.Image]]]) -> Image.Image:
-    """Rows of tiles (caption, picture) of one size."""
+def grid(rows: Sequence[Sequence[tuple[str, Image.Image]]], caption_lines: int = 1) -> Image.Image:
+    """Rows of tiles (caption, picture) of one size; captions have so many lines at most."""
     from PIL import Image, ImageDraw
 
     columns = max(map(len, rows))
-    width, height = TILE_PIXELS + GAP, TILE_PIXELS + GAP + CAPTION_PIXELS
+    above = caption_lines * CAPTION_PIXELS
+    width, height = TILE_PIXELS + GAP, TILE_PIXELS + GAP + above
     canvas = Image.new("RGB", (columns * width + GAP, len(rows) * height + GAP), WHITE)
     draw = ImageDraw.Draw(canvas)
     for i, row in enumerate(rows):
@@ -72,5 +78,18 @@ def grid(rows: Sequence[Sequence[tuple[str, Image.Image]]]) -> Image.Image:
             left, top = GAP + j * width, GAP + i * height
             draw.text((left, top), caption, fill=BLACK)
             tile = picture.resize((TILE_PIXELS, TILE_PIXELS), Image.Resampling.NEAREST)
-            canvas.paste(tile, (left, top + CAPTION_PIXELS))
+            canvas.paste(tile, (left, top + above))
     return canvas
+
+
+def save(path: Path, picture: Image.Image) -> None:
+    """Write a picture as PNG, atomically.
+
+    Raises:
+        UsageError: for another ending, or a folder that cannot be written.
+    """
+    if path.suffix.lower() != ".png":
+        raise UsageError("ending of the file is unknown", given=str(path), allowed=".png")
+    data = io.BytesIO()
+    picture.save(data, format="PNG")
+    write_bytes(path, data.getvalue())

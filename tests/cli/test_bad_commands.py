@@ -63,6 +63,7 @@ def test_sampled_bad_commands_are_refused_before_a_model_library_is_imported(
     first = {line.command: line for line in reversed(lines)}  # of each command
     sampled = [*lines[:: len(lines) // SAMPLED], *first.values()]
     uncollected = {"replay", "checkpoints", "demo", "report", "merge", "learn_concept", "edit"}
+    uncollected |= {"counterfactual"}
     assert {line.command for line in sampled} >= {*COMMANDS} - uncollected
     inputs = tmp_path / "in"
     inputs.mkdir()

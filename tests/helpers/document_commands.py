@@ -20,6 +20,7 @@ SYNOPSIS = re.compile(r"…|\bNAME\b")
 
 OPTIONS = {
     "checkpoints": "diffcls.evaluation.checkpoint_options:CheckpointOptions",
+    "counterfactual": "diffcls.editing.counterfactual_options:CounterfactualOptions",
     "demo": "diffcls.demo.options:DemoOptions",
     "edit": "diffcls.editing.options:EditOptions",
     "explain": "diffcls.explain.options:ExplainOptions",

@@ -1,0 +1,160 @@
+"""Counterfactual: the smallest edit of an image after which a classifier says another class.
+
+An image is edited from its class to another one with growing strength, until the classifier is
+convinced. An edit moves by the difference between the steps of both classes, so away from the one
+and towards the other, and where both agree about the image it stays as it is
+(`diffcls.editing.edit`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from diffcls.support.types import Float64
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from diffcls.editing.edit import Edit
+    from diffcls.editing.options import EditSettings
+
+STRENGTHS = tuple(round(0.1 * i, 1) for i in range(1, 11))
+"""Strengths that are tried, in this order."""
+CONVINCED = 0.5
+"""Posterior of the other class from which on the classifier says it with confidence."""
+
+Judge = Callable[["Tensor"], Float64]
+"""(3, H, W) in [−1, 1] -> (K,) posterior of the classes."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One edit on the way.
+
+    Args:
+        strength: its strength; 0: the original.
+        image: (3, H, W) in [−1, 1].
+        posterior: (K,) of the classes.
+    """
+
+    strength: float
+    image: Tensor
+    posterior: Float64
+
+
+@dataclass(frozen=True)
+class Counterfactual:
+    """The way from a class to another.
+
+    Args:
+        labels: (K,) the classes.
+        label, target: indices of the present and of the other class.
+        steps: the original, then edits of growing strength; the last one is the counterfactual.
+        region: (h, w) where its latents may have changed; None for everywhere.
+    """
+
+    labels: tuple[str, ...]
+    label: int
+    target: int
+    steps: tuple[Step, ...]
+    region: Tensor | None
+
+    @property
+    def image(self) -> Tensor:
+        """(3, H, W) in [−1, 1], the counterfactual."""
+        return self.steps[-1].image
+
+    @property
+    def strength(self) -> float:
+        """Strength of the smallest edit that convinces, or of the strongest one."""
+        return self.steps[-1].strength
+
+    @property
+    def is_convincing(self) -> bool:
+        """Whether the classifier says the other class."""
+        return convinces(self.steps[-1].posterior, self.target)
+
+    @property
+    def changed(self) -> float:
+        """Share of the pixels that differ from the original by more than 10 of 255 grey values."""
+        gap = (self.image - self.steps[0].image).abs().amax(dim=0) * 127.5
+        return float((gap > CHANGED_GREY_VALUES).float().mean())
+
+    def save(self, path: str | Path) -> None:
+        """Write the way as a strip of pictures with the posterior below each, as PNG.
+
+        Raises:
+            UsageError: for another ending, or a folder that cannot be written.
+        """
+        from diffcls.editing.pictures import save
+
+        save(Path(path), strip_of(self))
+
+
+CHANGED_GREY_VALUES = 10
+
+
+def convinces(posterior: Float64, target: int) -> bool:
+    """Whether a class has the largest posterior, and at least `CONVINCED`."""
+    return int(np.argmax(posterior)) == target and float(posterior[target]) >= CONVINCED
+
+
+def counterfactual(
+    denoiser: Any,
+    pixels: Tensor,
+    prompts: Sequence[str],
+    labels: Sequence[str],
+    label: int,
+    target: int,
+    judge: Judge,
+    settings: EditSettings,
+) -> Counterfactual:
+    """The smallest edit that makes a classifier say another class.
+
+    Args:
+        denoiser: the model.
+        pixels: (3, H, W) in [−1, 1], the image.
+        prompts: (K,) the prompt of each class.
+        labels: (K,) the classes.
+        label: index of the present class.
+        target: index of the other class.
+        judge: the classifier.
+        settings: of the edits; their strengths are `STRENGTHS`.
+
+    Raises:
+        ModelError: see `diffcls.editing.edit.edit`.
+    """
+    from diffcls.editing.edit import edit, inverted
+
+    inversion = inverted(denoiser, pixels, prompts[label], settings.steps)
+    result: Edit | None = None
+    steps: list[Step] = []
+    for strength in STRENGTHS:
+        given = dataclasses.replace(settings, strength=strength)
+        result = edit(denoiser, pixels, prompts[label], prompts[target], given, inversion)
+        if not steps:
+            original = result.reconstruction
+            steps.append(Step(0.0, original, judge(original)))
+        steps.append(Step(strength, result.image, judge(result.image)))
+        if convinces(steps[-1].posterior, target):
+            break
+    region = None if result is None else result.region
+    return Counterfactual(tuple(labels), label, target, tuple(steps), region)
+
+
+def strip_of(found: Counterfactual) -> Any:
+    """The way as one picture: each step with the posterior of both classes."""
+    from diffcls.editing.pictures import grid, to_picture
+
+    tiles = []
+    for step in found.steps:
+        name = "original" if step.strength == 0 else f"strength {step.strength:g}"
+        shown = [f"{found.labels[k]} {step.posterior[k]:.0%}" for k in (found.label, found.target)]
+        tiles.append((f"{name}\n" + "\n".join(shown), to_picture(step.image.numpy())))
+    return grid([tiles], caption_lines=3)
