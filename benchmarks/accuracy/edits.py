@@ -176,7 +176,7 @@ def edited(denoiser: Any, judge: Judge, item: Item, target: Kind, settings: Any)
     seen = judge(to_picture(result.image.numpy()))
     named = {part for part in PARTS if getattr(kind, part) != getattr(target, part)}
     gap = (result.image - result.reconstruction).abs().amax(dim=0).numpy() * 127.5
-    outside = ~dilated(object_mask(item), MARGIN_PIXELS) & ~new_object(result.image)
+    outside = outside_object(item, result.image)
     return Outcome(
         is_right=seen == target,
         keeps_others=all(
@@ -186,6 +186,12 @@ def edited(denoiser: Any, judge: Judge, item: Item, target: Kind, settings: Any)
         psnr=psnr(result.image, pixels),
         psnr_of_autoencoder=psnr(result.reconstruction, pixels),
     )
+
+
+def outside_object(item: Item, image: Tensor) -> NDArray[np.bool_]:
+    """(H, W) pixels outside the object of a scene and of its edit (3, H, W), and of their edges."""
+    outside: NDArray[np.bool_] = ~dilated(object_mask(item), MARGIN_PIXELS) & ~new_object(image)
+    return outside
 
 
 def new_object(image: Tensor) -> NDArray[np.bool_]:

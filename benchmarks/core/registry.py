@@ -131,6 +131,14 @@ ENTRIES = (
         "benchmarks.accuracy.edits",
     ),
     Entry(
+        "counterfactuals",
+        "Do counterfactuals convince another classifier, and leave the surroundings alone?",
+        0.2,
+        "1 CPU core",
+        ("COUNTERFACTUALS.md", "counterfactuals.csv"),
+        "benchmarks.accuracy.counterfactuals",
+    ),
+    Entry(
         "beyond",
         "Which rules are more accurate than the published one at equal cost?",
         0.4,
