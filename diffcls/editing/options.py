@@ -34,6 +34,9 @@ class EditSettings:
     weights: tuple[tuple[str, float], ...] = ()
     keep_surroundings: bool = True
 
+    def __post_init__(self) -> None:
+        check_values(self)
+
 
 @dataclass(frozen=True, kw_only=True)
 class EditOptions(EditSettings):
