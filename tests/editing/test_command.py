@@ -62,7 +62,7 @@ def test_equal_prompts_keep_the_image(scene: list[str], tmp_path: Path) -> None:
         (["--weight", "purple=2"], "--weight: the target prompt lacks the word: 'purple'"),
         (["--steps", "1"], "--steps out of range: 1"),
         (["--keep-words", "1.5"], "--keep-words out of range: 1.5"),
-        (["--strength", "0"], "--strength out of range: 0"),
+        (["--strength", "1.5"], "--strength out of range: 1.5"),
         (["--to", " "], "--to is empty"),
         (["--model", "digits-pixels"], "prompts edit models with cross-attention"),
         (["--model", "nosuch"], "nosuch"),
