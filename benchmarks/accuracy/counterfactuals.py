@@ -10,7 +10,6 @@ Writes ``counterfactuals.csv`` and ``COUNTERFACTUALS.md``.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,7 +53,7 @@ CONVINCED, OUTSIDE = 0.7, 0.15
 """Least share that convinces the judge, and largest share of pixels changed outside the object."""
 COLUMNS = (
     *("attribute", "n", "convincing", "judged", "ci_low", "ci_high", "changed_outside"),
-    *("both", "strength", "seconds", "steps", "model", "revision", "judge", "judge_accuracy"),
+    *("both", "strength", "steps", "model", "revision", "judge", "judge_accuracy"),
     *("command", "commit"),
 )
 
@@ -109,13 +108,11 @@ def measure(images: int) -> list[dict[str, Any]]:
     classifier = diffcls.ZeroShotImageClassifier.from_pretrained(MODEL, device="cpu")
     judge = Judge(data.class_names)
     outcomes: dict[str, list[Outcome]] = {part: [] for part in PARTS}
-    began = time.perf_counter()
     with denormals_flushed():
         for number, item in enumerate(data.items):
             part = list(PARTS)[number % len(PARTS)]
             outcomes[part].append(outcome_of(classifier, judge, item, part))
     common = {
-        "seconds": (time.perf_counter() - began) / len(data),
         "steps": STEPS,
         "model": MODEL,
         "revision": classifier.denoiser.card.revision,
@@ -175,7 +172,7 @@ def page(rows: Sequence[dict[str, Any]], output: Path) -> Iterator[str]:
         f"Written by `{COMMAND}` from `counterfactuals.csv`; "
         f"{environment_of(output, NAME)['environment']}. {last['n']} test images of {DATASET}, "
         f"edited until the classifier {last['model']} says another value of one attribute, among "
-        f"all its values; {last['steps']} steps, {last['seconds']:.1f} s each on one core. "
+        f"all its values; {last['steps']} steps. "
         f"`{last['judge']}`, which is right on {last['judge_accuracy']:.1%} of the real images, "
         "says what a counterfactual shows among all 96 combinations; intervals are Wilson's. "
         f"Outside is the share of the pixels that differ by more than {GREY_VALUES} grey values "

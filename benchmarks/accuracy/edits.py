@@ -46,7 +46,7 @@ TARGETS = {"null": 1.0, "swap": 0.7}
 """Most decibels that a null edit loses, and least share of successful swaps."""
 COLUMNS = (
     *("edit", "n", "rate", "ci_low", "ci_high", "other_attributes_kept", "changed_outside"),
-    *("psnr", "psnr_of_autoencoder", "evaluations", "seconds", "model", "revision", "judge"),
+    *("psnr", "psnr_of_autoencoder", "evaluations", "model", "revision", "judge"),
     *("judge_accuracy", "command", "commit"),
 )
 
@@ -93,8 +93,6 @@ def measure(images: int, steps: int) -> list[dict[str, Any]]:
         images: number of test images, a stratified sample.
         steps: levels of the path of an edit.
     """
-    import time
-
     from diffcls.data.load import load_dataset
     from diffcls.data.subsets import choose
     from diffcls.editing.options import EditSettings
@@ -107,7 +105,6 @@ def measure(images: int, steps: int) -> list[dict[str, Any]]:
     judge = Judge(data.class_names)
     settings = EditSettings(steps=steps)
     outcomes: dict[str, list[Outcome]] = {"null": [], **{part: [] for part in PARTS}}
-    began = time.perf_counter()
     with denormals_flushed():
         for number, item in enumerate(data.items):
             kind = kind_of(item)
@@ -118,7 +115,6 @@ def measure(images: int, steps: int) -> list[dict[str, Any]]:
     common = {
         # of the inversion, and of both prompts with and without guidance
         "evaluations": (steps - 1) * 5,
-        "seconds": (time.perf_counter() - began) / (2 * len(data)),
         "model": MODEL,
         "revision": denoiser.card.revision,
         "judge": JUDGE,
@@ -258,7 +254,7 @@ def page(rows: Sequence[dict[str, Any]], output: Path) -> Iterator[str]:
         "shows among all 96 combinations; intervals are Wilson's. Outside is the share of the "
         f"pixels that differ by more than {GREY_VALUES} grey values from the reconstruction, "
         f"outside the object before and after the edit and {MARGIN_PIXELS} pixels around it. An "
-        f"edit takes {first['evaluations']} evaluations and {first['seconds']:.1f} s on one core."
+        f"edit takes {first['evaluations']} evaluations."
     )
     yield ""
     yield from markdown(

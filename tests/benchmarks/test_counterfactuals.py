@@ -11,7 +11,7 @@ from benchmarks.core.tables import record_environment
 
 GOOD, FAR = Outcome(True, True, 0.02, 0.5), Outcome(True, True, 0.4, 0.9)
 BAD = Outcome(False, False, 0.0, 1.0)
-COMMON = {"seconds": 1.0, "steps": 25, "model": "scenes", "judge": "clip", "judge_accuracy": 1.0}
+COMMON = {"steps": 25, "model": "scenes", "judge": "clip", "judge_accuracy": 1.0}
 
 
 def test_rows_are_shares_means_and_medians() -> None:
