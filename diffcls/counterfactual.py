@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 from diffcls.api.image_openers import opener
 from diffcls.api.remote_images import PUBLIC_ONLY
 from diffcls.cli import command, parser_of
-from diffcls.cli.flags import add_seed, keywords
+from diffcls.cli.flags import add_one_image, add_seed, keywords
 from diffcls.data.prompts import check_labels
 from diffcls.editing.counterfactual_options import CounterfactualOptions
-from diffcls.support.files import check_output, safe_name, write_text
+from diffcls.support.files import check_output, make_folder, safe_name, write_text
 from diffcls.support.hashing import hash_text
 from diffcls.support.options import read
 from diffcls.support.paths import expand
@@ -56,12 +56,7 @@ def parser() -> argparse.ArgumentParser:
     add("--steps", type=int, metavar="N", help="levels of the path to noise and back (50)")
     add("--guidance", type=float, metavar="W", help="classifier-free guidance; 1 is none (2)")
     add_seed(add)
-    add("--img-size", type=int, metavar="PX", help="side of the images (default: the model's)")
-    add("--device", metavar="D", help="auto, cpu, cuda, cuda:N or mps (auto)")
-    add("--dtype", metavar="T", help="float32, bfloat16 or float16 (float32 on a CPU)")
-    add("--batch-size", type=int, metavar="N", help="rows per forward pass (64)")
-    add("--output-dir", default="results", metavar="DIR", help="folder of the files (results)")
-    add("--json", action="store_true", default=False, help="JSON on stdout")
+    add_one_image(add)
     return p
 
 
@@ -148,11 +143,12 @@ def _lines(found: Counterfactual) -> list[str]:
 
 
 def _write(found: Counterfactual, folder: Path, stem: str, facts: dict[str, Any]) -> list[Path]:
-    from diffcls.editing.pictures import save, to_picture
+    from diffcls.data.transforms import to_image
+    from diffcls.editing.pictures import save
 
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     files = [folder / f"{stem}{ending}" for ending in (".png", "-strip.png", ".json")]
-    save(files[0], to_picture(found.image.numpy()))
+    save(files[0], to_image(found.image))
     found.save(files[1])
     write_text(files[2], json.dumps(facts, indent=2, allow_nan=False) + "\n")
     return files

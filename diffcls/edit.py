@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from diffcls.api.image_openers import opener
 from diffcls.api.remote_images import PUBLIC_ONLY
 from diffcls.cli import command, parser_of
-from diffcls.cli.flags import keywords
+from diffcls.cli.flags import add_one_image, keywords
 from diffcls.editing.options import EditOptions
 from diffcls.support.files import check_output, make_folder, safe_name, write_text
 from diffcls.support.hashing import hash_text
@@ -67,11 +67,7 @@ def parser() -> argparse.ArgumentParser:
     surroundings = "keep the image where both prompts agree about it (on)"
     switch = argparse.BooleanOptionalAction
     add("--keep-surroundings", action=switch, help=surroundings)
-    add("--img-size", type=int, metavar="PX", help="side of the images (default: the model's)")
-    add("--device", metavar="D", help="auto, cpu, cuda, cuda:N or mps (auto)")
-    add("--dtype", metavar="T", help="float32, bfloat16 or float16 (float32 on a CPU)")
-    add("--output-dir", default="results", metavar="DIR", help="folder of the files (results)")
-    add("--json", action="store_true", default=False, help="JSON on stdout")
+    add_one_image(add, with_batch_size=False)
     return p
 
 
@@ -106,12 +102,10 @@ def _edited(options: EditOptions, image: Image.Image) -> tuple[Edit, list[str]]:
     import torch
 
     from diffcls.data.transforms import to_pixels
-    from diffcls.editing.attention import check_network
     from diffcls.editing.edit import edit
     from diffcls.models import given
 
     denoiser = given.load(options.model, options.device, options.dtype, options.img_size)
-    check_network(denoiser.network, denoiser.card.name)
     pixels = torch.from_numpy(to_pixels(image, denoiser.image_size, denoiser.interpolation))
     result = edit(denoiser, pixels, options.source, options.target, options.settings())
     return result, [denoiser.card.name, denoiser.card.revision]
@@ -129,10 +123,11 @@ def _measured(edited: Edit) -> dict[str, Any]:
 
 
 def _write(edited: Edit, folder: Path, stem: str, facts: dict[str, Any]) -> list[Path]:
-    from diffcls.editing.pictures import attention, save, strip, to_picture
+    from diffcls.data.transforms import to_image
+    from diffcls.editing.pictures import attention, save, strip
 
     make_folder(folder)
-    before, after = (to_picture(p.numpy()) for p in (edited.reconstruction, edited.image))
+    before, after = to_image(edited.reconstruction), to_image(edited.image)
     pictures = {
         "": after,
         "-strip": strip([before, after], ["original", "edit"]),

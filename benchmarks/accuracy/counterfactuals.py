@@ -19,7 +19,6 @@ import numpy as np
 
 from benchmarks.accuracy.edits import (
     DATASET,
-    GREY_VALUES,
     IMAGES,
     JUDGE,
     MARGIN_PIXELS,
@@ -130,18 +129,19 @@ def outcome_of(classifier: Any, judge: Judge, item: Item, part: str) -> Outcome:
 
     The candidates are all values of that attribute, the others as they are.
     """
-    from diffcls.editing.pictures import to_picture
+    from diffcls.data.transforms import to_image
+    from diffcls.editing.change_region import changed_pixels
 
     kind = kind_of(item)
     target = swapped(kind, part, item.image_id)
     labels = [str(Group(type(kind)(**{**vars(kind), part: value}))) for value in PARTS[part]]
     found = classifier.counterfactual(item.open(), str(Group(target)), labels, "{}", steps=STEPS)
-    gap = (found.image - found.steps[0].image).abs().amax(dim=0).numpy() * 127.5
+    changed = changed_pixels(found.image, found.steps[0].image).numpy()
     outside = outside_object(item, found.image)
     return Outcome(
         found.is_convincing,
-        judge(to_picture(found.image.numpy())) == target,
-        float((gap > GREY_VALUES)[outside].mean()),
+        judge(to_image(found.image)) == target,
+        float(changed[outside].mean()),
         found.strength,
     )
 
@@ -165,6 +165,8 @@ def row(name: str, outcomes: Sequence[Outcome]) -> dict[str, Any]:
 
 def page(rows: Sequence[dict[str, Any]], output: Path) -> Iterator[str]:
     """Lines of COUNTERFACTUALS.md."""
+    from diffcls.editing.change_region import GREY_VALUES
+
     last = rows[-1]
     yield "# Counterfactuals"
     yield ""

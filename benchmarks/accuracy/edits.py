@@ -38,8 +38,6 @@ NAME, COMMAND = "edits", "python -m benchmarks.run edits"
 DATASET, MODEL, JUDGE = "scenes/attributes", "scenes", "clip-scenes"
 IMAGES = 200
 PARTS = {"colour": COLOURS, "shape": SHAPES, "size": SIZES}
-GREY_VALUES = 10
-"""Difference of a pixel, of 255, from which on it counts as changed."""
 MARGIN_PIXELS = 2
 """Pixels around an object, before and after the edit, that are its edge."""
 TARGETS = {"null": 1.0, "swap": 0.7}
@@ -162,23 +160,23 @@ def edited(denoiser: Any, judge: Judge, item: Item, target: Kind, settings: Any)
     """The outcome of one edit."""
     import torch
 
-    from diffcls.data.transforms import load_image, to_pixels
+    from diffcls.data.transforms import load_image, to_image, to_pixels
+    from diffcls.editing.change_region import changed_pixels
     from diffcls.editing.edit import edit
-    from diffcls.editing.pictures import to_picture
 
     kind = kind_of(item)
     pixels = torch.from_numpy(to_pixels(load_image(item.open()), denoiser.image_size))
     result = edit(denoiser, pixels, str(Group(kind)), str(Group(target)), settings)
-    seen = judge(to_picture(result.image.numpy()))
+    seen = judge(to_image(result.image))
     named = {part for part in PARTS if getattr(kind, part) != getattr(target, part)}
-    gap = (result.image - result.reconstruction).abs().amax(dim=0).numpy() * 127.5
+    changed = changed_pixels(result.image, result.reconstruction).numpy()
     outside = outside_object(item, result.image)
     return Outcome(
         is_right=seen == target,
         keeps_others=all(
             getattr(seen, part) == getattr(kind, part) for part in PARTS if part not in named
         ),
-        outside=float((gap > GREY_VALUES)[outside].mean()),
+        outside=float(changed[outside].mean()),
         psnr=psnr(result.image, pixels),
         psnr_of_autoencoder=psnr(result.reconstruction, pixels),
     )
@@ -242,6 +240,7 @@ class Judge:
 def page(rows: Sequence[dict[str, Any]], output: Path) -> Iterator[str]:
     """Lines of EDITS.md."""
     from benchmarks.core.tables import environment_of, markdown
+    from diffcls.editing.change_region import GREY_VALUES
 
     first = rows[0]
     yield "# Edits by two prompts"

@@ -64,10 +64,10 @@ class WithCounterfactuals(PromptScorer):
         """
         import torch
 
+        from diffcls.data.transforms import to_image
         from diffcls.editing.attention import check_network
         from diffcls.editing.counterfactual import counterfactual
         from diffcls.editing.options import EditSettings
-        from diffcls.editing.pictures import to_picture
 
         settings = read(EditSettings, {"steps": steps, "guidance": guidance})
         labels = self._candidates(candidate_labels)
@@ -80,7 +80,7 @@ class WithCounterfactuals(PromptScorer):
             method = self._method(labels, templates_of(given))
 
             def judge(pixels: Tensor) -> Float64:
-                (result,) = self.scores(method, [to_picture(pixels.numpy())])
+                (result,) = self.scores(method, [to_image(pixels)])
                 return posterior(result.scores, method.likelihood_scale)
 
             pixels = torch.from_numpy(method.pixels(opener(image, "image", self.web_access)()))

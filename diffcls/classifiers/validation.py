@@ -86,7 +86,7 @@ def benchmark_sample(
             `diffcls.data.left_out.classes_without`.
     """
     whole = load_dataset(benchmark, split, data_root)
-    data, _ = choose(classes_without(whole, without) if without else whole, limit)
+    data, _ = choose(classes_without(whole, without), limit)
     return data, benchmark_prompts(benchmark, data, len(data.items[0].candidates))
 
 

@@ -72,6 +72,22 @@ def add_workers(add: Add) -> None:
     add("--address", metavar="A", help="of ray: HOST:PORT or auto (a cluster of its own)")
 
 
+def add_one_image(add: Add, with_batch_size: bool = True) -> None:
+    """Add what commands on one image share: size, place and precision of the model, and output.
+
+    Args:
+        add: ``add_argument`` of a parser.
+        with_batch_size: whether the command has ``--batch-size``.
+    """
+    add("--img-size", type=int, metavar="PX", help="side of the images (default: the model's)")
+    add("--device", metavar="D", help="auto, cpu, cuda, cuda:N or mps (auto)")
+    add("--dtype", metavar="T", help="float32, bfloat16 or float16 (float32 on a CPU)")
+    if with_batch_size:
+        add("--batch-size", type=int, metavar="N", help="rows per forward pass (64)")
+    add("--output-dir", default="results", metavar="DIR", help="folder of the files (results)")
+    add("--json", action="store_true", default=False, help="JSON on stdout")
+
+
 def add_output(p: Parser, folder: str, description: str) -> Add:
     """Add the group of ``--output-dir --json --quiet``.
 

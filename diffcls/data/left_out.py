@@ -45,6 +45,8 @@ def images_without(dataset: Dataset, names: Sequence[str]) -> Dataset:
     Raises:
         UsageError: see `labels_of`; and if fewer than two classes would be left.
     """
+    if not names:
+        return dataset
     left_out = labels_of(dataset, names)
     if len(dataset.class_names) - len(left_out) < 2:
         raise UsageError(
@@ -52,8 +54,6 @@ def images_without(dataset: Dataset, names: Sequence[str]) -> Dataset:
             given=f"{len(left_out)} of {len(dataset.class_names)} left out",
             allowed="two classes or more",
         )
-    if not left_out:
-        return dataset
     kept = [i for i, item in enumerate(dataset.items) if item.label not in left_out]
     return dataset.take(kept)
 
@@ -68,8 +68,9 @@ def classes_without(dataset: Dataset, names: Sequence[str]) -> Dataset:
     Raises:
         UsageError: see `images_without`.
     """
-    kept = images_without(dataset, names)
-    left_out = labels_of(dataset, names)
+    if not names:
+        return dataset
+    kept, left_out = images_without(dataset, names), labels_of(dataset, names)
     old = [k for k in range(len(dataset.class_names)) if k not in left_out]
     new = {k: i for i, k in enumerate(old)}
     return replace(

@@ -1,4 +1,4 @@
-"""Region of a change: where two prompts disagree about an image."""
+"""Regions of changes: where two prompts disagree about an image, and where two images differ."""
 
 from __future__ import annotations
 
@@ -9,6 +9,15 @@ SHARE_OF_LARGEST = 0.5
 """Disagreement, relative to the largest one, from which on a position changes."""
 MARGIN = 1
 """Positions beside such a one that change, too: a new object may be larger."""
+
+GREY_VALUES = 10
+"""Difference of a pixel, of 255, from which on it counts as changed."""
+
+
+def changed_pixels(image: Tensor, original: Tensor) -> Tensor:
+    """(H, W) whether any channel of images (3, H, W) in [−1, 1] differs by more than 10 of 255."""
+    changed: Tensor = (image - original).abs().amax(dim=0) * 127.5 > GREY_VALUES
+    return changed
 
 
 class ChangeRegion:

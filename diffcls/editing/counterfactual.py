@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from diffcls.editing.change_region import changed_pixels
 from diffcls.support.types import Float64
 
 if TYPE_CHECKING:
@@ -83,8 +84,7 @@ class Counterfactual:
     @property
     def changed(self) -> float:
         """Share of the pixels that differ from the original by more than 10 of 255 grey values."""
-        gap = (self.image - self.steps[0].image).abs().amax(dim=0) * 127.5
-        return float((gap > CHANGED_GREY_VALUES).float().mean())
+        return float(changed_pixels(self.image, self.steps[0].image).float().mean())
 
     def save(self, path: str | Path) -> None:
         """Write the way as a strip of pictures with the posterior below each, as PNG.
@@ -95,9 +95,6 @@ class Counterfactual:
         from diffcls.editing.pictures import save
 
         save(Path(path), strip_of(self))
-
-
-CHANGED_GREY_VALUES = 10
 
 
 def convinces(posterior: Float64, target: int) -> bool:
@@ -150,11 +147,12 @@ def counterfactual(
 
 def strip_of(found: Counterfactual) -> Any:
     """The way as one picture: each step with the posterior of both classes."""
-    from diffcls.editing.pictures import grid, to_picture
+    from diffcls.data.transforms import to_image
+    from diffcls.editing.pictures import grid
 
     tiles = []
     for step in found.steps:
         name = "original" if step.strength == 0 else f"strength {step.strength:g}"
         shown = [f"{found.labels[k]} {step.posterior[k]:.0%}" for k in (found.label, found.target)]
-        tiles.append((f"{name}\n" + "\n".join(shown), to_picture(step.image.numpy())))
+        tiles.append((f"{name}\n" + "\n".join(shown), to_image(step.image)))
     return grid([tiles], caption_lines=3)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from diffcls.data.transforms import to_image
 from diffcls.support.errors import UsageError
 from diffcls.support.files import write_bytes
 
@@ -25,14 +26,6 @@ GAP = 4
 WHITE, BLACK = (255, 255, 255), (0, 0, 0)
 
 
-def to_picture(pixels: NDArray[np.float32]) -> Image.Image:
-    """(3, H, W) in [−1, 1] as an image."""
-    from PIL import Image
-
-    values = np.rint((np.clip(pixels, -1, 1) + 1) * 127.5).astype(np.uint8)
-    return Image.fromarray(np.ascontiguousarray(values.transpose(1, 2, 0)))
-
-
 def strip(pictures: Sequence[Image.Image], captions: Sequence[str]) -> Image.Image:
     """Pictures side by side, each under its caption."""
     return grid([[*zip(captions, pictures, strict=True)]])
@@ -43,7 +36,7 @@ def attention(edit: Edit) -> Image.Image:
 
     Bright positions are where the word is seen; each tile is scaled to its own largest value.
     """
-    pictures = to_picture(edit.reconstruction.numpy()), to_picture(edit.image.numpy())
+    pictures = to_image(edit.reconstruction), to_image(edit.image)
     rows = []
     for words, maps, picture in zip(edit.words, edit.maps.numpy(), pictures, strict=True):
         tiles = [("", picture)]

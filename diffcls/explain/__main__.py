@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from diffcls.api.image_openers import opener
 from diffcls.api.remote_images import PUBLIC_ONLY
 from diffcls.cli import command, parser_of
-from diffcls.cli.flags import add_seed, keywords
+from diffcls.cli.flags import add_one_image, add_seed, keywords
 from diffcls.data.prompts import check_labels
 from diffcls.explain.options import DRAWS, ExplainOptions
 from diffcls.support.files import check_output, make_folder, safe_name
@@ -50,12 +50,7 @@ def parser() -> argparse.ArgumentParser:
     add("--template", metavar="T", help="prompt template with {} (a photo of a {}.)")
     add("--draws", type=int, metavar="N", help=f"(timestep, noise) draws per label ({DRAWS})")
     add_seed(add)
-    add("--img-size", type=int, metavar="PX", help="side of the images (default: the model's)")
-    add("--device", metavar="D", help="auto, cpu, cuda, cuda:N or mps (auto)")
-    add("--dtype", metavar="T", help="float32, bfloat16 or float16 (float32 on a CPU)")
-    add("--batch-size", type=int, metavar="N", help="rows per forward pass (64)")
-    add("--output-dir", default="results", metavar="DIR", help="folder of the files (results)")
-    add("--json", action="store_true", default=False, help="JSON on stdout")
+    add_one_image(add)
     return p
 
 

@@ -117,9 +117,8 @@ class ClipTraining(TrainingRun):
 
     def _accuracy(self, model: clip.ClipModel, split: str = "validation") -> float:
         """Zero-shot accuracy on all images of a split of the benchmark, with its own prompts."""
-        data = load_dataset(self.benchmark, split, self.data_root)
-        if self.without:
-            data = classes_without(data, self.without)
+        whole = load_dataset(self.benchmark, split, self.data_root)
+        data = classes_without(whole, self.without)
         prompts = benchmark_prompts(self.benchmark, data)
         classifier = model.classifier(prompts.prompts, prompts.class_of)
         images, _ = tensor_of(data, self.recipe.image_size)

@@ -128,9 +128,7 @@ class TrainingRun(ABC):
             UsageError, DataError: see `diffcls.data.load.load_dataset` and
                 `diffcls.data.left_out.images_without`.
         """
-        train = load_dataset(self.dataset, "train", self.data_root)
-        if self.without:
-            train = images_without(train, self.without)
+        train = images_without(load_dataset(self.dataset, "train", self.data_root), self.without)
         if self.processes.is_main_process:
             announce(self.dataset, train)
         return train

@@ -15,7 +15,7 @@ from PIL import Image
 import diffcls
 from diffcls import counterfactual as command
 from diffcls.data.load import load_dataset
-from diffcls.data.transforms import load_image, to_pixels
+from diffcls.data.transforms import load_image, to_image, to_pixels
 from diffcls.editing.counterfactual import STRENGTHS, convinces, counterfactual
 from diffcls.editing.edit import edit
 from diffcls.editing.options import EditSettings
@@ -92,9 +92,7 @@ def test_the_classifier_that_asks_is_convinced(
     width, height = Image.open(tmp_path / "way.png").size
     assert width > len(found.steps) * 190 and height > 200
     # the saved picture is what the classifier has seen
-    from diffcls.editing.pictures import to_picture
-
-    answer: Any = classifier(to_picture(found.image.numpy()), LABELS, "{}")
+    answer: Any = classifier(to_image(found.image), LABELS, "{}")
     assert answer[0]["label"] == LABELS[1]
     assert answer[0]["score"] == pytest.approx(found.steps[-1].posterior[1])
     with pytest.raises(UsageError, match=r"ending of the file is unknown.*\.png"):
