@@ -52,7 +52,7 @@ def parser() -> argparse.ArgumentParser:
     add("--dtype", metavar="T", help="float32, bfloat16 or float16 (float32 on a CPU)")
     add = p.add_argument_group("learning").add_argument
     add("--method", metavar="M", help="textual (default), discriminative or dreambooth")
-    add("--vectors", type=int, metavar="N", help="number of embeddings (1)")
+    add("--vectors", type=int, metavar="N", help="number of embeddings (4)")
     add("--rank", type=int, metavar="N", help="dreambooth: rank of the LoRA (8)")
     prior = "dreambooth: generated images of the class, for prior preservation (32)"
     add("--prior-images", type=int, metavar="N", help=prior)

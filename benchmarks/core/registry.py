@@ -139,6 +139,14 @@ ENTRIES = (
         "benchmarks.accuracy.counterfactuals",
     ),
     Entry(
+        "few_shot",
+        "Are classes recognised that were added from one to ten images?",
+        2.5,
+        "1 CPU core",
+        ("FEW_SHOT.md", "few_shot.csv"),
+        "benchmarks.accuracy.few_shot",
+    ),
+    Entry(
         "beyond",
         "Which rules are more accurate than the published one at equal cost?",
         0.4,

@@ -42,7 +42,7 @@ class WithConcepts(ABC):
         init: str | None = None,
         method: str = "textual",
         against: Sequence[str] | None = None,
-        vectors: int = 1,
+        vectors: int = 4,
         rank: int | None = None,
         prior_images: int | None = None,
         steps: int | None = None,

@@ -54,7 +54,7 @@ class ConceptSettings:
     name: str = ""
     init: str | None = free_text()
     method: str = "textual"
-    vectors: int = within(1, MAX_VECTORS, 1)
+    vectors: int = within(1, MAX_VECTORS, 4)
     rank: int = within(1, MAX_RANK, 8)
     prior_images: int = within(1, MAX_ROWS, 32)
     steps: int | None = within(1, MAX_COUNT)

@@ -25,7 +25,7 @@ from diffcls.training.recipes import Optimisation
 OPTIMISATION = Optimisation(
     images=400 * 16,
     batch=16,
-    learning_rate=0.1,
+    learning_rate=0.02,
     warmup=0.05,
     decay="cosine",
     ema=0.95,
