@@ -33,6 +33,18 @@ def test_every_row_is_of_a_fault_that_a_test_injects() -> None:
         for node in ast.walk(ast.parse(source))
         if isinstance(node, ast.Constant) and isinstance(node.value, str)
     }
-    for row in generator.read():
+    for row in generator.rows_of(generator.FIGURES):
         fault = row["fault"].replace("429", "").replace("503", "")
         assert fault in texts or row["fault"] in texts, row["fault"]
+
+
+def test_a_long_run_states_memory_and_handles_at_its_first_and_last_point() -> None:
+    points = [
+        {"model": "m", "mode": "serial", "images": "20000", "done": done, "memory_mib": memory}
+        for done, memory in (("1000", "500.4"), ("9000", "777"), ("20000", "1500.6"))
+    ]
+    (row,) = generator.long_runs([{**point, "handles": "31"} for point in points])
+    assert row["fault"] == "20,000 images in one run" and row["victim"] == "serial, m model"
+    assert generator.figure(row) == (
+        "500 MiB and 31 handles at image 1,000, 1,501 MiB and 31 handles at image 20,000"
+    )
