@@ -65,8 +65,10 @@ def test_a_counterfactual_shows_each_edit_above_its_probabilities(
     page_file: Path, open_page: Callable[..., Any], width: int
 ) -> None:
     page = open_page(page_file, width, "light")
-    (way,) = page.locator(".way").all()
-    card, tiles = way.locator("xpath=..").bounding_box(), way.locator("li").all()
+    page.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
+    way = page.locator(".way")
+    card = page.locator("li.card", has=way).bounding_box()
+    tiles = way.locator("li").all()
     assert len(tiles) > 2
     for tile in tiles:
         box, picture = tile.bounding_box(), tile.locator("img")
