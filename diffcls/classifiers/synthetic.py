@@ -242,5 +242,5 @@ def classifier_method(
 SYNTHETIC = MethodKind(
     check,
     build,
-    MODEL_OPTIONS | PROMPT_OPTIONS | {"interpolation", "guidance", "images_per_class"},
+    MODEL_OPTIONS | PROMPT_OPTIONS | {"interpolation", "guidance", "images_per_class", "concept"},
 )

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from diffcls.models.prompt_truncation import with_all_vectors
 from diffcls.support.errors import ModelError
 
 
@@ -39,12 +40,13 @@ class Words:
         """
         words = tuple(prompt.split())
         length = int(tokenizer.model_max_length)
-        whole = tokenizer(prompt, verbose=False).input_ids  # its length is checked here
+        *read, text = with_all_vectors(tokenizer, [*words, prompt])
+        whole = tokenizer(text, verbose=False).input_ids  # its length is checked here
         if len(whole) > length:
             raise ModelError(
                 "the prompt is too long", given=prompt, allowed=f"{length - 2} tokens or fewer"
             )
-        ids = [tokenizer(word, add_special_tokens=False).input_ids for word in words]
+        ids = [tokenizer(word, add_special_tokens=False).input_ids for word in read]
         begin = len(tokenizer("").input_ids) - 1  # a token before the text, if the model has one
         if [i for part in ids for i in part] != whole[begin : len(whole) - 1]:
             raise ModelError(

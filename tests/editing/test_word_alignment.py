@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from functools import cache
 from typing import Any
 
@@ -79,3 +80,13 @@ def test_words_are_found_in_any_case_and_with_punctuation(tokenizer: Any) -> Non
 def test_prompts_that_are_too_long_are_refused(tokenizer: Any) -> None:
     with pytest.raises(ModelError, match=r"too long.*22 tokens or fewer"):
         Words.of(tokenizer, "red " * 40)
+
+
+def test_a_learned_word_has_the_tokens_of_all_its_vectors(tokenizer: Any) -> None:
+    own = copy.deepcopy(tokenizer)
+    own.add_tokens(["<mine>", "<mine>_1", "<mine>_2"])
+    words = Words.of(own, "a <mine> circle")
+    ids = own.convert_tokens_to_ids(["<mine>", "<mine>_1", "<mine>_2"])
+    read = own("a <mine> <mine>_1 <mine>_2 circle").input_ids
+    assert [read[i] for i in words.tokens[1]] == ids and words.words[1] == "<mine>"
+    assert read[words.end] == own.eos_token_id
