@@ -391,13 +391,18 @@ def test_a_file_that_is_no_fit_of_this_model_is_refused(
     )
     path = fit_file(first[0])
     arrays: dict[str, Any] = read_arrays(path, "fit")
-    settings = json.loads(str(arrays["settings"]))
-    for name, value in (("model", "sd2-base abc"), ("version", settings["version"] - 1)):
-        changed = np.array(json.dumps({**settings, name: value}))
-        np.savez(tmp_path / "other.npz", **{**arrays, "settings": changed})
+    defined_by = json.loads(str(arrays["defined_by"]))
+    version, model = defined_by["version"], defined_by["model"]
+    for name, value in (("model", ["sd2-base", "abc"]), ("version", version - 1)):
+        changed = np.array(json.dumps({**defined_by, name: value}))
+        np.savez(tmp_path / "other.npz", **{**arrays, "defined_by": changed})
         message = refused(*SMALL, "--draws", "8", "--fit", tmp_path / "other.npz")
-        assert f"--fit was made with another {name}: '{name} {value}'" in message
-        assert f"allowed: {name} {settings[name]}" in message
+        shown, own = (" ".join(value), " ".join(model)) if name == "model" else (value, version)
+        assert f"--fit was made with another {name}: '{name} {shown}'" in message
+        assert f"allowed: {name} {own}" in message
+    # earlier versions repeated a part of the definition, which is not read
+    path = tmp_path / "earlier.npz"
+    np.savez(path, **arrays, settings=np.array("{}"))
     for flags, given in {
         ("--draws", "9"): "draws: 'draws 8'; allowed: draws 9",
         ("--draws", "8", "--seed", "1"): "seed: 'seed 0'; allowed: seed 1",
