@@ -1,4 +1,4 @@
-"""The fit of --search learned: stored, read again, and made anew where it would be another."""
+"""The fit of --search learned: stored, read back, and repeated where it would be another."""
 
 from __future__ import annotations
 
