@@ -22,6 +22,7 @@ examples:
   python -m diffcls.report
   python -m diffcls.report dataset=digits --csv
   python -m diffcls.report 3f2a91c0 --data-root data --rescore 50 --output wrong.html
+  python -m diffcls.report dataset=fashion_mnist --counterfactuals 3
 
 exit status: 0 done, 1 records cannot be read, 2 bad usage."""
 
@@ -38,6 +39,8 @@ def parser() -> argparse.ArgumentParser:
     add("--csv", action="store_true", help="write errors.csv and the tables beside the page")
     count = "images of each run to score once more at most; 0: none (24, within a minute)"
     add("--rescore", type=int, metavar="N", help=count)
+    edited = "first N wrong images to edit until the model is right; seconds to minutes each (0)"
+    add("--counterfactuals", type=int, metavar="N", help=edited)
     add("--errors", nargs="+", metavar="DIR", help="folders of --save-errors")
     add("--data-root", metavar="DIR", help="folder of local data, instead of the runs' own")
     add("--json", action="store_true", help="machine output on stdout")

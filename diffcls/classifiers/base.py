@@ -54,6 +54,8 @@ class Method(Protocol):
 class Built:
     """A method built from options, and the facts for its leaderboard row.
 
+    The defaults are those of a classifier without a denoiser.
+
     Args:
         method: the classifier.
         card: card of its model.
@@ -83,14 +85,14 @@ class Built:
     method: Method
     card: ModelCard
     prompts: PromptSet
-    search: str
-    search_options: Mapping[str, Any]
     img_size: int
-    loss: str
-    dtype: str
-    device: str
-    most_evaluations: int
-    timesteps: NDArray[np.float64]
+    search: str = ""
+    search_options: Mapping[str, Any] = field(default_factory=dict)
+    loss: str = ""
+    dtype: str = "float32"
+    device: str = "cpu"
+    most_evaluations: int = 0
+    timesteps: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
     noise: str = ""
     supervision: str | None = None
     setting: str | None = None

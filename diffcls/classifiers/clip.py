@@ -74,14 +74,9 @@ def build(options: ClassifierOptions, spec: DatasetSpec, prompts: PromptSet) -> 
         ),
         card=model.card,
         prompts=prompts,
-        search="",
-        search_options={},
         img_size=model.image_size,
-        loss="",
         dtype=str(dtype or "float32").removeprefix("torch."),
         device=device,
-        most_evaluations=0,
-        timesteps=np.empty(0),
         setting=f"templates={options.ensemble or ' | '.join(prompts.filled) or 'of a file'}",
     )
 

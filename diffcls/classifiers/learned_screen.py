@@ -5,13 +5,12 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
-from typing import Any
 
 import numpy as np
 
 from diffcls.classifiers.base import Built
 from diffcls.classifiers.cached_fit import CachedFit, errors_defined_by
-from diffcls.classifiers.carried_fit import CarriedFit, carried_fit
+from diffcls.classifiers.carried_fit import CarriedFit, carried_fit, regression_settings
 from diffcls.classifiers.class_components import class_components
 from diffcls.classifiers.diffusion import DiffusionMethod
 from diffcls.classifiers.labelled_data import is_quiet
@@ -30,7 +29,6 @@ from diffcls.classifiers.screen_measurement import ScreenMeasurement
 from diffcls.classifiers.unlabelled_data import unlabelled_images
 from diffcls.data.dataset import Item
 from diffcls.data.prompts import PromptSet
-from diffcls.diffusion.parameterization import stored_weighting
 from diffcls.search.error_prediction import ErrorPredictor
 from diffcls.search.learned import Learned, ScreenFit
 from diffcls.support.cache import Arrays
@@ -64,7 +62,13 @@ def with_learned_screen(built: Built, options: ClassifierOptions, search: Learne
             `diffcls.classifiers.carried_fit.carried_fit`.
     """
     method = instance(built.method, DiffusionMethod)
-    made_with = regression_settings(built, options, search)
+    settings = dataclasses.asdict(search)
+    about = {
+        "version": FIT_VERSION,
+        "model": [built.card.name, built.card.revision],
+        **errors_defined_by(built, options),
+    }
+    made_with = regression_settings({**about, "search": settings})
     other = None if options.fit is None else carried_fit(str(options.fit), made_with)
     if built.prompts.n_classes <= search.candidates:  # all classes race
         _check_unused(options, built.prompts.n_classes, search)
@@ -82,13 +86,7 @@ def with_learned_screen(built: Built, options: ClassifierOptions, search: Learne
     parts = Parts.without_regression(images.items) if other else Parts.of(images.items)
     regression = images.source if other is None else other.source
     fitted_on = sorted(other.images if other else images.keys[: len(parts.regression)])
-    defined_by = {
-        "version": FIT_VERSION,
-        "fit": [regression, images.source],
-        "model": _model_of(built),
-        **errors_defined_by(built, options),
-    }
-    settings = dataclasses.asdict(search)
+    defined_by = {**about, "fit": [regression, images.source]}
     classes, folder = built.prompts.n_classes, options.output_dir
     prediction = CachedFit(
         folder,
@@ -114,8 +112,7 @@ def with_learned_screen(built: Built, options: ClassifierOptions, search: Learne
             def predict() -> Arrays:
                 measurement = ScreenMeasurement(method, progress.update)
                 arrays = fit_prediction(measurement, search, parts, options.seed, other)
-                about = {"settings": made_with, "fitted_on": fitted_on}
-                return {**arrays, **{k: np.array(json.dumps(v)) for k, v in about.items()}}
+                return {**arrays, "fitted_on": np.array(json.dumps(fitted_on))}
 
             arrays = prediction.arrays(predict)
             measurement = ScreenMeasurement(method, progress.update)
@@ -231,32 +228,6 @@ def promise(arrays: Arrays, search: Learned) -> str:
     if survival < wanted:
         text += f", less than the {wanted:.1%} of --confidence {search.confidence:g}"
     return text
-
-
-def regression_settings(
-    built: Built, options: ClassifierOptions, search: Learned
-) -> dict[str, Any]:
-    """What a regression depends on beside classes and images, in plain JSON types.
-
-    Features and errors are those of the model on its probed draws; in another precision they differ
-    by rounding alone.
-    """
-    return {
-        "version": FIT_VERSION,
-        "model": " ".join(_model_of(built)),
-        "loss": built.loss,
-        "weighting": stored_weighting(options.weighting),
-        "allocation": built.allocation,
-        "noise": built.noise,
-        "seed": options.seed,
-        "image size": built.img_size,
-        "interpolation": options.interpolation or built.interpolation,
-        "draws": search.draws,
-    }
-
-
-def _model_of(built: Built) -> list[str]:
-    return [built.card.name, built.card.revision]
 
 
 def _arrays_of_prompts(prompts: PromptSet) -> Arrays:

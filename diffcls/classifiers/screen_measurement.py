@@ -13,7 +13,7 @@ from torch import Tensor
 from diffcls.classifiers.diffusion import DiffusionMethod
 from diffcls.data.dataset import Item
 from diffcls.models.denoiser import Conditioning
-from diffcls.scoring.batch_size import SingleRowError, in_batches, is_out_of_memory
+from diffcls.scoring.batch_size import in_batches, in_single_precision
 from diffcls.search.embeddings import Points
 from diffcls.search.screening import EVALUATIONS_PER_GRADIENT_PROBE
 from diffcls.support.types import Int64
@@ -137,8 +137,7 @@ class ScreenMeasurement:
     def _in_batches(self, count: int, measure: Callable[[Int64], Booleans]) -> None:
         """Measure `count` rows; those that are not finite are repeated once in single precision.
 
-        The batch is halved for these rows alone: weights and activations are twice as large. Rows
-        for which memory does not suffice keep their values.
+        Rows for which memory does not suffice then keep their values.
 
         Args:
             count: number of rows.
@@ -152,19 +151,11 @@ class ScreenMeasurement:
 
         in_batches(self.method, count, first)
         denoiser = self.method.denoiser
-        if not bad or denoiser.dtype == torch.float32:
-            return
-        left, size = np.array(bad), self.method.batch_size
-        try:
-            with denoiser.float32():
-                in_batches(self.method, len(left), lambda batch: measure(left[batch]))
-        except SingleRowError:
-            pass
-        except RuntimeError as error:
-            if not is_out_of_memory(error):
-                raise
-        finally:
-            self.method.batch_size = size
+        if bad and denoiser.dtype != torch.float32:
+            left = np.array(bad)
+            in_single_precision(
+                self.method, denoiser, len(left), lambda batch: measure(left[batch])
+            )
 
     def _rows(self, classes: Int64) -> Conditioning:
         device = next(iter(self._classes.values())).device

@@ -125,14 +125,10 @@ def build(options: ClassifierOptions, spec: DatasetSpec, prompts: PromptSet) -> 
         method=method,
         card=denoiser.card,
         prompts=prompts,
-        search="",
         search_options={**defined_by, **supervised.describe(training, augmentation)},
         img_size=side,
-        loss="",
         dtype=str(denoiser.dtype).removeprefix("torch."),
         device=device,
-        most_evaluations=0,
-        timesteps=np.empty(0),
         setting="default",
         fitting=Fitting(lambda: is_fitted(options.output_dir, "synthetic", trained_by), cost),
     )
@@ -242,5 +238,5 @@ def classifier_method(
 SYNTHETIC = MethodKind(
     check,
     build,
-    MODEL_OPTIONS | PROMPT_OPTIONS | {"interpolation", "guidance", "images_per_class"},
+    MODEL_OPTIONS | PROMPT_OPTIONS | {"interpolation", "guidance", "images_per_class", "concept"},
 )

@@ -12,7 +12,7 @@ from diffcls.concepts.options import ConceptOptions, ConceptSettings, plan_of
 from diffcls.data import catalog
 from diffcls.data.training_captions import TEMPLATES
 from diffcls.models.concept_files import CARD
-from diffcls.support.errors import RecordError, UsageError
+from diffcls.support.errors import DataError, RecordError, UsageError
 from diffcls.support.files import check_output, locked, write_bytes, write_text
 from diffcls.support.stored_json import parse_json
 
@@ -71,7 +71,8 @@ def check(options: ConceptOptions) -> None:
     Raises:
         UsageError: for an option that the method does not read, an unknown model or device, and a
             folder with a finished concept.
-        DataError: for a folder of images that is missing or empty.
+        DataError: for a folder of images that is missing or empty, and images of the concept among
+            those of other classes.
         ModelError: for a class-conditional model, which has no words.
     """
     from diffcls.models import given, loading
@@ -87,7 +88,7 @@ def check(options: ConceptOptions) -> None:
     check_device(options.device)
     check_dtype(options.dtype)
     given.check(options.model)
-    in_folder(options.images, "--images")
+    _check_images(options)
     family = loading.family_of(options.model)
     if family:  # a single file does not name one
         check_family_name(family)
@@ -99,6 +100,19 @@ def check(options: ConceptOptions) -> None:
             todo="choose another --output-dir, or move the folder away",
         )
     check_output(folder)
+
+
+def _check_images(options: ConceptOptions) -> None:
+    images = in_folder(options.images, "--images")
+    if options.against_images:
+        against = in_folder(options.against_images, "--against-images")
+        common = len({*images.hashes()} & {*against.hashes()})
+        if common:
+            raise DataError(
+                "--against-images: images of the concept are among those of other classes",
+                given=f"{common} of {len(images)}",
+                todo="remove them from one of the folders",
+            )
 
 
 def check_model(denoiser: Denoiser) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from diffcls.models.prompt_truncation import with_all_vectors
 from diffcls.support.errors import ModelError
 
 
@@ -39,12 +40,13 @@ class Words:
         """
         words = tuple(prompt.split())
         length = int(tokenizer.model_max_length)
-        whole = tokenizer(prompt, verbose=False).input_ids  # its length is checked here
+        *read, text = with_all_vectors(tokenizer, [*words, prompt])
+        whole = tokenizer(text, verbose=False).input_ids  # its length is checked here
         if len(whole) > length:
             raise ModelError(
                 "the prompt is too long", given=prompt, allowed=f"{length - 2} tokens or fewer"
             )
-        ids = [tokenizer(word, add_special_tokens=False).input_ids for word in words]
+        ids = [tokenizer(word, add_special_tokens=False).input_ids for word in read]
         begin = len(tokenizer("").input_ids) - 1  # a token before the text, if the model has one
         if [i for part in ids for i in part] != whole[begin : len(whole) - 1]:
             raise ModelError(
@@ -67,13 +69,10 @@ class Alignment:
         carry: (S, S) source token × target token; a column sums to less than 1 where several
             tokens share the attention of one.
         is_new: (S,) target tokens without a source, which keep their own attention.
-        changed_source, changed_target: tokens of the words that differ.
     """
 
     carry: Tensor
     is_new: Tensor
-    changed_source: tuple[int, ...]
-    changed_target: tuple[int, ...]
 
 
 def align(source: Words, target: Words) -> Alignment:
@@ -85,7 +84,6 @@ def align(source: Words, target: Words) -> Alignment:
     """
     carry = torch.zeros(source.length, target.length)
     is_new = torch.zeros(target.length, dtype=torch.bool)
-    changed: tuple[list[int], list[int]] = ([], [])
     matcher = SequenceMatcher(None, source.words, target.words, autojunk=False)
     for kind, a, b, c, d in matcher.get_opcodes():
         old, new = _tokens(source, a, b), _tokens(target, c, d)
@@ -97,14 +95,11 @@ def align(source: Words, target: Words) -> Alignment:
                 carry[i, new] = 1 / len(new)
         else:
             is_new[new] = True
-        if kind != "equal":
-            changed[0].extend(old)
-            changed[1].extend(new)
     first = source.tokens[0][0] if source.tokens else source.end
     for i in range(first):  # the tokens before the text
         carry[i, i] = 1
     _carry_padding(carry, source, target)
-    return Alignment(carry, is_new, tuple(changed[0]), tuple(changed[1]))
+    return Alignment(carry, is_new)
 
 
 def _carry_padding(carry: Tensor, source: Words, target: Words) -> None:

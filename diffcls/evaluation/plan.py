@@ -22,11 +22,11 @@ from diffcls.data.prompts import AGGREGATES, PromptSet
 from diffcls.data.read_timeout import with_read_timeout
 from diffcls.data.seen_images import sample_hashes
 from diffcls.data.subsets import choose
+from diffcls.evaluation.concept_use import check_concepts, concepts_of
 from diffcls.evaluation.executors.base import Executor
 from diffcls.evaluation.executors.serial import SerialExecutor
 from diffcls.evaluation.options import EvaluationOptions
 from diffcls.evaluation.time_budget import read_time
-from diffcls.models.concept_files import Concept, parse
 from diffcls.models.memory_options import parse_quantisation
 from diffcls.runs.sharding import shard_from
 from diffcls.runs.spec import RunSpec
@@ -111,26 +111,11 @@ def check_names(options: EvaluationOptions) -> None:
         from diffcls.models.lora import parse as parse_lora
 
         parse_lora(options.lora)
-    concepts_of(options)
+    check_concepts(options)
     memory_options(options)
     for flag, path in (("--prompts", options.prompts), ("--class-ids", options.class_ids)):
         if path is not None and not Path(path).is_file():
             raise DataError(f"{flag}: file not found", given=str(path), todo="check the path")
-
-
-def concepts_of(options: EvaluationOptions) -> list[Concept]:
-    """The learned concepts of an evaluation.
-
-    Raises:
-        UsageError: for two concepts of one label or token.
-        UsageError, ModelError: see `diffcls.models.concept_files.parse`.
-    """
-    concepts = [parse(text) for text in options.concept or ()]
-    for names in ([one.label for one in concepts], [one.phrase for one in concepts]):
-        twice = next((name for i, name in enumerate(names) if name in names[:i]), None)
-        if twice is not None:
-            raise UsageError("--concept: two concepts of one name", given=twice, todo="remove one")
-    return concepts
 
 
 def check_tables(options: EvaluationOptions, method: str) -> None:

@@ -59,6 +59,11 @@ def card_of_text_model(
     return loading.card_of_text_model(os.fspath(model), lora, variant, concepts)
 
 
+def network_of(model: Model) -> str | None:
+    """See `diffcls.models.loading.network_of`; None for a model in memory."""
+    return loading.network_of(os.fspath(model)) if is_name(model) else None
+
+
 def text_defaults_of(model: Model) -> str:
     """What the pipeline of a text model adds to every prompt, as JSON; empty if nothing."""
     from diffcls.models.text_defaults import recorded

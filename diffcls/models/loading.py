@@ -133,6 +133,16 @@ def family_of(name: str) -> str:
     return "" if place.is_file() else read_index(place).family
 
 
+def network_of(name: str) -> str | None:
+    """Class of a model's denoising network, from its index; None for a single file."""
+    place = find(name, weights=False).path
+    if place.is_file():
+        return None
+    index = read_index(place)
+    part = index.parts[network_part(index.family)]
+    return None if part is None else part[1]
+
+
 @kept
 def card_of_text_model(
     name: str,

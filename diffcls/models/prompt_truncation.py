@@ -21,7 +21,7 @@ def report_truncation(
     limit: int | None = None,
     texts: Sequence[str] | None = None,
 ) -> None:
-    """Warn about prompts longer than the model's context.
+    """Warn about prompts longer than the model's context; a learned word counts all its vectors.
 
     Args:
         tokenizer: tokenizer of the text encoder with the longest context.
@@ -33,7 +33,8 @@ def report_truncation(
     Raises:
         ModelError: if two different prompts become equal by truncation.
     """
-    limit, texts = limit or tokenizer.model_max_length, prompts if texts is None else texts
+    limit = limit or tokenizer.model_max_length
+    texts = with_all_vectors(tokenizer, prompts if texts is None else texts)
     tokenized = zip(prompts, _tokens(tokenizer, texts), strict=True)
     long = [prompt for prompt, (_, tokens) in tokenized if len(tokens) > limit]
     if not long:
@@ -49,6 +50,21 @@ def report_truncation(
                 todo="shorten the template or the labels",
             )
     warn_of_truncation(long, limit)
+
+
+def with_all_vectors(tokenizer: Any, texts: Sequence[str]) -> Sequence[str]:
+    """Texts in which a learned word of several vectors stands for all of them, as encoders read it.
+
+    Its vectors are the tokens ``<x>``, ``<x>_1``, …, which diffusers puts in place of ``<x>``.
+    """
+    added = getattr(tokenizer, "added_tokens_encoder", {})
+    words = {name: [name] for name in added if f"{name}_1" in added}
+    for name, vectors in words.items():
+        while (following := f"{name}_{len(vectors)}") in added:
+            vectors.append(following)
+    for name, vectors in words.items():
+        texts = [text.replace(name, " ".join(vectors)) for text in texts]
+    return texts
 
 
 def in_chat_template(tokenizer: Any, prompts: Sequence[str], thinking: bool) -> list[str]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from diffcls.scoring.batch_size import halved, is_out_of_memory
+from diffcls.scoring.batch_size import halved, in_single_precision, is_out_of_memory
 from diffcls.scoring.batches import Batch
 from diffcls.scoring.image_state import ImageState
 from diffcls.scoring.queues import Queues
@@ -86,41 +86,13 @@ class BatchRunner:
         # of requests only: a speculative result that is not finite is measured again if requested
         finite = torch.isfinite(results[: len(batch)]).reshape(len(batch), -1).all(dim=1)
         bad = finite.logical_not().nonzero().flatten()
-        if len(bad) and denoiser.dtype != torch.float32 and not self._repeat(batch, bad, results):
+        if not len(bad) or denoiser.dtype == torch.float32:
+            return results
+
+        def repeat(rows: range) -> None:
+            chosen = bad[rows.start : rows.stop]
+            results[chosen] = batch.select(chosen.tolist()).measure(self.scorer).cpu()
+
+        if not in_single_precision(self.scorer, denoiser, len(bad), repeat):
             batch.precision = "and memory does not suffice for single precision"
         return results
-
-    def _repeat(self, batch: Batch, rows: Tensor, results: Tensor) -> bool:
-        """Replace results by those in single precision; False where memory does not suffice.
-
-        The weights and activations are twice as large: the batch is halved for these rows alone.
-        """
-        size, left = self.scorer.batch_size, rows
-        try:
-            with self.scorer.denoiser.float32():
-                while len(left):
-                    # the batch size may have been halved since the launch
-                    part = left[: self.scorer.batch_size]
-                    if self._measured(batch, part, results):
-                        left = left[len(part) :]
-                    elif self.scorer.batch_size == 1:
-                        return False
-                    else:
-                        self.scorer.batch_size //= 2
-        except RuntimeError as error:
-            if not is_out_of_memory(error):
-                raise
-            return False  # no memory for the weights
-        finally:
-            self.scorer.batch_size = size
-        return True
-
-    def _measured(self, batch: Batch, rows: Tensor, results: Tensor) -> bool:
-        """Replace the results of some rows; False if memory does not suffice."""
-        try:
-            results[rows] = batch.select(rows.tolist()).measure(self.scorer).cpu()
-        except RuntimeError as error:
-            if not is_out_of_memory(error):
-                raise
-            return False
-        return True

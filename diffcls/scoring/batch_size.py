@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor
 
 from diffcls.support.errors import ModelError
+
+if TYPE_CHECKING:
+    from diffcls.models.denoiser import Denoiser
 
 logger = logging.getLogger(__name__)
 
@@ -81,6 +84,53 @@ def in_batches(owner: HasBatchSize, count: int, compute: Callable[[range], objec
             first = rows.stop
             continue
         owner.batch_size = halved(owner.batch_size, reason)
+
+
+def in_single_precision(
+    owner: HasBatchSize, denoiser: Denoiser, count: int, measure: Callable[[range], object]
+) -> bool:
+    """Call ``measure(rows)`` on batches of `count` rows while a model is in single precision.
+
+    Its weights and activations are twice as large then: the batch is halved for these rows alone.
+
+    Args:
+        owner: its batch size is the number of rows; it is as before in the end.
+        denoiser: the model.
+        count: number of rows.
+        measure: measures some rows, or raises an error for lack of memory.
+
+    Returns:
+        Whether memory sufficed for all rows; those before the first lack of it are measured.
+    """
+    size, first = owner.batch_size, 0
+    try:
+        with denoiser.float32():
+            while first < count:
+                # the batch size may have been halved since these rows were measured first
+                rows = range(first, min(first + owner.batch_size, count))
+                if _has_memory_for(measure, rows):
+                    first = rows.stop
+                elif owner.batch_size == 1:
+                    return False
+                else:
+                    owner.batch_size //= 2
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        return False  # no memory for the weights
+    finally:
+        owner.batch_size = size
+    return True
+
+
+def _has_memory_for(measure: Callable[[range], object], rows: range) -> bool:
+    try:
+        measure(rows)
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        return False
+    return True
 
 
 class PartedBatch:

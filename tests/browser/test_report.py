@@ -10,13 +10,18 @@ import pytest
 from helpers.stored_runs import write_run
 
 from diffcls import evaluate, report
+from diffcls.editing.options import EditSettings
+from diffcls.reports.page import counterfactuals
 
-FLAGS = "--limit 24 --draws 8 --threads 1 --quiet --no-check-model --json".split()
+FLAGS = "--limit 24 --draws 2 --threads 1 --quiet --no-check-model --json".split()
 
 
 @pytest.fixture(scope="module")
 def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A report of two runs on the digits, and of two with long names and wrong answers."""
+    """A report of two runs on the digits, and of two with long names and wrong answers.
+
+    The first wrong image has its counterfactual.
+    """
     out = tmp_path_factory.mktemp("browser")
     for seed in ("0", "1"):
         assert evaluate.main([*FLAGS, "--seed", seed, "--output-dir", str(out)]) == 0
@@ -25,7 +30,9 @@ def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     answers = {f"folder/of/images/{i}.jpg": (i % 3, (i + (i % 2)) % 3) for i in range(30)}
     for seed in (0, 1):
         write_run(out, answers, seed=seed, class_names=names, evaluations=10 + seed)
-    assert report.main(["--output-dir", str(out)]) == 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(counterfactuals, "edit_settings", lambda: EditSettings(steps=5))
+        assert report.main(["--output-dir", str(out), "--counterfactuals", "1"]) == 0
     return out / "report.html"
 
 
@@ -52,6 +59,24 @@ def test_the_report_works_without_javascript(
     second.click()
     assert page.locator(".reference").nth(1).locator("table").is_visible()
     assert page.locator("th button").count() == 0  # nothing that would do nothing
+
+
+def test_a_counterfactual_shows_each_edit_above_its_probabilities(
+    page_file: Path, open_page: Callable[..., Any], width: int
+) -> None:
+    page = open_page(page_file, width, "light")
+    page.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
+    way = page.locator(".way")
+    card = page.locator("li.card", has=way).bounding_box()
+    tiles = way.locator("li").all()
+    assert len(tiles) > 2
+    for tile in tiles:
+        box, picture = tile.bounding_box(), tile.locator("img")
+        assert card["x"] <= box["x"] and box["x"] + box["width"] <= card["x"] + card["width"]
+        shown = tile.locator("b").all_inner_texts()
+        assert all(value in picture.get_attribute("alt") for value in shown) and len(shown) == 2
+        below = tile.locator("span").bounding_box()
+        assert below["y"] >= picture.bounding_box()["y"] + picture.bounding_box()["height"]
 
 
 def test_tables_are_sorted_by_a_column(page_file: Path, open_page: Callable[..., Any]) -> None:

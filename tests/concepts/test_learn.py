@@ -15,7 +15,7 @@ from helpers.library_pipelines import Folders, folders
 from safetensors.torch import load_file
 
 import diffcls.learn_concept as command
-from diffcls.concepts.discriminative import DRAWS, PosteriorLoss
+from diffcls.concepts.discriminative import DRAWS, NEARNESS, PosteriorLoss
 from diffcls.concepts.learn import learn
 from diffcls.concepts.learned_rows import LearnedRows, initial_vectors
 from diffcls.concepts.options import ConceptSettings
@@ -24,6 +24,7 @@ from diffcls.data.load import load_dataset
 from diffcls.models import loading
 from diffcls.models.concept_files import EMBEDDINGS, LORA, parse
 from diffcls.models.quiet import quiet
+from diffcls.training.loop import generator
 
 __all__ = ["folders"]
 TOKEN = "<mine>"
@@ -69,6 +70,7 @@ def test_what_cannot_be_learned_is_refused_in_one_line(
     folders: Folders, sevens: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "empty").mkdir()
+    rival = ("--method", "discriminative", "--against", "two", "--against-images")
     pixart = folders("pixart")  # saved before, with a progress bar
     capsys.readouterr()
     for images, model, more, message in (
@@ -79,6 +81,14 @@ def test_what_cannot_be_learned_is_refused_in_one_line(
         (sevens, "digits", ("--method", "dreambooth"), "--method dreambooth needs --init"),
         (sevens, "digits", ("--method", "discriminative"), "needs --against"),
         (sevens, "digits", ("--against-images", "x"), "--against-images does not apply"),
+        (
+            sevens,
+            "digits",
+            (*rival, str(tmp_path / "absent")),
+            "--against-images: folder not found",
+        ),
+        (sevens, "digits", (*rival, str(tmp_path / "empty")), "--against-images: no images in"),
+        (sevens, "digits", (*rival, str(sevens)), "--against-images: images of the concept"),
         (sevens, "digits", ("--template", "no braces"), "does not contain exactly one {}"),
         (sevens, pixart, (), "this model family cannot have new words"),
         (sevens, "digitz", (), "did you mean 'digits'?"),
@@ -154,21 +164,25 @@ def test_dreambooth_resumes_to_the_same_weights(
     assert all(torch.equal(whole[k], resumed[k]) for k in whole)
 
 
-def test_log_odds_are_those_of_the_classifiers_posterior(folders: Folders) -> None:
-    from diffcls.diffusion.parameterization import PARAMETERIZATIONS
-    from diffcls.metrics.calibration import posterior
-
-    model: Any = loading.load(str(folders("sd1")))
+def posterior_loss(
+    model: Any, other: torch.Tensor | None = None, seed: int = 0
+) -> tuple[PosteriorLoss, LearnedRows]:
+    """The loss on three images of a concept that competes with two classes."""
     settings = ConceptSettings(
-        name=TOKEN, method="discriminative", against=("two", "zero"), batch_size=8
+        name=TOKEN, method="discriminative", against=("two", "zero"), batch_size=8, seed=seed
     )
     x0 = torch.randn(3, *model.sample_shape, generator=torch.Generator().manual_seed(1))
     rows = LearnedRows(model, TOKEN, initial_vectors(model, TOKEN, "three", 1))
-    loss = PosteriorLoss(LearningTask(model, TOKEN, x0, settings, ("a {}",)), rows)
-    draws = loss._draw(x0, torch.Generator().manual_seed(2))
+    task = LearningTask(model, TOKEN, x0, settings, ("a {}",), other)
+    return PosteriorLoss(task, rows), rows
+
+
+def plain_posterior(model: Any, draws: Any) -> np.ndarray:
+    """(I,) posterior of the concept, from the outputs of the network alone."""
+    from diffcls.diffusion.parameterization import PARAMETERIZATIONS
+    from diffcls.metrics.calibration import posterior
+
     cond = model.encode_prompts([f"a {TOKEN}", "a two", "a zero"])
-    with rows.attached():
-        odds = loss._log_odds(x0, 0, torch.Generator().manual_seed(2)).detach()
     # epsilon-prediction: ε̂ is the output; each image's errors are means over its own draws
     assert model.parameterization is PARAMETERIZATIONS["epsilon"]
     errors = np.zeros((len(draws.x0) // DRAWS, 3))
@@ -178,9 +192,71 @@ def test_log_odds_are_those_of_the_classifiers_posterior(folders: Folders) -> No
             out = model.predict(draws.x_t, draws.levels.index, cond.rows(at))
         square = (out - draws.noise).square().flatten(1).mean(1)
         errors[:, k] = square.double().view(-1, DRAWS).mean(1)
-    p = posterior(-errors, float(np.prod(model.sample_shape)) / model.card.temperature)
-    expected = np.log(p[:, 0]) - np.log1p(-p[:, 0])
-    np.testing.assert_allclose(odds.numpy(), expected, rtol=1e-3, atol=1e-2)
+    scale = float(np.prod(model.sample_shape)) / model.card.temperature
+    return np.asarray(posterior(-errors, scale)[:, 0])
+
+
+def test_log_odds_are_those_of_the_classifiers_posterior(folders: Folders) -> None:
+    model: Any = loading.load(str(folders("sd1")))
+    loss, rows = posterior_loss(model)
+    draws = loss._draw(loss.task.x0, torch.Generator().manual_seed(2))
+    with rows.attached():
+        odds = loss._log_odds(loss.task.x0, 0, torch.Generator().manual_seed(2)).detach()
+        p = plain_posterior(model, draws)
+    np.testing.assert_allclose(odds.numpy(), np.log(p) - np.log1p(-p), rtol=1e-3, atol=1e-2)
+
+
+def test_the_loss_is_the_cross_entropy_on_images_of_the_concept_and_of_others(
+    folders: Folders,
+) -> None:
+    model: Any = loading.load(str(folders("sd1")))
+    other = torch.randn(5, *model.sample_shape, generator=torch.Generator().manual_seed(9))
+    loss, rows = posterior_loss(model, other, seed=4)
+    (row,) = rows.rows.values()
+    with rows.attached():
+        with torch.no_grad():
+            row += 0.5  # away from the solution of textual inversion
+        measured = float(loss(7).detach())
+        rng = generator("discriminative", 4, 7)
+        torch.randint(1, (1,), generator=rng)  # the template
+        own = plain_posterior(model, loss._draw(loss.task.x0, rng))
+        rest = plain_posterior(model, loss._draw(other, rng))
+    expected = -np.log(own).mean() - np.log1p(-rest).mean() + NEARNESS * 0.25
+    assert measured == pytest.approx(float(expected), rel=1e-3, abs=1e-2)
+
+
+def test_images_of_other_classes_change_what_is_learned(folders: Folders) -> None:
+    def learned(seed: int | None) -> torch.Tensor:
+        model: Any = loading.load(str(folders("sd1")))
+        rng = torch.Generator().manual_seed(0)
+        x0 = torch.randn(2, *model.sample_shape, generator=rng)
+        settings = ConceptSettings(
+            name=TOKEN, init="three", method="discriminative", against=("two",), steps=2
+        )
+        other = None
+        if seed is not None:
+            rng = torch.Generator().manual_seed(seed)
+            other = torch.randn(2, *model.sample_shape, generator=rng)
+        (vectors,) = learn(model, settings, x0, other).vectors.values()
+        return vectors
+
+    without, one, same, another = map(learned, (None, 1, 1, 2))
+    assert torch.equal(one, same)
+    assert not torch.equal(one, without) and not torch.equal(one, another)
+
+
+def test_the_card_tells_how_many_images_of_other_classes_there_were(
+    folders: Folders, sevens: Path, tmp_path: Path
+) -> None:
+    others = tmp_path / "others"
+    others.mkdir()
+    items = [item for item in load_dataset("digits", "train").items if item.label == 1][:3]
+    for number, item in enumerate(items):
+        item.open().save(others / f"{number}.png")
+    flags = ("--method", "discriminative", "--against", "two", "--against-images", str(others))
+    assert run(sevens, tmp_path / "c", folders("sd1"), *flags) == 0
+    card = json.loads((tmp_path / "c/concept.json").read_text(encoding="utf-8"))
+    assert card["images"]["count"] == 4 and card["against_images"]["count"] == 3
 
 
 @pytest.mark.slow

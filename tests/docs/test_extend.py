@@ -140,7 +140,6 @@ def test_a_family_of_the_page_is_an_adapter_with_its_rows(
 
 
 METHOD = """
-import numpy as np
 import torch
 
 from diffcls.classifiers.base import Built, MethodKind
@@ -162,14 +161,7 @@ def build(options, spec, prompts):
         method=BatchMethod(read, prepare, None),
         card=ModelCard("light", "1"),
         prompts=prompts,
-        search="",
-        search_options={},
         img_size=8,
-        loss="",
-        dtype="float32",
-        device="cpu",
-        most_evaluations=0,
-        timesteps=np.empty(0),
         supervision="zero-shot",
     )
 

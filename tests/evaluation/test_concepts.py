@@ -52,6 +52,25 @@ def test_a_word_with_the_vectors_of_another_gives_its_scores(seven: Path, tmp_pa
     assert run(tmp_path, concept=[f"{seven}=7"]) == other
 
 
+def test_synthetic_images_are_generated_with_the_concept(
+    seven: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from diffcls.classifiers import synthetic
+    from diffcls.classifiers.model_options import load_denoiser
+    from diffcls.data import catalog
+
+    monkeypatch.setattr(synthetic, "STEPS", 2)
+    made = []
+    for concept in (None, [f"{seven}=7"]):
+        options = EvaluationOptions(method=["synthetic"], limit=10, concept=concept)
+        assert "concept" not in options.unused()
+        prompts = build_prompts(options, choose_images(options)[0])
+        denoiser, _ = load_denoiser(options, catalog.find("digits"))
+        made.append(synthetic.generate(denoiser, prompts, 1, 2.0, 16, seed=0, quiet=True)["images"])
+    # the vectors are those of the class's own word, and no pixel differs
+    assert (made[0] == made[1]).all() and made[0].shape == (10, 16, 16, 3)
+
+
 def test_prompts_have_the_token(seven: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = EvaluationOptions(limit=10, concept=[f"{seven}=7"])
     prompts = build_prompts(options, choose_images(options)[0])
@@ -74,6 +93,12 @@ def test_what_does_not_fit_is_refused(seven: Path, tmp_path: Path) -> None:
         ({"concept": [f"{seven}=7"], "quantize": "text:8bit"}, "--quantize and --concept exclude"),
         ({"concept": [f"{seven}=7"], "multi_label": True}, "--concept"),
         ({"concept": [str(tmp_path / "absent")]}, "--concept: not found"),
+        (
+            {"concept": [f"{seven}=7"], "method": ["diffusion", "clip"]},
+            "--concept does not apply to --method clip: its model does not know the new word",
+        ),
+        ({"concept": [f"{seven}=7"], "search": "propose"}, "does not apply to --search propose"),
+        ({"concept": [f"{seven}=7"], "combine": "clip"}, "does not apply to --combine clip"),
     ):
         with pytest.raises(UsageError, match=message):
             run(tmp_path, **given)

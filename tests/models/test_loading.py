@@ -15,6 +15,7 @@ from helpers.log_messages import own_messages
 from safetensors.torch import load_file, save_file
 
 from diffcls.models import devices, loading
+from diffcls.models.concepts import add_vectors
 from diffcls.models.prompt_truncation import report_truncation
 from diffcls.support.errors import ModelError, UsageError
 
@@ -290,3 +291,26 @@ def test_truncated_prompt_raises_a_warning(
     report_truncation(
         model.pipeline.tokenizer, ["3" + " a photo" * 30] * 2
     )  # one prompt given twice
+
+
+def test_a_learned_word_counts_all_of_its_vectors(
+    tiny_pipeline: Pipelines, caplog: pytest.LogCaptureFixture
+) -> None:
+    model: Any = loading.load(str(tiny_pipeline("v_prediction")))
+    width = model.pipeline.text_encoder.get_input_embeddings().weight.shape[-1]
+    add_vectors(model.pipeline, "<mine>", {"text_encoder": torch.randn(15, width)})
+    words = model.pipeline.tokenizer.model_max_length - 2 - 15  # beside both ends, all fit
+    fits, cut = "3 " * words + "<mine>", "3 " * (words + 1) + "<mine>"
+    with caplog.at_level(logging.WARNING):
+        whole = model.encode_prompts([fits])["text"]
+        assert not own_messages(caplog)
+        model.encode_prompts([cut])
+    (message,) = own_messages(caplog)
+    assert f"1 prompts are truncated to 20 tokens, the first is {cut!r}" in message
+    # as the encoder reads it: the last vector counts
+    vectors = model.pipeline.text_encoder.get_input_embeddings().weight
+    with torch.no_grad():
+        vectors[-1] += 1
+    assert not torch.equal(model.encode_prompts([fits])["text"], whole)
+    with pytest.raises(ModelError, match="two prompts are equal after truncation to 20 tokens"):
+        model.encode_prompts([f"{cut} 4", f"{cut} 5"])

@@ -9,6 +9,7 @@ from pathlib import Path
 from diffcls.data.dataset import Dataset
 from diffcls.evaluation.options import EvaluationOptions
 from diffcls.models.kept import models_kept
+from diffcls.reports.page.counterfactuals import Counterfactuals
 from diffcls.reports.page.csv_tables import HEADERS, tables
 from diffcls.reports.page.error_sources import (
     ErrorTables,
@@ -102,7 +103,8 @@ def write_report(options: ReportOptions, read_command: CommandReader) -> Report:
     check_page(page)
     if options.csv:
         check_tables(page.parent, HEADERS)
-    sections = _Builder(options, read_command, runs).sections()
+    edits = Counterfactuals(options.counterfactuals, folder, runs, read_command)
+    sections = _Builder(options, read_command, runs, edits).sections()
     groups = paired_groups(one.results.outcomes for one in sections)
     models = dict.fromkeys(
         run.column("model") for run in runs if run.column("method") in IMAGE_METHODS
@@ -126,8 +128,13 @@ class _Builder:
     """The sections of runs, with the data sets that they share."""
 
     def __init__(
-        self, options: ReportOptions, read_command: CommandReader, runs: Sequence[StoredRun]
+        self,
+        options: ReportOptions,
+        read_command: CommandReader,
+        runs: Sequence[StoredRun],
+        edits: Counterfactuals,
     ) -> None:
+        self.edits = edits
         self.options, self.read_command, self.runs = options, read_command, runs
         root = None if options.data_root is None else str(options.data_root)
         self.images = Images(read_command, root)
@@ -145,13 +152,16 @@ class _Builder:
         images = self.images.of(results.run)
         chosen = choose(results, self.gallery)
         error_tables = self._tables(results, images, chosen)
+        strips = self.edits.of(results, images, chosen.wrong)
         if isinstance(images, str):
-            return section(results, chosen, error_tables, lambda _: None, lambda _: (), images)
+            nothing = (lambda _: None), (lambda _: ())
+            return section(results, chosen, error_tables, *nothing, images, strips)
         dataset = images[0]
         key = id(dataset)
         items = {item.image_id: item for item in dataset.items}
         thumbnails = self.pictures.setdefault(key, Thumbnails(items))
-        return section(results, chosen, error_tables, thumbnails.of, _own_names(dataset), "")
+        shown = thumbnails.of, _own_names(dataset)
+        return section(results, chosen, error_tables, *shown, "", strips)
 
     def _tables(
         self,

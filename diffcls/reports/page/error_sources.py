@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,12 +11,12 @@ import numpy as np
 from diffcls.data.dataset import Dataset, Item
 from diffcls.evaluation.options import EvaluationOptions
 from diffcls.reports.page.races import Race
+from diffcls.reports.page.reopening import as_in, reopened
 from diffcls.reports.page.results import RunResults
 from diffcls.runs.error_tables import read_saved
 from diffcls.runs.record import Record
 from diffcls.support.errors import DiffclsError
 from diffcls.support.hashing import hash_json
-from diffcls.support.hub import offline
 from diffcls.support.paths import expand
 from diffcls.support.seeding import key
 from diffcls.support.types import Int64
@@ -106,7 +104,7 @@ def rescored_tables(
     if not items:
         return "its images are not in the data set that was found"
     try:
-        with offline(), _quiet(), _threads(int(results.run.header["threads"])):
+        with as_in(results.run):
             return _score(results, dataset, options, items, sample)
     except (DiffclsError, OSError, RuntimeError, MemoryError, ImportError) as error:
         return " ".join(str(error).split())
@@ -119,16 +117,10 @@ def _score(
     items: Sequence[Item],
     sample: Sequence[Record],
 ) -> ErrorTables | str:
-    from diffcls.evaluation.plan import make_plan
-
-    run = results.run
-    method = str(run.spec["method"])
     # the name alone makes the method keep its tables: nothing is written
-    kept = replace(options, save_errors="tables")
-    plan = make_plan(method, kept, dataset, str(run.spec["subset"]), (0, 1))
-    if plan.spec.fingerprint != run.fingerprint:
-        return "model, data or prompts are no longer those of the run"
-    plan.built.method.batch_size = int(run.header["batch_size"])
+    plan = reopened(results.run, dataset, replace(options, save_errors="tables"))
+    if isinstance(plan, str):
+        return plan
     labels = {item.image_id: item.label for item in items}
     rankings = {record.image_id: record.ranking for record in results.records}
     races, n_equal = {}, 0
@@ -146,29 +138,3 @@ def _score(
     ordered = {item.image_id: races[item.image_id] for item in items if item.image_id in races}
     indices = np.asarray(plan.built.draws["indices"], dtype=np.int64)
     return ErrorTables(ordered, ids, indices, source)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the warnings that the run itself gave: they are not of the report."""
-    logger = logging.getLogger("diffcls")
-    before = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(before)
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    """The run's number of threads, which affects the last bits of its scores."""
-    from diffcls.support.environment import denormals_flushed, set_threads, threads
-
-    before = threads()
-    set_threads(count)
-    try:
-        with denormals_flushed():
-            yield
-    finally:
-        set_threads(before)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 
+from diffcls.reports.page.counterfactuals import Strip
 from diffcls.reports.page.pictures import Thumbnail
 from diffcls.reports.page.races import Race, elimination
 from diffcls.reports.page.results import RunResults
@@ -50,6 +52,7 @@ class Card:
         bars: classes of highest probability, or best score, and the label.
         steps: elimination order; empty without an error table.
         picture: its thumbnail, if the data set was found.
+        strip: its counterfactual, if one was requested.
     """
 
     image_id: str
@@ -60,6 +63,7 @@ class Card:
     bars: Sequence[Bar]
     steps: Sequence[Step]
     picture: Thumbnail | None
+    strip: Strip | None = None
 
 
 def by_certainty(results: RunResults) -> Int64:
@@ -87,6 +91,7 @@ def card(
     picture: Callable[[str], Thumbnail | None],
     races: Mapping[str, Race],
     names: Sequence[str] = (),
+    strips: Mapping[str, Strip] = MappingProxyType({}),
 ) -> Card:
     """The card of an image.
 
@@ -96,6 +101,7 @@ def card(
         picture: image id -> thumbnail.
         races: image id -> error table.
         names: names of the image's own candidates; empty: those of the run's classes.
+        strips: image id -> counterfactual.
     """
     record = results.records[position]
     label, answer = record.label, record.ranking[0]
@@ -128,4 +134,5 @@ def card(
             for draws, classes in steps
         ],
         picture=picture(record.image_id),
+        strip=strips.get(record.image_id),
     )

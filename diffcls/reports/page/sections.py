@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from diffcls.metrics.statistics import wilson_interval
+from diffcls.reports.page.counterfactuals import WITHOUT_STRIPS, Strips
 from diffcls.reports.page.error_sources import ErrorTables
 from diffcls.reports.page.figures import (
     Figure,
@@ -116,6 +117,7 @@ def section(
     picture: Callable[[str], Thumbnail | None],
     names: Callable[[str], Sequence[str]],
     missing_images: str,
+    strips: Strips = WITHOUT_STRIPS,
 ) -> Section:
     """The section of a run.
 
@@ -126,9 +128,12 @@ def section(
         picture: image id -> thumbnail.
         names: image id -> names of its own candidates; empty for images without any.
         missing_images: why there are no thumbnails; "" where the data set was found.
+        strips: counterfactuals of its wrong images.
     """
     found = tables if isinstance(tables, ErrorTables) else None
     notes = _notes(results, tables, missing_images)
+    if strips.missing:
+        notes["counterfactuals"] = f"No counterfactuals: {strips.missing}."
     if not results.records:
         return Section(
             results, *(None, None, None), (), None, (), (), (), None, (), 0, (), (), notes
@@ -145,10 +150,10 @@ def section(
     figures += calibration_figure(reliability) if reliability is not None else []
     figures += race_figures(sampled, times, results.n_classes) if found is not None else []
 
-    def cards(positions: Sequence[int]) -> list[Card]:
+    def cards(positions: Sequence[int], strips: Strips = WITHOUT_STRIPS) -> list[Card]:
         ids = [results.records[i].image_id for i in positions]
         return [
-            card(results, i, picture, races, names(image_id))
+            card(results, i, picture, races, names(image_id), strips.by_image)
             for i, image_id in zip(positions, ids, strict=True)
         ]
 
@@ -164,7 +169,7 @@ def section(
         reliability,
         times,
         int((~correct).sum()),
-        cards(chosen.wrong),
+        cards(chosen.wrong, strips),
         cards(chosen.uncertain),
         notes,
         "" if found is None else found.source,
