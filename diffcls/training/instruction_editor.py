@@ -6,7 +6,6 @@ The U-Net gets the latents of the image beside its own; the weights that read th
 
 from __future__ import annotations
 
-import random
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -15,7 +14,7 @@ from torch import Tensor, nn
 
 from diffcls.data.dataset import Dataset
 from diffcls.data.scenes.before_after import edits_of, images_of
-from diffcls.data.scenes.instructions import instruction
+from diffcls.data.scenes.instructions import numbered_instruction
 from diffcls.diffusion.parameterization import parameterization_of
 from diffcls.diffusion.schedule import NoiseSchedule
 from diffcls.models.json_files import read_json
@@ -71,8 +70,7 @@ class InstructTraining(TrainingRun):
         latents = encoded_pairs(pipeline.vae, images, self._data_device)
 
         def words(pair: int, number: int) -> str:
-            rng = random.Random(key("instruction", self.seed, number))
-            return instruction(edits[pair], rng)
+            return numbered_instruction(edits[pair], self.seed, number)
 
         captions = self._caption_batches(pipeline.tokenizer, words, list(range(len(edits))))
         loop = self._loop(instruct_phase(pipeline, latents, captions, self.recipe, self.seed))

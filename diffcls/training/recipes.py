@@ -248,11 +248,12 @@ class InstructRecipe(Optimisation):
         loss_weighting: weighting of the loss over time, see `diffcls.training.losses.WEIGHTS`.
     """
 
-    images: int = 64_000
-    batch: int = 64
-    ema: float = 0.995
+    images: int = 32_000
+    batch: int = 32
+    learning_rate: float = 7e-4
+    ema: float = 0.99
     image_size: int = 32
-    pairs: int = 8_000
+    pairs: int = 5_000
     dropped: tuple[float, float, float] = (0.05, 0.05, 0.05)
     lateness: float = 3.0
     loss_weighting: str = "native"

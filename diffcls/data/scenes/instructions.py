@@ -22,6 +22,7 @@ from diffcls.data.scenes.grammar import (
     Scene,
 )
 from diffcls.data.scenes.paraphrases import RELATION_WORDS, SHAPE_WORDS, SIZE_WORDS
+from diffcls.support.seeding import key
 
 ATTRIBUTES: Mapping[str, tuple[str, ...]] = {"colour": COLOURS, "shape": SHAPES, "size": SIZES}
 """Attributes of an object, with their values."""
@@ -160,6 +161,11 @@ def instruction(edit: SceneEdit, rng: random.Random) -> str:
     named = "" if before is None else _named(before, edit.before, rng)
     value = "" if after is None else _value(edit, after, rng)
     return rng.choice(WORDINGS[edit.change]).format(object=named, value=value) + rng.choice(ENDS)
+
+
+def numbered_instruction(edit: SceneEdit, seed: int, number: int) -> str:
+    """The instruction whose wording depends on a seed and its number alone."""
+    return instruction(edit, random.Random(key("instruction", seed, number)))
 
 
 def descriptions(kind: Kind, scene: Scene) -> list[frozenset[str]]:
