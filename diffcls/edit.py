@@ -37,7 +37,7 @@ guided by the image and by the instruction.
 
 OUTPUT_DIR/edits/IMAGE-SETTINGS.png            the edited image
 OUTPUT_DIR/edits/IMAGE-SETTINGS-strip.png      original and edit, side by side
-OUTPUT_DIR/edits/IMAGE-SETTINGS-attention.png  where each word of both prompts is seen (--from, --to)
+OUTPUT_DIR/edits/IMAGE-SETTINGS-attention.png  where each word of the prompts is seen
 OUTPUT_DIR/edits/IMAGE-SETTINGS.json           the settings
 
 examples:
@@ -171,7 +171,9 @@ def _edited(options: Options, image: Image.Image) -> tuple[Edit | InstructedEdit
 
 def _settings(options: Options) -> dict[str, Any]:
     settings = {name: value for name, value in vars(options).items() if name != "weight"}
-    return {**settings, "weights": dict(options.weights)} if "weights" in settings else settings
+    if isinstance(options, EditOptions):
+        settings["weights"] = dict(options.weights)
+    return settings
 
 
 if __name__ == "__main__":

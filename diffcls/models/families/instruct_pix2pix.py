@@ -57,12 +57,6 @@ class InstructPix2PixDenoiser(InstructionEditor, StableDiffusionDenoiser):
 class InstructPix2PixXLDenoiser(InstructionEditor, StableDiffusionXLDenoiser):
     """Stable Diffusion XL as an editor."""
 
-    def encode_edited(self, images: Tensor) -> Tensor:
-        """As of the others; CosXL Edit reads scaled latents."""
-        if getattr(self.pipeline, "is_cosxl_edit", False):
-            return self.encode_images(images)
-        return super().encode_edited(images)
-
     def no_instruction(self) -> Conditioning:
         """Zeros, where the pipeline's config says so (``force_zeros_for_empty_prompt``)."""
         cond = super().no_instruction()
