@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from diffcls.data.dataset import Dataset
 from diffcls.data.scenes.before_after import edits_of, images_of
-from diffcls.data.scenes.instructions import numbered_instruction
+from diffcls.data.scenes.instructions import keyed_instruction
 from diffcls.diffusion.parameterization import parameterization_of
 from diffcls.diffusion.schedule import NoiseSchedule
 from diffcls.models.json_files import read_json
@@ -70,7 +70,7 @@ class InstructTraining(TrainingRun):
         latents = encoded_pairs(pipeline.vae, images, self._data_device)
 
         def words(pair: int, number: int) -> str:
-            return numbered_instruction(edits[pair], self.seed, number)
+            return keyed_instruction(edits[pair], self.seed, number)
 
         captions = self._caption_batches(pipeline.tokenizer, words, list(range(len(edits))))
         loop = self._loop(instruct_phase(pipeline, latents, captions, self.recipe, self.seed))

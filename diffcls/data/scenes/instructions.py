@@ -163,9 +163,9 @@ def instruction(edit: SceneEdit, rng: random.Random) -> str:
     return rng.choice(WORDINGS[edit.change]).format(object=named, value=value) + rng.choice(ENDS)
 
 
-def numbered_instruction(edit: SceneEdit, seed: int, number: int) -> str:
-    """The instruction whose wording depends on a seed and its number alone."""
-    return instruction(edit, random.Random(key("instruction", seed, number)))
+def keyed_instruction(edit: SceneEdit, *parts: object) -> str:
+    """The instruction whose wording depends on `parts` alone."""
+    return instruction(edit, random.Random(key("instruction", *parts)))
 
 
 def descriptions(kind: Kind, scene: Scene) -> list[frozenset[str]]:
