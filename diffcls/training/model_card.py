@@ -141,7 +141,8 @@ license: apache-2.0
 
 A `StableDiffusionInstructPix2PixPipeline` of {recipe["image_size"]} px (Brooks et al. 2023),
 trained by `{card["command"]}`.
-It changes an image as a sentence says: `{EXAMPLE.format(name)}`
+It edits images as a sentence says, and classifies none:
+`{EXAMPLE.format(name)}`
 
 - Data: {recipe["pairs"]:,} pairs of images, before and after a change of colour, shape or size, or
   an object that comes or goes; revision `{data["revision"]}`. None shows a held-out combination.
