@@ -63,7 +63,7 @@ def parser() -> argparse.ArgumentParser:
     add("--image", required=True, metavar="IMAGE", help="path or http(s):// address of an image")
     model = "a text-to-image model with a U-Net (scenes); for --instruction an InstructPix2Pix "
     add("--model", metavar="NAME|PATH|ID", help=model + "(scenes-instruct)")
-    steps = "levels of the path to noise and back (50); of --instruction, from noise (28)"
+    steps = "levels of the path to noise and back (50); of --instruction, from noise (20)"
     add("--steps", type=int, metavar="N", help=steps)
     guidance = "guidance by the prompts (2) or by the instruction (3); 1 is none"
     add("--guidance", type=float, metavar="W", help=guidance)

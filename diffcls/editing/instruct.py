@@ -5,6 +5,7 @@ Brooks, Holynski and Efros 2023, "InstructPix2Pix: learning to follow image edit
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -38,46 +39,53 @@ class InstructedEdit:
     reconstruction: Tensor
 
 
-@torch.inference_mode()
 def instruct(
+    denoiser: Any, pixels: Tensor, instruction: str, settings: InstructSettings
+) -> InstructedEdit:
+    """Edit an image (3, H, W) in [−1, 1] as an instruction says; see `instruct_all`."""
+    return instruct_all(denoiser, pixels[None], [instruction], settings)[0]
+
+
+@torch.inference_mode()
+def instruct_all(
     denoiser: Any,
     pixels: Tensor,
-    instruction: str,
+    instructions: Sequence[str],
     settings: InstructSettings,
     noise: Tensor | None = None,
-) -> InstructedEdit:
-    """Edit an image as an instruction says.
+) -> list[InstructedEdit]:
+    """Edit images as instructions say, in one batch.
 
-    The result is sampled from noise, guided by image and instruction (`guided_by_both`).
+    The results are sampled from noise, guided by images and instructions (`guided_by_both`).
 
     Args:
-        denoiser: an instruction editor, a `diffcls.models.families.instruct_pix2pix` denoiser.
-        pixels: (3, H, W) in [−1, 1], the image.
-        instruction: what to change.
+        denoiser: an instruction editor, see `diffcls.models.families.instruct_pix2pix`.
+        pixels: (B, 3, H, W) in [−1, 1], the images.
+        instructions: (B,) what to change.
         settings: see `diffcls.editing.options.InstructSettings`.
-        noise: (1, C, h, w) standard normal noise to begin with; None: that of the seed.
+        noise: (B, C, h, w) standard normal noise to begin with; None: that of the seed, the same
+            for all images.
 
     Raises:
         ModelError: for a model that follows no instructions.
         UsageError: for more steps than the schedule has levels.
     """
     check_editor(denoiser)
-    schedule = denoiser.schedule
+    schedule, numbers = denoiser.schedule, [0] * len(pixels)
     path, sampler = path_of(schedule, settings.steps), find_sampler(SAMPLER, denoiser)
-    predict = guided_by_both(
-        denoiser, pixels[None], instruction, settings.guidance, settings.image_guidance
-    )
-    start = noise_of(denoiser, settings.seed, [0]) if noise is None else noise
+    scales = settings.guidance, settings.image_guidance
+    predict = guided_by_both(denoiser, pixels, instructions, *scales)
+    start = noise_of(denoiser, settings.seed, numbers) if noise is None else noise
     x_t = start.to(denoiser.device) * float(schedule.sigma[-1])
 
     def draw(step: int) -> Tensor:
-        return noise_of(denoiser, settings.seed, [0], step)
+        return noise_of(denoiser, settings.seed, numbers, step)
 
     for x0 in sampler.solve(schedule, predict, x_t, path, draw):
         final = x0
-    both = torch.cat([denoiser.encode_images(pixels[None]), final])
-    reconstruction, image = denoiser.decode_latents(both).clamp(-1, 1).float().cpu()
-    return InstructedEdit(image, reconstruction)
+    both = torch.cat([denoiser.encode_images(pixels), final])
+    originals, images = denoiser.decode_latents(both).clamp(-1, 1).float().cpu().chunk(2)
+    return [InstructedEdit(*pair) for pair in zip(images, originals, strict=True)]
 
 
 def check_editor(denoiser: Any) -> None:
@@ -99,42 +107,50 @@ def check_editor(denoiser: Any) -> None:
 
 
 def guided_by_both(
-    denoiser: InstructionEditor, images: Tensor, instruction: str, text: float, image: float
+    denoiser: InstructionEditor,
+    images: Tensor,
+    instructions: Sequence[str],
+    text: float,
+    image: float,
 ) -> Predict:
     """Guidance by image and instruction (Brooks et al. 2023, equation 3).
 
         ε̃ = ε(∅, ∅) + s_I·(ε(I, ∅) − ε(∅, ∅)) + s_T·(ε(I, T) − ε(I, ∅))
 
+    It is computed as a sum of the three with weights s_T, s_I − s_T and 1 − s_I; one with weight 0
+    is not evaluated.
+
     Args:
         denoiser: the model.
-        images: (1, 3, H, W) in [−1, 1], the image I.
-        instruction: T.
+        images: (B, 3, H, W) in [−1, 1], the images I.
+        instructions: (B,) T.
         text: s_T; 1 is no guidance by the instruction.
         image: s_I; 1 is no guidance by the image.
     """
     schedule, row = denoiser.schedule, denoiser.parameterization
-    latents = denoiser.encode_edited(images)
-    texts, nothing = denoiser.encode_prompts([instruction]), denoiser.no_instruction()
-    rows = [
+    latents, count = denoiser.encode_edited(images), len(images)
+    first = torch.zeros(count, dtype=torch.long, device=latents.device)
+    texts, nothing = denoiser.encode_prompts(instructions), denoiser.no_instruction().rows(first)
+    parts = [
         (text, texts, latents),
         (image - text, nothing, latents),
         (1 - image, nothing, torch.zeros_like(latents)),
     ]
-    used = [one for one in rows if one[0]]
+    used = [part for part in parts if part[0]]
     cond = Conditioning.concatenate(
         [Conditioning({**words, IMAGE: picture}) for _, words, picture in used]
     )
-    weights = torch.tensor([one[0] for one in used], device=latents.device).reshape(-1, 1, 1, 1)
+    weights = torch.tensor([part[0] for part in used], device=latents.device)
 
     def predict(x_t: Tensor, index: int) -> Estimates:
-        steps = torch.full((len(used),), index, device=x_t.device)
-        same = x_t.expand(len(used), -1, -1, -1).to(denoiser.dtype)
+        every = x_t.repeat(len(used), 1, 1, 1)
+        steps = torch.full((len(every),), index, device=x_t.device)
+        # (R·B, C, h, w) -> (R, B, C, h, w)
+        out = denoiser.predict(every.to(denoiser.dtype), steps, cond).float()
+        out = out.unflatten(0, (len(used), count))
         # the native output is linear in ε, and the weights sum to 1: guiding it guides ε
-        out = (denoiser.predict(same, steps, cond).float() * weights).sum(dim=0, keepdim=True)
-        a, b = (
-            torch.tensor(float(schedule.alpha[index])),
-            torch.tensor(float(schedule.sigma[index])),
-        )
+        out = torch.einsum("r,rbchw->bchw", weights, out)
+        a, b = (torch.tensor(float(level[index])) for level in (schedule.alpha, schedule.sigma))
         return Estimates(row.to_x0(out, x_t, a, b), row.to_noise(out, x_t, a, b))
 
     return predict

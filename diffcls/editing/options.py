@@ -87,7 +87,7 @@ class InstructSettings:
         seed: seed of the noise that the result is sampled from.
     """
 
-    steps: int = within(2, MAX_STEPS, 28)
+    steps: int = within(2, MAX_STEPS, 20)
     guidance: float = within(0, MAX_GUIDANCE, 3.0, whole=False)
     image_guidance: float = within(0, MAX_GUIDANCE, 1.5, whole=False)
     seed: int = within(0, MAX_SEED, 0)

@@ -11,7 +11,7 @@ import torch
 from helpers import tiny_families
 from torch import Tensor, nn
 
-from diffcls.editing.instruct import guided_by_both, instruct
+from diffcls.editing.instruct import guided_by_both, instruct, instruct_all
 from diffcls.editing.options import InstructSettings
 from diffcls.models import given, loading
 from diffcls.support.errors import ModelError
@@ -23,7 +23,6 @@ STEPS = 28
 def widened(unet: Any, image: int) -> None:
     """Let a tiny U-Net read the channels of an image, with random weights."""
     narrow = unet.conv_in
-    torch.manual_seed(1)
     unet.conv_in = nn.Conv2d(narrow.in_channels + image, narrow.out_channels, 3, padding=1)
     unet.register_to_config(in_channels=narrow.in_channels + image)
 
@@ -31,6 +30,7 @@ def widened(unet: Any, image: int) -> None:
 def sd_editor() -> Any:
     from diffusers import StableDiffusionInstructPix2PixPipeline
 
+    torch.manual_seed(0)
     parts = {k: v for k, v in tiny_families.sd1().components.items() if k != "image_encoder"}
     widened(parts["unet"], 4)
     return StableDiffusionInstructPix2PixPipeline(**parts, requires_safety_checker=False)
@@ -39,6 +39,7 @@ def sd_editor() -> Any:
 def xl_editor(zeros: bool = True) -> Any:
     from diffusers import StableDiffusionXLInstructPix2PixPipeline
 
+    torch.manual_seed(0)
     parts = tiny_families.sdxl().components
     parts = {k: v for k, v in parts.items() if k not in ("image_encoder", "feature_extractor")}
     widened(parts["unet"], 4)
@@ -83,7 +84,7 @@ def test_an_edit_is_that_of_plain_diffusers(
 
     monkeypatch.setattr(denoiser, "decode_latents", decode)
     settings = InstructSettings(steps=STEPS, guidance=text, image_guidance=image)
-    instruct(denoiser, pixels, words, settings, noise)
+    instruct_all(denoiser, pixels[None], [words], settings, noise)
 
     pipeline = build()
     config = pipeline.scheduler.config
@@ -112,8 +113,8 @@ def test_without_guidance_the_network_with_image_and_instruction_is_left(tmp_pat
     calls: list[int] = []
     hook = denoiser.network.register_forward_pre_hook(lambda _, args: calls.append(len(args[0])))
     with torch.inference_mode():
-        plain = guided_by_both(denoiser, pixels[None], "make it blue", 1.0, 1.0)(noise, 500)
-        free = guided_by_both(denoiser, pixels[None], "make it blue", 0.0, 0.0)(noise, 500)
+        plain = guided_by_both(denoiser, pixels[None], ["make it blue"], 1.0, 1.0)(noise, 500)
+        free = guided_by_both(denoiser, pixels[None], ["make it blue"], 0.0, 0.0)(noise, 500)
         x_t = torch.cat([noise, denoiser.encode_edited(pixels[None])], dim=1)
         text = denoiser.encode_prompts(["make it blue", ""])["text"]
         t = torch.tensor([500])
