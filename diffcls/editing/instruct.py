@@ -93,7 +93,8 @@ def check_editor(denoiser: Any) -> None:
     if isinstance(denoiser, InstructionEditor):
         return
     if denoiser.labels is not None:
-        reason = "a class-conditional model reads no words"
+        kind = "a class-conditional" if denoiser.labels else "an unconditional"
+        reason = f"{kind} model reads no words"
     elif not denoiser.is_latent:
         reason = "a model of pixels has no autoencoder"
     else:
