@@ -44,7 +44,7 @@ examples:
   python -m diffcls.edit --image scene.png --from "a large red square" --to "a large blue square"
   python -m diffcls.edit --image photo.jpg --model sd2-base --from "a cat" --to "a dog" --guidance 5
   python -m diffcls.edit --image scene.png --instruction "make the red square blue"
-  python -m diffcls.edit --image photo.jpg --model timbrooks/instruct-pix2pix \
+  python -m diffcls.edit --image photo.jpg --model timbrooks/instruct-pix2pix \\
     --instruction "make it snow" --guidance 7.5
 
 exit status: 0 done, 1 failed, 2 bad usage or input, 130 interrupted."""

@@ -42,8 +42,8 @@ if TYPE_CHECKING:
 
 NAME, COMMAND = "instructions", "python -m benchmarks.run instructions"
 MODEL = "scenes-instruct"
-IMAGES, VALIDATION_IMAGES = 200, 40
-GRID = tuple(product((1.5, 3.0), (1.0, 1.5)))
+IMAGES, VALIDATION_IMAGES = 200, 80
+GRID = tuple(product((1.0, 1.5, 2.0, 3.0), (1.5, 2.0)))
 """Scales of the guidance by the instruction and by the image, of which the defaults are chosen."""
 BATCH = 20
 """Images edited together."""
