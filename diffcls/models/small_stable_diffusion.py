@@ -186,6 +186,8 @@ def save_half(pipeline: StableDiffusionPipeline, folder: Path) -> None:
             parts[name] = copy.deepcopy(module)
             for parameter in parts[name].parameters():
                 parameter.data = parameter.data.half()
+    for place in ("is_local", "local_files_only"):  # how it was opened is not part of it
+        parts["tokenizer"].init_kwargs.pop(place, None)
     tokenizer = parts["tokenizer"].backend_tokenizer
     tokenizer.no_padding()  # set by the last call, and not part of the model
     tokenizer.no_truncation()
