@@ -65,7 +65,7 @@ def parser() -> argparse.ArgumentParser:
     add("--model", metavar="NAME|PATH|ID", help=model + "(scenes-instruct)")
     steps = "levels of the path to noise and back (50); of --instruction, from noise (20)"
     add("--steps", type=int, metavar="N", help=steps)
-    guidance = "guidance by the prompts (2) or by the instruction (3); 1 is none"
+    guidance = "guidance by the prompts or by the instruction (2); 1 is none"
     add("--guidance", type=float, metavar="W", help=guidance)
     _add_prompts(p.add_argument_group("by two prompts").add_argument)
     add = p.add_argument_group("by an instruction").add_argument

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 NAME, COMMAND = "instructions", "python -m benchmarks.run instructions"
 MODEL = "scenes-instruct"
 IMAGES, VALIDATION_IMAGES = 200, 80
-GRID = tuple(product((1.0, 1.5, 2.0, 3.0), (1.5, 2.0)))
+GRID = tuple(product((1.5, 2.0, 3.0), (1.2, 1.5)))
 """Scales of the guidance by the instruction and by the image, of which the defaults are chosen."""
 BATCH = 20
 """Images edited together."""

@@ -88,7 +88,7 @@ class InstructSettings:
     """
 
     steps: int = within(2, MAX_STEPS, 20)
-    guidance: float = within(0, MAX_GUIDANCE, 3.0, whole=False)
+    guidance: float = within(0, MAX_GUIDANCE, 2.0, whole=False)
     image_guidance: float = within(0, MAX_GUIDANCE, 1.5, whole=False)
     seed: int = within(0, MAX_SEED, 0)
 
