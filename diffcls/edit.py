@@ -1,8 +1,9 @@
-"""``python -m diffcls.edit``: change what an image shows, by two prompts."""
+"""``python -m diffcls.edit``: change what an image shows, by two prompts or an instruction."""
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import sys
 from collections.abc import Sequence
@@ -12,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 from diffcls.api.image_openers import opener
 from diffcls.api.remote_images import PUBLIC_ONLY
 from diffcls.cli import command, parser_of
-from diffcls.cli.flags import add_one_image, keywords
-from diffcls.editing.options import EditOptions
-from diffcls.support.files import check_output, make_folder, safe_name, write_text
-from diffcls.support.hashing import hash_text
+from diffcls.cli.flags import Add, add_one_image, keywords
+from diffcls.editing.options import EditOptions, InstructOptions
+from diffcls.support.errors import UsageError
+from diffcls.support.files import check_output
 from diffcls.support.options import read
 from diffcls.support.paths import expand
 
@@ -23,40 +24,64 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from diffcls.editing.edit import Edit
+    from diffcls.editing.instruct import InstructedEdit
 
-EPILOG = """The image is inverted to noise under the first prompt, and followed back under the
-second with the attention maps of the first (Prompt-to-Prompt). Where both prompts agree about the
-image, it stays as it is. With equal prompts nothing changes.
+Options = EditOptions | InstructOptions
+
+EPILOG = """--from and --to: the image is inverted to noise under the first prompt, and followed
+back under the second with the attention maps of the first (Prompt-to-Prompt). Where both prompts
+agree about the image, it stays as it is. With equal prompts nothing changes.
+
+--instruction: a model that was trained on instructions (InstructPix2Pix) samples the edited image,
+guided by the image and by the instruction.
 
 OUTPUT_DIR/edits/IMAGE-SETTINGS.png            the edited image
 OUTPUT_DIR/edits/IMAGE-SETTINGS-strip.png      original and edit, side by side
-OUTPUT_DIR/edits/IMAGE-SETTINGS-attention.png  where each word of both prompts is seen
+OUTPUT_DIR/edits/IMAGE-SETTINGS-attention.png  where each word of the prompts is seen
 OUTPUT_DIR/edits/IMAGE-SETTINGS.json           the settings
 
 examples:
   python -m diffcls.edit --image scene.png --from "a large red square" --to "a large blue square"
   python -m diffcls.edit --image photo.jpg --model sd2-base --from "a cat" --to "a dog" --guidance 5
+  python -m diffcls.edit --image scene.png --instruction "make the red square blue"
+  python -m diffcls.edit --image photo.jpg --model timbrooks/instruct-pix2pix \\
+    --instruction "make it snow" --guidance 7.5
 
 exit status: 0 done, 1 failed, 2 bad usage or input, 130 interrupted."""
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command's flags; `EditOptions` documents them."""
+    """The command's flags; `EditOptions` and `InstructOptions` document them."""
     p = parser_of(
         "edit",
-        "Change what an image shows: one prompt describes it, another what it is to show.",
+        "Change what an image shows, by a prompt that describes it and one of what it is to show, "
+        "or by an instruction.",
         EPILOG,
         argument_default=argparse.SUPPRESS,
     )
     add = p.add_argument
     add("--image", required=True, metavar="IMAGE", help="path or http(s):// address of an image")
-    add("--from", dest="source", required=True, metavar="TEXT", help="what the image shows")
-    add("--to", dest="target", required=True, metavar="TEXT", help="what it is to show")
-    add("--model", metavar="NAME|PATH|ID", help="text-to-image model with a U-Net (scenes)")
-    add("--steps", type=int, metavar="N", help="levels of the path to noise and back (50)")
+    model = "a text-to-image model with a U-Net (scenes); for --instruction an InstructPix2Pix "
+    add("--model", metavar="NAME|PATH|ID", help=model + "(scenes-instruct)")
+    steps = "levels of the path to noise and back (50); of --instruction, from noise (20)"
+    add("--steps", type=int, metavar="N", help=steps)
+    guidance = "guidance by the prompts or by the instruction (2); 1 is none"
+    add("--guidance", type=float, metavar="W", help=guidance)
+    _add_prompts(p.add_argument_group("by two prompts").add_argument)
+    add = p.add_argument_group("by an instruction").add_argument
+    add("--instruction", metavar="TEXT", help="what to change, such as: make the square blue")
+    closer = "guidance by the image; 1 is none, more stays closer to it (1.5)"
+    add("--image-guidance", type=float, metavar="W", help=closer)
+    add("--seed", type=int, metavar="N", help="seed of the noise that it begins with (0)")
+    add_one_image(p.add_argument_group("machine and output").add_argument, with_batch_size=False)
+    return p
+
+
+def _add_prompts(add: Add) -> None:
+    add("--from", dest="source", metavar="TEXT", help="what the image shows")
+    add("--to", dest="target", metavar="TEXT", help="what it is to show")
     strength = "share of the path that is edited; less keeps places and sizes (0.75)"
     add("--strength", type=float, metavar="S", help=strength)
-    add("--guidance", type=float, metavar="W", help="classifier-free guidance; 1 is none (2)")
     shares = "share of the steps in which {} are kept, 0 to 1 ({})"
     words = shares.format("the attention maps of words that stay", 0.8)
     add("--keep-words", type=float, metavar="S", help=words)
@@ -67,8 +92,6 @@ def parser() -> argparse.ArgumentParser:
     surroundings = "keep the image where both prompts agree about it (on)"
     switch = argparse.BooleanOptionalAction
     add("--keep-surroundings", action=switch, help=surroundings)
-    add_one_image(add, with_batch_size=False)
-    return p
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -78,68 +101,79 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _main(arguments: list[str]) -> int:
     flags = parser().parse_args(arguments)
-    options = read(EditOptions, keywords(flags, EditOptions))
+    options = _options(flags)
     folder = expand(Path(flags.output_dir)) / "edits"
     check_output(folder)
     # refuses a missing file before a model is loaded
     image = opener(options.image, "--image", PUBLIC_ONLY)()
     edited, model = _edited(options, image)
+
+    from diffcls.editing.files import measured, write_edit
+
     facts = {**_settings(options), "model": model}
-    # another image, model or setting has another name: nothing is overwritten by other content
-    content = hash_text(json.dumps([facts, edited.image.numpy().tobytes().hex()]), 8)
-    stem = safe_name(f"{Path(options.image).stem}-{content}")
-    files = _write(edited, folder, stem, {**facts, **_measured(edited)})
+    files = write_edit(edited, folder, Path(options.image).stem, facts)
     if flags.json:
-        shown = {**facts, **_measured(edited), "files": [str(file) for file in files]}
+        shown = {**facts, **measured(edited), "files": [str(file) for file in files]}
         print(json.dumps(shown, indent=2, allow_nan=False))
     else:
         print("\n".join(str(file) for file in files))
     return 0
 
 
-def _edited(options: EditOptions, image: Image.Image) -> tuple[Edit, list[str]]:
+def _options(flags: argparse.Namespace) -> Options:
+    """The options of the way that was chosen.
+
+    Raises:
+        UsageError: for flags of both ways, or too few of either.
+    """
+    given = vars(flags)
+    own: type[Options] = InstructOptions if "instruction" in given else EditOptions
+    other = EditOptions if own is InstructOptions else InstructOptions
+    fields, others = ({f.name for f in dataclasses.fields(kind)} for kind in (own, other))
+    foreign = " and ".join(_flag(name) for name in given if name in others - fields)
+    if foreign:
+        way = "cannot be combined with" if own is InstructOptions else "cannot be used without"
+        raise UsageError(
+            f"{foreign} {way} --instruction", todo="give either --from and --to, or --instruction"
+        )
+    if own is EditOptions and not {"source", "target"} <= given.keys():
+        raise UsageError("an edit needs --from and --to, or --instruction")
+    return read(own, keywords(flags, own))
+
+
+def _flag(name: str) -> str:
+    """The flag of a field."""
+    flags = {"source": "from", "target": "to"}
+    return f"--{flags.get(name, name).replace('_', '-')}"
+
+
+def _edited(options: Options, image: Image.Image) -> tuple[Edit | InstructedEdit, list[str]]:
     """The edit, and name and revision of the model."""
     import torch
 
     from diffcls.data.transforms import to_pixels
     from diffcls.editing.edit import edit
+    from diffcls.editing.instruct import instruct
     from diffcls.models import given
 
-    denoiser = given.load(options.model, options.device, options.dtype, options.img_size)
+    editor = isinstance(options, InstructOptions)
+    denoiser = given.load(
+        options.model, options.device, options.dtype, options.img_size, editor=editor
+    )
     pixels = torch.from_numpy(to_pixels(image, denoiser.image_size, denoiser.interpolation))
-    result = edit(denoiser, pixels, options.source, options.target, options.settings())
+    result: Edit | InstructedEdit
+    if isinstance(options, InstructOptions):
+        result = instruct(denoiser, pixels, options.instruction, options.settings())
+    else:
+        result = edit(denoiser, pixels, options.source, options.target, options.settings())
     return result, [denoiser.card.name, denoiser.card.revision]
 
 
-def _settings(options: EditOptions) -> dict[str, Any]:
+def _settings(options: Options) -> dict[str, Any]:
     settings = {name: value for name, value in vars(options).items() if name != "weight"}
-    return {**settings, "weights": dict(options.weights)}
-
-
-def _measured(edited: Edit) -> dict[str, Any]:
-    """Share of the latents that may have changed."""
-    region = edited.region
-    return {"changed_share": 1.0 if region is None else float(region.float().mean())}
-
-
-def _write(edited: Edit, folder: Path, stem: str, facts: dict[str, Any]) -> list[Path]:
-    from diffcls.data.transforms import to_image
-    from diffcls.editing.pictures import attention, save, strip
-
-    make_folder(folder)
-    before, after = to_image(edited.reconstruction), to_image(edited.image)
-    pictures = {
-        "": after,
-        "-strip": strip([before, after], ["original", "edit"]),
-        "-attention": attention(edited),
-    }
-    files = []
-    for ending, picture in pictures.items():
-        files.append(folder / f"{stem}{ending}.png")
-        save(files[-1], picture)
-    files.append(folder / f"{stem}.json")
-    write_text(files[-1], json.dumps(facts, indent=2, allow_nan=False) + "\n")
-    return files
+    if isinstance(options, EditOptions):
+        settings["weights"] = dict(options.weights)
+    return settings
 
 
 if __name__ == "__main__":

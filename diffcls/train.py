@@ -23,6 +23,8 @@ EPILOG = """The model is written to OUTPUT_DIR:
   DATASET-pixels     DDPMPipeline, loaded by diffusers (--model pixels; DATASET-pixels-unconditional
                      with --no-conditional)
   noisy-DATASET      classifier of noisy images, for classifier guidance (--model classifier)
+  DATASET-instruct   StableDiffusionInstructPix2PixPipeline, for edits by an instruction, fine-tuned
+                     from a text-to-image model (--model instruct --init MODEL)
 
 An interrupted training resumes from its last checkpoint with the same command, to the same weights.
 
@@ -34,6 +36,7 @@ examples:
   python -m diffcls.train --dataset digits --images 100000 --output-dir quick
   python -m diffcls.train --dataset scenes --model clip
   python -m diffcls.train --dataset fashion_mnist --model pixels --objective v_prediction
+  python -m diffcls.train --dataset scenes --model instruct --init scenes
 
 exit status: 0 done, 1 failed, 2 bad usage or input, 130 interrupted."""
 
@@ -43,7 +46,7 @@ def parser() -> argparse.ArgumentParser:
     p = parser_of(
         "train",
         "Train a small model: a text-to-image diffusion model, a CLIP, a pixel-space diffusion "
-        "model, or a classifier of noisy images that guides one.",
+        "model, a classifier of noisy images that guides one, or an editor by instructions.",
         EPILOG,
         argument_default=argparse.SUPPRESS,
     )
@@ -63,12 +66,15 @@ def _add_model(add: Add) -> None:
     data = "any data set of diffcls, folder:PATH with one folder per class or a metadata.csv of "
     data += "file_name and text, parquet:PATH, hf:ID, webdataset:PATTERN (digits)"
     add("--dataset", metavar="NAME", help=data)
-    kinds = "diffusion, clip, pixels (a DDPM) or classifier (of noisy images) (diffusion)"
-    add("--model", metavar="KIND", help=kinds)
+    kinds = (
+        "diffusion, clip, pixels (a DDPM), classifier (of noisy images) or instruct (an editor) "
+    )
+    add("--model", metavar="KIND", help=kinds + "(diffusion)")
     add("--data-root", metavar="DIR", help="folder of local data")
     left_out = "diffusion, clip: classes whose images are left out (none)"
     add("--without", nargs="+", metavar="CLASS", help=left_out)
-    add("--init", metavar="MODEL", help="trained model of that kind to fine-tune")
+    init = "trained model of that kind to fine-tune; instruct: a text-to-image model"
+    add("--init", metavar="MODEL", help=init)
     add("--lead", metavar="MODEL", help="classifier: the pixel-space model to guide (recipe)")
 
 

@@ -91,8 +91,12 @@ def measure(images: int, steps: int) -> list[dict[str, Any]]:
         images: number of test images, a stratified sample.
         steps: levels of the path of an edit.
     """
+    import torch
+
     from diffcls.data.load import load_dataset
     from diffcls.data.subsets import choose
+    from diffcls.data.transforms import load_image, to_pixels
+    from diffcls.editing.edit import edit, inverted
     from diffcls.editing.options import EditSettings
     from diffcls.models import given
     from diffcls.support.environment import denormals_flushed, set_threads
@@ -107,9 +111,12 @@ def measure(images: int, steps: int) -> list[dict[str, Any]]:
         for number, item in enumerate(data.items):
             kind = kind_of(item)
             part = list(PARTS)[number % len(PARTS)]
+            pixels = torch.from_numpy(to_pixels(load_image(item.open()), denoiser.image_size))
+            source = str(Group(kind))
+            inversion = inverted(denoiser, pixels, source, steps)  # of both edits
             for name, target in (("null", kind), (part, swapped(kind, part, item.image_id))):
-                outcome = edited(denoiser, judge, item, target, settings)
-                outcomes[name].append(outcome)
+                found = edit(denoiser, pixels, source, str(Group(target)), settings, inversion)
+                outcomes[name].append(outcome_of(judge, item, target, pixels, found))
     common = {
         # of the inversion, and of both prompts with and without guidance
         "evaluations": (steps - 1) * 5,
@@ -156,18 +163,20 @@ def swapped(kind: Kind, part: str, image_id: str) -> Kind:
     return Kind(**{**vars(kind), part: others[key("edit", image_id) % len(others)]})
 
 
-def edited(denoiser: Any, judge: Judge, item: Item, target: Kind, settings: Any) -> Outcome:
-    """The outcome of one edit."""
-    import torch
+def outcome_of(judge: Judge, item: Item, target: Kind, pixels: Tensor, result: Any) -> Outcome:
+    """The outcome of one edit.
 
-    from diffcls.data.transforms import load_image, to_image, to_pixels
+    Args:
+        judge: the independent classifier.
+        item: the scene.
+        target: what the edit is to show.
+        pixels: (3, H, W) in [−1, 1], the image.
+        result: the edit, with ``image`` and ``reconstruction``.
+    """
+    from diffcls.data.transforms import to_image
     from diffcls.editing.change_region import changed_pixels
-    from diffcls.editing.edit import edit
 
-    kind = kind_of(item)
-    pixels = torch.from_numpy(to_pixels(load_image(item.open()), denoiser.image_size))
-    result = edit(denoiser, pixels, str(Group(kind)), str(Group(target)), settings)
-    seen = judge(to_image(result.image))
+    kind, seen = kind_of(item), judge(to_image(result.image))
     named = {part for part in PARTS if getattr(kind, part) != getattr(target, part)}
     changed = changed_pixels(result.image, result.reconstruction).numpy()
     outside = outside_object(item, result.image)

@@ -131,6 +131,14 @@ ENTRIES = (
         "benchmarks.accuracy.edits",
     ),
     Entry(
+        "instructions",
+        "Do instructed edits change the named attribute of an image, and nothing else?",
+        0.1,
+        "1 CPU core",
+        ("INSTRUCTIONS.md", "instructions.csv", "instructions_validation.csv"),
+        "benchmarks.accuracy.instructions",
+    ),
+    Entry(
         "counterfactuals",
         "Do counterfactuals convince another classifier, and leave the surroundings alone?",
         0.2,

@@ -1,4 +1,4 @@
-"""Options of ``python -m diffcls.edit``: one field per flag."""
+"""Options of ``python -m diffcls.edit``: one field per flag, for each of its two ways."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from diffcls.support.errors import UsageError
-from diffcls.support.options import MAX_STEPS, check_values, free_text, within
+from diffcls.support.options import MAX_SEED, MAX_STEPS, check_values, free_text, within
 
 MAX_GUIDANCE, MAX_FACTOR = 100, 100
 
@@ -40,7 +40,7 @@ class EditSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class EditOptions(EditSettings):
-    """The flags of ``python -m diffcls.edit``.
+    """The flags of ``python -m diffcls.edit --from … --to …``.
 
     Args:
         image: path or ``http(s)://`` address of the image.
@@ -74,6 +74,54 @@ class EditOptions(EditSettings):
         """The settings alone."""
         values: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(EditSettings)}
         return EditSettings(**values)
+
+
+@dataclass(frozen=True, kw_only=True)
+class InstructSettings:
+    """How an image is edited by an instruction.
+
+    Args:
+        steps: sampling steps.
+        guidance: scale of the guidance by the instruction, s_T; 1 is none.
+        image_guidance: scale of the guidance by the image, s_I; 1 is none, more stays closer to it.
+        seed: seed of the noise that the result is sampled from.
+    """
+
+    steps: int = within(2, MAX_STEPS, 20)
+    guidance: float = within(0, MAX_GUIDANCE, 2.0, whole=False)
+    image_guidance: float = within(0, MAX_GUIDANCE, 1.5, whole=False)
+    seed: int = within(0, MAX_SEED, 0)
+
+    def __post_init__(self) -> None:
+        check_values(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class InstructOptions(InstructSettings):
+    """The flags of ``python -m diffcls.edit --instruction …``.
+
+    Args:
+        image: path or ``http(s)://`` address of the image.
+        instruction: what to change.
+        model: a bundled name, a folder or an id.
+        img_size: side of the images in pixels; None: the model's.
+        device, dtype: as of ``diffcls evaluate``.
+
+    Raises:
+        UsageError: for a value that is not allowed.
+    """
+
+    image: str = free_text("")
+    instruction: str = free_text("")
+    model: str = "scenes-instruct"
+    img_size: int | None = within(1, 65_536)
+    device: str | None = None
+    dtype: str | None = None
+
+    def settings(self) -> InstructSettings:
+        """The settings alone."""
+        values: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(InstructSettings)}
+        return InstructSettings(**values)
 
 
 def factor_of(text: str) -> tuple[str, float]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from diffcls.models.components import first_line
 from diffcls.models.denoiser import Denoiser, ModelCard
-from diffcls.models.family_table import FAMILY_TABLE
+from diffcls.models.family_table import EDITOR_TABLE, FAMILY_TABLE
 from diffcls.models.memory_options import WHOLE_ON_DEVICE, MemoryOptions
 from diffcls.support.errors import DiffclsError, ModelError, UsageError
 from diffcls.support.registry import Registry
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from diffcls.models.families.base import PipelineDenoiser
 
 FAMILIES = Registry("model family", {name: family.adapter for name, family in FAMILY_TABLE.items()})
+EDITORS = Registry(
+    "family of instruction editors", {name: row.adapter for name, row in EDITOR_TABLE.items()}
+)
 
 
 def adapted(
@@ -44,7 +47,7 @@ def adapted(
 
     from diffcls.models.families.checks import run_once
 
-    adapter: type[PipelineDenoiser] = FAMILIES.load(family)
+    adapter: type[PipelineDenoiser] = (EDITORS if family in EDITOR_TABLE else FAMILIES).load(family)
     try:
         denoiser = adapter(pipeline, card, device, dtype, img_size, memory)
         run_once(denoiser)

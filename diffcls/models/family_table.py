@@ -83,6 +83,11 @@ _STABLE_DIFFUSION = {
     "unet": UNET,
     "scheduler": SCHEDULER,
 }
+_STABLE_DIFFUSION_XL = {
+    **_STABLE_DIFFUSION,
+    "text_encoder_2": CLIP_PROJECTED,
+    "tokenizer_2": CLIP_TOKENIZER,
+}
 _PIXART = _transformer(
     "PixArtTransformer2DModel|Transformer2DModel",
     "pixart:PixArtDenoiser",
@@ -102,7 +107,7 @@ FAMILY_TABLE: Mapping[str, Family] = {
     ),
     "StableDiffusionXLPipeline": Family(
         f"{ADAPTERS}.stable_diffusion_xl:StableDiffusionXLDenoiser",
-        {**_STABLE_DIFFUSION, "text_encoder_2": CLIP_PROJECTED, "tokenizer_2": CLIP_TOKENIZER},
+        _STABLE_DIFFUSION_XL,
     ),
     "StableDiffusion3Pipeline": Family(
         f"{ADAPTERS}.stable_diffusion_3:StableDiffusion3Denoiser",
@@ -250,6 +255,17 @@ FAMILY_TABLE: Mapping[str, Family] = {
     ),
 }
 
+EDITOR_TABLE: Mapping[str, Family] = {
+    "StableDiffusionInstructPix2PixPipeline": Family(
+        f"{ADAPTERS}.instruct_pix2pix:InstructPix2PixDenoiser", _STABLE_DIFFUSION
+    ),
+    "StableDiffusionXLInstructPix2PixPipeline": Family(
+        f"{ADAPTERS}.instruct_pix2pix:InstructPix2PixXLDenoiser", _STABLE_DIFFUSION_XL
+    ),
+}
+"""Families that edit images by an instruction; an image is part of their input, so that they
+classify none."""
+
 AUTOENCODERS = ("vae", "movq")
 """Names of the part that maps between images and latents."""
 UNUSED = ("safety_checker", "feature_extractor", "image_encoder", "watermarker")
@@ -259,11 +275,20 @@ UNUSED = ("safety_checker", "feature_extractor", "image_encoder", "watermarker")
 NETWORKS = ("unet", "transformer")
 
 
+def family_named(name: str) -> Family:
+    """The family of a pipeline's class, of either table.
+
+    Raises:
+        KeyError: for a class that is in neither.
+    """
+    return FAMILY_TABLE[name] if name in FAMILY_TABLE else EDITOR_TABLE[name]
+
+
 def network_part(family: str) -> str:
     """Name of the denoising network among the parts of a pipeline of the family."""
-    return next(name for name in NETWORKS if name in FAMILY_TABLE[family].parts)
+    return next(name for name in NETWORKS if name in family_named(family).parts)
 
 
 def optional_parts(family: str) -> frozenset[str]:
     """Parts that a pipeline of the family may lack."""
-    return frozenset(name for group in FAMILY_TABLE[family].optional for name in group)
+    return frozenset(name for group in family_named(family).optional for name in group)

@@ -83,6 +83,7 @@ def load(
     variant: str | None = None,
     memory: MemoryOptions = WHOLE_ON_DEVICE,
     concepts: tuple[str, ...] = (),
+    editor: bool = False,
 ) -> Denoiser:
     """The denoiser of a model.
 
@@ -91,7 +92,8 @@ def load(
             `diffcls.models.in_memory.denoiser_of`.
         device: see `diffcls.models.devices.resolve_device`; ``auto`` of a pipeline: where it is.
         dtype: precision; ``auto`` of a pipeline: its own.
-        img_size, lora, model_config, variant, memory, concepts: see `diffcls.models.loading.load`.
+        img_size, lora, model_config, variant, memory, concepts, editor: see
+            `diffcls.models.loading.load`.
 
     Raises:
         UsageError, ModelError: see these functions; and for a LoRA file or a completing model with
@@ -102,9 +104,8 @@ def load(
     if is_name(model):
         place = devices.resolve_device(device)
         check_devices(memory, place, _gpus())
-        return loading.load(
-            os.fspath(model), place, dtype, img_size, lora, model_config, variant, memory, concepts
-        )
+        files = (lora, model_config, variant, memory, concepts, editor)
+        return loading.load(os.fspath(model), place, dtype, img_size, *files)
     for flag, value, todo in (
         ("--lora", lora, "load it into the pipeline: pipe.load_lora_weights(FILE)"),
         ("--concept", concepts or None, "load it into it: pipe.load_textual_inversion(FILE)"),

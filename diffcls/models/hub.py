@@ -43,6 +43,7 @@ def fetch(
     weights: bool = True,
     variant: str | None = None,
     without: str = "",
+    editor: bool = False,
 ) -> tuple[Path, str]:
     """The folder of a model's pipeline, downloaded unless cached, and its commit.
 
@@ -52,6 +53,7 @@ def fetch(
         weights: download the weights too, not only configs and tokenizers.
         variant: see `diffcls.models.weight_files.choose_variant`.
         without: part of which only the config is needed.
+        editor: see `diffcls.models.model_index.read_index`.
 
     Raises:
         ModelError: for a model that does not exist or is gated, or that is not cached while the Hub
@@ -62,7 +64,7 @@ def fetch(
         if INDEX not in files:
             raise ModelError("not a diffusers pipeline on the Hub", given=str(model))
         # a family or part that is not supported is refused before its weights are downloaded
-        parts = read_index(get([INDEX])).parts
+        parts = read_index(get([INDEX]), editor).parts
         return required_files(files, parts, half, weights, variant, without)
 
     return fetch_files(model, choose, "choose the folder of a pipeline: --model PATH")

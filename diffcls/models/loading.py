@@ -93,12 +93,13 @@ def find(
     weights: bool = True,
     variant: str | None = None,
     without: str = "",
+    editor: bool = False,
 ) -> ModelFiles:
     """Find a model by bundled or short name, path, or Hub id; Hub models are downloaded.
 
     Args:
         name: bundled or short name, path, or Hub id.
-        half, weights, variant, without: see `diffcls.models.hub.fetch`.
+        half, weights, variant, without, editor: see `diffcls.models.hub.fetch`.
 
     Raises:
         UsageError, ModelError: see `check_name` and `diffcls.models.hub.fetch`.
@@ -112,19 +113,25 @@ def find(
     model = hub.named(name)
     if model is None:
         raise unknown_name("model", name, MODELS)
-    folder, commit = hub.fetch(model, half, weights, variant, without)
+    folder, commit = hub.fetch(model, half, weights, variant, without, editor)
     return ModelFiles(folder, name.partition("@")[0], commit)
 
 
-def read_card(files: ModelFiles) -> ModelCard:
-    """The card of a model; its revision is the Hub's commit, or see `diffcls.models.revision`."""
+def read_card(files: ModelFiles, editor: bool = False) -> ModelCard:
+    """The card of a model; its revision is the Hub's commit, or see `diffcls.models.revision`.
+
+    Args:
+        files: its local files.
+        editor: see `diffcls.models.model_index.read_index`.
+    """
     folder = files.path
     if folder.is_file():
         return ModelCard(name=files.name or folder.stem, revision=hash_file(folder))
     card = cards.card_of(cards.read_stored(folder), folder, files.name)
     if files.commit:
         return replace(card, revision=files.commit)
-    return replace(card, revision=revision_of(_files_of(read_index(folder)), folder, card))
+    index = read_index(folder, editor)
+    return replace(card, revision=revision_of(_files_of(index), folder, card))
 
 
 def family_of(name: str) -> str:
@@ -208,6 +215,7 @@ def load(
     variant: str | None = None,
     memory: MemoryOptions = WHOLE_ON_DEVICE,
     concepts: tuple[str, ...] = (),
+    editor: bool = False,
 ) -> Denoiser:
     """Load the denoiser of a model.
 
@@ -220,6 +228,7 @@ def load(
         variant: which weights of a folder are read, such as ``non_ema``, where a part has several.
         memory: how the model is held in memory.
         concepts: learned concepts to add, see `diffcls.models.concepts.add`.
+        editor: whether instruction editors are loaded too, which classify no images.
 
     Raises:
         UsageError: for an unknown name, or a single file that is to be quantised.
@@ -230,7 +239,7 @@ def load(
 
     dtype = default_dtype(str(device)) if dtype is None else dtype
     half = dtype != torch.float32
-    files = find(name, half, variant=variant)
+    files = find(name, half, variant=variant, editor=editor)
     completion = None
     if files.path.is_file():
         completion = _completion(files.path, model_config, half)
@@ -240,8 +249,8 @@ def load(
             given=model_config,
             todo="remove --model-config",
         )
-    index = read_index((completion or files).path)
-    card = _of_variant(read_card(files), variant)
+    index = read_index((completion or files).path, editor)
+    card = _of_variant(read_card(files, editor), variant)
     if completion is not None:  # tokenizer, schedule and whatever the file lacks
         both = [card.revision, read_card(completion).revision]
         card = replace(card, revision=hash_json(both))

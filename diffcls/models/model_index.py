@@ -11,7 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from diffcls.models.family_table import FAMILY_TABLE, UNUSED, optional_parts
+from diffcls.models.family_table import (
+    EDITOR_TABLE,
+    FAMILY_TABLE,
+    UNUSED,
+    family_named,
+    optional_parts,
+)
 from diffcls.models.json_files import read_json, shortened, wrong_value
 from diffcls.models.unsupported_families import refusal
 from diffcls.support.errors import ModelError
@@ -40,8 +46,12 @@ class ModelIndex:
     path: Path
 
 
-def read_index(folder: Path) -> ModelIndex:
+def read_index(folder: Path, editor: bool = False) -> ModelIndex:
     """Read the index of a pipeline, and check it without opening a part.
+
+    Args:
+        folder: folder of the pipeline.
+        editor: whether instruction editors are read too, which classify no images.
 
     Raises:
         ModelError: for a family that is not supported, a part that is missing or of a class that
@@ -50,9 +60,10 @@ def read_index(folder: Path) -> ModelIndex:
     path = folder / INDEX
     content = read_json(path)
     family = content.get("_class_name")
-    if not isinstance(family, str) or family not in FAMILY_TABLE:
+    known = {*FAMILY_TABLE, *EDITOR_TABLE} if editor else {*FAMILY_TABLE}
+    if not isinstance(family, str) or family not in known:
         raise refusal("model family not supported", shortened(family), SAVE_AS)
-    classes, optional = FAMILY_TABLE[family].parts, optional_parts(family)
+    classes, optional = family_named(family).parts, optional_parts(family)
     parts: dict[str, tuple[str, str] | None] = {}
     settings: dict[str, Any] = {}
     for name, entry in content.items():
@@ -77,7 +88,7 @@ def read_index(folder: Path) -> ModelIndex:
                 given=str(path),
                 allowed=f"the parts of a {family}: {', '.join(classes)}",
             )
-    for group in FAMILY_TABLE[family].optional:
+    for group in family_named(family).optional:
         if len({parts.get(name) is None for name in group}) == 2:
             raise ModelError(f"only one of {' and '.join(group)} is there", given=str(path))
     _check_class_names(path, settings.get("id2label", {}))

@@ -186,11 +186,19 @@ def save_half(pipeline: StableDiffusionPipeline, folder: Path) -> None:
             parts[name] = copy.deepcopy(module)
             for parameter in parts[name].parameters():
                 parameter.data = parameter.data.half()
+    for place in ("is_local", "local_files_only"):  # how it was opened is not part of it
+        parts["tokenizer"].init_kwargs.pop(place, None)
     tokenizer = parts["tokenizer"].backend_tokenizer
     tokenizer.no_padding()  # set by the last call, and not part of the model
     tokenizer.no_truncation()
     halved = type(pipeline)(**parts, requires_safety_checker=False)
     halved.save_pretrained(folder, safe_serialization=True)
+    for config in folder.glob("*/config.json"):  # where a fine-tuned part was loaded from
+        content = json.loads(config.read_text(encoding="utf-8"))
+        if content.pop("_name_or_path", None) is not None:
+            config.write_text(
+                json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8"
+            )
     path = folder / "text_encoder" / "config.json"
     text_config = json.loads(path.read_text(encoding="utf-8"))
     text_config.pop("torch_dtype", None)

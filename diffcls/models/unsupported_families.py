@@ -34,6 +34,7 @@ def _each(reason: str, **instead: str) -> dict[str, Unsupported]:
 CONTROL = "a control image is part of its input"
 MASK = "a masked image is part of its input"
 EDIT = "an image to be edited is part of its input"
+INSTRUCT = "it edits images by an instruction (diffcls edit --instruction) and classifies none"
 SMALL_IMAGE = "a smaller image is part of its input"
 PRIOR = "its network is conditioned on an image embedding that another model, the prior, samples"
 STAGES = "it denoises in stages, and the latents of one condition the next"
@@ -71,8 +72,12 @@ UNSUPPORTED: Mapping[str, Unsupported] = {
         FluxFillPipeline="FluxPipeline",
     ),
     **_each(
-        EDIT,
+        INSTRUCT,
         StableDiffusionInstructPix2PixPipeline="StableDiffusionPipeline",
+        StableDiffusionXLInstructPix2PixPipeline="StableDiffusionXLPipeline",
+    ),
+    **_each(
+        EDIT,
         QwenImageEditPipeline="QwenImagePipeline",
         QwenImageEditPlusPipeline="QwenImagePipeline",
     ),

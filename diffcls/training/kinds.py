@@ -16,7 +16,7 @@ class ModelKind:
 
     Args:
         recipes: recipes by data set.
-        fallback: recipe of every other data set.
+        fallback: recipe of every other data set; empty: the kind needs data that no other has.
         splits: splits that its training reads.
         folder: name of the model's folder, with ``{}`` for the data set.
         checks_init: module whose `check_name` checks ``--init``.
@@ -57,6 +57,9 @@ KINDS: Mapping[str, ModelKind] = {
         "diffcls.models.noisy_classifier",
         ("points", "without"),
     ),
+    "instruct": ModelKind(
+        recipe_table.INSTRUCT_RECIPES, "", ("train",), "{}-instruct", ignores=("without",)
+    ),
 }
 TRAININGS = Registry(
     "kind of model to train",
@@ -65,5 +68,6 @@ TRAININGS = Registry(
         "clip": "diffcls.training.clip:ClipTraining",
         "pixels": "diffcls.training.pixel_diffusion:PixelTraining",
         "classifier": "diffcls.training.noisy_classifier:NoisyTraining",
+        "instruct": "diffcls.training.instruction_editor:InstructTraining",
     },
 )

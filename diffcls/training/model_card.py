@@ -128,6 +128,37 @@ at the noise levels of `{card["trained_with"]}`, for classifier guidance of its 
 """
 
 
+def instruct_readme(card: dict[str, Any]) -> str:
+    """README of an instruction editor."""
+    recipe, data, name = card["recipe"], card["data"], card["name"]
+    instruction, image, both = recipe["dropped"]
+    return f"""---
+library_name: diffusers
+pipeline_tag: image-to-image
+license: apache-2.0
+---
+# {name}: a small instruction editor
+
+A `StableDiffusionInstructPix2PixPipeline` of {recipe["image_size"]} px (Brooks et al. 2023),
+trained by `{card["command"]}`.
+It edits images as a sentence says, and classifies none:
+`{EXAMPLE.format(name)}`
+
+- Data: {recipe["pairs"]:,} pairs of images, before and after a change of colour, shape or size, or
+  an object that comes or goes; revision `{data["revision"]}`. None shows a held-out combination.
+{terms(data)}- Recipe: {recipe["images"]:,} pairs seen in batches of {recipe["batch"]}, learning
+  rate {recipe["learning_rate"]:g}, EMA {recipe["ema"]:g}; {instruction:.0%} of the examples lose
+  their instruction, {image:.0%} their image and {both:.0%} both; all of it in `diffcls.json`.
+{fine_tuned_from(card)}- Seed {card["seed"]}, {card["hours"]:.2f} hours on {card["device"]},
+  {card["versions"]}.
+
+{curve_table(card["curve"], "")}
+"""
+
+
+EXAMPLE = 'python -m diffcls.edit --model {} --image FILE --instruction "make the square blue"'
+
+
 def data_facts(data: Dataset, without: Sequence[str] = ()) -> dict[str, Any]:
     """Entry ``data`` of a card: the training images, with their licence and authors.
 

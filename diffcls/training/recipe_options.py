@@ -41,7 +41,8 @@ def recipe_of(kind: str, dataset: str, name: str | None = None) -> Optimisation:
         name: the recipe's name behind the data set's, such as "long"; None: the data set's own.
 
     Raises:
-        UsageError: for a name that the data set has no recipe of.
+        UsageError: for a name that the data set has no recipe of, or a data set that a kind of
+            model cannot be trained on.
     """
     table = KINDS[kind].recipes
     if name and f"{dataset}-{name}" not in table:
@@ -51,7 +52,13 @@ def recipe_of(kind: str, dataset: str, name: str | None = None) -> Optimisation:
                 f"--model {kind} has one recipe of {dataset}", given=name, todo="omit --recipe"
             )
         raise unknown_name(f"recipe of {dataset}", name, known)
-    fallback = getattr(recipe_table, KINDS[kind].fallback)
+    if dataset not in table and not KINDS[kind].fallback:
+        raise UsageError(
+            f"--model {kind} needs pairs of images with an instruction",
+            given=dataset,
+            allowed=table,
+        )
+    fallback = getattr(recipe_table, KINDS[kind].fallback, None)
     recipe: Optimisation = table.get(f"{dataset}-{name}" if name else dataset, fallback)
     return recipe
 

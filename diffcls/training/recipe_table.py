@@ -13,6 +13,7 @@ from diffcls.models.small_stable_diffusion import TinyConfig
 from diffcls.training.recipes import (
     Augmentation,
     ClipRecipe,
+    InstructRecipe,
     NoisyRecipe,
     PixelRecipe,
     Recipe,
@@ -135,6 +136,8 @@ NOISY_RECIPES: Mapping[str, NoisyRecipe] = {
     "fashion_mnist": NoisyRecipe(model="fashion_mnist-pixels"),
     "cifar10": NoisyRecipe(model="cifar10-pixels"),
 }
+
+INSTRUCT_RECIPES: Mapping[str, InstructRecipe] = {"scenes": InstructRecipe()}
 
 # recipes of user data and of every data set without a row
 ANY_RECIPE = Recipe(config=TinyConfig(latent_channels=8))

@@ -79,3 +79,61 @@ def test_what_cannot_be_edited_is_refused(
     fixed = [*scene, "--to", "a small blue square", "--output-dir", tmp_path / "out"]
     assert message in refusal(edit.main, [*fixed, *flags], None, capsys)
     assert not (tmp_path / "out").exists() or not any((tmp_path / "out").rglob("*.png"))
+
+
+def test_files_of_an_instructed_edit(
+    scene: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = [*scene[:2], "--instruction", "make the orange square blue", "--steps", "4"]
+    written = []
+    for more in ([], [], ["--seed", "1"], ["--image-guidance", "1"]):
+        assert edit.main([*flags, *more, "--output-dir", str(tmp_path), "--json"]) == 0
+        written.append(json.loads(capsys.readouterr().out))
+    assert written[0] == written[1]  # the same edit: nothing new
+    names = [set(one["files"]) for one in written[1:]]
+    assert not names[0] & names[1] and not names[1] & names[2] and not names[0] & names[2]
+    picture, strip, settings = (Path(file) for file in written[0]["files"])
+    assert Image.open(picture).size == (32, 32) and Image.open(strip).width > 2 * 190
+    stored: dict[str, Any] = json.loads(settings.read_text(encoding="utf-8"))
+    assert stored["instruction"] == "make the orange square blue" and stored["seed"] == 0
+    assert stored["model"][0] == "scenes-instruct" and 0 < stored["changed_pixels"] < 1
+
+
+PROMPTS = ["--from", "a red square", "--to", "a blue square"]
+WORDS = ["--instruction", "make the square blue"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ([*WORDS, *PROMPTS], "--from and --to cannot be combined with --instruction"),
+        ([*WORDS, "--strength", "0.5"], "--strength cannot be combined with --instruction"),
+        ([*WORDS, "--no-keep-surroundings"], "--keep-surroundings cannot be combined with"),
+        ([*PROMPTS, "--image-guidance", "2"], "--image-guidance cannot be used without --instr"),
+        ([*PROMPTS, "--seed", "2"], "--seed cannot be used without --instruction"),
+        (["--from", "a red square"], "an edit needs --from and --to, or --instruction"),
+        ([], "an edit needs --from and --to, or --instruction"),
+        (["--instruction", " "], "--instruction is empty"),
+        ([*WORDS, "--image-guidance", "-1"], "--image-guidance out of range: -1"),
+        ([*WORDS, "--steps", "1"], "--steps out of range: 1"),
+        ([*WORDS, "--seed", "-1"], "--seed out of range: -1"),
+        ([*WORDS, "--model", "scenes"], "the model follows no instructions: its network reads no"),
+        ([*WORDS, "--model", "digits-pixels"], "a class-conditional model reads no words"),
+        (
+            [*WORDS, "--model", "fashion_mnist-pixels-unconditional"],
+            "follows no instructions: an unconditional model reads no words",
+        ),
+        ([*PROMPTS, "--model", "scenes-instruct"], "it edits images by an instruction"),
+        ([*WORDS, "--image", "nosuch.png"], "nosuch.png"),
+    ],
+)
+def test_what_cannot_be_instructed_is_refused(
+    scene: list[str],
+    flags: list[str],
+    message: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    fixed = [*scene[:2], "--output-dir", tmp_path / "out"]
+    assert message in refusal(edit.main, [*fixed, *flags], None, capsys)
+    assert not (tmp_path / "out").exists() or not any((tmp_path / "out").rglob("*.png"))

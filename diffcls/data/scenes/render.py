@@ -37,6 +37,9 @@ COLOUR_RGB = {
 MIN_GAP_PIXELS = 1.0
 """Smallest distance between two objects, and between an object and the edge of the image."""
 
+SHADE_DEVIATION, NOISE_DEVIATION = 0.025, 0.02
+"""Standard deviations of an object's brightness, and of the noise of each value."""
+
 # proportions of the shapes, in units of the radius
 _TRIANGLE_CIRCUMRADIUS, _SQUARE_HALF_SIDE = 1.25, 0.89
 _CROSS_HALF_LENGTH, _CROSS_HALF_WIDTH = 1.05, 0.34
@@ -52,15 +55,24 @@ def render_scene(scene: Scene, key: int) -> Image.Image:
     Raises:
         DataError: if the objects do not fit into the image.
     """
-    from PIL import Image
-
     rng = np.random.default_rng(key)
     covers = _covers(scene, rng)
-    pixels = _background(rng)
+    pixels = background(rng)
     for kind, cover in zip(scene.kinds, covers, strict=True):
-        share = cover[..., None]
-        pixels = pixels * (1 - share) + _sample_shade(kind, rng) * share
-    pixels += rng.normal(0.0, 0.02, pixels.shape)
+        pixels = painted(pixels, cover, shade_of(kind, rng.normal(0.0, SHADE_DEVIATION)))
+    return to_picture(pixels + rng.normal(0.0, NOISE_DEVIATION, pixels.shape))
+
+
+def painted(pixels: Floats, cover: Floats, shade: Floats) -> Floats:
+    """(32, 32, 3) pixels with an object over them, from its coverage (32, 32) and its RGB (3,)."""
+    share = cover[..., None]
+    return pixels * (1 - share) + shade * share
+
+
+def to_picture(pixels: Floats) -> Image.Image:
+    """RGB image of values (32, 32, 3) in [0, 1]; others are clipped."""
+    from PIL import Image
+
     return Image.fromarray(np.rint(pixels.clip(0, 1) * 255).astype(np.uint8))
 
 
@@ -71,7 +83,7 @@ def object_coverage(scene: Scene, key: int) -> list[Floats]:
 
 def _covers(scene: Scene, rng: np.random.Generator) -> list[Floats]:
     """(32, 32) coverage of the pixels by each object, at random positions."""
-    radius = np.array([_sample_radius(*RADIUS_PIXELS[kind.size], rng) for kind in scene.kinds])
+    radius = np.array([radius_of(kind, 2 * float(rng.random()) - 1) for kind in scene.kinds])
     centres = place_objects(scene, radius, rng)
     return [
         coverage(kind.shape, r, x, y)
@@ -149,9 +161,9 @@ def place_objects(
     for _ in range(1000):
         # (tries, n, 2)
         centres = low + (high - low) * rng.random((tries, len(kinds), 2))
-        accepted = _separated(centres, side, up, down)
+        accepted = are_separated(centres, side, up, down)
         if scene.second is not None:
-            accepted &= _in_relation(centres, scene.first.count, scene.relation)
+            accepted &= are_in_relation(centres, scene.first.count, scene.relation)
         if accepted.any():
             first: Floats = centres[int(np.argmax(accepted))]
             return first
@@ -162,7 +174,7 @@ def place_objects(
     )
 
 
-def _separated(centres: Floats, side: Floats, up: Floats, down: Floats) -> NDArray[np.bool_]:
+def are_separated(centres: Floats, side: Floats, up: Floats, down: Floats) -> NDArray[np.bool_]:
     """(tries,) whether the bounding boxes of all objects have the smallest gap between them."""
     separated = np.ones(len(centres), dtype=bool)
     x, y = centres[..., 0], centres[..., 1]
@@ -175,7 +187,7 @@ def _separated(centres: Floats, side: Floats, up: Floats, down: Floats) -> NDArr
     return separated
 
 
-def _in_relation(centres: Floats, first: int, relation: str) -> NDArray[np.bool_]:
+def are_in_relation(centres: Floats, first: int, relation: str) -> NDArray[np.bool_]:
     """(tries,) whether the relation holds, with a margin, between all objects of both groups."""
     # (tries, first, others, 2): offset of an object of the second group from one of the first
     step = centres[:, None, first:] - centres[:, :first, None]
@@ -190,17 +202,19 @@ def _in_relation(centres: Floats, first: int, relation: str) -> NDArray[np.bool_
     return clear
 
 
-def _sample_radius(mean: float, deviation: float, rng: np.random.Generator) -> float:
-    return mean + deviation * (2 * float(rng.random()) - 1)
+def radius_of(kind: Kind, deviation: float) -> float:
+    """Radius of an object in pixels, for its deviation from the mean in [−1, 1]."""
+    mean, largest = RADIUS_PIXELS[kind.size]
+    return mean + largest * deviation
 
 
-def _sample_shade(kind: Kind, rng: np.random.Generator) -> Floats:
-    """(3,) RGB of the kind's colour with random brightness."""
-    shade: Floats = np.array(COLOUR_RGB[kind.colour]) + rng.normal(0.0, 0.025)
+def shade_of(kind: Kind, brightness: float) -> Floats:
+    """(3,) RGB of the kind's colour, with a brightness added."""
+    shade: Floats = np.array(COLOUR_RGB[kind.colour]) + brightness
     return shade
 
 
-def _background(rng: np.random.Generator) -> Floats:
+def background(rng: np.random.Generator) -> Floats:
     """(32, 32, 3) gray background with a slight tint and a slight linear gradient."""
     gray = 0.05 + 0.55 * rng.random() + rng.normal(0.0, 0.02, 3)
     slope = rng.normal(0.0, 0.04, 2)
