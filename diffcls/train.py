@@ -23,6 +23,7 @@ EPILOG = """The model is written to OUTPUT_DIR:
   DATASET-pixels     DDPMPipeline, loaded by diffusers (--model pixels; DATASET-pixels-unconditional
                      with --no-conditional)
   noisy-DATASET      classifier of noisy images, for classifier guidance (--model classifier)
+  control-DATASET    ControlNetModel of edges, loaded by diffusers (--model control)
 
 An interrupted training resumes from its last checkpoint with the same command, to the same weights.
 
@@ -43,7 +44,7 @@ def parser() -> argparse.ArgumentParser:
     p = parser_of(
         "train",
         "Train a small model: a text-to-image diffusion model, a CLIP, a pixel-space diffusion "
-        "model, or a classifier of noisy images that guides one.",
+        "model, a classifier of noisy images that guides one, or a ControlNet.",
         EPILOG,
         argument_default=argparse.SUPPRESS,
     )
@@ -63,13 +64,15 @@ def _add_model(add: Add) -> None:
     data = "any data set of diffcls, folder:PATH with one folder per class or a metadata.csv of "
     data += "file_name and text, parquet:PATH, hf:ID, webdataset:PATTERN (digits)"
     add("--dataset", metavar="NAME", help=data)
-    kinds = "diffusion, clip, pixels (a DDPM) or classifier (of noisy images) (diffusion)"
+    kinds = "diffusion, clip, pixels (a DDPM), classifier (of noisy images) or control (a "
+    kinds += "ControlNet of edges) (diffusion)"
     add("--model", metavar="KIND", help=kinds)
     add("--data-root", metavar="DIR", help="folder of local data")
     left_out = "diffusion, clip: classes whose images are left out (none)"
     add("--without", nargs="+", metavar="CLASS", help=left_out)
     add("--init", metavar="MODEL", help="trained model of that kind to fine-tune")
-    add("--lead", metavar="MODEL", help="classifier: the pixel-space model to guide (recipe)")
+    led = "classifier: pixel-space model to guide; control: model to steer by edges (recipe)"
+    add("--lead", metavar="MODEL", help=led)
 
 
 def _add_recipe(add: Add) -> None:

@@ -46,6 +46,7 @@ class Family:
         text_defaults: parameters of the pipeline's ``__call__`` whose default values become part of
             every prompt, such as an instruction; they are part of a run's specification. A default
             of None, or none, stands for the pipeline's attribute of the same name.
+        control: class of diffusers of its ControlNets; empty if the adapter takes none.
     """
 
     adapter: str
@@ -53,6 +54,7 @@ class Family:
     optional: tuple[tuple[str, ...], ...] = ()
     reads_class_ids: bool = False
     text_defaults: tuple[str, ...] = ()
+    control: str = ""
 
 
 def _transformer(
@@ -98,11 +100,14 @@ _PIXEL_UNET = Family(
 
 FAMILY_TABLE: Mapping[str, Family] = {
     "StableDiffusionPipeline": Family(
-        f"{ADAPTERS}.stable_diffusion:StableDiffusionDenoiser", _STABLE_DIFFUSION
+        f"{ADAPTERS}.stable_diffusion:StableDiffusionDenoiser",
+        _STABLE_DIFFUSION,
+        control="ControlNetModel",
     ),
     "StableDiffusionXLPipeline": Family(
         f"{ADAPTERS}.stable_diffusion_xl:StableDiffusionXLDenoiser",
         {**_STABLE_DIFFUSION, "text_encoder_2": CLIP_PROJECTED, "tokenizer_2": CLIP_TOKENIZER},
+        control="ControlNetModel",
     ),
     "StableDiffusion3Pipeline": Family(
         f"{ADAPTERS}.stable_diffusion_3:StableDiffusion3Denoiser",
@@ -254,7 +259,8 @@ AUTOENCODERS = ("vae", "movq")
 """Names of the part that maps between images and latents."""
 UNUSED = ("safety_checker", "feature_extractor", "image_encoder", "watermarker")
 """Parts that classification does not use, and that are not opened."""
-
+CONTROL_NETS = frozenset(family.control for family in FAMILY_TABLE.values()) - {""}
+"""Classes of ControlNets."""
 
 NETWORKS = ("unet", "transformer")
 

@@ -57,6 +57,14 @@ KINDS: Mapping[str, ModelKind] = {
         "diffcls.models.noisy_classifier",
         ("points", "without"),
     ),
+    "control": ModelKind(
+        recipe_table.CONTROL_RECIPES,
+        "ANY_CONTROL_RECIPE",
+        ("train", "validation"),
+        "control-{}",
+        "diffcls.models.control",
+        ("without",),
+    ),
 }
 TRAININGS = Registry(
     "kind of model to train",
@@ -65,5 +73,6 @@ TRAININGS = Registry(
         "clip": "diffcls.training.clip:ClipTraining",
         "pixels": "diffcls.training.pixel_diffusion:PixelTraining",
         "classifier": "diffcls.training.noisy_classifier:NoisyTraining",
+        "control": "diffcls.training.control:ControlTraining",
     },
 )

@@ -13,6 +13,7 @@ from diffcls.models.small_stable_diffusion import TinyConfig
 from diffcls.training.recipes import (
     Augmentation,
     ClipRecipe,
+    ControlRecipe,
     NoisyRecipe,
     PixelRecipe,
     Recipe,
@@ -136,8 +137,13 @@ NOISY_RECIPES: Mapping[str, NoisyRecipe] = {
     "cifar10": NoisyRecipe(model="cifar10-pixels"),
 }
 
+CONTROL_RECIPES: Mapping[str, ControlRecipe] = {
+    "scenes": ControlRecipe(model="scenes", examples=20_000, caption_pool=24)
+}
+
 # recipes of user data and of every data set without a row
 ANY_RECIPE = Recipe(config=TinyConfig(latent_channels=8))
 ANY_CLIP_RECIPE = ClipRecipe()
 ANY_PIXEL_RECIPE = PixelRecipe(image_size=32, channels=3, widths=(48, 96, 96))
 ANY_NOISY_RECIPE = NoisyRecipe(model="", flip=False)
+ANY_CONTROL_RECIPE = ControlRecipe(model="")

@@ -235,6 +235,34 @@ class NoisyRecipe(Optimisation):
     flip: bool = True
 
 
+@dataclass(frozen=True, kw_only=True)
+class ControlRecipe(Optimisation):
+    """Recipe of a ControlNet (Zhang et al. 2023), which steers a model that stays as it is.
+
+    Args:
+        model: text-to-image model to steer, a Stable Diffusion.
+        control: computed condition, a key of `diffcls.data.edges.EDGES`.
+        embedding_widths: channels of the map's embedding, each resolution half the previous one;
+            the last has the resolution of the latents.
+        middle_attention: whether its middle block attends to the prompt, as that of the model.
+        examples: the first images of the training split, which alone are trained on; 0: all.
+        prompt_dropout, caption_pool, loss_weighting: see `Recipe`; half of the prompts are dropped,
+            so that it reads the map alone as well.
+    """
+
+    ema: float = 0.995
+    images: int = 96_000
+    batch: int = 32
+    model: str
+    control: str = "canny"
+    embedding_widths: tuple[int, ...] = (16, 32, 64)
+    middle_attention: bool = False
+    examples: int = 0
+    prompt_dropout: float = 0.5
+    caption_pool: int = 0
+    loss_weighting: str = "native"
+
+
 R = TypeVar("R", bound=Optimisation)
 
 
