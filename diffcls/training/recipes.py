@@ -251,7 +251,7 @@ class ControlRecipe(Optimisation):
     """
 
     ema: float = 0.995
-    images: int = 96_000
+    images: int = 48_000
     batch: int = 32
     model: str
     control: str = "canny"
