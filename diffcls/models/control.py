@@ -65,8 +65,8 @@ def control_class(denoiser: Denoiser) -> str:
     pipeline = type(getattr(denoiser, "pipeline", None)).__name__
     family = FAMILY_TABLE.get(pipeline)
     if family is None or not family.control:
-        why = "" if denoiser.is_latent else ", a model of pixels"
-        why = ", a class-conditional model without words" if denoiser.labels else why
+        why = ", a class-conditional model without words" if denoiser.labels else ""
+        why = why if denoiser.is_latent else ", a model of pixels without an autoencoder"
         raise UsageError(
             "--control: no ControlNet steers models of this family",
             given=f"{denoiser.card.name}{why}",

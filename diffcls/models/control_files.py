@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from diffcls.models.family_table import CONTROL_NETS, DIFFUSERS
 from diffcls.models.hub_names import MODELS
 from diffcls.models.json_files import read_json
 from diffcls.models.loading import WEIGHTS
+from diffcls.models.quiet import loading
 from diffcls.models.revision import files_below
 from diffcls.models.weight_files import WEIGHTS as WEIGHT_NAME
 from diffcls.models.weight_files import choose_variant, variants_of
@@ -138,7 +140,9 @@ def open_files(files: ControlFiles, dtype: torch.dtype) -> Any:
     Raises:
         ModelError: for files that are incomplete or damaged.
     """
-    return open_part(DIFFUSERS, files.kind, files.path, dtype, {}, None, {}).eval()
+    with loading(), warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # raised by the library's own classes
+        return open_part(DIFFUSERS, files.kind, files.path, dtype, {}, None, {}).eval()
 
 
 def _kind_of(folder: Path) -> str:

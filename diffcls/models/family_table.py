@@ -64,6 +64,7 @@ def _transformer(
     tokenizer: Part,
     vae: Part = KL,
     text_defaults: tuple[str, ...] = (),
+    control: str = "",
     **others: Part,
 ) -> Family:
     """A transformer of latents with one text encoder, or more in `others`."""
@@ -75,7 +76,7 @@ def _transformer(
         "transformer": (DIFFUSERS, name),
         "scheduler": SCHEDULER,
     }
-    return Family(f"{ADAPTERS}.{adapter}", parts, text_defaults=text_defaults)
+    return Family(f"{ADAPTERS}.{adapter}", parts, text_defaults=text_defaults, control=control)
 
 
 _STABLE_DIFFUSION = {
@@ -123,12 +124,14 @@ FAMILY_TABLE: Mapping[str, Family] = {
             "scheduler": SCHEDULER,
         },
         optional=(("text_encoder_3", "tokenizer_3"),),
+        control="SD3ControlNetModel",
     ),
     "FluxPipeline": _transformer(
         "FluxTransformer2DModel",
         "flux:FluxDenoiser",
         CLIP,
         CLIP_TOKENIZER,
+        control="FluxControlNetModel",
         text_encoder_2=T5,
         tokenizer_2=T5_TOKENIZER,
     ),

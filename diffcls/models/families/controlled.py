@@ -34,7 +34,8 @@ class ControlledDenoiser(PipelineDenoiser):
         """This model, steered by a ControlNet; it shares all weights.
 
         Args:
-            network: ControlNet of diffusers, of the class that the family's row names.
+            network: ControlNet of diffusers, of the class that the family's row names, in the
+                precision of the model.
             card: card of both together.
 
         Raises:
@@ -42,7 +43,7 @@ class ControlledDenoiser(PipelineDenoiser):
         """
         steered = copy(self)
         steered.steered, steered.card = self, card
-        steered.control = network.to(self.device, self.dtype).eval().requires_grad_(False)
+        steered.control = network.to(self.device).eval().requires_grad_(False)
         if self.device.type == "cpu" and self.copies_convolutions_on_cpu:
             steered.control = steered.control.to(memory_format=torch.channels_last)
         steered._check_control()
@@ -77,22 +78,15 @@ class ControlledDenoiser(PipelineDenoiser):
             yield
 
     def _check_control(self) -> None:
-        """Run once on noise: what does not fit the model fails here."""
-        config, channels = self.control.config, self._channels()[0]
-        given = config.get("in_channels", None)
-        if self._packs():
-            channels *= 4
-        if given != channels:
+        """Raise UsageError for a ControlNet of other latents, or one that is not supported."""
+        given, own = self.control.config.get("in_channels", None), self.network.config.in_channels
+        if given != own:
             raise UsageError(
                 "the ControlNet is for another model",
                 given=f"{given} channels of latents",
-                allowed=f"{channels}, those of {self.card.name}",
+                allowed=f"{own}, those of {self.card.name}",
                 todo="choose one that was trained with this model: --control-model",
             )
-
-    def _packs(self) -> bool:
-        """Whether tokens hold 2 × 2 latents."""
-        return False
 
     def _control(self, cond: Conditioning) -> Tensor:
         """The ControlNet's reading of the maps (B, ...), in the network's precision."""
