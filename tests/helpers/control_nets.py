@@ -1,4 +1,4 @@
-"""ControlNets of the tiny pipelines, with random weights; and what plain diffusers makes of them."""
+"""ControlNets of the tiny pipelines with random weights, written as diffusers writes them."""
 
 from __future__ import annotations
 
