@@ -107,10 +107,8 @@ def agreement(count: int, net: str, output: Path) -> list[dict[str, Any]]:
         maps = control.encoded(steered, edges)
         runs = {
             "autoencoder alone": decoded,
-            "samples given the edges": _all(
-                sample(steered, texts, range(count), maps=maps, **options)
-            ),
-            "samples without": _all(sample(plain, texts, range(count), **options)),
+            "samples given the edges": generated(steered, texts, maps=maps),
+            "samples without": generated(plain, texts),
         }
     picture(output / "control.png", images, edges, [*runs.values()][1:])
     common = {"model": MODEL, "revision": steered.card.revision, "command": COMMAND}
@@ -262,8 +260,8 @@ def page(rows: Sequence[Mapping[str, Any]], output: Path) -> Iterator[str]:
     yield from ("# Classification and samples given the edges", "")
     yield (
         f"Written by `{COMMAND}` from `control.csv`; {context['environment']}. Model `{MODEL}` "
-        f"with the ControlNet `{NET}`, test images of {DATASET}; edges are OpenCV's Canny. Samples are "
-        f"made from the sentence and the edges of each image ({STEPS} steps, guidance "
+        f"with the ControlNet `{NET}`, test images of {DATASET}; edges are OpenCV's Canny. "
+        f"Samples are made from the sentence and the edges of each image ({STEPS} steps, guidance "
         f"{GUIDANCE:g}), and their own edges compared with the given ones: boundary F1 at "
         f"{TOLERANCE_PIXELS:g} px, a mean over images with its bootstrap interval. The autoencoder "
         "alone, which encodes and decodes the image itself, is the most that samples can reach."
