@@ -86,13 +86,17 @@ def with_control(options: ClassifierOptions, model: Model, denoiser: Denoiser) -
 
 def use_maps(options: ClassifierOptions, method: DiffusionMethod) -> None:
     """Give a method the maps of its images, if ``--control`` is given."""
-    if options.control is None:
-        return
+    if options.control is not None:
+        give_maps(method, options.control)
+
+
+def give_maps(method: DiffusionMethod, control: str) -> None:
+    """Give a method the maps that the text of ``--control`` names."""
     from torch import from_numpy
 
     from diffcls.models.control import encoded
 
-    maps = parse(options.control)
+    maps = parse(control)
 
     def map_of(image_id: str, pixels: Pixels) -> Tensor:
         one = from_numpy(maps.of(image_id, pixels, method.interpolation))

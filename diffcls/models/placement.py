@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from diffcls.models.denoiser import Denoiser
 from diffcls.support.errors import ModelError
+from diffcls.support.invariants import instance
 
 if TYPE_CHECKING:
     import torch
@@ -26,7 +27,14 @@ def placed(
         ModelError: for a denoiser that is no diffusers pipeline.
     """
     from diffcls.models.families.base import PipelineDenoiser
+    from diffcls.models.families.controlled import ControlledDenoiser
 
+    if isinstance(denoiser, ControlledDenoiser) and denoiser.steered is not None:
+        own = placed(denoiser.steered, device, dtype, shared)
+        control = copy.deepcopy(denoiser.control) if shared else denoiser.control
+        if dtype != denoiser.dtype:
+            _convert(control, dtype)
+        return instance(own, ControlledDenoiser).with_control(control, denoiser.card)
     if not isinstance(denoiser, PipelineDenoiser):
         raise ModelError(
             "the model cannot be moved", given=type(denoiser).__name__, allowed="pipelines"
