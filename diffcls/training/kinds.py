@@ -62,7 +62,7 @@ KINDS: Mapping[str, ModelKind] = {
         "ANY_CONTROL_RECIPE",
         ("train", "validation"),
         "control-{}",
-        "diffcls.models.control",
+        "diffcls.models.control_files",
         ("without",),
     ),
 }
