@@ -2,8 +2,7 @@
 
 Samples are generated from the sentences and the edges of test images, and the edges of the samples
 are compared with the given ones. Then the same images are classified plainly and given their edges:
-what the edges tell already, such as the shape, the prompt need not tell, so its classes are told
-apart by less.
+what the edges show already, such as the shape, is no longer decided by the prompt.
 
 Writes ``control.csv``, ``CONTROL.md`` and ``control.png``.
 """
@@ -286,7 +285,7 @@ def page(rows: Sequence[Mapping[str, Any]], output: Path) -> Iterator[str]:
     yield ""
     yield (
         "Margins: the score of the right class above the best one that differs from it in that "
-        "attribute alone; the mean over images, in units of the error. What the edges tell already "
+        "attribute alone; the mean over images, in units of the error. What the edges show already "
         "is no longer decided by the words, and its margin falls."
     )
     yield ""

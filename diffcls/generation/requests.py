@@ -94,7 +94,7 @@ def prepared(options: GenerationOptions, denoiser: Denoiser) -> Prepared:
     from diffcls.generation.classes import classes_of, dataset_of
     from diffcls.generation.guides import build_guidance
 
-    maps, control = None, {}
+    maps, control = None, dict[str, Any]()
     if options.control is not None:
         from diffcls.generation.control import steered_by
 

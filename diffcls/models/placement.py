@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from diffcls.models.denoiser import Denoiser
 from diffcls.support.errors import ModelError
-from diffcls.support.invariants import instance
 
 if TYPE_CHECKING:
     import torch
@@ -30,11 +29,12 @@ def placed(
     from diffcls.models.families.controlled import ControlledDenoiser
 
     if isinstance(denoiser, ControlledDenoiser) and denoiser.steered is not None:
-        own = placed(denoiser.steered, device, dtype, shared)
+        own: Any = placed(denoiser.steered, device, dtype, shared)
         control = copy.deepcopy(denoiser.control) if shared else denoiser.control
         if dtype != denoiser.dtype:
             _convert(control, dtype)
-        return instance(own, ControlledDenoiser).with_control(control, denoiser.card)
+        moved: Denoiser = own.with_control(control, denoiser.card)
+        return moved
     if not isinstance(denoiser, PipelineDenoiser):
         raise ModelError(
             "the model cannot be moved", given=type(denoiser).__name__, allowed="pipelines"

@@ -147,11 +147,11 @@ def validation_losses(
         rng = generator("control validation", start)
         x0, maps = images.rows(index.to(images.latents.device))
         at, noise = levels(len(index), rng), torch.randn(x0.shape, generator=rng)
-        x0, maps, noise, told = (v.to(device) for v in (x0, maps, noise, text[index]))
+        x0, maps, noise, states = (v.to(device) for v in (x0, maps, noise, text[index]))
         x_t, timestep = noised(x0, noise, at), at.timestep.to(device)
         outs = (
-            controlled(control, steered.network, x_t, timestep, told, maps),
-            steered.network(x_t, timestep, encoder_hidden_states=told).sample,
+            controlled(control, steered.network, x_t, timestep, states, maps),
+            steered.network(x_t, timestep, encoder_hidden_states=states).sample,
         )
         for name, out in zip(sums, outs, strict=True):
             sums[name] += float(objective(out, x0, noise, at, row, recipe.loss_weighting).sum())

@@ -240,14 +240,11 @@ class ControlRecipe(Optimisation):
     """Recipe of a ControlNet (Zhang et al. 2023), which steers a model that stays as it is.
 
     Args:
-        model: text-to-image model to steer, a Stable Diffusion.
-        control: computed condition, a key of `diffcls.data.edges.EDGES`.
-        embedding_widths: channels of the map's embedding, each resolution half the previous one;
-            the last has the resolution of the latents.
+        model, control: Stable Diffusion to steer, and the map, of `diffcls.data.edges.EDGES`.
+        embedding_widths: channels of the map's embedding, halved down to the latents.
         middle_attention: whether its middle block attends to the prompt, as that of the model.
         examples: the first images of the training split, which alone are trained on; 0: all.
-        prompt_dropout, caption_pool, loss_weighting: see `Recipe`; half of the prompts are dropped,
-            so that it reads the map alone as well.
+        prompt_dropout, caption_pool, loss_weighting: see `Recipe`.
     """
 
     ema: float = 0.995

@@ -52,8 +52,8 @@ RUN_BLOCKS = {
 DRY = re.compile(
     r"python -m diffcls\.evaluate(?:(?: --dataset (?:digits|scenes[/:]\S+)(?: scenes/\S+)*)?"
     r"(?: --model digits scenes --seed 0 1 2)?(?: --reject)?"
-    r"(?: --class-bias 400| --combine clip| --control canny| --ensemble imagenet80 --aggregate rotate"
-    r"| --search learned.*| --threads 1 --shard [01]/2)?"
+    r"(?: --class-bias 400| --combine clip| --control canny"
+    r"| --ensemble imagenet80 --aggregate rotate| --search learned.*| --threads 1 --shard [01]/2)?"
     r"| --split validation --search exhaustive .*)"
 )
 """Evaluations on packaged data, of minutes: run with ``--dry-run``, which loads and times them."""
