@@ -228,8 +228,8 @@ def _margins(records: Mapping[str, Record]) -> dict[str, Float64]:
                 if kind != own
                 and all(getattr(kind, p) == getattr(own, p) for p in PARTS if p != part)
             ]
-            best = max(record.scores[k] for k in others)
-            margins[part].append(record.scores[record.label] - best)
+            score = np.array(record.scores, dtype=np.float64)  # None becomes NaN
+            margins[part].append(float(score[record.label] - np.nanmax(score[others])))
     return {part: np.array(values) for part, values in margins.items()}
 
 
