@@ -138,7 +138,7 @@ NOISY_RECIPES: Mapping[str, NoisyRecipe] = {
 }
 
 CONTROL_RECIPES: Mapping[str, ControlRecipe] = {
-    "scenes": ControlRecipe(model="scenes", examples=12_000, caption_pool=24)
+    "scenes": ControlRecipe(model="scenes", examples=6_000, images=19_200, caption_pool=24)
 }
 
 # recipes of user data and of every data set without a row
