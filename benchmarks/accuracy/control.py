@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 NAME, COMMAND = "control", "python -m benchmarks.run control"
 DATASET, MODEL, CONTROL, NET = "scenes/attributes", "scenes", "canny", "control-scenes"
-SAMPLES, IMAGES, STEPS, GUIDANCE, DRAWS = 200, 300, 25, 2.0, 10
+SAMPLES, IMAGES, STEPS, GUIDANCE, DRAWS = 200, 150, 25, 2.0, 10
 TOLERANCE_PIXELS = 1.0
 TARGET_F1 = 0.8
 PICTURES = 8

@@ -35,6 +35,7 @@ def control_of(model: str, other: dict[str, Any]) -> dict[str, str]:
             given=kind,
             allowed="canny or soft; given maps: python -m diffcls.evaluate --control maps:DIR",
         )
+    control_files.check_family(model)
     net = net or control_files.default_for(model)
     if net is None:
         raise UsageError(

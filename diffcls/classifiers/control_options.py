@@ -56,6 +56,7 @@ def check_control(options: ClassifierOptions, model: Model) -> None:
             )
         return
     parse(options.control)
+    control_files.check_family(model)
     control_files.check_name(control_model_of(options, model))
     for name in EXCLUDED:
         value = getattr(options, name)

@@ -9,10 +9,9 @@ import torch
 from torch import Tensor
 
 from diffcls.models.components import first_line
-from diffcls.models.control_files import find, open_files
+from diffcls.models.control_files import class_for, find, open_files
 from diffcls.models.denoiser import Denoiser
 from diffcls.models.families.controlled import ControlledDenoiser
-from diffcls.models.family_table import FAMILY_TABLE
 from diffcls.support.errors import DiffclsError, ModelError, UsageError
 
 
@@ -62,17 +61,7 @@ def control_class(denoiser: Denoiser) -> str:
     Raises:
         UsageError: for a model of a family without ControlNets.
     """
-    pipeline = type(getattr(denoiser, "pipeline", None)).__name__
-    family = FAMILY_TABLE.get(pipeline)
-    if family is None or not family.control:
-        why = ", a class-conditional model without words" if denoiser.labels else ""
-        why = why if denoiser.is_latent else ", a model of pixels without an autoencoder"
-        raise UsageError(
-            "--control: no ControlNet steers models of this family",
-            given=f"{denoiser.card.name}{why}",
-            allowed=", ".join(name for name, one in FAMILY_TABLE.items() if one.control),
-        )
-    return family.control
+    return class_for(type(getattr(denoiser, "pipeline", None)).__name__, denoiser.card.name)
 
 
 def plain(denoiser: Denoiser) -> Denoiser:

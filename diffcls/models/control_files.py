@@ -9,17 +9,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diffcls.models import card as cards
-from diffcls.models import hub
+from diffcls.models import hub, loading
 from diffcls.models.components import open_part
-from diffcls.models.family_table import CONTROL_NETS, DIFFUSERS
+from diffcls.models.family_table import AUTOENCODERS, CONTROL_NETS, DIFFUSERS, FAMILY_TABLE
 from diffcls.models.hub_names import MODELS
 from diffcls.models.json_files import read_json
 from diffcls.models.loading import WEIGHTS
-from diffcls.models.quiet import loading
+from diffcls.models.model_argument import Model, is_name, shown
+from diffcls.models.quiet import loading as loading_quietly
 from diffcls.models.revision import files_below
 from diffcls.models.weight_files import WEIGHTS as WEIGHT_NAME
 from diffcls.models.weight_files import choose_variant, variants_of
-from diffcls.support.errors import ModelError, unknown_name
+from diffcls.support.errors import ModelError, UsageError, unknown_name
 from diffcls.support.hashing import hash_files
 from diffcls.support.paths import expand
 
@@ -65,6 +66,44 @@ def default_for(model: object) -> str | None:
         if cards.read_stored(WEIGHTS / name).get("trained_with") == model:
             return name
     return None
+
+
+def class_for(family: str, given: str) -> str:
+    """Class of diffusers of the ControlNets that steer a family of models.
+
+    Args:
+        family: name of the pipeline's class.
+        given: the model, for the message.
+
+    Raises:
+        UsageError: for a family without ControlNets.
+    """
+    known = FAMILY_TABLE.get(family)
+    if known is None or not known.control:
+        reads_ids = known is not None and known.reads_class_ids
+        why = "a class-conditional model has no words" if reads_ids else f"a {family}"
+        has_latents = known is not None and any(name in known.parts for name in AUTOENCODERS)
+        why = why if has_latents else "a model of pixels has no autoencoder"
+        raise UsageError(
+            "--control: no ControlNet steers models of this family",
+            given=f"{given}: {why}",
+            allowed=", ".join(name for name, one in FAMILY_TABLE.items() if one.control),
+        )
+    return known.control
+
+
+def check_family(model: Model) -> None:
+    """Check that ControlNets steer a model, unless only the Hub knows its family.
+
+    Raises:
+        UsageError: see `class_for`.
+    """
+    if not is_name(model):
+        class_for(type(model).__name__, shown(model))
+        return
+    name = os.fspath(model)
+    if name in loading.bundled() or os.path.isdir(expand(name)):
+        class_for(loading.family_of(name), name)
 
 
 def check_name(name: str) -> None:
@@ -140,7 +179,7 @@ def open_files(files: ControlFiles, dtype: torch.dtype) -> Any:
     Raises:
         ModelError: for files that are incomplete or damaged.
     """
-    with loading(), warnings.catch_warnings():
+    with loading_quietly(), warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # raised by the library's own classes
         return open_part(DIFFUSERS, files.kind, files.path, dtype, {}, None, {}).eval()
 

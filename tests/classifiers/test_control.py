@@ -123,6 +123,7 @@ def test_a_run_names_control_and_controlnet(
         ({"control_model": "control-scenes"}, "needs --control"),
         ({"control": "canny", "control_model": "no-such-net"}, "ControlNet"),
         ({"control": "canny", "model": "digits"}, "needs a ControlNet of the model"),
+        ({"control": "canny", "model": "digits-pixels"}, "no ControlNet steers models"),
         ({"control": "canny", "control_model": "NET", "offload": "model"}, "exclude each other"),
         ({"control": "canny", "control_model": "NET", "search": "learned"}, "without maps"),
     ],

@@ -125,7 +125,7 @@ def test_a_map_is_needed_and_taken_by_a_steered_model_alone(base: Path, tmp_path
 
 
 @pytest.mark.parametrize(
-    ("model", "words"), [("dit", "class-conditional"), ("class_unet", "model of pixels")]
+    ("model", "words"), [("dit", "class-conditional"), ("class_unet", "of pixels")]
 )
 def test_other_families_are_refused(model: str, words: str, base: Path, tmp_path: Path) -> None:
     denoiser = tiny_families.loaded(tiny_families.saved(model, base))
