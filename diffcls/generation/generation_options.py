@@ -93,11 +93,16 @@ class GenerationOptions(WorkerOptions):
             if value:
                 what = f"--control cannot be combined with {flag}"
                 raise UsageError(what, value, todo="remove one")
-        files_of(self.control)
         if self.control_model is not None:
             from diffcls.models.control_files import check_name
 
             check_name(self.control_model)
+
+    def check_data(self) -> None:
+        """See `ModelOptions.check_data`; the maps are found, too, before a model is loaded."""
+        if self.control is not None:
+            files_of(self.control)
+        super().check_data()
 
     def unused(self) -> dict[str, str]:
         """Each option that has no effect, given the others -> why."""
