@@ -56,10 +56,12 @@ def test_a_margin_is_to_the_best_class_that_differs_in_one_attribute_alone() -> 
 
 def rows(f1: float) -> list[dict[str, Any]]:
     def one(measure: str, what: str, value: float) -> dict[str, Any]:
-        limits = {"ci_low": value, "ci_high": value}
+        draws = None if measure == control.F1 else control.DRAWS[-1]
+        limits = {"ci_low": value, "ci_high": value, "draws": draws}
         return {"measure": measure, "what": what, "n": 9, "value": value, "command": "c", **limits}
 
     table = [one(control.F1, "samples given the edges", f1)]
+    table.append(one(control.ACCURACY, "plain, all", 1.0))
     for what, margin in (("plain", 0.4), ("given the edges", 0.1)):
         table += [one(control.MARGIN, f"{what}, {part}", margin) for part in control.PARTS]
     return table
@@ -67,7 +69,7 @@ def rows(f1: float) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize(("f1", "verdict"), [(0.85, "met"), (0.75, "not met")])
 def test_the_page_says_whether_the_target_is_met(f1: float, verdict: str, tmp_path: Path) -> None:
-    record_environment(tmp_path, control.NAME, draws=5)
+    record_environment(tmp_path, control.NAME)
     text = "\n".join(control.page(rows(f1), tmp_path))
     assert f"F1 of {f1:.3f}, at least 0.8: {verdict}." in text
     assert "- shape: 25% of the plain margin is left given the edges." in text
