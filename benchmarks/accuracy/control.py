@@ -288,8 +288,8 @@ def page(rows: Sequence[Mapping[str, Any]], output: Path) -> Iterator[str]:
     yield (
         "Margins: the score of the right class above the best one that differs from it in that "
         "attribute alone; the mean over images, in units of the error. It falls as far as the "
-        "edges show the attribute already; what is left of it is decided by the words, a wrong one of "
-        "which spoils the prediction even where it contradicts the edges."
+        "edges show the attribute already; what is left is decided by the words: a wrong one "
+        "spoils the prediction even where the edges contradict it."
     )
     yield ""
     yield from _table([row for row in rows if row["measure"] == MARGIN], "margin", "", "{:.4f}")
