@@ -312,7 +312,7 @@ def _table(rows: Sequence[Mapping[str, Any]], title: str, value: str, form: str)
     )
 
 
-def _shares(by_name: Mapping[tuple[str, str], Mapping[str, Any]]) -> Iterator[str]:
+def _shares(by_name: Mapping[tuple[str, int | None, str], Mapping[str, Any]]) -> Iterator[str]:
     for part in PARTS:
         plain, edged = (
             by_name[MARGIN, DRAWS[-1], f"{what}, {part}"]["value"]
