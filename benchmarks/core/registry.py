@@ -133,7 +133,7 @@ ENTRIES = (
     Entry(
         "control",
         "Do samples follow the given edges, and how accurate are answers given the edges?",
-        0.5,
+        0.1,
         "1 CPU core",
         ("CONTROL.md", "control.csv", "control.png"),
         "benchmarks.accuracy.control",

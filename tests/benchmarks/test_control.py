@@ -72,4 +72,4 @@ def test_the_page_says_whether_the_target_is_met(f1: float, verdict: str, tmp_pa
     record_environment(tmp_path, control.NAME)
     text = "\n".join(control.page(rows(f1), tmp_path))
     assert f"F1 of {f1:.3f}, at least 0.8: {verdict}." in text
-    assert "- shape: 25% of the plain margin is left given the edges." in text
+    assert "- shape: 25% of the plain margin is left given the edges, at 10 draws." in text
