@@ -318,7 +318,8 @@ def _shares(by_name: Mapping[tuple[str, int | None, str], Mapping[str, Any]]) ->
             by_name[MARGIN, DRAWS[-1], f"{what}, {part}"]["value"]
             for what in ("plain", "given the edges")
         )
-        yield f"- {part}: {edged / plain:.0%} of the plain margin is left given the edges, at {DRAWS[-1]} draws."
+        left = f"{edged / plain:.0%} of the plain margin is left given the edges"
+        yield f"- {part}: {left}, at {DRAWS[-1]} draws."
 
 
 def _commands(rows: Sequence[Mapping[str, Any]]) -> list[str]:
