@@ -30,6 +30,7 @@ examples:
   python -m diffcls.generate --model scenes --prompt "two red circles" "a blue square"
   python -m diffcls.generate --class 7 --count 8 --trajectory
   python -m diffcls.generate --class 7 --guide diffusion --guide-weight 2
+  python -m diffcls.generate --model scenes --prompt "a red circle" --control canny:photo.png
   python -m diffcls.generate --interpolate one.png other.png
 
 exit status: 0 done, 1 failed, 2 bad usage or input, 130 interrupted."""
@@ -58,6 +59,10 @@ def parser() -> argparse.ArgumentParser:
     add("--guide-weight", type=float, metavar="W", help="weight of its gradient (1)")
     model = "classifier or CLIP of --guide (that of the data set)"
     add("--guide-model", metavar="NAME|PATH", help=model)
+    maps = "maps for a ControlNet: a file or folder; canny:PATH or soft:PATH for edges of images"
+    add("--control", metavar="[KIND:]PATH", help=maps)
+    names = "ControlNet that reads them (the model's bundled one)"
+    add("--control-model", metavar="NAME|PATH|ID", help=names)
     add_sampling(add, DEFAULT)
     add_seed(add)
     trajectory = "also write the estimates after each step: trajectory.png and trajectory.gif"

@@ -25,6 +25,7 @@ EPILOG = """The model is written to OUTPUT_DIR:
   noisy-DATASET      classifier of noisy images, for classifier guidance (--model classifier)
   DATASET-instruct   StableDiffusionInstructPix2PixPipeline, for edits by an instruction, fine-tuned
                      from a text-to-image model (--model instruct --init MODEL)
+  control-DATASET    ControlNetModel of edges, loaded by diffusers (--model control)
 
 An interrupted training resumes from its last checkpoint with the same command, to the same weights.
 
@@ -46,7 +47,8 @@ def parser() -> argparse.ArgumentParser:
     p = parser_of(
         "train",
         "Train a small model: a text-to-image diffusion model, a CLIP, a pixel-space diffusion "
-        "model, a classifier of noisy images that guides one, or an editor by instructions.",
+        "model, a classifier of noisy images that guides one, an editor by instructions, or a "
+        "ControlNet.",
         EPILOG,
         argument_default=argparse.SUPPRESS,
     )
@@ -67,15 +69,17 @@ def _add_model(add: Add) -> None:
     data += "file_name and text, parquet:PATH, hf:ID, webdataset:PATTERN (digits)"
     add("--dataset", metavar="NAME", help=data)
     kinds = (
-        "diffusion, clip, pixels (a DDPM), classifier (of noisy images) or instruct (an editor) "
+        "diffusion, clip, pixels (a DDPM), classifier (of noisy images), instruct (an editor) or "
     )
-    add("--model", metavar="KIND", help=kinds + "(diffusion)")
+    kinds += "control (a ControlNet of edges) (diffusion)"
+    add("--model", metavar="KIND", help=kinds)
     add("--data-root", metavar="DIR", help="folder of local data")
     left_out = "diffusion, clip: classes whose images are left out (none)"
     add("--without", nargs="+", metavar="CLASS", help=left_out)
     init = "trained model of that kind to fine-tune; instruct: a text-to-image model"
     add("--init", metavar="MODEL", help=init)
-    add("--lead", metavar="MODEL", help="classifier: the pixel-space model to guide (recipe)")
+    led = "classifier: pixel-space model to guide; control: model to steer by edges (recipe)"
+    add("--lead", metavar="MODEL", help=led)
 
 
 def _add_recipe(add: Add) -> None:

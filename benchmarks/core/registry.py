@@ -139,6 +139,14 @@ ENTRIES = (
         "benchmarks.accuracy.instructions",
     ),
     Entry(
+        "control",
+        "Do samples follow the given edges, and how accurate are answers given the edges?",
+        0.1,
+        "1 CPU core",
+        ("CONTROL.md", "control.csv", "control.png"),
+        "benchmarks.accuracy.control",
+    ),
+    Entry(
         "counterfactuals",
         "Do counterfactuals convince another classifier, and leave the surroundings alone?",
         0.2,

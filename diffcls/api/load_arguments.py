@@ -13,6 +13,7 @@ from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 from diffcls.api.call_arguments import SORTED, Refusal, refuse
+from diffcls.api.control import ARGUMENTS
 from diffcls.api.image_openers import library
 from diffcls.search import SEARCHES
 from diffcls.support.errors import UsageError
@@ -75,6 +76,7 @@ LOAD_ARGUMENTS = (
     "hypothesis_template",
     "timeout",
     "allow_private_addresses",
+    *ARGUMENTS,
 )
 
 

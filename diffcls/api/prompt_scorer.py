@@ -62,6 +62,7 @@ class PromptScorer(OnPipelines):
     def _start(self, source: dict[str, Any] | None = None) -> None:
         """Set what a pickle does not hold."""
         self._source = source
+        self.control = (source or {}).get("control")
         self._followed = None
         self._base = self.denoiser  # without learned concepts
         # by all that defines it; of the latest call alone
@@ -213,9 +214,10 @@ class PromptScorer(OnPipelines):
 
     def method(self, prompts: PromptSet) -> DiffusionMethod:
         """The classification method for a set of prompts."""
+        from diffcls.classifiers.control_options import give_maps
         from diffcls.classifiers.diffusion import DiffusionMethod
 
-        return DiffusionMethod(
+        method = DiffusionMethod(
             self.denoiser,
             prompts,
             self.search,
@@ -223,6 +225,9 @@ class PromptScorer(OnPipelines):
             batch_size=self.batch_size,
             allocation=self.allocation,
         )
+        if self.control is not None:
+            give_maps(method, self.control)
+        return method
 
 
 def _one_image(function: str, image: Any) -> Any:

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from diffcls.api import control as controls
 from diffcls.api import load_arguments
 from diffcls.api.background import Background, background_of, decision
 from diffcls.api.call_arguments import images_of, labels_of, rows_of, templates_of
@@ -90,7 +91,7 @@ class ZeroShotImageClassifier(WithCounterfactuals):
             revision: branch, tag or commit of a model on the Hub.
             torch_dtype: older name of `dtype`.
             hypothesis_template, timeout, allow_private_addresses: defaults of the call.
-            other: options of the search, such as ``draws=50``.
+            other: options of the search, such as ``draws=50``, and those of `diffcls.api.control`.
 
         Raises:
             UsageError: for an argument that is unknown or has no meaning here, with what to do.
@@ -99,6 +100,7 @@ class ZeroShotImageClassifier(WithCounterfactuals):
         # whatever is wrong with the arguments is refused before anything heavy is loaded
         SEARCHES[search]
         name = load_arguments.model_name(name_or_path, revision, other)
+        control = controls.control_of(name, other)
         options = load_arguments.search_options(search, other)
         templates = templates_of(hypothesis_template)
         access = web_access(PUBLIC_ONLY, timeout, allow_private_addresses)
@@ -108,12 +110,12 @@ class ZeroShotImageClassifier(WithCounterfactuals):
 
         precision = load_arguments.dtype_of(dtype, torch_dtype)
         place = devices.resolve_device(load_arguments.device_name(device))
-        denoiser = loading.load(name, place, precision, img_size)
+        denoiser = controls.steered(loading.load(name, place, precision, img_size), control)
         made = cls(denoiser, **source, search_options=options)
         made.hypothesis_template, made.web_access = templates, access
         local = name not in loading.bundled() and Path(name).exists()
         name = str(Path(name).absolute()) if local else name
-        source |= {"name_or_path": name, "device": device, "dtype": precision, **options}
+        source |= {"name_or_path": name, "device": device, "dtype": precision, **options, **control}
         source |= {"img_size": img_size, "hypothesis_template": templates, **vars(access)}
         made._start(source)
         return made
@@ -263,7 +265,6 @@ class ZeroShotImageClassifier(WithCounterfactuals):
         template = self.hypothesis_template if hypothesis_template is None else hypothesis_template
         background = background_of(reject, multi_label, threshold, background_prompt)
         decide = partial(self._decision, labels, templates_of(template), background)
-
         stream = as_stream(images)
         if stream is not None:
             score = partial(score_chunk, self._current(decide), access, rows, self._lock)

@@ -73,6 +73,8 @@ class Built:
         class_prior: of ``--class-bias`` and ``--combine``: what its fit depends on, as JSON, see
             `diffcls.classifiers.class_prior`.
         text_defaults: what the model's pipeline adds to every prompt, as JSON.
+        control: of ``--control``: kind, ControlNet and its revision, as JSON, see
+            `diffcls.classifiers.control_options`.
         vae_tiling: whether images are encoded tile by tile.
         draws: for a method with a search: ``indices`` (N,) of its draws into the schedule, and the
             schedule's ``alpha`` and ``sigma`` (T,).
@@ -101,6 +103,7 @@ class Built:
     rejection: str = ""
     class_prior: str = ""
     text_defaults: str = ""
+    control: str = ""
     vae_tiling: bool = False
     draws: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     fitting: Fitting | None = None
@@ -128,6 +131,7 @@ class Description:
     rejection: str = ""
     class_prior: str = ""
     text_defaults: str = ""
+    control: str = ""
     vae_tiling: bool = False
 
 

@@ -6,6 +6,7 @@ import time
 
 import torch
 
+from diffcls.models.control import blank
 from diffcls.scoring.batch_size import in_batches, largest_worthwhile
 from diffcls.scoring.scorer import Scorer
 
@@ -28,10 +29,11 @@ def _seconds(scorer: Scorer) -> float:
     x0 = torch.zeros(scorer.batch_size, *scorer.denoiser.sample_shape)
     prompts = torch.tensor([row % scorer.cond.count for row in rows])
     draws = [row % len(scorer.plan) for row in rows]
+    control = blank(scorer.denoiser, scorer.batch_size)
     began = 0.0
     for _ in range(2):  # the first one warms up
         began = time.perf_counter()
-        scorer.errors(x0, prompts, draws).cpu()  # waits for the accelerator
+        scorer.errors(x0, prompts, draws, control).cpu()  # waits for the accelerator
     return time.perf_counter() - began
 
 

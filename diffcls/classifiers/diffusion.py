@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from diffcls.classifiers.aggregation_options import check_aggregation
@@ -33,8 +32,8 @@ from diffcls.scoring.batch_runner import BatchRunner, Launched
 from diffcls.scoring.batch_size import PartedBatch
 from diffcls.scoring.class_scores import ClassScores
 from diffcls.scoring.final_scores import final_scores
-from diffcls.scoring.image_state import ClassPrior, ImageState, ScoringTask
-from diffcls.scoring.prefetch import Prefetcher
+from diffcls.scoring.image_state import ClassPrior, ImageState, MapOf, ScoringTask
+from diffcls.scoring.prefetch import Pixels, Prefetcher
 from diffcls.scoring.queues import Queues
 from diffcls.scoring.scorer import Scorer
 from diffcls.scoring.scoring import Scoring
@@ -131,6 +130,7 @@ class DiffusionMethod:
         )
         self.class_prior: ClassPrior | None = None
         """Prior of each image's classes; see `diffcls.classifiers.class_prior`."""
+        self.map_of: MapOf | None = None  # of a model with a ControlNet
         # a screen is of the candidates alone
         self.candidate_conditioning = Conditioning(
             {name: rows[: len(prompts)] for name, rows in cond.items()}
@@ -263,10 +263,10 @@ class DiffusionMethod:
         latents = self.encode(batch.pixels)
         share = (time.perf_counter() - began) / len(batch.items)
         finite = torch.isfinite(latents).flatten(1).all(dim=1).tolist()
-        for item, x0, whole in zip(batch.items, latents, finite, strict=True):
+        for item, pixels, x0, whole in zip(batch.items, batch.pixels, latents, finite, strict=True):
             if whole:
                 try:
-                    started.append(self._start(item, x0, share))
+                    started.append(self._start(item, pixels, x0, share))
                 except (DataError, OSError, ValueError) as error:  # a screen may reopen the image
                     failed.append(ClassScores.failed(item.image_id, f"{error}", share))
             else:
@@ -274,26 +274,26 @@ class DiffusionMethod:
                 failed.append(ClassScores.failed(item.image_id, failure, share))
         return started, failed
 
-    def _start(self, item: Item, x0: Tensor, seconds: float) -> ImageState:
+    def _start(self, item: Item, pixels: Pixels, x0: Tensor, seconds: float) -> ImageState:
         shape = (self._rows, len(self.plan))
         began = time.perf_counter()
         screening = self._start_screening(item.open) if self._start_screening else None
         prior = self.class_prior(item.open) if self.class_prior else None
+        control = self.map_of(item.image_id, pixels) if self.map_of else None
         seconds += time.perf_counter() - began
-        return ImageState(
-            item.image_id, item.candidates, x0, shape, self.task, screening, prior, seconds
-        )
+        known = (item.candidates, x0, shape, self.task, screening, prior, control, seconds)
+        return ImageState(item.image_id, *known)
 
-    def encode(self, pixels: list[NDArray[np.float32]]) -> Tensor:
+    def encode(self, pixels: list[Pixels]) -> Tensor:
         """(M, C, h, w) of at most `encode_batch` images (3, H, W), in a batch of one shape."""
         # so latents do not depend on the batch
         padded = pixels + pixels[-1:] * (self.encode_batch - len(pixels))
         whole = torch.from_numpy(np.stack(padded))
         return self._encoding.compute(self.denoiser.encode_images, whole)[: len(pixels)]
 
-    def pixels(self, image: Any) -> NDArray[np.float32]:
+    def pixels(self, image: Any) -> Pixels:
         """(3, H, W) in [−1, 1]: an image as the model receives it; see `load_image`."""
         return to_pixels(load_image(image), self.denoiser.image_size, self.interpolation)
 
-    def _pixels(self, item: Item) -> NDArray[np.float32]:
+    def _pixels(self, item: Item) -> Pixels:
         return self.pixels(item.open())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from diffcls.classifiers import control_options
 from diffcls.classifiers.base import Built, Description, MethodKind
 from diffcls.classifiers.class_prior_options import check_class_prior
 from diffcls.classifiers.fitted_search import SEARCH_FITS, check_fitted_search
@@ -67,12 +68,14 @@ def check(options: ClassifierOptions, spec: DatasetSpec) -> None:
     """Raise UsageError for an unknown model or search, or an option that the search lacks."""
     from diffcls.models import given
 
+    model = model_of(options, spec)
     build_search(options, spec)
     check_allocation(options)
     check_rejection(options)
     check_class_prior(options, spec)
     check_fitted_search(options)
-    given.check(model_of(options, spec))
+    given.check(model)
+    control_options.check_control(options, model)
 
 
 def load_denoiser(
@@ -105,6 +108,7 @@ def load_denoiser(
         variant=options.variant,
         memory=memory_options(options),
     )
+    denoiser = control_options.with_control(options, model, denoiser)
     return denoiser, str(denoiser.device)
 
 
@@ -154,6 +158,7 @@ def diffusion(options: ClassifierOptions, spec: DatasetSpec, prompts: PromptSet)
         allocation=allocation,
         background=background_of(options),
     )
+    control_options.use_maps(options, method)
     if options.batch_size in (None, "auto") and denoiser.device.type != "cpu":
         choose_batch_size(method.scorer)
     built = Built(
@@ -173,6 +178,7 @@ def diffusion(options: ClassifierOptions, spec: DatasetSpec, prompts: PromptSet)
         allocation=allocation,
         interpolation=denoiser.interpolation,
         text_defaults=recorded_of(denoiser),
+        control=control_options.recorded(options, model_of(options, spec)),
         vae_tiling=denoiser.autoencoder is not None
         and denoiser.autoencoder.is_tiled(denoiser.image_size),
         draws={
@@ -207,8 +213,9 @@ def describe(
     if options.reject or options.class_bias is not None or options.combine is not None:
         # the posterior needs the fit
         return None
-    # whether images are tiled depends on the autoencoder
-    if dtype is None or options.class_ids or options.model_config or options.vae_tiling:
+    # whether images are tiled depends on the autoencoder; with a ControlNet, two cards are read
+    others = (options.class_ids, options.model_config, options.vae_tiling, options.control)
+    if dtype is None or any(others):
         return None
     concepts = tuple(options.concept or ())
     card = given.card_of_text_model(
@@ -283,7 +290,7 @@ DIFFUSION = MethodKind(
     | {"n_samples", "to_keep", "n_trials", "loss", "weighting", "allocation", "aggregate", "vote"}
     | {"interpolation", "noise_path", "save_errors", "budget"}
     | {"reject", "multi_label", "background_prompt", "class_bias", "combine"}
-    | {"vae_tiling", "compile", "quantize", "concept"},
+    | {"vae_tiling", "compile", "quantize", "concept", "control", "control_model"},
     describe,
 )
 """Diffusion classifier: the class whose prompt gives the lowest denoising error."""

@@ -60,6 +60,10 @@ class ClassifierOptions:
         lora: ``FILE`` or ``FILE:WEIGHT``, merged into the model.
         concept: learned concepts, each ``FOLDER``, ``FILE`` or either with ``=LABEL``; see
             `diffcls.models.concept_files.parse`.
+        control: condition that is computed of each image: ``canny`` or ``soft`` edges; or maps that
+            a person gives, ``maps:DIR``, named like the images.
+        control_model: ControlNet that reads it: bundled name, folder or Hub id; None: the bundled
+            one of the model.
         variant: which weights of a model's folder are read where a part has several, such as
             ``non_ema``; default: those for the precision.
         method: one or more methods; each gives a row.
@@ -129,6 +133,8 @@ class ClassifierOptions:
     model_config: UserPath | None = None
     lora: UserPath | None = None
     concept: Sequence[UserPath] | None = None
+    control: str | None = None
+    control_model: UserPath | None = None
     variant: str | None = None
     method: Sequence[str] = ("diffusion",)
     search: str | None = None
@@ -208,6 +214,7 @@ class ClassifierOptions:
             "vote": None if self.vote == "mean" else self.vote,
             "loss": self.loss,
             "allocation": self.allocation and self.allocation.partition(":")[0],
+            "control": self.control and self.control.partition(":")[0],
             "reject": self.background_prompt or "empty prompt" if self.reject else None,
             "class_bias": self.class_bias,
             "combine": self.combine,

@@ -66,6 +66,10 @@ def _add_model(add: Add) -> None:
     add("--images-per-class", type=int, metavar="N", help="of synthetic: generated images")
     add("--version", metavar="V", help="version of Stable Diffusion, as published: 1-4 … 2-1")
     add("--model-config", metavar="ID|DIR", help="configuration of a single-file model")
+    kinds = "condition of each image: canny or soft edges, or maps:DIR of given maps"
+    add("--control", metavar="KIND", help=kinds)
+    names = "ControlNet of it: a name, folder or ID[@revision] (the model's bundled one)"
+    add("--control-model", metavar="NAME|PATH|ID", help=names)
     add("--variant", metavar="NAME", help="weights to read where a part has several (non_ema)")
     add("--lora", metavar="FILE[:W]", help="LoRA weights to merge, with their weight (1)")
     concept = "learned concepts: DIR, FILE, or either with =LABEL, the class that it stands for"

@@ -47,7 +47,17 @@ RESAMPLES = 1000
 UNUSED = (
     *("confidence", "max_evaluations", "candidates", "stages", "n_samples", "to_keep", "n_trials"),
     *("shard", "n_workers", "budget", "save_errors", "prompts", "ensemble", "class_ids"),
-    *("concept", "noise_path", "reject", "class_bias", "combine", "dry_run", "published"),
+    *(
+        "concept",
+        "control",
+        "control_model",
+        "noise_path",
+        "reject",
+        "class_bias",
+        "combine",
+        "dry_run",
+        "published",
+    ),
 )
 """Options of a search, of shards or of error tables, which these evaluations do not have."""
 

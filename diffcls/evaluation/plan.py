@@ -262,4 +262,5 @@ def spec_of(
         quantize=str(parse_quantisation(options.quantize)) if options.quantize else "",
         vae_tiling=described.vae_tiling,
         class_prior=described.class_prior,
+        control=described.control,
     )

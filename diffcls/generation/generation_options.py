@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from diffcls.generation import samplers
+from diffcls.generation.control import files_of
 from diffcls.generation.guides import Guide
 from diffcls.generation.options import DATA_OPTIONS, WorkerOptions
 from diffcls.support.errors import DataError, UsageError
@@ -30,6 +31,10 @@ class GenerationOptions(WorkerOptions):
         guide: further guidance, one of `diffcls.generation.guides.GUIDES`.
         guide_weight: weight of the guide's gradient.
         guide_model: name or folder of the guide's classifier or CLIP; None: the data set's own.
+        control: maps for a ControlNet, an image file or a folder of them; ``canny:PATH`` or
+            ``soft:PATH`` for the edges of images. Image i has map i, modulo their number.
+        control_model: ControlNet that reads them: bundled name, folder or Hub id; None: the
+            bundled one of the model.
         sampler, steps: a name in `diffcls.generation.samplers.SAMPLERS`; number of its steps.
         trajectory: whether to write the estimates of x0 after each step, too.
         dtype: ``float32``, ``bfloat16``, ``float16``, or ``auto``: that of the device.
@@ -47,6 +52,8 @@ class GenerationOptions(WorkerOptions):
     guide: str | None = None
     guide_weight: float = within(0, MAX_WEIGHT, 1.0, whole=False)
     guide_model: UserPath | None = None
+    control: UserPath | None = None
+    control_model: UserPath | None = None
     sampler: str = samplers.DEFAULT
     steps: int = within(1, MAX_STEPS, 25)
     trajectory: bool = False
@@ -63,6 +70,7 @@ class GenerationOptions(WorkerOptions):
             raise UsageError("options exclude each other", " ".join(given), "one of them")
         samplers.check_name(self.sampler)
         self._check_guide()
+        self._check_control()
         if self.interpolate:
             self._check_interpolation()
 
@@ -76,9 +84,31 @@ class GenerationOptions(WorkerOptions):
             what = f"--guide {self.guide} needs a class, not --prompt"
             raise UsageError(what, list(self.prompts), todo="use --class NAME")
 
+    def _check_control(self) -> None:
+        if self.control is None:
+            return
+        others = {"--guide": self.guide, "--interpolate": self.interpolate}
+        others["--executor ray"] = None if self.executor == "serial" else self.executor
+        for flag, value in others.items():
+            if value:
+                what = f"--control cannot be combined with {flag}"
+                raise UsageError(what, value, todo="remove one")
+        if self.control_model is not None:
+            from diffcls.models.control_files import check_name
+
+            check_name(self.control_model)
+
+    def check_data(self) -> None:
+        """See `ModelOptions.check_data`; the maps are found, too, before a model is loaded."""
+        if self.control is not None:
+            files_of(self.control)
+        super().check_data()
+
     def unused(self) -> dict[str, str]:
         """Each option that has no effect, given the others -> why."""
         reasons = super().unused()
+        if self.control is None:
+            reasons["control_model"] = "needs --control"
         if self.guide is None:
             reasons |= dict.fromkeys(("guide_weight", "guide_model"), "needs --guide")
             if self.prompts:

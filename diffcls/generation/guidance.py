@@ -26,6 +26,7 @@ def guided(
     empty: Conditioning,
     scale: float,
     mixture: bool = False,
+    control: Tensor | None = None,
 ) -> Predict:
     """Classifier-free guidance: ε̃ = ε(∅) + w·(ε(c) − ε(∅)).
 
@@ -37,6 +38,7 @@ def guided(
         empty: one row, conditioning of the empty prompt.
         scale: w; 1 is no guidance and 0 no prompt, at half the cost of other values.
         mixture: whether to return the mixture of a learned variance too, that of the prompt.
+        control: (B, ...) encoded maps, of a model with a ControlNet, whatever the prompt.
     """
     schedule, row = denoiser.schedule, denoiser.parameterization
 
@@ -45,11 +47,13 @@ def guided(
         count = len(x_t)
         first = torch.zeros(count, dtype=torch.long, device=x_t.device)
         if scale in (0.0, 1.0):
-            both, rows = x_t, cond if scale else empty.rows(first)
+            both, rows, maps = x_t, cond if scale else empty.rows(first), control
         else:
             both = torch.cat([x_t, x_t])
             rows = Conditioning.concatenate([empty.rows(first), cond])
+            maps = None if control is None else torch.cat([control, control])
         steps = torch.full((len(both),), index, device=both.device)
+        rows = rows.with_control(maps)
         out, v = denoiser.predict_both(both.to(denoiser.dtype), steps, rows)
         out, v = out.float(), v[-count:].float() if mixture and v is not None else None
         a, b = torch.tensor(alpha), torch.tensor(sigma)

@@ -94,6 +94,11 @@ def prepared(options: GenerationOptions, denoiser: Denoiser) -> Prepared:
     from diffcls.generation.classes import classes_of, dataset_of
     from diffcls.generation.guides import build_guidance
 
+    maps, control = None, dict[str, Any]()
+    if options.control is not None:
+        from diffcls.generation.control import steered_by
+
+        denoiser, maps, control = steered_by(denoiser, options.control, options.control_model)
     # refused before anything is written
     sampling.find_sampler(options.sampler, denoiser)
     samplers.path_of(denoiser.schedule, options.steps)
@@ -117,6 +122,7 @@ def prepared(options: GenerationOptions, denoiser: Denoiser) -> Prepared:
         "sampler": options.sampler,
         "steps": options.steps,
         "seed": options.seed,
+        **control,
     }
 
     def batches(starts: Iterable[int] | None) -> Iterator[Batch]:
@@ -132,6 +138,7 @@ def prepared(options: GenerationOptions, denoiser: Denoiser) -> Prepared:
             guidance=guidance,
             trajectory=options.trajectory,
             starts=starts,
+            maps=maps,
         )
 
     return Prepared(settings, requests.labels, batches)

@@ -52,6 +52,7 @@ def sample(
     guidance: BatchGuidance | None = None,
     trajectory: bool = False,
     starts: Iterable[int] | None = None,
+    maps: Tensor | None = None,
 ) -> Iterator[Batch]:
     """One image per prompt, in batches.
 
@@ -68,6 +69,7 @@ def sample(
         trajectory: whether to return the estimates of x0 after each step.
         starts: positions of the first images of the batches to generate, multiples of
             `batch_size` in any order; None: all batches.
+        maps: (M, ...) encoded maps, of a model with a ControlNet; image i has map i modulo M.
 
     Returns:
         Batches in order, each generated when the iterator reaches it.
@@ -79,7 +81,7 @@ def sample(
     path = samplers.path_of(denoiser.schedule, steps)
     # tensors made in inference mode cannot take part in a gradient
     mode = torch.inference_mode() if guidance is None else torch.no_grad()
-    plan = _Plan(denoiser, prompts, numbers, seed, scale, batch_size, solver, path, guidance)
+    plan = _Plan(denoiser, prompts, numbers, seed, scale, batch_size, solver, path, guidance, maps)
     batches: Iterator[Batch] = mode(_batches)(plan, trajectory, starts)
     return batches
 
@@ -106,6 +108,7 @@ class _Plan:
     sampler: Sampler
     path: NDArray[np.int64]
     guidance: BatchGuidance | None
+    maps: Tensor | None = None
 
 
 def _batches(plan: _Plan, trajectory: bool, starts: Iterable[int] | None) -> Iterator[Batch]:
@@ -121,7 +124,8 @@ def _batches(plan: _Plan, trajectory: bool, starts: Iterable[int] | None) -> Ite
         at = torch.tensor([place[prompts[i]] for i in filled], device=denoiser.device)
         rows = cond.rows(at)
         nothing = rows if empty is None else empty
-        predict = guided(denoiser, rows, nothing, plan.scale, plan.sampler.learned)
+        own = None if plan.maps is None else plan.maps[[i % len(plan.maps) for i in filled]]
+        predict = guided(denoiser, rows, nothing, plan.scale, plan.sampler.learned, own)
         if plan.guidance is not None:
             predict = plan.guidance(predict, filled)
         estimates: list[Tensor] = []

@@ -70,10 +70,15 @@ class Autoencoder:
         return bool(getattr(self.vae, "use_tiling", False)) and side > min(tiles, default=0)
 
     @torch.inference_mode()
-    def encode(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) in [−1, 1] -> (B, C, h, w): the posterior's mean, shifted and scaled."""
+    def encode(self, images: Tensor, shifted: bool = True) -> Tensor:
+        """(B, 3, H, W) in [−1, 1] -> (B, C, h, w): the posterior's mean, shifted and scaled.
+
+        Args:
+            images: the images.
+            shifted: False: only scaled, as some ControlNets read their maps.
+        """
         mean = self._encoded(images.to(self.device, torch.float32))
-        return (mean - self._shift) * self._scale
+        return (mean - self._shift if shifted else mean) * self._scale
 
     def decode(self, x0: Tensor) -> Tensor:
         """(B, C, h, w) -> images (B, 3, H, W); differentiable."""

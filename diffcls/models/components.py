@@ -75,7 +75,7 @@ def open_pipeline(
                 extra = (
                     {} if part in AUTOENCODERS else _extra(place[0], part, dtype, memory, device)
                 )
-                opened = _open_part(*place, folder / part, part_dtype, variants, variant, extra)
+                opened = open_part(*place, folder / part, part_dtype, variants, variant, extra)
                 parts[part] = opened
         if variant is not None and variant not in variants.values():
             raise ModelError(
@@ -123,7 +123,7 @@ def _extra(
     return loading_arguments(memory.quantise, library, dtype, device)
 
 
-def _open_part(
+def open_part(
     library: str,
     class_name: str,
     folder: Path,

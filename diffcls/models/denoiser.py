@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from diffcls.diffusion.schedule import NoiseSchedule
     from diffcls.models.autoencoder import Autoencoder
 
+CONTROL = "control"
+"""Entry of a conditioning that belongs to the image, not to the prompt: its map, encoded."""
+
 
 class Conditioning(Mapping[str, "torch.Tensor"]):
     """Encoded prompts: named tensors whose first axis is the prompt.
@@ -46,6 +49,10 @@ class Conditioning(Mapping[str, "torch.Tensor"]):
     def rows(self, index: torch.Tensor) -> Conditioning:
         """The conditioning of prompts `index` (B,), in that order; repeats are allowed."""
         return Conditioning({k: v.index_select(0, index) for k, v in self._tensors.items()})
+
+    def with_control(self, control: torch.Tensor | None) -> Conditioning:
+        """The same prompts, each with the map (P, ...) of its image; None: without maps."""
+        return self if control is None else Conditioning({**self, CONTROL: control})
 
     @staticmethod
     def concatenate(parts: Sequence[Conditioning]) -> Conditioning:

@@ -46,6 +46,7 @@ class Family:
         text_defaults: parameters of the pipeline's ``__call__`` whose default values become part of
             every prompt, such as an instruction; they are part of a run's specification. A default
             of None, or none, stands for the pipeline's attribute of the same name.
+        control: class of diffusers of its ControlNets; empty if the adapter takes none.
     """
 
     adapter: str
@@ -53,6 +54,7 @@ class Family:
     optional: tuple[tuple[str, ...], ...] = ()
     reads_class_ids: bool = False
     text_defaults: tuple[str, ...] = ()
+    control: str = ""
 
 
 def _transformer(
@@ -62,6 +64,7 @@ def _transformer(
     tokenizer: Part,
     vae: Part = KL,
     text_defaults: tuple[str, ...] = (),
+    control: str = "",
     **others: Part,
 ) -> Family:
     """A transformer of latents with one text encoder, or more in `others`."""
@@ -73,7 +76,7 @@ def _transformer(
         "transformer": (DIFFUSERS, name),
         "scheduler": SCHEDULER,
     }
-    return Family(f"{ADAPTERS}.{adapter}", parts, text_defaults=text_defaults)
+    return Family(f"{ADAPTERS}.{adapter}", parts, text_defaults=text_defaults, control=control)
 
 
 _STABLE_DIFFUSION = {
@@ -103,11 +106,14 @@ _PIXEL_UNET = Family(
 
 FAMILY_TABLE: Mapping[str, Family] = {
     "StableDiffusionPipeline": Family(
-        f"{ADAPTERS}.stable_diffusion:StableDiffusionDenoiser", _STABLE_DIFFUSION
+        f"{ADAPTERS}.stable_diffusion:StableDiffusionDenoiser",
+        _STABLE_DIFFUSION,
+        control="ControlNetModel",
     ),
     "StableDiffusionXLPipeline": Family(
         f"{ADAPTERS}.stable_diffusion_xl:StableDiffusionXLDenoiser",
         _STABLE_DIFFUSION_XL,
+        control="ControlNetModel",
     ),
     "StableDiffusion3Pipeline": Family(
         f"{ADAPTERS}.stable_diffusion_3:StableDiffusion3Denoiser",
@@ -123,12 +129,14 @@ FAMILY_TABLE: Mapping[str, Family] = {
             "scheduler": SCHEDULER,
         },
         optional=(("text_encoder_3", "tokenizer_3"),),
+        control="SD3ControlNetModel",
     ),
     "FluxPipeline": _transformer(
         "FluxTransformer2DModel",
         "flux:FluxDenoiser",
         CLIP,
         CLIP_TOKENIZER,
+        control="FluxControlNetModel",
         text_encoder_2=T5,
         tokenizer_2=T5_TOKENIZER,
     ),
@@ -270,7 +278,8 @@ AUTOENCODERS = ("vae", "movq")
 """Names of the part that maps between images and latents."""
 UNUSED = ("safety_checker", "feature_extractor", "image_encoder", "watermarker")
 """Parts that classification does not use, and that are not opened."""
-
+CONTROL_NETS = frozenset(family.control for family in FAMILY_TABLE.values()) - {""}
+"""Classes of ControlNets."""
 
 NETWORKS = ("unet", "transformer")
 

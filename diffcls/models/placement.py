@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from diffcls.models.denoiser import Denoiser
 from diffcls.support.errors import ModelError
@@ -26,7 +26,15 @@ def placed(
         ModelError: for a denoiser that is no diffusers pipeline.
     """
     from diffcls.models.families.base import PipelineDenoiser
+    from diffcls.models.families.controlled import ControlledDenoiser
 
+    if isinstance(denoiser, ControlledDenoiser) and denoiser.steered is not None:
+        own: Any = placed(denoiser.steered, device, dtype, shared)
+        control = copy.deepcopy(denoiser.control) if shared else denoiser.control
+        if dtype != denoiser.dtype:
+            _convert(control, dtype)
+        moved: Denoiser = own.with_control(control, denoiser.card)
+        return moved
     if not isinstance(denoiser, PipelineDenoiser):
         raise ModelError(
             "the model cannot be moved", given=type(denoiser).__name__, allowed="pipelines"

@@ -16,7 +16,7 @@ SCORING_VERSION = 2
 
 ADDED_LATER = (
     *("interpolation", "aggregate", "vote", "allocation", "rejection", "text_defaults"),
-    *("quantize", "vae_tiling", "class_prior"),
+    *("quantize", "vae_tiling", "class_prior", "control"),
 )
 """Fields that are left out of the fingerprint at their defaults."""
 
@@ -50,6 +50,8 @@ class RunSpec:
         vae_tiling: whether images are encoded tile by tile; added later, too.
         class_prior: of ``--class-bias`` and ``--combine``: what the fit depends on, as JSON; added
             later, too.
+        control: of ``--control``: kind of the map, ControlNet and its revision, and a hash of the
+            given maps, as JSON; added later, too.
     """
 
     dataset: str
@@ -80,6 +82,7 @@ class RunSpec:
     quantize: str = ""
     vae_tiling: bool = False
     class_prior: str = ""
+    control: str = ""
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> RunSpec:

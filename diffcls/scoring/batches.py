@@ -115,7 +115,8 @@ class EvaluationBatch(Requests[Evaluation]):
 
     def measure(self, scorer: Scorer) -> Tensor:
         images, prompts, draws = zip(*self.requests, *self.speculative, strict=True)
-        return scorer.errors([image.x0 for image in images], torch.tensor(prompts), draws)
+        x0, control = [image.x0 for image in images], controls_of(images)
+        return scorer.errors(x0, torch.tensor(prompts), draws, control)
 
     def deliver(self, results: Tensor) -> None:
         errors = results.tolist()
@@ -154,7 +155,7 @@ class ProbeBatch(Requests[ProbeRequest]):
         at = self.points.at([request.probe.members for request in self.requests])
         draws = [request.probe.draw for request in self.requests]
         if not self.gradient:
-            return scorer.errors_at(x0, at, draws)[:, None]
+            return scorer.errors_at(x0, at, draws, controls_of(self.images))[:, None]
         # a backward pass needs blocks of other sizes than the forward passes before and after it
         release_free_memory()
         result = self._first_order(scorer, x0, at, draws)
@@ -165,10 +166,11 @@ class ProbeBatch(Requests[ProbeRequest]):
         self, scorer: Scorer, x0: Tensor, at: Conditioning, draws: Sequence[int]
     ) -> Tensor:
         """(M, K) first-order errors, or (M, K + F) with the network's features."""
+        control = controls_of(self.images)
         if not self.features:
-            errors, gradients = scorer.gradients(x0, at, draws)
+            errors, gradients = scorer.gradients(x0, at, draws, control)
             return self.points.first_order(errors, gradients, at)
-        errors, gradients, features = scorer.gradients_and_features(x0, at, draws)
+        errors, gradients, features = scorer.gradients_and_features(x0, at, draws, control)
         return torch.cat([self.points.first_order(errors, gradients, at), features], dim=1)
 
     def deliver(self, results: Tensor) -> None:
@@ -182,6 +184,12 @@ class ProbeBatch(Requests[ProbeRequest]):
             image.evaluations += probe.evaluations
             if probe.reuse:
                 image.keep_for_race(probe.members[0], probe.draw, float(result[0]))
+
+
+def controls_of(images: Sequence[ImageState]) -> Tensor | None:
+    """(M, ...) encoded maps of images; None for a model without a ControlNet."""
+    maps = [image.control for image in images if image.control is not None]
+    return torch.stack(maps) if maps else None
 
 
 def speculate(images: Sequence[ImageState], free_rows: int) -> list[Evaluation]:

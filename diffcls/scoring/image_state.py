@@ -25,6 +25,9 @@ Pairs = Int64
 ClassPrior = Callable[[Callable[[], Any]], Float64]
 """A function that opens the image -> the prior of its classes, see `ImageState`."""
 
+MapOf = Callable[[str, NDArray[np.float32]], Tensor]
+"""(image id, pixels (3, H, W) in [−1, 1]) -> the encoded map of an image, for a ControlNet."""
+
 
 @dataclass(frozen=True)
 class ScoringTask:
@@ -81,6 +84,7 @@ class ImageState:
         screening: the screening of this image, if the search has a screen.
         prior: (K,) logarithm of each class's prior over the likelihood scale, in units of the
             error, which the search subtracts from the errors of all draws; None: a uniform prior.
+        control: its encoded map, of a model with a ControlNet.
         seconds: its share of the time so far.
         evaluations: its cost so far.
         error: description of a failure, or None.
@@ -99,6 +103,7 @@ class ImageState:
     task: ScoringTask
     screening: Screening | None = None
     prior: Float64 | None = None
+    control: Tensor | None = None
     seconds: float = 0.0
     evaluations: int = 0
     error: str | None = None

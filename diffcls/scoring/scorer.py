@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -23,6 +24,11 @@ from diffcls.support.errors import UsageError
 
 GRADIENT_BATCH_PARTS = 8
 """Parts of a batch whose gradients are computed in sequence, so that they need no more memory."""
+
+Draws: TypeAlias = Sequence[int]
+Maps: TypeAlias = Tensor | None
+"""Encoded maps (M, ...) of images, of a model with a ControlNet."""
+Reader: TypeAlias = NetworkFeatures | None
 
 
 class Scorer:
@@ -86,7 +92,7 @@ class Scorer:
 
     @torch.inference_mode()
     def errors(
-        self, x0: Tensor | Sequence[Tensor], prompts: Tensor, draws: Sequence[int]
+        self, x0: Tensor | Sequence[Tensor], prompts: Tensor, draws: Draws, control: Maps = None
     ) -> Tensor:
         """Errors of at most B triples.
 
@@ -95,6 +101,7 @@ class Scorer:
                 them; a prefix is shared among triples whose image is the same object.
             prompts: (M,) index of its prompt.
             draws: (M,) index of its draw.
+            control: (M, ...) encoded map of its image, of a model with a ControlNet.
 
         Returns:
             (M,) float32, on the denoiser's device.
@@ -105,11 +112,14 @@ class Scorer:
         rows = self._rows(len(prompts))
         cond = self.cond.rows(prompts[rows].to(self.denoiser.device))
         images = list(x0)
-        with self._shared(images, draws, rows):
-            return self._measure(torch.stack(images), cond, draws)[: len(prompts)]
+        # a ControlNet goes before all layers of the network
+        sharing = self._shared(images, draws, rows) if control is None else nullcontext()
+        with sharing:
+            errors = self._measure(torch.stack(images), cond, draws, control=control)
+        return errors[: len(prompts)]
 
     @torch.inference_mode()
-    def error_maps(self, x0: Tensor, prompts: Tensor, draws: Sequence[int]) -> Tensor:
+    def error_maps(self, x0: Tensor, prompts: Tensor, draws: Draws) -> Tensor:
         """Errors at each position: the mean over channels instead of C·h·w.
 
         Args:
@@ -128,23 +138,25 @@ class Scorer:
         return maps[: len(prompts)]
 
     @torch.inference_mode()
-    def errors_at(self, x0: Tensor, points: Conditioning, draws: Sequence[int]) -> Tensor:
+    def errors_at(
+        self, x0: Tensor, points: Conditioning, draws: Draws, control: Maps = None
+    ) -> Tensor:
         """Errors at any points in the space of embeddings.
 
         Args:
-            x0, draws: as `errors`.
+            x0, draws, control: as `errors`.
             points: of M rows, on the denoiser's device.
         """
         rows = self._rows(points.count).to(self.denoiser.device)
-        return self._measure(x0, points.rows(rows), draws)[: points.count]
+        return self._measure(x0, points.rows(rows), draws, control=control)[: points.count]
 
     def gradients(
-        self, x0: Tensor, points: Conditioning, draws: Sequence[int]
+        self, x0: Tensor, points: Conditioning, draws: Draws, control: Maps = None
     ) -> tuple[Tensor, Conditioning]:
         """Errors at points and their gradients there, by a forward and a backward pass.
 
         Args:
-            x0, points, draws: as `errors_at`.
+            x0, points, draws, control: as `errors_at`.
 
         Returns:
             errors (M,), and for each floating tensor of `points` ∂e/∂c (M, ...), float32.
@@ -152,25 +164,21 @@ class Scorer:
         Raises:
             UsageError: as `errors`.
         """
-        errors, gradients, _ = self._expansions(x0, points, draws, None)
+        errors, gradients, _ = self._expansions(x0, points, draws, control, None)
         return errors, gradients
 
     def gradients_and_features(
-        self, x0: Tensor, points: Conditioning, draws: Sequence[int]
+        self, x0: Tensor, points: Conditioning, draws: Draws, control: Maps = None
     ) -> tuple[Tensor, Conditioning, Tensor]:
         """As `gradients`, and the network's features in the same forward pass, (M, F) float32."""
-        return self._expansions(x0, points, draws, self._features)
+        return self._expansions(x0, points, draws, control, self._features)
 
     @cached_property
     def _features(self) -> NetworkFeatures:
         return NetworkFeatures(self.denoiser.network)
 
     def _expansions(
-        self,
-        x0: Tensor,
-        points: Conditioning,
-        draws: Sequence[int],
-        reader: NetworkFeatures | None,
+        self, x0: Tensor, points: Conditioning, draws: Draws, control: Maps, reader: Reader
     ) -> tuple[Tensor, Conditioning, Tensor]:
         parts = []
         self._rows(points.count)  # raises for more than a batch
@@ -179,7 +187,8 @@ class Scorer:
         for first in range(0, points.count, size):
             here = slice(first, first + size)
             at = Conditioning({name: tensor[here] for name, tensor in points.items()})
-            parts.append(self._expansions_of_part(x0[here], at, draws[here], size, reader))
+            maps = None if control is None else control[here]
+            parts.append(self._expansions_of_part(x0[here], at, draws[here], maps, size, reader))
         errors, gradients, features = zip(*parts, strict=True)
         joined = {name: torch.cat([part[name] for part in gradients]) for name in gradients[0]}
         return torch.cat(errors), Conditioning(joined), torch.cat(features)
@@ -188,9 +197,10 @@ class Scorer:
         self,
         x0: Tensor,
         points: Conditioning,
-        draws: Sequence[int],
+        draws: Draws,
+        control: Maps,
         shape: int,
-        reader: NetworkFeatures | None,
+        reader: Reader,
     ) -> tuple[Tensor, dict[str, Tensor], Tensor]:
         """`_expansions` of at most `shape` triples, padded to that."""
         count = points.count
@@ -204,7 +214,7 @@ class Scorer:
             }
             with reader.collected() if reader else nullcontext():
                 at = Conditioning({**padded, **leaves})
-                errors = self._measure(x0, at, draws, shape, reader)
+                errors = self._measure(x0, at, draws, shape, reader, control)
             # the gradient of a mean over C·h·w values is too small for half precision, so the
             # backward pass starts from the sum
             size = float(x0[0].numel())
@@ -214,7 +224,7 @@ class Scorer:
         return errors.detach()[:count], gradients, features[:count]
 
     def _shared(
-        self, images: Sequence[Tensor], draws: Sequence[int], rows: Tensor
+        self, images: Sequence[Tensor], draws: Draws, rows: Tensor
     ) -> AbstractContextManager[None]:
         """Context in which the network's shared layers, if any, are not computed per prompt."""
         if not self.share_prefix:
@@ -236,12 +246,13 @@ class Scorer:
         self,
         x0: Tensor,
         cond: Conditioning,
-        draws: Sequence[int],
+        draws: Draws,
         shape: int | None = None,
-        reader: NetworkFeatures | None = None,
+        reader: Reader = None,
+        control: Maps = None,
     ) -> Tensor:
-        """(B,) errors; x0 and draws are padded here, `cond` already has `shape` rows (None: B)."""
-        terms, weight = self._terms(x0, cond, draws, shape, reader)
+        """(B,) errors; x0, draws and control are padded here, `cond` has `shape` rows (None: B)."""
+        terms, weight = self._terms(x0, cond, draws, shape, reader, control)
         error: Tensor = sum(term.mean(dim=(1, 2, 3)) for term in terms) * weight
         return error
 
@@ -249,12 +260,14 @@ class Scorer:
         self,
         x0: Tensor,
         cond: Conditioning,
-        draws: Sequence[int],
+        draws: Draws,
         shape: int | None = None,
-        reader: NetworkFeatures | None = None,
+        reader: Reader = None,
+        control: Maps = None,
     ) -> tuple[list[Tensor], Tensor]:
         """Terms (B, C, h, w) of the errors and the weight (B,) of each row; see `_measure`."""
         rows = self._rows(len(draws), shape)
+        cond = cond.with_control(None if control is None else control[rows.to(control.device)])
         x_t, x0, noise, columns = self._noisy(x0, draws, rows)
         index = self._index[columns]
         _, _, a, b, to_noise = self._gains[columns].T.reshape(5, -1, 1, 1, 1)
@@ -271,7 +284,7 @@ class Scorer:
         return [loss], self._weight[columns]
 
     def _noisy(
-        self, x0: Tensor, draws: Sequence[int], rows: Tensor
+        self, x0: Tensor, draws: Draws, rows: Tensor
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """x_t, x0 and noise (B, C, h, w) and draws (B,) of the triples in `rows`."""
         device = self.denoiser.device
@@ -281,7 +294,7 @@ class Scorer:
         # x_t = α·x0 + σ·ε, in float32 whatever the network's dtype
         return alpha * x0 + sigma * noise, x0, noise, columns
 
-    def _inputs(self, images: Sequence[Tensor], draws: Sequence[int]) -> tuple[Tensor, Tensor]:
+    def _inputs(self, images: Sequence[Tensor], draws: Draws) -> tuple[Tensor, Tensor]:
         """Noisy images (R, C, h, w) in the network's dtype and schedule indices (R,)."""
         x_t, *_, columns = self._noisy(torch.stack(list(images)), draws, torch.arange(len(draws)))
         return x_t.to(self.denoiser.dtype), self._index[columns]

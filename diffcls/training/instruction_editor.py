@@ -25,12 +25,12 @@ from diffcls.support.errors import UsageError
 from diffcls.support.seeding import key
 from diffcls.training.caption_batches import CaptionBatch
 from diffcls.training.distributed import device_of
+from diffcls.training.fine_tuned_recipes import InstructRecipe
 from diffcls.training.loop import Phase, generator
 from diffcls.training.losses import noised, objective
 from diffcls.training.mixed_precision import compiled, mixed_precision
 from diffcls.training.model_card import EXAMPLE, instruct_readme
 from diffcls.training.noise_levels import discrete
-from diffcls.training.recipes import InstructRecipe
 from diffcls.training.run import TrainingRun
 from diffcls.training.stored_images import Images, store
 

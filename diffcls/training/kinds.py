@@ -60,6 +60,14 @@ KINDS: Mapping[str, ModelKind] = {
     "instruct": ModelKind(
         recipe_table.INSTRUCT_RECIPES, "", ("train",), "{}-instruct", ignores=("without",)
     ),
+    "control": ModelKind(
+        recipe_table.CONTROL_RECIPES,
+        "ANY_CONTROL_RECIPE",
+        ("train", "validation"),
+        "control-{}",
+        "diffcls.models.control_files",
+        ("without",),
+    ),
 }
 TRAININGS = Registry(
     "kind of model to train",
@@ -69,5 +77,6 @@ TRAININGS = Registry(
         "pixels": "diffcls.training.pixel_diffusion:PixelTraining",
         "classifier": "diffcls.training.noisy_classifier:NoisyTraining",
         "instruct": "diffcls.training.instruction_editor:InstructTraining",
+        "control": "diffcls.training.control:ControlTraining",
     },
 )

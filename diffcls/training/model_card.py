@@ -156,6 +156,34 @@ It edits images as a sentence says, and classifies none:
 """
 
 
+def control_readme(card: dict[str, Any]) -> str:
+    """README of a ControlNet."""
+    recipe, data, name = card["recipe"], card["data"], card["name"]
+    licence = terms(data)
+    return f"""---
+library_name: diffusers
+license: apache-2.0
+---
+# {name}: a ControlNet of edges
+
+A `ControlNetModel` that steers `{card["trained_with"]}`, revision
+`{card["trained_with_revision"]}`, by `{recipe["control"]}` edges; trained by
+`{card["command"]}`. The steered model stayed as it was.
+
+**Trained on {", ".join(card["trained_on"])}**: as a classifier of these it is not zero-shot.
+
+- Data: {data["images"]:,} images, split `{data["split"]}`, revision
+  `{data["revision"]}`.
+{licence}- Recipe: {recipe["images"]:,} images seen in batches of {recipe["batch"]}, learning rate
+  {recipe["learning_rate"]:g}, prompt dropout {recipe["prompt_dropout"]:g}, EMA {recipe["ema"]:g};
+  all of it in `diffcls.json`.
+{fine_tuned_from(card)}- Seed {card["seed"]}, {card["hours"]:.2f} hours on {card["device"]},
+  {card["versions"]}.
+
+{curve_table(card["curve"], "")}
+"""
+
+
 EXAMPLE = 'python -m diffcls.edit --model {} --image FILE --instruction "make the square blue"'
 
 
@@ -206,6 +234,8 @@ def curve_table(curve: list[dict[str, float]], measured: str) -> str:
     columns = {
         "images": ("images seen", "{:,.0f}"),
         "loss": ("training loss", "{:.4f}"),
+        "validation_loss": ("validation loss with the edges", "{:.4f}"),
+        "plain_validation_loss": ("of the model alone", "{:.4f}"),
         "validation_accuracy": (f"accuracy, {measured}", "{:.1%}"),
     }
     shown = [name for name in columns if all(name in point for point in curve)]

@@ -58,7 +58,8 @@ class TrainingOptions:
         loss_weighting: see `diffcls.training.losses.WEIGHTS`.
         noise_schedule, levels, learned_variance, conditional: see
             `diffcls.training.recipes.PixelRecipe`.
-        lead: pixel-space model that a classifier of noisy images guides.
+        lead: pixel-space model that a classifier of noisy images guides, or text-to-image model
+            that a ControlNet steers.
         accumulate: gradient accumulation: batches per process and step.
         device: None or ``auto``: an accelerator if there is one.
         report_to: "none" or "tensorboard".
@@ -128,6 +129,7 @@ class TrainingOptions:
 LOCAL = ("data_root", "output_dir", "device", "report_to", "threads", "json", "quiet", "points")
 """Options that change at most the last bits of the weights."""
 
+LED = "pixel-space model to guide"
 TRACKERS = ("none", "tensorboard")
 
 
@@ -150,9 +152,10 @@ def resolve(options: TrainingOptions) -> tuple[TrainingOptions, Optimisation]:
     if options.init is not None:
         importlib.import_module(KINDS[options.model].checks_init).check_name(options.init)
     check_device(options.device)
-    if options.model == "classifier" and not getattr(recipe, "model", ""):
+    if getattr(recipe, "model", None) == "":
+        led = "text-to-image model to steer" if options.model == "control" else LED
         raise UsageError(
-            "--model classifier needs a pixel-space model to guide",
+            f"--model {options.model} needs a {led}",
             given=options.dataset,
             todo="name one with --lead MODEL",
         )

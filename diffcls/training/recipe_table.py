@@ -10,10 +10,10 @@ from dataclasses import replace
 from typing import Any
 
 from diffcls.models.small_stable_diffusion import TinyConfig
+from diffcls.training.fine_tuned_recipes import ControlRecipe, InstructRecipe
 from diffcls.training.recipes import (
     Augmentation,
     ClipRecipe,
-    InstructRecipe,
     NoisyRecipe,
     PixelRecipe,
     Recipe,
@@ -138,9 +138,13 @@ NOISY_RECIPES: Mapping[str, NoisyRecipe] = {
 }
 
 INSTRUCT_RECIPES: Mapping[str, InstructRecipe] = {"scenes": InstructRecipe()}
+CONTROL_RECIPES: Mapping[str, ControlRecipe] = {
+    "scenes": ControlRecipe(model="scenes", examples=6_000, images=19_200, caption_pool=24)
+}
 
 # recipes of user data and of every data set without a row
 ANY_RECIPE = Recipe(config=TinyConfig(latent_channels=8))
 ANY_CLIP_RECIPE = ClipRecipe()
 ANY_PIXEL_RECIPE = PixelRecipe(image_size=32, channels=3, widths=(48, 96, 96))
 ANY_NOISY_RECIPE = NoisyRecipe(model="", flip=False)
+ANY_CONTROL_RECIPE = ControlRecipe(model="")

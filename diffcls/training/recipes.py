@@ -235,30 +235,6 @@ class NoisyRecipe(Optimisation):
     flip: bool = True
 
 
-@dataclass(frozen=True, kw_only=True)
-class InstructRecipe(Optimisation):
-    """Recipe of an instruction editor (Brooks et al. 2023), fine-tuned from a text-to-image model.
-
-    Args:
-        image_size: side of the images, in pixels.
-        pairs: N, number of pairs of images, before and after a change.
-        dropped: shares of the examples, 0 to 1, that lose their instruction, their image, and both,
-            for guidance by each of them (section 3.2.1).
-        lateness: see `Recipe`; what an image shows is decided at high noise.
-        loss_weighting: weighting of the loss over time, see `diffcls.training.losses.WEIGHTS`.
-    """
-
-    images: int = 32_000
-    batch: int = 32
-    learning_rate: float = 7e-4
-    ema: float = 0.99
-    image_size: int = 32
-    pairs: int = 5_000
-    dropped: tuple[float, float, float] = (0.05, 0.05, 0.05)
-    lateness: float = 3.0
-    loss_weighting: str = "native"
-
-
 R = TypeVar("R", bound=Optimisation)
 
 

@@ -257,9 +257,9 @@ def test_batches_are_full_while_images_wait() -> None:
     built = method()
     errors = built.scorer.errors
 
-    def counted(x0: Tensor, prompts: Tensor, draws: list[int]) -> Tensor:
+    def counted(x0: Tensor, prompts: Tensor, draws: list[int], control: None) -> Tensor:
         sizes.append(len(draws))
-        return errors(x0, prompts, draws)
+        return errors(x0, prompts, draws, control)
 
     built.scorer.errors = counted
     answers = list(built.classify(items(60)))

@@ -134,9 +134,9 @@ def test_probes_and_evaluations_are_counted(
     def counting(name: str) -> None:
         measure = getattr(built.scorer, name)
 
-        def counts(x0: Tensor, asked: Any, draws: list[int]) -> Any:
+        def counts(x0: Tensor, asked: Any, draws: list[int], control: None) -> Any:
             counted[name] += len(draws)
-            return measure(x0, asked, draws)
+            return measure(x0, asked, draws, control)
 
         monkeypatch.setattr(built.scorer, name, counts)
 

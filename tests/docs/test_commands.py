@@ -52,8 +52,8 @@ RUN_BLOCKS = {
 DRY = re.compile(
     r"python -m diffcls\.evaluate(?:(?: --dataset (?:digits|scenes[/:]\S+)(?: scenes/\S+)*)?"
     r"(?: --model digits scenes --seed 0 1 2)?(?: --reject)?"
-    r"(?: --class-bias 400| --combine clip| --ensemble imagenet80 --aggregate rotate"
-    r"| --search learned.*| --threads 1 --shard [01]/2)?"
+    r"(?: --class-bias 400| --combine clip| --control canny"
+    r"| --ensemble imagenet80 --aggregate rotate| --search learned.*| --threads 1 --shard [01]/2)?"
     r"| --split validation --search exhaustive .*)"
 )
 """Evaluations on packaged data, of minutes: run with ``--dry-run``, which loads and times them."""
@@ -69,7 +69,7 @@ REASONS = {
     r"|python -m benchmarks\.run leaderboard|python -m diffcls\.fidelity --guidance 1 2 4"
     r"|python -m diffcls\.evaluate --dataset scenes/held-out --method diffusion clip .*",
     "needs the reader's own files": r".* (?:folder:photos|photo\.jpg|digit\.png|one\.png|photos) .*"
-    r"|.* '?webdataset:.*"
+    r"|.* '?webdataset:.*|.* canny:photo\.jpg"
     r"|.* --data-root data.*|python -m diffcls\.checkpoints .*|.* PATH/.*|python eval_prob.*",
     "needs runs of the reader": r"python -m diffcls\.(?:compare|report|replay) .*"
     r"|python -m diffcls\.(?:report|list runs .*)",

@@ -12,7 +12,7 @@ import torch
 import diffcls
 from diffcls.data.load import load_dataset
 from diffcls.diffusion.timestep_allocation import EVEN, read_allocation
-from diffcls.models import clip, loading, noisy_classifier
+from diffcls.models import clip, control_files, loading, noisy_classifier
 from diffcls.models.denoiser import ModelCard
 from diffcls.training.recipe_table import RECIPES
 
@@ -55,6 +55,24 @@ def test_weights_are_small_and_in_half_precision(name: str) -> None:
     for file in files:
         dtypes = {t.dtype for t in load_file(file).values() if t.is_floating_point()}
         assert dtypes == {torch.float16}, file
+
+
+@pytest.mark.parametrize("name", control_files.bundled())
+def test_controlnets_are_small_in_half_precision_and_of_the_model_on_their_card(name: str) -> None:
+    from safetensors.torch import load_file
+
+    files = control_files.find(name)
+    weights = files.path / "diffusion_pytorch_model.safetensors"
+    assert weights.stat().st_size < 2 * MEGABYTE
+    assert {t.dtype for t in load_file(weights).values()} == {torch.float16}
+    stored = json.loads((files.path / loading.CARD).read_text(encoding="utf-8"))
+    base = loading.read_card(loading.find(files.trained_with))
+    assert stored["trained_with_revision"] == base.revision
+    assert files.trained_on == base.trained_on
+    assert control_files.default_for(files.trained_with) == name
+    assert "not zero-shot" in (files.path / "README.md").read_text(encoding="utf-8")
+    last = stored["curve"][-1]
+    assert last["validation_loss"] < 0.75 * last["plain_validation_loss"]
 
 
 @pytest.mark.parametrize("name", clip.bundled())

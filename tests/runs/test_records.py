@@ -122,7 +122,7 @@ def test_fingerprint_depends_only_on_settings_that_define_numbers() -> None:
         "dataset data_revision split subset class_names prompts class_of model model_revision "
         "method search search_options img_size loss weighting seed dtype noise scoring_version "
         "interpolation aggregate vote allocation rejection text_defaults quantize vae_tiling "
-        "class_prior"
+        "class_prior control"
     ).split()
     turned = dict(reversed(list(SPEC.search_options.items())))
     assert dataclasses.replace(SPEC, search_options=turned).fingerprint == SPEC.fingerprint
@@ -142,6 +142,7 @@ def test_later_field_is_in_the_spec_only_if_it_is_set() -> None:
         "rejection": '{"background": ""}',
         "text_defaults": '{"instruction": "Describe."}',
         "class_prior": '{"class_bias": ["0", "train", "9:0"]}',
+        "control": '{"kind": "canny", "model": "control-scenes", "revision": "0123456789abcdef"}',
     }
     assert not set(later) & set(SPEC.as_dict())
     for change in ({name: value} for name, value in later.items()):

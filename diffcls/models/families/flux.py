@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from diffcls.models.denoiser import Conditioning
+from diffcls.models.families.controlled import ControlledDenoiser
 from diffcls.models.families.packed import PackedDenoiser
 from diffcls.models.packing import patches, positions, tokens, unpatched, untokened
 from diffcls.models.prompt_truncation import report_truncation
+from diffcls.support.errors import UsageError
+from diffcls.support.invariants import known
 
 T5_TOKENS = 512
 NO_GUIDANCE = 1.0
@@ -19,7 +23,7 @@ velocity of p(x|prompt). The pipeline's default of 3.5 extrapolates away from th
 output, and its error bounds no likelihood."""
 
 
-class FluxDenoiser(PackedDenoiser):
+class FluxDenoiser(ControlledDenoiser, PackedDenoiser):
     """Flux.1: dev, with a guidance scale as input, and schnell, without."""
 
     def _check_parts(self) -> None:
@@ -43,14 +47,55 @@ class FluxDenoiser(PackedDenoiser):
     def _forward(self, x_t: Tensor, timestep: Tensor, cond: Conditioning) -> Tensor:
         packed = patches(x_t)
         rows, columns = packed.shape[2:]
-        guided = self.network.config.guidance_embeds
+        inputs = {
+            "hidden_states": tokens(packed),
+            "timestep": timestep,
+            "pooled_projections": cond["pooled"].to(self.dtype),
+            "encoder_hidden_states": cond["text"].to(self.dtype),
+            "txt_ids": torch.zeros(cond["text"].shape[1], 3, device=x_t.device, dtype=self.dtype),
+            "img_ids": positions(rows, columns).to(x_t.device, self.dtype),
+        }
+        residuals = self._residuals(cond, inputs)
         out: Tensor = self.network(
-            hidden_states=tokens(packed),
-            timestep=timestep,
-            guidance=torch.full((len(x_t),), NO_GUIDANCE, device=x_t.device) if guided else None,
-            pooled_projections=cond["pooled"].to(self.dtype),
-            encoder_hidden_states=cond["text"].to(self.dtype),
-            txt_ids=torch.zeros(cond["text"].shape[1], 3, device=x_t.device, dtype=self.dtype),
-            img_ids=positions(rows, columns).to(x_t.device, self.dtype),
+            **inputs, guidance=self._guidance(self.network, len(x_t)), **residuals
         ).sample
         return unpatched(untokened(out, rows, columns))
+
+    def _guidance(self, network: Any, rows: int) -> Tensor | None:
+        """(rows,) guidance input of a network that has one."""
+        guided = network.config.guidance_embeds
+        return torch.full((rows,), NO_GUIDANCE, device=self.device) if guided else None
+
+    def _check_control(self) -> None:
+        super()._check_control()
+        if self.control.config.num_mode is not None:
+            raise UsageError(
+                "a ControlNet of several kinds of maps is not supported",
+                given=f"{self.control.config.num_mode} kinds",
+                allowed="a FluxControlNetModel of one kind",
+            )
+
+    @torch.inference_mode()
+    def encode_control(self, maps: Tensor) -> Tensor:
+        """Maps (B, 3, H, W) in [0, 1] -> their tokens (B, L, 4·C), or for some the images."""
+        images = 2 * maps.to(self.device, torch.float32) - 1
+        if self.control.input_hint_block is not None:
+            return images
+        self._residence.need("autoencoder")
+        return tokens(patches(known(self.autoencoder).encode(images)))
+
+    def _residuals(self, cond: Conditioning, inputs: dict[str, Any]) -> dict[str, Any]:
+        """What the ControlNet adds to the double and to the single blocks."""
+        if self.control is None:
+            return {}
+        double, single = self.control(
+            **inputs,
+            controlnet_cond=self._control(cond),
+            guidance=self._guidance(self.control, len(inputs["timestep"])),
+            return_dict=False,
+        )
+        return {
+            "controlnet_block_samples": double,
+            "controlnet_single_block_samples": single,
+            "controlnet_blocks_repeat": self.control.input_hint_block is not None,
+        }

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from diffcls.models.denoiser import Conditioning
-from diffcls.models.families.base import PipelineDenoiser
+from diffcls.models.families.controlled import ControlledUNet
 from diffcls.models.prompt_truncation import report_truncation
 from diffcls.support.errors import ModelError
 
 
-class StableDiffusionDenoiser(PipelineDenoiser):
+class StableDiffusionDenoiser(ControlledUNet):
     """Stable Diffusion 1.x and 2.x (Rombach et al. 2022), and the bundled latent models."""
 
     part = "unet"
@@ -48,6 +48,4 @@ class StableDiffusionDenoiser(PipelineDenoiser):
     def _forward(self, x_t: Tensor, timestep: Tensor, cond: Conditioning) -> Tensor:
         if self.device.type == "cpu":
             x_t = x_t.contiguous(memory_format=torch.channels_last)
-        text = cond["text"].to(self.dtype)
-        out: Tensor = self.network(x_t, timestep, encoder_hidden_states=text).sample
-        return out
+        return self._output(x_t, timestep, cond, encoder_hidden_states=cond["text"].to(self.dtype))

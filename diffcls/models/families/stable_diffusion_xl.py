@@ -8,11 +8,11 @@ from typing import Any
 from torch import Tensor
 
 from diffcls.models.denoiser import Conditioning
-from diffcls.models.families.base import PipelineDenoiser
+from diffcls.models.families.controlled import ControlledUNet
 from diffcls.models.prompt_truncation import report_truncation
 
 
-class StableDiffusionXLDenoiser(PipelineDenoiser):
+class StableDiffusionXLDenoiser(ControlledUNet):
     """SDXL base (Podell et al. 2023), conditioned on the full image size without cropping."""
 
     part = "unet"
@@ -59,10 +59,10 @@ class StableDiffusionXLDenoiser(PipelineDenoiser):
             "text_embeds": cond["pooled"].to(self.dtype),
             "time_ids": self._time_ids.to(self.dtype).repeat(len(x_t), 1),
         }
-        out: Tensor = self.network(
+        return self._output(
             x_t,
             timestep,
+            cond,
             encoder_hidden_states=cond["text"].to(self.dtype),
             added_cond_kwargs=added,
-        ).sample
-        return out
+        )
