@@ -242,12 +242,7 @@ FAMILY_TABLE: Mapping[str, Family] = {
     ),
     "IFPipeline": Family(
         f"{ADAPTERS}.deepfloyd_if:DeepFloydIFDenoiser",
-        {
-            "text_encoder": T5,
-            "tokenizer": T5_TOKENIZER,
-            "unet": UNET,
-            "scheduler": SCHEDULER,
-        },
+        {"text_encoder": T5, "tokenizer": T5_TOKENIZER, "unet": UNET, "scheduler": SCHEDULER},
         text_defaults=("clean_caption",),
     ),
     "PRXPipeline": Family(

@@ -12,7 +12,7 @@ import pytest
 from diffcls.models import loading
 from diffcls.support.errors import UsageError
 from diffcls.train import cost_line, parser
-from diffcls.training.fine_tuned_recipes import ControlRecipe
+from diffcls.training.fine_tuned_recipes import ControlRecipe, InstructRecipe
 from diffcls.training.kinds import KINDS
 from diffcls.training.options import TrainingOptions, open_training, resolve
 from diffcls.training.pixel_diffusion import PixelTraining
@@ -66,6 +66,8 @@ def kind_of(name: str) -> type[Optimisation]:
         return NoisyRecipe
     if name.startswith("control-"):
         return ControlRecipe
+    if name.endswith("-instruct"):
+        return InstructRecipe
     return PixelRecipe if "-pixels" in name else Recipe
 
 
@@ -114,4 +116,4 @@ def test_the_cost_is_known_before_a_training_starts(tmp_path: Path) -> None:
     options = TrainingOptions(images=54_000, output_dir=str(tmp_path))
     line = cost_line(open_training(options))
     assert "54,000 images seen (autoencoder 6,000, denoiser 48,000) in 421 steps" in line
-    assert set(KINDS) == {"diffusion", "clip", "pixels", "classifier", "control"}
+    assert set(KINDS) == {"diffusion", "clip", "pixels", "classifier", "instruct", "control"}
