@@ -136,15 +136,22 @@ def own_view(denoiser: Denoiser) -> Any:
     """Another denoiser on the weights of one, with tokenizers and tables of words of its own.
 
     Raises:
-        UsageError: for an analytic model, which has no pipeline.
+        UsageError: for an analytic model, which has no pipeline, and one with a ControlNet.
         ModelError: for a model that cannot have new words.
     """
     from diffcls.models.concepts import check_family
+    from diffcls.models.control import plain
     from diffcls.models.in_memory import denoiser_of
 
     pipeline = getattr(denoiser, "pipeline", None)
     if pipeline is None:
         raise UsageError("a concept needs a diffusion model of texts", given=denoiser.card.name)
+    if plain(denoiser) is not denoiser:
+        raise UsageError(
+            "a concept cannot be added to a model with a ControlNet",
+            given=denoiser.card.name,
+            todo="add it to a classifier without `control`",
+        )
     check_family(pipeline)
     try:
         view = denoiser_of(

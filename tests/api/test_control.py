@@ -55,3 +55,14 @@ def test_what_cannot_be_controlled_is_refused(
     pytest.importorskip("cv2")
     with pytest.raises(UsageError, match=words):
         ZeroShotImageClassifier.from_pretrained(**{"model": "scenes", **arguments})
+
+
+def test_a_classifier_given_the_edges_learns_no_concept(nets: dict[str, str]) -> None:
+    pytest.importorskip("cv2")
+    image = load_dataset("scenes/attributes", "test").items[0].open()
+    made = ZeroShotImageClassifier.from_pretrained(
+        "scenes", draws=4, control="canny", control_model=nets["zero"]
+    )
+    with pytest.raises(UsageError, match="a concept cannot be added to a model with a ControlNet"):
+        made.add_concept([image], "<new>", steps=3)
+    assert made.concepts == () and made(image, candidate_labels=LABELS)
