@@ -248,7 +248,10 @@ def test_bad_usage_is_one_line_and_status_2(
     assert said in captured.err
 
 
-@pytest.mark.parametrize("kind", kinds.KINDS)
+GENERAL = [kind for kind, row in kinds.KINDS.items() if row.fallback]
+
+
+@pytest.mark.parametrize("kind", GENERAL)
 def test_every_data_set_with_a_training_split_can_be_learned(kind: str) -> None:
     recipe_kinds = set()
     for name, spec in catalog.SPECS.items():
@@ -261,8 +264,17 @@ def test_every_data_set_with_a_training_split_can_be_learned(kind: str) -> None:
     assert len(recipe_kinds) == 1
     # its own recipe where it has one, the common one elsewhere
     own, other = kinds.KINDS[kind].recipes, getattr(recipe_table, kinds.KINDS[kind].fallback)
-    assert options.recipe_of(kind, "digits") is own["digits"]
+    assert own and all(options.recipe_of(kind, name) is own[name] for name in own)
     assert options.recipe_of(kind, "flowers102") is other
+
+
+@pytest.mark.parametrize("kind", sorted(set(kinds.KINDS) - set(GENERAL)))
+def test_a_kind_without_a_common_recipe_is_learned_on_its_own_data_sets(kind: str) -> None:
+    own = kinds.KINDS[kind].recipes
+    assert own and all(options.recipe_of(kind, name) is own[name] for name in own)
+    for name in sorted(set(catalog.SPECS) - set(own)):
+        with pytest.raises(UsageError, match=f"--model {kind} needs .* allowed: "):
+            options.recipe_of(kind, name)
 
 
 def test_what_holds_combinations_out_is_learned_without_them() -> None:
