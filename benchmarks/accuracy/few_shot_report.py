@@ -11,7 +11,13 @@ from typing import Any
 import numpy as np
 
 from benchmarks.accuracy.few_shot_means import MODEL as MEANS_OF_MODEL
-from benchmarks.accuracy.few_shot_tasks import CONCEPT, MAIN_SHOTS, TRAINED, UNLEARNED
+from benchmarks.accuracy.few_shot_tasks import (
+    CONCEPT,
+    MAIN_SHOTS,
+    TASKS,
+    TRAINED,
+    UNLEARNED,
+)
 from benchmarks.core.tables import SIX_DIGITS, environment_of, markdown, read_rows, write_rows
 from diffcls.metrics.statistics import bootstrap_interval, wilson_interval
 from diffcls.support.files import write_text
@@ -97,7 +103,8 @@ def _concept_columns(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
     sampled = [run for run in runs if "agreed" in run]
     if sampled:
         total, agreed = (sum(run[name] for run in sampled) for name in ("samples", "agreed"))
-        row |= {"samples": total, "agreed": agreed / total, "judge": sampled[0]["judge"]}
+        row |= {"samples": total, "agreed": agreed / total}
+        row["judge"] = TASKS[sampled[0]["task"]].clip
         row["agreed_low"], row["agreed_high"] = wilson_interval(agreed, total)
         right, images = (sum(r[name] for r in sampled) for name in ("judge_right", "judge_images"))
         row["judge_accuracy"] = right / images
