@@ -24,7 +24,7 @@ from benchmarks.accuracy.edits import (
     MARGIN_PIXELS,
     MODEL,
     PARTS,
-    Judge,
+    KindJudge,
     kind_of,
     outside_object,
     swapped,
@@ -105,7 +105,7 @@ def measure(images: int) -> list[dict[str, Any]]:
     set_threads(1)
     data, _ = choose(load_dataset(DATASET, "test", None), images)
     classifier = diffcls.ZeroShotImageClassifier.from_pretrained(MODEL, device="cpu")
-    judge = Judge(data.class_names)
+    judge = KindJudge(data.class_names)
     outcomes: dict[str, list[Outcome]] = {part: [] for part in PARTS}
     with denormals_flushed():
         for number, item in enumerate(data.items):
@@ -124,7 +124,7 @@ def measure(images: int) -> list[dict[str, Any]]:
     return [{**row(name, some), **common} for name, some in outcomes.items()]
 
 
-def outcome_of(classifier: Any, judge: Judge, item: Item, part: str) -> Outcome:
+def outcome_of(classifier: Any, judge: KindJudge, item: Item, part: str) -> Outcome:
     """The outcome of one image: from its combination to another value of an attribute.
 
     The candidates are all values of that attribute, the others as they are.

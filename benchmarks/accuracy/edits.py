@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.accuracy.judge import Judge
 from benchmarks.accuracy.pointing import dilated, object_mask
 from benchmarks.core.flags import add_report_only, entry_point, parser
 from benchmarks.core.tables import SIX_DIGITS, read_rows, record_environment, write_rows
@@ -26,7 +27,6 @@ from diffcls.metrics.statistics import wilson_interval
 from diffcls.support.environment import commit
 from diffcls.support.files import write_text
 from diffcls.support.seeding import key
-from diffcls.support.types import Float64
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -104,7 +104,7 @@ def measure(images: int, steps: int) -> list[dict[str, Any]]:
     set_threads(1)
     data, _ = choose(load_dataset(DATASET, "test", None), images)
     denoiser = given.load(MODEL, "cpu", None, None)
-    judge = Judge(data.class_names)
+    judge = KindJudge(data.class_names)
     settings = EditSettings(steps=steps)
     outcomes: dict[str, list[Outcome]] = {"null": [], **{part: [] for part in PARTS}}
     with denormals_flushed():
@@ -163,7 +163,7 @@ def swapped(kind: Kind, part: str, image_id: str) -> Kind:
     return Kind(**{**vars(kind), part: others[key("edit", image_id) % len(others)]})
 
 
-def outcome_of(judge: Judge, item: Item, target: Kind, pixels: Tensor, result: Any) -> Outcome:
+def outcome_of(judge: KindJudge, item: Item, target: Kind, pixels: Tensor, result: Any) -> Outcome:
     """The outcome of one edit.
 
     Args:
@@ -214,8 +214,8 @@ def psnr(image: Tensor, reference: Tensor) -> float:
     return float(10 * np.log10(4 / max(error, 1e-12)))
 
 
-class Judge:
-    """The independent classifier.
+class KindJudge:
+    """The independent classifier, among combinations.
 
     Args:
         names: sentences of all combinations.
@@ -223,23 +223,14 @@ class Judge:
 
     def __init__(self, names: Sequence[str]) -> None:
         from diffcls.data.scenes.grammar import KINDS
-        from diffcls.models import clip
 
-        self._model = clip.load(JUDGE)
-        self._head = self._model.classifier(tuple(names), tuple(range(len(names))))
+        self._judge = Judge(JUDGE, names, ["{}"])
         of_sentence = {str(Group(kind)): kind for kind in KINDS}
         self._kinds = [of_sentence[name] for name in names]
 
     def __call__(self, picture: Image.Image) -> Kind:
         """The combination that a picture shows."""
-        return self._kinds[int(self._scores(picture).argmax())]
-
-    def _scores(self, picture: Image.Image) -> Float64:
-        import torch
-
-        pixels = torch.from_numpy(np.asarray(self._model.preprocess(picture), dtype=np.float32))
-        scores: Float64 = (self._model.embed(pixels[None]) @ self._head.T)[0].double().numpy()
-        return scores
+        return self._kinds[int(self._judge([picture])[0])]
 
     def accuracy(self, items: Sequence[Item]) -> float:
         """Share of real images on which it is right."""

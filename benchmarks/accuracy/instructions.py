@@ -22,7 +22,7 @@ from benchmarks.accuracy.edits import (
     JUDGE,
     MARGIN_PIXELS,
     PARTS,
-    Judge,
+    KindJudge,
     Outcome,
     kind_of,
     outcome_of,
@@ -104,7 +104,7 @@ def measure(
     data, _ = choose(load_dataset(DATASET, "test", None), images)
     others, _ = choose(load_dataset(DATASET, "validation", None), validation)
     denoiser = given.load(model, "cpu", None, None, editor=True)
-    judge, usual = Judge(data.class_names), InstructSettings()
+    judge, usual = KindJudge(data.class_names), InstructSettings()
     same = {"command": COMMAND, "commit": commit()}
     choices = []
     with denormals_flushed():
@@ -134,7 +134,7 @@ def measure(
 
 
 def outcomes(
-    denoiser: Any, judge: Judge, items: Sequence[Item], settings: InstructSettings
+    denoiser: Any, judge: KindJudge, items: Sequence[Item], settings: InstructSettings
 ) -> Iterator[tuple[Kind, Outcome]]:
     """What was asked for of each image, and the outcome."""
     import torch
