@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass
 
+from diffcls.models.one_image_options import OneImageOptions
 from diffcls.support.errors import UsageError
-from diffcls.support.options import MAX_SEED, MAX_STEPS, check_values, free_text, within
+from diffcls.support.options import MAX_SEED, MAX_STEPS, check_values, free_text, part_of, within
 
 MAX_GUIDANCE, MAX_FACTOR = 100, 100
 
@@ -39,30 +39,22 @@ class EditSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class EditOptions(EditSettings):
-    """The flags of ``python -m diffcls.edit --from … --to …``.
+class EditOptions(OneImageOptions, EditSettings):
+    """The flags of ``python -m diffcls.edit --from … --to …``, with those of its base classes.
 
     Args:
-        image: path or ``http(s)://`` address of the image.
         source: prompt that describes it; of the flag ``--from``.
         target: prompt that describes what it is to show; of the flag ``--to``.
         weight: ``WORD=FACTOR`` texts, for `EditSettings.weights`.
-        model: a bundled name, a folder or an id.
-        img_size: side of the images in pixels; None: the model's.
-        device, dtype: as of ``diffcls evaluate``.
 
     Raises:
         UsageError: for a value that is not allowed.
     """
 
-    image: str = free_text("")
     source: str = free_text("", flag="from")
     target: str = free_text("", flag="to")
     weight: tuple[str, ...] = free_text(())
     model: str = "scenes"
-    img_size: int | None = within(1, 65_536)
-    device: str | None = None
-    dtype: str | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "weight", tuple(self.weight))
@@ -72,8 +64,7 @@ class EditOptions(EditSettings):
 
     def settings(self) -> EditSettings:
         """The settings alone."""
-        values: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(EditSettings)}
-        return EditSettings(**values)
+        return part_of(self, EditSettings)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,31 +88,22 @@ class InstructSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class InstructOptions(InstructSettings):
-    """The flags of ``python -m diffcls.edit --instruction …``.
+class InstructOptions(OneImageOptions, InstructSettings):
+    """The flags of ``python -m diffcls.edit --instruction …``, with those of its base classes.
 
     Args:
-        image: path or ``http(s)://`` address of the image.
         instruction: what to change.
-        model: a bundled name, a folder or an id.
-        img_size: side of the images in pixels; None: the model's.
-        device, dtype: as of ``diffcls evaluate``.
 
     Raises:
         UsageError: for a value that is not allowed.
     """
 
-    image: str = free_text("")
     instruction: str = free_text("")
     model: str = "scenes-instruct"
-    img_size: int | None = within(1, 65_536)
-    device: str | None = None
-    dtype: str | None = None
 
     def settings(self) -> InstructSettings:
         """The settings alone."""
-        values: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(InstructSettings)}
-        return InstructSettings(**values)
+        return part_of(self, InstructSettings)
 
 
 def factor_of(text: str) -> tuple[str, float]:

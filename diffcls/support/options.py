@@ -14,9 +14,12 @@ import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from numbers import Integral, Real
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 
 from diffcls.support.errors import UsageError
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 MAX_COUNT = 10**9
 """Upper limit of numbers of images, evaluations and the like."""
@@ -34,6 +37,7 @@ SHOWN_CHARACTERS = 60
 """Characters of a long value that a message shows."""
 
 Options = TypeVar("Options")
+Part = TypeVar("Part", bound="DataclassInstance")
 
 
 @dataclass(frozen=True)
@@ -242,6 +246,16 @@ def read(kind: type[Options], arguments: Mapping[str, Any]) -> Options:
     options = kind(**arguments)
     refuse_unused(options, [name for name, value in arguments.items() if value is not None])
     return options
+
+
+def part_of(options: object, kind: type[Part]) -> Part:
+    """Options as one of their base classes has them.
+
+    Args:
+        options: options that derive from `kind`.
+        kind: the base class; a dataclass.
+    """
+    return kind(**{field.name: getattr(options, field.name) for field in dataclasses.fields(kind)})
 
 
 def refuse_unused(options: object, given: Iterable[str]) -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from diffcls.models.small_stable_diffusion import TinyConfig
+from diffcls.support.options import part_of
 
 
 @dataclass(frozen=True)
@@ -139,14 +140,13 @@ class Recipe(Optimisation):
     @property
     def autoencoder(self) -> Optimisation:
         """Optimisation of the autoencoder."""
-        shared = {f.name: getattr(self, f.name) for f in dataclasses.fields(Optimisation)}
-        own = {
-            "images": self.vae_images,
-            "batch": self.vae_batch or self.batch,
-            "learning_rate": self.vae_learning_rate,
-            "ema": self.vae_ema,
-        }
-        return Optimisation(**{**shared, **own})
+        return dataclasses.replace(
+            part_of(self, Optimisation),
+            images=self.vae_images,
+            batch=self.vae_batch or self.batch,
+            learning_rate=self.vae_learning_rate,
+            ema=self.vae_ema,
+        )
 
     def divided(self, images: int) -> dict[str, int]:
         """`images` divided between autoencoder and denoiser, in the recipe's proportion."""
