@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from benchmarks.accuracy.edits import PARTS
+from benchmarks.accuracy.edited_scenes import PARTS
 from benchmarks.accuracy.rejection import TABLES, command_of
 from benchmarks.core.compare import records_of
 from benchmarks.core.flags import add_report_only, entry_point, parser

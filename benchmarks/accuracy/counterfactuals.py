@@ -17,12 +17,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from benchmarks.accuracy.edits import (
+from benchmarks.accuracy.edited_scenes import (
     DATASET,
     IMAGES,
     JUDGE,
     MARGIN_PIXELS,
-    MODEL,
     PARTS,
     KindJudge,
     kind_of,
@@ -47,7 +46,7 @@ if TYPE_CHECKING:
     from diffcls.data.dataset import Item
 
 NAME, COMMAND = "counterfactuals", "python -m benchmarks.run counterfactuals"
-STEPS = 25
+MODEL, STEPS = "scenes", 25
 CONVINCED, OUTSIDE = 0.7, 0.15
 """Least share that convinces the judge, and largest share of pixels changed outside the object."""
 COLUMNS = (

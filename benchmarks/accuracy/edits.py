@@ -11,35 +11,30 @@ Writes ``edits.csv`` and ``EDITS.md``.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from benchmarks.accuracy.judge import Judge
-from benchmarks.accuracy.pointing import dilated, object_mask
+from benchmarks.accuracy.edited_scenes import (
+    DATASET,
+    IMAGES,
+    JUDGE,
+    MARGIN_PIXELS,
+    PARTS,
+    KindJudge,
+    Outcome,
+    kind_of,
+    outcome_of,
+    row,
+    swapped,
+)
 from benchmarks.core.flags import add_report_only, entry_point, parser
 from benchmarks.core.tables import SIX_DIGITS, read_rows, record_environment, write_rows
-from diffcls.data.scenes.grammar import COLOURS, SHAPES, SIZES, Group, Kind
-from diffcls.metrics.statistics import wilson_interval
+from diffcls.data.scenes.grammar import Group
 from diffcls.support.environment import commit
 from diffcls.support.files import write_text
-from diffcls.support.seeding import key
-
-if TYPE_CHECKING:
-    from PIL import Image
-    from torch import Tensor
-
-    from diffcls.data.dataset import Item
 
 NAME, COMMAND = "edits", "python -m benchmarks.run edits"
-DATASET, MODEL, JUDGE = "scenes/attributes", "scenes", "clip-scenes"
-IMAGES = 200
-PARTS = {"colour": COLOURS, "shape": SHAPES, "size": SIZES}
-MARGIN_PIXELS = 2
-"""Pixels around an object, before and after the edit, that are its edge."""
+MODEL = "scenes"
 TARGETS = {"null": 1.0, "swap": 0.7}
 """Most decibels that a null edit loses, and least share of successful swaps."""
 COLUMNS = (
@@ -47,24 +42,6 @@ COLUMNS = (
     *("psnr", "psnr_of_autoencoder", "evaluations", "model", "revision", "judge"),
     *("judge_accuracy", "command", "commit"),
 )
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """One edited image.
-
-    Args:
-        is_right: whether the judge sees the target.
-        keeps_others: whether it sees the attributes that were not named as they were.
-        outside: share of the pixels outside the object that changed.
-        psnr, psnr_of_autoencoder: of the edit and of the mere reconstruction, against the image.
-    """
-
-    is_right: bool
-    keeps_others: bool
-    outside: float
-    psnr: float
-    psnr_of_autoencoder: float
 
 
 def _main(arguments: list[str]) -> int:
@@ -131,110 +108,6 @@ def measure(images: int, steps: int) -> list[dict[str, Any]]:
     return [
         {**row(name, some), **common} for name, some in {**outcomes, "all swaps": swaps}.items()
     ]
-
-
-def row(name: str, outcomes: Sequence[Outcome]) -> dict[str, Any]:
-    """The figures of one kind of edit."""
-    right = sum(one.is_right for one in outcomes)
-    low, high = wilson_interval(right, len(outcomes))
-    return {
-        "edit": name,
-        "n": len(outcomes),
-        "rate": right / len(outcomes),
-        "ci_low": low,
-        "ci_high": high,
-        "other_attributes_kept": float(np.mean([one.keeps_others for one in outcomes])),
-        "changed_outside": float(np.mean([one.outside for one in outcomes])),
-        "psnr": float(np.mean([one.psnr for one in outcomes])),
-        "psnr_of_autoencoder": float(np.mean([one.psnr_of_autoencoder for one in outcomes])),
-    }
-
-
-def kind_of(item: Item) -> Kind:
-    """The combination that a scene of one object shows."""
-    scene, _ = item.open.args  # type: ignore[attr-defined]
-    kind: Kind = scene.first.kind
-    return kind
-
-
-def swapped(kind: Kind, part: str, image_id: str) -> Kind:
-    """The combination with another value of an attribute, chosen by the image's id."""
-    others = [value for value in PARTS[part] if value != getattr(kind, part)]
-    return Kind(**{**vars(kind), part: others[key("edit", image_id) % len(others)]})
-
-
-def outcome_of(judge: KindJudge, item: Item, target: Kind, pixels: Tensor, result: Any) -> Outcome:
-    """The outcome of one edit.
-
-    Args:
-        judge: the independent classifier.
-        item: the scene.
-        target: what the edit is to show.
-        pixels: (3, H, W) in [−1, 1], the image.
-        result: the edit, with ``image`` and ``reconstruction``.
-    """
-    from diffcls.data.transforms import to_image
-    from diffcls.editing.change_region import changed_pixels
-
-    kind, seen = kind_of(item), judge(to_image(result.image))
-    named = {part for part in PARTS if getattr(kind, part) != getattr(target, part)}
-    changed = changed_pixels(result.image, result.reconstruction).numpy()
-    outside = outside_object(item, result.image)
-    return Outcome(
-        is_right=seen == target,
-        keeps_others=all(
-            getattr(seen, part) == getattr(kind, part) for part in PARTS if part not in named
-        ),
-        outside=float(changed[outside].mean()),
-        psnr=psnr(result.image, pixels),
-        psnr_of_autoencoder=psnr(result.reconstruction, pixels),
-    )
-
-
-def outside_object(item: Item, image: Tensor) -> NDArray[np.bool_]:
-    """(H, W) pixels outside the object of a scene and of its edit (3, H, W), and of their edges."""
-    outside: NDArray[np.bool_] = ~dilated(object_mask(item), MARGIN_PIXELS) & ~new_object(image)
-    return outside
-
-
-def new_object(image: Tensor) -> NDArray[np.bool_]:
-    """(H, W) pixels of the object in an edited scene: they are colourful, the background is not."""
-    values = image.numpy() * 127.5
-    colourful: NDArray[np.bool_] = values.max(axis=0) - values.min(axis=0) > COLOURFUL
-    return dilated(colourful, MARGIN_PIXELS)
-
-
-COLOURFUL = 60
-"""Difference of the largest and smallest channel, of 255, in objects; in backgrounds it is less."""
-
-
-def psnr(image: Tensor, reference: Tensor) -> float:
-    """Peak signal-to-noise ratio of images in [−1, 1], in decibels: 10·log10(2²/MSE)."""
-    error = float((image - reference).double().square().mean())
-    return float(10 * np.log10(4 / max(error, 1e-12)))
-
-
-class KindJudge:
-    """The independent classifier, among combinations.
-
-    Args:
-        names: sentences of all combinations.
-    """
-
-    def __init__(self, names: Sequence[str]) -> None:
-        from diffcls.data.scenes.grammar import KINDS
-
-        self._judge = Judge(JUDGE, names, ["{}"])
-        of_sentence = {str(Group(kind)): kind for kind in KINDS}
-        self._kinds = [of_sentence[name] for name in names]
-
-    def __call__(self, picture: Image.Image) -> Kind:
-        """The combination that a picture shows."""
-        return self._kinds[int(self._judge([picture])[0])]
-
-    def accuracy(self, items: Sequence[Item]) -> float:
-        """Share of real images on which it is right."""
-        return float(np.mean([self(item.open()) == kind_of(item) for item in items]))
 
 
 def page(rows: Sequence[dict[str, Any]], output: Path) -> Iterator[str]:

@@ -17,7 +17,7 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.accuracy.edits import (
+from benchmarks.accuracy.edited_scenes import (
     DATASET,
     JUDGE,
     MARGIN_PIXELS,

@@ -77,8 +77,8 @@ def _passes(rows: list[Row]) -> Iterator[str]:
     yield "## Forward passes of one batch: not in use"
     yield ""
     yield "Cached keys and values are looked up by row; outputs are equal to the bit. Two threads:"
-    yield "their CPU time together. The clock needs idle cores; KERNELS.md compares two threads with"
-    yield "two processes."
+    yield "their CPU time together. The clock needs idle cores; KERNELS.md compares them with two"
+    yield "processes."
     yield ""
     yield from markdown(
         rows,

@@ -6,17 +6,16 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.accuracy.edits import (
+from benchmarks.accuracy.edited_scenes import (
     PARTS,
     Outcome,
     kind_of,
-    measure,
     new_object,
     psnr,
     row,
     swapped,
-    verdicts,
 )
+from benchmarks.accuracy.edits import measure, verdicts
 from benchmarks.accuracy.pointing import object_mask
 from diffcls.data.load import load_dataset
 from diffcls.data.scenes.grammar import Group

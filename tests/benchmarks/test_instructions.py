@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.accuracy.edits import PARTS, Outcome, kind_of, row, swapped
+from benchmarks.accuracy.edited_scenes import PARTS, Outcome, kind_of, row, swapped
 from benchmarks.accuracy.instructions import ALL, GRID, page, request
 from benchmarks.core.tables import record_environment
 from diffcls.data.load import load_dataset
