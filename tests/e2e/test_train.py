@@ -11,6 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from helpers.interrupted_trainings import interrupt_calls
 
 from diffcls import train
 from diffcls.classifiers import validation
@@ -79,23 +80,7 @@ def test_a_training_killed_twice_ends_at_the_same_weights(
     assert "test accuracy" in said
     assert "500 held-out images" in said
 
-    steps = 0
-    one_step = Loop._one_step
-
-    def interrupted(loop: Loop) -> torch.Tensor:
-        nonlocal steps
-        steps += 1
-        if steps in (3, 8):  # once in each phase
-            raise KeyboardInterrupt
-        return one_step(loop)
-
-    monkeypatch.setattr(Loop, "_one_step", interrupted)
-    save_always = Loop.__init__
-
-    def eager(self: Loop, *args: object, **options: object) -> None:
-        save_always(self, *args, **{**options, "checkpoint_seconds": 0})  # type: ignore[arg-type]
-
-    monkeypatch.setattr(Loop, "__init__", eager)
+    interrupt_calls(monkeypatch, Loop, "_one_step", {3, 8})  # once in each phase
     assert [run(shelf / "cut") for _ in range(3)] == [130, 130, 0]
     whole, cut = weights(shelf / "whole"), weights(shelf / "cut")
     assert whole.keys() == cut.keys()

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 import torch
+from helpers.interrupted_trainings import interrupt_calls
 from safetensors.torch import load_file
-from torch import Tensor
 
 from diffcls import train
 from diffcls.data.load import load_dataset
@@ -17,7 +17,6 @@ from diffcls.models import control_files, loading
 from diffcls.training import control_losses, recipe_table
 from diffcls.training.control import WEIGHTS
 from diffcls.training.fine_tuned_recipes import ControlRecipe
-from diffcls.training.loop import Loop
 
 pytest.importorskip("cv2")
 
@@ -79,20 +78,7 @@ def test_a_controlnet_is_trained_resumed_and_loaded_by_plain_diffusers(
     files = control_files.find(str(folder))
     assert (files.kind, files.trained_with, files.control) == ("ControlNetModel", "scenes", "canny")
 
-    calls, noised, begin = 0, control_losses.noised, Loop.__init__
-
-    def interrupted(*args: Any) -> Tensor:
-        nonlocal calls
-        calls += 1
-        if calls == 3:  # in the loss of the third step
-            raise KeyboardInterrupt
-        return noised(*args)
-
-    def eager(self: Loop, *args: Any, **options: Any) -> None:
-        begin(self, *args, **{**options, "checkpoint_seconds": 0})
-
-    monkeypatch.setattr(control_losses, "noised", interrupted)
-    monkeypatch.setattr(Loop, "__init__", eager)
+    interrupt_calls(monkeypatch, control_losses, "noised", {3})  # in the loss of the third step
     assert [run(tmp_path / "cut", data) for _ in range(2)] == [130, 0]
     assert same(folder, trained(tmp_path / "cut"))
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from helpers.interrupted_trainings import interrupt_calls
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -96,20 +97,7 @@ def test_a_classifier_that_was_killed_ends_at_the_same_weights(
 ) -> None:
     lead = ("--lead", str(model))
     assert run(tmp_path / "whole", *lead) == 0
-    calls, noised, save_always = 0, pixel_losses.noised, Loop.__init__
-
-    def interrupted(*args: Any) -> Tensor:
-        nonlocal calls
-        calls += 1
-        if calls == 3:  # in the loss of the third step
-            raise KeyboardInterrupt
-        return noised(*args)
-
-    def eager(self: Loop, *args: Any, **options: Any) -> None:
-        save_always(self, *args, **{**options, "checkpoint_seconds": 0})
-
-    monkeypatch.setattr(pixel_losses, "noised", interrupted)
-    monkeypatch.setattr(Loop, "__init__", eager)
+    interrupt_calls(monkeypatch, pixel_losses, "noised", {3})  # in the loss of the third step
     assert [run(tmp_path / "cut", *lead) for _ in range(2)] == [130, 0]
     assert same(tmp_path / "whole" / "noisy-digits", tmp_path / "cut" / "noisy-digits")
 

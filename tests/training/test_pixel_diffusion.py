@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from helpers.interrupted_trainings import interrupt_calls
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -229,20 +230,8 @@ def test_a_training_that_was_killed_ends_at_the_same_weights(
 ) -> None:
     flags = (*flags, "--images", str(3 * BATCH))
     assert run(tmp_path / "whole", *flags) == 0
-    calls, objective, save_always = 0, pixel_losses.objective, Loop.__init__
-
-    def interrupted(*args: Any) -> Tensor:
-        nonlocal calls
-        calls += 1
-        if calls == 3:  # a step of a learned schedule takes two
-            raise KeyboardInterrupt
-        return objective(*args)
-
-    def eager(self: Loop, *args: Any, **options: Any) -> None:
-        save_always(self, *args, **{**options, "checkpoint_seconds": 0})
-
-    monkeypatch.setattr(pixel_losses, "objective", interrupted)
-    monkeypatch.setattr(Loop, "__init__", eager)
+    # a step of a learned schedule takes two
+    interrupt_calls(monkeypatch, pixel_losses, "objective", {3})
     assert [run(tmp_path / "cut", *flags) for _ in range(2)] == [130, 0]
     whole, cut = (tmp_path / name / "digits-pixels" for name in ("whole", "cut"))
     assert same(weights(whole), weights(cut))
