@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from diffcls.classifiers.options import ClassifierOptions
@@ -38,6 +39,19 @@ def control_model_of(options: ClassifierOptions, model: Model) -> str:
             todo="choose one with --control-model PATH|ID",
         )
     return bundled
+
+
+def control_config(options: ClassifierOptions, model: Model) -> Path | None:
+    """The folder with the config of the ControlNet, without its weights; None without `--control`.
+
+    Raises:
+        UsageError, ModelError: see `control_model_of` and `diffcls.models.control_files.find`.
+    """
+    from diffcls.models import control_files
+
+    if options.control is None:
+        return None
+    return control_files.config_folder(control_model_of(options, model))
 
 
 def check_control(options: ClassifierOptions, model: Model) -> None:

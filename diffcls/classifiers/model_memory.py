@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from diffcls.classifiers.control_options import control_config
 from diffcls.classifiers.options import ClassifierOptions
 from diffcls.models.memory_options import (
     MemoryOptions,
@@ -84,6 +85,7 @@ def forecast_of(
         prompts=prompts,
         img_size=options.img_size,
         options=memory_options(options),
+        control=control_config(options, model),
     )
     return forecast(index_of(os.fspath(model), options.model_config), work)
 

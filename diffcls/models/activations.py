@@ -47,7 +47,12 @@ def network_bytes(part: PartSize, latent: int, text_tokens: int, itemsize: int) 
 
 
 PACKED = frozenset(
-    {"FluxTransformer2DModel", "ChromaTransformer2DModel", "QwenImageTransformer2DModel"}
+    {
+        "FluxTransformer2DModel",
+        "FluxControlNetModel",
+        "ChromaTransformer2DModel",
+        "QwenImageTransformer2DModel",
+    }
 )
 """Transformers that read latents in packed 2×2 patches, of which their config says nothing."""
 

@@ -12,7 +12,7 @@ from diffcls.models import card as cards
 from diffcls.models import hub, loading
 from diffcls.models.components import open_part
 from diffcls.models.family_table import AUTOENCODERS, CONTROL_NETS, DIFFUSERS, FAMILY_TABLE
-from diffcls.models.hub_names import MODELS
+from diffcls.models.hub_names import MODELS, HubModel
 from diffcls.models.json_files import read_json
 from diffcls.models.loading import WEIGHTS
 from diffcls.models.model_argument import Model, is_name, shown
@@ -133,23 +133,9 @@ def find(name: str, half: bool = False) -> ControlFiles:
     Raises:
         UsageError, ModelError: see `check_name` and `diffcls.models.hub.fetch_files`.
     """
-    check_name(name)
-    local = WEIGHTS / name if name in bundled() else Path(expand(name))
-    if not local.is_dir():
-        model = hub.named(name)
-        if model is None:
-            raise unknown_name("ControlNet", name, bundled())
-
-        def choose(files: list[str], get: hub.Get) -> list[str]:
-            top = [file for file in files if "/" not in file]
-            if CONFIG not in top:
-                raise ModelError("not a ControlNet of diffusers on the Hub", given=str(model))
-            _kind_of(get([CONFIG]))
-            weights = variants_of(top)[choose_variant(str(model), top, half)]
-            indexes = [name for name in top if name.endswith(".index.json")]
-            return [CONFIG, *weights, *indexes]
-
-        folder, commit = hub.fetch_files(model, choose, "choose a folder: --control-model PATH")
+    local, model = _place_of(name)
+    if model is not None:
+        folder, commit = _fetch(model, half)
         return ControlFiles(folder, name.partition("@")[0], commit, _kind_of(folder))
     stored = cards.read_stored(local)
     return ControlFiles(
@@ -161,6 +147,48 @@ def find(name: str, half: bool = False) -> ControlFiles:
         stored.get("trained_with", ""),
         stored.get("recipe", {}).get("control", ""),
     )
+
+
+def config_folder(name: str) -> Path:
+    """The folder with the config of a ControlNet, of which no weights are downloaded or read.
+
+    Args:
+        name: see `find`.
+
+    Raises:
+        UsageError, ModelError: see `find`.
+    """
+    local, model = _place_of(name)
+    return local if model is None else _fetch(model, weights=False)[0]
+
+
+def _place_of(name: str) -> tuple[Path, HubModel | None]:
+    """The local folder of a ControlNet, and its repository if there is no such folder."""
+    check_name(name)
+    local = WEIGHTS / name if name in bundled() else Path(expand(name))
+    if local.is_dir():
+        return local, None
+    model = hub.named(name)
+    if model is None:
+        raise unknown_name("ControlNet", name, bundled())
+    return local, model
+
+
+def _fetch(model: HubModel, half: bool = False, weights: bool = True) -> tuple[Path, str]:
+    """The folder of the downloaded files of a ControlNet, and their commit."""
+
+    def choose(files: list[str], get: hub.Get) -> list[str]:
+        top = [file for file in files if "/" not in file]
+        if CONFIG not in top:
+            raise ModelError("not a ControlNet of diffusers on the Hub", given=str(model))
+        _kind_of(get([CONFIG]))
+        if not weights:
+            return [CONFIG]
+        chosen = variants_of(top)[choose_variant(str(model), top, half)]
+        indexes = [name for name in top if name.endswith(".index.json")]
+        return [CONFIG, *chosen, *indexes]
+
+    return hub.fetch_files(model, choose, "choose a folder: --control-model PATH")
 
 
 def revision_of(folder: Path) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diffcls.models.activations import (
@@ -14,7 +15,7 @@ from diffcls.models.activations import (
 )
 from diffcls.models.adapters import FAMILIES
 from diffcls.models.memory_options import WHOLE_ON_DEVICE, MemoryOptions
-from diffcls.models.part_sizes import PartSize, part_sizes
+from diffcls.models.part_sizes import PartSize, control_size, part_sizes
 from diffcls.support.tables import align
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ class Workload:
         prompts: number of prompts, all of which stay encoded.
         img_size: side of the images in pixels; None: the model's own.
         options: how the model is held in memory.
+        control: folder of the config of a ControlNet that steers it; None without one.
     """
 
     dtype: torch.dtype
@@ -68,6 +70,7 @@ class Workload:
     prompts: int = 0
     img_size: int | None = None
     options: MemoryOptions = WHOLE_ON_DEVICE
+    control: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -173,6 +176,8 @@ def forecast(index: ModelIndex, workload: Workload) -> Forecast:
         ModelError: see `diffcls.models.part_sizes.part_sizes`.
     """
     parts = part_sizes(index, workload.dtype, workload.options.quantise)
+    if workload.control is not None:
+        parts = (*parts, control_size(workload.control, workload.dtype))
     latent, side = _sides(parts, workload.img_size)
     copied = 0
     if workload.device == "cpu" and FAMILIES.load(index.family).copies_convolutions_on_cpu:

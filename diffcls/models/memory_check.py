@@ -108,21 +108,21 @@ def _gpus(device: str) -> int:
 def _changes(work: Workload) -> Iterator[Change]:
     """Single changes, from those that leave the numbers as they are to those that do not."""
     options, on_cpu = work.options, work.device == "cpu"
+    is_bound = _is_bound(work)
     for rows in _smaller(work.batch_size):
         yield f"--batch-size {rows}", replace(work, batch_size=rows)
     if not options.vae_slicing:
         yield "--vae-slicing", replace(work, options=replace(options, vae_slicing=True))
-    by_library = options.quantise is not None or options.device_map is not None
-    if options.offload == "none" and not on_cpu and not by_library:
+    if options.offload == "none" and not on_cpu and not is_bound:
         if _gpus(work.device) > 1:
             balanced = replace(options, device_map="balanced")
             yield "--device-map balanced", replace(work, options=balanced)
         yield "--offload encoders", _offloaded(work, "encoders")
-    if options.offload != "sequential" and not on_cpu and not by_library:
+    if options.offload != "sequential" and not on_cpu and not is_bound:
         yield "--offload sequential", _offloaded(work, "sequential")
     if work.dtype.itemsize > 2:
         yield "--dtype bfloat16", replace(work, dtype=_half())
-    if options.offload == "none" and not by_library:
+    if options.offload == "none" and not is_bound:
         for text in _quantisations(on_cpu):
             yield f"--quantize {text}", _quantised(work, text)
 
@@ -140,7 +140,7 @@ def _combinations(work: Workload) -> Iterator[Change]:
     if work.batch_size > 1:
         work, flags = replace(work, batch_size=1), f"{flags}--batch-size 1 "
         yield flags.strip(), work
-    if options.offload != "none" or options.quantise is not None or options.device_map is not None:
+    if options.offload != "none" or _is_bound(work):
         return
     if not on_cpu:
         yield f"{flags}--offload encoders", _offloaded(work, "encoders")
@@ -148,6 +148,13 @@ def _combinations(work: Workload) -> Iterator[Change]:
         yield f"{flags}--quantize {text}", _quantised(work, text)
     if not on_cpu:
         yield f"{flags}--offload sequential", _offloaded(work, "sequential")
+
+
+def _is_bound(work: Workload) -> bool:
+    """Whether the weights stay where and as they are: placed by a library, or with a ControlNet."""
+    options = work.options
+    placed = options.quantise is not None or options.device_map is not None
+    return placed or work.control is not None
 
 
 def _quantisations(on_cpu: bool) -> tuple[str, ...]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diffcls.models.components import NOT_EXPORTED, class_of_part, first_line
-from diffcls.models.family_table import AUTOENCODERS
+from diffcls.models.family_table import AUTOENCODERS, DIFFUSERS
 from diffcls.models.json_files import read_json
 from diffcls.models.memory_options import Quantisation
 from diffcls.models.model_index import ModelIndex
@@ -19,6 +19,8 @@ from diffcls.support.errors import ModelError
 if TYPE_CHECKING:
     import torch
 
+CONTROL = "controlnet"
+"""Name of a ControlNet among the parts, as in diffusers' pipelines."""
 SCALE_BITS = {8: 0.1, 4: 0.5}
 """Bits a weight of the scales that belong to quantised weights: one a row, one in 64 weights."""
 MAX_TOKENS = 512
@@ -83,6 +85,22 @@ def part_sizes(
                 limit = _longest_prompt(index.family) if role == "text" else 0
                 sizes.append(_size_of(kind, folder, role, own, chosen, limit))
     return tuple(sizes)
+
+
+def control_size(folder: Path, dtype: torch.dtype) -> PartSize:
+    """Size of a ControlNet, which is a part of its own beside the pipeline; no weights are read.
+
+    Args:
+        folder: folder of its ``config.json``.
+        dtype: precision of its weights.
+
+    Raises:
+        ModelError: see `part_sizes`.
+    """
+    with loading():
+        class_name = read_json(folder / "config.json").get("_class_name")
+        kind = class_of_part(DIFFUSERS, str(class_name), CONTROL)
+        return replace(_size_of(kind, folder, "network", dtype, None, 0), name=CONTROL)
 
 
 def role_of(part: str) -> str:

@@ -15,6 +15,7 @@ import torch
 from diffcls import evaluate
 from diffcls.models import loading, memory_check
 from diffcls.models.forecast import Workload, forecast
+from diffcls.models.loading import WEIGHTS
 from diffcls.support.errors import UsageError
 
 ARGUMENTS = ["--limit", "2", "--draws", "2", "--no-check-model", "--device", "cpu"]
@@ -206,3 +207,12 @@ def test_a_model_that_is_spread_may_need_what_all_gpus_have_together(
         else:
             with pytest.raises(UsageError, match=r"fit on all GPUs together: .* 10\.0 MB are free"):
                 memory_check.check_memory(forecast(index, work))
+
+
+def test_flags_that_a_controlnet_excludes_are_not_advised(monkeypatch: pytest.MonkeyPatch) -> None:
+    index = memory_check.index_of("digits")
+    work = replace(on_two_gpus(monkeypatch, 10_000), control=WEIGHTS / "control-scenes")
+    with pytest.raises(UsageError) as refusal:
+        memory_check.check_memory(forecast(index, work))
+    assert "choose a device with" in str(refusal.value)
+    assert not any(flag in str(refusal.value) for flag in ("offload", "quantize", "device-map"))

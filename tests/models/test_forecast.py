@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from helpers.control_nets import CLASSES, save
 from helpers.library_pipelines import Folders, folders  # noqa: F401
 from helpers.sized_pipelines import FAMILIES, peak_rss, save_random
 from helpers.tiny_families import TEXT
 from PIL import Image
 
-from diffcls.models import loading
+from diffcls.models import control_files, loading
 from diffcls.models.forecast import Forecast, Workload, forecast
 from diffcls.models.memory_options import MemoryOptions
 from diffcls.models.model_index import read_index
@@ -46,6 +47,31 @@ def test_parameters_and_bytes_are_those_of_the_loaded_model(
         assert parts[part].parameters == sum(p.numel() for p in module.parameters())
         size = sum(t.numel() * t.element_size() for t in tensors)
         assert parts[part].size == pytest.approx(size, rel=0.01)
+
+
+@pytest.mark.parametrize("name", sorted(CLASSES))
+def test_a_controlnet_adds_its_weights_and_activations_and_its_weights_are_not_read(
+    name: str,
+    folders: Folders,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    import diffusers
+
+    folder = folders(name)
+    control = save(name, diffusers.DiffusionPipeline.from_pretrained(folder), tmp_path / "control")
+    loaded = control_files.open_files(control_files.find(str(control)), torch.bfloat16)
+    for path in control.glob("*.safetensors"):
+        path.unlink()
+    with_it = of_folder(folder, dtype=torch.bfloat16, control=control)
+    plain = of_folder(folder, dtype=torch.bfloat16)
+    *others, part = with_it.parts
+    assert tuple(others) == plain.parts
+    assert part.parameters == sum(p.numel() for p in loaded.parameters())
+    tensors = [*loaded.parameters(), *loaded.buffers()]
+    assert part.size == pytest.approx(sum(t.numel() * t.element_size() for t in tensors), rel=0.01)
+    for more, less in zip(with_it.stages, plain.stages, strict=True):
+        assert more.weight_bytes == less.weight_bytes + part.size
+    assert with_it.stages[-1].activation_bytes > plain.stages[-1].activation_bytes
 
 
 def test_no_weights_are_needed(folders: Folders, tmp_path: Path) -> None:  # noqa: F811
