@@ -150,3 +150,9 @@ def test_one_version_stands_in_all_places() -> None:
     assert date is not None
     changes = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
     assert f"\n## {version} ({date.group(1)})\n" in changes
+
+
+def test_each_page_of_measurements_is_listed_with_its_question() -> None:
+    listed = targets((ROOT / "docs" / "results.md").read_text(encoding="utf-8"))
+    pages = {name for name in PAGES if name.startswith("results/reference/")}
+    assert pages - {Path(target).as_posix().removeprefix("../") for target in listed} == set()
