@@ -18,6 +18,7 @@ from diffcls.support.options import (
     check_values,
     flag_of,
     free_text,
+    part_of,
     within,
 )
 from diffcls.support.paths import UserPath, expand_fields
@@ -133,7 +134,7 @@ class ConceptOptions(ConceptSettings):
 
     def settings(self) -> ConceptSettings:
         """The settings alone."""
-        return ConceptSettings(**{name: getattr(self, name) for name in SETTINGS})
+        return part_of(self, ConceptSettings)
 
     def folder(self) -> Path:
         """The folder of the concept."""
