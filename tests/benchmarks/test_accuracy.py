@@ -88,6 +88,7 @@ def test_report_is_reproduced_from_stored_records(tmp_path: Path) -> None:
     assert "| nearest class mean | **90.4** |" in first
 
 
+@pytest.mark.slow
 def test_images_scored_by_a_parallel_process_are_not_scored_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

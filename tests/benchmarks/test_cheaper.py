@@ -11,6 +11,7 @@ from diffcls.models import loading
 from diffcls.models.shared_layers import find_shared_layers
 
 
+@pytest.mark.slow
 def test_the_first_layers_of_a_large_network_are_a_twentieth_and_its_keys_a_two_hundredth() -> None:
     with torch.device("meta"):
         counts = operations.count(build(SD_2, "meta"), SD_2.tokens)
@@ -40,6 +41,7 @@ def test_the_counted_layers_are_those_that_the_package_shares() -> None:
     assert all("norm" in name for name in with_operations - counted)
 
 
+@pytest.mark.slow
 def test_ways_to_compute_a_pass_are_measured_against_the_same_pass() -> None:
     threads = torch.get_num_threads()
     rows = cheaper_evaluations.passes("digits", rounds=1, compiled=False)

@@ -143,6 +143,7 @@ def rows(output: Path) -> dict[tuple[str, str, str], dict[str, str]]:
     return {(row["what"], row["classes"], row["search"]): row for row in table}
 
 
+@pytest.mark.slow
 def test_a_stopped_benchmark_resumes_and_a_search_is_measured_alone(
     tmp_path: Path, started: Started
 ) -> None:

@@ -106,6 +106,7 @@ def check_agreement(checkout: Checkout) -> None:
         assert all(lap.seconds > 0 for lap in (*published.laps, *ours.laps))
 
 
+@pytest.mark.slow
 def test_both_sides_compute_the_same_errors_and_predictions(fake: Checkout) -> None:
     check_agreement(fake)
 

@@ -118,6 +118,7 @@ time.sleep(0.5)
 """
 
 
+@pytest.mark.slow
 def test_leak_of_memory_and_handles_is_seen_from_outside(tmp_path: Path) -> None:
     samples = watch([["-c", LEAKY, str(tmp_path)]], tmp_path, [10, 20, 30, 40])
     assert samples[-1].done == 40 and len(samples) >= 3

@@ -94,6 +94,7 @@ def test_each_image_has_its_own_map(plain: Denoiser, nets: dict[str, str], tmp_p
     assert before["test/1"] != after["test/1"]
 
 
+@pytest.mark.slow
 def test_a_run_names_control_and_controlnet(
     nets: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -131,6 +131,7 @@ def test_a_fit_goes_on_without_images_whose_errors_are_not_finite(
         assert f"1 of {len(part) + 1} images of the fit are left out" in shown
 
 
+@pytest.mark.slow
 def test_a_fit_without_any_image_that_can_be_scored_is_refused() -> None:
     for name in vars(PARTS):
         parts = Parts(**{**vars(PARTS), name: (BLACK,)})

@@ -63,6 +63,7 @@ def test_default_is_a_thousand_images_per_class_and_fewer_for_many_classes() -> 
     ]
 
 
+@pytest.mark.slow
 def test_images_are_generated_once_and_weights_trained_once(
     tiny_pipeline: Pipelines, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

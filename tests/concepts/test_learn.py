@@ -225,6 +225,7 @@ def test_the_loss_is_the_cross_entropy_on_images_of_the_concept_and_of_others(
     assert measured == pytest.approx(float(expected), rel=1e-3, abs=1e-2)
 
 
+@pytest.mark.slow
 def test_images_of_other_classes_change_what_is_learned(folders: Folders) -> None:
     def learned(seed: int | None) -> torch.Tensor:
         model: Any = loading.load(str(folders("sd1")))

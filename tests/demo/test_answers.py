@@ -142,6 +142,7 @@ def test_what_fails_after_the_race_is_said_in_its_own_panel(
     assert "<img" in final["evidence"] and final["clip"]
 
 
+@pytest.mark.slow
 def test_labels_drop_out_one_update_after_another(loaded: Models, question: Question) -> None:
     """Those that drop out on the same draw do so in one update."""
     labels = tuple("0123456789")

@@ -83,6 +83,7 @@ def expected_kl(schedule: NoiseSchedule, variance: np.ndarray) -> np.ndarray:
     return 0.5 * (ratio - 1 - np.log(own / variance[1:]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["small", "large"])
 def test_fixed_variances_miss_the_likelihood_by_their_own_closed_form(kind):
     model = denoiser()
@@ -95,6 +96,7 @@ def test_fixed_variances_miss_the_likelihood_by_their_own_closed_form(kind):
     assert expected > exact  # neither is exact
 
 
+@pytest.mark.slow
 def test_terms_agree_with_an_independent_integration():
     # one dimension, one image: E over x_t of the divergence, by quadrature
     schedule = NoiseSchedule.linear(20, 0.005, 0.9)

@@ -241,6 +241,7 @@ def test_a_corrupt_model_does_not_lose_the_other_runs(
     assert [row["model"] for row in error.value.rows] == [good.name]
 
 
+@pytest.mark.slow
 def test_shards_of_all_runs_make_them_complete(tmp_path: Path, tiny_pipeline: Pipelines) -> None:
     flags = ["--dataset", "digits", "--seed", "0", "1", *SMALL, "--output-dir", str(tmp_path)]
     flags += ["--model", str(tiny_pipeline("v_prediction"))]

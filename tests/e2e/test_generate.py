@@ -328,6 +328,7 @@ def test_classifier_guides_to_the_requested_class(draw: Draw, models: Path) -> N
     assert found[0] < found[1] < found[2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("guide", ["clip", "diffusion"])
 def test_guidance_raises_the_probability_of_the_class_under_clip(draw: Draw, guide: str) -> None:
     judge = clip.load("clip-digits")

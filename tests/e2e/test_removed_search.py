@@ -40,6 +40,7 @@ def written(
     return out, fingerprints
 
 
+@pytest.mark.slow
 def test_its_runs_are_listed_compared_and_reported(
     written: tuple[Path, dict[str, str]], capsys: pytest.CaptureFixture[str]
 ) -> None:

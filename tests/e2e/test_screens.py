@@ -185,6 +185,7 @@ def test_dry_run_reports_the_maximum_cost_per_image(
     assert 0 < max(record.evaluations for record in answers(tmp_path).values()) <= most
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ALL)
 def test_a_budget_takes_draws_then_images(
     tmp_path: Path, tiny_pipeline: Pipelines, name: str, monkeypatch: pytest.MonkeyPatch
@@ -205,6 +206,7 @@ def test_a_budget_takes_draws_then_images(
     assert few["images"] == 256 // few["evaluations_per_image_at_most"] < 12
 
 
+@pytest.mark.slow
 def test_fingerprint_depends_on_the_clip_model_and_not_on_its_folder(
     tmp_path: Path, tiny_pipeline: Pipelines
 ) -> None:

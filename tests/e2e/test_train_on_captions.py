@@ -17,6 +17,7 @@ from diffcls.training import latent_diffusion, recipe_table
 from diffcls.training.recipes import Recipe
 
 
+@pytest.mark.slow
 def test_model_trained_on_captioned_images_classifies_among_ten_sentences(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

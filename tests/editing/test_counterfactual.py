@@ -59,6 +59,7 @@ def test_the_weakest_convincing_edit_is_taken_and_the_way_to_it_kept(scene: Imag
     assert torch.equal(found.steps[0].image, same.reconstruction)
 
 
+@pytest.mark.slow
 def test_without_a_convincing_edit_the_strongest_one_is_kept(scene: Image.Image) -> None:
     found = found_by(lambda _: np.array([0.6, 0.4, 0.0]), scene)
     assert not found.is_convincing and found.strength == 1.0 and len(found.steps) == 11

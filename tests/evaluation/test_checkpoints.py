@@ -45,6 +45,7 @@ def output(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_accuracies_and_tests_are_those_of_a_count_over_the_records(
     models: Path, output: Path
 ) -> None:
@@ -91,6 +92,7 @@ def test_finished_checkpoints_are_not_measured_again(
     assert compared(models, output).rows == before
 
 
+@pytest.mark.slow
 def test_a_bound_is_measured_once_and_autoencoders_are_compared(
     models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

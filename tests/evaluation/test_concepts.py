@@ -40,6 +40,7 @@ def run(folder: Path, **options: Any) -> dict[str, Any]:
     return row
 
 
+@pytest.mark.slow
 def test_a_word_with_the_vectors_of_another_gives_its_scores(seven: Path, tmp_path: Path) -> None:
 
     plain, other = run(tmp_path), run(tmp_path, concept=[f"{seven}=7"])
@@ -52,6 +53,7 @@ def test_a_word_with_the_vectors_of_another_gives_its_scores(seven: Path, tmp_pa
     assert run(tmp_path, concept=[f"{seven}=7"]) == other
 
 
+@pytest.mark.slow
 def test_synthetic_images_are_generated_with_the_concept(
     seven: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

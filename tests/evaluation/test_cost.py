@@ -107,6 +107,7 @@ def evaluate(folder: Path, **changes: Any) -> dict[str, Any]:
     return row
 
 
+@pytest.mark.slow
 def test_same_command_resumes_with_the_stored_fit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -165,6 +166,7 @@ def test_racing_is_not_advised_where_the_search_is_racing_or_the_default() -> No
         assert "--search" not in str(cost.advice(3601.0, search))
 
 
+@pytest.mark.slow
 def test_kept_options_describe_the_run_that_was_fitted_to_the_budget(tmp_path: Path) -> None:
     row = evaluate(tmp_path, budget="3s", limit=9)
     (path,) = tmp_path.glob("runs/*/run.json")

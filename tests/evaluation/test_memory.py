@@ -122,6 +122,7 @@ def fingerprint(tmp_path: Path, capsys: pytest.CaptureFixture[str], *flags: str)
     return row["fingerprint"], row["spec"]
 
 
+@pytest.mark.slow
 def test_tiles_are_part_of_the_specification_where_they_change_the_latents(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -143,6 +143,7 @@ def test_combination_without_a_meaning_is_refused(
     assert not (tmp_path / "leaderboard.csv").exists()
 
 
+@pytest.mark.slow
 def test_several_seeds_are_the_runs_of_single_commands(tmp_path: Path) -> None:
     """Each seed withholds other labels: the images must not be those of the first seed."""
     several = diffcls.run_evaluation(**options(tmp_path / "several", seed=[0, 1]))

@@ -88,6 +88,7 @@ def test_evidence_agrees_with_the_closed_form_of_each_draw(
         assert np.allclose(evidence.differences[j][:, :4], expected, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_evidence_of_many_kinds_sums_to_the_difference_of_scores(
     digits: ZeroShotImageClassifier, seven: Image.Image
 ) -> None:
@@ -221,6 +222,7 @@ def test_command_writes_overlay_and_arrays_that_agree(
             assert overlay.mode == "RGB"
 
 
+@pytest.mark.slow
 def test_command_compares_the_best_label_with_the_runner_up(
     seven: Image.Image, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

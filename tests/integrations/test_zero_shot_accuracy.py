@@ -126,6 +126,7 @@ def test_weights_that_are_not_finite_are_refused_and_the_training_goes_on() -> N
     assert parts["unet"].training
 
 
+@pytest.mark.slow
 def test_the_accuracy_is_that_of_the_validator_on_the_saved_model(
     digits: Any, tmp_path: Path
 ) -> None:

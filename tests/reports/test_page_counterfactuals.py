@@ -68,6 +68,7 @@ def first_wrong(run: StoredRun) -> tuple[RunResults, Record]:
     return results, results.records[wrong_images(results)[0]]
 
 
+@pytest.mark.slow
 def test_the_posteriors_are_those_of_the_python_call_on_the_image(folder: Path) -> None:
     reader = PageReader((folder / "report.html").read_text(encoding="utf-8"))
     results, record = first_wrong(read_runs(folder).runs[0])

@@ -94,6 +94,7 @@ def test_errors_are_those_of_whole_forward_passes_to_the_bit(
     assert rows.count(B // 4) >= 6 and rows.count(B) <= 3
 
 
+@pytest.mark.slow
 def test_errors_do_not_depend_on_order_or_other_images(
     digits: Denoiser, latents: list[Tensor]
 ) -> None:

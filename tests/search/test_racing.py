@@ -152,6 +152,7 @@ def test_one_round_rarely_drops_the_best_class_of_the_full_table(confidence: flo
     assert wrong <= 1000 * (1 - confidence)
 
 
+@pytest.mark.slow
 def test_a_thousand_races_end_early_and_agree_with_the_full_table() -> None:
     search, wrong, made = Racing(50, confidence=0.9), 0, 0
     for seed in range(1000):
@@ -166,6 +167,7 @@ def test_a_thousand_races_end_early_and_agree_with_the_full_table() -> None:
     assert made < 1000 * 6 * 50 / 3
 
 
+@pytest.mark.slow
 def test_more_confidence_costs_more_evaluations() -> None:
     truth = [races(8, 60, 0.5, seed) for seed in range(40)]
     made = [

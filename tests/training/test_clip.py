@@ -35,6 +35,7 @@ def test_statistics_are_those_of_the_weights_for_a_while() -> None:
     assert norm.momentum == 0.1
 
 
+@pytest.mark.slow
 def test_train_command_makes_a_clip_that_open_clip_loads(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -146,6 +146,7 @@ def test_a_card_on_stdout_is_the_card(tmp_path: Path, capsys: pytest.CaptureFixt
     assert "unconditional" in (folder / "README.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_the_seed_decides_the_weights(model: Path, tmp_path: Path) -> None:
     assert run(tmp_path / "again") == 0
     assert same(weights(tmp_path / "again" / "digits-pixels"), weights(model))
