@@ -134,7 +134,10 @@ def _lines(found: Counterfactual) -> list[str]:
     for step in found.steps:
         before, after = step.posterior[found.label], step.posterior[found.target]
         lines.append(f"{step.strength:8g}  {before:{len(label)}.0%}  {after:{len(target)}.0%}")
-    if found.is_convincing:
+    if found.is_convincing and not found.is_edited:
+        lines.append(f"the model's decoding of the image alone makes the classifier say {target}: "
+                     "nothing was edited")  # fmt: skip
+    elif found.is_convincing:
         lines.append(f"the classifier says {target} at strength {found.strength:g}; "
                      f"{found.changed:.0%} of the pixels changed")  # fmt: skip
     else:

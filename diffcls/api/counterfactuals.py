@@ -48,7 +48,8 @@ class WithCounterfactuals(PromptScorer):
             image: one image, in any form that a call takes.
             label: the other label.
             candidate_labels: all labels; default: those of the latest call.
-            hypothesis_template: as of a call; of several templates, the first one is edited with.
+            hypothesis_template: as of a call; default: with the labels of the latest call also its
+                templates. Of several templates, the first one is edited with.
             steps: levels of the path to noise and back.
             guidance: scale of classifier-free guidance; 1 is none.
 
@@ -70,14 +71,13 @@ class WithCounterfactuals(PromptScorer):
         from diffcls.editing.options import EditSettings
 
         settings = read(EditSettings, {"steps": steps, "guidance": guidance})
-        labels = self._candidates(candidate_labels)
+        labels, templates = self._candidates(candidate_labels, hypothesis_template)
         if label not in labels:
             raise UsageError("label is no candidate", given=label, allowed=labels)
-        given = self.hypothesis_template if hypothesis_template is None else hypothesis_template
         with self._lock:
             self._follow()
             check_network(self.denoiser.network, self.denoiser.card.name)
-            method = self._method(labels, templates_of(given))
+            method = self._method(labels, templates)
 
             def judge(pixels: Tensor) -> Float64:
                 (result,) = self.scores(method, [to_image(pixels)])
@@ -97,14 +97,18 @@ class WithCounterfactuals(PromptScorer):
                 self.denoiser, pixels, texts, labels, present, target, judge, settings
             )
 
-    def _candidates(self, labels: Sequence[str] | None) -> tuple[str, ...]:
-        """The labels, or those of the latest call."""
+    def _candidates(
+        self, labels: Sequence[str] | None, template: str | Sequence[str] | None
+    ) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Labels and templates; without labels, those of the latest call."""
+        own = templates_of(self.hypothesis_template if template is None else template)
         if labels is not None:
-            return labels_of(labels)
-        latest = next(iter(self._methods.values()), None)
+            return labels_of(labels), own
+        latest = next(iter(self._methods), None)
         if latest is None:
             raise UsageError(
                 "a counterfactual needs candidate labels",
                 todo="give candidate_labels, or classify an image before",
             )
-        return tuple(latest.prompts.class_names)
+        asked, templates, *_ = latest
+        return asked, templates if template is None else own

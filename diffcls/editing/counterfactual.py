@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import compress, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,6 @@ from diffcls.support.types import Float64
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from diffcls.editing.edit import Edit
     from diffcls.editing.options import EditSettings
 
 STRENGTHS = tuple(round(0.1 * i, 1) for i in range(1, 11))
@@ -56,7 +56,8 @@ class Counterfactual:
     Args:
         labels: (K,) the classes.
         label, target: indices of the present and of the other class.
-        steps: the original, then edits of growing strength; the last one is the counterfactual.
+        steps: the original as the model decodes it, then edits of growing strength; the last one is
+            the counterfactual.
         region: (h, w) where its latents may have changed; None for everywhere.
     """
 
@@ -73,13 +74,18 @@ class Counterfactual:
 
     @property
     def strength(self) -> float:
-        """Strength of the smallest edit that convinces, or of the strongest one."""
+        """Strength of the smallest edit that convinces, or of the strongest one; 0 without any."""
         return self.steps[-1].strength
 
     @property
     def is_convincing(self) -> bool:
         """Whether the classifier says the other class."""
         return convinces(self.steps[-1].posterior, self.target)
+
+    @property
+    def is_edited(self) -> bool:
+        """Whether it took an edit: otherwise the decoded image alone convinces the classifier."""
+        return len(self.steps) > 1
 
     @property
     def changed(self) -> float:
@@ -127,22 +133,28 @@ def counterfactual(
     Raises:
         ModelError: see `diffcls.editing.edit.edit`.
     """
-    from diffcls.editing.edit import edit, inverted
+    from diffcls.editing.edit import edit, inverted, reconstruction
 
     inversion = inverted(denoiser, pixels, prompts[label], settings.steps)
-    result: Edit | None = None
-    steps: list[Step] = []
-    for strength in STRENGTHS:
-        given = dataclasses.replace(settings, strength=strength)
-        result = edit(denoiser, pixels, prompts[label], prompts[target], given, inversion)
-        if not steps:
-            original = result.reconstruction
-            steps.append(Step(0.0, original, judge(original)))
-        steps.append(Step(strength, result.image, judge(result.image)))
+    original = reconstruction(denoiser, inversion)
+    steps, region = [Step(0.0, original, judge(original))], None
+    for strength in strengths(len(inversion.path) - 1):
         if convinces(steps[-1].posterior, target):
             break
-    region = None if result is None else result.region
+        given = dataclasses.replace(settings, strength=strength)
+        result = edit(denoiser, pixels, prompts[label], prompts[target], given, inversion)
+        region = result.region
+        steps.append(Step(strength, result.image, judge(result.image)))
     return Counterfactual(tuple(labels), label, target, tuple(steps), region)
+
+
+def strengths(steps: int) -> list[float]:
+    """The strengths of `STRENGTHS` that edit more steps of a path than the one before."""
+    from diffcls.editing.edit import edited_steps
+
+    counts = [edited_steps(steps, strength) for strength in (0.0, *STRENGTHS)]
+    grows = (after > before for before, after in pairwise(counts))
+    return list(compress(STRENGTHS, grows))
 
 
 def strip_of(found: Counterfactual) -> Any:
@@ -152,7 +164,7 @@ def strip_of(found: Counterfactual) -> Any:
 
     tiles = []
     for step in found.steps:
-        name = "original" if step.strength == 0 else f"strength {step.strength:g}"
+        name = "original" if not step.strength else f"strength {step.strength:g}"
         shown = [f"{found.labels[k]} {step.posterior[k]:.0%}" for k in (found.label, found.target)]
         tiles.append((f"{name}\n" + "\n".join(shown), to_image(step.image)))
     return grid([tiles], caption_lines=3)

@@ -27,7 +27,7 @@ class CounterfactualOptions(LabelledImageOptions):
     target: str = free_text("", flag="to")
     model: str = "fashion_mnist"
     steps: int = within(2, MAX_STEPS, 50)
-    guidance: float = within(0, MAX_GUIDANCE, 2.0, whole=False)
+    guidance: float = within(0, MAX_GUIDANCE, 2.0, whole=False, is_open=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -13,7 +13,7 @@ from diffcls.editing.attention import check_network, controlled
 from diffcls.editing.change_region import ChangeRegion
 from diffcls.editing.inversion import Inversion, invert, step_to
 from diffcls.editing.prompt_to_prompt import PromptToPrompt
-from diffcls.editing.word_alignment import Words, align, tokens_of
+from diffcls.editing.word_alignment import Words, align, bare, tokens_of
 from diffcls.generation.guidance import guided
 from diffcls.support.errors import UsageError
 
@@ -52,6 +52,19 @@ def inverted(denoiser: Any, pixels: Tensor, source: str, steps: int) -> Inversio
 
 
 @torch.inference_mode()
+def reconstruction(denoiser: Any, inversion: Inversion) -> Tensor:
+    """(3, H, W) in [−1, 1], the image after encoding and decoding; to the bit that of an `Edit`."""
+    return _decoded(denoiser, inversion, inversion.states[-1:])[0]
+
+
+def _decoded(denoiser: Any, inversion: Inversion, y: Tensor) -> tuple[Tensor, Tensor]:
+    """The original and the edit, of a state (1, C, h, w) at the least noise."""
+    final = torch.cat([inversion.states[-1:], y]) / float(denoiser.schedule.alpha[0])
+    original, image = denoiser.decode_latents(final).clamp(-1, 1).float().cpu()
+    return original, image
+
+
+@torch.inference_mode()
 def edit(
     denoiser: Any,
     pixels: Tensor,
@@ -81,7 +94,8 @@ def edit(
 
     Raises:
         ModelError: for a model without cross-attention, or a prompt that is too long.
-        UsageError: for a weighted word that the target prompt lacks.
+        UsageError: for a weighted word that the target prompt lacks, or a strength at which no step
+            is edited.
     """
     check_network(denoiser.network, denoiser.card.name)
     tokenizer = denoiser.pipeline.tokenizer
@@ -89,12 +103,24 @@ def edit(
     weights = _weights(words[1], settings)
     control = PromptToPrompt(align(*words), settings.keep_words, settings.keep_layout, weights)
     inversion = inversion or inverted(denoiser, pixels, source, settings.steps)
+    steps = len(inversion.path) - 1
+    if not edited_steps(steps, settings.strength):
+        raise UsageError(
+            "--strength: no step of the path would be edited",
+            given=f"{settings.strength:g} of {steps} steps",
+            allowed=f"{1 / steps:.3g} or more",
+            todo="raise --strength, or --steps",
+        )
     cond = denoiser.encode_prompts([source, target])
     y, region = _followed(denoiser, inversion, cond, control, settings)
-    final = torch.cat([inversion.states[-1:], y]) / float(denoiser.schedule.alpha[0])
-    reconstruction, image = denoiser.decode_latents(final).clamp(-1, 1).float().cpu()
+    original, image = _decoded(denoiser, inversion, y)
     maps = control.mean_maps((y.shape[-2], y.shape[-1]))
-    return Edit(image, reconstruction, maps, words, region)
+    return Edit(image, original, maps, words, region)
+
+
+def edited_steps(steps: int, strength: float) -> int:
+    """How many of the last steps of a path are edited at a strength: k/steps >= 1 − strength."""
+    return sum(k / steps >= 1 - strength for k in range(steps))
 
 
 def _followed(
@@ -108,6 +134,7 @@ def _followed(
     schedule, path = denoiser.schedule, inversion.path.tolist()
     predict = guided(denoiser, cond, denoiser.encode_prompts([""]), settings.guidance)
     y, region, mask = inversion.states[:1], ChangeRegion(), None
+    first = len(path) - 1 - edited_steps(len(path) - 1, settings.strength)
     with controlled(denoiser.network, control):
         for number, (t, s) in enumerate(pairwise(path)):
             control.progress = number / (len(path) - 1)
@@ -115,11 +142,12 @@ def _followed(
             estimates = predict(torch.cat([x, y]), t)
             region.add(*estimates.x0.split(1))
             by_source, by_target = step_to(schedule, estimates, s).split(1)
-            if control.progress < 1 - settings.strength:
+            if number < first:
                 y = following
                 continue
             y = following + (by_target - by_source)
-            if settings.keep_surroundings and control.progress >= REGION_FROM:
+            is_last = number == len(path) - 2
+            if settings.keep_surroundings and (control.progress >= REGION_FROM or is_last):
                 mask = region.mask()
                 y = torch.where(mask, y, following)
     return y, None if mask is None else mask[0, 0].cpu()
@@ -127,6 +155,9 @@ def _followed(
 
 def _weights(words: Words, settings: EditSettings) -> Tensor:
     """(S,) factor of each token of the target."""
+    named = [bare(word) for word, _ in settings.weights]
+    if len(set(named)) < len(named):
+        raise UsageError("--weight: a word is named twice", given=" ".join(named))
     result = torch.ones(words.length)
     for word, factor in settings.weights:
         tokens = tokens_of(words, word)
@@ -134,7 +165,7 @@ def _weights(words: Words, settings: EditSettings) -> Tensor:
             raise UsageError(
                 "--weight: the target prompt lacks the word",
                 given=word,
-                allowed=" ".join(words.words),
+                allowed=" ".join(map(bare, words.words)),
             )
         result[list(tokens)] = factor
     return result

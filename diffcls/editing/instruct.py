@@ -141,7 +141,7 @@ def guided_by_both(
     cond = Conditioning.concatenate(
         [Conditioning({**words, IMAGE: picture}) for _, words, picture in used]
     )
-    weights = torch.tensor([part[0] for part in used], device=latents.device)
+    weights = torch.tensor([part[0] for part in used], dtype=torch.float32, device=latents.device)
 
     def predict(x_t: Tensor, index: int) -> Estimates:
         every = x_t.repeat(len(used), 1, 1, 1)

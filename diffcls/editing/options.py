@@ -28,7 +28,7 @@ class EditSettings:
 
     steps: int = within(2, MAX_STEPS, 50)
     strength: float = within(0, 1, 0.75, whole=False)
-    guidance: float = within(0, MAX_GUIDANCE, 2.0, whole=False)
+    guidance: float = within(0, MAX_GUIDANCE, 2.0, whole=False, is_open=True)
     keep_words: float = within(0, 1, 0.8, whole=False)
     keep_layout: float = within(0, 1, 0.5, whole=False)
     weights: tuple[tuple[str, float], ...] = ()

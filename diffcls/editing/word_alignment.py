@@ -20,12 +20,14 @@ class Words:
 
     Args:
         words: the words.
+        ids: ids of the tokens of each word, by which words are compared.
         tokens: place of the tokens of each word among all S tokens of the padded prompt.
         end: place of the token that ends the text.
         length: S.
     """
 
     words: tuple[str, ...]
+    ids: tuple[tuple[int, ...], ...]
     tokens: tuple[tuple[int, ...], ...]
     end: int
     length: int
@@ -46,7 +48,7 @@ class Words:
             raise ModelError(
                 "the prompt is too long", given=prompt, allowed=f"{length - 2} tokens or fewer"
             )
-        ids = [tokenizer(word, add_special_tokens=False).input_ids for word in read]
+        ids = [tuple(tokenizer(word, add_special_tokens=False).input_ids) for word in read]
         begin = len(tokenizer("").input_ids) - 1  # a token before the text, if the model has one
         if [i for part in ids for i in part] != whole[begin : len(whole) - 1]:
             raise ModelError(
@@ -58,7 +60,7 @@ class Words:
         for part in ids:
             tokens.append(tuple(range(place, place + len(part))))
             place += len(part)
-        return cls(words, tuple(tokens), place, length)
+        return cls(words, tuple(ids), tuple(tokens), place, length)
 
 
 @dataclass(frozen=True)
@@ -78,21 +80,24 @@ class Alignment:
 def align(source: Words, target: Words) -> Alignment:
     """The alignment of two prompts, word by word.
 
-    Words that stay carry their attention token by token. Words that replace others share the
-    attention of these equally (word swap; Hertz et al. 2023, section 3.2); words that are added
-    keep their own (prompt refinement).
+    Words that stay carry their attention token by token. A word that replaces another takes over
+    its attention (word swap; Hertz et al. 2023, section 3.2); where more or fewer words take the
+    place of others, they share the attention of these equally. Words that are added keep their own
+    (prompt refinement).
     """
     carry = torch.zeros(source.length, target.length)
     is_new = torch.zeros(target.length, dtype=torch.bool)
-    matcher = SequenceMatcher(None, source.words, target.words, autojunk=False)
+    matcher = SequenceMatcher(None, source.ids, target.ids, autojunk=False)
     for kind, a, b, c, d in matcher.get_opcodes():
         old, new = _tokens(source, a, b), _tokens(target, c, d)
         if kind == "equal":
             for i, j in zip(old, new, strict=True):
                 carry[i, j] = 1
+        elif kind == "replace" and b - a == d - c:
+            for before, after in zip(source.tokens[a:b], target.tokens[c:d], strict=True):
+                _share(carry, before, after)
         elif kind == "replace":
-            for i in old:
-                carry[i, new] = 1 / len(new)
+            _share(carry, old, new)
         else:
             is_new[new] = True
     first = source.tokens[0][0] if source.tokens else source.end
@@ -100,6 +105,12 @@ def align(source: Words, target: Words) -> Alignment:
         carry[i, i] = 1
     _carry_padding(carry, source, target)
     return Alignment(carry, is_new)
+
+
+def _share(carry: Tensor, old: Sequence[int], new: Sequence[int]) -> None:
+    """Divide the attention of tokens equally among others."""
+    for i in old:
+        carry[i, list(new)] = 1 / len(new)
 
 
 def _carry_padding(carry: Tensor, source: Words, target: Words) -> None:
@@ -112,8 +123,7 @@ def _carry_padding(carry: Tensor, source: Words, target: Words) -> None:
     both = min(len(old), len(new)) - 1
     for i, j in zip(old[:both], new[:both], strict=True):
         carry[i, j] = 1
-    for i in old[both:]:
-        carry[i, new[both:]] = 1 / len(new[both:])
+    _share(carry, old[both:], new[both:])
 
 
 def _tokens(words: Words, first: int, last: int) -> list[int]:
@@ -122,10 +132,14 @@ def _tokens(words: Words, first: int, last: int) -> list[int]:
 
 def tokens_of(words: Words, word: str) -> Sequence[int]:
     """Places of the tokens of a word, all of its occurrences; empty if the prompt lacks it."""
-    folded = word.casefold()
     return [
         token
         for one, tokens in zip(words.words, words.tokens, strict=True)
-        if one.casefold().strip(".,;:!?") == folded
+        if bare(one) == bare(word)
         for token in tokens
     ]
+
+
+def bare(word: str) -> str:
+    """A word without case and punctuation around it."""
+    return word.casefold().strip(".,;:!?")

@@ -16,8 +16,8 @@ import diffcls
 from diffcls import counterfactual as command
 from diffcls.data.load import load_dataset
 from diffcls.data.transforms import load_image, to_image, to_pixels
-from diffcls.editing.counterfactual import STRENGTHS, convinces, counterfactual
-from diffcls.editing.edit import edit
+from diffcls.editing.counterfactual import STRENGTHS, convinces, counterfactual, strengths
+from diffcls.editing.edit import edit, edited_steps
 from diffcls.editing.options import EditSettings
 from diffcls.models import given
 from diffcls.support.errors import DataError, ModelError, UsageError
@@ -48,13 +48,14 @@ def test_the_weakest_convincing_edit_is_taken_and_the_way_to_it_kept(scene: Imag
         return np.array([0.1, 0.8, 0.1] if len(seen) == 5 else [0.9, 0.1, 0.0])
 
     found = found_by(judge, scene)
-    assert found.is_convincing and found.strength == STRENGTHS[3]
-    assert [step.strength for step in found.steps] == [0.0, *STRENGTHS[:4]]
+    tried = strengths(SETTINGS.steps - 1)
+    assert found.is_convincing and found.is_edited and found.strength == tried[3]
+    assert [step.strength for step in found.steps] == [0.0, *tried[:4]]
     assert all(torch.equal(a.image, b) for a, b in zip(found.steps, seen, strict=True))
     # each is the edit of that strength
     model = given.load("scenes", "cpu", None, None)
     pixels = torch.from_numpy(to_pixels(load_image(scene), 32))
-    same = edit(model, pixels, *LABELS[:2], EditSettings(steps=8, strength=STRENGTHS[3]))
+    same = edit(model, pixels, *LABELS[:2], EditSettings(steps=8, strength=tried[3]))
     assert torch.equal(found.image, same.image)
     assert torch.equal(found.steps[0].image, same.reconstruction)
 
@@ -62,15 +63,30 @@ def test_the_weakest_convincing_edit_is_taken_and_the_way_to_it_kept(scene: Imag
 @pytest.mark.slow
 def test_without_a_convincing_edit_the_strongest_one_is_kept(scene: Image.Image) -> None:
     found = found_by(lambda _: np.array([0.6, 0.4, 0.0]), scene)
-    assert not found.is_convincing and found.strength == 1.0 and len(found.steps) == 11
+    assert not found.is_convincing and found.strength == 1.0 and len(found.steps) == 8
     assert convinces(np.array([0.2, 0.5, 0.3]), 1) and not convinces(np.array([0.3, 0.4, 0.3]), 1)
 
 
 def test_share_of_changed_pixels_is_that_of_more_than_ten_grey_values(scene: Image.Image) -> None:
-    found = found_by(lambda _: np.array([0.0, 1.0, 0.0]), scene)
+    answers = iter([np.array([1.0, 0.0, 0.0]), np.array([0.0, 1.0, 0.0])])
+    found = found_by(lambda _: next(answers), scene)
     gap = (found.image - found.steps[0].image).abs().amax(dim=0) * 127.5
     assert found.changed == pytest.approx(float((gap > 10).float().mean()))
     assert len(found.steps) == 2  # the weakest edit
+
+
+def test_an_image_that_convinces_once_it_is_decoded_is_not_edited(scene: Image.Image) -> None:
+    found = found_by(lambda _: np.array([0.1, 0.9, 0.0]), scene)
+    assert found.is_convincing and not found.is_edited
+    assert (found.strength, found.changed, len(found.steps)) == (0.0, 0.0, 1)
+
+
+def test_every_strength_that_is_tried_edits_more_steps_than_the_one_before() -> None:
+    assert strengths(49) == list(STRENGTHS)
+    assert strengths(1) == [1.0] and strengths(2) == [0.5, 1.0]
+    for steps in range(1, 30):
+        counts = [edited_steps(steps, one) for one in strengths(steps)]
+        assert counts == sorted(set(counts)) and counts[-1] == steps
 
 
 # ---- the classifier ------------------------------------------------------------------------------
@@ -86,7 +102,7 @@ def test_the_classifier_that_asks_is_convinced(
 ) -> None:
     before: Any = classifier(scene, LABELS, "{}")
     assert before[0]["label"] == LABELS[0]
-    found = classifier.counterfactual(scene, LABELS[1], hypothesis_template="{}", steps=12)
+    found = classifier.counterfactual(scene, LABELS[1], steps=12)  # labels and template as before
     assert found.labels == LABELS and (found.label, found.target) == (0, 1)
     assert found.is_convincing and 0 < found.changed < 0.3
     found.save(tmp_path / "way.png")
@@ -137,7 +153,7 @@ def test_files_and_lines_of_the_command(
     shown = capsys.readouterr().out
     assert f"the classifier says {LABELS[1]} at strength" in shown
     picture, strip, facts = (Path(line) for line in shown.strip().splitlines()[-3:])
-    assert Image.open(picture).size == (32, 32) and Image.open(strip).width > 400
+    assert Image.open(picture).size == (32, 32) and Image.open(strip).width > 380
     stored = json.loads(facts.read_text(encoding="utf-8"))
     assert (stored["label"], stored["target"]) == LABELS[:2] and stored["is_convincing"] is True
     first, last = stored["steps_tried"][0], stored["steps_tried"][-1]

@@ -13,7 +13,7 @@ from diffcls.data.load import load_dataset
 from diffcls.data.transforms import load_image, to_pixels
 from diffcls.editing.attention import controlled
 from diffcls.editing.change_region import ChangeRegion
-from diffcls.editing.edit import edit
+from diffcls.editing.edit import edit, edited_steps
 from diffcls.editing.inversion import invert
 from diffcls.editing.options import EditSettings
 from diffcls.models import given
@@ -127,6 +127,30 @@ def test_the_image_changes_inside_the_region_alone(model: Any, shown: tuple[Tens
     assert gap[2] > 0.3 and gap[0] < -0.3
 
 
+@pytest.mark.parametrize(
+    ("steps", "strength", "edited"), [(2, 1.0, 1), (3, 0.5, 1), (50, 0.75, 36), (12, 1.0, 11)]
+)
+def test_a_strength_is_the_share_of_the_steps_that_are_edited(
+    steps: int, strength: float, edited: int
+) -> None:
+    assert edited_steps(steps - 1, strength) == edited
+    assert abs(edited - strength * (steps - 1)) < 1
+
+
+def test_an_edit_without_a_step_is_refused_and_the_shortest_keeps_the_surroundings(
+    model: Any, shown: tuple[Tensor, str]
+) -> None:
+    pixels, text = shown
+    target = "a small blue square"
+    with pytest.raises(UsageError, match=r"no step of the path would be edited: '0.4 of 2 steps'"):
+        edit(model, pixels, text, target, EditSettings(steps=3, strength=0.4))
+    with pytest.raises(UsageError, match="--guidance"):
+        EditSettings(guidance=0)
+    one_step = edit(model, pixels, text, target, EditSettings(steps=2, strength=1))
+    assert not torch.equal(one_step.image, one_step.reconstruction)
+    assert one_step.region is not None and not one_step.region.all()
+
+
 def test_a_weight_of_one_changes_nothing_and_another_does(
     model: Any, shown: tuple[Tensor, str]
 ) -> None:
@@ -137,6 +161,9 @@ def test_a_weight_of_one_changes_nothing_and_another_does(
     other = edit(model, pixels, text, text, EditSettings(**FEW, weights=((word, 9.0),)))
     assert torch.equal(same.image, plain.image)
     assert not torch.allclose(other.image, plain.image, atol=1e-2)
+    with pytest.raises(UsageError, match="--weight: a word is named twice"):
+        twice = ((word, 2.0), (f"{word.title()},", 3.0))
+        edit(model, pixels, text, text, EditSettings(**FEW, weights=twice))
     with pytest.raises(UsageError, match=r"--weight: the target prompt lacks the word: 'purple'"):
         edit(model, pixels, text, text, EditSettings(**FEW, weights=(("purple", 2.0),)))
 

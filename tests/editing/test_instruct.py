@@ -146,3 +146,15 @@ def test_an_editor_is_no_classifier(tmp_path: Path) -> None:
     for open_it in (loading.load, loading.family_of, loading.card_of_text_model):
         with pytest.raises(ModelError, match=r"edits images by an instruction \(diffcls edit"):
             open_it(str(tmp_path / "editor"))
+
+
+def test_whole_numbers_are_scales_like_others() -> None:
+    denoiser = given.load("scenes-instruct", "cpu", None, None, editor=True)
+    pixels, _ = image_and_noise(denoiser)
+    scales: list[Any] = [{"guidance": 2, "image_guidance": 1}]
+    scales.append({name: float(scale) for name, scale in scales[0].items()})
+    whole, other = (
+        instruct(denoiser, pixels, "make it blue", InstructSettings(steps=2, **one))
+        for one in scales
+    )
+    assert torch.equal(whole.image, other.image)

@@ -65,6 +65,15 @@ def test_a_word_that_replaces_another_shares_its_attention(tokenizer: Any) -> No
     assert not found.is_new.any()
 
 
+def test_each_of_several_replaced_words_hands_its_attention_to_one(tokenizer: Any) -> None:
+    source = Words.of(tokenizer, "a large red square")
+    target = Words.of(tokenizer, "A large blue circle")  # the tokenizer ignores case
+    expected = torch.eye(source.length)
+    assert source.length == target.length and source.end == target.end
+    found = align(source, target)
+    assert torch.equal(found.carry, expected) and not found.is_new.any()
+
+
 def test_an_added_word_keeps_its_own_attention(tokenizer: Any) -> None:
     source, target = Words.of(tokenizer, "a circle"), Words.of(tokenizer, "a red circle")
     found = align(source, target)

@@ -89,7 +89,7 @@ def test_the_posteriors_are_those_of_the_python_call_on_the_image(folder: Path) 
             start = f"Edit towards {label}, strength {step.strength:g}"
         p, q = (percent(float(step.posterior[k])) for k in (found.label, found.target))
         expected.append(f"{start}: {answer} {p}, {label} {q}")
-    assert strip_texts(reader) == expected and len(expected) > 2
+    assert strip_texts(reader) == expected and len(expected) > 1
     heading = f"Smallest edit to {label}" if found.is_convincing else f"No edit makes it {label}"
     assert heading in reader.text
 
@@ -162,7 +162,7 @@ def test_beside_a_run_that_can_be_edited_its_section_says_why_it_is_not(
     shutil.copytree(folder, tmp_path / "both")
     write_uneditable(tmp_path / "both", "clip")
     reader = page_of(tmp_path / "both", 2, "dataset=digits", "seed=0")
-    assert len(strip_texts(reader)) > 2
+    assert len(strip_texts(reader)) > 1
     assert f"No counterfactuals: {HEADERS['clip']}." in reader.text
 
 

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 MAX_CLASSES = 10
 """Classes of an image among which it is edited: the most probable ones, and its label."""
-EDIT_VERSION = 1
+EDIT_VERSION = 2
 """Part of every key of the cache; increased whenever edits would differ."""
 KIND = "counterfactual"
 
