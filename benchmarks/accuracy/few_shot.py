@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,7 @@ from benchmarks.accuracy.few_shot_samples import agreement
 from benchmarks.accuracy.few_shot_tasks import (
     CLASSES,
     CONCEPT,
+    SEARCH,
     TASKS,
     TRAINED,
     WORDS,
@@ -31,6 +32,7 @@ from benchmarks.accuracy.few_shot_tasks import (
 )
 from benchmarks.core.flags import add_data_root, add_report_only, entry_point, parser
 from benchmarks.core.tables import record_environment
+from diffcls.concepts.options import ConceptSettings
 from diffcls.support.environment import commit
 from diffcls.support.files import make_folder, write_text
 from diffcls.support.hashing import hash_text
@@ -84,14 +86,24 @@ class Measurement:
         make_folder(folder)
         for learning in self.new.task.learnings(self.new.number):
             for method, figures in self._methods(learning).items():
-                settings = dict(self.new.task.learning) if method == CONCEPT else {}
                 facts = {**self.new.facts(), **vars(learning), "method": method}
-                facts["settings"] = settings
+                facts |= self._revisions(method)
                 path = folder / f"{hash_text(json.dumps(facts), 16)}.json"
                 if not path.exists():
                     with denormals_flushed():
                         row = {**facts, **self._common, **figures(), "commit": commit()}
                     write_text(path, json.dumps(row) + "\n")
+
+    def _revisions(self, method: str) -> dict[str, Any]:
+        """What decides on the figures of a method besides class, images and seed."""
+        new = self.new
+        settings = ConceptSettings(name=WORD, **new.task.learning)
+        optimiser = vars(settings.optimisation())
+        return {
+            "settings": {**new.task.learning, **optimiser} if method == CONCEPT else {},
+            "revision": _revision(str(new.trained) if method == TRAINED else new.model),
+            "search": SEARCH,
+        }
 
     def _methods(self, learning: Learning) -> dict[str, Callable[[], dict[str, Any]]]:
         """Each method, with the function that measures it."""
@@ -156,3 +168,11 @@ class Measurement:
             answer[0]["label"] == names[item.class_index]
             for answer, item in zip(answers, items, strict=True)
         ]
+
+
+@cache
+def _revision(model: str) -> str:
+    """Revision of a model, by its weights."""
+    from diffcls.models import given
+
+    return given.load(model, "cpu", None, None).card.revision

@@ -66,8 +66,8 @@ def _place(group: tuple[tuple[str, int, str], Any]) -> Any:
 def _row(
     task: str, name: str, shots: int, method: str, runs: Sequence[dict[str, Any]]
 ) -> dict[str, Any]:
-    recall, lost = _recalls(runs), _losses(runs)
-    low, high = bootstrap_interval(recall, 0)
+    lost = _losses(runs)
+    low, high = _recall_interval(runs)
     learns = method not in UNLEARNED
     row = {
         "task": task,
@@ -84,8 +84,7 @@ def _row(
         "old_before": _mean(runs, "old_right_before"),
         "old_after": _mean(runs, "old_right"),
         "old_lost": float(lost.mean()),
-        # the upper end of a two-sided interval of 90 % is a one-sided bound of 95 %
-        "old_lost_high": bootstrap_interval(lost, 0, confidence=0.9)[1],
+        "old_lost_high": _bound(lost),
         "model": ", ".join(sorted({Path(run["model"]).name for run in runs})),
         "supervision": _supervision(method, shots),
         "command": COMMAND,
@@ -117,13 +116,38 @@ def _supervision(method: str, shots: int) -> str:
     return f"few-shot, {shots} image{'s' * (shots > 1)}"
 
 
-def _recalls(runs: Sequence[dict[str, Any]]) -> Float64:
-    """What the interval of the recall resamples: the classes, or the images of a single class."""
+def _recall_interval(runs: Sequence[dict[str, Any]]) -> tuple[float, float]:
+    """95 % interval of the recall, over images and, of several classes, over classes.
+
+    Wilson's of all images, whose hits are means over the seeds; for several classes at least
+    Student's of the recalls of the classes:
+
+        mean ± t_{0.975, C−1} · s/√C
+    """
+    from scipy import stats
+
     of_class: dict[str, list[Float64]] = defaultdict(list)
     for run in runs:
         of_class[run["class"]].append(np.asarray(run["recalled"], float))
-    images = [np.mean(hits, axis=0) for hits in of_class.values()]  # over the seeds
-    return np.array([one.mean() for one in images]) if len(images) > 1 else images[0]
+    images = [np.mean(hits, axis=0) for hits in of_class.values()]
+    hits = np.concatenate(images)
+    low, high = wilson_interval(round(float(hits.sum())), len(hits))
+    if len(images) > 1:
+        recalls = np.array([one.mean() for one in images])
+        half = stats.t.ppf(0.975, len(recalls) - 1) * recalls.std(ddof=1) / len(recalls) ** 0.5
+        low = min(low, max(0.0, float(recalls.mean() - half)))
+        high = max(high, min(1.0, float(recalls.mean() + half)))
+    return low, high
+
+
+def _bound(losses: Float64) -> float:
+    """One-sided upper bound of the mean loss, 95 %, from the loss on each of n images.
+
+    The upper end of a bootstrap interval of 90 %, but no less than what a share of images is with
+    which n images show none: 1 − 0.05^(1/n).
+    """
+    unseen = 1 - 0.05 ** (1 / len(losses))
+    return max(bootstrap_interval(losses, 0, confidence=0.9)[1], unseen)
 
 
 def _losses(runs: Sequence[dict[str, Any]]) -> Float64:
@@ -149,9 +173,10 @@ def page(rows: Sequence[dict[str, Any]], output: Path) -> Iterator[str]:
         f"Written by `{COMMAND}` from `{TABLE}`; {environment_of(output, NAME)['environment']}. "
         "A class that the model has never seen is learned from a few images of the training split "
         "and competes with all other classes, named in words, on test images. Recall is that of "
-        "the new class; its interval resamples classes, or the images of a single class. Old "
-        "classes: accuracy on their test images without and with the new one, and how much they "
-        "lose at most (one-sided, 95 %). Means over three seeds, which choose the images."
+        "the new class; its interval is Wilson's over images, and at least Student's over classes. "
+        "Old classes: accuracy on their test images without and with the new one, and how much "
+        "they lose at most (one-sided, 95 %; n images bound no loss below 1 − 0.05^(1/n)). Means "
+        "over three seeds, which choose the images."
     )
     for task in dict.fromkeys(row["task"] for row in rows):
         yield from ("", f"## {task}", "")

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy import stats
 from sklearn.neighbors import KNeighborsClassifier
 
 from benchmarks.accuracy.few_shot import Measurement
@@ -15,6 +16,7 @@ from benchmarks.accuracy.few_shot_report import NAME, page, rows
 from benchmarks.accuracy.few_shot_tasks import (
     CONCEPT,
     OWN,
+    SEARCH,
     TASKS,
     TRAINED,
     Learning,
@@ -24,6 +26,7 @@ from benchmarks.accuracy.few_shot_tasks import (
 )
 from benchmarks.core.tables import record_environment
 from diffcls.data.scenes.grammar import HELD_OUT, Group
+from diffcls.metrics.statistics import wilson_interval
 from diffcls.support.errors import UsageError
 
 
@@ -108,8 +111,9 @@ def test_rows_are_means_over_seeds_and_losses_are_paired() -> None:
 def test_recall_is_asked_for_relative_to_the_model_that_knows_the_class(tmp_path: Path) -> None:
     record_environment(tmp_path, NAME)
     known = _run(TRAINED, [True] * 10, [True, True])
-    good = _run(CONCEPT, [True] * 9 + [False], [True, True], seconds=1.0, **SAMPLED)
-    bad = _run(CONCEPT, [True] * 8 + [False] * 2, [True, False], seconds=1.0, **SAMPLED)
+    old = {"old_images": [*map(str, range(100))], "old_right_before": [True] * 100}
+    good = _run(CONCEPT, [True] * 9 + [False], [True] * 100, seconds=1.0, **SAMPLED, **old)
+    bad = good | {"recalled": [True] * 8 + [False] * 2, "old_right": [True] * 98 + [False] * 2}
     means = _run(MODEL, [True] * 8 + [False] * 2, [True, True])
     text = "\n".join(page(list(rows([known, good, means])), tmp_path))
     assert "recall of at least 90.0%, 90% of the model trained with it: met." in text
@@ -117,6 +121,29 @@ def test_recall_is_asked_for_relative_to_the_model_that_knows_the_class(tmp_path
     assert "lose at most 3%: met." in text and "At least 70%: met." in text
     text = "\n".join(page(list(rows([known, bad, means])), tmp_path))
     assert "the model trained with it: missed." in text and "lose at most 3%: missed." in text
+
+
+def test_what_was_never_seen_to_fail_is_not_certain() -> None:
+    # one-sided bound of a share that n images never show: (1 − p)^n = 0.05
+    for n in (100, 300):
+        old = {"old_images": [*map(str, range(n))], "old_right_before": [True] * n}
+        (row,) = rows([_run(CONCEPT, [True] * 50, [True] * n, seconds=1.0) | old])
+        assert (1 - row["old_lost_high"]) ** n == pytest.approx(0.05)
+        assert row["ci_low"] == pytest.approx(wilson_interval(50, 50)[0]) and row["ci_high"] == 1
+    classes = [_run(CONCEPT, [True] * k + [False] * (10 - k), [True, True]) for k in (3, 6, 9)]
+    runs = [one | {"class": str(k)} for k, one in enumerate(classes)]
+    row = next(iter(rows(runs)))
+    low, high = stats.t.interval(0.95, 2, loc=0.6, scale=stats.sem([0.3, 0.6, 0.9]))
+    assert row["class"] == "all" and low < 0 and high > 1
+    assert (row["ci_low"], row["ci_high"]) == (0, 1)
+
+
+def test_a_measurement_is_named_by_all_that_decides_on_it() -> None:
+    new = next(scenes(Path(), None))
+    found = Measurement(new)._revisions(CONCEPT)
+    assert found["revision"] == new.classifier().denoiser.card.revision
+    assert found["search"] == SEARCH and found["settings"]["learning_rate"] > 0
+    assert Measurement(new)._revisions(MODEL)["settings"] == {}
 
 
 @pytest.mark.slow
