@@ -54,3 +54,21 @@ def steered(denoiser: Denoiser, given: Mapping[str, str]) -> Denoiser:
     from diffcls.models import control
 
     return control.steered(denoiser, given["control_model"])
+
+
+def check_without(control: str | None, what: str) -> None:
+    """Refuse what a classifier cannot do while it is given a map of each image.
+
+    Args:
+        control: the classifier's argument ``control``.
+        what: name of what was asked for, in the plural.
+
+    Raises:
+        UsageError: with a control.
+    """
+    if control is not None:
+        raise UsageError(
+            f"{what} need a classifier without `control`, whose maps they do not compute",
+            given=control,
+            todo="ask the same classifier without `control`",
+        )

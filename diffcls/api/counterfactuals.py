@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from diffcls.api.call_arguments import labels_of, templates_of
+from diffcls.api.control import check_without
 from diffcls.api.image_openers import opener
 from diffcls.api.prompt_scorer import PromptScorer
 from diffcls.metrics.calibration import posterior
@@ -58,8 +59,8 @@ class WithCounterfactuals(PromptScorer):
             their posteriors, and ``save(path)``.
 
         Raises:
-            UsageError: for a label that is no candidate, one that the image has already, or without
-                candidates.
+            UsageError: for a label that is no candidate, one that the image has already, without
+                candidates, or for a classifier with a ``control``.
             DataError: for an image that cannot be read.
             ModelError: for a model whose prompts do not enter by cross-attention.
         """
@@ -70,6 +71,7 @@ class WithCounterfactuals(PromptScorer):
         from diffcls.editing.counterfactual import counterfactual
         from diffcls.editing.options import EditSettings
 
+        check_without(self.control, "counterfactuals")
         settings = read(EditSettings, {"steps": steps, "guidance": guidance})
         labels, templates = self._candidates(candidate_labels, hypothesis_template)
         if label not in labels:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from diffcls.api import load_arguments
 from diffcls.api.call_arguments import labels_of, rows_of, templates_of
+from diffcls.api.control import check_without
 from diffcls.api.image_openers import opener
 from diffcls.api.image_scores import checked, classified
 from diffcls.api.inputs import as_batch
@@ -162,11 +163,13 @@ class PromptScorer(OnPipelines):
             ``save(path)``; see `diffcls.explain.evidence.Evidence`.
 
         Raises:
-            UsageError: for equal labels, labels that are no candidates, or fewer than two draws.
+            UsageError: for equal labels, labels that are no candidates, fewer than two draws, or a
+                classifier with a ``control``.
             DataError: for an image that cannot be read.
         """
         from diffcls.explain.measurement import measure_evidence, thorough_method
 
+        check_without(self.control, "explanations")
         one_image = _one_image("explain", image)
         given = self.hypothesis_template if hypothesis_template is None else hypothesis_template
         pair = labels_of([label, other])

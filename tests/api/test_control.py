@@ -57,7 +57,9 @@ def test_what_cannot_be_controlled_is_refused(
         ZeroShotImageClassifier.from_pretrained(**{"model": "scenes", **arguments})
 
 
-def test_a_classifier_given_the_edges_learns_no_concept(nets: dict[str, str]) -> None:
+def test_a_classifier_given_the_edges_learns_no_concept_and_edits_no_image(
+    nets: dict[str, str],
+) -> None:
     pytest.importorskip("cv2")
     image = load_dataset("scenes/attributes", "test").items[0].open()
     made = ZeroShotImageClassifier.from_pretrained(
@@ -66,3 +68,7 @@ def test_a_classifier_given_the_edges_learns_no_concept(nets: dict[str, str]) ->
     with pytest.raises(UsageError, match="a concept cannot be added to a model with a ControlNet"):
         made.add_concept([image], "<new>", steps=3)
     assert made.concepts == () and made(image, candidate_labels=LABELS)
+    with pytest.raises(UsageError, match="counterfactuals need a classifier without `control`"):
+        made.counterfactual(image, LABELS[1], LABELS)
+    with pytest.raises(UsageError, match="explanations need a classifier without `control`"):
+        made.explain(image, *LABELS[:2])
