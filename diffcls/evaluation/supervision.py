@@ -53,7 +53,7 @@ def without_concepts(
     """The supervision of a run without its learned concepts.
 
     A method that is trained on labels, or whose candidates another model proposes, states it
-    itself. Else it depends on the training data in the model's card:
+    itself. Else it depends on the training data in the model's card, and in that of a ControlNet:
 
     ``model trained on this data set``
         by the data set's name or Hub id, or as a sample of its images contains training images,
@@ -71,12 +71,13 @@ def without_concepts(
     card = described.card
     if described.supervision:
         return described.supervision
-    if not card.trained_on:
-        return ZERO_SHOT if card.is_traced else UNKNOWN
+    otherwise = ZERO_SHOT if all(part.is_traced for part in card.parts) else UNKNOWN
+    if not any(part.trained_on for part in card.parts):
+        return otherwise
     if card.has_seen(dataset.name):
         return TRAINED_ON_DATA_SET
     personal = is_personal(dataset.name)
-    stored = list(_stored(card, with_benchmarks=personal))
+    stored = [seen for part in card.parts for seen in _stored(part, with_benchmarks=personal)]
     if stored:
         hashes = seen_images.sample_hashes(dataset)
         if any(seen.is_copy(hashes) for seen in stored):
@@ -84,9 +85,9 @@ def without_concepts(
         if any(seen.common_images(hashes) for seen in stored):
             return UNKNOWN
     names = _names(options, dataset, described) if personal else ()
-    if any(seen.has_name(names) for seen in stored) or _has_gaps(card, personal):
+    if any(seen.has_name(names) for seen in stored):
         return UNKNOWN
-    return ZERO_SHOT if card.is_traced else UNKNOWN
+    return UNKNOWN if any(_has_gaps(part, personal) for part in card.parts) else otherwise
 
 
 def _stored(card: ModelCard, with_benchmarks: bool) -> Iterator[SeenImages]:

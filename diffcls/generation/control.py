@@ -9,6 +9,7 @@ from diffcls.data.control_maps import GIVEN, read_map
 from diffcls.data.edges import EDGES, edge_map, open_cv
 from diffcls.support.errors import DataError, UsageError
 from diffcls.support.hashing import hash_files
+from diffcls.support.notices import warn
 from diffcls.support.paths import expand
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ def files_of(text: str) -> tuple[str, list[Path]]:
         text: a path of maps, or ``canny:PATH`` or ``soft:PATH`` for the edges of images.
 
     Raises:
-        UsageError: for a folder without images, or edges without OpenCV.
+        UsageError: for no path, a folder without images, or edges without OpenCV.
         DataError: for a path that does not exist.
     """
     from diffcls.data.image_formats import is_image_file
@@ -32,6 +33,12 @@ def files_of(text: str) -> tuple[str, list[Path]]:
     kind, separator, place = text.partition(":")
     if not separator or kind not in {GIVEN, *EDGES}:
         kind, place = GIVEN, text
+    if not place:  # "" would be the current folder
+        raise UsageError(
+            "--control: no path",
+            given=text,
+            allowed="[KIND:]PATH of an image, or of a folder of images",
+        )
     if kind != GIVEN:
         open_cv()
     path = Path(expand(place))
@@ -82,3 +89,10 @@ def steered_by(
     encoded = controls.encoded(steered, from_numpy(np.stack(maps)))
     facts = {"control": kind, "control_model": control_files.find(name).name}
     return steered, encoded, {**facts, "maps": hash_files(files, files[0].parent)}
+
+
+def tell_unused(maps: Tensor, images: int) -> None:
+    """Say on stderr how many maps (M, ...) no image has: image i has map i modulo M."""
+    if len(maps) > images:
+        made = f"{images} image{'' if images == 1 else 's'}"
+        warn(f"--control: {made} of {len(maps)} maps, in the order of their names; raise --count")

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from diffcls.generation import samplers
+from diffcls.generation.control import steered_by, tell_unused
 from diffcls.generation.generation_options import GenerationOptions
 from diffcls.generation.guides import Guide
 from diffcls.support.errors import UsageError
@@ -96,8 +97,6 @@ def prepared(options: GenerationOptions, denoiser: Denoiser) -> Prepared:
 
     maps, control = None, dict[str, Any]()
     if options.control is not None:
-        from diffcls.generation.control import steered_by
-
         denoiser, maps, control = steered_by(denoiser, options.control, options.control_model)
     # refused before anything is written
     sampling.find_sampler(options.sampler, denoiser)
@@ -107,6 +106,8 @@ def prepared(options: GenerationOptions, denoiser: Denoiser) -> Prepared:
         dataset = dataset_of(denoiser, options.dataset)
         classes = classes_of(denoiser, dataset, options.root, streaming=options.streaming)
     requests, guidance = _requests(options, denoiser, classes), None
+    if maps is not None:
+        tell_unused(maps, len(requests.prompts))
     if options.guide and classes:
         guide = Guide(options.guide, options.guide_weight, options.guide_model)
         guidance = build_guidance(guide, denoiser, classes, requests.classes, requests.texts)

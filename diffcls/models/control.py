@@ -39,7 +39,7 @@ def steered(denoiser: Denoiser, name: str) -> Denoiser:
     card = replace(
         card,
         revision=f"{card.revision} + {files.revision}",
-        trained_on=tuple(dict.fromkeys([*card.trained_on, *files.trained_on])),
+        added=(*card.added, files.card),
     )
     result = denoiser.with_control(open_files(files, denoiser.dtype), card)
     try:

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from diffcls.data.seen_images import file_in
 from diffcls.models import card as cards
 from diffcls.models import hub, loading
 from diffcls.models.components import open_part
+from diffcls.models.denoiser import ModelCard
 from diffcls.models.family_table import AUTOENCODERS, CONTROL_NETS, DIFFUSERS, FAMILY_TABLE
 from diffcls.models.hub_names import MODELS, HubModel
 from diffcls.models.json_files import read_json
@@ -42,6 +44,7 @@ class ControlFiles:
         revision: its commit on the Hub, or a hash of its files.
         kind: class of diffusers that its config names.
         trained_on: data sets that its card names.
+        seen_images: file with the hashes of its training data, see `diffcls.data.seen_images`.
         trained_with: model that it was trained with, by its card; empty if that is not known.
         control: computed condition that it was trained on, by its card; empty if not known.
     """
@@ -51,8 +54,16 @@ class ControlFiles:
     revision: str
     kind: str
     trained_on: tuple[str, ...] = ()
+    seen_images: Path | None = None
     trained_with: str = ""
     control: str = ""
+
+    @property
+    def card(self) -> ModelCard:
+        """Its card, with its training data."""
+        return ModelCard(
+            self.name, self.revision, trained_on=self.trained_on, seen_images=self.seen_images
+        )
 
 
 def bundled() -> list[str]:
@@ -144,6 +155,7 @@ def find(name: str, half: bool = False) -> ControlFiles:
         revision_of(local),
         _kind_of(local),
         tuple(stored.get("trained_on", ())),
+        file_in(local),
         stored.get("trained_with", ""),
         stored.get("recipe", {}).get("control", ""),
     )

@@ -93,6 +93,8 @@ class ModelCard:
         seen_images: file with the hashes of its training data, see `diffcls.data.seen_images`.
         is_traced: whether `trained_on` and the files that the weights come from account for its
             training; False for weights in memory that are those of no file.
+        added: cards of networks that work with it and have training data of their own, such as a
+            ControlNet.
     """
 
     name: str
@@ -103,12 +105,21 @@ class ModelCard:
     labels: tuple[str, ...] = field(default=())
     seen_images: Path | None = field(default=None, compare=False)
     is_traced: bool = True
+    added: tuple[ModelCard, ...] = field(default=())
+
+    @property
+    def parts(self) -> tuple[ModelCard, ...]:
+        """The card itself and those of added networks, each with its own training data."""
+        return (self, *self.added)
 
     def has_seen(self, dataset: str) -> bool:
         """Whether the model was trained on the data set with its class names, judged by its name.
 
-        A repository of the Hub that holds a data set of the catalog counts as that data set.
+        A repository of the Hub that holds a data set of the catalog counts as that data set. Added
+        networks count as the model.
         """
+        if any(network.has_seen(dataset) for network in self.added):
+            return True
         name = benchmark_of(dataset)
         seen = [benchmark_of(entry) for entry in self.trained_on]
         # the name of a person's folder may contain brackets or stars: it is no pattern

@@ -30,6 +30,7 @@ from diffcls.training.control_losses import (
 from diffcls.training.fine_tuned_recipes import ControlRecipe
 from diffcls.training.model_card import control_readme
 from diffcls.training.run import TrainingRun
+from diffcls.training.run_files import LEAD
 from diffcls.training.stored_images import store
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
@@ -49,6 +50,9 @@ class ControlTraining(TrainingRun):
         self.steered: Any = open_steered(self.recipe.model, self.processes.device)
         check_embedding(self.recipe, self.steered)
         super().__post_init__()
+
+    def _plan(self) -> dict[str, Any]:
+        return {**super()._plan(), LEAD: self.steered.card.revision}
 
     def run(self) -> dict[str, Any]:
         train, steered = first(self.training_data(), self.recipe.examples), self.steered
@@ -79,7 +83,7 @@ class ControlTraining(TrainingRun):
         facts = {
             "trained_on": self.trained_on(train),
             "trained_with": steered.card.name,
-            "trained_with_revision": steered.card.revision,
+            LEAD: steered.card.revision,
         }
         return self._write_card(facts, train, loop.seconds / 3600, "control")
 

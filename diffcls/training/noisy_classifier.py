@@ -21,6 +21,7 @@ from diffcls.training.model_card import noisy_readme
 from diffcls.training.pixel_losses import load_initial_weights, noisy_phase
 from diffcls.training.recipes import NoisyRecipe
 from diffcls.training.run import TrainingRun
+from diffcls.training.run_files import LEAD
 from diffcls.training.stored_images import tensor_of
 
 NOISE_RANGES = 5
@@ -36,6 +37,9 @@ class NoisyTraining(TrainingRun):
     def __post_init__(self) -> None:
         self.guided = open_guided(self.recipe.model)
         super().__post_init__()
+
+    def _plan(self) -> dict[str, Any]:
+        return {**super()._plan(), LEAD: self.guided.card.revision}
 
     def run(self) -> dict[str, Any]:
         guided = self.guided
@@ -66,6 +70,7 @@ class NoisyTraining(TrainingRun):
             "trained_on": list(dict.fromkeys([self.dataset, *self.trained_on(train)])),
             "measured_on": self.dataset,
             "trained_with": guided.card.name,
+            LEAD: guided.card.revision,
             "shape": list(guided.sample_shape),
             "labels": list(train.class_names),
             "validation_accuracy_by_noise": accuracies(model, guided, *validation),

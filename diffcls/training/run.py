@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-from diffcls.data import seen_images
+from diffcls.data import catalog, seen_images
 from diffcls.data.dataset import Dataset
 from diffcls.data.left_out import images_without
 from diffcls.data.load import load_dataset
@@ -31,7 +31,7 @@ from diffcls.training.loop import Loop, Phase, Report
 from diffcls.training.model_card import data_facts
 from diffcls.training.recipe_table import RECIPES
 from diffcls.training.recipes import Optimisation
-from diffcls.training.run_files import RECIPE, WORK, read_begun, read_curve
+from diffcls.training.run_files import DATA, RECIPE, WORK, check_begun, read_curve
 from diffcls.training.validation import Validators
 
 VOCABULARY_CAPTIONS = 20_000  # that a tokenizer is trained on
@@ -91,7 +91,7 @@ class TrainingRun(ABC):
                 given=str(self.folder),
                 todo="choose another --output-dir, or move the folder away",
             )
-        self._recipe_text = json.dumps(self._plan(), indent=2) + "\n"
+        self._begun_as = self._plan()
         self._check_recipe()
         check_output(self.folder)
 
@@ -106,20 +106,13 @@ class TrainingRun(ABC):
             plan["batches_a_step"] = self.processes.size * self.accumulate
         return plan
 
+    @property
+    def _recipe_text(self) -> str:
+        return json.dumps(self._begun_as, indent=2) + "\n"
+
     def _check_recipe(self) -> None:
         """Compare what decides the weights with what a begun training stored, if there is one."""
-        path = self.work / RECIPE
-        if not path.exists():
-            return
-        begun, plan = read_begun(path, type(self.recipe)), json.loads(self._recipe_text)
-        if begun != plan:
-            changed = sorted(k for k in {*begun, *plan} if begun.get(k) != plan.get(k))
-            raise UsageError(
-                "the output folder contains a training with another recipe",
-                given={k: plan.get(k) for k in changed},
-                allowed=f"{ {k: begun.get(k) for k in changed} }",
-                todo="resume with that recipe, or choose another --output-dir",
-            )
+        check_begun(self.work / RECIPE, type(self.recipe), json.loads(self._recipe_text))
 
     def training_data(self) -> Dataset:
         """The training split; stderr says how a person's own data were understood.
@@ -127,8 +120,12 @@ class TrainingRun(ABC):
         Raises:
             UsageError, DataError: see `diffcls.data.load.load_dataset` and
                 `diffcls.data.left_out.images_without`.
+            UsageError: if a begun training had other data of a person's own.
         """
         train = images_without(load_dataset(self.dataset, "train", self.data_root), self.without)
+        if catalog.find(self.dataset).own:  # copies of a benchmark differ in revision alone
+            self._begun_as[DATA] = train.revision
+            self._check_recipe()
         if self.processes.is_main_process:
             announce(self.dataset, train)
         return train

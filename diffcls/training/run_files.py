@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from diffcls.support.errors import RecordError
+from diffcls.support.errors import RecordError, UsageError
 from diffcls.support.stored_json import parse_json
 from diffcls.training.recipes import Optimisation, read_recipe
 
@@ -17,6 +17,43 @@ SNAPSHOTS = "snapshots"
 """Folder in that of the training: the model at each point of the curve."""
 RECIPE = "recipe.json"
 """File in the folder of the training that says what decides the weights."""
+
+DATA, LEAD = "data_revision", "trained_with_revision"
+"""Entries of ``recipe.json``: revisions of a person's own data, and of the model of ``--lead``."""
+CHANGED = {
+    DATA: "--dataset: the images are not those that the begun training has",
+    LEAD: "--lead: the model's weights are not those that the begun training has",
+}
+"""Entry that alone differs from a begun training -> what is wrong."""
+
+
+def check_begun(path: Path, kind: type[Optimisation], plan: dict[str, Any]) -> None:
+    """Compare what decides the weights with what a begun training stored, if there is one.
+
+    Args:
+        path: its ``recipe.json``.
+        kind: class of the recipe.
+        plan: what decides the weights, in plain JSON types. Revisions are compared where both have
+            them: older versions stored none, and data are read last.
+
+    Raises:
+        UsageError: for another recipe, other data or another model of ``--lead``.
+        RecordError: see `read_begun`.
+    """
+    if not path.exists():
+        return
+    begun = read_begun(path, kind)
+    unknown = {name for name in (DATA, LEAD) if not (name in begun and name in plan)}
+    changed = sorted(k for k in {*begun, *plan} - unknown if begun.get(k) != plan.get(k))
+    if not changed:
+        return
+    alone = CHANGED.get(changed[0]) if len(changed) == 1 else None
+    raise UsageError(
+        alone or "the output folder contains a training with another recipe",
+        given={k: plan.get(k) for k in changed},
+        allowed=f"{ {k: begun.get(k) for k in changed} }",
+        todo=f"resume with {'those' if alone else 'that recipe'}, or choose another --output-dir",
+    )
 
 
 def read_begun(path: Path, kind: type[Optimisation]) -> dict[str, Any]:

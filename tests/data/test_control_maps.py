@@ -59,6 +59,58 @@ def test_given_maps_are_found_by_the_id_of_the_image(tmp_path: Path) -> None:
     assert parse(f"maps:{tmp_path}").revision != before
 
 
+def gray(path: Path, level: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("L", (32, 32), level).save(path)
+
+
+def level(folder: Path, image_id: str) -> int:
+    """Gray level of the map of an image."""
+    found = np.unique(np.rint(parse(f"maps:{folder}").of(image_id, square()) * 255))
+    return int(found.item())
+
+
+def test_each_image_has_its_own_map_whatever_the_suffix(tmp_path: Path) -> None:
+    for name, value in {
+        "x.png": 10,
+        "x.bmp": 20,
+        "y.PNG": 30,
+        "a/z.png": 40,
+        "v.1.png": 50,
+    }.items():
+        gray(tmp_path / "maps" / name, value)
+    maps = tmp_path / "maps"
+    # two images that differ in suffix only
+    assert (level(maps, "x.png"), level(maps, "x.bmp")) == (10, 20)
+    for image_id in ("y.PNG", "y.png", "y.jpg", "y"):
+        assert level(maps, image_id) == 30
+    assert level(maps, "a/z.JPG") == 40
+    assert level(maps, "v.1") == level(maps, "v.1.jpg") == 50
+    with pytest.raises(DataError, match=r"several maps fit an image: .x.bmp, x.png for x.jpg"):
+        level(maps, "x.jpg")
+    for missing in ("z.png", "a/x.png", "v.2", ""):
+        with pytest.raises(DataError, match="an image has no map"):
+            level(maps, missing)
+
+
+def test_ids_that_leave_the_folder_have_no_map(tmp_path: Path) -> None:
+    gray(tmp_path / "maps" / "in.png", 10)
+    gray(tmp_path / "out.png", 20)
+    for image_id in ("../out.png", f"{tmp_path}/out.png", "in/../../out.png", "../maps/in.png"):
+        with pytest.raises(DataError, match="an image has no map"):
+            level(tmp_path / "maps", image_id)
+
+
+def test_maps_are_found_through_links_as_images_are(tmp_path: Path) -> None:
+    gray(tmp_path / "elsewhere" / "one.png", 10)
+    (tmp_path / "maps").mkdir()
+    (tmp_path / "maps" / "cats").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    assert level(tmp_path / "maps", "cats/one.jpg") == 10
+    before = parse(f"maps:{tmp_path / 'maps'}").revision
+    gray(tmp_path / "elsewhere" / "one.png", 20)
+    assert parse(f"maps:{tmp_path / 'maps'}").revision != before
+
+
 @pytest.mark.parametrize("text", ["cany", "maps", "maps:", "maps:/no/such/folder"])
 def test_what_is_no_control_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match="control"):

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from helpers import control_nets
 from PIL import Image
 
 import diffcls
@@ -19,7 +20,7 @@ from diffcls.data.dataset import Dataset, Item
 from diffcls.data.load import load_dataset
 from diffcls.evaluation.options import EvaluationOptions
 from diffcls.evaluation.supervision import supervision_of
-from diffcls.models import clip, loading
+from diffcls.models import clip, control, loading
 from diffcls.models.denoiser import ModelCard
 from diffcls.support.errors import ModelError
 
@@ -185,6 +186,50 @@ def test_a_renamed_copy_of_ones_own_training_images_is_recognised(tmp_path: Path
     bare = own_model(tmp_path / "bare", None, "folder:first")
     assert said(bare, load_dataset(f"folder:{other}")) == UNKNOWN
     assert said(bare, load_dataset("digits")) == UNKNOWN
+
+
+def test_training_images_of_a_controlnet_count_as_those_of_its_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine = load_dataset(f"folder:{photos(tmp_path / 'mine', 'lamp', 'sofa')}", "train")
+    renamed = tmp_path / "renamed"
+    for name, new in (("lamp", "A"), ("sofa", "B")):
+        shutil.copytree(tmp_path / "mine" / name, renamed / new)
+    for name in ("cup", "vase"):
+        (tmp_path / "other" / name).mkdir(parents=True)
+        Image.effect_noise((20, 20), 50).save(tmp_path / "other" / name / "0.png")
+    copy, other = load_dataset(f"folder:{renamed}"), load_dataset(f"folder:{tmp_path / 'other'}")
+    plain: Any = loading.load("scenes")
+    folder = control_nets.save("sd1", plain.pipeline, tmp_path / "net")
+    hashes = folder / seen_images.SEEN_FILE
+    whole: Any = control.steered(plain, str(folder))
+    network = whole.control  # its weights are read and run once
+    monkeypatch.setattr(control, "open_files", lambda *_: network)
+    monkeypatch.setattr(control, "_run_once", lambda _: None)
+
+    def steered(trained_on: str, train: Dataset | None) -> ModelCard:
+        (folder / "diffcls.json").write_text(json.dumps({"trained_on": [trained_on]}))
+        hashes.unlink(missing_ok=True)
+        if train is not None:
+            hashes.write_bytes(seen_images.hashes_of(train).to_bytes())
+        return control.steered(plain, str(folder)).card
+
+    leads = {
+        "without hashes": plain.card,
+        "with hashes": own_model(tmp_path / "lead", other, "folder:other"),
+    }
+    for lead in leads.values():
+        plain.card = lead
+        assert said(lead, copy) == "zero-shot"
+        assert said(steered("folder:mine", mine), copy) == TRAINED
+        # nothing but the name of the ControlNet's data is known
+        assert said(steered("folder:mine", None), copy) == UNKNOWN
+    own = steered("folder:mine", mine)
+    assert said(own, other) == TRAINED  # by the hashes of the model itself
+    assert said(own, replace(other, name="folder:mine")) == TRAINED  # by name
+    hashes.write_bytes(b"diffcls seen 1: 3 of 3 images, 0 names\n")
+    with pytest.raises(ModelError, match="damaged"):
+        said(control.steered(plain, str(folder)).card, copy)
 
 
 def test_a_model_trained_on_a_copy_is_not_zero_shot_on_the_benchmark(tmp_path: Path) -> None:

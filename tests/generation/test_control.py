@@ -97,10 +97,29 @@ def test_the_command_takes_images_and_names_what_decided(
     assert len(set(folders)) == 2
 
 
+def test_maps_that_no_image_has_are_counted(
+    net: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for i in range(3):
+        Image.new("L", (32, 32), 60 * i).save(tmp_path / f"{i}.png")
+    flags = ["--model", "scenes", "--prompt", "a red square", "--steps", "2", "--quiet"]
+    flags += ["--control", str(tmp_path), "--control-model", net]
+    flags += ["--output-dir", str(tmp_path / "out")]
+    notices = []
+    for count in ("1", "3"):
+        assert generate.main([*flags, "--count", count]) == 0
+        lines = capsys.readouterr().err.splitlines()
+        notices.append([line for line in lines if "--control" in line])
+    assert len(notices[0]) == 1 and "1 image of 3 maps" in notices[0][0]
+    assert not notices[1]
+
+
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
         (["--control", "/no/such/file.png"], "file not found"),
+        (["--control", "canny:"], "no path"),
+        (["--control", "maps:"], "no path"),
         (["--control-model", "control-scenes"], "needs --control"),
         (["--control", "MAP", "--guide", "clip"], "cannot be combined with --guide"),
         (["--control", "MAP", "--model", "digits"], "needs a ControlNet of the model"),

@@ -24,6 +24,7 @@ from diffcls.reports.page.results import RunResults, read_run
 from diffcls.reports.page.stored_options import Images
 from diffcls.runs.record import Record
 from diffcls.runs.stored import StoredRun, read_runs
+from diffcls.support.errors import DataError
 from diffcls.support.invariants import known
 from diffcls.support.number_text import percent
 
@@ -113,57 +114,81 @@ def test_they_are_computed_once_and_only_those_that_are_shown(
         page_of(folder, 1, run.fingerprint)
 
 
-def test_the_count_is_of_the_page_and_goes_on_in_the_next_run(folder: Path) -> None:
+def strips_made(
+    folder: Path, count: int, failing: str, monkeypatch: pytest.MonkeyPatch
+) -> list[tuple[str, str]]:
+    """Run and image of each strip of a page, all of which fail in one run."""
+    runs, made = read_runs(folder).runs, list[tuple[str, str]]()
+    edits = counterfactuals.Counterfactuals(count, folder, runs, options_of_command)
+
+    def add(found: Any, results: RunResults, images: Any, records: Any) -> None:
+        if results.run.fingerprint == failing:
+            raise DataError("no edit")
+        found.update({record.image_id: None for record in records})
+        made.extend((results.run.fingerprint, record.image_id) for record in records)
+
+    monkeypatch.setattr(edits, "_add", add)
+    for run in runs:
+        results = read_run(run)
+        images = Images(options_of_command).of(run)
+        strips = edits.of(results, images, wrong_images(results).tolist())
+        assert strips.missing == ("no edit" if run.fingerprint == failing else "")
+    return made
+
+
+def test_the_count_is_of_the_page_and_goes_on_in_the_next_run(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     runs = read_runs(folder).runs
     wrong = [len(wrong_images(read_run(run))) for run in runs]
     assert min(wrong) > 0
-    made: list[str] = []
-    edits = counterfactuals.Counterfactuals(wrong[0] + 1, folder, runs, options_of_command)
-    for run in runs:
-        results = read_run(run)
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(edits, "_add", lambda _, results, images, records: made.extend(
-                f"{results.run.fingerprint} {record.image_id}" for record in records))  # fmt: skip
-            edits.of(results, Images(options_of_command).of(run), wrong_images(results).tolist())
-    _, first = first_wrong(runs[1])
-    assert len(made) == wrong[0] + 1 and made[-1] == f"{runs[1].fingerprint} {first.image_id}"
+    made = strips_made(folder, wrong[0] + 1, "", monkeypatch)
+    last = runs[1].fingerprint, first_wrong(runs[1])[1].image_id
+    assert len(made) == wrong[0] + 1 and made[-1] == last
+    # strips that could not be made are no part of it
+    assert strips_made(folder, 1, runs[0].fingerprint, monkeypatch) == [last]
 
 
 HEADERS = {
     "clip": "the method clip has no model that generates images",
     "diffusion": "the network of digits-pixels is a UNet2DModel",
+    "controlled": "a run with --control needs a map of each image",
 }
 
 
-def write_uneditable(out: Path, method: str) -> str:
-    header = {"options": {"dataset": "digits", "model": "digits-pixels"}}
-    spec = {"dataset": "digits", "model": "digits-pixels", "method": method}
-    return write_run(out, {"a": (0, 1)}, header=header, **spec)
+def write_uneditable(out: Path, kind: str) -> str:
+    options = {"dataset": "digits", "model": "digits-pixels"}
+    spec = {**options, "method": kind}
+    if kind == "controlled":
+        options = {"dataset": "digits", "model": "digits", "control": "canny"}
+        spec = {**options, "method": "diffusion", "control": '{"kind": "canny"}'}
+    return write_run(out, {"a": (0, 1)}, header={"options": options}, **spec)
 
 
-@pytest.mark.parametrize("method", HEADERS)
+@pytest.mark.parametrize("kind", HEADERS)
 def test_a_run_whose_model_cannot_be_edited_is_refused_before_any_work(
-    method: str,
+    kind: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    fingerprint = write_uneditable(tmp_path, method)
+    fingerprint = write_uneditable(tmp_path, kind)
     monkeypatch.setattr(plan, "make_plan", lambda *_: pytest.fail("a model was loaded"))
     flags = ["--counterfactuals", "1", "--output-dir", str(tmp_path)]
     message = refusal(report.main, flags, None, capsys)
-    assert f"{fingerprint[:8]}: {HEADERS[method]}" in message
+    assert f"{fingerprint[:8]}: {HEADERS[kind]}" in message
     assert not (tmp_path / "report.html").exists()
 
 
+@pytest.mark.parametrize("kind", ["clip", "controlled"])
 def test_beside_a_run_that_can_be_edited_its_section_says_why_it_is_not(
-    folder: Path, tmp_path: Path
+    kind: str, folder: Path, tmp_path: Path
 ) -> None:
     shutil.copytree(folder, tmp_path / "both")
-    write_uneditable(tmp_path / "both", "clip")
+    write_uneditable(tmp_path / "both", kind)
     reader = page_of(tmp_path / "both", 2, "dataset=digits", "seed=0")
     assert len(strip_texts(reader)) > 1
-    assert f"No counterfactuals: {HEADERS['clip']}." in reader.text
+    assert f"No counterfactuals: {HEADERS[kind]}" in reader.text
 
 
 @pytest.mark.parametrize("flag", ["--counterfactuals", "--rescore"])

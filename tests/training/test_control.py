@@ -81,6 +81,10 @@ def test_a_controlnet_is_trained_resumed_and_loaded_by_plain_diffusers(
     interrupt_calls(monkeypatch, control_losses, "noised", {3})  # in the loss of the third step
     assert [run(tmp_path / "cut", data) for _ in range(2)] == [130, 0]
     assert same(folder, trained(tmp_path / "cut"))
+    stored = trained(tmp_path / "cut") / "training" / "recipe.json"
+    plan = json.loads(stored.read_text(encoding="utf-8"))
+    assert plan["trained_with_revision"] == card["trained_with_revision"]
+    assert plan["data_revision"] == load_dataset(f"folder:{data}", "train").revision
 
 
 def test_an_untrained_controlnet_changes_no_bit_of_the_steered_model() -> None:

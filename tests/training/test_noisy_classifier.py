@@ -222,3 +222,31 @@ def test_fine_tuning_does_not_resume_with_another_initial_classifier(
     assert run(tmp_path, *lead, "--init", str(tmp_path / "one")) == 130
     assert run(tmp_path, *lead, "--init", str(tmp_path / "other")) == 2
     assert "training with another recipe" in capsys.readouterr().err
+
+
+def test_a_training_resumes_with_the_weights_of_its_lead_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stopped(loop: Loop) -> float:
+        raise KeyboardInterrupt
+
+    recipe = PixelRecipe(image_size=8, widths=(8, 16))
+    unet, lead = build_unet(recipe, 10), tmp_path / "lead"
+    pixel_diffusion.save(unet, None, recipe, lead)
+    (lead / loading.CARD).write_text(json.dumps({"name": "lead", "labels": list(NAMES)}))
+    monkeypatch.setattr(Loop, "_one_step", stopped)
+    assert run(tmp_path, "--lead", str(lead)) == 130
+    assert run(tmp_path, "--lead", str(lead)) == 130  # it resumes
+    with torch.no_grad():
+        next(unet.parameters()).add_(1)
+    pixel_diffusion.save(unet, None, recipe, lead)
+    capsys.readouterr()
+    assert run(tmp_path, "--lead", str(lead)) == 2
+    message = capsys.readouterr().err
+    assert "--lead: the model's weights are not those" in message and message.count("\n") == 1
+    # a training of an earlier version, whose plan does not name the weights, resumes
+    (plan,) = tmp_path.glob("noisy-*/training/recipe.json")
+    stored = json.loads(plan.read_text(encoding="utf-8"))
+    assert len(stored.pop("trained_with_revision")) == 16
+    plan.write_text(json.dumps(stored), encoding="utf-8")
+    assert run(tmp_path, "--lead", str(lead)) == 130

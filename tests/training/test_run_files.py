@@ -106,6 +106,35 @@ def test_refused_training_does_not_pin_the_folder(
     assert json.loads(stored.read_text(encoding="utf-8"))["images"] == 128
 
 
+@pytest.mark.parametrize("kind", ["pixels", "clip", "diffusion"])
+def test_a_training_resumes_on_the_data_that_it_began_with_alone(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stopped(loop: Loop) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Loop, "_one_step", stopped)
+    data = tmp_path / "own"
+    for i in range(8):
+        place = data / "ab"[i % 2] / f"{i}.png"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (8, 8), 20 * i).save(place)
+    flags = ["--dataset", f"folder:{data}", "--model", kind, "--images", "512", "--quiet"]
+    flags += ["--threads", "1", "--output-dir", str(tmp_path / "out")]
+    assert [train.main(flags) for _ in range(2)] == [130, 130]  # it begins, then resumes
+    Image.new("L", (8, 8), 255).save(data / "a" / "0.png")
+    capsys.readouterr()
+    assert train.main(flags) == 2
+    message = capsys.readouterr().err
+    assert "--dataset: the images are not those" in message and message.count("\n") == 1
+    # a training of an earlier version, whose plan does not name the data, resumes
+    (plan,) = (tmp_path / "out").glob("*/training/recipe.json")
+    stored = json.loads(plan.read_text(encoding="utf-8"))
+    assert len(stored.pop("data_revision")) == 16
+    plan.write_text(json.dumps(stored), encoding="utf-8")
+    assert train.main(flags) == 130
+
+
 @pytest.mark.parametrize(
     "content",
     [b"", b"[]", b"null", b"3", b"[" * 100_000, b"\xff", b'{"widths": NaN}', b'{"a": 1, "a": 2}'],

@@ -116,13 +116,14 @@ class Counterfactuals:
         if isinstance(images, str):
             return Strips(missing=images)
         records = [results.records[i] for i in wrong[: self._left]]
-        self._left -= len(records)
         found: dict[str, Strip] = {}
         try:
             with as_in(results.run):
                 self._add(found, results, images, records)
         except (DiffclsError, OSError, RuntimeError, MemoryError, ImportError) as error:
             return Strips(found, " ".join(str(error).split()))
+        finally:
+            self._left -= len(found)
         return Strips(found)
 
     def _add(

@@ -43,6 +43,8 @@ def _obstacle(run: StoredRun, options: EvaluationOptions | None) -> str:
         return f"the method {run.spec['method']} has no model that generates images"
     if run.spec.get("rejection"):
         return "a run with --reject has a class without a prompt of its own"
+    if run.spec.get("control"):
+        return "a run with --control needs a map of each image, and an edit has none"
     if run.posterior_scale is None:
         return "the run's scores are no log-likelihoods, so its answers have no probabilities"
     if options is None:
