@@ -130,6 +130,7 @@ def _add_accuracies(
             batch_size=options.batch_size,
             threads=options.threads,
             output_dir=options.output_dir,
+            shard="0/1",  # accuracies are compared on all images, under a launcher too
             quiet=options.quiet,
             command="python -m diffcls.checkpoints ...",
         )

@@ -22,6 +22,7 @@ from diffcls.support.environment import describe_device
 from diffcls.support.errors import RecordError, UsageError
 from diffcls.support.files import locked, write_text
 from diffcls.support.hashing import hash_json
+from diffcls.support.options import flag_of
 from diffcls.support.progress import describe_time
 
 __all__ = ["Cost", "advice", "describe_time", "estimate", "fit", "measure", "read_time"]
@@ -97,6 +98,8 @@ def estimate(plan: Plan) -> dict[str, Any]:
     if cost.seconds > 0 and plan.built.search:
         rate = cost.images * cost.evaluations / cost.seconds
         row["evaluations_per_second"] = float(f"{rate:.3g}")
+    if plan.options.budget and (flags := fitted_flags(plan)) is not None:
+        row["fitted"] = flags
     memory = memory_of(plan.spec.method, plan.options, len(plan.prompts))
     if memory is not None:
         row["memory"] = memory.as_dict()
@@ -104,6 +107,22 @@ def estimate(plan: Plan) -> dict[str, Any]:
         row.update(fit_evaluations=cost.fit.evaluations, fit_images=cost.fit.training_images)
         row.update(fit_seconds=round(cost.fit.seconds, 1))
     return row
+
+
+def fitted_flags(plan: Plan) -> str | None:
+    """The flags that give a plan's draws and images without ``--budget``, on any machine.
+
+    None for a method without a search, and for a subset of images that ``--limit`` cannot name.
+    """
+    options, is_part = plan.options, plan.spec.subset != "all"
+    if not plan.built.search or (is_part and (options.subset or options.indices)):
+        return None
+    given = {
+        "draws": options.draws,
+        "max_evaluations": options.max_evaluations,
+        "limit": len(plan.dataset) if is_part else None,
+    }
+    return " ".join(f"{flag_of(name)} {value}" for name, value in given.items() if value)
 
 
 def fit(plan: Plan, budget: str) -> Plan:

@@ -28,6 +28,7 @@ from diffcls.evaluation.finished import finished_row
 from diffcls.evaluation.memory import describe_memory, memory_of
 from diffcls.evaluation.multi_label import evaluate_multi_label, prepare
 from diffcls.evaluation.one_run import run
+from diffcls.evaluation.options import EvaluationOptions
 from diffcls.evaluation.plan import Plan, build_prompts, check_names, choose_images, make_plan
 from diffcls.evaluation.total_cost import TotalCost
 from diffcls.models.kept import models_kept
@@ -35,6 +36,7 @@ from diffcls.runs import leaderboard
 from diffcls.runs.sharding import shard_from
 from diffcls.support.environment import denormals_flushed, set_threads, threads
 from diffcls.support.errors import DataError, DiffclsError, UsageError
+from diffcls.support.launchers import check_alone, launcher_of
 from diffcls.support.notices import warn
 from diffcls.support.signatures import takes
 
@@ -71,10 +73,9 @@ def run_evaluation(combinations: Combinations) -> list[dict[str, Any]]:
     options = combinations.options
     if options.multi_label:
         check_each(combinations.runs, lambda one: prepare(one.options))
+        check_alone("--multi-label", os.environ)
         return _multi_label(combinations)
-    # one driver gives work to all processes that a launcher describes
-    launcher = os.environ if options.executor == "serial" else {}
-    shard = shard_from(launcher, options.shard, options.n_workers, options.worker_idx)
+    shard = _shard(options)
     with models_kept(), contextlib.ExitStack() as stack:
         session = _Session(combinations, shard, stack)
         session.open_data()
@@ -84,6 +85,19 @@ def run_evaluation(combinations: Combinations) -> list[dict[str, Any]]:
             stack.enter_context(_warnings_once(session))
             rows = session.all()
     return rows + (leaderboard.published_rows() if options.published else [])
+
+
+def _shard(options: EvaluationOptions) -> tuple[int, int]:
+    """The part that this process scores; said where no flag names it."""
+    # one driver gives work to all processes that a launcher describes
+    environment = os.environ if options.executor == "serial" else {}
+    flags = (options.shard, options.n_workers, options.worker_idx)
+    i, n = shard_from(environment, *flags)
+    launcher = launcher_of(environment) if flags == (None, None, None) else None
+    if launcher is not None and n > 1:
+        source = f"from {launcher.index} and {launcher.count}"
+        warn(f"shard {i}/{n}, {source}; --shard 0/1 scores all images in this process")
+    return i, n
 
 
 def _multi_label(combinations: Combinations) -> list[dict[str, Any]]:

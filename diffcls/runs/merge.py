@@ -153,7 +153,9 @@ def merge_runs(
     )
     notes = [f"run {fingerprint} has no records yet: not merged" for fingerprint in empty]
     notes += [note for plan in plans for note in plan.notes]
-    notes += compare_specs([plan.spec for plan in plans if not plan.result.is_complete])
+    notes += compare_specs(
+        [(plan.spec, plan.result.counts) for plan in plans if not plan.result.is_complete]
+    )
     notes += [
         f"{source.name} has a row of run {fingerprint}, but no records of it"
         for source in read

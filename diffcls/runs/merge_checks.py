@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import combinations
 from math import isclose
+from typing import Any
 
 from diffcls.runs.merge_sources import SHARD, FolderRun, record_files
 from diffcls.runs.spec import RunSpec
@@ -16,6 +17,12 @@ LAST_BITS = ("batch_size", "halved_batch_size", "threads", "compiled", "device",
 """Keys of a header that may change the last bits of scores; folders may differ in them."""
 BY_MACHINE = ("data_revision", "model_revision", "dtype", "scoring_version")
 """Fields of a specification that may differ between machines although the command is the same."""
+BY_BUDGET = ("subset", "search_options")
+"""Fields of a specification that a fit to ``--budget`` changes, by the speed of the machine."""
+BUDGET_ADVICE = (
+    "; if each part was fitted to --budget by itself, fit once, with --dry-run, and give the flags "
+    "under its key fitted to every part, instead of --budget"
+)
 MAX_SHARDS_NAMED = 8
 MAX_SHARDS_READ = 100_000
 
@@ -66,7 +73,9 @@ def _is_same(first: float | None, second: float | None) -> bool:
 
 
 def header_notes(folders: Sequence[FolderRun]) -> Iterator[str]:
-    """Notes on batch shape, threads and environment of a run, where they differ by folder."""
+    """Notes on batch shape, threads, environment and given options of a run, where they differ by
+    folder.
+    """
     for key in LAST_BITS:
         values = {one.name: one.run.header.get(key, "none") for one in folders}
         if len({canonical_json(value) for value in values.values()}) > 1:
@@ -75,6 +84,13 @@ def header_notes(folders: Sequence[FolderRun]) -> Iterator[str]:
                 f"run {folders[0].run.fingerprint}: {key} differs ({shown}): "
                 "last bits of scores may differ"
             )
+    settings = {one.name: text for one in folders if (text := one.run.column("setting"))}
+    if len(set(settings.values())) > 1:
+        shown = ", ".join(f"{text} in {folder}" for folder, text in settings.items())
+        yield (
+            f"run {folders[0].run.fingerprint}: setting differs ({shown}): "
+            "a default that only some commands give"
+        )
 
 
 def missing_notes(
@@ -128,24 +144,48 @@ def unfinished_shards(runs: Sequence[StoredRun], n_asked: int) -> list[str]:
     ]
 
 
-def compare_specs(incomplete: Sequence[RunSpec]) -> Iterator[str]:
-    """Notes on incomplete runs that differ by machine alone.
+def compare_specs(incomplete: Sequence[tuple[RunSpec, Collection[str]]]) -> Iterator[str]:
+    """Notes on incomplete runs that were meant to be one: they differ by machine, or by a budget.
+
+    Args:
+        incomplete: each run, with the names of the folders that have records of it.
 
     Raises:
-        RecordError: for incomplete runs that differ in their scoring version alone.
+        RecordError: for incomplete runs that differ in their scoring version, and at most in other
+            fields by machine.
     """
-    for first, second in combinations(incomplete, 2):
+    for (first, here), (second, there) in combinations(incomplete, 2):
         one, other = first.as_dict(), second.as_dict()
-        keys = {key for key in one.keys() | other.keys() if one.get(key) != other.get(key)}
+        keys = [key for key in one | other if one.get(key) != other.get(key)]
         names = f"runs {first.fingerprint} and {second.fingerprint}"
-        if len(keys) != 1 or not keys <= set(BY_MACHINE):
-            continue
-        (key,) = keys
-        if key == "scoring_version":
+        by_machine = set(keys) <= {*BY_MACHINE}
+        if by_machine and "scoring_version" in keys:
+            others = [key for key in keys if key != "scoring_version"]
+            more = f", and differ in {' and '.join(others)}" if others else ""
             raise RecordError(
-                f"{names} are parts of one evaluation by several scoring versions",
-                given=sorted((one[key], other[key])),
+                f"{names} are parts of one evaluation by several scoring versions{more}",
+                given=sorted((one["scoring_version"], other["scoring_version"])),
                 allowed="parts that one version of diffcls scored",
                 todo="score the part of the older version again",
             )
-        yield f"{names} differ in {key} alone ({one[key]}, {other[key]}): they are not joined"
+        # of two runs that one machine scored parts of, neither is a part of the other
+        by_budget = set(keys) <= {*BY_MACHINE, *BY_BUDGET} and set(here).isdisjoint(there)
+        if by_machine or by_budget:
+            advice = "" if by_machine else BUDGET_ADVICE
+            yield f"{names} differ in {_shown(one, other, keys)}: they are not joined{advice}"
+
+
+def _shown(one: Mapping[str, Any], other: Mapping[str, Any], keys: Sequence[str]) -> str:
+    """Fields of two specifications with their values, such as ``seed alone (0, 1)``; options of the
+    search by their own names.
+    """
+    values: dict[str, tuple[Any, Any]] = {}
+    for key in keys:
+        first, second = one.get(key), other.get(key)
+        if key == "search_options":
+            a, b = dict(first or {}), dict(second or {})
+            values |= {k: (a.get(k), b.get(k)) for k in a | b if a.get(k) != b.get(k)}
+        else:
+            values[key] = first, second
+    pairs = "; ".join(f"{first}, {second}" for first, second in values.values())
+    return f"{' and '.join(values)} alone ({pairs})"

@@ -158,19 +158,33 @@ def facts_of(runs: Sequence[StoredRun]) -> dict[str, Any] | None:
         See `diffcls.runs.run_row.FACTS`; None if no folder knows them.
 
     Raises:
-        RecordError: for folders that contradict each other on the images or classes of the run.
+        RecordError: for folders that contradict each other on the images, the classes or the
+            supervision of the run.
     """
     known = [facts for run in runs if (facts := _facts(run)) is not None]
-    for name in ("n_asked", "n_classes"):
-        values = {facts[name] for facts in known}
-        if len(values) > 1:
-            raise RecordError(
-                f"folders contradict each other on {name} of run {runs[0].fingerprint}",
-                given=sorted(values),
-                allowed="one number: runs of one fingerprint have the same images and classes",
-                todo="find out which leaderboard.csv or run.json was edited",
-            )
-    return known[0] if known else None
+    if not known:
+        return None
+    # settings are not compared: they list the options that were given, so where one command gives
+    # a default and another leaves it out, they differ and the numbers do not
+    compared = [name for name in FACTS if name != "setting"]
+    agreed = {name: _agreed(name, {facts[name] for facts in known}, runs[0]) for name in compared}
+    return {**known[0], **agreed}
+
+
+def _agreed(name: str, values: set[Any], run: StoredRun) -> Any:
+    """The one value of a fact in all folders."""
+    if name == "supervision":
+        # where a concept lies without its card, the number of its images is not known: what only
+        # says less, such as "few-shot" beside "few-shot, 5 images", is no contradiction
+        values = {v for v in values if not any(other.startswith(f"{v}, ") for other in values)}
+    if len(values) > 1:
+        raise RecordError(
+            f"folders contradict each other on {name} of run {run.fingerprint}",
+            given=sorted(values),
+            allowed="one value: runs of one fingerprint have the same images, classes and model",
+            todo="find out which leaderboard.csv or run.json was edited",
+        )
+    return values.pop()
 
 
 def _facts(run: StoredRun) -> dict[str, Any] | None:

@@ -36,6 +36,7 @@ RUN_IN_ORDER = ("docs/tutorial.md",)
 RUN = {
     "python -m benchmarks.run": "fast",
     "python -m diffcls.evaluate --dry-run --limit 3": "fast",
+    "python -m diffcls.evaluate --limit 200 --budget 20s --shard 0/2 --dry-run": "slow",
     "python -m diffcls.list datasets": "fast",
     "python -m diffcls.generate --class 7 --count 8 --trajectory": "slow",
     "python -m diffcls.likelihood": "slow",

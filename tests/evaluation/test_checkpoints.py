@@ -92,6 +92,16 @@ def test_finished_checkpoints_are_not_measured_again(
     assert compared(models, output).rows == before
 
 
+def test_all_images_are_compared_by_a_process_of_a_launcher(
+    models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    checkpoints = [str(models / "checkpoint-1")]
+    (row,) = compared(models, tmp_path, checkpoints=checkpoints, limit=4, draws=1).rows
+    assert row["accuracy_n_scored"] == row["accuracy_n_asked"] == 4
+
+
 @pytest.mark.slow
 def test_a_bound_is_measured_once_and_autoencoders_are_compared(
     models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

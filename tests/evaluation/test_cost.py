@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from diffcls.classifiers.diffusion import DiffusionMethod
+from diffcls.evaluate import parser
 from diffcls.evaluation import cost
 from diffcls.evaluation.run import run_evaluation
 from diffcls.reports.run_inventory import runs
@@ -24,7 +25,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def dry(**options: Any) -> dict[str, Any]:
-    (row,) = run_evaluation(dry_run=True, limit=100, batch_size=ROWS, **options)
+    (row,) = run_evaluation(**{"dry_run": True, "limit": 100, "batch_size": ROWS, **options})
     return row
 
 
@@ -137,6 +138,28 @@ def test_shards_share_the_stored_fit(tmp_path: Path, monkeypatch: pytest.MonkeyP
     evaluate(tmp_path, shard="0/2")
     monkeypatch.setattr(DiffusionMethod, "seconds_per_batch", lambda self: 3 * BATCH_SECONDS)
     assert evaluate(tmp_path, shard="1/2")["status"] == "complete"
+
+
+@pytest.mark.parametrize("search", ["racing", "exhaustive", "paper"])
+@pytest.mark.parametrize("budget", ["99h", "30s", "15s"])
+def test_a_dry_run_names_the_flags_that_parts_on_other_machines_need(
+    search: str, budget: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = {"dry_run": True, "search": search, "batch_size": ROWS}
+    (fitted,) = run_evaluation(**whole, budget=budget, shard="0/2", limit=100)
+    flags = vars(parser().parse_args(fitted["fitted"].split()))
+    has_all_images = budget == "99h" or (budget == "30s" and search != "paper")
+    assert (flags["limit"] == 100) == has_all_images
+    for shard, slower in (("0/2", 1), ("1/2", 3)):
+        seconds = slower * BATCH_SECONDS
+        monkeypatch.setattr(DiffusionMethod, "seconds_per_batch", lambda self, s=seconds: s)
+        (part,) = run_evaluation(**whole, **flags, shard=shard)
+        assert part["fingerprint"] == fitted["fingerprint"] and "fitted" not in part
+
+
+def test_images_that_no_limit_can_name_are_not_given_as_flags() -> None:
+    row = dry(search="exhaustive", budget="15s", limit=None, subset="9-per-class")
+    assert row["images"] < 90 and "fitted" not in row
 
 
 def test_cost_is_reported_before_the_first_evaluation(

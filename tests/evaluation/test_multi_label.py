@@ -107,6 +107,34 @@ def test_option_without_effect_is_refused(
         diffcls.run_evaluation(**options(tmp_path, **given))
 
 
+@pytest.mark.parametrize(
+    "launcher",
+    [
+        {"RANK": "1", "WORLD_SIZE": "2"},
+        {"SLURM_PROCID": "1", "SLURM_NTASKS": "2", "SLURM_STEP_ID": "0"},
+        {"SLURM_ARRAY_TASK_ID": "4", "SLURM_ARRAY_TASK_COUNT": "2", "SLURM_ARRAY_TASK_MIN": "3"},
+    ],
+)
+def test_one_of_several_processes_is_refused_before_it_scores(
+    launcher: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(multi_label, "label_scores", lambda *_: pytest.fail("scored"))
+    for name, value in launcher.items():
+        monkeypatch.setenv(name, value)
+    given = " ".join(f"{name}={value}" for name, value in launcher.items() if "STEP" not in name)
+    with pytest.raises(UsageError, match=f"each would do the whole work: '{given}'"):
+        diffcls.run_evaluation(**options(tmp_path))
+
+
+def test_the_only_process_of_a_launcher_scores_all_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    (row, *_) = diffcls.run_evaluation(**options(tmp_path, limit=4))
+    assert row["n"] == 4
+
+
 def test_no_data_set_is_scored_if_another_one_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -278,6 +278,8 @@ def test_headers_that_differ_in_last_bits_are_said(tmp_path: Path) -> None:
         ({"posterior_scale": None}, {}, "posterior_scale"),
         ({}, {"n_asked": 13}, "n_asked"),
         ({}, {"n_classes": 4}, "n_classes"),
+        ({}, {"supervision": "labels"}, "supervision"),
+        ({}, {"supervision": "few-shot, 5 images"}, "supervision"),
     ],
 )
 def test_folders_that_contradict_each_other_are_refused(
@@ -289,6 +291,27 @@ def test_folders_that_contradict_each_other_are_refused(
     with pytest.raises(RecordError, match=f"contradict each other on {named}"):
         merge_runs([tmp_path / "a", tmp_path / "b"], tmp_path / "merged")
     assert not (tmp_path / "merged").exists()
+
+
+@pytest.mark.parametrize("base", ["", "unknown; "])
+def test_images_of_a_concept_are_told_by_the_folder_that_knows_them(
+    tmp_path: Path, base: str
+) -> None:
+    told = f"{base}few-shot, 5 images"
+    write_part(tmp_path / "a", [0, 2], facts={**FACTS, "supervision": f"{base}few-shot"})
+    write_part(tmp_path / "b", [1, 3], facts={**FACTS, "supervision": told})
+    for number, order in enumerate(("ab", "ba")):
+        merge_runs([tmp_path / name for name in order], tmp_path / f"merged-{number}")
+        assert row_of(tmp_path / f"merged-{number}")["supervision"] == told
+
+
+def test_a_setting_that_names_a_default_is_that_of_the_same_run_and_said(tmp_path: Path) -> None:
+    write_part(tmp_path / "a", IMAGES[::2], (0, 2))
+    write_part(tmp_path / "b", IMAGES[1::2], (1, 2), facts={**FACTS, "setting": "default"})
+    merge = merge_runs([tmp_path / "b", tmp_path / "a"], tmp_path / "merged")
+    assert merge.is_complete and row_of(tmp_path / "merged")["setting"] == "draws=100"
+    (note,) = merge.notes
+    assert f"setting differs (draws=100 in {tmp_path}/a, default in {tmp_path}/b)" in note
 
 
 def test_edited_specification_is_refused(tmp_path: Path) -> None:
@@ -326,6 +349,44 @@ def test_parts_that_differ_by_machine_are_two_runs_and_said(tmp_path: Path, fiel
     merge = merge_runs([tmp_path / "a", tmp_path / "b"], tmp_path / "merged")
     assert len(merge.runs) == 2
     assert any(f"differ in {field} alone" in note for note in merge.notes)
+
+
+def test_other_fields_by_machine_hide_no_other_scoring_version(tmp_path: Path) -> None:
+    write_part(tmp_path / "a", IMAGES[::2], (0, 2))
+    write_part(tmp_path / "b", IMAGES[1::2], (1, 2), scoring_version=1, dtype="float16")
+    message = r"several scoring versions, and differ in dtype: \[1, 2\]"
+    with pytest.raises(RecordError, match=message):
+        merge_runs([tmp_path / "a", tmp_path / "b"], tmp_path / "merged")
+    assert not (tmp_path / "merged").exists()
+    write_part(tmp_path / "c", IMAGES[1::2], (1, 2), dtype="float16", model_revision="other")
+    (*_, note) = merge_runs([tmp_path / "a", tmp_path / "c"], tmp_path / "merged").notes
+    values = "float32, float16; fedcba9876543210, other"
+    assert f"differ in dtype and model_revision alone ({values}): they are not joined" in note
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"search_options": {"draws": 60}}, "draws alone (100, 60)"),
+        ({"subset": "9:0123"}, "subset alone (all, 9:0123)"),
+        (
+            {"search_options": {"draws": 5}, "subset": "9:0123", "dtype": "float16"},
+            "dtype and draws and subset alone (float32, float16; 100, 5; all, 9:0123)",
+        ),
+    ],
+)
+def test_parts_that_were_fitted_to_a_budget_each_by_itself_are_said(
+    tmp_path: Path, change: dict[str, Any], named: str
+) -> None:
+    write_part(tmp_path / "a", IMAGES[::2], (0, 2))
+    write_part(tmp_path / "b", IMAGES[1:8:2], (1, 2), **change)
+    notes = merge_runs([tmp_path / "a", tmp_path / "b"], tmp_path / "merged").notes
+    (note,) = (one for one in notes if "not joined" in one)
+    assert f"differ in {named}: they are not joined; if each part was fitted to --budget" in note
+    # experiments of one machine are no parts of one another
+    write_part(tmp_path / "a", IMAGES[:8:2], (0, 2), **change)
+    notes = merge_runs([tmp_path / "a", tmp_path / "b"], tmp_path / "merged-2").notes
+    assert not any("not joined" in note for note in notes)
 
 
 def test_run_of_unknown_size_has_no_row_but_its_records(tmp_path: Path) -> None:

@@ -11,6 +11,8 @@ from diffcls.support.errors import UsageError
 
 TORCHRUN = ("RANK", "WORLD_SIZE")
 ARRAY = ("SLURM_ARRAY_TASK_ID", "SLURM_ARRAY_TASK_COUNT")
+SRUN = ("SLURM_PROCID", "SLURM_NTASKS")
+STEP_ID = "SLURM_STEP_ID"
 FIRST, STEP = "SLURM_ARRAY_TASK_MIN", "SLURM_ARRAY_TASK_STEP"
 
 
@@ -19,12 +21,17 @@ FIRST, STEP = "SLURM_ARRAY_TASK_MIN", "SLURM_ARRAY_TASK_STEP"
     [
         ({}, (0, 1)),
         ({"RANK": "2", "WORLD_SIZE": "4"}, (2, 4)),
-        ({"SLURM_PROCID": "1", "SLURM_NTASKS": "2"}, (1, 2)),
+        ({SRUN[0]: "1", SRUN[1]: "2", STEP_ID: "0"}, (1, 2)),
+        ({SRUN[0]: "1", SRUN[1]: "2", STEP_ID: "17"}, (1, 2)),
+        ({SRUN[0]: "0", SRUN[1]: "4"}, (0, 1)),  # a batch script, before srun
+        ({SRUN[0]: "0", SRUN[1]: "4", STEP_ID: "4294967291"}, (0, 1)),
+        ({SRUN[0]: "0", SRUN[1]: "4", STEP_ID: "4294967290"}, (0, 1)),  # an interactive shell
+        ({SRUN[0]: "0", SRUN[1]: "4", STEP_ID: "batch"}, (0, 1)),
         ({ARRAY[0]: "3", ARRAY[1]: "4"}, (3, 4)),
         ({ARRAY[0]: "4", ARRAY[1]: "4", FIRST: "1"}, (3, 4)),
         ({ARRAY[0]: "20", ARRAY[1]: "4", FIRST: "0", STEP: "10"}, (2, 4)),  # --array=0-30:10
         ({ARRAY[0]: "7", ARRAY[1]: "3", FIRST: "1", STEP: "3"}, (2, 3)),  # --array=1-7:3
-        ({"SLURM_PROCID": "0"}, (0, 1)),
+        ({SRUN[0]: "0", STEP_ID: "0"}, (0, 1)),
         ({"RANK": "1", "WORLD_SIZE": "2", ARRAY[0]: "0", ARRAY[1]: "9"}, (1, 2)),
     ],
     ids=str,
@@ -61,7 +68,7 @@ def test_array_tasks_partition_the_images(count: int, first: int, step: int) -> 
         ({ARRAY[0]: "2", ARRAY[1]: "3", FIRST: "1", STEP: "3"}, ARRAY[0]),
         ({ARRAY[0]: "2", ARRAY[1]: "3", FIRST: "1", STEP: "0"}, ARRAY[0]),
         ({ARRAY[0]: "2", ARRAY[1]: "3", FIRST: ""}, FIRST),
-        ({"SLURM_PROCID": "0", "SLURM_NTASKS": "all"}, "SLURM_NTASKS"),
+        ({SRUN[0]: "0", SRUN[1]: "all", STEP_ID: "0"}, "SLURM_NTASKS"),
     ],
     ids=lambda value: str(value)[:60],
 )
