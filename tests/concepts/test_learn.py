@@ -12,8 +12,10 @@ import pytest
 import torch
 from diffusers import DiffusionPipeline
 from helpers.library_pipelines import Folders, folders
+from PIL import Image
 from safetensors.torch import load_file
 
+import diffcls.concepts.learn as learning
 import diffcls.learn_concept as command
 from diffcls.concepts.discriminative import DRAWS, NEARNESS, PosteriorLoss
 from diffcls.concepts.learn import learn
@@ -109,6 +111,55 @@ def test_other_settings_do_not_resume(
     assert "begun with other settings" in capsys.readouterr().err
     assert run(sevens, tmp_path, folders("sd1")) == 0
     assert (tmp_path / EMBEDDINGS).read_bytes() == before
+
+
+def test_other_images_do_not_resume(
+    folders: Folders, sevens: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    others = tmp_path / "others"
+    others.mkdir()
+    Image.new("RGB", (8, 8), (9, 9, 9)).save(others / "0.png")  # of one colour: without a rank hash
+    rival = ("--method", "discriminative", "--against", "two", "--against-images", str(others))
+    shown, out = shutil.copytree(sevens, tmp_path / "shown"), tmp_path / "c"
+    assert run(shown, out, folders("sd1"), *rival) == 0
+    (out / "concept.json").unlink()
+    for path in (shown / "0.png", others / "0.png"):  # darker: the ranks of the pixels are equal
+        before = path.read_bytes()
+        with Image.open(path) as image:
+            image.convert("RGB").point(lambda value: value // 2).save(path)
+        assert path.read_bytes() != before
+        assert run(shown, out, folders("sd1"), *rival) == 2
+        assert "begun with other settings" in capsys.readouterr().err
+        path.write_bytes(before)
+    assert run(shown, out, folders("sd1"), *rival) == 0
+
+
+def test_other_templates_of_the_model_do_not_resume(
+    folders: Folders,
+    sevens: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert run(sevens, tmp_path, folders("sd1")) == 0
+    (tmp_path / "concept.json").unlink()
+    monkeypatch.setattr(learning, "TEMPLATES", ("a sketch of {}",))
+    assert run(sevens, tmp_path, folders("sd1")) == 2
+    assert "'template': ['a sketch of {}']" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "name", [EMBEDDINGS, LORA, "README.md", "training/textual.pt", "training/prior.safetensors"]
+)
+def test_files_that_no_learning_began_stay_as_they_are(
+    sevens: Path, tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(b"mine")
+    assert run(sevens, tmp_path, "digits") == 2
+    assert f"would overwrite or read: '{name}'" in capsys.readouterr().err
+    assert path.read_bytes() == b"mine" and not (tmp_path / "concept.json").exists()
 
 
 @pytest.mark.parametrize("family", ["sd1", "sdxl"])
