@@ -10,6 +10,7 @@ diffusers.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,6 +22,7 @@ from diffcls.generation.sample import sample
 from diffcls.models.concept_files import LORA
 from diffcls.models.denoiser import Conditioning
 from diffcls.models.quiet import quiet
+from diffcls.support.errors import RecordError
 from diffcls.support.files import write_bytes
 from diffcls.support.seeding import key
 from diffcls.training.loop import Phase, generator
@@ -98,13 +100,16 @@ def generated_prior(task: LearningTask) -> Tensor:
     """(M, C, h, w) encoded images of the class, as the unchanged model generates them.
 
     They depend on the seed alone; with a folder they are kept there, for resumption.
-    """
-    from safetensors.torch import load_file, save
 
+    Raises:
+        RecordError: for kept images that cannot be read.
+    """
+    from safetensors.torch import save
+
+    settings, denoiser = task.settings, task.denoiser
     path = task.folder and task.folder / PRIOR_FILE
     if path and path.exists():
-        return load_file(path)["x0"]
-    settings, denoiser = task.settings, task.denoiser
+        return _kept_prior(path, (settings.prior_images, *denoiser.sample_shape))
     prompts = task.prompts(str(settings.init))
     texts = [prompts[i % len(prompts)] for i in range(settings.prior_images)]
     rows = []
@@ -122,6 +127,24 @@ def generated_prior(task: LearningTask) -> Tensor:
     x0 = torch.cat(rows).clone(memory_format=torch.contiguous_format)
     if path:
         write_bytes(path, save({"x0": x0}))
+    return x0
+
+
+def _kept_prior(path: Path, shape: tuple[int, ...]) -> Tensor:
+    """(M, C, h, w) of a file, as `generated_prior` wrote it."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        x0 = load_file(path)["x0"]
+        if x0.shape != shape:
+            raise ValueError(f"shape {tuple(x0.shape)}, not {shape}")
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        raise RecordError(
+            f"the generated images of the class cannot be read ({error})",
+            given=str(path),
+            todo="delete the file, then rerun the same command: they are generated again",
+        ) from error
     return x0
 
 
