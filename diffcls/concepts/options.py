@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diffcls.concepts import METHODS
+from diffcls.data.class_names import same_name
 from diffcls.data.prompts import PromptSet
 from diffcls.models.concept_files import check_token
 from diffcls.support.environment import MAX_THREADS
@@ -75,8 +76,20 @@ class ConceptSettings:
         check_values(self)
         check_token(self.name)
         METHODS[self.method]
+        self._check_against()
         if self.template is not None:
             PromptSet.from_templates(["first", "second"], self.template)
+
+    def _check_against(self) -> None:
+        """Raise UsageError for a class that competes twice, or a concept with itself."""
+        names = [same_name(name) for name in (self.name, *(self.against or ()))]
+        for place, name in enumerate(names[1:], 1):
+            if name in names[:place]:
+                raise UsageError(
+                    "--against: a class twice, or the concept itself",
+                    given=self.against[place - 1] if self.against else None,
+                    allowed="names of other classes, each once",
+                )
 
     def kind(self) -> LearningKind:
         """The row of the method."""

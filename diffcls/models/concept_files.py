@@ -90,10 +90,10 @@ def parse(text: str) -> Concept:
     """
     name, equals, label = text.rpartition("=")
     if not equals or Path(expand(text)).exists():
-        name, label = text, ""
-    path = Path(expand(name))
-    if equals and not label.strip() and not path.exists():
-        raise UsageError("cannot parse --concept", given=text, allowed=FORMS)
+        name, equals, label = text, "", ""
+    path, label = Path(expand(name)), label.strip()
+    if equals and not label:
+        raise UsageError("cannot parse --concept: no label after =", given=text, allowed=FORMS)
     if path.is_dir():
         return _of_folder(path, label)
     if not path.is_file() or path.suffix != ".safetensors":

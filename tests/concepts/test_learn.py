@@ -26,6 +26,7 @@ from diffcls.data.load import load_dataset
 from diffcls.models import loading
 from diffcls.models.concept_files import EMBEDDINGS, LORA, parse
 from diffcls.models.quiet import quiet
+from diffcls.support.errors import UsageError
 from diffcls.training.loop import generator
 
 __all__ = ["folders"]
@@ -213,6 +214,34 @@ def test_dreambooth_resumes_to_the_same_weights(
     resumed = learned(tmp_path)
     assert whole.keys() == resumed.keys()
     assert all(torch.equal(whole[k], resumed[k]) for k in whole)
+
+
+def test_damaged_files_of_a_begun_learning_are_named_in_one_line(
+    folders: Folders, sevens: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ("--method", "dreambooth", "--init", "three", "--prior-images", "2", "--rank", "2")
+    assert run(sevens, tmp_path, folders("sd1"), *flags) == 0
+    (tmp_path / "concept.json").unlink()
+    before = (tmp_path / LORA).read_bytes()
+    for name, message in (
+        ("dreambooth.pt", "a checkpoint of the training cannot be read"),
+        ("prior.safetensors", "the generated images of the class cannot be read"),
+    ):
+        path = tmp_path / "training" / name
+        path.write_bytes(path.read_bytes()[:100])
+        capsys.readouterr()
+        assert run(sevens, tmp_path, folders("sd1"), *flags) == 1
+        error = capsys.readouterr().err.strip()
+        assert message in error and name in error and "\n" not in error
+        path.unlink()
+    assert run(sevens, tmp_path, folders("sd1"), *flags) == 0
+    assert (tmp_path / LORA).read_bytes() == before
+
+
+@pytest.mark.parametrize("against", [("two", TOKEN), ("two", "zero", " Two")])
+def test_no_class_competes_with_itself(against: tuple[str, ...]) -> None:
+    with pytest.raises(UsageError, match="--against: a class twice, or the concept itself"):
+        ConceptSettings(name=TOKEN, method="discriminative", against=against)
 
 
 def posterior_loss(

@@ -176,6 +176,7 @@ def test_texts_are_parsed(tmp_path: Path) -> None:
     assert parse(f"{file}=mug") == parse(str(file)).__class__(
         file, TOKEN, "mug", is_given=True, is_lora=False
     )
+    assert parse(f"{file}= mug ") == parse(f"{file}=mug")
     pickled = tmp_path / "x.bin"
     pickled.write_bytes(b"")
     lora, broken = tmp_path / "lora.safetensors", tmp_path / "broken.safetensors"
@@ -188,6 +189,8 @@ def test_texts_are_parsed(tmp_path: Path) -> None:
         (str(lora), "needs the label of its class"),
         (str(broken), "cannot read the file as safetensors"),
         (f"{tmp_path / 'absent'}=", "cannot parse --concept"),
+        (f"{file}=", "cannot parse --concept: no label after ="),
+        (f"{tmp_path}= ", "cannot parse --concept: no label after ="),
     ):
         with pytest.raises((UsageError, ModelError), match=message):
             parse(text)
