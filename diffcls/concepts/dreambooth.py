@@ -191,6 +191,7 @@ DREAMBOOTH = LearningKind(
     frozenset({"init", "rank", "prior_images"}),
     OPTIMISATION,
     "DreamBooth with prior preservation (Ruiz et al. 2023), as a LoRA",
+    {"dreambooth": 1},
     {"init": "name the class of the concept, such as --init mug"},
 )
 """DreamBooth: low-rank changes of the network."""

@@ -101,8 +101,12 @@ class ConceptSettings:
         return self.kind().optimisation_of(self)
 
     def check(self) -> None:
-        """Raise UsageError for an option that the method does not read, or one that it needs."""
+        """Raise UsageError for an option that the method does not read, or one that it needs.
+
+        So does a batch size that it cannot divide.
+        """
         kind = self.kind()
+        kind.check_batch(self.optimisation().batch)
         for field in fields(self):
             value, name = getattr(self, field.name), field.name
             if name in kind.needs and not value:

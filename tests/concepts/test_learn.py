@@ -28,6 +28,7 @@ from diffcls.models.concept_files import EMBEDDINGS, LORA, parse
 from diffcls.models.quiet import quiet
 from diffcls.support.errors import UsageError
 from diffcls.training.loop import generator
+from diffcls.training.run_files import read_curve
 
 __all__ = ["folders"]
 TOKEN = "<mine>"
@@ -83,6 +84,7 @@ def test_what_cannot_be_learned_is_refused_in_one_line(
         (sevens, "digits", ("--rank", "4"), "--rank does not apply to --method textual"),
         (sevens, "digits", ("--method", "dreambooth"), "--method dreambooth needs --init"),
         (sevens, "digits", ("--method", "discriminative"), "needs --against"),
+        (sevens, "digits", (*rival[:4], "--batch-size", "6"), "6; allowed: a multiple of 4"),
         (sevens, "digits", ("--against-images", "x"), "--against-images does not apply"),
         (
             sevens,
@@ -338,6 +340,25 @@ def test_the_card_tells_how_many_images_of_other_classes_there_were(
     assert run(sevens, tmp_path / "c", folders("sd1"), *flags) == 0
     card = json.loads((tmp_path / "c/concept.json").read_text(encoding="utf-8"))
     assert card["images"]["count"] == 4 and card["against_images"]["count"] == 3
+
+
+def test_reports_state_both_phases_in_order_of_time(
+    folders: Folders, sevens: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "c"
+    flags = ("--method", "discriminative", "--against", "two", "--batch-size", "8")
+    assert run(sevens, out, folders("sd1"), *flags) == 0
+    card = json.loads((out / "concept.json").read_text(encoding="utf-8"))
+    last = read_curve(out / "training/discriminative-curve.jsonl")[-1]["loss"]
+    assert f"loss {last:.4f}" in capsys.readouterr().out
+    assert card["curves"]["textual"][-1]["loss"] != last and [*card["curves"]] == [*card["phases"]]
+    stated = "textual: 2 steps of 8 images; discriminative: 2 steps of 2 images with 4 draws each"
+    assert stated in " ".join((out / "README.md").read_text(encoding="utf-8").split())
+    model: Any = loading.load(str(folders("sd1")))
+    loss, _ = posterior_loss(model)  # of a batch of 8 as well
+    drawn = loss._draw(loss.task.x0, torch.Generator().manual_seed(0))
+    phase = card["phases"]["discriminative"]
+    assert len(drawn.x0) == phase["images"] * phase["draws"]
 
 
 @pytest.mark.slow
