@@ -160,5 +160,6 @@ DISCRIMINATIVE = LearningKind(
     "textual inversion (Gal et al. 2023)",
     {**TEXTUAL.phases, "discriminative": DRAWS},
     {"against": "name the other classes, such as --against cup bowl"},
+    lambda settings: settings.against or (),
 )
 """Discriminative inversion: the embeddings that separate the concept from given classes."""

@@ -11,7 +11,7 @@ diffusers.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +29,9 @@ from diffcls.training.loop import Phase, generator
 from diffcls.training.losses import noised, objective
 from diffcls.training.noise_levels import discrete
 from diffcls.training.recipes import Optimisation
+
+if TYPE_CHECKING:
+    from diffcls.concepts.options import ConceptSettings
 
 PRESERVATION = 1.0
 """λ: weight of the prior preservation loss."""
@@ -62,7 +65,7 @@ class LoraWeights(nn.Module):
 def learn(task: LearningTask) -> Learned:
     """Learn low-rank changes of the network by which ``NAME NOUN`` shows the concept."""
     settings = task.settings
-    phrase = f"{task.token} {settings.init}"
+    phrase = phrase_of(settings)
     prior = generated_prior(task)
     network: Any = task.denoiser.network
     add_adapter(network, settings.rank, settings.seed)
@@ -70,6 +73,11 @@ def learn(task: LearningTask) -> Learned:
     loss = PreservingLoss(task, phrase, prior)
     loop = task.run(Phase("dreambooth", {"lora": weights}, loss, settings.optimisation()))
     return Learned(phrase, LORA, lora_tensors(network, task.denoiser.part), loop.seconds)
+
+
+def phrase_of(settings: ConceptSettings) -> str:
+    """What stands for the concept in a prompt: its name and its class."""
+    return f"{settings.name} {settings.init}"
 
 
 def add_adapter(network: Any, rank: int, seed: int) -> None:
@@ -193,5 +201,6 @@ DREAMBOOTH = LearningKind(
     "DreamBooth with prior preservation (Ruiz et al. 2023), as a LoRA",
     {"dreambooth": 1},
     {"init": "name the class of the concept, such as --init mug"},
+    lambda settings: (phrase_of(settings), str(settings.init)),
 )
 """DreamBooth: low-rank changes of the network."""

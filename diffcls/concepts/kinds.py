@@ -23,6 +23,7 @@ class LearningKind:
         summary: the method with its source, for the card.
         phases: name -> draws per image and step, of each phase of the training in order of time.
         needs: option -> why it must be given.
+        fillings: settings -> what fills the templates beside the word of learned vectors.
     """
 
     learn: Callable[[Any], Any]
@@ -31,6 +32,7 @@ class LearningKind:
     summary: str
     phases: Mapping[str, int]
     needs: Mapping[str, str] = field(default_factory=dict)
+    fillings: Callable[[Any], tuple[str, ...]] = lambda settings: ()
 
     def check_batch(self, batch: int) -> None:
         """Raise UsageError for a batch that a phase cannot divide into the draws of its images."""

@@ -42,6 +42,7 @@ def learn_concept(options: ConceptOptions) -> dict[str, Any]:
             `diffcls.models.given.load`.
         KeyboardInterrupt: after Ctrl-C, once the current step is saved.
     """
+    from diffcls.concepts.prompt_lengths import check_prompts
     from diffcls.models import given
 
     check(options)
@@ -50,6 +51,7 @@ def learn_concept(options: ConceptOptions) -> dict[str, Any]:
     against = options.against_images and in_folder(options.against_images, "--against-images")
     denoiser = given.load(options.model, options.device, options.dtype, options.img_size)
     check_model(denoiser)
+    check_prompts(denoiser, settings, templates_of(settings, denoiser.card))
     plan = plan_of(settings) | _facts(denoiser, settings, images, against or None)
     _begin(folder / WORK / PLAN, plan)
     learned = learn(
@@ -156,10 +158,15 @@ def learn(
         other: (M, C, h, w) encoded images of other classes, or None.
         folder: place of checkpoints and curves; None: keep neither.
         quiet: no progress bar.
+
+    Raises:
+        UsageError, ModelError: see `diffcls.concepts.prompt_lengths.check_prompts`.
     """
+    from diffcls.concepts.prompt_lengths import check_prompts
     from diffcls.concepts.task import LearningTask
 
     templates = templates_of(settings, denoiser.card)
+    check_prompts(denoiser, settings, templates)
     task = LearningTask(denoiser, settings.name, x0, settings, templates, other, folder, quiet)
     return settings.kind().learn(task)
 
