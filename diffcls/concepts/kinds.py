@@ -39,7 +39,7 @@ class LearningKind:
         for name, draws in self.phases.items():
             if batch % draws:
                 raise UsageError(
-                    f"--batch-size does not fit the phase {name}, which has {draws} draws an image",
+                    f"--batch-size does not fit the phase {name}, with {draws} draws per image",
                     given=batch,
                     allowed=f"a multiple of {draws}",
                 )

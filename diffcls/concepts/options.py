@@ -103,10 +103,9 @@ class ConceptSettings:
     def check(self) -> None:
         """Raise UsageError for an option that the method does not read, or one that it needs.
 
-        So does a batch size that it cannot divide.
+        A batch that the draws of its images do not divide is refused as well.
         """
         kind = self.kind()
-        kind.check_batch(self.optimisation().batch)
         for field in fields(self):
             value, name = getattr(self, field.name), field.name
             if name in kind.needs and not value:
@@ -119,6 +118,7 @@ class ConceptSettings:
                     given=value,
                     todo=f"remove {flag_of(name)}",
                 )
+        kind.check_batch(self.optimisation().batch)
 
 
 @dataclass(frozen=True, kw_only=True)
