@@ -93,10 +93,12 @@ def _main(arguments: list[str]) -> int:
 
 
 def _report(options: ConceptOptions, card: dict[str, Any]) -> list[str]:
-    losses = [curve[-1]["loss"] for curve in card["curves"].values() if curve]
+    # of the last phase: an earlier one has another loss
+    curve = card["curves"].get([*card["phases"]][-1])
+    loss = f", loss {curve[-1]['loss']:.4f}" if curve else ""
     return [
         f"{options.output_dir}: {card['name']}, learned from {card['images']['count']} images in "
-        f"{card['seconds']:g} s, loss {losses[-1]:.4f}",
+        f"{card['seconds']:g} s{loss}",
         f"evaluate it: python -m diffcls.evaluate --model {shlex.quote(options.model)} "
         f"--concept {shlex.quote(options.output_dir)}",
     ]

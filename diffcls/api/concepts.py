@@ -79,7 +79,8 @@ class WithConcepts(ABC):
             that diffusers' ``load_textual_inversion`` reads.
 
         Raises:
-            UsageError: for a name that is no new word, and for settings that do not fit together.
+            UsageError: for a name that is no new word or that of an earlier concept, and for
+                settings that do not fit together.
             DataError: for an image that cannot be read.
             ModelError: for a model that reads no text, or a family that cannot have new words.
         """
@@ -101,6 +102,7 @@ class WithConcepts(ABC):
             {"name": name, "method": method, "vectors": vectors, "seed": seed, **chosen},
         )
         settings.check()
+        self._check_name(name)
         batch, _ = as_batch(images)
         openers = [opener(one, f"image {i}", self.web_access) for i, one in enumerate(batch)]
         with self._lock:
@@ -111,6 +113,15 @@ class WithConcepts(ABC):
             self._concepts = (*self._concepts, learned)
             self._use(self._base)
         return learned
+
+    def _check_name(self, name: str) -> None:
+        """Raise UsageError for the name of an earlier concept, with which this one would mix."""
+        if name in [phrase.partition(" ")[0] for phrase in self.concepts]:
+            raise UsageError(
+                "the classifier has a concept of this name already",
+                given=name,
+                allowed=f"another name than {', '.join(self.concepts)}",
+            )
 
     def _with_concepts(self, base: Denoiser) -> Denoiser:
         """A model with the learned concepts; itself without any."""

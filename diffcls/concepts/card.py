@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +27,8 @@ def card_of(
         denoiser: the model.
         work: folder of the curves.
     """
-    curves = sorted(work.glob("*-curve.jsonl"))
+    phases = options.kind().phases_of(options)
+    curves = {name: work / f"{name}-curve.jsonl" for name in phases}
     return {
         **plan,
         "phrase": learned.phrase,
@@ -38,8 +40,19 @@ def card_of(
         "device": describe_device(str(denoiser.device)),
         "versions": versions(),
         "date": clock(),
-        "curves": {path.name.removesuffix("-curve.jsonl"): read_curve(path) for path in curves},
+        "phases": phases,
+        "curves": {name: read_curve(path) for name, path in curves.items() if path.exists()},
     }
+
+
+def phases_in_words(phases: Mapping[str, Mapping[str, int]]) -> str:
+    """Length of each phase, such as ``textual: 400 steps of 16 images``."""
+    parts = []
+    for name, phase in phases.items():
+        draws = f" with {phase['draws']} draws each" if phase["draws"] > 1 else ""
+        images = f"{phase['images']} image{'' if phase['images'] == 1 else 's'}"
+        parts.append(f"{name}: {phase['steps']:,} steps of {images}{draws}")
+    return "; ".join(parts)
 
 
 def readme(card: dict[str, Any]) -> str:
@@ -65,9 +78,9 @@ Learned by {card["summary"]}{start}, for {model["name"]}, revision `{model["revi
 
     {card["command"]}
 
-Seed {card["seed"]}, {card["images_seen"]:,} images seen in batches of {card["batch"]}, learning
-rate {card["learning_rate"]:g}, {card["seconds"]:g} s on {card["device"]}, {card["versions"]}. All
-settings and the hashes of the images are in `concept.json`.
+Seed {card["seed"]}, learning rate {card["learning_rate"]:g}, {card["seconds"]:g} s on
+{card["device"]}, {card["versions"]}; {phases_in_words(card["phases"])}. All settings and the hashes
+of the images are in `concept.json`.
 
 A classifier with this concept is **few-shot**, with {count} images:
 

@@ -22,7 +22,7 @@ from torch import Tensor
 from diffcls.concepts.kinds import LearningKind
 from diffcls.concepts.learned_rows import LearnedRows
 from diffcls.concepts.task import Learned, LearningTask
-from diffcls.concepts.textual import OPTIMISATION, embeddings, learned_rows
+from diffcls.concepts.textual import OPTIMISATION, TEXTUAL, embeddings, learned_rows
 from diffcls.diffusion.timestep_allocation import allocate
 from diffcls.models.denoiser import Conditioning
 from diffcls.training.loop import Phase, generator
@@ -75,7 +75,7 @@ class PosteriorLoss:
         dimensions = float(np.prod(denoiser.sample_shape))
         self.scale = dimensions / denoiser.card.temperature
         # each step has other draws, and an image m of them
-        self.images = max(1, task.settings.optimisation().batch // DRAWS)
+        self.images = task.settings.optimisation().batch // DRAWS
         self._others = self._encode_others()
 
     def _encode_others(self) -> list[Conditioning]:
@@ -158,6 +158,8 @@ DISCRIMINATIVE = LearningKind(
     OPTIMISATION,
     "discriminative inversion: the posterior of the diffusion classifier, from the solution of "
     "textual inversion (Gal et al. 2023)",
+    {**TEXTUAL.phases, "discriminative": DRAWS},
     {"against": "name the other classes, such as --against cup bowl"},
+    lambda settings: settings.against or (),
 )
 """Discriminative inversion: the embeddings that separate the concept from given classes."""

@@ -10,7 +10,8 @@ diffusers.
 
 from __future__ import annotations
 
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -21,12 +22,16 @@ from diffcls.generation.sample import sample
 from diffcls.models.concept_files import LORA
 from diffcls.models.denoiser import Conditioning
 from diffcls.models.quiet import quiet
+from diffcls.support.errors import RecordError
 from diffcls.support.files import write_bytes
 from diffcls.support.seeding import key
 from diffcls.training.loop import Phase, generator
 from diffcls.training.losses import noised, objective
 from diffcls.training.noise_levels import discrete
 from diffcls.training.recipes import Optimisation
+
+if TYPE_CHECKING:
+    from diffcls.concepts.options import ConceptSettings
 
 PRESERVATION = 1.0
 """λ: weight of the prior preservation loss."""
@@ -60,7 +65,7 @@ class LoraWeights(nn.Module):
 def learn(task: LearningTask) -> Learned:
     """Learn low-rank changes of the network by which ``NAME NOUN`` shows the concept."""
     settings = task.settings
-    phrase = f"{task.token} {settings.init}"
+    phrase = phrase_of(settings)
     prior = generated_prior(task)
     network: Any = task.denoiser.network
     add_adapter(network, settings.rank, settings.seed)
@@ -68,6 +73,11 @@ def learn(task: LearningTask) -> Learned:
     loss = PreservingLoss(task, phrase, prior)
     loop = task.run(Phase("dreambooth", {"lora": weights}, loss, settings.optimisation()))
     return Learned(phrase, LORA, lora_tensors(network, task.denoiser.part), loop.seconds)
+
+
+def phrase_of(settings: ConceptSettings) -> str:
+    """What stands for the concept in a prompt: its name and its class."""
+    return f"{settings.name} {settings.init}"
 
 
 def add_adapter(network: Any, rank: int, seed: int) -> None:
@@ -98,13 +108,16 @@ def generated_prior(task: LearningTask) -> Tensor:
     """(M, C, h, w) encoded images of the class, as the unchanged model generates them.
 
     They depend on the seed alone; with a folder they are kept there, for resumption.
-    """
-    from safetensors.torch import load_file, save
 
+    Raises:
+        RecordError: for kept images that cannot be read.
+    """
+    from safetensors.torch import save
+
+    settings, denoiser = task.settings, task.denoiser
     path = task.folder and task.folder / PRIOR_FILE
     if path and path.exists():
-        return load_file(path)["x0"]
-    settings, denoiser = task.settings, task.denoiser
+        return _kept_prior(path, (settings.prior_images, *denoiser.sample_shape))
     prompts = task.prompts(str(settings.init))
     texts = [prompts[i % len(prompts)] for i in range(settings.prior_images)]
     rows = []
@@ -122,6 +135,24 @@ def generated_prior(task: LearningTask) -> Tensor:
     x0 = torch.cat(rows).clone(memory_format=torch.contiguous_format)
     if path:
         write_bytes(path, save({"x0": x0}))
+    return x0
+
+
+def _kept_prior(path: Path, shape: tuple[int, ...]) -> Tensor:
+    """(M, C, h, w) of a file, as `generated_prior` wrote it."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        x0 = load_file(path)["x0"]
+        if x0.shape != shape:
+            raise ValueError(f"shape {tuple(x0.shape)}, not {shape}")
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        raise RecordError(
+            f"the generated images of the class cannot be read ({error})",
+            given=str(path),
+            todo="delete the file, then rerun the same command: they are generated again",
+        ) from error
     return x0
 
 
@@ -168,6 +199,8 @@ DREAMBOOTH = LearningKind(
     frozenset({"init", "rank", "prior_images"}),
     OPTIMISATION,
     "DreamBooth with prior preservation (Ruiz et al. 2023), as a LoRA",
+    {"dreambooth": 1},
     {"init": "name the class of the concept, such as --init mug"},
+    lambda settings: (phrase_of(settings), str(settings.init)),
 )
 """DreamBooth: low-rank changes of the network."""

@@ -14,6 +14,7 @@ from diffcls.data.image_tree import images_below
 from diffcls.data.seen_images import hash_image
 from diffcls.data.transforms import load_image, to_pixels
 from diffcls.support.errors import DataError
+from diffcls.support.hashing import content_hash, hash_json
 from diffcls.support.notices import warn
 
 if TYPE_CHECKING:
@@ -48,6 +49,15 @@ class ConceptImages:
         """
         hashed = [hash_image(open_image()) for open_image in self.openers]
         return [f"{one:010x}" for one in hashed if one is not None]
+
+    def pixel_hash(self) -> str:
+        """Hash of the decoded pixels of all images, in their order: equal images are learned alike.
+
+        Raises:
+            DataError: for an image that cannot be read.
+        """
+        opened = (open_image() for open_image in self.openers)
+        return hash_json([content_hash(repr(one.size), one.tobytes()) for one in opened])
 
     def encode(self, denoiser: Denoiser) -> Tensor:
         """(N, C, h, w) float32 on the CPU: what the denoiser makes of the images.

@@ -11,7 +11,7 @@ from diffcls.concepts.images import ConceptImages, in_folder
 from diffcls.concepts.options import ConceptOptions, ConceptSettings, plan_of
 from diffcls.data import catalog
 from diffcls.data.training_captions import TEMPLATES
-from diffcls.models.concept_files import CARD
+from diffcls.models.concept_files import CARD, EMBEDDINGS, LORA
 from diffcls.support.errors import DataError, RecordError, UsageError
 from diffcls.support.files import check_output, locked, write_bytes, write_text
 from diffcls.support.stored_json import parse_json
@@ -26,6 +26,8 @@ WORK = "training"
 """Folder in that of the concept: checkpoints to resume from, and curves."""
 PLAN = "settings.json"
 """File in the folder of the training that says what decides the result."""
+STATE = ("*.pt", "*-curve.jsonl", "prior.safetensors")
+"""Files in the folder of the training from which a learning resumes."""
 
 
 def learn_concept(options: ConceptOptions) -> dict[str, Any]:
@@ -40,6 +42,7 @@ def learn_concept(options: ConceptOptions) -> dict[str, Any]:
             `diffcls.models.given.load`.
         KeyboardInterrupt: after Ctrl-C, once the current step is saved.
     """
+    from diffcls.concepts.prompt_lengths import check_prompts
     from diffcls.models import given
 
     check(options)
@@ -48,7 +51,8 @@ def learn_concept(options: ConceptOptions) -> dict[str, Any]:
     against = options.against_images and in_folder(options.against_images, "--against-images")
     denoiser = given.load(options.model, options.device, options.dtype, options.img_size)
     check_model(denoiser)
-    plan = plan_of(settings) | _facts(denoiser, images, against or None)
+    check_prompts(denoiser, settings, templates_of(settings, denoiser.card))
+    plan = plan_of(settings) | _facts(denoiser, settings, images, against or None)
     _begin(folder / WORK / PLAN, plan)
     learned = learn(
         denoiser,
@@ -99,7 +103,22 @@ def check(options: ConceptOptions) -> None:
             given=str(folder),
             todo="choose another --output-dir, or move the folder away",
         )
+    _check_files(folder)
     check_output(folder)
+
+
+def _check_files(folder: Path) -> None:
+    """Raise UsageError for files that no learning of ours has begun, and that it would change."""
+    if (folder / WORK / PLAN).exists():
+        return
+    written = (EMBEDDINGS, LORA, "README.md", *(f"{WORK}/{name}" for name in STATE))
+    found = sorted(path for name in written for path in folder.glob(name))
+    if found:
+        raise UsageError(
+            "the output folder contains files that the learning would overwrite or read",
+            given=", ".join(path.relative_to(folder).as_posix() for path in found),
+            todo="choose another --output-dir, or move the files away",
+        )
 
 
 def _check_images(options: ConceptOptions) -> None:
@@ -139,12 +158,22 @@ def learn(
         other: (M, C, h, w) encoded images of other classes, or None.
         folder: place of checkpoints and curves; None: keep neither.
         quiet: no progress bar.
+
+    Raises:
+        UsageError, ModelError: see `diffcls.concepts.prompt_lengths.check_prompts`.
     """
+    from diffcls.concepts.prompt_lengths import check_prompts
     from diffcls.concepts.task import LearningTask
 
-    templates = settings.template or templates_for(denoiser.card)
+    templates = templates_of(settings, denoiser.card)
+    check_prompts(denoiser, settings, templates)
     task = LearningTask(denoiser, settings.name, x0, settings, templates, other, folder, quiet)
     return settings.kind().learn(task)
+
+
+def templates_of(settings: ConceptSettings, card: ModelCard) -> tuple[str, ...]:
+    """The templates that were given; else those for the model."""
+    return settings.template or templates_for(card)
 
 
 def templates_for(card: ModelCard) -> tuple[str, ...]:
@@ -158,18 +187,26 @@ def templates_for(card: ModelCard) -> tuple[str, ...]:
     return tuple(dict.fromkeys([*own, *TEMPLATES]))
 
 
-def _facts(denoiser: Any, images: ConceptImages, against: ConceptImages | None) -> dict[str, Any]:
-    """What else decides the result: model, images, and precision."""
+def _facts(
+    denoiser: Any, settings: ConceptSettings, images: ConceptImages, against: ConceptImages | None
+) -> dict[str, Any]:
+    """What else decides the result: model, templates, images, and precision."""
     card = denoiser.card
     facts: dict[str, Any] = {
+        "template": templates_of(settings, card),
         "model": {"name": card.name, "revision": card.revision},
         "img_size": denoiser.image_size,
         "dtype": str(denoiser.dtype).removeprefix("torch."),
-        "images": {"count": len(images), "names": list(images.names), "hashes": images.hashes()},
+        "images": {"count": len(images), "names": list(images.names), **_hashes(images)},
     }
     if against is not None:
-        facts["against_images"] = {"count": len(against), "hashes": against.hashes()}
+        facts["against_images"] = {"count": len(against), **_hashes(against)}
     return facts
+
+
+def _hashes(images: ConceptImages) -> dict[str, Any]:
+    """Hashes by which scored images are recognised, and one of what is learned from."""
+    return {"hashes": images.hashes(), "pixels": images.pixel_hash()}
 
 
 def _begin(path: Path, plan: dict[str, Any]) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diffcls.concepts import METHODS
+from diffcls.data.class_names import same_name
 from diffcls.data.prompts import PromptSet
 from diffcls.models.concept_files import check_token
 from diffcls.support.environment import MAX_THREADS
@@ -75,8 +76,20 @@ class ConceptSettings:
         check_values(self)
         check_token(self.name)
         METHODS[self.method]
+        self._check_against()
         if self.template is not None:
             PromptSet.from_templates(["first", "second"], self.template)
+
+    def _check_against(self) -> None:
+        """Raise UsageError for a class that competes twice, or a concept with itself."""
+        names = [same_name(name) for name in (self.name, *(self.against or ()))]
+        for place, name in enumerate(names[1:], 1):
+            if name in names[:place]:
+                raise UsageError(
+                    "--against: a class twice, or the concept itself",
+                    given=self.against[place - 1] if self.against else None,
+                    allowed="names of other classes, each once",
+                )
 
     def kind(self) -> LearningKind:
         """The row of the method."""
@@ -88,7 +101,10 @@ class ConceptSettings:
         return self.kind().optimisation_of(self)
 
     def check(self) -> None:
-        """Raise UsageError for an option that the method does not read, or one that it needs."""
+        """Raise UsageError for an option that the method does not read, or one that it needs.
+
+        A batch that the draws of its images do not divide is refused as well.
+        """
         kind = self.kind()
         for field in fields(self):
             value, name = getattr(self, field.name), field.name
@@ -102,6 +118,7 @@ class ConceptSettings:
                     given=value,
                     todo=f"remove {flag_of(name)}",
                 )
+        kind.check_batch(self.optimisation().batch)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -86,5 +86,6 @@ TEXTUAL = LearningKind(
     frozenset({"vectors", "init"}),
     OPTIMISATION,
     "textual inversion (Gal et al. 2023)",
+    {"textual": 1},
 )
 """Textual inversion: one or more embeddings, all else frozen."""

@@ -48,7 +48,8 @@ class Concept:
     Args:
         path: the file of weights.
         phrase: what stands for the class in a prompt: the token, or the words of DreamBooth.
-        label: name of the class, as given behind ``=``; else the phrase.
+        label: name of the class, as given behind ``=``; else the phrase, without brackets if those
+            of `in_brackets` are not the file's.
         is_given: whether the label was given.
         is_lora: whether the weights are a LoRA; else they are embeddings.
         images: number of images that it was learned from; None if unknown.
@@ -90,10 +91,10 @@ def parse(text: str) -> Concept:
     """
     name, equals, label = text.rpartition("=")
     if not equals or Path(expand(text)).exists():
-        name, label = text, ""
-    path = Path(expand(name))
-    if equals and not label.strip() and not path.exists():
-        raise UsageError("cannot parse --concept", given=text, allowed=FORMS)
+        name, equals, label = text, "", ""
+    path, label = Path(expand(name)), label.strip()
+    if equals and not label:
+        raise UsageError("cannot parse --concept: no label after =", given=text, allowed=FORMS)
     if path.is_dir():
         return _of_folder(path, label)
     if not path.is_file() or path.suffix != ".safetensors":
@@ -168,15 +169,24 @@ def _of_file(path: Path, label: str) -> Concept:
         return Concept(path, label, label, True, True)
     folder_name = path.parent.name if path.name == EMBEDDINGS else path.stem
     if len(names) == 1 and names[0] != A1111_KEY:
-        phrase = names[0]
+        word = names[0]
     elif set(names) == {A1111_KEY} or set(names) <= {"clip_l", "clip_g"}:
-        phrase = folder_name
+        word = folder_name
     else:
         raise ModelError(
             "--concept: neither embeddings of one token nor a LoRA",
             given=f"{path} with {', '.join(names[:4]) or 'no tensor'}",
         )
-    return Concept(path, phrase, label or phrase, bool(label), False)
+    return Concept(path, in_brackets(word), label or word, bool(label), False)
+
+
+def in_brackets(word: str) -> str:
+    """The token of a word of embeddings made elsewhere, such as ``<irt>`` of ``irt``.
+
+    A new token is found everywhere in a text: ``irt`` would divide "shirt" as well. In brackets it
+    is found where it is meant, and no prompt without it has other tokens than before.
+    """
+    return word if word.startswith("<") and word.endswith(">") else f"<{word.lower()}>"
 
 
 def tensor_names(path: Path) -> list[str]:

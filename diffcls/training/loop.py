@@ -89,6 +89,7 @@ class Loop:
 
     Raises:
         ValueError: for early stopping with several processes.
+        RecordError: for a checkpoint that cannot be read.
     """
 
     def __init__(
@@ -271,7 +272,18 @@ class Loop:
         write_bytes(self.path, buffer.getvalue())
 
     def _load(self, path: Path) -> None:
-        state = torch.load(path, map_location=self.processes.device, weights_only=True)
+        try:
+            self._restore(torch.load(path, map_location=self.processes.device, weights_only=True))
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:  # a damaged archive or state raises different exceptions
+            raise RecordError(
+                f"a checkpoint of the training cannot be read ({type(error).__name__})",
+                given=str(path),
+                todo="delete it, then rerun the same command: this phase begins again",
+            ) from error
+
+    def _restore(self, state: Mapping[str, Any]) -> None:
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         for average, stored in zip(self.ema.shadow, state["ema"], strict=True):

@@ -107,8 +107,19 @@ def test_what_cannot_be_learned_is_refused(classifier: ZeroShotImageClassifier) 
         classifier.add_concept([], TOKEN)
     assert classifier.concepts == ()
     add(classifier)
-    with pytest.raises(UsageError, match="is a token of the model already: '<my-mug>'"):
+    with pytest.raises(UsageError, match="a concept of this name already: '<my-mug>'"):
         add(classifier)
+
+
+def test_two_concepts_of_one_name_are_refused(classifier: ZeroShotImageClassifier) -> None:
+    given = {"method": "dreambooth", "prior_images": 2, "rank": 2}
+    add(classifier, **given)
+    revision = classifier.denoiser.card.revision
+    for again in (given, given | {"init": "seven"}, {}):
+        with pytest.raises(UsageError, match="a concept of this name already: '<my-mug>'"):
+            add(classifier, **again)
+    assert classifier.concepts == (f"{TOKEN} three",)
+    assert classifier.denoiser.card.revision == revision
 
 
 def test_a_class_conditional_model_has_no_words() -> None:

@@ -12,8 +12,10 @@ import pytest
 import torch
 from diffusers import DiffusionPipeline
 from helpers.library_pipelines import Folders, folders
+from PIL import Image
 from safetensors.torch import load_file
 
+import diffcls.concepts.learn as learning
 import diffcls.learn_concept as command
 from diffcls.concepts.discriminative import DRAWS, NEARNESS, PosteriorLoss
 from diffcls.concepts.learn import learn
@@ -24,7 +26,9 @@ from diffcls.data.load import load_dataset
 from diffcls.models import loading
 from diffcls.models.concept_files import EMBEDDINGS, LORA, parse
 from diffcls.models.quiet import quiet
+from diffcls.support.errors import UsageError
 from diffcls.training.loop import generator
+from diffcls.training.run_files import read_curve
 
 __all__ = ["folders"]
 TOKEN = "<mine>"
@@ -80,6 +84,7 @@ def test_what_cannot_be_learned_is_refused_in_one_line(
         (sevens, "digits", ("--rank", "4"), "--rank does not apply to --method textual"),
         (sevens, "digits", ("--method", "dreambooth"), "--method dreambooth needs --init"),
         (sevens, "digits", ("--method", "discriminative"), "needs --against"),
+        (sevens, "digits", (*rival[:4], "--batch-size", "6"), "6; allowed: a multiple of 4"),
         (sevens, "digits", ("--against-images", "x"), "--against-images does not apply"),
         (
             sevens,
@@ -109,6 +114,55 @@ def test_other_settings_do_not_resume(
     assert "begun with other settings" in capsys.readouterr().err
     assert run(sevens, tmp_path, folders("sd1")) == 0
     assert (tmp_path / EMBEDDINGS).read_bytes() == before
+
+
+def test_other_images_do_not_resume(
+    folders: Folders, sevens: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    others = tmp_path / "others"
+    others.mkdir()
+    Image.new("RGB", (8, 8), (9, 9, 9)).save(others / "0.png")  # of one colour: without a rank hash
+    rival = ("--method", "discriminative", "--against", "two", "--against-images", str(others))
+    shown, out = shutil.copytree(sevens, tmp_path / "shown"), tmp_path / "c"
+    assert run(shown, out, folders("sd1"), *rival) == 0
+    (out / "concept.json").unlink()
+    for path in (shown / "0.png", others / "0.png"):  # darker: the ranks of the pixels are equal
+        before = path.read_bytes()
+        with Image.open(path) as image:
+            image.convert("RGB").point(lambda value: value // 2).save(path)
+        assert path.read_bytes() != before
+        assert run(shown, out, folders("sd1"), *rival) == 2
+        assert "begun with other settings" in capsys.readouterr().err
+        path.write_bytes(before)
+    assert run(shown, out, folders("sd1"), *rival) == 0
+
+
+def test_other_templates_of_the_model_do_not_resume(
+    folders: Folders,
+    sevens: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert run(sevens, tmp_path, folders("sd1")) == 0
+    (tmp_path / "concept.json").unlink()
+    monkeypatch.setattr(learning, "TEMPLATES", ("a sketch of {}",))
+    assert run(sevens, tmp_path, folders("sd1")) == 2
+    assert "'template': ['a sketch of {}']" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "name", [EMBEDDINGS, LORA, "README.md", "training/textual.pt", "training/prior.safetensors"]
+)
+def test_files_that_no_learning_began_stay_as_they_are(
+    sevens: Path, tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(b"mine")
+    assert run(sevens, tmp_path, "digits") == 2
+    assert f"would overwrite or read: '{name}'" in capsys.readouterr().err
+    assert path.read_bytes() == b"mine" and not (tmp_path / "concept.json").exists()
 
 
 @pytest.mark.parametrize("family", ["sd1", "sdxl"])
@@ -162,6 +216,34 @@ def test_dreambooth_resumes_to_the_same_weights(
     resumed = learned(tmp_path)
     assert whole.keys() == resumed.keys()
     assert all(torch.equal(whole[k], resumed[k]) for k in whole)
+
+
+def test_damaged_files_of_a_begun_learning_are_named_in_one_line(
+    folders: Folders, sevens: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ("--method", "dreambooth", "--init", "three", "--prior-images", "2", "--rank", "2")
+    assert run(sevens, tmp_path, folders("sd1"), *flags) == 0
+    (tmp_path / "concept.json").unlink()
+    before = (tmp_path / LORA).read_bytes()
+    for name, message in (
+        ("dreambooth.pt", "a checkpoint of the training cannot be read"),
+        ("prior.safetensors", "the generated images of the class cannot be read"),
+    ):
+        path = tmp_path / "training" / name
+        path.write_bytes(path.read_bytes()[:100])
+        capsys.readouterr()
+        assert run(sevens, tmp_path, folders("sd1"), *flags) == 1
+        error = capsys.readouterr().err.strip()
+        assert message in error and name in error and "\n" not in error
+        path.unlink()
+    assert run(sevens, tmp_path, folders("sd1"), *flags) == 0
+    assert (tmp_path / LORA).read_bytes() == before
+
+
+@pytest.mark.parametrize("against", [("two", TOKEN), ("two", "zero", " Two")])
+def test_no_class_competes_with_itself(against: tuple[str, ...]) -> None:
+    with pytest.raises(UsageError, match="--against: a class twice, or the concept itself"):
+        ConceptSettings(name=TOKEN, method="discriminative", against=against)
 
 
 def posterior_loss(
@@ -258,6 +340,25 @@ def test_the_card_tells_how_many_images_of_other_classes_there_were(
     assert run(sevens, tmp_path / "c", folders("sd1"), *flags) == 0
     card = json.loads((tmp_path / "c/concept.json").read_text(encoding="utf-8"))
     assert card["images"]["count"] == 4 and card["against_images"]["count"] == 3
+
+
+def test_reports_state_both_phases_in_order_of_time(
+    folders: Folders, sevens: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "c"
+    flags = ("--method", "discriminative", "--against", "two", "--batch-size", "8")
+    assert run(sevens, out, folders("sd1"), *flags) == 0
+    card = json.loads((out / "concept.json").read_text(encoding="utf-8"))
+    last = read_curve(out / "training/discriminative-curve.jsonl")[-1]["loss"]
+    assert f"loss {last:.4f}" in capsys.readouterr().out
+    assert card["curves"]["textual"][-1]["loss"] != last and [*card["curves"]] == [*card["phases"]]
+    stated = "textual: 2 steps of 8 images; discriminative: 2 steps of 2 images with 4 draws each"
+    assert stated in " ".join((out / "README.md").read_text(encoding="utf-8").split())
+    model: Any = loading.load(str(folders("sd1")))
+    loss, _ = posterior_loss(model)  # of a batch of 8 as well
+    drawn = loss._draw(loss.task.x0, torch.Generator().manual_seed(0))
+    phase = card["phases"]["discriminative"]
+    assert len(drawn.x0) == phase["images"] * phase["draws"]
 
 
 @pytest.mark.slow

@@ -85,6 +85,15 @@ def test_prompts_have_the_token(seven: Path, capsys: pytest.CaptureFixture[str])
     assert "the class <mine> is added; digits has no image of it" in capsys.readouterr().err
 
 
+def test_a_word_without_brackets_has_them_in_prompts_alone(tmp_path: Path) -> None:
+    path = tmp_path / "Ven.safetensors"
+    save_file({"emb_params": torch.ones(1, 96)}, path)
+    options = EvaluationOptions(limit=10, concept=[str(path)])
+    prompts = build_prompts(options, choose_images(options)[0])
+    assert prompts.class_names[10] == "Ven"
+    assert prompts.prompts[10] == "a photo of a handwritten digit <ven>."
+
+
 def test_what_does_not_fit_is_refused(seven: Path, tmp_path: Path) -> None:
     for given, message in (
         ({"concept": [f"{seven}=7", f"{seven}=1"]}, "two concepts of one name: '<mine>'"),

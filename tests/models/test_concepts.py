@@ -16,6 +16,7 @@ from torch import Tensor
 
 from diffcls.models import loading
 from diffcls.models.concept_files import parse, tensors_of
+from diffcls.models.concepts import check_new
 from diffcls.models.quiet import quiet
 from diffcls.support.errors import ModelError, UsageError
 
@@ -119,6 +120,30 @@ def test_files_made_elsewhere_give_the_same_conditioning(
     assert torch.equal(one, two)
 
 
+@pytest.mark.parametrize("layout", ["row", "automatic1111"])
+@pytest.mark.parametrize("word", ["irt", "My Irt", "irt-2.0", "ee"])
+def test_a_word_without_brackets_changes_no_other_word(
+    tmp_path: Path, folders: Folders, layout: str, word: str
+) -> None:
+    rows, path = vectors_of("sd1", 2)["text_encoder"], tmp_path / f"{word}.safetensors"
+    save_file({word if layout == "row" else "emb_params": rows}, path)
+    concept = parse(str(path))
+    assert concept.label == word and concept.phrase == f"<{word.lower()}>"
+    before: Any = loading.load(str(folders("sd1")))
+    after: Any = loading.load(str(folders("sd1")), concepts=(str(path),))
+    prompts = ["a shirt", "three my irt-2.0", "See Tshirts", word]
+    assert before.prompt_keys(prompts) == after.prompt_keys(prompts)
+    assert torch.equal(*(m.encode_prompts(prompts)["text"] for m in (before, after)))
+    # in its place in a prompt it is what plain diffusers makes of the file
+    with quiet():
+        pipeline = DiffusionPipeline.from_pretrained(folders("sd1"))
+        pipeline.load_textual_inversion(path, token="<x>")
+    with torch.inference_mode():
+        expected, _ = pipeline.encode_prompt("a photo of <x>s.", "cpu", 1, False)
+    prompt = f"a photo of {concept.phrase}s."
+    assert torch.equal(after.encode_prompts([prompt])["text"], expected)
+
+
 def test_revision_has_the_content_of_the_concept(tmp_path: Path, folders: Folders) -> None:
     first, second = (write(tmp_path / f"{n}.safetensors", "sd1", n) for n in (1, 2))
     model = str(folders("sd1"))
@@ -158,9 +183,11 @@ def test_one_encoder_does_not_take_the_file_of_two(tmp_path: Path, folders: Fold
 def test_a_token_of_the_model_is_refused(tmp_path: Path, folders: Folders, token: str) -> None:
     path = tmp_path / "x.safetensors"
     save_file({token: torch.ones(32)}, path)
-    twice = (str(path),) * (2 if token == TOKEN else 1)
     with pytest.raises(UsageError, match="is a token of the model already"):
-        loading.load(str(folders("sd1")), concepts=twice)
+        loading.load(str(folders("sd1")), concepts=(str(path),) * 2)
+    model: Any = loading.load(str(folders("sd1")))
+    with pytest.raises(UsageError, match="is a token of the model already: 'a'"):
+        check_new(model.pipeline, "a", ("text_encoder",))
 
 
 def test_vectors_that_are_not_finite_are_refused(tmp_path: Path, folders: Folders) -> None:
@@ -176,6 +203,7 @@ def test_texts_are_parsed(tmp_path: Path) -> None:
     assert parse(f"{file}=mug") == parse(str(file)).__class__(
         file, TOKEN, "mug", is_given=True, is_lora=False
     )
+    assert parse(f"{file}= mug ") == parse(f"{file}=mug")
     pickled = tmp_path / "x.bin"
     pickled.write_bytes(b"")
     lora, broken = tmp_path / "lora.safetensors", tmp_path / "broken.safetensors"
@@ -188,6 +216,8 @@ def test_texts_are_parsed(tmp_path: Path) -> None:
         (str(lora), "needs the label of its class"),
         (str(broken), "cannot read the file as safetensors"),
         (f"{tmp_path / 'absent'}=", "cannot parse --concept"),
+        (f"{file}=", "cannot parse --concept: no label after ="),
+        (f"{tmp_path}= ", "cannot parse --concept: no label after ="),
     ):
         with pytest.raises((UsageError, ModelError), match=message):
             parse(text)

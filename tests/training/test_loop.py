@@ -6,6 +6,7 @@ import dataclasses
 import json
 import math
 from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
 
 import pytest
@@ -97,6 +98,26 @@ def test_a_run_that_was_killed_ends_at_the_same_weights(tmp_path: Path) -> None:
         whole.modules["model"].parameters(), resumed.modules["model"].parameters(), strict=True
     ):
         assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("damage", ["cut", "empty", "text", "another state", "other modules"])
+def test_a_damaged_checkpoint_is_named_and_stays(tmp_path: Path, damage: str) -> None:
+    Loop(line(), tmp_path, quiet=True).run()
+    path = tmp_path / "line.pt"
+    whole = path.read_bytes()
+    if damage in ("another state", "other modules"):
+        state = torch.load(path, weights_only=True)
+        torch.save({"step": 3} if damage == "another state" else state | {"model": {}}, path)
+    else:
+        path.write_bytes({"cut": whole[:100], "empty": b"", "text": b"no checkpoint"}[damage])
+    content = path.read_bytes()
+    with pytest.raises(RecordError, match=r"checkpoint .* cannot be read .*line\.pt.*delete it"):
+        Loop(line(), tmp_path, quiet=True)
+    assert path.read_bytes() == content
+    path.unlink()  # as the message says: the phase begins again, to the same weights
+    Loop(line(), tmp_path, quiet=True).run()
+    again, first = torch.load(path, weights_only=True), torch.load(BytesIO(whole))
+    assert torch.equal(again["ema"][0], first["ema"][0])
 
 
 def test_training_leaves_the_averaged_weights(tmp_path: Path) -> None:
