@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -155,9 +155,11 @@ class LatentTraining(TrainingRun):
             return [f"{self.folder}: validation accuracy {card['validation_accuracy']:.1%}"]
         denoiser = load(str(self.folder))
         test = self._validators.finished(denoiser, "test")
+        known = load_dataset(self.benchmark, "validation", self.data_root).class_names
+        names = [name for name in known if name not in self.without]
         return [
             f"samples of {self.folder}:",
-            *samples(str(self.folder), self.benchmark),
+            *samples(str(self.folder), names[:10], catalog.find(self.benchmark).templates[0]),
             f"validation accuracy {card['validation_accuracy']:.1%} (used for calibration)",
             f"test accuracy {test.accuracy:.1%} on {len(test.labels)} held-out images",
             f"evaluate it: python -m diffcls.evaluate --dataset {self.benchmark} "
@@ -179,17 +181,22 @@ def calibrate(denoiser: Denoiser, recipe: Recipe, validate: Validate) -> dict[st
     }
 
 
-def samples(folder: str, dataset: str, per_row: int = 5) -> list[str]:
-    """One generated image of each of the first ten classes, as text art."""
+def samples(folder: str, names: Sequence[str], template: str, per_row: int = 5) -> list[str]:
+    """One generated image of each class, as text art.
+
+    Args:
+        folder: folder of the model.
+        names: names of the classes.
+        template: prompt template with ``{}``.
+        per_row: images beside each other.
+    """
     from diffusers import StableDiffusionPipeline
 
-    spec = catalog.find(dataset)
-    names = load_dataset(dataset, "validation").class_names[:10]
     pipeline = StableDiffusionPipeline.from_pretrained(folder)
     pipeline.set_progress_bar_config(disable=True)
     with torch.inference_mode():
         images = pipeline(
-            [spec.templates[0].replace("{}", name) for name in names],
+            [template.replace("{}", name) for name in names],
             num_inference_steps=50,
             guidance_scale=2.0,
             generator=[generator("sample", name) for name in names],

@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from diffcls import train
 from diffcls.classifiers.validation import ZeroShotValidator, benchmark_sample, validators
+from diffcls.data import load
 from diffcls.support.errors import UsageError
+from diffcls.training import latent_diffusion
 from diffcls.training.model_card import data_facts, left_out
 from diffcls.training.options import TrainingOptions, open_training
 from diffcls.training.run import TrainingRun
@@ -72,3 +75,23 @@ def test_what_has_no_classes_to_leave_out_is_refused(
         assert train.main([*flags, "--output-dir", str(tmp_path / "refused")]) == 2
         assert message in capsys.readouterr().err
     assert not (tmp_path / "refused").exists()
+
+
+def test_the_report_names_trained_classes_and_reads_the_local_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    part = training(tmp_path, without=["7", "1"], data_root=str(tmp_path))
+    half = SimpleNamespace(accuracy=0.5, labels=(0, 2))
+    part.validators = SimpleNamespace(finished=lambda _, split: half)  # type: ignore[assignment]
+    read: list[object] = []
+
+    def load_dataset(*given: object) -> object:
+        read.append(given)
+        return load.load_dataset("digits", "validation")
+
+    monkeypatch.setattr(latent_diffusion, "load_dataset", load_dataset)
+    monkeypatch.setattr(latent_diffusion, "load", lambda _: None)
+    monkeypatch.setattr(latent_diffusion, "samples", lambda _, names, template: [*names])
+    lines = part.report({"validation_accuracy": 0.25})
+    assert lines[1:9] == list("02345689") and "test accuracy 50.0% on 2" in lines[10]
+    assert read == [("digits", "validation", str(tmp_path))]
