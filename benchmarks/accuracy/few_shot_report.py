@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.accuracy.few_shot_means import MODEL as MEANS_OF_MODEL
+from benchmarks.accuracy.few_shot_means import FEATURES
 from benchmarks.accuracy.few_shot_tasks import (
     CONCEPT,
     MAIN_SHOTS,
@@ -236,7 +236,8 @@ def _recall_verdicts(
     words = "" if trained is None else f", {LEAST_OF_TRAINED:.0%} of the model trained with it"
     met = "met" if row["recall"] >= aim else "missed"
     yield f"- {name}recall of at least {aim:.1%}{words}: {met}."
-    mean = recall(MEANS_OF_MODEL, MAIN_SHOTS)
-    if mean is not None:
-        better = "met" if row["recall"] >= mean else "missed"
-        yield f"- {name}no less than the nearest class mean, {mean:.1%}: {better}."
+    for method in FEATURES:
+        mean = recall(method, MAIN_SHOTS)
+        if mean is not None:
+            better = "met" if row["recall"] >= mean else "missed"
+            yield f"- {name}no less than the {method}, {mean:.1%}: {better}."

@@ -117,7 +117,7 @@ def test_recall_is_asked_for_relative_to_the_model_that_knows_the_class(tmp_path
     means = _run(MODEL, [True] * 8 + [False] * 2, [True, True])
     text = "\n".join(page(list(rows([known, good, means])), tmp_path))
     assert "recall of at least 90.0%, 90% of the model trained with it: met." in text
-    assert "no less than the nearest class mean, 80.0%: met." in text
+    assert "no less than the nearest class mean, the model's features, 80.0%: met." in text
     assert "lose at most 3%: met." in text and "At least 70%: met." in text
     text = "\n".join(page(list(rows([known, bad, means])), tmp_path))
     assert "the model trained with it: missed." in text and "lose at most 3%: missed." in text
