@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from diffcls.api.call_arguments import labels_of, templates_of
+from diffcls.api.call_arguments import labels_of
 from diffcls.api.control import check_without
 from diffcls.api.image_openers import opener
 from diffcls.api.prompt_scorer import PromptScorer
@@ -103,7 +103,7 @@ class WithCounterfactuals(PromptScorer):
         self, labels: Sequence[str] | None, template: str | Sequence[str] | None
     ) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Labels and templates; without labels, those of the latest call."""
-        own = templates_of(self.hypothesis_template if template is None else template)
+        own = self._templates(template)
         if labels is not None:
             return labels_of(labels), own
         latest = next(iter(self._methods), None)

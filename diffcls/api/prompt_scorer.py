@@ -128,8 +128,7 @@ class PromptScorer(OnPipelines):
 
         one = _one_image("race", image)
         labels, rows = labels_of(candidate_labels), rows_of(batch_size)
-        given = self.hypothesis_template if hypothesis_template is None else hypothesis_template
-        method = self._method(labels, templates_of(given))
+        method = self._method(labels, self._templates(hypothesis_template))
         open_image = opener(one, "image", self.web_access)
         return live_race.race(method, open_image, rows, self._lock, self._current_model)
 
@@ -171,7 +170,6 @@ class PromptScorer(OnPipelines):
 
         check_without(self.control, "explanations")
         one_image = _one_image("explain", image)
-        given = self.hypothesis_template if hypothesis_template is None else hypothesis_template
         pair = labels_of([label, other])
         labels = pair if candidate_labels is None else labels_of(candidate_labels)
         for one in pair:
@@ -179,13 +177,17 @@ class PromptScorer(OnPipelines):
                 raise UsageError("label is no candidate", given=one, allowed=labels)
         with self._lock:
             self._follow()
-            prompts = self.prompts(labels, templates_of(given))
+            prompts = self.prompts(labels, self._templates(hypothesis_template))
             method = thorough_method(
                 self.denoiser, prompts, draws, self.seed, self.batch_size, self.allocation
             )
             pixels = method.pixels(opener(one_image, "image", self.web_access)())
             first, second = map(labels.index, pair)
             return measure_evidence(method, pixels, first, second, words)
+
+    def _templates(self, given: str | Sequence[str] | None) -> tuple[str, ...]:
+        """The templates of a call: those that are given, or the classifier's own."""
+        return templates_of(self.hypothesis_template if given is None else given)
 
     def _method(self, labels: tuple[str, ...], templates: tuple[str, ...]) -> DiffusionMethod:
         # the prompts of the latest set of labels stay encoded

@@ -262,9 +262,8 @@ class ZeroShotImageClassifier(WithCounterfactuals):
         images = images_of(images, other)
         labels, rows = labels_of(candidate_labels), rows_of(batch_size)
         access = web_access(self.web_access, timeout, allow_private_addresses)
-        template = self.hypothesis_template if hypothesis_template is None else hypothesis_template
         background = background_of(reject, multi_label, threshold, background_prompt)
-        decide = partial(self._decision, labels, templates_of(template), background)
+        decide = partial(self._decision, labels, self._templates(hypothesis_template), background)
         stream = as_stream(images)
         if stream is not None:
             score = partial(score_chunk, self._current(decide), access, rows, self._lock)
