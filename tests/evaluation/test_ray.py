@@ -22,7 +22,7 @@ import diffcls
 from diffcls.runs.record import read_records
 from diffcls.support.workers.cluster import connected
 from diffcls.support.workers.members import GivenUp, WorkersDied
-from diffcls.support.workers.pool import Pool
+from diffcls.support.workers.pool import MAX_GIVEN_UP, Pool
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install diffcls[ray]")
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -86,6 +86,14 @@ def test_an_image_that_kills_its_worker_is_given_up_after_three_deaths(
     assert results.pop(17) == GivenUp(3)
     assert sorted(results) == [key for key in range(200) if key != 17]
     assert evaluated(tmp_path / "log")[17] == 3
+
+
+def test_the_last_images_may_all_kill_their_worker(pool: Pool, tmp_path: Path) -> None:
+    poison = tuple(range(50, 50 + MAX_GIVEN_UP - 1))  # no result comes after them
+    make = Sleeping(str(tmp_path / "log"), 0.005, poison=poison)
+    results = dict(pool.stream(make, range(50 + len(poison))))
+    assert [results.pop(key) for key in poison] == [GivenUp(3)] * len(poison)
+    check(results, 50)
 
 
 def test_workers_that_all_die_end_the_run(pool: Pool, tmp_path: Path) -> None:

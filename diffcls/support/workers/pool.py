@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from diffcls.support.notices import warn
-from diffcls.support.workers.assignment import Assignment
+from diffcls.support.workers.assignment import MAX_DEATHS, Assignment
 from diffcls.support.workers.channel import Reply
 from diffcls.support.workers.cluster import Cluster
 from diffcls.support.workers.host import Host
@@ -22,6 +22,8 @@ from diffcls.support.workers.members import Death, GivenUp, Make, Worker, Worker
 POLL_SECONDS = 1.0
 PATIENCE_SECONDS = 30.0
 """Time without any scheduled worker after which the run says what it waits for."""
+MAX_GIVEN_UP = 4
+"""Keys given up without any result between them after which the run ends: it is not the keys."""
 
 
 class Pool:
@@ -54,7 +56,7 @@ class Pool:
         }
         self._actor_class = ray.remote(Host).options(**options)
         self._seen: set[str] = set()
-        self._barren_deaths = 0
+        self._barren_deaths = self._barren_keys = 0  # since the last result
         self._began = time.monotonic()
         self._has_warned = False
         self._needs = "GPU" if needs_gpu else "CPU"
@@ -107,7 +109,7 @@ class Pool:
                     self._replace(worker, value)
                     chosen = None if worker is chosen else chosen
                 elif worker is chosen and worker.step == "call":
-                    self._barren_deaths = 0
+                    self._barren_deaths = self._barren_keys = 0
                     return value
 
     def stream(self, make: Make, keys: Iterable[int]) -> Iterator[tuple[int, Any]]:
@@ -137,7 +139,7 @@ class Pool:
                     elif isinstance(value, Reply):
                         worker.reply = value
                         if value.results:
-                            self._barren_deaths = 0
+                            self._barren_deaths = self._barren_keys = 0
                         for key, result in value.results:
                             assignment.done(worker.number, key)
                             yield key, result
@@ -169,7 +171,7 @@ class Pool:
     ) -> Iterator[tuple[int, Any]]:
         in_flight = assignment.in_flight(worker.number)
         for key in assignment.died(worker.number, counted=not death.is_preempted):
-            self._barren_deaths = 0  # one image fewer to die of
+            self._barren_keys += 1
             yield key, GivenUp()
         self._replace(worker, death, in_flight)
 
@@ -177,10 +179,11 @@ class Pool:
         """Start a new worker in the place of a dead one."""
         self._barren_deaths += not death.is_preempted
         where = "" if worker.place is None else f" (process {worker.place[0]} on {worker.place[1]})"
-        deaths = self._barren_deaths
-        if deaths > 2 * len(self._workers) + 2:
+        deaths, keys = self._barren_deaths, self._barren_keys
+        unexplained = deaths - MAX_DEATHS * keys  # a key that is given up cannot kill again
+        if unexplained > 2 * len(self._workers) + 2 or keys >= MAX_GIVEN_UP:
             self.close()  # what is asked next gets new workers
-            self._barren_deaths = 0
+            self._barren_deaths = self._barren_keys = 0
             reason = f" ({death.reason})" if death.reason else ""
             doing = "loaded the model" if worker.step == "load" else "worked"
             raise WorkersDied(
