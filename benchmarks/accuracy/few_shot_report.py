@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.accuracy.few_shot_means import FEATURES
+from benchmarks.accuracy.few_shot_means import CLIP, FEATURES
 from benchmarks.accuracy.few_shot_tasks import (
     CONCEPT,
     MAIN_SHOTS,
@@ -31,6 +32,7 @@ COLUMNS = (
     *("agreed_low", "agreed_high", "judge", "judge_accuracy", "seconds", "model", "settings"),
     *("supervision", "command", "commit"),
 )
+KNOWN = "CLIP was trained with the class"
 LEAST_RECALL, LEAST_OF_TRAINED, MOST_LOST, LEAST_AGREED = 0.8, 0.9, 0.03, 0.7
 """Least recall, also as a share of the recall of a model that was trained with the class; most
 accuracy that old classes lose; least share of samples that are recognised."""
@@ -86,7 +88,7 @@ def _row(
         "old_lost": float(lost.mean()),
         "old_lost_high": _bound(lost),
         "model": ", ".join(sorted({Path(run["model"]).name for run in runs})),
-        "supervision": _supervision(method, shots),
+        "supervision": _supervision(task, method, shots),
         "command": COMMAND,
         "commit": ", ".join(sorted({run["commit"] for run in runs})),
     }
@@ -110,10 +112,20 @@ def _concept_columns(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return row
 
 
-def _supervision(method: str, shots: int) -> str:
+def _supervision(task: str, method: str, shots: int) -> str:
     if method in UNLEARNED:
         return UNLEARNED[method]
-    return f"few-shot, {shots} image{'s' * (shots > 1)}"
+    images = f"few-shot, {shots} image{'s' * (shots > 1)}"
+    knows = method == CLIP and TASKS[task].dataset in _clip_data(TASKS[task].clip)
+    return images + f"; {KNOWN}" * knows
+
+
+@cache
+def _clip_data(name: str) -> tuple[str, ...]:
+    """Data sets that a CLIP was trained on."""
+    from diffcls.models import clip
+
+    return clip.load(name).card.trained_on
 
 
 def _recall_interval(runs: Sequence[dict[str, Any]]) -> tuple[float, float]:
@@ -196,7 +208,7 @@ def _table(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
         {
             "class": lambda r: f"{r['classes']} classes" if r["class"] == "all" else r["class"],
             "images": lambda r: f"{r['shots']}" if r["shots"] else "none",
-            "method": lambda r: r["method"],
+            "method": lambda r: r["method"] + f" ({KNOWN})" * (KNOWN in r["supervision"]),
             "recall": lambda r: f"{r['recall']:.1%}",
             "95 % interval": lambda r: f"{r['ci_low']:.1%} to {r['ci_high']:.1%}",
             "old classes": lost,

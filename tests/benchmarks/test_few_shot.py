@@ -11,7 +11,7 @@ from scipy import stats
 from sklearn.neighbors import KNeighborsClassifier
 
 from benchmarks.accuracy.few_shot import Measurement
-from benchmarks.accuracy.few_shot_means import MODEL, ClassMeans, class_means
+from benchmarks.accuracy.few_shot_means import CLIP, MODEL, ClassMeans, class_means
 from benchmarks.accuracy.few_shot_report import NAME, page, rows
 from benchmarks.accuracy.few_shot_tasks import (
     CONCEPT,
@@ -106,6 +106,14 @@ def test_rows_are_means_over_seeds_and_losses_are_paired() -> None:
     assert (row["agreed"], row["judge_accuracy"]) == (0.72, 0.9)
     assert row["judge"] == TASKS["fashion_mnist"].clip
     assert row["supervision"] == "few-shot, 5 images"
+
+
+def test_a_row_says_that_its_clip_was_trained_with_the_class() -> None:
+    fashion = _run(CLIP, [True], [True, True])
+    (known,) = rows([fashion])
+    (unseen,) = rows([fashion | {"task": "scenes"}])
+    assert known["supervision"] == "few-shot, 5 images; CLIP was trained with the class"
+    assert unseen["supervision"] == "few-shot, 5 images"
 
 
 def test_recall_is_asked_for_relative_to_the_model_that_knows_the_class(tmp_path: Path) -> None:
