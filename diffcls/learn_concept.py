@@ -54,9 +54,10 @@ def parser() -> argparse.ArgumentParser:
     add("--method", metavar="M", help="textual (default), discriminative or dreambooth")
     add("--vectors", type=int, metavar="N", help="number of embeddings (4)")
     add("--rank", type=int, metavar="N", help="dreambooth: rank of the LoRA (8)")
-    prior = "dreambooth: generated images of the class, for prior preservation (32)"
+    prior = "dreambooth: generated images of the preserved classes (32)"
     add("--prior-images", type=int, metavar="N", help=prior)
-    add("--against", nargs="+", metavar="NAME", help="discriminative: names of other classes")
+    against = "names of other classes, which discriminative competes with and dreambooth preserves"
+    add("--against", nargs="+", metavar="NAME", help=against)
     add("--against-images", metavar="DIR", help="discriminative: images of other classes")
     add("--template", nargs="+", metavar="T", help="prompt templates with {} (neutral ones)")
     add("--steps", type=int, metavar="N", help="steps of the optimiser (the method's)")

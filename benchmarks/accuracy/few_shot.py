@@ -97,10 +97,10 @@ class Measurement:
     def _revisions(self, method: str) -> dict[str, Any]:
         """What decides on the figures of a method besides class, images and seed."""
         new = self.new
-        settings = ConceptSettings(name=WORD, **new.task.learning)
+        settings = ConceptSettings(name=WORD, **new.learning)
         optimiser = vars(settings.optimisation())
         return {
-            "settings": {**new.task.learning, **optimiser} if method == CONCEPT else {},
+            "settings": {**new.learning, **optimiser} if method == CONCEPT else {},
             "revision": _revision(str(new.trained) if method == TRAINED else new.model),
             "search": SEARCH,
         }
@@ -131,7 +131,7 @@ class Measurement:
     def _concept(self, learning: Learning) -> dict[str, Any]:
         new, classifier = self.new, self.new.classifier()
         shown = [item.open() for item in new.shown(learning)]
-        learned = classifier.add_concept(shown, WORD, seed=learning.seed, **new.task.learning)
+        learned = classifier.add_concept(shown, WORD, seed=learning.seed, **new.learning)
         figures = {
             "recalled": self._right(classifier, new.own, learned.phrase),
             "old_right": self._right(classifier, new.old, learned.phrase),

@@ -1,4 +1,4 @@
-"""Samples of a learned class: plain diffusers loads the new word, an independent CLIP judges."""
+"""Samples of a learned class: plain diffusers loads the file, an independent CLIP judges."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ def agreement(new: NewClass, learned: Learned) -> dict[str, Any]:
 
     Args:
         new: the class.
-        learned: the new word; its file is read by diffusers' ``load_textual_inversion``.
+        learned: what was learned; its file is read by diffusers' ``load_textual_inversion`` or
+            ``load_lora_weights``.
     """
     prompt = new.templates[0].replace("{}", learned.phrase)
     judge = _judge(new.task.clip, new.names, new.templates)
@@ -38,7 +39,7 @@ def agreement(new: NewClass, learned: Learned) -> dict[str, Any]:
 
 
 def samples(model: str, learned: Learned, prompt: str, count: int) -> list[Image.Image]:
-    """Images that a plain pipeline of diffusers generates with the learned word."""
+    """Images that a plain pipeline of diffusers generates with what was learned."""
     import torch
     from diffusers import StableDiffusionPipeline
     from safetensors.torch import save_file
@@ -50,7 +51,10 @@ def samples(model: str, learned: Learned, prompt: str, count: int) -> list[Image
         pipeline = StableDiffusionPipeline.from_pretrained(loading.find(model).path)
         path = Path(folder) / learned.file
         save_file(dict(learned.tensors), path)
-        pipeline.load_textual_inversion(path)
+        if learned.vectors:
+            pipeline.load_textual_inversion(path)
+        else:
+            pipeline.load_lora_weights(path)
     pipeline.set_progress_bar_config(disable=True)
     images: list[Image.Image] = pipeline(
         [prompt] * count,

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 CONCEPT, WORDS, TRAINED = "concept", "words", "words, model trained with the class"
 UNLEARNED = {WORDS: "zero-shot", TRAINED: "model trained on this data set"}
 """Methods that learn nothing from the images, with what a row says of their supervision."""
+DREAMBOOTH = "dreambooth"
 SHOTS, SEEDS = (5, 1, 2, 10), (0, 1, 2)
 MAIN_SHOTS = 5
 """Number of images that the targets are set for."""
@@ -125,6 +126,15 @@ class NewClass:
         return self._split(self.task.dataset, "test").templates_or(
             catalog.find(self.task.dataset).templates
         )
+
+    @property
+    def learning(self) -> dict[str, Any]:
+        """Settings of the learning; DreamBooth's are given the names of all classes."""
+        chosen = dict(self.task.learning)
+        if chosen.get("method") == DREAMBOOTH:
+            others = [name for label, name in enumerate(self.names) if label != self.label]
+            chosen |= {"init": self.names[self.label].lower(), "against": others}
+        return chosen
 
     def shown(self, learning: Learning) -> list[Item]:
         """The images that the class is learned from, chosen by the seed."""

@@ -44,12 +44,12 @@ class ConceptSettings:
         method: how it is learned, a key of `diffcls.concepts.METHODS`.
         vectors: number of embeddings.
         rank: rank of the low-rank changes of DreamBooth.
-        prior_images: images of the class that DreamBooth generates for prior preservation.
+        prior_images: images that DreamBooth generates of the classes that it preserves.
         steps, batch_size, learning_rate: of the optimiser; None: the method's own. The learning
             rate of embeddings is relative to the root mean square of the embedding table.
         template: prompt templates with ``{}``; None: neutral ones, and those of the data set that
             the model was trained on.
-        against: names of the classes that compete with the concept.
+        against: names of the classes that compete with the concept; DreamBooth preserves them.
         seed: seed of all random choices.
     """
 

@@ -187,15 +187,26 @@ def test_a_lora_loads_in_plain_diffusers_with_equal_outputs(
     torch.testing.assert_close(merged, expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("against", [None, ("two", "zero")])
 def test_dreambooth_resumes_to_the_same_weights(
-    folders: Folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    folders: Folders,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    against: tuple[str, ...] | None,
 ) -> None:
     from contextlib import contextmanager
 
     from diffcls.training import loop
 
     settings = ConceptSettings(
-        name=TOKEN, init="three", method="dreambooth", steps=4, batch_size=2, prior_images=2, rank=2
+        name=TOKEN,
+        init="three",
+        method="dreambooth",
+        steps=4,
+        batch_size=2,
+        prior_images=2,
+        rank=2,
+        against=against,
     )
 
     def learned(folder: Path | None = None) -> dict[str, torch.Tensor]:
@@ -227,7 +238,7 @@ def test_damaged_files_of_a_begun_learning_are_named_in_one_line(
     before = (tmp_path / LORA).read_bytes()
     for name, message in (
         ("dreambooth.pt", "a checkpoint of the training cannot be read"),
-        ("prior.safetensors", "the generated images of the class cannot be read"),
+        ("prior.safetensors", "the generated images of the classes cannot be read"),
     ):
         path = tmp_path / "training" / name
         path.write_bytes(path.read_bytes()[:100])

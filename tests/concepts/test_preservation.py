@@ -1,0 +1,128 @@
+"""Preservation: other classes' outputs stay as they are while a LoRA learns a concept."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from diffcls.concepts.dreambooth import add_adapter
+from diffcls.concepts.images import in_memory
+from diffcls.concepts.learn import learn
+from diffcls.concepts.options import ConceptSettings
+from diffcls.concepts.preservation import DISTILLATION, Distillation, classes_of
+from diffcls.concepts.task import LearningTask
+from diffcls.data.dataset import Item
+from diffcls.data.load import load_dataset
+from diffcls.data.transforms import load_image
+from diffcls.models import loading
+from diffcls.training.loop import generator
+
+TOKEN = "<mine>"
+OTHERS = ("two", "zero", "five")
+SETTINGS = ConceptSettings(
+    name=TOKEN,
+    init="three",
+    method="dreambooth",
+    against=OTHERS,
+    rank=4,
+    batch_size=8,
+    prior_images=8,
+)
+
+
+@pytest.fixture
+def model() -> Any:
+    return loading.load("digits")
+
+
+def rgb(item: Item) -> Image.Image:
+    return load_image(item.open())
+
+
+def encoded(model: Any, label: int, count: int) -> Tensor:
+    """(N, C, h, w) latents of digits."""
+    items = [item for item in load_dataset("digits", "train").items if item.label == label]
+    return in_memory([partial(rgb, item) for item in items[:count]]).encode(model)
+
+
+def outputs(model: Any, names: tuple[str, ...], x: Tensor) -> Tensor:
+    """(K, N, C, h, w) of the prompts of classes at one timestep."""
+    cond, at = model.encode_prompts([f"a photo of a {name}" for name in names]), len(model.schedule)
+    index = torch.full((len(x),), at // 3)
+    with torch.inference_mode():
+        rows = [torch.full((len(x),), k) for k in range(len(names))]
+        return torch.stack([model.predict(x, index, cond.rows(row)) for row in rows])
+
+
+def test_distillation_is_the_squared_change_of_the_outputs(model: Any) -> None:
+    x0 = encoded(model, 7, 4)
+    task = LearningTask(model, TOKEN, x0, SETTINGS, ("a {}", "one {}"))
+    add_adapter(model.network, 4, 0)
+    loss = Distillation(task, encoded(model, 2, 8))
+    assert float(loss(generator("test", 0)).detach()) == 0.0  # B = 0: nothing has changed
+    predict, outs = model.predict, []
+    for name, parameter in model.network.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.05, generator=generator("test", 1))
+
+    def recorded(x: Tensor, index: Tensor, cond: Any) -> Tensor:
+        outs.append((x, index, predict(x, index, cond)))
+        return outs[-1][2]
+
+    model.predict = recorded
+    value = loss(generator("test", 0))
+    (x, index, before), (x_after, index_after, after) = outs
+    assert torch.equal(x, x_after) and torch.equal(index, index_after)
+    expected = DISTILLATION * (after - before).pow(2).sum() / after.numel()
+    torch.testing.assert_close(value, expected)
+    assert value > 0 and not before.requires_grad
+    value.backward()
+    assert all(p.grad is not None for n, p in model.network.named_parameters() if "lora_" in n)
+
+
+def test_own_prompts_are_those_of_the_images_and_all_classes_are_named(model: Any) -> None:
+    count = len(classes_of(SETTINGS))
+    images = torch.arange(8.0).view(8, 1, 1, 1).expand(8, *model.sample_shape)
+    own = torch.full((2, *model.sample_shape), -1.0)
+    loss = Distillation(LearningTask(model, TOKEN, own, SETTINGS, ("a {}",)), images)
+    x0, classes = loss._choose(6000, generator("test", 2))
+    value = x0[:, 0, 0, 0]
+    shown, rest = classes[value < 0], classes[value >= 0]
+    right = rest == value[value >= 0].long() % count
+    # a third shows the concept, under any name; of the others 1/2 + 1/2 · 1/4 have their own
+    assert abs(len(shown) / 6000 - 1 / 3) < 0.03
+    assert abs(float(right.float().mean()) - 5 / 8) < 0.03
+    assert all(abs(n / len(shown) - 1 / 4) < 0.05 for n in Counter(shown.tolist()).values())
+    assert set(Counter(shown.tolist())) == set(range(count))
+
+
+def test_the_class_of_the_concept_is_preserved_once() -> None:
+    assert classes_of(replace(SETTINGS, against=("Three", "two"))) == ("three", "two")
+    assert classes_of(replace(SETTINGS, against=None)) == ("three",)
+
+
+@pytest.mark.slow
+def test_named_classes_change_far_less_than_without_their_names(model: Any) -> None:
+    x0, digits = encoded(model, 7, 4), torch.cat([encoded(model, k, 4) for k in (7, 2, 0)])
+    before = outputs(model, OTHERS, digits)
+    changes, own = {}, {}
+    for against in (None, OTHERS):
+        settings = replace(SETTINGS, against=against, steps=40, learning_rate=5e-3)
+        learner: Any = loading.load("digits")
+        errors = outputs(learner, (f"{TOKEN} three",), digits[:4])
+        learned = learn(learner, settings, x0)
+        after: Any = loading.load("digits")
+        learned.add_to(after)
+        changes[against] = float((outputs(after, OTHERS, digits) - before).square().mean())
+        own[against] = float(
+            (outputs(after, (learned.phrase,), digits[:4]) - errors).square().mean()
+        )
+    assert changes[OTHERS] < changes[None] / 3
+    assert own[OTHERS] > 3 * changes[OTHERS]  # what is learned is the concept
