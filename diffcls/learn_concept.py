@@ -59,6 +59,7 @@ def parser() -> argparse.ArgumentParser:
     against = "names of other classes, which discriminative competes with and dreambooth preserves"
     add("--against", nargs="+", metavar="NAME", help=against)
     add("--against-images", metavar="DIR", help="discriminative: images of other classes")
+    add("--augment", type=int, metavar="N", help="changed copies of each image to learn from (0)")
     add("--template", nargs="+", metavar="T", help="prompt templates with {} (neutral ones)")
     add("--steps", type=int, metavar="N", help="steps of the optimiser (the method's)")
     add("--learning-rate", type=float, metavar="R", help="peak learning rate (the method's)")

@@ -45,6 +45,7 @@ class WithConcepts(ABC):
         vectors: int = 4,
         rank: int | None = None,
         prior_images: int | None = None,
+        augment: int = 0,
         steps: int | None = None,
         batch_size: int | None = None,
         learning_rate: float | None = None,
@@ -70,7 +71,7 @@ class WithConcepts(ABC):
                 labels share. Its class is named as ``"NAME INIT"``, the result's ``phrase``.
             against: names of these classes; of those that ``dreambooth`` preserves.
             vectors: number of embeddings of the new word.
-            rank, prior_images, steps, batch_size, learning_rate, template, seed: see
+            rank, prior_images, augment, steps, batch_size, learning_rate, template, seed: see
                 `diffcls.concepts.options.ConceptSettings`.
             quiet: no progress bar.
 
@@ -95,7 +96,7 @@ class WithConcepts(ABC):
             "batch_size": batch_size,
         }
         given |= {"learning_rate": learning_rate, "template": template}
-        given |= {"rank": rank, "prior_images": prior_images}
+        given |= {"rank": rank, "prior_images": prior_images, "augment": augment}
         chosen = {key: value for key, value in given.items() if value is not None}
         settings = read(
             ConceptSettings,
@@ -109,7 +110,8 @@ class WithConcepts(ABC):
             self._follow()
             # a view of its own: an interrupted learning leaves no half-learned word behind
             denoiser = own_view(self.denoiser)
-            learned = learn(denoiser, settings, in_memory(openers).encode(denoiser), quiet=quiet)
+            x0 = in_memory(openers).encode(denoiser, settings.augment, settings.seed)
+            learned = learn(denoiser, settings, x0, quiet=quiet)
             self._concepts = (*self._concepts, learned)
             self._use(self._base)
         return learned

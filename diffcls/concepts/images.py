@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 from diffcls.data.image_tree import images_below
 from diffcls.data.seen_images import hash_image
@@ -16,6 +15,7 @@ from diffcls.data.transforms import load_image, to_pixels
 from diffcls.support.errors import DataError
 from diffcls.support.hashing import content_hash, hash_json
 from diffcls.support.notices import warn
+from diffcls.training.recipes import Augmentation
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 Opener = Callable[[], "Image.Image"]
 ENCODED_TOGETHER = 8
 MANY_IMAGES = 1000
+CHANGES = Augmentation(scale=0.15, shear=0.1, shift=0.06, contrast=0.3, flip=True)
+"""Of copies of the images: what a class may look like beside the few images that show it."""
 
 
 @dataclass(frozen=True)
@@ -59,25 +61,42 @@ class ConceptImages:
         opened = (open_image() for open_image in self.openers)
         return hash_json([content_hash(repr(one.size), one.tobytes()) for one in opened])
 
-    def encode(self, denoiser: Denoiser) -> Tensor:
-        """(N, C, h, w) float32 on the CPU: what the denoiser makes of the images.
+    def encode(self, denoiser: Denoiser, changed: int = 0, seed: int = 0) -> Tensor:
+        """(N·(1 + changed), C, h, w) float32 on the CPU: what the denoiser makes of the images.
+
+        Args:
+            denoiser: the model.
+            changed: number of copies of each image, changed at random within `CHANGES`, that follow
+                it.
+            seed: of the changes.
 
         Raises:
             DataError: for an image that cannot be read.
         """
         import torch
 
-        parts = []
-        for start in range(0, len(self), ENCODED_TOGETHER):
-            pixels = [
-                to_pixels(open_image(), denoiser.image_size, denoiser.interpolation)
-                for open_image in self.openers[start : start + ENCODED_TOGETHER]
-            ]
+        parts, pixels = [], self._pixels(denoiser, changed, seed)
+        while batch := tuple(islice(pixels, ENCODED_TOGETHER)):
             with torch.inference_mode():
-                parts.append(denoiser.encode_images(torch.from_numpy(np.stack(pixels))).cpu())
+                parts.append(denoiser.encode_images(torch.stack(batch)).cpu())
         whole = torch.cat(parts)
         # a copy: inference tensors take part in no gradient
         return whole.clone(memory_format=torch.contiguous_format)
+
+    def _pixels(self, denoiser: Denoiser, changed: int, seed: int) -> Iterator[Tensor]:
+        """(3, H, W) each image and its changed copies, which the seed and its number decide."""
+        import torch
+
+        from diffcls.training.augmentation import augment
+        from diffcls.training.loop import generator
+
+        for number, open_image in enumerate(self.openers):
+            array = to_pixels(open_image(), denoiser.image_size, denoiser.interpolation)
+            pixels = torch.from_numpy(array)
+            yield pixels
+            for copy in range(changed):
+                rng = generator("concept", seed, number, copy)
+                yield augment(pixels[None], CHANGES, rng)[0]
 
 
 def in_folder(folder: str | Path, flag: str) -> ConceptImages:

@@ -57,7 +57,7 @@ def learn_concept(options: ConceptOptions) -> dict[str, Any]:
     learned = learn(
         denoiser,
         settings,
-        images.encode(denoiser),
+        images.encode(denoiser, settings.augment, settings.seed),
         against.encode(denoiser) if against else None,
         folder / WORK,
         options.quiet,

@@ -29,7 +29,9 @@ if TYPE_CHECKING:
     from diffcls.training.recipes import Optimisation
 
 MAX_VECTORS, MAX_RANK = 32, 256
-COMMON = frozenset({"name", "method", "seed", "steps", "batch_size", "learning_rate", "template"})
+COMMON = frozenset(
+    {"name", "method", "seed", "steps", "batch_size", "learning_rate", "template", "augment"}
+)
 """Settings that every way of learning reads."""
 
 
@@ -45,6 +47,8 @@ class ConceptSettings:
         vectors: number of embeddings.
         rank: rank of the low-rank changes of DreamBooth.
         prior_images: images that DreamBooth generates of the classes that it preserves.
+        augment: number of copies of each image that are learned from beside it, each mirrored with
+            probability ½, and of another size, place and contrast.
         steps, batch_size, learning_rate: of the optimiser; None: the method's own. The learning
             rate of embeddings is relative to the root mean square of the embedding table.
         template: prompt templates with ``{}``; None: neutral ones, and those of the data set that
@@ -59,6 +63,7 @@ class ConceptSettings:
     vectors: int = within(1, MAX_VECTORS, 4)
     rank: int = within(1, MAX_RANK, 8)
     prior_images: int = within(1, MAX_ROWS, 32)
+    augment: int = within(0, MAX_ROWS, 0)
     steps: int | None = within(1, MAX_COUNT)
     batch_size: int | None = within(1, MAX_ROWS)
     learning_rate: float | None = within(0, 100, whole=False, is_open=True)
