@@ -56,7 +56,7 @@ def parser() -> argparse.ArgumentParser:
     add("--rank", type=int, metavar="N", help="dreambooth: rank of the LoRA (8)")
     prior = "dreambooth: generated images of the preserved classes (32)"
     add("--prior-images", type=int, metavar="N", help=prior)
-    against = "names of other classes, which discriminative competes with and dreambooth preserves"
+    against = "discriminative, dreambooth: names of the classes that compete with the concept"
     add("--against", nargs="+", metavar="NAME", help=against)
     add("--against-images", metavar="DIR", help="discriminative: images of other classes")
     add("--augment", type=int, metavar="N", help="changed copies of each image to learn from (0)")

@@ -13,21 +13,16 @@ classes are compared on the same draws (paired), whose timesteps have the model'
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-import numpy as np
 import torch
 from torch import Tensor
 
 from diffcls.concepts.kinds import LearningKind
 from diffcls.concepts.learned_rows import LearnedRows
+from diffcls.concepts.posterior_draws import Draws, drawn, posterior_scale
 from diffcls.concepts.task import Learned, LearningTask
 from diffcls.concepts.textual import OPTIMISATION, TEXTUAL, embeddings, learned_rows
-from diffcls.diffusion.timestep_allocation import allocate
 from diffcls.models.denoiser import Conditioning
 from diffcls.training.loop import Phase, generator
-from diffcls.training.losses import noised, objective
-from diffcls.training.noise_levels import LevelBatch, times
 
 DRAWS = 4
 """Draws per image and step, over which its errors are averaged."""
@@ -45,21 +40,6 @@ def learn(task: LearningTask) -> Learned:
     return embeddings(task, rows, seconds + loop.seconds)
 
 
-@dataclass(frozen=True)
-class Draws:
-    """Draws of a batch: I images, each with m (timestep, noise) pairs.
-
-    Args:
-        x0, noise, x_t: (I·m, C, h, w) on the device.
-        levels: noise levels (I·m,).
-    """
-
-    x0: Tensor
-    noise: Tensor
-    x_t: Tensor
-    levels: LevelBatch
-
-
 class PosteriorLoss:
     """(step) -> L(v) of a batch; its random choices depend on seed and step alone.
 
@@ -71,9 +51,7 @@ class PosteriorLoss:
     def __init__(self, task: LearningTask, rows: LearnedRows) -> None:
         self.task, self.rows = task, rows
         self.start = {part: row.detach().clone() for part, row in rows.rows.items()}
-        denoiser = task.denoiser
-        dimensions = float(np.prod(denoiser.sample_shape))
-        self.scale = dimensions / denoiser.card.temperature
+        self.scale = posterior_scale(task.denoiser)
         # each step has other draws, and an image m of them
         self.images = task.settings.optimisation().batch // DRAWS
         self._others = self._encode_others()
@@ -108,7 +86,7 @@ class PosteriorLoss:
 
     def _log_odds(self, x0: Tensor, template: int, rng: torch.Generator) -> Tensor:
         """(I,) log p(0|x)/(1 − p(0|x)) of I random images."""
-        draws = self._draw(x0, rng)
+        draws = drawn(self.task.denoiser, x0, self.images, DRAWS, rng)
         errors = self.errors(draws, self._own(template))  # (I, 1), with gradients
         with torch.no_grad():
             others = self.errors(draws, self._others[template])  # (I, K − 1)
@@ -120,34 +98,12 @@ class PosteriorLoss:
         prompt = self.task.templates[template].replace("{}", self.task.token)
         return self.task.denoiser.encode_with_gradient([prompt])
 
-    def _draw(self, x0: Tensor, rng: torch.Generator) -> Draws:
-        denoiser = self.task.denoiser
-        image = torch.randint(len(x0), (self.images,), generator=rng).repeat_interleave(DRAWS)
-        count = len(image)
-        noise = torch.randn(count, *x0.shape[1:], generator=rng).to(denoiser.device)
-        schedule = denoiser.schedule
-        even = (times(count, rng) * len(schedule)).long().clamp(max=len(schedule) - 1)
-        # stratified over the batch: a permutation gives each image times from all of it
-        even = even[torch.randperm(count, generator=rng)]
-        index = allocate(even.numpy(), denoiser.card.allocation, schedule)
-        alpha, sigma = (
-            torch.tensor(v[index], dtype=torch.float32) for v in (schedule.alpha, schedule.sigma)
-        )
-        place = torch.from_numpy(np.asarray(index))
-        levels = LevelBatch(alpha, sigma, place.float(), place)
-        chosen = x0[image].to(denoiser.device)
-        return Draws(chosen, noise, noised(chosen, noise, levels), levels)
-
     def errors(self, draws: Draws, cond: Conditioning) -> Tensor:
         """(I, K) ē of each image under each prompt: the mean over its m draws."""
-        denoiser = self.task.denoiser
-        index = torch.as_tensor(draws.levels.index).to(denoiser.device)
         columns = []
         for prompt in range(cond.count):
-            which = torch.full((len(draws.x0),), prompt, device=denoiser.device)
-            out = denoiser.predict(draws.x_t.to(denoiser.dtype), index, cond.rows(which))
-            row = denoiser.parameterization
-            error = objective(out.float(), draws.x0, draws.noise, draws.levels, row, "epsilon")
+            which = torch.full((len(draws.x0),), prompt, device=self.task.denoiser.device)
+            error = draws.errors(cond.rows(which))
             columns.append(error.view(-1, DRAWS).mean(dim=1))  # (I·m,) -> (I, m) -> (I,)
         return torch.stack(columns, dim=1)
 

@@ -4,9 +4,10 @@
 
 (Ruiz et al. 2023, eq. 2), where x are the images of the concept and x' images of its class that the
 unchanged model generates: they keep what the model knows of the class. Where other classes are
-named, `diffcls.concepts.preservation` keeps them in the place of the second term. Only the matrices
-A and B of W + B·A (Hu et al. 2021) in the network's attention are trained, and saved in the format
-of peft and diffusers.
+named, `diffcls.concepts.preservation` keeps them in the place of the second term, and
+`diffcls.concepts.separation` sets the concept apart from them. Only the matrices A and B of
+W + B·A (Hu et al. 2021) in the network's attention are trained, and saved in the format of peft and
+diffusers.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from diffcls.concepts.preservation import (
     preservation_of,
     training_loss,
 )
+from diffcls.concepts.separation import Separation
 from diffcls.concepts.task import Learned, LearningTask
 from diffcls.models.concept_files import LORA
 from diffcls.models.quiet import quiet
@@ -34,8 +36,8 @@ from diffcls.training.recipes import Optimisation
 if TYPE_CHECKING:
     from diffcls.concepts.options import ConceptSettings
 
-PRESERVATION = 1.0
-"""λ: weight of the preservation."""
+PRESERVATION, SEPARATION = 1.0, 0.3
+"""λ: weight of the preservation; weight of the separation."""
 ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")
 """Projections of attention that get a low-rank change."""
 OPTIMISATION = Optimisation(
@@ -68,7 +70,7 @@ def learn(task: LearningTask) -> Learned:
     network: Any = task.denoiser.network
     add_adapter(network, settings.rank, settings.seed)
     weights = LoraWeights(network)
-    loss = PreservingLoss(task, phrase, preserve)
+    loss = DreamBoothLoss(task, phrase, preserve)
     loop = task.run(Phase("dreambooth", {"lora": weights}, loss, settings.optimisation()))
     return Learned(phrase, LORA, lora_tensors(network, task.denoiser.part), loop.seconds)
 
@@ -102,8 +104,8 @@ def lora_tensors(network: Any, part: str) -> dict[str, Tensor]:
     }
 
 
-class PreservingLoss:
-    """(step) -> L of a batch of the concept and one that preserves its class, and others.
+class DreamBoothLoss:
+    """(step) -> L of a batch; its random choices depend on seed and step alone.
 
     Args:
         task: the task.
@@ -114,11 +116,13 @@ class PreservingLoss:
     def __init__(self, task: LearningTask, phrase: str, preserve: Preserve) -> None:
         self.task, self.preserve = task, preserve
         self.cond = frozen_prompts(task, (phrase,))
+        self.separate = Separation(task, self.cond) if task.settings.against else None
 
     def __call__(self, step: int) -> Tensor:
         rng = generator("dreambooth", self.task.settings.seed, step)
-        own = training_loss(self.task, self.task.x0, self.cond, rng)
-        return own + PRESERVATION * self.preserve(rng)
+        loss = training_loss(self.task, self.task.x0, self.cond, rng)
+        loss = loss + PRESERVATION * self.preserve(rng)
+        return loss + SEPARATION * self.separate(rng) if self.separate else loss
 
 
 DREAMBOOTH = LearningKind(

@@ -53,7 +53,7 @@ class ConceptSettings:
             rate of embeddings is relative to the root mean square of the embedding table.
         template: prompt templates with ``{}``; None: neutral ones, and those of the data set that
             the model was trained on.
-        against: names of the classes that compete with the concept; DreamBooth preserves them.
+        against: names of the classes that compete with the concept.
         seed: seed of all random choices.
     """
 

@@ -6,12 +6,12 @@ eq. 2),
     E‖out(x'_t, t, c(NOUN)) − target'‖²
 
 over images x' of the class that the unchanged model generates. Where other classes compete with the
-concept, their errors are to stay as they are, on whatever image: the outputs of the unchanged
-network out₀ are distilled (Li and Hoiem 2017, "Learning without Forgetting"),
+concept, their errors are to stay as they are: the outputs of the unchanged network out₀ are
+distilled (Li and Hoiem 2017, "Learning without Forgetting"),
 
-    μ·E‖out(x_t, t, c_k) − out₀(x_t, t, c_k)‖²
+    μ·E‖out(x'_t, t, c_k) − out₀(x'_t, t, c_k)‖²
 
-over the classes k, and over generated images of all classes and those of the concept.
+over the classes k, and over generated images x' of all classes.
 """
 
 from __future__ import annotations
@@ -43,9 +43,8 @@ GUIDANCE, SAMPLER_STEPS = 2.0, 25
 PRIOR_FILE = "prior.safetensors"
 DISTILLATION = 10.0
 """μ: outputs differ by far less than their errors."""
-OF_CONCEPT, OF_OTHERS = 1 / 3, 1 / 2
-"""Share of distilled images that show the concept; share of prompts that name any class, instead
-of the one that the image shows."""
+OF_ANY = 1 / 2
+"""Share of prompts that name any class, instead of the one that the image shows."""
 
 
 def classes_of(settings: ConceptSettings) -> tuple[str, ...]:
@@ -112,14 +111,10 @@ class Distillation:
 
     def _choose(self, batch: int, rng: torch.Generator) -> tuple[Tensor, Tensor]:
         """(B, C, h, w) images, and (B,) the classes that their prompts name."""
-        own = self.task.x0
-        generated = torch.randint(len(self.images), (batch,), generator=rng)
-        shown = torch.randint(len(own), (batch,), generator=rng)
-        of_concept = torch.rand(batch, generator=rng) < OF_CONCEPT
-        of_any = torch.rand(batch, generator=rng) < OF_OTHERS
+        image = torch.randint(len(self.images), (batch,), generator=rng)
+        of_any = torch.rand(batch, generator=rng) < OF_ANY
         any_class = torch.randint(self.count, (batch,), generator=rng)
-        x0 = torch.where(of_concept.view(-1, 1, 1, 1), own[shown], self.images[generated])
-        return x0, torch.where(of_concept | of_any, any_class, generated % self.count)
+        return self.images[image], torch.where(of_any, any_class, image % self.count)
 
 
 def frozen_prompts(task: LearningTask, phrases: tuple[str, ...]) -> Conditioning:

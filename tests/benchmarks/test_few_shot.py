@@ -159,7 +159,8 @@ def test_a_measured_class_is_kept_on_disk(tmp_path: Path) -> None:
     task = TASKS["scenes"]
     new = NewClass(task, 0, str(Group(HELD_OUT[0])), "scenes")
     means = class_means(new, Learning(5, 0), MODEL)
-    assert len(means["recalled"]) == len(new.own) and np.mean(means["old_right"]) > 0.5
+    chance = 1 / len(new.names)
+    assert len(means["recalled"]) == len(new.own) and np.mean(means["old_right"]) > 5 * chance
     measured = Measurement(new)
     found = measured._words(new.model)
     assert np.mean(found["recalled"]) > 0.5 and np.mean(found["old_right"]) > 0.9

@@ -21,6 +21,7 @@ from diffcls.concepts.discriminative import DRAWS, NEARNESS, PosteriorLoss
 from diffcls.concepts.learn import learn
 from diffcls.concepts.learned_rows import LearnedRows, initial_vectors
 from diffcls.concepts.options import ConceptSettings
+from diffcls.concepts.posterior_draws import drawn
 from diffcls.concepts.task import LearningTask
 from diffcls.data.load import load_dataset
 from diffcls.models import loading
@@ -292,7 +293,7 @@ def plain_posterior(model: Any, draws: Any) -> np.ndarray:
 def test_log_odds_are_those_of_the_classifiers_posterior(folders: Folders) -> None:
     model: Any = loading.load(str(folders("sd1")))
     loss, rows = posterior_loss(model)
-    draws = loss._draw(loss.task.x0, torch.Generator().manual_seed(2))
+    draws = drawn(model, loss.task.x0, loss.images, DRAWS, torch.Generator().manual_seed(2))
     with rows.attached():
         odds = loss._log_odds(loss.task.x0, 0, torch.Generator().manual_seed(2)).detach()
         p = plain_posterior(model, draws)
@@ -312,8 +313,8 @@ def test_the_loss_is_the_cross_entropy_on_images_of_the_concept_and_of_others(
         measured = float(loss(7).detach())
         rng = generator("discriminative", 4, 7)
         torch.randint(1, (1,), generator=rng)  # the template
-        own = plain_posterior(model, loss._draw(loss.task.x0, rng))
-        rest = plain_posterior(model, loss._draw(other, rng))
+        own = plain_posterior(model, drawn(model, loss.task.x0, loss.images, DRAWS, rng))
+        rest = plain_posterior(model, drawn(model, other, loss.images, DRAWS, rng))
     expected = -np.log(own).mean() - np.log1p(-rest).mean() + NEARNESS * 0.25
     assert measured == pytest.approx(float(expected), rel=1e-3, abs=1e-2)
 
@@ -367,9 +368,9 @@ def test_reports_state_both_phases_in_order_of_time(
     assert stated in " ".join((out / "README.md").read_text(encoding="utf-8").split())
     model: Any = loading.load(str(folders("sd1")))
     loss, _ = posterior_loss(model)  # of a batch of 8 as well
-    drawn = loss._draw(loss.task.x0, torch.Generator().manual_seed(0))
+    draws = drawn(model, loss.task.x0, loss.images, DRAWS, torch.Generator().manual_seed(0))
     phase = card["phases"]["discriminative"]
-    assert len(drawn.x0) == phase["images"] * phase["draws"]
+    assert len(draws.x0) == phase["images"] * phase["draws"]
 
 
 @pytest.mark.slow
