@@ -11,7 +11,7 @@ from helpers.tiny_families import loaded
 from torch import Tensor
 
 from diffcls.models import loading, text_defaults
-from diffcls.models.families import deepfloyd_if
+from diffcls.models.families import cleaned_captions
 from diffcls.support.errors import UsageError
 
 __all__ = ["folders"]  # fixture
@@ -120,10 +120,10 @@ def test_cleaning_of_captions_is_recorded_as_it_is_done(
 def test_missing_libraries_of_cleaning_are_reported(
     folders: Folders, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(deepfloyd_if, "cleans_captions", lambda: False)
+    monkeypatch.setattr(cleaned_captions, "cleans_captions", lambda: False)
     loading.load(str(folders("deepfloyd_if")))
     assert 'pip install "diffcls[captions]"' in caplog.text
     caplog.clear()
-    monkeypatch.setattr(deepfloyd_if, "cleans_captions", lambda: True)
+    monkeypatch.setattr(cleaned_captions, "cleans_captions", lambda: True)
     loading.load(str(folders("deepfloyd_if")))
-    assert "beautifulsoup4" not in caplog.text
+    assert "captions]" not in caplog.text
