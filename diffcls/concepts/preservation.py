@@ -28,7 +28,7 @@ from diffcls.generation.sample import sample
 from diffcls.models.denoiser import Conditioning
 from diffcls.support.errors import RecordError
 from diffcls.support.files import write_bytes
-from diffcls.training.losses import noised, objective
+from diffcls.training.losses import noised
 from diffcls.training.noise_levels import discrete
 
 if TYPE_CHECKING:
@@ -146,11 +146,7 @@ def training_loss(
     noise = torch.randn(x0.shape, generator=rng).to(denoiser.device)
     levels = discrete(denoiser.schedule)(batch, rng)
     prompt = torch.randint(cond.count, (batch,), generator=rng)
-    index = torch.as_tensor(levels.index).to(denoiser.device)
-    x_t = noised(x0, noise, levels).to(denoiser.dtype)
-    out = denoiser.predict(x_t, index, cond.rows(prompt.to(denoiser.device)))
-    row = denoiser.parameterization
-    return objective(out.float(), x0, noise, levels, row, "native").mean()
+    return task.native_loss(x0, noise, levels, cond.rows(prompt.to(denoiser.device)))
 
 
 def generated_images(task: LearningTask) -> Tensor:

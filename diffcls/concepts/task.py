@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from diffcls.concepts.options import ConceptSettings
+    from diffcls.models.denoiser import Conditioning
     from diffcls.models.families.base import PipelineDenoiser
+    from diffcls.training.noise_levels import LevelBatch
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,27 @@ class LearningTask:
         )
         loop.run()
         return loop
+
+    def native_loss(
+        self, x0: Tensor, noise: Tensor, levels: LevelBatch, cond: Conditioning
+    ) -> Tensor:
+        """The model's training loss of a batch, each row under a prompt of its own.
+
+        Args:
+            x0, noise: (B, C, h, w) on the model's device.
+            levels: (B,) noise levels.
+            cond: (B,) encoded prompts.
+        """
+        import torch
+
+        from diffcls.training.losses import noised, objective
+
+        denoiser = self.denoiser
+        x_t = noised(x0, noise, levels).to(denoiser.dtype)
+        index = torch.as_tensor(levels.index).to(denoiser.device)
+        out = denoiser.predict(x_t, index, cond)
+        row = denoiser.parameterization
+        return objective(out.float(), x0, noise, levels, row, "native").mean()
 
     def prompts(self, phrase: str) -> list[str]:
         """(T,) the templates filled with the name of a class."""

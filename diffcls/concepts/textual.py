@@ -18,7 +18,6 @@ from diffcls.concepts.learned_rows import LearnedRows, initial_vectors
 from diffcls.concepts.task import Learned, LearningTask
 from diffcls.models.concept_files import EMBEDDINGS, tensors_of
 from diffcls.training.loop import Phase, generator
-from diffcls.training.losses import noised, objective
 from diffcls.training.noise_levels import discrete
 from diffcls.training.recipes import Optimisation
 
@@ -61,7 +60,7 @@ def loss_of(task: LearningTask) -> Callable[[int], Tensor]:
     """(step) -> training loss of a batch; its random choices depend on seed and step alone."""
     denoiser, seed = task.denoiser, task.settings.seed
     batch = task.settings.optimisation().batch
-    levels, row = discrete(denoiser.schedule), denoiser.parameterization
+    levels = discrete(denoiser.schedule)
     prompts, place = task.prompts(task.token), denoiser.device
 
     def loss(step: int) -> Tensor:
@@ -73,10 +72,7 @@ def loss_of(task: LearningTask) -> Callable[[int], Tensor]:
         used, which = words.unique(return_inverse=True)  # each prompt is encoded once
         cond = denoiser.encode_with_gradient([prompts[int(i)] for i in used])
         x0 = task.x0[images].to(place)
-        x_t = noised(x0, noise, noise_levels)
-        index = torch.as_tensor(noise_levels.index).to(place)
-        out = denoiser.predict(x_t.to(denoiser.dtype), index, cond.rows(which.to(place)))
-        return objective(out.float(), x0, noise, noise_levels, row, "native").mean()
+        return task.native_loss(x0, noise, noise_levels, cond.rows(which.to(place)))
 
     return loss
 
