@@ -10,12 +10,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from helpers.browser import REQUIRED_VARIABLE, Pages, reason_to_skip
+from helpers.browser import REQUIRED_VARIABLE, Pages, reason_to_skip, unfold
+from helpers.docs_site import built_site
 from helpers.page_audit import defects
 
 from benchmarks.core.chromium import SCHEMES, WIDTHS, chromium
@@ -84,5 +85,32 @@ def audit(pages: Pages) -> Callable[..., None]:
     ) -> None:
         found = defects(page, pages.logs[page], exclude, ignore)
         assert not found, "\n".join([f"{len(found)} defects of {page.url}", *found])
+
+    return assert_no_defect
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of the documentation site."""
+    return built_site(tmp_path_factory.mktemp("docs"))
+
+
+@pytest.fixture
+def audit_pages(
+    site: Path, open_page: Callable[..., Page], audit: Callable[..., None]
+) -> Callable[[Iterable[str], int, str], None]:
+    """(names, width, scheme): asserts that no page of the site has a defect."""
+
+    def assert_no_defect(names: Iterable[str], width: int, scheme: str) -> None:
+        found = []
+        for name in names:
+            page = open_page(site / name, width, scheme)
+            unfold(page)
+            try:
+                audit(page)
+            except AssertionError as error:
+                found.append(str(error).partition("\nassert ")[0])
+            page.close()
+        assert not found, "\n".join(found)
 
     return assert_no_defect

@@ -19,6 +19,18 @@ ROOT = Path(__file__).parents[2]
 SITE_VARIABLE = "DIFFCLS_SITE"
 """Environment variable: a folder with the site that has been built already."""
 NEEDED = ("sphinx", "furo", "myst_nb", "myst_parser")
+KINDS = (
+    "README.html",
+    "docs/api.html",
+    "docs/index.html",
+    "docs/python.html",
+    "docs/scikit-learn.html",
+    "docs/views.html",
+    "results/reference/SPEED.html",
+    "search.html",
+    "source/diffcls/diffusion/process.py.html",
+)
+"""One page of each kind: code, signatures, pictures, wide tables, formulas, listings."""
 
 LOADS = (
     re.compile(
