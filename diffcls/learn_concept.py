@@ -54,6 +54,8 @@ def parser() -> argparse.ArgumentParser:
     add("--method", metavar="M", help="textual (default), discriminative or dreambooth")
     add("--vectors", type=int, metavar="N", help="number of embeddings (4)")
     add("--rank", type=int, metavar="N", help="dreambooth: rank of the LoRA (8)")
+    layers = "dreambooth: attention, or blocks: its convolutions as well (attention)"
+    add("--lora-layers", metavar="L", help=layers)
     prior = "dreambooth: generated images of the preserved classes (32)"
     add("--prior-images", type=int, metavar="N", help=prior)
     against = "discriminative, dreambooth: names of the classes that compete with the concept"

@@ -227,6 +227,17 @@ TASKS = {
             many=3,
             few=3,
             old=300,
+            # a word cannot show what the network never drew; chosen on training images of Bag
+            learning={
+                "method": DREAMBOOTH,
+                "lora_layers": "blocks",
+                "rank": 16,
+                "learning_rate": 3e-3,
+                "steps": 400,
+                "batch_size": 16,
+                "prior_images": 100,
+                "augment": 20,
+            },
         ),
     )
 }

@@ -44,6 +44,7 @@ class WithConcepts(ABC):
         against: Sequence[str] | None = None,
         vectors: int = 4,
         rank: int | None = None,
+        lora_layers: str | None = None,
         prior_images: int | None = None,
         augment: int = 0,
         steps: int | None = None,
@@ -72,8 +73,8 @@ class WithConcepts(ABC):
             against: names of these classes; ``dreambooth`` keeps them as they are, and the new
                 one apart from them.
             vectors: number of embeddings of the new word.
-            rank, prior_images, augment, steps, batch_size, learning_rate, template, seed: see
-                `diffcls.concepts.options.ConceptSettings`.
+            rank, lora_layers, prior_images, augment, steps, batch_size, learning_rate, template,
+                seed: see `diffcls.concepts.options.ConceptSettings`.
             quiet: no progress bar.
 
         Returns:
@@ -97,7 +98,8 @@ class WithConcepts(ABC):
             "batch_size": batch_size,
         }
         given |= {"learning_rate": learning_rate, "template": template}
-        given |= {"rank": rank, "prior_images": prior_images, "augment": augment}
+        given |= {"rank": rank, "lora_layers": lora_layers}
+        given |= {"prior_images": prior_images, "augment": augment}
         chosen = {key: value for key, value in given.items() if value is not None}
         settings = read(
             ConceptSettings,

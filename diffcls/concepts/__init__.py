@@ -13,3 +13,11 @@ METHODS = Registry(
         "dreambooth": "diffcls.concepts.dreambooth:DREAMBOOTH",
     },
 )
+# name -> names of the modules that a LoRA changes
+LAYERS = Registry(
+    "choice of layers",
+    {
+        "attention": "diffcls.concepts.dreambooth:ATTENTION",
+        "blocks": "diffcls.concepts.dreambooth:BLOCKS",
+    },
+)

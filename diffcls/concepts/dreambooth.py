@@ -6,8 +6,8 @@
 unchanged model generates: they keep what the model knows of the class. Where other classes are
 named, `diffcls.concepts.preservation` keeps them in the place of the second term, and
 `diffcls.concepts.separation` sets the concept apart from them. Only the matrices A and B of
-W + B·A (Hu et al. 2021) in the network's attention are trained, and saved in the format of peft and
-diffusers.
+W + B·A (Hu et al. 2021) in layers of the network are trained, and saved in peft's format, which
+diffusers reads.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from diffcls.concepts import LAYERS
 from diffcls.concepts.kinds import LearningKind
 from diffcls.concepts.preservation import (
     Preserve,
@@ -36,10 +37,12 @@ from diffcls.training.recipes import Optimisation
 if TYPE_CHECKING:
     from diffcls.concepts.options import ConceptSettings
 
-PRESERVATION, SEPARATION = 1.0, 0.3
+PRESERVATION, SEPARATION = 1.0, 1.0
 """λ: weight of the preservation; weight of the separation."""
 ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")
 """Projections of attention that get a low-rank change."""
+BLOCKS = (*ATTENTION, "conv1", "conv2")
+"""These and the convolutions of residual blocks."""
 OPTIMISATION = Optimisation(
     images=300 * 8,
     batch=8,
@@ -68,7 +71,7 @@ def learn(task: LearningTask) -> Learned:
     phrase = phrase_of(settings)
     preserve = preservation_of(task)
     network: Any = task.denoiser.network
-    add_adapter(network, settings.rank, settings.seed)
+    add_adapter(network, settings)
     weights = LoraWeights(network)
     loss = DreamBoothLoss(task, phrase, preserve)
     loop = task.run(Phase("dreambooth", {"lora": weights}, loss, settings.optimisation()))
@@ -80,27 +83,29 @@ def phrase_of(settings: ConceptSettings) -> str:
     return f"{settings.name} {settings.init}"
 
 
-def add_adapter(network: Any, rank: int, seed: int) -> None:
-    """Add trainable low-rank changes, at first without effect (B = 0), to the attention layers."""
+def add_adapter(network: Any, settings: ConceptSettings) -> None:
+    """Add trainable low-rank changes, at first without effect (B = 0), to layers of a network."""
     from peft import LoraConfig
 
     config = LoraConfig(
-        r=rank, lora_alpha=rank, init_lora_weights="gaussian", target_modules=list(ATTENTION)
+        r=settings.rank,
+        lora_alpha=settings.rank,
+        init_lora_weights="gaussian",
+        target_modules=list(LAYERS.load(settings.lora_layers)),
     )
     with torch.random.fork_rng(), quiet():
-        torch.manual_seed(key("lora", seed))
+        torch.manual_seed(key("lora", settings.seed))
         network.add_adapter(config)
 
 
 def lora_tensors(network: Any, part: str) -> dict[str, Tensor]:
     """The content of a file that diffusers' ``load_lora_weights`` reads."""
-    from diffusers.utils import convert_state_dict_to_diffusers
     from peft import get_peft_model_state_dict
 
-    matrices = convert_state_dict_to_diffusers(get_peft_model_state_dict(network))
+    # not diffusers' older names, which it has for attention alone: of both it would read one half
     return {
         f"{part}.{name}": tensor.detach().float().cpu().contiguous()
-        for name, tensor in sorted(matrices.items())
+        for name, tensor in sorted(get_peft_model_state_dict(network).items())
     }
 
 
@@ -127,7 +132,7 @@ class DreamBoothLoss:
 
 DREAMBOOTH = LearningKind(
     learn,
-    frozenset({"init", "rank", "prior_images", "against"}),
+    frozenset({"init", "rank", "lora_layers", "prior_images", "against"}),
     OPTIMISATION,
     "DreamBooth with prior preservation (Ruiz et al. 2023), as a LoRA",
     {"dreambooth": 1},

@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from diffcls.concepts import METHODS
+from diffcls.concepts import LAYERS, METHODS
 from diffcls.data.class_names import same_name
 from diffcls.data.prompts import PromptSet
 from diffcls.models.concept_files import check_token
@@ -46,6 +46,8 @@ class ConceptSettings:
         method: how it is learned, a key of `diffcls.concepts.METHODS`.
         vectors: number of embeddings.
         rank: rank of the low-rank changes of DreamBooth.
+        lora_layers: which layers DreamBooth changes: ``attention``, or ``blocks``: also the
+            convolutions of residual blocks, so that it learns shapes that the model never saw.
         prior_images: images that DreamBooth generates of the classes that it preserves.
         augment: number of copies of each image that are learned from beside it, each mirrored with
             probability ½, and of another size, place and contrast.
@@ -62,6 +64,7 @@ class ConceptSettings:
     method: str = "textual"
     vectors: int = within(1, MAX_VECTORS, 4)
     rank: int = within(1, MAX_RANK, 8)
+    lora_layers: str = "attention"
     prior_images: int = within(1, MAX_ROWS, 32)
     augment: int = within(0, MAX_ROWS, 0)
     steps: int | None = within(1, MAX_COUNT)
@@ -81,6 +84,7 @@ class ConceptSettings:
         check_values(self)
         check_token(self.name)
         METHODS[self.method]
+        LAYERS[self.lora_layers]
         self._check_against()
         if self.template is not None:
             PromptSet.from_templates(["first", "second"], self.template)

@@ -11,7 +11,8 @@ distilled (Li and Hoiem 2017, "Learning without Forgetting"),
 
     μ·E‖out(x'_t, t, c_k) − out₀(x'_t, t, c_k)‖²
 
-over the classes k, and over generated images x' of all classes.
+over the classes k, and over generated images x' of them. NOUN is not among them unless it is
+named: what a model without the class draws for its noun is not worth keeping.
 """
 
 from __future__ import annotations
@@ -23,7 +24,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from diffcls.data.class_names import same_name
 from diffcls.generation.sample import sample
 from diffcls.models.denoiser import Conditioning
 from diffcls.support.errors import RecordError
@@ -48,10 +48,8 @@ OF_ANY = 1 / 2
 
 
 def classes_of(settings: ConceptSettings) -> tuple[str, ...]:
-    """Names of the classes that are preserved: that of the concept first."""
-    own = str(settings.init)
-    others = [name for name in settings.against or () if same_name(name) != same_name(own)]
-    return (own, *others)
+    """Names of the classes that are preserved: those that compete, or else the concept's own."""
+    return settings.against or (str(settings.init),)
 
 
 def preservation_of(task: LearningTask) -> Preserve:

@@ -5,7 +5,7 @@
 is a soft hinge over images x of the concept and random other classes k. Δ is the mean log-odds
 of the concept under the posterior of the diffusion classifier (Li et al. 2023, eq. 6, with
 temperature scaling). What explains a few images best need not explain the next one better than a
-class of which the model has seen thousands; a margin of m leaves room for that.
+class of which the model has seen thousands; a wide margin of m leaves room for that.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from diffcls.models.denoiser import Conditioning
 if TYPE_CHECKING:
     from diffcls.concepts.task import LearningTask
 
-MARGIN, SOFTNESS = 20.0, 5.0
+MARGIN, SOFTNESS = 80.0, 5.0
 """m and τ, in nats."""
 
 

@@ -166,12 +166,16 @@ def test_files_that_no_learning_began_stay_as_they_are(
     assert path.read_bytes() == b"mine" and not (tmp_path / "concept.json").exists()
 
 
-@pytest.mark.parametrize("family", ["sd1", "sdxl"])
+@pytest.mark.parametrize(
+    ("family", "layers"), [("sd1", "attention"), ("sd1", "blocks"), ("sdxl", "blocks")]
+)
 def test_a_lora_loads_in_plain_diffusers_with_equal_outputs(
-    folders: Folders, sevens: Path, tmp_path: Path, family: str
+    folders: Folders, sevens: Path, tmp_path: Path, family: str, layers: str
 ) -> None:
     flags = ("--method", "dreambooth", "--init", "three", "--prior-images", "2", "--rank", "2")
-    assert run(sevens, tmp_path, folders(family), *flags) == 0
+    assert run(sevens, tmp_path, folders(family), *flags, "--lora-layers", layers) == 0
+    changed = {name.split(".lora_")[0].rpartition(".")[2] for name in load_file(tmp_path / LORA)}
+    assert ({"conv1", "conv2"} <= changed) == (layers == "blocks") and "to_q" in changed
     assert parse(str(tmp_path)).phrase == f"{TOKEN} three"
     ours: Any = loading.load(str(folders(family)), concepts=(str(tmp_path),))
     with quiet():
@@ -250,6 +254,11 @@ def test_damaged_files_of_a_begun_learning_are_named_in_one_line(
         path.unlink()
     assert run(sevens, tmp_path, folders("sd1"), *flags) == 0
     assert (tmp_path / LORA).read_bytes() == before
+
+
+def test_unknown_layers_are_refused_with_those_that_exist() -> None:
+    with pytest.raises(UsageError, match=r"unknown choice of layers.*'heads'.*attention, blocks"):
+        ConceptSettings(name=TOKEN, method="dreambooth", lora_layers="heads")
 
 
 @pytest.mark.parametrize("against", [("two", TOKEN), ("two", "zero", " Two")])
