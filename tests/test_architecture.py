@@ -172,9 +172,6 @@ def folder_of(path: Path) -> str:
     return parts[0] if len(parts) > 1 else ""
 
 
-each_file = pytest.mark.parametrize("path", FILES, ids=shown)
-
-
 def test_reader_finds_each_kind_of_import() -> None:
     source = """
 import torch.nn as nn
@@ -219,9 +216,9 @@ def test_the_package_holds_folders_of_the_house_and_commands_only() -> None:
         assert "main" in defined_in(path), f"{command} is no command"
 
 
-@each_file
-def test_a_folder_imports_only_from_itself_and_from_folders_above(path: Path) -> None:
-    assert not upward_imports(path), f"{shown(path)} imports from a folder below its own"
+def test_a_folder_imports_only_from_itself_and_from_folders_above() -> None:
+    guilty = [shown(path) for path in FILES if upward_imports(path)]
+    assert not guilty, "these import from a folder below their own"
 
 
 @pytest.mark.parametrize(
@@ -264,18 +261,28 @@ def test_no_file_imports_itself_by_a_detour() -> None:
         pytest.fail(f"a cycle of imports: {' <- '.join(error.args[1])}")
 
 
-@each_file
-def test_libraries_are_loaded_where_they_are_used(path: Path) -> None:
-    banned = EXTRAS | (MODEL_LIBRARIES if folder_of(path) in WITHOUT_TORCH else set())
-    loaded = {i.target.partition(".")[0] for i in imports_of(path) if i.when == "load"}
-    assert not loaded & banned, f"{shown(path)}: import these inside the function that needs them"
+def test_libraries_are_loaded_where_they_are_used() -> None:
+    early = {}
+    for path in FILES:
+        banned = EXTRAS | (MODEL_LIBRARIES if folder_of(path) in WITHOUT_TORCH else set())
+        loaded = {i.target.partition(".")[0] for i in imports_of(path) if i.when == "load"}
+        early[shown(path)] = loaded & banned
+    assert not any(early.values()), {
+        path: f"import {names} inside the function that needs them"
+        for path, names in early.items()
+        if names
+    }
 
 
-@each_file
-def test_places_named_in_text_exist(path: Path) -> None:
+def test_places_named_in_text_exist() -> None:
     """What a registry calls ``"module:attribute"`` is there, or its name would fail when used."""
-    source = path.read_text(encoding="utf-8")
-    for place in re.findall(r'"(diffcls(?:\.\w+)+:\w+)"', source):
+    places = [
+        (path, place)
+        for path in FILES
+        for place in re.findall(r'"(diffcls(?:\.\w+)+:\w+)"', path.read_text(encoding="utf-8"))
+    ]
+    assert len(places) > 50
+    for path, place in places:
         module, attribute = place.split(":")
         target = file_of(module)
         assert target is not None
@@ -302,24 +309,28 @@ def defined_in(path: Path) -> set[str]:
     return names
 
 
-@each_file
-def test_file_is_of_a_size_that_one_reads_in_a_sitting(path: Path) -> None:
-    assert len(path.read_text(encoding="utf-8").splitlines()) <= MAX_LINES
+def test_file_is_of_a_size_that_one_reads_in_a_sitting() -> None:
+    lines = {shown(path): len(path.read_text(encoding="utf-8").splitlines()) for path in FILES}
+    assert not [(path, count) for path, count in lines.items() if count > MAX_LINES]
 
 
-@each_file
-def test_file_says_what_it_is_for(path: Path) -> None:
-    assert ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
-    assert path.stem not in {"utils", "util", "helpers", "misc", "common"}
+def test_file_says_what_it_is_for() -> None:
+    silent = [
+        shown(path)
+        for path in FILES
+        if not ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
+        or path.stem in {"utils", "util", "helpers", "misc", "common"}
+    ]
+    assert not silent
 
 
 SOURCES = [*FILES, *sorted((ROOT / "benchmarks").rglob("*.py"))]
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=shown)
-def test_nothing_is_left_unfinished(path: Path) -> None:
-    source = path.read_text(encoding="utf-8")
-    assert not re.findall(r"\b(?:TODO|FIXME|XXX|NotImplementedError)\b", source)
+def test_nothing_is_left_unfinished() -> None:
+    unfinished = re.compile(r"\b(?:TODO|FIXME|XXX|NotImplementedError)\b")
+    found = [shown(path) for path in SOURCES if unfinished.search(path.read_text(encoding="utf-8"))]
+    assert not found
 
 
 def python(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -66,13 +66,13 @@ def test_finished_run_is_reported_without_torch(options: dict[str, Any]) -> None
     "change",
     [
         {"seed": 1},
-        {"draws": 5},
-        {"limit": 4},
-        {"loss": "l1"},
         {"template": "a {}"},
         {"img_size": 64},
-        {"weighting": "snr"},
         {"dtype": "bfloat16"},
+        *(
+            pytest.param(change, marks=pytest.mark.slow)
+            for change in ({"draws": 5}, {"limit": 4}, {"loss": "l1"}, {"weighting": "snr"})
+        ),
     ],
     ids=str,
 )

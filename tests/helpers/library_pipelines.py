@@ -14,6 +14,7 @@ from helpers.references import REFERENCES, of_pipeline
 from helpers.references.base import kl_images, kl_latents
 from helpers.tiny_families import (
     FAMILIES,
+    each,
     loaded,
     saved,
 )
@@ -50,7 +51,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Folders:
     return lambda name: saved(name, tmp_path_factory.getbasetemp())
 
 
-@pytest.fixture(params=sorted(FAMILIES))
+@pytest.fixture(params=each(FAMILIES))
 def name(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 

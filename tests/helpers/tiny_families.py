@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from helpers.references import REFERENCES
 from torch import nn
@@ -342,6 +343,14 @@ TEXT: dict[str, Builder] = {
 TEXT |= {name: reference.build for name, reference in REFERENCES.items()}
 CLASSES: dict[str, Builder] = {b.__name__: b for b in (dit, class_unet)}
 FAMILIES = {**TEXT, **CLASSES}
+VARIANTS = {"sd2", "sd3_without_t5", "flux_guided", "pixart_sigma", "pixart_sizes"}
+"""Families that differ from another one in a detail: tests of all families are slow for them."""
+
+
+def each(names: Iterable[str]) -> list[Any]:
+    """Parameters of a test of these families."""
+    marks = {True: [pytest.mark.slow], False: []}
+    return [pytest.param(name, marks=marks[name in VARIANTS]) for name in sorted(names)]
 
 
 def save(build: Builder, folder: Path) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from helpers.pipeline_states import built, state_of
-from helpers.tiny_families import FAMILIES, loaded, saved, size_of
+from helpers.tiny_families import FAMILIES, each, loaded, saved, size_of
 from torch import Tensor, nn
 
 from diffcls.classifiers.diffusion import DiffusionMethod
@@ -73,13 +73,7 @@ def from_files(folder: Path, dtype: torch.dtype | None = None) -> Any:
 # ---- the same numbers, and nothing changed -----------------------------------------------------
 
 
-VARIANTS = ("sd2", "sd3_without_t5", "flux_guided", "pixart_sigma", "pixart_sizes")
-
-
-@pytest.mark.parametrize(
-    "name",
-    [pytest.param(n, marks=[pytest.mark.slow] if n in VARIANTS else []) for n in FAMILIES],
-)
+@pytest.mark.parametrize("name", each(FAMILIES))
 def test_errors_are_those_of_the_saved_and_loaded_folder_to_the_bit(name: str, base: Path) -> None:
     """The folder is of the same weights: `saved` builds it with the same seed."""
     folder = saved(name, base)

@@ -22,7 +22,7 @@ from helpers.library_pipelines import (
     output_by_hand,
     pipe,
 )
-from helpers.tiny_families import FAMILIES
+from helpers.tiny_families import FAMILIES, each
 from PIL import Image
 from safetensors.torch import save_file
 
@@ -88,7 +88,7 @@ def test_stages_are_the_published_ones() -> None:
     assert stages() == [[250, 750], [150, 350, 550, 950], [50, 450, 650, 850]]
 
 
-@pytest.mark.parametrize("name", sorted(FAMILIES))
+@pytest.mark.parametrize("name", each(FAMILIES))
 @torch.inference_mode()
 def test_paper_equals_the_naive_implementation(
     name: str, model: Any, pipe: Any, tmp_path: Path

@@ -17,7 +17,7 @@ from helpers.library_pipelines import (
     opened_by_hand,
 )
 from helpers.references import REFERENCES
-from helpers.tiny_families import TEXT, loaded
+from helpers.tiny_families import TEXT, each, loaded
 from torch import Tensor
 
 from diffcls.diffusion.draws import DrawPlan
@@ -33,7 +33,7 @@ BATCH = 8
 """A multiple of what a processor computes at once, with layers as narrow as these: what is left
 over is computed by other instructions, with other last bits."""
 
-pytestmark = pytest.mark.parametrize("name", sorted(TEXT))
+pytestmark = pytest.mark.parametrize("name", each(TEXT))
 
 
 def errors_of(model: Any, cond: Conditioning | None = None) -> Tensor:
