@@ -227,7 +227,7 @@ TASKS = {
             many=3,
             few=3,
             old=300,
-            # a word cannot show what the network never drew; chosen on training images of Bag
+            # a word cannot show what the network never drew; chosen on training images
             learning={
                 "method": DREAMBOOTH,
                 "lora_layers": "blocks",
