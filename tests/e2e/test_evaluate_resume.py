@@ -119,6 +119,7 @@ def test_resumed_run_keeps_its_batch_shape_and_threads(
 ) -> None:
     import torch
 
+    from diffcls.classifiers.diffusion import DiffusionMethod
     from diffcls.scoring.scorer import Scorer
 
     shapes = set()
@@ -129,6 +130,8 @@ def test_resumed_run_keeps_its_batch_shape_and_threads(
         return errors(scorer, *request)
 
     monkeypatch.setattr(Scorer, "errors", noted)
+    # the timing of the cost may take other shapes
+    monkeypatch.setattr(DiffusionMethod, "seconds_per_batch", lambda self: 0.1)
     begin(tmp_path, undisturbed, 20)
     other = ["--batch-size", "24", "--threads", "2", "--output-dir", str(tmp_path)]
     assert evaluate.main([*flags, *other]) == 0
