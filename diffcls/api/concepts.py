@@ -73,8 +73,9 @@ class WithConcepts(ABC):
             against: names of these classes; ``dreambooth`` keeps them as they are, and the new
                 one apart from them.
             vectors: number of embeddings of the new word.
-            rank, lora_layers, prior_images, augment, steps, batch_size, learning_rate, template,
-                seed: see `diffcls.concepts.options.ConceptSettings`.
+            rank, lora_layers, prior_images, augment: see
+                `diffcls.concepts.options.ConceptSettings`.
+            steps, batch_size, learning_rate, template, seed: see there.
             quiet: no progress bar.
 
         Returns:
