@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from diffcls.concepts import preservation
 from diffcls.concepts.dreambooth import add_adapter
 from diffcls.concepts.images import in_memory
 from diffcls.concepts.learn import learn
@@ -133,18 +134,20 @@ def test_the_named_classes_are_preserved_and_else_that_of_the_concept() -> None:
 
 
 @pytest.mark.slow
-def test_named_classes_change_far_less_than_without_their_names(model: Any) -> None:
+def test_named_classes_change_far_less_than_without_distillation(
+    model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     x0, digits = encoded(model, 7, 4), torch.cat([encoded(model, k, 4) for k in (5, 2, 0)])
-    before = outputs(model, OTHERS, digits)
+    before, phrase = outputs(model, OTHERS, digits), f"{TOKEN} three"
+    errors = outputs(model, (phrase,), x0)
+    settings = replace(SETTINGS, steps=80, learning_rate=5e-3, prior_images=24)
     changes, own = {}, {}
-    for against in (None, OTHERS):
-        settings = replace(SETTINGS, against=against, steps=80, learning_rate=5e-3, prior_images=24)
-        learner: Any = loading.load("digits")
-        errors = outputs(learner, (f"{TOKEN} three",), x0)
-        learned = learn(learner, settings, x0)
+    for weight in (0.0, DISTILLATION):
+        monkeypatch.setattr(preservation, "DISTILLATION", weight)
+        learned = learn(loading.load("digits"), settings, x0)
         after: Any = loading.load("digits")
         learned.add_to(after)
-        changes[against] = float((outputs(after, OTHERS, digits) - before).square().mean())
-        own[against] = float((outputs(after, (learned.phrase,), x0) - errors).square().mean())
-    assert changes[OTHERS] < changes[None] / 3
-    assert own[OTHERS] > 3 * changes[OTHERS]  # what is learned is the concept
+        changes[weight] = float((outputs(after, OTHERS, digits) - before).square().mean())
+        own[weight] = float((outputs(after, (phrase,), x0) - errors).square().mean())
+    assert changes[DISTILLATION] < changes[0.0] / 3
+    assert own[DISTILLATION] > 3 * changes[DISTILLATION]  # what is learned is the concept
