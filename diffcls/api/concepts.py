@@ -70,8 +70,8 @@ class WithConcepts(ABC):
                 ``discriminative``: then by the classifier's posterior `against` other classes; or
                 ``dreambooth``: low-rank changes of the network (Ruiz et al. 2023), which other
                 labels share. Its class is named as ``"NAME INIT"``, the result's ``phrase``.
-            against: names of these classes; ``dreambooth`` keeps them as they are, and the new
-                one apart from them.
+            against: names of these classes; ``dreambooth`` keeps them near what they were,
+                and the new one apart from them.
             vectors: number of embeddings of the new word.
             rank, lora_layers, prior_images, augment: see
                 `diffcls.concepts.options.ConceptSettings`.

@@ -142,7 +142,19 @@ def test_shards_share_the_stored_fit(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 @pytest.mark.parametrize(
     ("search", "budget"),
-    [("racing", "99h"), ("exhaustive", "30s"), ("paper", "30s"), ("racing", "15s")],
+    [
+        ("racing", "99h"),
+        ("exhaustive", "30s"),
+        ("paper", "30s"),
+        ("racing", "15s"),
+        *(
+            pytest.param(*pair, marks=pytest.mark.slow)
+            for pair in (
+                *(("exhaustive", "99h"), ("paper", "99h"), ("racing", "30s")),
+                *(("exhaustive", "15s"), ("paper", "15s")),
+            )
+        ),
+    ],
 )
 def test_a_dry_run_names_the_flags_that_parts_on_other_machines_need(
     search: str, budget: str, monkeypatch: pytest.MonkeyPatch

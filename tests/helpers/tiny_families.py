@@ -349,8 +349,10 @@ VARIANTS = {"sd2", "sd3_without_t5", "flux_guided", "pixart_sigma", "pixart_size
 
 def each(names: Iterable[str]) -> list[Any]:
     """Parameters of a test of these families."""
-    marks = {True: [pytest.mark.slow], False: []}
-    return [pytest.param(name, marks=marks[name in VARIANTS]) for name in sorted(names)]
+    return [
+        pytest.param(name, marks=[pytest.mark.slow] if name in VARIANTS else [])
+        for name in sorted(names)
+    ]
 
 
 def save(build: Builder, folder: Path) -> None:
